@@ -1,0 +1,1 @@
+"""Backends: the only place where a model is loaded or called."""

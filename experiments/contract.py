@@ -1,0 +1,150 @@
+"""The contract that every phase fulfils, and the records that pass between the floors.
+
+A phase is a module with NAME, TITLE, QUESTION, BLOCKING, PROFILE, NEEDS, SCALES, Config and the four functions
+units -> run -> metrics -> gate (see `Phase`). Everything else - shards, bundles, resuming, the pages - follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from experiments.backends.base import Backends
+
+Json = dict[str, Any]
+
+
+class PhaseConfig(BaseModel):
+    """What all phases share; each phase's Config adds its own fields. Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: str = Field("big_o", description="domain name (SCIENCE, Domains)")
+    data_seed: int = Field(42, description="seed of data and splits (SCIENCE, Seeds)")
+    split: Literal["variant", "group"] = Field("variant", description="keep whole groups on one side, or only variants")
+    run_seeds: tuple[int, ...] = Field((100, 200, 300), description="seeds of every stochastic condition")
+    model: str = Field("smollm2-135m", description="language model name")
+    temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (SCIENCE, Solving)")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One independent piece of work.
+
+    unit_id is the hash of what decides the result: phase, config, spec, data version, model digests and the phase's
+    code version (experiments.identity). The same id is never computed twice and can run on any host.
+    """
+
+    unit_id: str
+    phase: str
+    round: int  # which call of units() asked for it, from 1
+    config: Json  # the phase's Config as plain JSON
+    spec: Json  # what this unit is to do, in the phase's own words
+    depends_on: tuple[str, ...] = ()  # unit ids whose results went into spec
+    files: tuple[str, ...] = ()  # SHA-256 of files it needs (adapters left by earlier units)
+    n_trials: int = 1  # trials it will return
+    cost: float = 1.0  # seconds on two cores, rough (measured at demo scale); used to balance shards and foretell
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Unit:
+        return cls(**{**data, "depends_on": tuple(data["depends_on"]), "files": tuple(data["files"])})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One observation: one problem under one condition with one seed. A failed one carries its error, never a zero."""
+
+    problem_id: str
+    condition: str
+    seed: int | None = None
+    attempts: int | None = None  # guesses needed, the main outcome
+    solved: bool | None = None
+    answer: str | None = None
+    truth: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    latency_s: float | None = None
+    error: str | None = None
+    details: Json = field(default_factory=dict)  # prompt, retrieved memos, option log-probabilities, vectors
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that a unit leaves beside its trials (`Backends.attach`): an adapter. It travels in the unit's bundle."""
+
+    name: str
+    sha256: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number with its uncertainty. `value` None means undefined, and `method` says why."""
+
+    metric: str  # field's standard term: similarity_ratio, accuracy, cliffs_delta
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0  # independent observations behind it
+    failed: int = 0  # trials left out because they failed
+    condition: str = ""  # embedder, condition, category or pair the number is about
+    method: str = ""  # test or interval, with its parameters
+    timing: bool = False  # True when it rests on a clock, so that it differs between two runs
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All numbers of a phase, and the facts that are no numbers (what was skipped, the memos, the front)."""
+
+    values: tuple[Metric, ...]
+    facts: Json = field(default_factory=dict)
+
+    def find(self, metric: str, condition: str = "") -> Metric | None:
+        return next((m for m in self.values if m.metric == metric and m.condition == condition), None)
+
+
+class Status(StrEnum):
+    PASS = "PASS"  # noqa: S105
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate decided: one sentence of reason, the number it looked at, what is carried on, what to try next."""
+
+    status: Status
+    reason: str
+    carried: Json
+    main: Metric
+    threshold: float | None = None  # of `main`; None when the gate is not a threshold
+    next_steps: tuple[str, ...] = ()  # the failure protocol, as commands where there is one
+
+
+class Phase(Protocol):
+    """What the registry expects of a phase module."""
+
+    NAME: str  # p1 ... e2
+    TITLE: str
+    QUESTION: str
+    BLOCKING: bool  # a FAIL or INCONCLUSIVE stops the pipeline
+    PROFILE: str  # prerequisites | e0_e1 | e2 (SCIENCE, Which machine may run what)
+    NEEDS: tuple[str, ...]  # engines of the host: embedder, language_model, lora
+    SCALES: Mapping[str, Mapping[str, Any]]  # fields that differ from Config's defaults; full is {}
+    Config: type[PhaseConfig]
+
+    def units(self, config: Any, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]: ...
+
+    def run(self, unit: Unit, backends: Backends) -> list[Trial]: ...
+
+    def metrics(self, trials: Sequence[Trial], config: Any) -> Metrics: ...
+
+    def gate(self, metrics: Metrics, config: Any) -> Verdict: ...

@@ -1,0 +1,1 @@
+"""Domains make problems, render them as text, measure features and judge answers."""

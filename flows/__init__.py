@@ -1,0 +1,1 @@
+"""The conductor: Prefect flows, thin, and the chain of phases that they run."""

@@ -1,0 +1,1 @@
+"""The memory: result bundles, the DuckDB file, the collector and its snapshot."""

@@ -1,0 +1,1 @@
+"""The machines: what a host can do, tiers, pools and placement."""
