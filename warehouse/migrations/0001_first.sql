@@ -136,7 +136,7 @@ FROM metrics m JOIN runs r USING (run_id) WHERE m.host = 'all';
 CREATE VIEW host_comparison AS
 SELECT m.run_id, r.scale, r.domain, r.model, m.phase, m.host, h.tier, m.metric, m.condition, m.value, m.low, m.high,
        m.n, m.failed, m.method, m.timing, m.position
-FROM metrics m JOIN runs r USING (run_id) LEFT JOIN hosts h USING (host) WHERE m.host <> 'all';
+FROM metrics m JOIN runs r USING (run_id) LEFT JOIN hosts h ON h.host = m.host WHERE m.host <> 'all';
 
 CREATE VIEW gate_history AS
 SELECT v.run_id, r.plan_id, r.scale, r.domain, r.model, v.phase, v.status, v.reason, v.main_metric, v.main_condition,
