@@ -25,6 +25,7 @@ class PhaseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str = Field("big_o", description="domain name (SCIENCE, Domains)")
+    n_problems: int = Field(1650, ge=12, description="problems made in all; every phase draws from them")
     data_seed: int = Field(42, description="seed of data and splits (SCIENCE, Seeds)")
     split: Literal["variant", "group"] = Field("variant", description="keep whole groups on one side, or only variants")
     run_seeds: tuple[int, ...] = Field((100, 200, 300), description="seeds of every stochastic condition")
@@ -45,6 +46,7 @@ class Unit:
     round: int  # which call of units() asked for it, from 1
     config: Json  # the phase's Config as plain JSON
     spec: Json  # what this unit is to do, in the phase's own words
+    identity: Json  # versions that decide the result: {"code", "data", "models": {name: digest}}
     depends_on: tuple[str, ...] = ()  # unit ids whose results went into spec
     files: tuple[str, ...] = ()  # SHA-256 of files it needs (adapters left by earlier units)
     n_trials: int = 1  # trials it will return

@@ -1,0 +1,168 @@
+"""Scoring and generation through transformers, in float32 on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.backends.base import Reply, Scores, Unavailable
+from experiments.backends.catalog import digest_of, language_model_file
+from experiments.environment import lab_home
+
+# SmolLM2 was trained with 8,192 positions; 2,048 keeps a prompt under five seconds on two cores (measured).
+WINDOW_TOKENS = 2048
+
+
+def _converted(name: str) -> Path:
+    """The folder with the model as safetensors, made once from its GGUF file; safe when two processes make it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = language_model_file(name)
+    target = lab_home() / "models" / f"{name}-{digest_of(name)[:16]}"
+    if target.is_dir():
+        return target
+    making = target.with_name(f"{target.name}.making-{os.getpid()}")
+    model = AutoModelForCausalLM.from_pretrained(str(source.parent), gguf_file=source.name, dtype="float32")
+    # The weights are plain numbers by now; with this left in, loading would ask for the GGUF file again.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(making)
+    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(making)
+    try:
+        making.rename(target)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
+        if not target.is_dir():
+            raise
+    return target
+
+
+def _quiet() -> None:
+    """Loading bars and advice of the library do not belong in a log that people read."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def load_base(name: str) -> tuple[Any, Any]:
+    """(model in evaluation mode, tokenizer).
+
+    Raises:
+        Unavailable: torch or transformers is missing, or the files do not load.
+        LabError: the model's package is not installed.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise Unavailable(f"{error}; install it: pip install torch==2.13.0 && pip install '.[weak]'") from error
+    _quiet()
+    folder = _converted(name)
+    torch.set_num_threads(
+        max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    )
+    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="float32", attn_implementation="sdpa")
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.eval(), tokenizer
+
+
+def with_adapter(model: Any, content: bytes) -> Any:
+    """`model` with the LoRA adapter in `content` (safetensors, settings in its header) merged into its weights."""
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load
+
+    length = int.from_bytes(content[:8], "little")
+    settings = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["lora"])
+    tuned = get_peft_model(model, LoraConfig(**settings, task_type="CAUSAL_LM"))
+    set_peft_model_state_dict(tuned, load(content))
+    return tuned.merge_and_unload().eval()
+
+
+class TransformersModel:
+    """One causal language model on this host, tuned or not."""
+
+    def __init__(self, name: str, adapter: bytes | None = None) -> None:
+        self.name = name
+        self.window = WINDOW_TOKENS
+        self._model, self._tokenizer = load_base(name)
+        if adapter is not None:
+            self._model = with_adapter(self._model, adapter)
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer(text).input_ids)
+
+    def score(self, prompt: str, options: Sequence[str]) -> Scores:
+        import torch
+
+        started = time.perf_counter()
+        ids = self._tokenizer(prompt, return_tensors="pt").input_ids
+        encoded = [self._tokenizer(o, add_special_tokens=False).input_ids for o in options]
+        longest = max(len(e) for e in encoded)
+        pad = self._tokenizer.pad_token_id
+        rows = torch.tensor([e + [pad] * (longest - len(e)) for e in encoded])
+        with torch.inference_mode():
+            # One prefill with the last position's logits only; then all options as one small batch on its cache.
+            first = self._model(input_ids=ids, use_cache=True, logits_to_keep=1)
+            cache = first.past_key_values
+            cache.batch_repeat_interleave(len(options))
+            start = torch.log_softmax(first.logits[0, -1].float(), dim=-1)
+            later = self._model(input_ids=rows, past_key_values=cache, use_cache=True).logits
+            after = torch.log_softmax(later.float(), dim=-1)
+        sums = []
+        for i, tokens in enumerate(encoded):
+            rest = [after[i, j, t].item() for j, t in enumerate(tokens[1:])]
+            sums.append(start[tokens[0]].item() + sum(rest))
+        # Padding at the end is causal: it cannot reach the tokens before it, so no attention mask is needed.
+        return Scores(tuple(sums), ids.shape[1], sum(map(len, encoded)), time.perf_counter() - started)
+
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = ""
+    ) -> list[Reply]:
+        import torch
+
+        started = time.perf_counter()
+        texts = [self._as_chat(p) for p in prompts] if chat else list(prompts)
+        self._tokenizer.padding_side = "left"
+        batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
+        extra = {"stop_strings": [stop], "tokenizer": self._tokenizer} if stop else {}
+        with torch.inference_mode():
+            out = self._model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self._tokenizer.pad_token_id,
+                **extra,
+            )
+        each = (time.perf_counter() - started) / len(texts)
+        replies = []
+        for i in range(len(texts)):
+            new = out[i, batch.input_ids.shape[1] :]
+            text = self._tokenizer.decode(new, skip_special_tokens=True)
+            n_new = int((new != self._tokenizer.pad_token_id).sum())
+            replies.append(
+                Reply(text.split(stop)[0] if stop else text, int(batch.attention_mask[i].sum()), n_new, each)
+            )
+        return replies
+
+    def _as_chat(self, prompt: str) -> str:
+        return self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+
+    def negative_log_likelihood(self, text: str) -> tuple[float, int]:
+        import torch
+
+        ids = self._tokenizer(text, return_tensors="pt").input_ids[:, : self.window]
+        with torch.inference_mode():
+            logits = self._model(input_ids=ids).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="sum")
+        return float(loss), ids.shape[1] - 1

@@ -1,0 +1,118 @@
+"""The problems of a run: one universe a (domain, size, seed), its version, and leakage-safe splits of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from experiments.contract import PhaseConfig
+from experiments.domains import Domain, Problem, get_domain
+from experiments.domains.base import leaks
+from experiments.errors import LabError
+from experiments.seeds import generator
+
+
+@dataclass(frozen=True)
+class Universe:
+    """All problems of a run, and the hash of their ids, texts and labels."""
+
+    problems: tuple[Problem, ...]
+    version: str
+
+    def by_id(self) -> dict[str, Problem]:
+        return {p.problem_id: p for p in self.problems}
+
+
+@cache
+def _universe(domain: str, n: int, seed: int) -> Universe:
+    maker = get_domain(domain)
+    problems = tuple(maker.problems(n, seed))
+    digest = hashlib.sha256()
+    for p in problems:
+        for part in (p.problem_id, p.text, p.label, p.group):
+            digest.update(part.encode() + b"\x00")
+    return Universe(problems, f"{maker.version}-{n}-{seed}-{digest.hexdigest()[:16]}")
+
+
+def universe(config: PhaseConfig) -> Universe:
+    """The problems that `config` names. The same config gives the same problems on every host."""
+    return _universe(config.domain, config.n_problems, config.data_seed)
+
+
+def balanced(problems: Sequence[Problem], n: int) -> list[Problem]:
+    """`n` problems in their given order, classes equal to within one.
+
+    Raises:
+        LabError: there are too few problems of some class.
+    """
+    by_class: dict[str, list[Problem]] = defaultdict(list)
+    for p in problems:
+        by_class[p.label].append(p)
+    classes = sorted(by_class)
+    wanted = {c: n // len(classes) + (i < n % len(classes)) for i, c in enumerate(classes)}
+    short = [c for c in classes if len(by_class[c]) < wanted[c]]
+    if short:
+        raise LabError(
+            f"{n} problems asked for, but only {len(by_class[short[0]])} of class {short[0]!r} are there",
+            "raise n_problems, or ask for fewer",
+        )
+    chosen = {p.problem_id for c in classes for p in by_class[c][: wanted[c]]}
+    return [p for p in problems if p.problem_id in chosen]
+
+
+def split(config: PhaseConfig, n_memory: int, n_test: int) -> tuple[list[Problem], list[Problem]]:
+    """(memory, test), both balanced; with split: group no group stands on both sides. Memory is in solving order.
+
+    Raises:
+        LabError: too few problems, or a problem of one side equals one of the other after normalisation.
+    """
+    problems = universe(config).problems
+    rng = generator(config.data_seed, "split", config.split)
+    if config.split == "group":
+        test = _whole_groups(problems, n_test, rng)
+        groups = {p.group for p in test}
+        memory = balanced([p for p in problems if p.group not in groups], n_memory)
+    else:
+        test = balanced(problems, n_test)
+        ids = {p.problem_id for p in test}
+        memory = balanced([p for p in problems if p.problem_id not in ids], n_memory)
+    refuse_leaks(get_domain(config.domain), memory, test)
+    order = rng.permutation(len(memory))
+    return [memory[i] for i in order], test
+
+
+def _whole_groups(problems: Sequence[Problem], n: int, rng: np.random.Generator) -> list[Problem]:
+    """Problems of whole groups, a class at a time, until each class has its share of n."""
+    by_class: dict[str, dict[str, list[Problem]]] = defaultdict(lambda: defaultdict(list))
+    for p in problems:
+        by_class[p.label][p.group].append(p)
+    chosen: list[Problem] = []
+    for label in sorted(by_class):
+        groups = sorted(by_class[label])
+        taken: list[Problem] = []
+        for i in rng.permutation(len(groups)):
+            if len(taken) * len(by_class) >= n + len(by_class):
+                break
+            taken += by_class[label][groups[i]]
+        chosen += taken
+    return balanced(chosen, n)
+
+
+def refuse_leaks(domain: Domain, memory: Sequence[Problem], test: Sequence[Problem]) -> None:
+    """Refuse to go on when a test problem is in memory, or a text names an answer; names the first pairs."""
+    pairs = leaks(domain, memory, test)
+    if pairs:
+        named = ", ".join(f"{a} = {b}" for a, b in pairs[:3])
+        raise LabError(
+            f"{len(pairs)} test problems are also in memory ({named})", "use another data_seed or split: group"
+        )
+    telling = [p.problem_id for p in (*memory, *test) if any(option in p.text for option in domain.options)]
+    if telling:
+        raise LabError(
+            f"{len(telling)} problems name an answer in their text ({', '.join(telling[:3])})", "mend the data"
+        )

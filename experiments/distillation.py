@@ -1,0 +1,88 @@
+"""What E2 trains on and asks for: datasets S (distilled) and R (raw) from E1's memos, and the model-written query."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.contract import PhaseConfig
+from experiments.data import universe
+from experiments.domains import Domain, Problem
+from experiments.memory_bank import Bank
+from experiments.seeds import generator
+from experiments.solving import prompt_for
+
+Pair = tuple[str, str]  # prompt, completion
+QUERY_WORDS = (3, 20)  # a query with fewer or more words scores lower (SCIENCE names the weight, not the bounds)
+QUERY_TERMS = 3  # domain terms that make a query specific
+
+
+def hunch_prompt(domain: Domain, problem: Problem) -> str:
+    """Asks the model for the query with which it would search the memory; the analysis is read off the problem's text."""
+    head = prompt_for(domain, problem, []).removesuffix("Answer:")
+    return f"{head}Analysis: {domain.describe(problem)}\nQuery:"
+
+
+def distilled(domain: Domain, problem: Problem, bank: Bank) -> Pair:
+    """S: analysis, query, what it retrieved, approach, answer, in a few lines."""
+    analysis = domain.describe(problem).rstrip(".")
+    found, _ = bank.semantic(problem)
+    # A memo must not retrieve itself, or the answer would be copied from the search.
+    answers = [m.answer for m in found if m.problem.problem_id != problem.problem_id]
+    common = Counter(answers).most_common(1)[0][0] if answers else "nothing"
+    words = [w for w in re.findall(r"[a-z]+", analysis.lower()) if w in domain.terms()]
+    query = f"{domain.noun.lower()} with {', '.join(dict.fromkeys(words)) or analysis.lower()}"
+    completion = (
+        f" {query}\nRetrieved: {', '.join(answers) or 'nothing'}\n"
+        f"Approach: similar ones are mostly {common}; check it against the analysis.\nAnswer: {problem.label}"
+    )
+    return hunch_prompt(domain, problem), completion
+
+
+def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
+    """R: the trajectory as it was, failures and all, up to the right guess."""
+    lines = []
+    for i, guess in enumerate(guesses, 1):
+        right = guess == problem.label
+        lines.append(f"Attempt {i}: {guess}. {'Right' if right else 'Wrong'}.")
+        if right:
+            break
+    head = prompt_for(domain, problem, []).removesuffix("Answer:")
+    return head + "Attempts:\n", "\n".join(lines) + f"\nAnswer: {problem.label}"
+
+
+def dataset(
+    name: str,
+    domain: Domain,
+    memos: Sequence[Sequence[Any]],
+    bank: Bank,
+    config: PhaseConfig,
+    limit: int,
+    validation: float,
+) -> tuple[list[Pair], list[Pair]]:
+    """(train, validation) pairs of dataset `s` (solved memos only) or `r` (all), at most `limit`, split by data_seed."""
+    known = universe(config).by_id()
+    rows = [m for m in memos if m[4] or name == "r"]
+    order = generator(config.data_seed, "e2", name).permutation(len(rows))[:limit]
+    pairs = []
+    for i in order:
+        problem = known[rows[i][0]]
+        pairs.append(distilled(domain, problem, bank) if name == "s" else raw(domain, problem, rows[i][5]))
+    held = round(validation * len(pairs))
+    return pairs[held:], pairs[:held]
+
+
+def query_quality(domain: Domain, query: str, type_match: float) -> float:
+    """0.4 type match + 0.2 diversity + 0.2 length + 0.2 domain terms, each 0 to 1 (SCIENCE, E2)."""
+    words = re.findall(r"[a-z0-9]+", query.lower())
+    if not words:
+        return 0.4 * type_match
+    diversity = len(set(words)) / len(words)
+    low, high = QUERY_WORDS
+    length = float(np.clip(min(len(words) / low, high / len(words)), 0.0, 1.0))
+    terms = min(1.0, len(set(words) & domain.terms()) / QUERY_TERMS)
+    return 0.4 * type_match + 0.2 * diversity + 0.2 * length + 0.2 * terms

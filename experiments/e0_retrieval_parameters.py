@@ -1,0 +1,234 @@
+"""E0 - which retrieval parameters bring back the most useful memos in bounded time?
+
+    lab run e0 --scale demo
+    e0  PASS  relevance 0.79 (0.74 to 0.83), needs > 0.75   all-MiniLM-L6-v2, text 0.7, k 5, cosine
+
+A grid of embedder x text weight x k x distance is swept over the same queries. Text is embedded once an embedder and
+features are read once; the grid itself is array arithmetic. The choice is constrained; the gate never stops the chain.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from experiments import statistics
+from experiments.attempts import BOOTSTRAP_SEED
+from experiments.backends.base import Backends, Unavailable
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.data import split
+from experiments.domains import get_domain
+from experiments.identity import make_unit
+from experiments.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
+
+NAME = "e0"
+TITLE = "Retrieval parameters"
+QUESTION = "Which retrieval parameters bring back the most useful memos in bounded time?"
+BLOCKING = False
+PROFILE = "e0_e1"
+NEEDS = ("embedder",)
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {"n_problems": 96, "n_memory": 18, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},
+    "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},
+    "full": {},
+}
+
+
+class Config(PhaseConfig):
+    """E0's protocol."""
+
+    n_memory: int = Field(150, gt=0, description="problems in memory")
+    n_queries: int = Field(50, gt=1, description="problems that ask")
+    embedders: tuple[str, ...] = Field(
+        ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "paraphrase-MiniLM-L6-v2"), min_length=1, description="text embedders"
+    )
+    text_weights: tuple[float, ...] = Field(
+        (1.0, 0.7, 0.5, 0.3, 0.0), description="weight of text; the rest is features"
+    )
+    ks: tuple[int, ...] = Field((3, 5, 7, 10), description="memos brought back")
+    distances: tuple[Literal["cosine", "euclidean"], ...] = ("cosine", "euclidean")
+    relevance_threshold: float = Field(0.75, description="the gate: relevance must be above")
+    choice_time_s: float = Field(0.100, description="the choice: retrieval time at most")
+    choice_relevance: float = Field(0.7, description="the choice: relevance at least, relaxed by x0.9 until one fits")
+    choice_ks: tuple[int, ...] = Field((5, 7), description="the choice: k one of")
+    time_resolution_s: float = Field(
+        0.005, description="times nearer than this are equal: shared cores measure no finer"
+    )
+
+
+def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+    """One unit an embedder: the whole grid below it is array arithmetic."""
+    if so_far:
+        return []
+    cells = len(config.text_weights) * len(config.ks) * len(config.distances)
+    return [
+        make_unit(
+            NAME, config, {"embedder": name}, models=[name], n_trials=cells * config.n_queries,
+            cost=4 + 0.06 * (config.n_memory + config.n_queries),
+        )
+        for name in config.embedders
+    ]  # fmt: skip
+
+
+def cell_name(embedder: str, weight: float, k: int, distance: str) -> str:
+    """One configuration as the condition of its trials."""
+    return f"{embedder} | text {weight:g} | k {k} | {distance}"
+
+
+def run(unit: Unit, backends: Backends) -> list[Trial]:
+    """One trial a configuration and query: relevance of what came back, and the time of the retrieval."""
+    config, name = Config(**unit.config), unit.spec["embedder"]
+    domain = get_domain(config.domain)
+    memory, queries = split(config, config.n_memory, config.n_queries)
+    try:
+        embedder = backends.embedder(name)
+    except Unavailable as error:
+        return [Trial(q.problem_id, name, truth=q.label, error=str(error)) for q in queries]
+    stored, _ = embedder.embed([p.text for p in memory])
+    asked, embedding_s = embedder.embed([q.text for q in queries])
+    bank = Memory(stored, features_of(domain, memory))
+    started = time.perf_counter()
+    features = features_of(domain, queries)
+    features_s = (time.perf_counter() - started) / len(queries)
+    trials: list[Trial] = []
+    for weight, distance in itertools.product(config.text_weights, config.distances):
+        started = time.perf_counter()
+        ranked = top_k(bank.scores(asked, features, weight, distance), max(config.ks))
+        search_s = (time.perf_counter() - started) / len(queries) + (features_s if weight < 1 else 0.0)
+        for k, (i, query) in itertools.product(config.ks, enumerate(queries)):
+            chosen = ranked[i, :k]
+            found = relevance(domain, query.label, [memory[j].label for j in chosen], stored[chosen])
+            trials.append(
+                Trial(
+                    query.problem_id, cell_name(name, weight, k, distance), truth=query.label,
+                    latency_s=search_s + (embedding_s[i] if weight > 0 else 0.0),
+                    details={
+                        "embedder": name, "text_weight": weight, "k": k, "distance": distance, "relevance": found.total,
+                        "type_match": found.type_match, "solution_similarity": found.solution_similarity,
+                        "diversity": found.diversity,
+                    },
+                )
+            )  # fmt: skip
+    return trials
+
+
+def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
+    """Relevance, time and efficiency of every configuration, the Pareto front, factor shares, the constrained choice."""
+    done = [t for t in trials if t.error is None]
+    skipped = {t.condition: t.error for t in trials if t.error is not None}
+    by_cell: dict[str, list[Trial]] = {}
+    for t in done:
+        by_cell.setdefault(t.condition, []).append(t)
+    values: list[Metric] = []
+    cells: list[Json] = []
+    for cell, rows in by_cell.items():
+        mean = statistics.bootstrap_mean([t.details["relevance"] for t in rows], BOOTSTRAP_SEED)
+        seconds = float(np.median([t.latency_s for t in rows]))
+        values += [
+            Metric("relevance", mean.value, mean.low, mean.high, mean.n, condition=cell, method=mean.method),
+            Metric("retrieval_time_s", seconds, n=len(rows), condition=cell, method="median, measured", timing=True),
+            Metric(
+                "efficiency",
+                (mean.value or 0.0) / seconds,
+                n=len(rows),
+                condition=cell,
+                method="relevance / s",
+                timing=True,
+            ),
+        ]
+        first = rows[0].details
+        cells.append({
+            "cell": cell, "relevance": mean.value, "time_s": round(seconds / config.time_resolution_s) * config.time_resolution_s,
+            **{key: first[key] for key in ("embedder", "text_weight", "k", "distance")},
+        })  # fmt: skip
+    front = _front(cells)
+    chosen, relaxed = _choose(cells, front, config)
+    for factor in ("embedder", "text_weight", "k", "distance"):
+        share = _share(cells, factor)
+        values.append(
+            Metric("variance_share", share, n=len(cells), condition=factor, method="main effect, eta squared")
+        )
+    facts = {"front": [c["cell"] for c in front], "chosen": chosen, "relaxed": relaxed, "skipped": skipped}
+    return Metrics(tuple(values), facts)
+
+
+def _front(cells: Sequence[Json]) -> list[Json]:
+    """Configurations that no other beats in relevance without being slower (times to the resolution)."""
+
+    def beaten(c: Json) -> bool:
+        return any(
+            o["relevance"] >= c["relevance"] and o["time_s"] <= c["time_s"]
+            and (o["relevance"] > c["relevance"] or o["time_s"] < c["time_s"])
+            for o in cells
+        )  # fmt: skip
+
+    return [c for c in cells if not beaten(c)]
+
+
+def _choose(cells: Sequence[Json], front: Sequence[Json], config: Config) -> tuple[Json | None, str]:
+    """(the choice, what was relaxed for it): on the front, in time, relevant enough, k allowed; best relevance wins."""
+    for group, note in ((front, ""), (cells, "no allowed k on the front; ")):
+        fit = [c for c in group if c["time_s"] <= config.choice_time_s and c["k"] in config.choice_ks]
+        bound = config.choice_relevance
+        while fit and not any(c["relevance"] >= bound for c in fit):
+            bound *= 0.9
+        if fit:
+            best = max(fit, key=lambda c: (c["relevance"], -c["time_s"]))
+            lowered = f"relevance bound lowered to {bound:.2f}" if bound < config.choice_relevance else ""
+            return best, (note + lowered).strip("; ")
+    return None, "no configuration is fast enough"
+
+
+def _share(cells: Sequence[Json], factor: str) -> float | None:
+    """Main-effect share of variance of mean relevance: between-level sum of squares over the total."""
+    found = np.array([c["relevance"] for c in cells])
+    total = float(((found - found.mean()) ** 2).sum()) if len(found) else 0.0
+    if total == 0:
+        return None
+    between = 0.0
+    for level in {c[factor] for c in cells}:
+        part = np.array([c["relevance"] for c in cells if c[factor] == level])
+        between += len(part) * float((part.mean() - found.mean()) ** 2)
+    return between / total
+
+
+def gate(metrics: Metrics, config: Config) -> Verdict:
+    """PASS when the chosen configuration has relevance > 0.75; else its number stands and the defaults are carried."""
+    chosen, skipped = metrics.facts["chosen"], metrics.facts["skipped"]
+    note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
+    defaults = RetrievalConfig()
+    if chosen is None:
+        nothing = Metric("relevance", None, method="no configuration could be measured")
+        why = f"No configuration could be chosen: {metrics.facts['relaxed']}{note}; the defaults are carried."
+        return Verdict(
+            Status.INCONCLUSIVE,
+            why,
+            {"retrieval": defaults.model_dump()},
+            nothing,
+            config.relevance_threshold,
+            ("lab assess",),
+        )
+    main = metrics.find("relevance", chosen["cell"])
+    assert main is not None and main.value is not None  # noqa: S101
+    relaxed = f" ({metrics.facts['relaxed']})" if metrics.facts["relaxed"] else ""
+    text = f"{chosen['cell']}: relevance {main.value:.3f} (needs > {config.relevance_threshold}){relaxed}{note}"
+    if main.value > config.relevance_threshold:
+        best = RetrievalConfig(**{key: chosen[key] for key in ("embedder", "text_weight", "k", "distance")})
+        return Verdict(Status.PASS, f"{text}.", {"retrieval": best.model_dump()}, main, config.relevance_threshold)
+    steps = (
+        "lab run e0 --scale full  (a larger memory holds nearer problems)",
+        "lab run e0 --set 'text_weights=[0.9,0.8,0.6,0.4,0.2]'  (a finer grid)",
+    )
+    return Verdict(
+        Status.FAIL,
+        f"{text}; the defaults are carried.",
+        {"retrieval": defaults.model_dump()},
+        main,
+        config.relevance_threshold,
+        steps,
+    )

@@ -1,0 +1,279 @@
+"""E1 - which memory helps more: what was solved last, or what is most alike?
+
+    lab run e1 --scale demo
+    e1  INCONCLUSIVE  mean_difference -0.20 (-0.60 to 0.13)   semantic - temporal, n 15: weak_signal
+
+The baseline solver first fills a memory with memos of what it solved and how. Then every test problem is solved with no
+memory, with the five latest memos and with the five most similar ones. What comes out is the hypothesis for E2.
+Only the strategy differs between temporal and semantic: both show k memos, and semantic searches as E0 chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from experiments import attempts, statistics
+from experiments.backends.base import Backends, Unavailable
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.data import split, universe
+from experiments.domains import get_domain
+from experiments.identity import make_unit
+from experiments.memory_bank import Bank
+from experiments.retrieval import RetrievalConfig
+from experiments.seeds import generator
+from experiments.solving import Memo, failed, solve
+
+NAME = "e1"
+TITLE = "Retrieval strategies"
+QUESTION = "Which memory helps more: what was solved last, or what is most alike?"
+BLOCKING = False
+PROFILE = "e0_e1"
+NEEDS = ("embedder", "language_model")
+CONDITIONS = ("none", "temporal", "semantic")
+MEMO = "memo"  # condition of the trials that fill the memory
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 6, "per_unit": 3, "memos_per_unit": 6},
+    "demo": {"n_problems": 360, "n_memory": 48, "n_test": 18, "per_unit": 6, "memos_per_unit": 24},
+    "full": {},
+}
+
+
+class Config(PhaseConfig):
+    """E1's protocol."""
+
+    n_memory: int = Field(1500, gt=0, description="problems that the baseline solver turns into memos")
+    n_test: int = Field(150, gt=1, description="problems to solve")
+    k: int = Field(5, gt=0, description="memos shown, temporal and semantic alike")
+    memo_on_failure: Literal["truth", "drop"] = Field("truth", description="what a memo of a failure keeps")
+    per_unit: int = Field(10, gt=0, description="test problems a unit")
+    memos_per_unit: int = Field(50, gt=0, description="memory problems a unit")
+    margin: float = Field(0.25, gt=0, description="attempts; TOST's equivalence margin, fixed beforehand")
+    amplification_p: float = Field(0.01, description="semantic better below this")
+    correction_p: float = Field(0.05, description="temporal better below this")
+    equivalence_p: float = Field(0.05, description="TOST's level")
+    stabilization_cv: float = Field(0.5, description="coefficient of variation of attempts above this")
+
+
+def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+    """First the memos, then the evaluation on them."""
+    memory, test = split(config, config.n_memory, config.n_test)
+    if not so_far:
+        size = config.memos_per_unit
+        return [
+            make_unit(
+                NAME, config, {"role": MEMO, "first_order": i, "problems": [p.problem_id for p in memory[i : i + size]]},
+                models=[config.model], n_trials=len(memory[i : i + size]), cost=0.7 * len(memory[i : i + size]),
+            )
+            for i in range(0, len(memory), size)
+        ]  # fmt: skip
+    if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
+        return []
+    memos = memos_of([t for _, trials in so_far for t in trials], config)
+    retrieval = RetrievalConfig(**{**carried["retrieval"], "k": config.k})
+    if len(memos) < config.k:
+        return []
+    spec = {"role": "evaluate", "memos": [m[:3] for m in memos], "retrieval": retrieval.model_dump()}
+    return [
+        make_unit(
+            NAME, config, {**spec, "problems": [p.problem_id for p in test[i : i + config.per_unit]]}, round=2,
+            models=[config.model, retrieval.embedder], depends_on=[u.unit_id for u, _ in so_far],
+            n_trials=len(test[i : i + config.per_unit]) * len(CONDITIONS) * len(config.run_seeds),
+            cost=4.0 * len(test[i : i + config.per_unit]),
+        )
+        for i in range(0, len(test), config.per_unit)
+    ]  # fmt: skip
+
+
+def memos_of(trials: Sequence[Trial], config: Config) -> list[list[Any]]:
+    """Memos as plain rows [problem_id, answer, order, attempts, success, guesses], in the order of solving."""
+    rows = []
+    for t in trials:
+        if t.condition != MEMO or t.error is not None:
+            continue
+        # A failure has no right answer of its own: the protocol stores the truth, `drop` leaves the memo out.
+        if not t.solved and config.memo_on_failure == "drop":
+            continue
+        rows.append([t.problem_id, t.truth, t.details["order"], t.attempts, bool(t.solved), t.details["guesses"]])
+    return sorted(rows, key=lambda row: row[2])
+
+
+def bank_of(rows: Sequence[Sequence[Any]], config: PhaseConfig) -> list[Memo]:
+    """Rows of memos_of as Memos."""
+    known = universe(config).by_id()
+    return [Memo(known[row[0]], row[1], row[2]) for row in rows]
+
+
+def run(unit: Unit, backends: Backends) -> list[Trial]:
+    """Fill memos, or solve test problems under the three conditions in an order drawn for each problem."""
+    config, domain = Config(**unit.config), get_domain(unit.config["domain"])
+    known, spec = universe(config).by_id(), unit.spec
+    problems = [known[i] for i in spec["problems"]]
+    names = (MEMO,) if spec["role"] == MEMO else CONDITIONS
+    seeds = config.run_seeds[:1] if spec["role"] == MEMO else config.run_seeds
+    try:
+        lm = backends.language_model(config.model)
+        if spec["role"] != MEMO:
+            retrieval = RetrievalConfig(**spec["retrieval"])
+            bank = Bank(domain, bank_of(spec["memos"], config), backends.embedder(retrieval.embedder), retrieval)
+    except Unavailable as error:
+        return [t for p in problems for c in names for t in failed(p, c, seeds, error)]
+    trials: list[Trial] = []
+    for i, problem in enumerate(problems):
+        if spec["role"] == MEMO:
+            trials += solve(lm, domain, problem, [], config, NAME, MEMO, {"order": spec["first_order"] + i}, seeds)
+            continue
+        order = generator(config.data_seed, NAME, problem.problem_id, "order").permutation(len(CONDITIONS))
+        for condition in (CONDITIONS[j] for j in order):
+            found, extra = {
+                "none": lambda p: ([], {}), "temporal": bank.recent, "semantic": bank.semantic,
+            }[condition](problem)  # fmt: skip
+            trials += solve(lm, domain, problem, found, config, NAME, condition, {**extra, "group": problem.group})
+    return trials
+
+
+def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
+    """Attempts per condition, Friedman, pairwise tests, equivalence, correlation with relevance, by class, tokens."""
+    table = attempts.median_attempts(trials, CONDITIONS)
+    pairs = [("semantic", "temporal"), ("semantic", "none"), ("temporal", "none")]
+    values = [*attempts.per_condition(trials, table), *attempts.comparisons(table, pairs)]
+    overall = statistics.friedman([[table[c][p] for c in CONDITIONS] for p in table["none"]])
+    values.append(
+        Metric("friedman_p", overall.p, n=overall.n, method=f"Friedman{'; ' + overall.note if overall.note else ''}")
+    )
+    semantic, temporal = attempts.paired(table, "semantic", "temporal")
+    tost = statistics.tost_paired(semantic, temporal, config.margin)
+    note = f"; {tost.note}" if tost.note else ""
+    values.append(
+        Metric(
+            "equivalence_p",
+            tost.p,
+            n=tost.n,
+            condition="semantic - temporal",
+            method=f"TOST, margin {config.margin} attempts{note}",
+        )
+    )
+    for condition in CONDITIONS:
+        variation = attempts.cv(table[condition])
+        values.append(
+            Metric(
+                "attempts_cv",
+                variation,
+                n=len(table[condition]),
+                condition=condition,
+                method="std / mean over problems",
+            )
+        )
+    done = [t for t in trials if t.condition in CONDITIONS and t.error is None]
+    values += [*_relevance(done), *_by_class(done, config), *_tokens(done)]
+    values.append(attempts.smallest_visible(len(table["none"])))
+    memos = memos_of(trials, config)
+    solved = [t for t in trials if t.condition == MEMO and t.error is None]
+    share = statistics.wilson(sum(bool(t.solved) for t in solved), len(solved))
+    values.append(attempts.row("memo_success_rate", MEMO, share, attempts.failed_in(trials, MEMO)))
+    _, test = split(config, config.n_memory, config.n_test)
+    return Metrics(tuple(values), {"memos": memos, "test": [p.problem_id for p in test]})
+
+
+def _relevance(trials: Sequence[Trial]) -> list[Metric]:
+    """Spearman correlation of what retrieval brought back with the attempts it took."""
+    rows = []
+    for condition in CONDITIONS[1:]:
+        mine = [t for t in trials if t.condition == condition]
+        found = statistics.correlation([t.details["relevance"] for t in mine], [float(t.attempts or 0) for t in mine])
+        rows.append(attempts.row("relevance_attempts_correlation", condition, found))
+    return rows
+
+
+def _by_class(trials: Sequence[Trial], config: Config) -> list[Metric]:
+    rows = []
+    for label in get_domain(config.domain).options:
+        for condition in CONDITIONS:
+            mine = [t for t in trials if t.condition == condition and t.truth == label]
+            share = statistics.wilson(sum(t.attempts == 1 for t in mine), len(mine))
+            rows.append(attempts.row("class_accuracy", f"{label} {condition}", share))
+    return rows
+
+
+def _tokens(trials: Sequence[Trial]) -> list[Metric]:
+    rows = []
+    for condition in CONDITIONS:
+        mine = [t for t in trials if t.condition == condition]
+        if mine:
+            tokens = float(np.mean([(t.tokens_in or 0) + (t.tokens_out or 0) for t in mine]))
+            seconds = float(np.median([t.latency_s or 0.0 for t in mine]))
+            rows.append(
+                Metric("tokens_mean", tokens, n=len(mine), condition=condition, method="in and out, by the tokenizer")
+            )
+            rows.append(
+                Metric("latency_s", seconds, n=len(mine), condition=condition, method="median, measured", timing=True)
+            )
+    return rows
+
+
+def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
+    """(hypothesis for E2, why), by the protocol's order of rules."""
+    pair = "semantic - temporal"
+    p, d = metrics.find("adjusted_p", pair), metrics.find("mean_difference", pair)
+    tost = metrics.find("equivalence_p", pair)
+    if p and d and p.value is not None and d.value is not None:
+        if d.value < 0 and p.value < config.amplification_p:
+            return (
+                "amplification",
+                f"semantic needs fewer attempts, adjusted p {p.value:.3g} < {config.amplification_p}",
+            )
+        if d.value > 0 and p.value < config.correction_p:
+            return "correction", f"temporal needs fewer attempts, adjusted p {p.value:.3g} < {config.correction_p}"
+    if tost and tost.value is not None and tost.value < config.equivalence_p:
+        return (
+            "awakening",
+            f"semantic and temporal are equivalent within {config.margin} attempts, TOST p {tost.value:.3g}",
+        )
+    variation = metrics.find("attempts_cv", "semantic")
+    if variation and variation.value is not None and variation.value > config.stabilization_cv:
+        return "stabilization", f"attempts vary widely, CV {variation.value:.2f} > {config.stabilization_cv}"
+    return "weak_signal", "no difference, no equivalence and no wide variation was shown"
+
+
+def gate(metrics: Metrics, config: Config) -> Verdict:
+    """Chooses E2's hypothesis; always goes on. INCONCLUSIVE where the signal is weak."""
+    main = metrics.find("mean_difference", "semantic - temporal")
+    hypothesis, why = hypothesis_of(metrics, config)
+    best = min(("temporal", "semantic"), key=lambda c: _mean(metrics, c))
+    carried = {"hypothesis": hypothesis, "best": best, "memos": metrics.facts["memos"], "test": metrics.facts["test"]}
+    if main is None or main.value is None:
+        nothing = Metric(
+            "mean_difference",
+            None,
+            condition="semantic - temporal",
+            method="no problem has a result under every condition",
+        )
+        return Verdict(
+            Status.INCONCLUSIVE,
+            "Too few results to compare; weak_signal is carried.",
+            carried,
+            nothing,
+            None,
+            ("lab run e1",),
+        )
+    text = f"{hypothesis}: {why}; semantic - temporal {main.value:+.2f} attempts, n {main.n}."
+    if hypothesis != "weak_signal":
+        return Verdict(Status.PASS, text, carried, main)
+    return Verdict(Status.INCONCLUSIVE, text, carried, main, None, _next(main))
+
+
+def _mean(metrics: Metrics, condition: str) -> float:
+    found = metrics.find("attempts_mean", condition)
+    return found.value if found and found.value is not None else np.inf
+
+
+def _next(main: Metric) -> tuple[str, ...]:
+    """How many problems the seen effect asks for."""
+    if main.low is not None and main.high is not None and main.high > main.low and main.value:
+        spread = (main.high - main.low) / 3.92 * main.n**0.5
+        if needed := statistics.required_n(abs(main.value) / spread):
+            return (f"lab run e1 --set n_test={needed}  (the effect seen here needs {needed} problems at 80 % power)",)
+    return ("lab run e1 --scale full  (150 problems against 1,500 memos)",)

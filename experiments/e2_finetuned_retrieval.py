@@ -1,0 +1,204 @@
+"""E2 - can fine-tuning teach the model to retrieve better from its memory of solved problems?
+
+    lab run e2 --scale demo
+    e2  INCONCLUSIVE  mean_difference -0.11 (-0.53 to 0.30)   tuned_s - base_query, n 12: weak_signal not confirmed
+
+Two adapters are trained on E1's memos: S on distilled solutions, R on raw trajectories. The model then writes its own
+retrieval query (its hunch); what the query brings back is what the solver sees. E1's hypothesis decides which base
+conditions the tuned ones must beat; tuned_s with random and with no retrieval are the controls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from experiments import e2_analysis
+from experiments.backends.base import Backends, LanguageModel, Unavailable
+from experiments.backends.peft_trainer import LoraSettings
+from experiments.contract import Json, Metrics, PhaseConfig, Trial, Unit, Verdict
+from experiments.data import universe
+from experiments.distillation import dataset, hunch_prompt, query_quality
+from experiments.domains import Problem, get_domain
+from experiments.e1_retrieval_strategies import bank_of
+from experiments.errors import LabError
+from experiments.identity import make_unit
+from experiments.memory_bank import Bank, Found
+from experiments.retrieval import RetrievalConfig
+from experiments.seeds import generator
+from experiments.solving import failed, solve
+
+NAME = "e2"
+TITLE = "Fine-tuned retrieval"
+QUESTION = "Can fine-tuning teach the model to retrieve better from its memory of solved problems?"
+BLOCKING = False
+PROFILE = "e2"
+NEEDS = ("embedder", "language_model", "lora")
+PROTOCOL_LORA = LoraSettings(
+    rank=8, alpha=16, dropout=0.1, learning_rate=5e-5, epochs=3, batch_size=4, accumulation=4, warmup=0.1, patience=3
+)
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {
+        "n_problems": 96, "n_test": 3, "n_train": 5, "per_unit": 3, "lora": PROTOCOL_LORA.model_copy(update={"epochs": 1}),
+    },
+    "demo": {
+        "n_problems": 360, "n_test": 12, "n_train": 20, "per_unit": 6, "lora": PROTOCOL_LORA.model_copy(update={"epochs": 2}),
+    },
+    "full": {},
+}  # fmt: skip
+CONTROLS = ("tuned_s_random", "tuned_s_none")
+# SCIENCE, E2, "Conditions by hypothesis"; the first is the base that the tuned conditions are held against.
+CONDITIONS = {
+    "amplification": ("base_semantic", "base_query", "tuned_s", "tuned_r"),
+    "awakening": ("base_query", "base_temporal", "base_semantic", "tuned_s", "tuned_r"),
+    "correction": ("base_best", "tuned_s", "tuned_r"),
+    "stabilization": ("base_query", "tuned_s", "tuned_r"),
+    "weak_signal": ("base_query", "tuned_s", "tuned_r"),
+}
+
+
+class Config(PhaseConfig):
+    """E2's protocol."""
+
+    n_test: int = Field(150, gt=1, description="of E1's test problems, solved under every condition")
+    n_train: int = Field(1500, gt=1, description="memos at most in each dataset")
+    k: int = Field(5, gt=0, description="memos shown")
+    validation: float = Field(0.2, gt=0, lt=1, description="share of each dataset")
+    lora: LoraSettings = PROTOCOL_LORA
+    query_tokens: int = Field(24, gt=0, description="tokens of a query at most")
+    per_unit: int = Field(10, gt=0, description="test problems a unit")
+    margin: float = Field(0.25, gt=0, description="attempts; the smallest saving worth having, fixed beforehand")
+    alpha: float = Field(0.05, description="level of the one-sided tests, after Holm")
+
+
+def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+    """First the two adapters, then every condition of the hypothesis and the controls.
+
+    Raises:
+        LabError: E1 carried no memory.
+    """
+    if "memos" not in carried or "hypothesis" not in carried:
+        raise LabError("e2 needs the memory and the hypothesis that e1 carries", "lab run e1")
+    hypothesis = carried["hypothesis"]
+    retrieval = RetrievalConfig(**{**carried["retrieval"], "k": config.k}).model_dump()
+    base = {"hypothesis": hypothesis, "memos": carried["memos"], "retrieval": retrieval}
+    models = [config.model, retrieval["embedder"]]
+    if not so_far:
+        return [
+            make_unit(
+                NAME,
+                config,
+                {**base, "role": "train", "dataset": d},
+                models=models,
+                cost=3.0 * config.n_train * config.lora.epochs,
+            )
+            for d in ("s", "r")
+        ]
+    if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
+        return []
+    adapters = {u.spec["dataset"]: t[0].details["adapter"] for u, t in so_far if t[0].error is None}
+    names = [
+        c for c in (*CONDITIONS[hypothesis], *CONTROLS) if not c.startswith("tuned_") or c.split("_")[1] in adapters
+    ]
+    test = carried["test"][: config.n_test]
+    slim = {**base, "memos": [m[:3] for m in carried["memos"]], "role": "evaluate", "best": carried["best"]}
+    return [
+        make_unit(
+            NAME, config, {**slim, "condition": name, "adapter": adapter, "problems": test[i : i + config.per_unit]},
+            models=models, round=2, depends_on=[u.unit_id for u, _ in so_far], files=[adapter] if adapter else [],
+            n_trials=len(test[i : i + config.per_unit]) * len(config.run_seeds), cost=2.2 * len(test[i : i + config.per_unit]),
+        )
+        for name in names
+        for adapter in [adapters[name.split("_")[1]] if name.startswith("tuned_") else ""]
+        for i in range(0, len(test), config.per_unit)
+    ]  # fmt: skip
+
+
+def run(unit: Unit, backends: Backends) -> list[Trial]:
+    """Train one adapter, or solve some problems under one condition."""
+    config, domain, spec = Config(**unit.config), get_domain(unit.config["domain"]), unit.spec
+    retrieval = RetrievalConfig(**spec["retrieval"])
+    train = spec["role"] == "train"
+    problems = [] if train else [universe(config).by_id()[i] for i in spec["problems"]]
+    try:
+        bank = Bank(domain, bank_of(spec["memos"], config), backends.embedder(retrieval.embedder), retrieval)
+        if train:
+            return [_train(spec, config, bank, backends)]
+        lm = backends.language_model(config.model, spec["adapter"])
+    except Unavailable as error:
+        if train:
+            return [Trial("training", f"train_{spec['dataset']}", error=str(error))]
+        return [t for p in problems for t in failed(p, spec["condition"], config.run_seeds, error)]
+    queries: Sequence[str | None] = [None] * len(problems)
+    written = [0] * len(problems)
+    if _writes_query(spec["condition"]):
+        replies = lm.generate([hunch_prompt(domain, p) for p in problems], config.query_tokens, stop="\n")
+        queries, written = [r.text.strip() for r in replies], [r.tokens_out for r in replies]
+    trials: list[Trial] = []
+    for problem, query, tokens in zip(problems, queries, written, strict=True):
+        trials += _solve(problem, query, tokens, spec, config, bank, lm)
+    return trials
+
+
+def _writes_query(condition: str) -> bool:
+    return condition in ("base_query", "tuned_s", "tuned_r")
+
+
+def _solve(
+    problem: Problem, query: str | None, query_tokens: int, spec: Json, config: Config, bank: Bank, lm: LanguageModel
+) -> list[Trial]:
+    found, facts = _ask(problem, query, spec, config, bank)
+    extra: dict[str, object] = {**facts, "hypothesis": spec["hypothesis"], "group": problem.group}
+    if query is not None:
+        quality = query_quality(bank.domain, query, float(facts["type_match"]))  # type: ignore[arg-type]
+        extra |= {"query": query, "query_tokens": query_tokens, "query_quality": quality}
+    trials = solve(lm, bank.domain, problem, found, config, NAME, spec["condition"], extra)
+    for t in trials:
+        # Nearness of the model's most probable answer to the truth: what its hypothesis is worth before guessing.
+        likely = max(range(len(t.details["logprobs"])), key=lambda i: t.details["logprobs"][i])
+        t.details["hypothesis_quality"] = bank.domain.similarity(problem.label, bank.domain.options[likely])
+    return trials
+
+
+def _ask(problem: Problem, query: str | None, spec: Json, config: Config, bank: Bank) -> Found:
+    condition = spec["condition"]
+    if condition == "base_best":
+        condition = f"base_{spec['best']}"
+    if query is not None:
+        # An empty query finds nothing to be like: the embedder then ranks by its vector of the empty text.
+        return bank.by_query(query, problem)
+    if condition == "base_semantic":
+        return bank.semantic(problem)
+    if condition == "base_temporal":
+        return bank.recent(problem)
+    if condition == "tuned_s_random":
+        return bank.random(generator(config.data_seed, NAME, problem.problem_id, condition), problem)
+    return [], {}
+
+
+def _train(spec: Json, config: Config, bank: Bank, backends: Backends) -> Trial:
+    name = spec["dataset"]
+    examples, held = dataset(name, bank.domain, spec["memos"], bank, config, config.n_train, config.validation)
+    if not examples:
+        return Trial("training", f"train_{name}", error=f"no memo for dataset {name}: the baseline solved nothing")
+    training = backends.train(config.model, examples, held, config.lora, config.data_seed)
+    adapter = backends.attach(f"e2-{name}.safetensors", training.adapter)
+    return Trial(
+        "training", f"train_{name}", seed=config.data_seed, tokens_in=training.tokens, latency_s=training.seconds,
+        details={
+            "adapter": adapter, "adapter_bytes": len(training.adapter), "examples": len(examples), "held": len(held),
+            "train_loss": training.train_loss, "validation_loss": training.validation_loss, "best_epoch": training.best_epoch,
+        },
+    )  # fmt: skip
+
+
+def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
+    """Attempts per condition, tuned against base, query quality, cost, break-even, the five success criteria."""
+    return e2_analysis.metrics(trials, config, CONDITIONS, CONTROLS)
+
+
+def gate(metrics: Metrics, config: Config) -> Verdict:
+    """PASS: the hypothesis is confirmed; FAIL: refuted; else INCONCLUSIVE. Names the best model and what to use."""
+    return e2_analysis.gate(metrics, config)

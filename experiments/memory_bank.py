@@ -1,0 +1,56 @@
+"""A memory bank of memos, and the ways of asking it that P2, E1 and E2 compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.backends.base import Embedder
+from experiments.domains import Domain, Problem
+from experiments.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
+from experiments.solving import Memo
+
+Found = tuple[list[Memo], dict[str, object]]  # memos, the most relevant last, and facts for the trial
+
+
+class Bank:
+    """Memos in the order in which they were solved, embedded once (the embedder keeps each distinct text)."""
+
+    def __init__(self, domain: Domain, memos: Sequence[Memo], embedder: Embedder, retrieval: RetrievalConfig) -> None:
+        self.domain = domain
+        self.memos = sorted(memos, key=lambda m: m.order)
+        self.embedder = embedder
+        self.retrieval = retrieval
+        vectors, _ = embedder.embed([m.problem.text for m in self.memos])
+        self.memory = Memory(vectors, features_of(domain, [m.problem for m in self.memos]))
+
+    def random(self, rng: np.random.Generator, problem: Problem) -> Found:
+        """k memos drawn without replacement."""
+        chosen = rng.permutation(len(self.memos))[: self.retrieval.k]
+        return self._found([int(i) for i in chosen], problem)
+
+    def recent(self, problem: Problem) -> Found:
+        """The k memos solved last, the newest last."""
+        return self._found(list(range(len(self.memos)))[-self.retrieval.k :], problem)
+
+    def semantic(self, problem: Problem) -> Found:
+        """The k memos most like the problem by weighted text and feature similarity, the most like last."""
+        vector, _ = self.embedder.embed([problem.text])
+        features = features_of(self.domain, [problem])
+        return self._search(vector, features, problem)
+
+    def by_query(self, query: str, problem: Problem) -> Found:
+        """The k memos most like a text that the model wrote; a query has no features, so text alone counts."""
+        vector, _ = self.embedder.embed([query])
+        return self._search(vector, None, problem)
+
+    def _search(self, vector: np.ndarray, features: np.ndarray | None, problem: Problem) -> Found:
+        scores = self.memory.scores(vector, features, self.retrieval.text_weight, self.retrieval.distance)
+        best = [int(i) for i in top_k(scores, self.retrieval.k)[0]]
+        return self._found(best[::-1], problem)
+
+    def _found(self, chosen: list[int], problem: Problem) -> Found:
+        labels = [self.memos[i].problem.label for i in chosen]
+        measured = relevance(self.domain, problem.label, labels, self.memory.vectors[chosen])
+        return [self.memos[i] for i in chosen], {"relevance": measured.total, "type_match": measured.type_match}

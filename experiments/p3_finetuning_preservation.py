@@ -1,0 +1,243 @@
+"""P3 - does fine-tuning leave the model's other abilities intact?
+
+    lab run p3 --scale demo
+    p3  PASS  retention 0.95 (0.80 to 1.11), needs >= 0.80   format 1.00, arithmetic 0.90, ...
+
+A LoRA adapter is trained on solved problems, on purpose aggressively. Base and tuned model then answer the same prompts
+of four capability benchmarks, each judged by a program, and read the same held-out text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from experiments import capability, statistics
+from experiments.attempts import BOOTSTRAP_SEED, row
+from experiments.backends.base import Backends, Unavailable
+from experiments.backends.peft_trainer import LoraSettings
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.data import split
+from experiments.domains import get_domain
+from experiments.identity import make_unit
+from experiments.solving import prompt_for
+
+NAME = "p3"
+TITLE = "Fine-tuning preservation"
+QUESTION = "Does fine-tuning leave the model's other abilities intact?"
+BLOCKING = True
+PROFILE = "prerequisites"
+NEEDS = ("language_model", "lora")
+CATEGORIES = ("instruction", "arithmetic", "format", "knowledge")
+PERPLEXITY = "perplexity"
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {
+        "n_problems": 96, "n_train": 4, "per_category": 4, "n_texts": 2,
+        "lora": LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=1, batch_size=4),
+    },
+    "demo": {
+        "n_problems": 360, "n_train": 12, "per_category": 10, "n_texts": 4,
+        "lora": LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=3, batch_size=4),
+    },
+    "full": {},
+}  # fmt: skip
+
+
+class Config(PhaseConfig):
+    """P3's protocol."""
+
+    n_train: int = Field(50, gt=0, description="problems to train on")
+    per_category: int = Field(20, gt=1, le=20, description="prompts of each capability benchmark")
+    n_texts: int = Field(12, gt=0, le=12, description="held-out paragraphs for perplexity")
+    lora: LoraSettings = LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=5, batch_size=4)
+    overall_threshold: float = Field(0.80, description="overall retention must be at least")
+    category_threshold: float = Field(0.60, description="retention of each category must be at least")
+
+
+def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+    """First the training and the base model's answers; then, with the adapter, the tuned model's."""
+
+    def answering(which: str, round: int, adapter: str = "", trained: Sequence[str] = ()) -> list[Unit]:
+        return [
+            make_unit(
+                NAME, config, {"role": which, "part": part, "adapter": adapter}, models=[config.model], round=round,
+                depends_on=trained, files=[adapter] if adapter else [],
+                n_trials=config.n_texts if part == PERPLEXITY else config.per_category,
+                cost=0.8 * (config.n_texts if part == PERPLEXITY else config.per_category),
+            )
+            for part in (*CATEGORIES, PERPLEXITY)
+        ]  # fmt: skip
+
+    if not so_far:
+        train = make_unit(
+            NAME, config, {"role": "train"}, models=[config.model], cost=1.7 * config.n_train * config.lora.epochs
+        )
+        return [train, *answering("base", 1)]
+    if any(unit.spec["role"] == "tuned" for unit, _ in so_far):
+        return []
+    unit, trials = next((u, t) for u, t in so_far if u.spec["role"] == "train")
+    if trials[0].error is not None:
+        return []
+    return answering("tuned", 2, trials[0].details["adapter"], [unit.unit_id])
+
+
+def run(unit: Unit, backends: Backends) -> list[Trial]:
+    """Train, or answer one benchmark with the base or the tuned model."""
+    config, role = Config(**unit.config), unit.spec["role"]
+    if role == "train":
+        return [_train(config, backends)]
+    part = unit.spec["part"]
+    try:
+        lm = backends.language_model(config.model, unit.spec["adapter"])
+    except Unavailable as error:
+        return [Trial(part, role, error=str(error), details={"category": part})]
+    if part == PERPLEXITY:
+        rows = []
+        for i, text in enumerate(capability.held_out_texts()[: config.n_texts]):
+            loss, tokens = lm.negative_log_likelihood(text)
+            details: Json = {"category": part, "negative_log_likelihood": loss}
+            rows.append(Trial(f"text-{i:02d}", role, tokens_in=tokens, details=details))
+        return rows
+    prompts = capability.prompts(part, config.per_category)
+    replies = lm.generate([p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
+    return [
+        Trial(
+            p.prompt_id, role, solved=capability.judge(p, r.text), answer=r.text, tokens_in=r.tokens_in,
+            tokens_out=r.tokens_out, latency_s=r.latency_s, details={"category": part, "prompt": p.prompt},
+        )
+        for p, r in zip(prompts, replies, strict=True)
+    ]  # fmt: skip
+
+
+def _train(config: Config, backends: Backends) -> Trial:
+    domain = get_domain(config.domain)
+    memory, _ = split(config, config.n_train, len(domain.options))
+    examples = [(prompt_for(domain, p, []), f" {p.label}") for p in memory]
+    try:
+        training = backends.train(config.model, examples, [], config.lora, config.data_seed)
+    except Unavailable as error:
+        return Trial("training", "train", error=str(error))
+    adapter = backends.attach("p3-adapter.safetensors", training.adapter)
+    return Trial(
+        "training", "train", seed=config.data_seed, tokens_in=training.tokens, latency_s=training.seconds,
+        details={"adapter": adapter, "train_loss": training.train_loss, "examples": len(examples)},
+    )  # fmt: skip
+
+
+def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
+    """Scores and retention per category and overall, perplexity before and after, the training's cost."""
+    values: list[Metric] = []
+    excluded: list[str] = []
+    kept_base: list[float] = []
+    kept_tuned: list[float] = []
+    for category in CATEGORIES:
+        base, tuned, failed = _paired(trials, category)
+        for name, scores in (("base", base), ("tuned", tuned)):
+            values.append(row("score", f"{category} {name}", statistics.wilson(int(sum(scores)), len(scores)), failed))
+        if not sum(base):
+            excluded.append(category)
+            why = "the base model solves none, so nothing can be retained" if base else "no results"
+            values.append(Metric("retention", None, n=len(base), failed=failed, condition=category, method=why))
+            continue
+        values.append(row("retention", category, statistics.bootstrap_ratio(tuned, base, BOOTSTRAP_SEED), failed))
+        kept_base += base
+        kept_tuned += tuned
+    if kept_base:
+        overall = statistics.bootstrap_ratio(kept_tuned, kept_base, BOOTSTRAP_SEED)
+        values.append(row("retention", "overall", overall))
+    else:
+        values.append(Metric("retention", None, condition="overall", method="no category that the base model solves"))
+    values += _perplexity(trials)
+    values += [
+        Metric("training_time_s", t.latency_s, n=1, condition="train", method="measured", timing=True)
+        for t in trials if t.condition == "train" and t.latency_s is not None
+    ]  # fmt: skip
+    return Metrics(
+        tuple(values),
+        {"excluded": excluded, "training_failed": [t.error for t in trials if t.condition == "train" and t.error]},
+    )
+
+
+def _paired(trials: Sequence[Trial], category: str) -> tuple[list[float], list[float], int]:
+    """(base scores, tuned scores, failed) of the prompts that both models answered."""
+    mine = [t for t in trials if t.details.get("category") == category]
+    by = {
+        which: {t.problem_id: float(bool(t.solved)) for t in mine if t.condition == which and t.error is None}
+        for which in ("base", "tuned")
+    }
+    both = sorted(set(by["base"]) & set(by["tuned"]))
+    return [by["base"][i] for i in both], [by["tuned"][i] for i in both], sum(t.error is not None for t in mine)
+
+
+def _perplexity(trials: Sequence[Trial]) -> list[Metric]:
+    """exp(mean negative log-likelihood a token) of the held-out text, before and after."""
+    rows, found = [], {}
+    for which in ("base", "tuned"):
+        texts = [
+            t for t in trials if t.details.get("category") == PERPLEXITY and t.condition == which and t.error is None
+        ]
+        tokens = sum(t.tokens_in or 0 for t in texts)
+        if tokens:
+            found[which] = math.exp(sum(t.details["negative_log_likelihood"] for t in texts) / tokens)
+            rows.append(
+                Metric(
+                    "perplexity", found[which], n=len(texts), condition=which, method="held-out text, lower is better"
+                )
+            )
+    if len(found) == 2:
+        rows.append(
+            Metric(
+                "perplexity_ratio",
+                found["tuned"] / found["base"],
+                n=len(texts),
+                condition="tuned / base",
+                method="held-out text",
+            )
+        )
+    return rows
+
+
+def gate(metrics: Metrics, config: Config) -> Verdict:
+    """PASS when overall retention >= 80 %, no category is under 60 % and the format is still followed."""
+    overall = metrics.find("retention", "overall")
+    assert overall is not None  # noqa: S101
+    excluded: list[str] = metrics.facts["excluded"]
+    rows = {c: m for c in CATEGORIES if (m := metrics.find("retention", c)) and m.value is not None}
+    note = f"; excluded, since the base model solves none: {', '.join(excluded)}" if excluded else ""
+    if metrics.facts["training_failed"]:
+        why = f"The training failed: {metrics.facts['training_failed'][0]}."
+        return Verdict(Status.INCONCLUSIVE, why, {}, overall, config.overall_threshold, ("pip install '.[strong]'",))
+    if len(excluded) > 1 or "format" in excluded or overall.value is None:
+        why = f"Too little to retain{note}."
+        return Verdict(
+            Status.INCONCLUSIVE,
+            why,
+            {},
+            overall,
+            config.overall_threshold,
+            ("lab run p3 --scale full  (20 prompts a category)",),
+        )
+    worst = min(rows, key=lambda c: rows[c].value or 0.0)
+    low = rows[worst].value or 0.0
+    numbers = f"retention {overall.value:.2f} (needs >= {config.overall_threshold}), lowest {worst} {low:.2f} (needs >= {config.category_threshold})"
+    # The format counts as followed when its category holds the same 60 % as every other.
+    passed = overall.value >= config.overall_threshold and low >= config.category_threshold
+    if passed:
+        return Verdict(Status.PASS, f"{numbers}{note}.", {}, overall, config.overall_threshold)
+    return Verdict(Status.FAIL, f"{numbers}{note}.", {}, overall, config.overall_threshold, _next(config))
+
+
+def _next(config: Config) -> tuple[str, ...]:
+    """The failure protocol: a lower rate, a lower rank."""
+    steps = []
+    for change in (
+        {"learning_rate": config.lora.learning_rate / 2},
+        {"rank": max(1, config.lora.rank // 2), "alpha": config.lora.alpha // 2 or 1},
+    ):
+        steps.append(
+            f"lab run p3 --set 'lora={config.lora.model_copy(update=change).model_dump_json()}'  ({', '.join(change)} halved)"
+        )
+    return tuple(steps)

@@ -1,0 +1,107 @@
+"""Retrieval from a memory of problems: text and feature similarity, weighted, ranked with a stated rule for ties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from experiments.domains import Domain, Problem
+
+Vectors = NDArray[np.float64]
+
+
+class RetrievalConfig(BaseModel):
+    """What E0 chooses. The defaults are the protocol's, carried when its gate says FAIL (SCIENCE, E0)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embedder: str = "all-MiniLM-L6-v2"
+    text_weight: float = Field(0.7, ge=0, le=1, description="weight of text similarity; the rest is features")
+    k: int = Field(5, gt=0, description="memos brought back")
+    distance: Literal["cosine", "euclidean"] = "cosine"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and spread of each feature in memory, so that no feature outweighs the others by its unit."""
+
+    mean: Vectors
+    spread: Vectors
+
+    @classmethod
+    def of(cls, features: Vectors) -> Scale:
+        spread = features.std(axis=0)
+        return cls(features.mean(axis=0), np.where(spread > 0, spread, 1.0))
+
+    def apply(self, features: Vectors) -> Vectors:
+        return (features - self.mean) / self.spread
+
+
+def features_of(domain: Domain, problems: Sequence[Problem]) -> Vectors:
+    """Raw features; shape (len(problems), number of features)."""
+    return np.stack([domain.features(p) for p in problems])
+
+
+def unit_rows(vectors: Vectors) -> Vectors:
+    """Rows scaled to length one; a zero row stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1.0)
+
+
+def similarities(queries: Vectors, memory: Vectors, distance: str) -> Vectors:
+    """Shape (queries, memory): the cosine, or 1 / (1 + Euclidean distance) of unit-length rows."""
+    cosine = unit_rows(queries) @ unit_rows(memory).T
+    if distance == "cosine":
+        return cosine
+    return 1.0 / (1.0 + np.sqrt(np.clip(2.0 - 2.0 * cosine, 0.0, None)))
+
+
+def top_k(scores: Vectors, k: int) -> NDArray[np.intp]:
+    """Indices of the k best per row, best first. Scores are rounded to 9 decimals and equal ones keep memory's order,
+    so that the last bits of floating point cannot change what is retrieved."""
+    return np.argsort(-np.round(scores, 9), axis=1, kind="stable")[:, :k]
+
+
+class Memory:
+    """Embedded problems that can be searched."""
+
+    def __init__(self, vectors: Vectors, features: Vectors) -> None:
+        self.vectors = vectors
+        self.scale = Scale.of(features)
+        self.features = self.scale.apply(features)
+
+    def scores(self, vectors: Vectors, features: Vectors | None, text_weight: float, distance: str) -> Vectors:
+        """Weighted similarity of queries to memory, shape (queries, memory); without features text alone counts."""
+        text = similarities(vectors, self.vectors, distance)
+        if features is None or text_weight == 1.0:
+            return text
+        by_features = similarities(self.scale.apply(features), self.features, distance)
+        return text_weight * text + (1.0 - text_weight) * by_features
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """How useful a set of retrieved problems is for one query, each part 0 to 1 (SCIENCE, E0)."""
+
+    type_match: float  # share with the query's own answer
+    solution_similarity: float  # mean nearness of the answers
+    diversity: float  # 1 - mean cosine between the retrieved texts
+
+    @property
+    def total(self) -> float:
+        return 0.4 * self.type_match + 0.4 * self.solution_similarity + 0.2 * self.diversity
+
+
+def relevance(domain: Domain, truth: str, labels: Sequence[str], vectors: Vectors) -> Relevance:
+    """Relevance of retrieved problems with `labels` and unit-length text `vectors` (k, d) for a query labelled `truth`."""
+    k = len(labels)
+    match = sum(label == truth for label in labels) / k
+    near = sum(domain.similarity(truth, label) for label in labels) / k
+    cosine = vectors @ vectors.T
+    between = float((cosine.sum() - np.trace(cosine)) / (k * (k - 1))) if k > 1 else 0.0
+    return Relevance(match, near, float(np.clip(1.0 - between, 0.0, 1.0)))
