@@ -1,0 +1,216 @@
+"""The chain of phases without Prefect: plan a run, ask for the next units, run one, conclude a phase.
+
+The pipeline flow and `lab run` both drive it; which units have a result is read from the warehouse, nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from experiments.backends.base import Backends
+from experiments.contract import Json, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.data import universe
+from experiments.environment import code_commit, host_name, package_versions
+from experiments.errors import LabError
+from experiments.identity import canonical, check_unit, code_version, sha256_of
+from experiments.registry import PHASES, configure, get_phase, module_of
+from warehouse import records
+from warehouse.bundles import write_bundle
+from warehouse.collector import collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+
+ALL_HOSTS = "all"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan being carried out. The same plan has the same run_id, so starting again goes on where it stopped."""
+
+    run_id: str
+    plan_id: str
+    scale: str
+    configs: Mapping[str, PhaseConfig]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a phase stands: the units asked for so far, and those of them without a result."""
+
+    units: tuple[Unit, ...]
+    pending: tuple[Unit, ...]
+
+
+def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Run, Json]:
+    """The run that `scale` and the user's values name, and the plan's content as it is stored before the first trial.
+
+    Raises:
+        LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
+    """
+    from experiments.backends.catalog import digest_of
+
+    for name in given or {}:
+        module_of(name)
+    configs = {name: configure(name, scale, (given or {}).get(name)) for name in PHASES}
+    models = {c.model for c in configs.values()} | {e for c in configs.values() for e in getattr(c, "embedders", ())}
+    content: Json = {
+        "scale": scale,
+        "domain": configs["p1"].domain,
+        "model": configs["p1"].model,
+        "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},
+        "code_versions": {name: code_version(name, c.domain) for name, c in configs.items()},
+        "data_version": sorted({universe(c).version for c in configs.values()}),
+        "digests": {name: digest_of(name) for name in sorted(models - {"hybrid"})},
+    }
+    plan_id = sha256_of(content)[:16]
+    return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs), content
+
+
+def open_run(
+    con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Mapping[str, Any]] | None = None
+) -> Run:
+    """Plan and store plan and run; storing the same again changes nothing."""
+    run, content = plan(scale, given)
+    commit, dirty = code_commit()
+    records.save_plan(con, run.plan_id, content)
+    records.save_run(
+        con, run.run_id, run.plan_id, scale, content["domain"], content["model"], host_name(), commit, dirty,
+        package_versions(), {"scale": scale, "config": dict(given or {})}, _defaulted(run.configs, given or {}),
+    )  # fmt: skip
+    return run
+
+
+def _defaulted(configs: Mapping[str, PhaseConfig], given: Mapping[str, Mapping[str, Any]]) -> Json:
+    return {
+        name: {k: v for k, v in c.model_dump(mode="json").items() if k not in given.get(name, {})}
+        for name, c in configs.items()
+    }
+
+
+def carried_into(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Json:
+    """What the phases before `phase` carried; LabError when one that it needs has no verdict yet."""
+    carried = records.carried_of(con, run.run_id)
+    for needed, by in (("embedder", "p1"), ("retrieval", "e0"), ("memos", "e1")):
+        wanted = {"embedder": ("p2",), "retrieval": ("e1", "e2"), "memos": ("e2",)}[needed]
+        if phase in wanted and needed not in carried:
+            raise LabError(
+                f"{phase} needs what {by} carries, and {by} has no verdict in run {run.run_id}",
+                f"lab run {by} --scale {run.scale}",
+            )
+    return carried
+
+
+def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
+    """Ask the phase for its next units once all earlier ones have results; pending is empty when the phase is done."""
+    while True:
+        asked = records.units_of(con, run.run_id, phase)
+        done = records.done_units(con, [u.unit_id for u in asked])
+        pending = [u for u in asked if u.unit_id not in done]
+        if pending:
+            return Step(tuple(asked), tuple(pending))
+        so_far = records.trials_of(con, run.run_id, phase)
+        new = get_phase(phase).units(run.configs[phase], carried_into(con, run, phase), so_far)
+        known = {u.unit_id for u in asked}
+        fresh = [u for u in new if u.unit_id not in known]
+        if not fresh:
+            return Step(tuple(asked), ())
+        records.save_units(con, run.run_id, phase, fresh)
+
+
+def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
+    """Metrics over all hosts and for each, the verdict, both stored. An override is recorded only where it was needed."""
+    module, config = get_phase(phase), run.configs[phase]
+    hosts = records.hosts_of(con, run.run_id, phase)
+    overall = module.metrics(_flat(records.trials_of(con, run.run_id, phase)), config)
+    records.save_metrics(con, run.run_id, phase, ALL_HOSTS, overall)
+    for host in hosts:
+        own = overall if len(hosts) == 1 else module.metrics(_flat(records.trials_of(con, run.run_id, phase, host)), config)
+        records.save_metrics(con, run.run_id, phase, host, own)
+    verdict = module.gate(overall, config)
+    needed = override if stops(phase, verdict) else None
+    records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)
+    return verdict
+
+
+def _flat(results: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Trial]:
+    return [t for _, trials in results for t in trials]
+
+
+def stops(phase: str, verdict: Verdict) -> bool:
+    """Whether this verdict stops the chain unless it is overridden: anything but PASS of a prerequisite."""
+    return get_phase(phase).BLOCKING and verdict.status is not Status.PASS
+
+
+def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attempt: int) -> int:
+    """Run one unit here and deliver its bundle; returns the number of trials.
+
+    Raises:
+        LabError: code, data or models differ from the plan's, or a file it needs is missing.
+    """
+    module = get_phase(unit.phase)
+    check_unit(unit, module.Config(**unit.config))
+    started = datetime.now(UTC)
+    trials = module.run(unit, backends)
+    commit, dirty = code_commit()
+    provenance: Json = {
+        "code_commit": commit, "dirty": dirty, "versions": package_versions(), "identity": unit.identity,
+    }  # fmt: skip
+    write_bundle(
+        places.spool, unit, trials, backends.take_attachments(), host=host_name(), attempt=attempt,
+        started_at=started, finished_at=datetime.now(UTC), provenance=provenance,
+    )  # fmt: skip
+    store.deliver(places.spool)
+    return len(trials)
+
+
+def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:
+    """Leave units in the store as one content-addressed file, so that a shard's parameters stay small."""
+    job = {"run_id": run.run_id, "phase": phase, "units": [u.to_json() for u in units]}
+    return store.put_file(canonical(job).encode())
+
+
+def run_here(places: Places, scale: str, phase: str, given: Mapping[str, Mapping[str, Any]] | None, on_unit: Any) -> Verdict:
+    """Run one phase in this process, with no server; goes on where an earlier try stopped.
+
+    Args:
+        on_unit: called as on_unit(done, total, unit) after each unit and once before the first.
+    """
+    store = Store.here(places)
+    backends = Backends(store.get_file)
+    with writing(places) as con:
+        run = open_run(con, scale, given)
+        collect(places, store, con)
+        step = advance(con, run, phase)
+    while step.pending:
+        on_unit(len(step.units) - len(step.pending), len(step.units), step.pending[0])
+        run_unit(step.pending[0], backends, places, store, attempt=1)
+        with writing(places) as con:
+            collect(places, store, con)
+            step = advance(con, run, phase)
+    with writing(places, publish=True) as con:
+        return conclude(con, run, phase)
+
+
+def expected_seconds(scale: str) -> float:
+    """Rough phase work of a whole run on two cores, from the costs that the first rounds' units state."""
+    run, _ = plan(scale)
+    total = 0.0
+    guess: Json = {"embedder": "all-MiniLM-L6-v2", "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal"}
+    for name in PHASES:
+        config: Any = run.configs[name]
+        if name == "e2":
+            # Two trainings, and three conditions with their two controls over the test problems.
+            total += 2 * 3.0 * config.n_train * config.lora.epochs + 5 * 2.2 * config.n_test
+            continue
+        total += sum(u.cost for u in get_phase(name).units(config, guess, []))
+        if name == "p3":
+            total += 0.8 * (4 * config.per_category + config.n_texts)
+        if name == "e1":
+            total += 4.0 * config.n_test
+    return total
