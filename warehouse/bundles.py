@@ -1,0 +1,174 @@
+"""Result bundles: one immutable Parquet file a unit, its manifest inside, its SHA-256 in its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.contract import Attachment, Json, Trial, Unit
+from experiments.environment import checked_host
+from experiments.errors import LabError
+from experiments.identity import canonical
+from warehouse.durable import finish, temporary_for
+
+SCHEMA_VERSION = 1
+MAX_FILE_BYTES = 512 * 2**20  # a bundle is megabytes; more is an accident or an attack
+MAX_PLAIN_BYTES = 2 * 2**30  # uncompressed, by the file's own metadata, read before the data
+NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})\.parquet")
+SCHEMA = pa.schema([
+    ("ordinal", pa.int32()), ("problem_id", pa.string()), ("condition", pa.string()), ("seed", pa.int32()),
+    ("attempts", pa.int32()), ("solved", pa.bool_()), ("answer", pa.string()), ("truth", pa.string()),
+    ("tokens_in", pa.int32()), ("tokens_out", pa.int32()), ("latency_s", pa.float64()), ("error", pa.string()),
+    ("details", pa.string()), ("attachment", pa.large_binary()),
+])  # fmt: skip
+FIELDS = ("problem_id", "condition", "seed", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out", "latency_s", "error")  # fmt: skip
+MANIFEST_TYPES = {
+    "unit_id": str, "phase": str, "host": str, "attempt": int, "schema_version": int, "n_trials": int, "started_at": str,
+    "finished_at": str, "provenance": dict, "attachments": list,
+}  # fmt: skip
+
+
+class BadBundle(Exception):
+    """A file that is no whole, known, consistent bundle; the message is the reason for its quarantine."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found consistent. `trials` has SCHEMA's columns, attachments left out."""
+
+    manifest: Json
+    trials: pa.Table
+    attachments: tuple[Attachment, ...]
+    sha256: str
+    size_bytes: int
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bundle(
+    spool: Path, unit: Unit, trials: Sequence[Trial], attachments: Sequence[Attachment] = (), *, host: str, attempt: int,
+    started_at: datetime, finished_at: datetime, provenance: Json,
+) -> Path:  # fmt: skip
+    """Write <unit_id>.<sha256>.parquet into `spool`, whole or not at all, and return its path."""
+    manifest = {
+        "unit_id": unit.unit_id, "phase": unit.phase, "host": checked_host(host), "attempt": attempt,
+        "schema_version": SCHEMA_VERSION, "n_trials": len(trials), "started_at": started_at.isoformat(),
+        "finished_at": finished_at.isoformat(), "provenance": provenance,
+        "attachments": [{"name": a.name, "sha256": a.sha256, "size_bytes": len(a.content)} for a in attachments],
+    }  # fmt: skip
+    columns: dict[str, list[object]] = {name: [getattr(t, name) for t in trials] for name in FIELDS}
+    columns["ordinal"] = list(range(len(trials)))
+    columns["details"] = [canonical(t.details) for t in trials]
+    columns["attachment"] = [None] * len(trials)
+    # Attachments follow the trials as rows with a negative ordinal, so that one file holds all of a unit.
+    for i, a in enumerate(attachments):
+        for name in SCHEMA.names:
+            columns[name].append({"ordinal": -1 - i, "attachment": a.content}.get(name))
+    table = pa.table(columns, schema=SCHEMA).replace_schema_metadata({"manifest": canonical(manifest)})
+    spool.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(spool / "bundle")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        target = spool / f"{unit.unit_id}.{file_sha256(temporary)}.parquet"
+        finish(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and check a bundle; nothing in it is believed that is not checked.
+
+    Raises:
+        BadBundle: with the reason.
+    """
+    named = NAME.fullmatch(path.name)
+    if not named:
+        raise BadBundle("the name is not <unit id>.<sha256>.parquet")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise BadBundle(f"{size} bytes, more than {MAX_FILE_BYTES}")
+    if file_sha256(path) != named[2]:
+        raise BadBundle("the content does not match the SHA-256 in the name")
+    try:
+        file = pq.ParquetFile(path)
+        plain = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+        if plain > MAX_PLAIN_BYTES:
+            raise BadBundle(f"{plain} bytes uncompressed, more than {MAX_PLAIN_BYTES}")
+        if file.schema_arrow.remove_metadata() != SCHEMA:
+            raise BadBundle("the columns are not a bundle's")
+        manifest = _manifest(file.schema_arrow.metadata or {}, named[1])
+        table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise BadBundle(f"not readable as Parquet: {str(error)[:200]}") from error
+    ordinals = table["ordinal"].to_pylist()
+    if None in ordinals:
+        raise BadBundle("a row has no ordinal")
+    split = sum(o >= 0 for o in ordinals)
+    if ordinals != [*range(split), *(-1 - i for i in range(len(ordinals) - split))] or split != manifest["n_trials"]:
+        raise BadBundle(f"{split} trials, {manifest['n_trials']} announced, or out of order")
+    trials = table.slice(0, split)
+    _check_rows(trials)
+    return Bundle(manifest, trials, _attachments(table, split, manifest), named[2], size)
+
+
+def _manifest(metadata: dict[bytes, bytes], unit_id: str) -> Json:
+    try:
+        manifest = json.loads(metadata[b"manifest"])
+    except (KeyError, ValueError) as error:
+        raise BadBundle("no readable manifest") from error
+    if not isinstance(manifest, dict):
+        raise BadBundle("the manifest is not an object")
+    for key, kind in MANIFEST_TYPES.items():
+        if not isinstance(manifest.get(key), kind) or isinstance(manifest.get(key), bool):
+            raise BadBundle(f"manifest.{key} is missing or not of type {kind.__name__}")
+    if manifest["schema_version"] > SCHEMA_VERSION:
+        raise BadBundle(f"schema version {manifest['schema_version']}, this warehouse knows {SCHEMA_VERSION}")
+    if manifest["unit_id"] != unit_id:
+        raise BadBundle("the manifest names another unit than the file")
+    try:
+        checked_host(manifest["host"])
+        datetime.fromisoformat(manifest["started_at"])
+        datetime.fromisoformat(manifest["finished_at"])
+    except (LabError, ValueError) as error:
+        raise BadBundle(f"manifest: {str(error)[:200]}") from error
+    return manifest
+
+
+def _check_rows(trials: pa.Table) -> None:
+    for name in ("problem_id", "condition", "details"):
+        if trials[name].null_count:
+            raise BadBundle(f"a trial has no {name}")
+    for text in trials["details"].to_pylist():
+        try:
+            if not isinstance(json.loads(text), dict):
+                raise BadBundle("a trial's details are not an object")
+        except (ValueError, RecursionError) as error:
+            raise BadBundle("a trial's details are not JSON") from error
+
+
+def _attachments(table: pa.Table, split: int, manifest: Json) -> tuple[Attachment, ...]:
+    contents = table["attachment"].slice(split).to_pylist()
+    if len(contents) != len(manifest["attachments"]):
+        raise BadBundle("attachments do not match the manifest")
+    found = []
+    for content, entry in zip(contents, manifest["attachments"], strict=True):
+        if not isinstance(entry, dict) or content is None or not isinstance(entry.get("name"), str):
+            raise BadBundle("an attachment is missing or unnamed")
+        sha256 = hashlib.sha256(content).hexdigest()
+        if entry.get("sha256") != sha256:
+            raise BadBundle("an attachment does not match its SHA-256")
+        found.append(Attachment(entry["name"], sha256, content))
+    return tuple(found)

@@ -1,0 +1,115 @@
+"""Opening the warehouse for writing: one process at a time, migrated, published when asked."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import IO
+
+import duckdb
+
+from experiments.errors import LabError
+from warehouse.durable import finish, temporary_for
+from warehouse.places import Places
+
+LOCK_WAIT_S = 30.0  # longer than any single transaction here
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """(number, file name, SQL) of every migration, in order."""
+    files = [f for f in resources.files("warehouse.migrations").iterdir() if f.name.endswith(".sql")]
+    return sorted((int(f.name[:4]), f.name, f.read_text(encoding="utf-8")) for f in files)
+
+
+def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | None = None) -> None:
+    """Apply what is missing, each file and its record in one transaction.
+
+    Raises:
+        LabError: the warehouse is newer than this code, or an applied file was changed since.
+    """
+    known = migrations() if known is None else known
+    con.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(number INTEGER PRIMARY KEY, name VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
+    )
+    rows = con.execute("SELECT number, sha256 FROM schema_migrations ORDER BY number").fetchall()
+    applied: dict[int, str] = {number: sha256 for number, sha256 in rows}
+    newest = max((number for number, _, _ in known), default=0)
+    if applied and max(applied) > newest:
+        raise LabError(f"the warehouse has schema {max(applied)}, this version knows {newest}", "git pull && make setup")
+    for number, name, sql in known:
+        sha256 = hashlib.sha256(sql.encode()).hexdigest()
+        if number in applied:
+            if applied[number] != sha256:
+                raise LabError(f"migration {name} was changed after it was applied", f"git checkout warehouse/migrations/{name}")
+            continue
+        con.begin()
+        try:
+            con.execute(sql)
+            con.execute("INSERT INTO schema_migrations VALUES (?, ?, ?, now())", [number, name, sha256])
+            con.commit()
+        except Exception:
+            con.rollback()
+            raise
+
+
+@contextmanager
+def locked(places: Places, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Hold the warehouse's lock; the system lets go of it when a process dies.
+
+    Raises:
+        LabError: another process holds it for longer than `wait_s`, with its pid and command.
+    """
+    places.home.mkdir(parents=True, exist_ok=True)
+    with places.lock.open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + wait_s
+        while not _try_lock(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                raise LabError(f"the warehouse is held by {file.read().strip()[:200] or 'another process'}", "wait, or stop it")
+            time.sleep(0.05)
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})")
+        file.flush()
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def writing(places: Places, *, publish: bool = False, wait_s: float = LOCK_WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that may write, to the migrated warehouse; with `publish` a snapshot follows when all went well.
+
+    Raises:
+        LabError: the lock is held, or the warehouse's schema is newer or changed.
+    """
+    with locked(places, wait_s):
+        con = duckdb.connect(str(places.warehouse))
+        try:
+            con.execute("SET TimeZone = 'UTC'")
+            migrate(con)
+            yield con
+            con.execute("CHECKPOINT")
+        finally:
+            con.close()
+        if publish:
+            temporary = temporary_for(places.snapshot)
+            try:
+                shutil.copyfile(places.warehouse, temporary)
+                finish(temporary, places.snapshot)
+            finally:
+                temporary.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""Where the memory lies on this host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.environment import lab_home
+
+
+@dataclass(frozen=True)
+class Places:
+    """All paths below one LAB_HOME."""
+
+    home: Path
+
+    @staticmethod
+    def here() -> Places:
+        return Places(lab_home())
+
+    @property
+    def warehouse(self) -> Path:
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "warehouse.lock"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.home / "snapshot.duckdb"
+
+    @property
+    def bundles(self) -> Path:
+        """Archive of the bundles that were taken in."""
+        return self.home / "bundles"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.home / "quarantine"
+
+    @property
+    def spool(self) -> Path:
+        """This host's own bundles that are not delivered yet."""
+        return self.home / "spool"
+
+    @property
+    def reports(self) -> Path:
+        """Capability reports of known hosts."""
+        return self.home / "hosts"
