@@ -72,9 +72,7 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
     return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs), content
 
 
-def open_run(
-    con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Mapping[str, Any]] | None = None
-) -> Run:
+def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
     """Plan and store plan and run; storing the same again changes nothing."""
     run, content = plan(scale, given)
     commit, dirty = code_commit()
@@ -130,7 +128,11 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
     overall = module.metrics(_flat(records.trials_of(con, run.run_id, phase)), config)
     records.save_metrics(con, run.run_id, phase, ALL_HOSTS, overall)
     for host in hosts:
-        own = overall if len(hosts) == 1 else module.metrics(_flat(records.trials_of(con, run.run_id, phase, host)), config)
+        own = (
+            overall
+            if len(hosts) == 1
+            else module.metrics(_flat(records.trials_of(con, run.run_id, phase, host)), config)
+        )
         records.save_metrics(con, run.run_id, phase, host, own)
     verdict = module.gate(overall, config)
     needed = override if stops(phase, verdict) else None
@@ -175,7 +177,9 @@ def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:
     return store.put_file(canonical(job).encode())
 
 
-def run_here(places: Places, scale: str, phase: str, given: Mapping[str, Mapping[str, Any]] | None, on_unit: Any) -> Verdict:
+def run_here(
+    places: Places, scale: str, phase: str, given: Mapping[str, Mapping[str, Any]] | None, on_unit: Any
+) -> Verdict:
     """Run one phase in this process, with no server; goes on where an earlier try stopped.
 
     Args:

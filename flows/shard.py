@@ -27,7 +27,9 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
     return False
 
 
-@task(task_run_name="{label}", retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=_may_pass, persist_result=False)
+@task(
+    task_run_name="{label}", retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=_may_pass, persist_result=False
+)
 def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
     """Run one unit and deliver its bundle."""
     places = Places.here()
@@ -56,6 +58,10 @@ def shard(run_id: str, phase: str, label: str, job: str, unit_ids: list[str], at
         if store.has_bundle(unit_id):
             log.info("unit %s already has a bundle", unit_id[:8])
             continue
-        role = "/".join(str(units[unit_id]["spec"][k]) for k in ("role", "part", "dataset", "condition") if k in units[unit_id]["spec"])
+        role = "/".join(
+            str(units[unit_id]["spec"][k])
+            for k in ("role", "part", "dataset", "condition")
+            if k in units[unit_id]["spec"]
+        )
         trials += work(f"{phase} {role} {unit_id[:8]}".replace("  ", " "), units[unit_id], backends, attempt)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}

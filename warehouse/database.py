@@ -43,12 +43,16 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
     applied: dict[int, str] = {number: sha256 for number, sha256 in rows}
     newest = max((number for number, _, _ in known), default=0)
     if applied and max(applied) > newest:
-        raise LabError(f"the warehouse has schema {max(applied)}, this version knows {newest}", "git pull && make setup")
+        raise LabError(
+            f"the warehouse has schema {max(applied)}, this version knows {newest}", "git pull && make setup"
+        )
     for number, name, sql in known:
         sha256 = hashlib.sha256(sql.encode()).hexdigest()
         if number in applied:
             if applied[number] != sha256:
-                raise LabError(f"migration {name} was changed after it was applied", f"git checkout warehouse/migrations/{name}")
+                raise LabError(
+                    f"migration {name} was changed after it was applied", f"git checkout warehouse/migrations/{name}"
+                )
             continue
         con.begin()
         try:
@@ -73,7 +77,9 @@ def locked(places: Places, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         while not _try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
-                raise LabError(f"the warehouse is held by {file.read().strip()[:200] or 'another process'}", "wait, or stop it")
+                raise LabError(
+                    f"the warehouse is held by {file.read().strip()[:200] or 'another process'}", "wait, or stop it"
+                )
             time.sleep(0.05)
         file.seek(0)
         file.truncate()
@@ -91,7 +97,9 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 @contextmanager
-def writing(places: Places, *, publish: bool = False, wait_s: float = LOCK_WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
+def writing(
+    places: Places, *, publish: bool = False, wait_s: float = LOCK_WAIT_S
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that may write, to the migrated warehouse; with `publish` a snapshot follows when all went well.
 
     Raises:

@@ -120,8 +120,12 @@ class Store:
 def _folder(url: str) -> Path:
     parts = urlsplit(url)
     if parts.scheme not in ("", "file") or (parts.scheme == "file" and parts.netloc not in ("", "localhost")):
-        raise LabError(f"LAB_RESULTS_URL = {url[:200]!r}: {parts.scheme}:// is not supported", "use a path or file:///path")
+        raise LabError(
+            f"LAB_RESULTS_URL = {url[:200]!r}: {parts.scheme}:// is not supported", "use a path or file:///path"
+        )
     path = Path(unquote(parts.path) if parts.scheme else url)
     if not path.is_absolute():
-        raise LabError(f"LAB_RESULTS_URL is not an absolute path: {url[:200]!r}", f"export LAB_RESULTS_URL={path.absolute()}")
+        raise LabError(
+            f"LAB_RESULTS_URL is not an absolute path: {url[:200]!r}", f"export LAB_RESULTS_URL={path.absolute()}"
+        )
     return path

@@ -1,0 +1,188 @@
+"""What the chain writes to the warehouse and reads back. Every function takes a connection from `writing`."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from experiments.contract import Json, Metric, Metrics, Status, Trial, Unit, Verdict
+from experiments.identity import canonical, sha256_of
+from warehouse.bundles import FIELDS
+
+PHASE_ORDER = ("p1", "p2", "p3", "e0", "e1", "e2")
+Connection = duckdb.DuckDBPyConnection
+
+
+def save_plan(con: Connection, plan_id: str, content: Json) -> None:
+    """Store a plan before its first trial; a plan never changes, another content is another plan."""
+    con.execute(
+        "INSERT INTO plans VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [plan_id, datetime.now(UTC), canonical(content), sha256_of(content)],
+    )
+
+
+def save_run(
+    con: Connection, run_id: str, plan_id: str, scale: str, domain: str, model: str, host: str, commit: str, dirty: bool,
+    versions: Mapping[str, str], given: Json, defaulted: Json,
+) -> None:  # fmt: skip
+    """Store where a run came from; starting it again keeps the first record."""
+    con.execute(
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [
+            run_id, plan_id, scale, domain, model, datetime.now(UTC), host, commit, dirty, canonical(dict(versions)),
+            canonical(given), canonical(defaulted),
+        ],
+    )  # fmt: skip
+
+
+def finish_run(con: Connection, run_id: str) -> None:
+    """Note when the last phase was decided; the first time stays."""
+    con.execute("UPDATE runs SET finished_at = ? WHERE run_id = ? AND finished_at IS NULL", [datetime.now(UTC), run_id])
+
+
+def save_units(con: Connection, run_id: str, phase: str, units: Sequence[Unit]) -> None:
+    """Store units in the order in which the phase asked for them; known ones stay as they are."""
+    (start,) = con.execute(
+        "SELECT coalesce(max(position) + 1, 0) FROM units WHERE run_id = ? AND phase = ?", [run_id, phase]
+    ).fetchone() or (0,)
+    rows = [
+        [run_id, u.unit_id, phase, u.round, start + i, canonical(u.to_json()), canonical(list(u.depends_on))]
+        for i, u in enumerate(units)
+    ]
+    if rows:
+        con.executemany("INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def units_of(con: Connection, run_id: str, phase: str) -> list[Unit]:
+    """All units that the phase asked for in this run, in order."""
+    rows = con.execute(
+        "SELECT spec FROM units WHERE run_id = ? AND phase = ? ORDER BY position", [run_id, phase]
+    ).fetchall()
+    return [Unit.from_json(json.loads(spec)) for (spec,) in rows]
+
+
+def done_units(con: Connection, unit_ids: Sequence[str]) -> set[str]:
+    """Those of `unit_ids` that have a result, from whichever run it came."""
+    rows = con.execute(
+        "SELECT DISTINCT unit_id FROM bundles WHERE unit_id IN (SELECT unnest(?))", [list(unit_ids)]
+    ).fetchall()
+    return {unit_id for (unit_id,) in rows}
+
+
+def trials_of(con: Connection, run_id: str, phase: str, host: str | None = None) -> list[tuple[Unit, list[Trial]]]:
+    """Units with results and their trials, in the order asked: counted bundles, or the first bundle of one host."""
+    condition, values = ("b.replicate = 0", []) if host is None else ("b.host = ?", [host])
+    rows = con.execute(
+        f"""
+        SELECT u.spec, t.bundle_sha256, {", ".join("t." + f for f in FIELDS)}, t.details
+        FROM units u JOIN bundles b USING (unit_id) JOIN trials t ON t.bundle_sha256 = b.sha256
+        WHERE u.run_id = ? AND u.phase = ? AND {condition}
+        ORDER BY u.position, b.replicate, t.ordinal
+        """,  # noqa: S608 - only fixed words are put in
+        [run_id, phase, *values],
+    ).fetchall()
+    specs: dict[str, str] = {}
+    first_bundle: dict[str, str] = {}
+    found: dict[str, list[Trial]] = defaultdict(list)
+    for spec, sha256, *fields, details in rows:
+        unit_id = json.loads(spec)["unit_id"] if spec not in specs else specs[spec]
+        specs[spec] = unit_id
+        if first_bundle.setdefault(unit_id, sha256) == sha256:
+            found[unit_id].append(Trial(**dict(zip(FIELDS, fields, strict=True)), details=json.loads(details)))
+    units = {unit_id: Unit.from_json(json.loads(spec)) for spec, unit_id in specs.items()}
+    return [(units[unit_id], trials) for unit_id, trials in found.items()]
+
+
+def hosts_of(con: Connection, run_id: str, phase: str) -> list[str]:
+    """Hosts that have bundles of this phase."""
+    rows = con.execute(
+        "SELECT DISTINCT b.host FROM units u JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = ? ORDER BY 1",
+        [run_id, phase],
+    ).fetchall()
+    return [host for (host,) in rows]
+
+
+def save_metrics(con: Connection, run_id: str, phase: str, host: str, metrics: Metrics) -> None:
+    """Replace all metrics of this phase and host, in one transaction."""
+    rows = [
+        [run_id, phase, host, i, m.metric, m.condition, m.value, m.low, m.high, m.n, m.failed, m.method, m.timing]
+        for i, m in enumerate(metrics.values)
+    ]
+    con.begin()
+    try:
+        con.execute("DELETE FROM metrics WHERE run_id = ? AND phase = ? AND host = ?", [run_id, phase, host])
+        con.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        con.commit()
+    except Exception:
+        con.rollback()
+        raise
+
+
+def save_verdict(
+    con: Connection, run_id: str, phase: str, verdict: Verdict, overridden_by: str | None = None, why: str | None = None
+) -> None:
+    """Store what the gate decided. An override once given stays on record when the same is decided again without one."""
+    m = verdict.main
+    con.execute(
+        """
+        INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (run_id, phase) DO UPDATE SET status = excluded.status, reason = excluded.reason,
+          carried = excluded.carried, next_steps = excluded.next_steps, main_metric = excluded.main_metric,
+          main_condition = excluded.main_condition, value = excluded.value, low = excluded.low, high = excluded.high,
+          n = excluded.n, threshold = excluded.threshold, decided_at = excluded.decided_at,
+          overridden_by = coalesce(excluded.overridden_by, verdicts.overridden_by), why = coalesce(excluded.why, verdicts.why)
+        """,
+        [
+            run_id, phase, verdict.status.value, verdict.reason, canonical(verdict.carried), canonical(list(verdict.next_steps)),
+            m.metric, m.condition, m.value, m.low, m.high, m.n, verdict.threshold, datetime.now(UTC), overridden_by, why,
+        ],
+    )  # fmt: skip
+
+
+def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
+    """The stored verdict, or None."""
+    row = con.execute(
+        "SELECT status, reason, carried, next_steps, main_metric, main_condition, value, low, high, n, threshold "
+        "FROM verdicts WHERE run_id = ? AND phase = ?",
+        [run_id, phase],
+    ).fetchone()
+    if row is None:
+        return None
+    status, reason, carried, steps, metric, condition, value, low, high, n, threshold = row
+    main = Metric(metric, value, low, high, n, condition=condition)
+    return Verdict(Status(status), reason, json.loads(carried), main, threshold, tuple(json.loads(steps)))
+
+
+def carried_of(con: Connection, run_id: str) -> Json:
+    """All that the run's phases carried, later phases over earlier ones."""
+    rows = dict(con.execute("SELECT phase, carried FROM verdicts WHERE run_id = ?", [run_id]).fetchall())
+    merged: Json = {}
+    for phase in PHASE_ORDER:
+        merged |= json.loads(rows[phase]) if phase in rows else {}
+    return merged
+
+
+def save_prediction(con: Connection, run_id: str, phase: str, predicted_s: float) -> None:
+    """Store how long the phase was expected to take, once."""
+    con.execute("INSERT INTO predictions VALUES (?, ?, ?, NULL) ON CONFLICT DO NOTHING", [run_id, phase, predicted_s])
+
+
+def finish_prediction(con: Connection, run_id: str, phase: str, actual_s: float) -> None:
+    """Store how long the phase took, the first time it was worked on to its end."""
+    con.execute(
+        "UPDATE predictions SET actual_s = ? WHERE run_id = ? AND phase = ? AND actual_s IS NULL",
+        [actual_s, run_id, phase],
+    )
+
+
+def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
+    """The run's verdicts as rows of gate_history, in the order of the phases."""
+    cursor = con.execute("SELECT * FROM gate_history WHERE run_id = ?", [run_id])
+    names = [d[0] for d in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return sorted(rows, key=lambda r: PHASE_ORDER.index(r["phase"]))
