@@ -1,0 +1,61 @@
+"""Which pool a phase goes to: the cheapest tier that fits and has a worker online."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.errors import LabError
+from workpools.assess import CapabilityReport
+from workpools.tiers import NEEDS, TIERS, tiers_for
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a phase's shards go."""
+
+    pool: str
+    workers: int
+    reason: str
+
+
+def place(
+    profile: str, needs: Sequence[str], online: Mapping[str, Sequence[str]], reports: Sequence[CapabilityReport] = ()
+) -> Placement:
+    """Choose the pool for a phase.
+
+    Args:
+        profile: prerequisites, e0_e1 or e2.
+        needs: engines that its machines must have.
+        online: names of the online workers of each pool.
+        reports: known hosts; a worker named like one is believed to be it, one with no report is believed able.
+
+    Raises:
+        LabError: no fit worker is online; says what is needed and what there is.
+    """
+    engines = {r.host: set(r.engines) for r in reports}
+    lacking: list[str] = []
+    for tier in tiers_for(profile):
+        able = []
+        for worker in online.get(tier, ()):
+            missing = set(needs) - engines.get(worker, set(needs))
+            if missing:
+                lacking.append(f"{worker} lacks {', '.join(sorted(missing))}")
+            else:
+                able.append(worker)
+        if able:
+            quantized = profile == "e2" and tier == "medium"
+            note = (
+                "quantised, since no strong worker is online"
+                if quantized
+                else f"cheapest tier online that fits {profile}"
+            )
+            return Placement(tier, len(able), note)
+    need = NEEDS[profile]
+    there = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
+    wanted = tiers_for(profile)[0]
+    detail = f"; {'; '.join(sorted(set(lacking)))}" if lacking else ""
+    raise LabError(
+        f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); online: {there}{detail}",
+        f"prefect worker start --pool {wanted}",
+    )

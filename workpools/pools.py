@@ -1,0 +1,65 @@
+"""Work pools in Prefect: made once, asked who is online."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from experiments.errors import LabError
+from workpools.tiers import POOLS
+
+DEFAULT_API = "http://127.0.0.1:4200/api"
+
+
+def unreachable(url: str) -> LabError:
+    """The error when no server answers."""
+    return LabError(f"no Prefect server answers at {url}", "start one: lab up, or prefect server start")
+
+
+def connect(api_url: str) -> Any:
+    """A synchronous Prefect client for the server at `api_url`, which must answer.
+
+    Raises:
+        LabError: nothing answers there.
+    """
+    os.environ["PREFECT_API_URL"] = api_url
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api_url}):
+        client = get_client(sync_client=True)
+    try:
+        client._client.get("/health", timeout=5).raise_for_status()
+    except (httpx.HTTPError, OSError) as error:
+        raise unreachable(api_url) from error
+    return client
+
+
+def create_pools(client: Any) -> list[str]:
+    """Make the process pools that are not there; returns what was made."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    present = {pool.name for pool in client.read_work_pools()}
+    made = [name for name in POOLS if name not in present]
+    for name in made:
+        description = "Pipeline, collect and sync." if name == "coordinator" else f"Machines of tier {name} and above."
+        client.create_work_pool(
+            WorkPoolCreate(name=name, type="process", description=description, base_job_template=_template())
+        )
+    return made
+
+
+def _template() -> dict[str, Any]:
+    from prefect.workers.process import ProcessWorker
+
+    return ProcessWorker.get_default_base_job_template()
+
+
+def online_workers(client: Any) -> dict[str, list[str]]:
+    """Names of the workers that are online, for each pool that exists."""
+    found: dict[str, list[str]] = {}
+    for pool in client.read_work_pools():
+        workers = client.read_workers_for_work_pool(pool.name)
+        found[pool.name] = sorted(w.name for w in workers if str(getattr(w.status, "value", w.status)) == "ONLINE")
+    return found

@@ -1,0 +1,62 @@
+"""Tiers: what a machine may run, by the memory and disk it has to spare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TIERS = ("weak", "medium", "strong")
+POOLS = (*TIERS, "coordinator")
+UNFIT = "unfit"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Available RAM and free disk, in GB (10^9 bytes)."""
+
+    ram_gb: float
+    disk_gb: float
+
+
+# SCIENCE, "Which machine may run what".
+NEEDS = {
+    "prerequisites": Need(3, 5),
+    "e0_e1": Need(5, 10),
+    "e2_quantized": Need(6, 10),
+    "e2": Need(12, 15),
+}
+TIER_PROFILES = {"weak": ("prerequisites",), "medium": ("e0_e1", "e2_quantized"), "strong": ("e2",)}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A tier and why not the higher ones."""
+
+    tier: str
+    profiles: dict[str, bool]
+    reasons: list[str]
+
+
+def decide(ram_available_gb: float, disk_free_gb: float) -> Decision:
+    """The highest tier one of whose profiles fits; each that does not fit is explained."""
+    fits = {name: ram_available_gb >= need.ram_gb and disk_free_gb >= need.disk_gb for name, need in NEEDS.items()}
+    tier, reasons = UNFIT, []
+    for name in reversed(TIERS):
+        if any(fits[p] for p in TIER_PROFILES[name]):
+            tier = name
+            break
+        least = NEEDS[TIER_PROFILES[name][0]]
+        if ram_available_gb < least.ram_gb:
+            reasons.append(f"not {name}: {ram_available_gb:.1f} GB RAM available, {least.ram_gb:g} needed")
+        if disk_free_gb < least.disk_gb:
+            reasons.append(f"not {name}: {disk_free_gb:.1f} GB disk free, {least.disk_gb:g} needed")
+    return Decision(tier, fits, reasons)
+
+
+def serves(tier: str) -> tuple[str, ...]:
+    """Pools that a host of this tier can serve: its own and all weaker ones, the strongest first."""
+    return tuple(reversed(TIERS[: TIERS.index(tier) + 1])) if tier in TIERS else ()
+
+
+def tiers_for(profile: str) -> tuple[str, ...]:
+    """Tiers that may run a profile, the cheapest first; e2 falls back to a quantised model on medium."""
+    return {"prerequisites": TIERS, "e0_e1": TIERS[1:], "e2": ("strong", "medium")}[profile]
