@@ -201,20 +201,20 @@ def run_here(
         return conclude(con, run, phase)
 
 
-def expected_seconds(scale: str) -> float:
-    """Rough phase work of a whole run on two cores, from the costs that the first rounds' units state."""
+def expected_seconds(scale: str) -> dict[str, float]:
+    """Rough work of each phase on two cores, from the costs that units state; later rounds by the same rates."""
     run, _ = plan(scale)
-    total = 0.0
     guess: Json = {"embedder": "all-MiniLM-L6-v2", "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal"}
+    found: dict[str, float] = {}
     for name in PHASES:
         config: Any = run.configs[name]
         if name == "e2":
-            # Two trainings, and three conditions with their two controls over the test problems.
-            total += 2 * 3.0 * config.n_train * config.lora.epochs + 5 * 2.2 * config.n_test
+            # Two trainings, then three conditions and two controls over the test problems.
+            found[name] = 2 * 3.0 * config.n_train * config.lora.epochs + 5 * 2.2 * config.n_test
             continue
-        total += sum(u.cost for u in get_phase(name).units(config, guess, []))
+        found[name] = sum(u.cost for u in get_phase(name).units(config, guess, []))
         if name == "p3":
-            total += 0.8 * (4 * config.per_category + config.n_texts)
+            found[name] += 0.8 * (4 * config.per_category + config.n_texts)
         if name == "e1":
-            total += 4.0 * config.n_test
-    return total
+            found[name] += 4.0 * config.n_test
+    return found

@@ -1,0 +1,240 @@
+"""P3's capability benchmarks: four categories of short prompts, each judged by a program, and held-out text.
+
+    p = prompts("arithmetic")[0]
+    judge(p, "2 + 3 = 5.")  # True
+
+The prompts are sized for a 135M-parameter instruct model, which solves some but not all of every category.
+Arithmetic and knowledge forgive what stands around the answer; format forgives nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from experiments.capability_prompts import HELD_OUT, MAX_NEW_TOKENS, ROWS
+from experiments.errors import LabError
+
+version = "capability-1"  # raised whenever a prompt, a judge or a paragraph changes
+CATEGORIES = tuple(ROWS)
+
+NUMBER = re.compile(r"-?[0-9][0-9,]*(?:\.[0-9]+)?")
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+WRAPPING = " \t\r\n\"'“”‘’*`"
+
+
+@dataclass(frozen=True)
+class CapabilityPrompt:
+    """One prompt with the judge of its replies. `arguments` are handed to the judge after the reply."""
+
+    prompt_id: str
+    category: str
+    prompt: str
+    max_new_tokens: int
+    judge: str
+    arguments: tuple[str | int, ...]
+
+
+def prompts(category: str | None = None, per_category: int = 20) -> list[CapabilityPrompt]:
+    """The first `per_category` prompts of one category, or of each in turn; always the same ones in the same order.
+
+    Raises:
+        LabError: no such category, or not between 1 and 20 prompts.
+    """
+    if category is not None and category not in ROWS:
+        raise LabError(f"unknown capability category {category!r}", f"choose one of: {', '.join(CATEGORIES)}")
+    if not 1 <= per_category <= 20:
+        raise LabError(f"per_category is {per_category}", "choose 1 to 20")
+    chosen = CATEGORIES if category is None else (category,)
+    return [p for p in _all() if p.category in chosen and int(p.prompt_id[-2:]) <= per_category]
+
+
+@cache
+def _all() -> tuple[CapabilityPrompt, ...]:
+    return tuple(
+        CapabilityPrompt(f"{category}-{i:02d}", category, prompt, MAX_NEW_TOKENS[category], name, arguments)
+        for category, rows in ROWS.items()
+        for i, (prompt, name, arguments) in enumerate(rows, start=1)
+    )
+
+
+def held_out_texts() -> tuple[str, ...]:
+    """Twelve English paragraphs of 60 to 90 words, written for this project, so in no model's training data."""
+    return HELD_OUT
+
+
+def judge(prompt: CapabilityPrompt, reply: str) -> bool:
+    """Whether `reply` solves `prompt`: a pure function that accepts any text."""
+    return JUDGES[prompt.judge](reply, *prompt.arguments)
+
+
+def _words(text: str) -> list[str]:
+    return [w.replace("’", "'") for w in WORD.findall(text.casefold())]
+
+
+def _has(text: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `text` as whole words, whatever the case."""
+    return re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text.casefold()) is not None
+
+
+def _bare(reply: str) -> str:
+    """The reply in one case, without the quotes, stars and final full stop that people put around an answer."""
+    return reply.strip(WRAPPING).rstrip(".!").strip(WRAPPING).casefold()
+
+
+def _lines(reply: str) -> list[str]:
+    return [line.strip() for line in reply.splitlines() if line.strip()]
+
+
+# Judges that forgive surroundings: instruction, arithmetic, knowledge.
+
+
+def contains_word(reply: str, *alternatives: str) -> bool:
+    """One of the alternatives occurs as a whole word or phrase."""
+    return any(_has(reply, a) for a in alternatives)
+
+
+def contains_all(reply: str, *words: str) -> bool:
+    """Each of the words occurs."""
+    return all(_has(reply, w) for w in words)
+
+
+def avoids(reply: str, banned: str, *expected: str) -> bool:
+    """One of the expected words occurs and the banned one does not."""
+    return not _has(reply, banned) and contains_word(reply, *expected)
+
+
+def names_of(reply: str, count: int, *candidates: str) -> bool:
+    """At least `count` different candidates occur."""
+    return sum(_has(reply, c) for c in candidates) >= count
+
+
+def in_order(reply: str, *items: str) -> bool:
+    """The items occur as words, the first sight of each after that of the one before."""
+    words, at = _words(reply), -1
+    for item in items:
+        if item not in words[at + 1 :]:
+            return False
+        at = words.index(item, at + 1)
+    return True
+
+
+def word_times(reply: str, word: str, count: int) -> bool:
+    """The word occurs exactly `count` times."""
+    return _words(reply).count(word) == count
+
+
+def exact_number(reply: str, number: str) -> bool:
+    """The reply's answer is the number: what follows the last "=", else the last number in the reply."""
+    tail = reply.rpartition("=")[2]
+    after = NUMBER.search(tail) if "=" in reply else None
+    found = after.group() if after else next(reversed(NUMBER.findall(reply)), None)
+    return found is not None and float(found.replace(",", "")) == float(number)
+
+
+def exact_text(reply: str, text: str) -> bool:
+    """The reply is the text and nothing else; case, quotes around it and a final full stop are forgiven."""
+    return _bare(reply) == text
+
+
+def word_count(reply: str, count: int) -> bool:
+    """The reply has exactly `count` words."""
+    return len(_words(reply)) == count
+
+
+def starts_with(reply: str, word: str) -> bool:
+    """The reply's first word."""
+    return _words(reply)[:1] == [word]
+
+
+def ends_with(reply: str, end: str) -> bool:
+    """The reply's last word, or its last character when `end` is a mark."""
+    if WORD.fullmatch(end):
+        return _words(reply)[-1:] == [end]
+    return reply.rstrip(WRAPPING).endswith(end)
+
+
+# Judges of form: the whole reply counts, one word too many fails.
+
+
+def yes_or_no(reply: str, expected: str) -> bool:
+    """The reply is the word yes (or no) and nothing else but a full stop."""
+    return reply.strip().rstrip(".").casefold() == expected
+
+
+def choice_letter(reply: str, expected: str) -> bool:
+    """The reply is one letter, with or without brackets and full stop."""
+    found = re.fullmatch(r"\(?([a-z])\)?\.?", reply.strip().casefold())
+    return found is not None and found.group(1) == expected
+
+
+def one_word(reply: str) -> bool:
+    """The reply is a single word; a full stop is forgiven."""
+    return re.fullmatch(r"[^\W\d_]+\.?", reply.strip()) is not None
+
+
+def matches(reply: str, pattern: str) -> bool:
+    """The whole reply, without space around it, matches the regular expression."""
+    return re.fullmatch(pattern, reply.strip()) is not None
+
+
+def all_uppercase(reply: str, least_words: int) -> bool:
+    """At least so many words, and no lowercase letter."""
+    return len(_words(reply)) >= least_words and reply == reply.upper() and reply != reply.lower()
+
+
+def sentence_count(reply: str, count: int) -> bool:
+    """The reply ends in a full stop, question or exclamation mark, and holds exactly `count` sentences."""
+    text = reply.strip()
+    return text.endswith((".", "!", "?")) and len(re.findall(r"[.!?]+(?:\s|$)", text)) == count
+
+
+def bullet_count(reply: str, count: int) -> bool:
+    """Exactly `count` lines, each "- something"."""
+    lines = _lines(reply)
+    return len(lines) == count and all(re.match(r"-\s*\w", line) for line in lines)
+
+
+def numbered_list(reply: str, count: int) -> bool:
+    """Exactly `count` lines, numbered "1. something" upward."""
+    lines = _lines(reply)
+    return len(lines) == count and all(re.match(rf"{i}\.\s*\w", line) for i, line in enumerate(lines, start=1))
+
+
+def comma_list(reply: str, count: int) -> bool:
+    """One line of exactly `count` items between commas, of at most three words each."""
+    lines = _lines(reply)
+    items = [_words(item) for item in lines[0].split(",")] if len(lines) == 1 else []
+    return len(items) == count and all(1 <= len(item) <= 3 for item in items)
+
+
+def _json(reply: str) -> object:
+    try:
+        return json.loads(reply)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_json_with_keys(reply: str, *keys: str) -> bool:
+    """The whole reply is a JSON object with exactly these keys."""
+    found = _json(reply)
+    return isinstance(found, dict) and set(found) == set(keys)
+
+
+def is_json_list(reply: str, length: int) -> bool:
+    """The whole reply is a JSON list of this length."""
+    found = _json(reply)
+    return isinstance(found, list) and len(found) == length
+
+
+JUDGES: dict[str, Callable[..., bool]] = {
+    f.__name__: f
+    for f in (
+        contains_word, contains_all, avoids, names_of, in_order, word_times, exact_number, exact_text, word_count,
+        starts_with, ends_with, yes_or_no, choice_letter, one_word, matches, all_uppercase, sentence_count,
+        bullet_count, numbered_list, comma_list, is_json_with_keys, is_json_list,
+    )
+}  # fmt: skip

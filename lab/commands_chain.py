@@ -1,0 +1,219 @@
+"""Commands about the experiments: run, pipeline, results, collect, sync, demo."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from experiments.errors import LabError
+
+Scale = Annotated[str, typer.Option(help="smoke, demo or full.")]
+Override = Annotated[str | None, typer.Option(help="Why to go on after a gate that does not say PASS; goes on record.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE, the value as JSON or plain text; repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+EXIT_FAILED, EXIT_GATE = 1, 3
+
+
+def parse_settings(given: list[str] | None) -> dict[str, Any]:
+    """{"n_test": 20} from ["n_test=20"].
+
+    Raises:
+        LabError: an entry without "=".
+    """
+    values: dict[str, Any] = {}
+    for entry in given or []:
+        key, equals, value = entry.partition("=")
+        if not equals or not key:
+            raise LabError(f"--set {entry!r} is not KEY=VALUE", "for example --set n_test=20")
+        try:
+            values[key] = json.loads(value)
+        except ValueError:
+            values[key] = value
+    return values
+
+
+def run(
+    phase: Annotated[str, typer.Argument(help="p1, p2, p3, e0, e1 or e2.")],
+    scale: Scale = "demo",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one phase in this process, with no server; what has a result is not computed again.
+
+    Example: lab run p1 --scale smoke --set per_class=6
+    """
+    from experiments.registry import configure, module_of
+    from flows.chain import run_here
+    from warehouse.places import Places
+
+    module_of(phase)
+    given = {phase: parse_settings(settings)} if settings else None
+    configure(phase, scale, (given or {}).get(phase))
+    places = Places.here()
+
+    def show(done: int, total: int, unit: Any) -> None:
+        print(f"{phase}  {done} of {total} units done", file=sys.stderr)
+
+    verdict = run_here(places, scale, phase, given, show)
+    if as_json:
+        print(json.dumps(_as_json(places, scale, given, phase), indent=1, default=str))
+    else:
+        from lab.follow import interval
+
+        m = verdict.main
+        print(f"{phase}  {verdict.status.value}  {m.metric} {interval(m.value, m.low, m.high)}, n {m.n}")
+        print(verdict.reason)
+        for step in verdict.next_steps:
+            print(f"  try: {step}")
+    if verdict.status.value == "FAIL":
+        raise typer.Exit(EXIT_GATE)
+
+
+def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
+    from flows.chain import plan
+    from warehouse.database import writing
+    from warehouse.records import chain_of
+
+    run_, _ = plan(scale, given)
+    with writing(places) as con:
+        row = next(r for r in chain_of(con, run_.run_id) if r["phase"] == phase)
+        cursor = con.execute(
+            "SELECT metric, condition, value, low, high, n, failed, method, timing FROM phase_metrics "
+            "WHERE run_id = ? AND phase = ? ORDER BY position",
+            [run_.run_id, phase],
+        )
+        names = [d[0] for d in cursor.description]
+        metrics = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
+    verdict = {k: (json.loads(v) if k in ("carried", "next_steps") else v) for k, v in row.items()}
+    return {"verdict": verdict, "metrics": metrics}
+
+
+def pipeline(scale: Scale = "demo", override: Override = None, settings: Settings = None) -> None:
+    """Run all phases through Prefect and follow them; a run that is under way is joined.
+
+    Values are set by phase. Example: lab pipeline --scale smoke --set p2.n_test=8 --override "a look at the end"
+    """
+    from lab.follow import follow_pipeline
+
+    raise typer.Exit(follow_pipeline(scale, override, by_phase(parse_settings(settings))))
+
+
+def by_phase(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"p2": {"n_test": 8}} from {"p2.n_test": 8}; LabError for a key that names no phase."""
+    from experiments.registry import module_of
+
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        phase, dot, name = key.partition(".")
+        if not dot:
+            raise LabError(f"--set {key}: no phase named", f"write --set p2.{key}=...")
+        module_of(phase)
+        found.setdefault(phase, {})[name] = value
+    return found
+
+
+def results(as_json: AsJson = False) -> None:
+    """The verdicts of the latest run.
+
+    Example: lab results
+    """
+    from lab.follow import latest_chain, print_chain
+
+    run_id, rows = latest_chain()
+    if as_json:
+        print(json.dumps({"run_id": run_id, "phases": rows}, indent=1, default=str))
+    else:
+        print_chain(run_id, rows)
+
+
+def collect() -> None:
+    """Take delivered bundles into the warehouse and publish the snapshot.
+
+    Example: lab collect
+    """
+    from warehouse.collector import collect as take
+    from warehouse.database import writing
+    from warehouse.places import Places
+    from warehouse.transport import Store
+
+    places = Places.here()
+    with writing(places, publish=True) as con:
+        taken = take(places, Store.here(places), con)
+    print(f"taken in {taken.ingested}, known {taken.known}, quarantined {len(taken.quarantined)}")
+    for name, reason in taken.quarantined:
+        print(f"  {name}: {reason}")
+
+
+def sync() -> None:
+    """Deliver what waits in this machine's spool.
+
+    Example: lab sync
+    """
+    from warehouse.places import Places
+    from warehouse.transport import Store
+
+    places = Places.here()
+    delivery = Store.here(places).deliver(places.spool)
+    print(
+        f"delivered {delivery.delivered}, waiting {delivery.waiting}"
+        + (f": {delivery.reason}" if delivery.reason else "")
+    )
+
+
+def demo(
+    scale: Scale = "demo",
+    override: Override = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop everything after the table.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
+    app_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
+) -> None:
+    """Set up, run the whole chain for real, show the results and keep the pages up until Ctrl-C.
+
+    Example: lab demo --once
+    """
+    from flows.chain import expected_seconds
+    from lab import services
+    from lab.follow import duration, follow_pipeline
+
+    expected = sum(expected_seconds(scale).values())
+    print(
+        f"All six phases at scale {scale}: about {duration(expected)} of work on two cores, if nothing is done yet.",
+        flush=True,
+    )
+    # A stop by SIGTERM takes the same way out as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    started: tuple[str, ...] = ()
+    try:
+        before = {s["name"] for s in services.status() if s["alive"]}
+        try:
+            found = services.up(port, app_port, page=True, say=lambda text: print(text, flush=True))
+        finally:
+            started = tuple(s["name"] for s in services.status() if s["name"] not in before)
+        code = follow_pipeline(scale, override, {})
+        print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}", flush=True)
+        if not once:
+            print("Both stay up until Ctrl-C.", flush=True)
+            while True:
+                time.sleep(1)
+    except KeyboardInterrupt:
+        code = 0
+        print("\nstopping", flush=True)
+    finally:
+        with contextlib.suppress(KeyboardInterrupt):
+            services.down(started)
+    raise typer.Exit(code)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    for command in (run, pipeline, results, collect, sync, demo):
+        app.command()(command)

@@ -1,0 +1,123 @@
+"""Commands about this machine and what runs on it: assess, pools create, up, status, down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def assess(
+    quick: Annotated[bool, typer.Option("--quick", help="Look without measuring speeds, in a second or two.")] = False,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; LAB_HOME unless given.")] = None,
+) -> None:
+    """Measure this machine, name its tier and register it.
+
+    Example: lab assess --quick
+    """
+    from warehouse.durable import write_whole
+    from warehouse.places import Places
+    from warehouse.transport import Store
+    from workpools.assess import assess as measure
+
+    report = measure(quick)
+    content = report.model_dump_json(indent=1).encode()
+    places = Places.here()
+    path = (out or places.home) / f"capability_report_{report.host}.json"
+    write_whole(path, content)
+    Store.here(places).put_report(report.host, content)
+    if as_json:
+        print(content.decode())
+        return
+    print(f"{report.host}: {report.tier}")
+    print(f"  memory     {report.ram_available_gb:.1f} of {report.ram_total_gb:.1f} GB available")
+    print(
+        f"  disk       {report.disk_free_gb:.0f} GB free"
+        + (f", writes {report.disk_write_mb_s:.0f} MB/s" if report.disk_write_mb_s else "")
+    )
+    print(
+        f"  processor  {report.cores_physical} cores"
+        + (f", {report.matrix_gflops:.0f} GFLOPS" if report.matrix_gflops else "")
+    )
+    print(f"  GPU        {', '.join(report.gpus) or 'none'}")
+    print(f"  engines    {', '.join(report.engines) or 'none'}")
+    if report.embedding_texts_per_s:
+        print(f"  embeds     {report.embedding_texts_per_s:.0f} texts/s")
+    for reason in report.reasons:
+        print(f"  {reason}")
+    print(f"  report     {path}")
+
+
+def pools_create() -> None:
+    """Make the work pools weak, medium, strong and coordinator; those that are there stay.
+
+    Example: lab pools create
+    """
+    from lab.services import api_url
+    from workpools.pools import connect, create_pools
+
+    made = create_pools(connect(api_url()))
+    print(f"made {', '.join(made)}" if made else "all pools are there")
+
+
+def up(
+    port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
+    app_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Start the page as well.")] = True,
+) -> None:
+    """Start server, pools, deployments, assessment, workers and the page; what runs already is kept.
+
+    Example: lab up --port 4300
+    """
+    from lab import services
+
+    found = services.up(port, app_port, page=page, say=print)
+    print(f"Prefect  {found.ui_url}")
+    if page:
+        print(f"Results  {found.app_url}")
+
+
+def status(as_json: AsJson = False) -> None:
+    """What lab up started, with pids and ports.
+
+    Example: lab status
+    """
+    from lab import services
+
+    rows = services.status()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print("nothing runs; start it: lab up")
+    for row in rows:
+        port = f"127.0.0.1:{row['port']}" if row["port"] else ""
+        print(f"{row['name']:<22} {'runs' if row['alive'] else 'stopped':<8} pid {row['pid']:<8} {port}")
+
+
+def down() -> None:
+    """Stop what lab up started, and nothing else.
+
+    Example: lab down
+    """
+    from lab import services
+
+    stopped = services.down()
+    print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    app.command()(assess)
+    app.command()(up)
+    app.command()(status)
+    app.command()(down)
+    pools = typer.Typer(help="Work pools in Prefect.", no_args_is_help=True)
+    pools.command("create")(pools_create)
+    pools.callback()(lambda: None)
+    app.add_typer(pools, name="pools")

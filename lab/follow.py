@@ -1,0 +1,175 @@
+"""Submitting the pipeline, following it line by line, and printing what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from experiments.errors import LabError
+
+EXIT_FAILED, EXIT_GATE = 1, 3
+START_WAIT_S = 90.0  # a worker polls every second or ten; past this nobody serves the coordinator pool
+
+
+def duration(seconds: float) -> str:
+    """3 min 20 s."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """0.62 (0.55 to 0.69), with three significant digits."""
+    if value is None:
+        return "undefined"
+    shown = f"{value:.3g}"
+    return f"{shown} ({low:.3g} to {high:.3g})" if low is not None and high is not None else shown
+
+
+def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str, Any]]) -> int:
+    """Submit the pipeline (or join the one under way), follow it, print the table; returns the exit code."""
+    from flows.chain import expected_seconds, plan
+    from lab.services import api_url
+    from workpools.pools import connect
+
+    run, _ = plan(scale, config)
+    expected = expected_seconds(scale)
+    client = connect(api_url())
+    flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None})
+    state = _watch(client, flow_run, run.run_id, expected)
+    if not state.is_completed():
+        print(f"the pipeline ended as {state.name}: {state.message or ''}", file=sys.stderr)
+        print(f"Try again: lab pipeline --scale {scale}", file=sys.stderr)
+        return EXIT_FAILED
+    rows = chain_rows(run.run_id)
+    print_chain(run.run_id, rows)
+    failed = [r["phase"].upper() for r in rows if r["status"] == "FAIL"]
+    stopped = len(rows) < len(expected)
+    if stopped:
+        last = rows[-1]
+        print(
+            f'\n{last["phase"].upper()} stopped the chain. To go on all the same: lab pipeline --scale {scale} --override "why"'
+        )
+    elif failed:
+        print(f"\nThe pipeline completed; {', '.join(failed)} said FAIL.")
+    return EXIT_GATE if stopped or failed else 0
+
+
+def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Scheduled
+
+    try:
+        deployment = client.read_deployment_by_name(f"pipeline/{scale}")
+    except ObjectNotFound:
+        raise LabError(f"pipeline/{scale} is not deployed on this server", "prefect deploy --all") from None
+    open_states = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+    under_way = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states))),
+    )
+    same = [r for r in under_way if all(r.parameters.get(k) == v for k, v in parameters.items())]
+    if same:
+        print(f"joining the pipeline run {same[0].name} that is under way", flush=True)
+        return same[0]
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters, state=Scheduled())
+
+
+def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float]) -> Any:
+    """One live line on a terminal; elsewhere one plain line for each change."""
+    from warehouse.places import Places
+
+    path = Places.here().home / "progress.json"
+    started, last, live = time.monotonic(), "", sys.stdout.isatty()
+    while True:
+        state = client.read_flow_run(flow_run.id).state
+        row: dict[str, Any] = {}
+        if path.is_file():
+            row = json.loads(path.read_text())
+        if row.get("run_id") == run_id and row.get("phase") and not (state and state.is_final()):
+            line = _line(row, time.monotonic() - started, expected)
+            if live:
+                print(f"\r\033[K{line}", end="", flush=True)
+            elif (key := line.split("   elapsed")[0]) != last:
+                last = key
+                print(line, flush=True)
+        if state and state.is_final():
+            if live:
+                print("\r\033[K", end="")
+            return state
+        if state and (state.is_scheduled() or state.is_pending()) and time.monotonic() - started > START_WAIT_S:
+            raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
+        time.sleep(0.5)
+
+
+def _line(row: dict[str, Any], elapsed: float, expected: dict[str, float]) -> str:
+    phase, done, total = row["phase"], row["done"], max(1, row["total"])
+    names = list(expected)
+    past = sum(expected[n] for n in names[: names.index(phase)])
+    share = (past + expected[phase] * done / total) / sum(expected.values())
+    # The plan's estimate at first; what was seen, as far as it goes.
+    left = (1 - share) * (sum(expected.values()) * (1 - share) + (elapsed / share if share > 0.05 else 0) * share)
+    filled = round(20 * done / total)
+    bar = "#" * filled + "-" * (20 - filled)
+    return f"{phase.upper()} [{bar}] {done} of {row['total']} units   elapsed {duration(elapsed)}, about {duration(left)} left"
+
+
+def chain_rows(run_id: str) -> list[dict[str, Any]]:
+    """The run's verdicts in the order of the phases."""
+    from warehouse.database import writing
+    from warehouse.places import Places
+    from warehouse.records import chain_of
+
+    with writing(Places.here()) as con:
+        return chain_of(con, run_id)
+
+
+def latest_chain() -> tuple[str, list[dict[str, Any]]]:
+    """(run_id, verdicts) of the run decided last.
+
+    Raises:
+        LabError: nothing was decided yet.
+    """
+    from warehouse.database import writing
+    from warehouse.places import Places
+    from warehouse.records import chain_of
+
+    with writing(Places.here()) as con:
+        row = con.execute("SELECT run_id FROM verdicts ORDER BY decided_at DESC LIMIT 1").fetchone()
+        if row is None:
+            raise LabError("no phase was decided yet", "make demo, or lab run p1 --scale smoke")
+        return row[0], chain_of(con, row[0])
+
+
+def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
+    """The table of phases: main metric, interval, threshold, verdict, reason."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
+    table = Table(title=f"run {run_id}", title_justify="left", show_lines=True)
+    for name in ("phase", "verdict", "main metric", "n", "reason"):
+        table.add_column(name, overflow="fold")
+    for r in rows:
+        needs = "" if r["threshold"] is None else f"\nthreshold {r['threshold']:g}"
+        main = f"{r['main_metric']}\n{interval(r['value'], r['low'], r['high'])}{needs}"
+        why = f"\noverridden: {r['why']}" if r["why"] else ""
+        steps = "".join(f"\ntry: {s}" for s in json.loads(r["next_steps"]))
+        verdict = Text(r["status"], style=colours[r["status"]])
+        table.add_row(r["phase"].upper(), verdict, Text(main), str(r["n"]), Text(f"{r['reason']}{why}{steps}"))
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console.print(table)

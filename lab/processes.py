@@ -1,0 +1,124 @@
+"""Processes that lab started: recorded by pid and start time, so that no other process is ever taken for one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from warehouse.durable import write_whole
+from warehouse.places import Places
+
+STOP_WAIT_S = 6.0  # a worker whose server still answers ends within two or three seconds (measured)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One started process."""
+
+    name: str
+    pid: int
+    created: float  # start time in seconds since the epoch, as the system reports it
+    port: int | None
+
+    @property
+    def alive(self) -> bool:
+        return self.process() is not None
+
+    def process(self) -> psutil.Process | None:
+        """The process itself, only when pid and start time both match."""
+        try:
+            found = psutil.Process(self.pid)
+            ours = abs(found.create_time() - self.created) < 0.5 and found.status() != psutil.STATUS_ZOMBIE
+            return found if ours else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def _file(places: Places) -> Path:
+    return places.home / "services.json"
+
+
+def recorded(places: Places) -> list[Service]:
+    """All recorded services, dead or alive."""
+    path = _file(places)
+    return [Service(**row) for row in json.loads(path.read_text())] if path.is_file() else []
+
+
+def record(places: Places, services: Sequence[Service]) -> None:
+    """Replace the record."""
+    write_whole(_file(places), json.dumps([asdict(s) for s in services], indent=1).encode())
+
+
+def start(
+    places: Places, name: str, command: Sequence[str], environment: Mapping[str, str], port: int | None = None
+) -> Service:
+    """Start `command` in a session of its own, with its output in logs/<name>.log, and record it."""
+    logs = places.home / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / f"{name}.log").open("ab") as log:
+        child = subprocess.Popen(  # noqa: S603 - fixed commands of our own
+            list(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=dict(environment), start_new_session=True,
+            cwd=places.home,
+        )  # fmt: skip
+    service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port)
+    record(places, [*(s for s in recorded(places) if s.name != name), service])
+    return service
+
+
+def stop(services: Sequence[Service]) -> list[str]:
+    """SIGTERM, then after a while SIGKILL, to these services and all that they started; returns who was alive."""
+    alive = [(s, p) for s in services if (p := s.process())]
+    family: dict[int, psutil.Process] = {}
+    for _, process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family |= {p.pid: p for p in (process, *process.children(recursive=True))}
+    for process in family.values():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(list(family.values()), timeout=STOP_WAIT_S)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=STOP_WAIT_S)
+    return [s.name for s, _ in alive]
+
+
+def holder_of(port: int) -> str | None:
+    """ "process 812 (prefect)" for who listens on a loopback port, "another process" when it cannot be named, or None."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", port)) != 0:
+            return None
+    with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):
+        for c in psutil.net_connections("tcp"):
+            if c.status == psutil.CONN_LISTEN and c.laddr.port == port and c.pid:
+                return f"process {c.pid} ({psutil.Process(c.pid).name()})"
+    return "another process"
+
+
+def clean_environment(places: Places, **extra: str) -> dict[str, str]:
+    """This process's environment without PREFECT_*, with LAB_HOME fixed and telemetry off."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return kept | {"LAB_HOME": str(places.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
+
+
+def wait_until(check: object, timeout_s: float, process: Service | None = None) -> bool:
+    """Poll `check()` five times a second; False when time is out or `process` died."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if check():  # type: ignore[operator]
+            return True
+        if process is not None and not process.alive:
+            return False
+        time.sleep(0.2)
+    return False

@@ -1,0 +1,243 @@
+"""What `lab up` starts and `lab down` stops: Prefect's server, workers, and the page, all on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from experiments.environment import checkout, host_name
+from experiments.errors import LabError
+from lab import processes
+from warehouse.durable import write_whole
+from warehouse.places import Places
+from workpools.pools import DEFAULT_API
+
+SERVER, PAGE = "server", "page"
+REPORT_FRESH = timedelta(hours=24)
+START_S = 90.0  # a fresh server takes 18 s on two cores (measured); slower machines three times that
+Say = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Up:
+    """Addresses, and what was started or kept."""
+
+    ui_url: str
+    app_url: str
+    api_url: str
+    started: tuple[str, ...]
+
+
+def api_url() -> str:
+    """The API that commands talk to: PREFECT_API_URL, else the recorded server's, else the default port."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    for s in processes.recorded(Places.here()):
+        if s.name == SERVER and s.alive:
+            return f"http://127.0.0.1:{s.port}/api"
+    return DEFAULT_API
+
+
+def prefect_environment(places: Places, port: int) -> dict[str, str]:
+    """For server and workers: their own PREFECT_HOME, JSON results, no telemetry, polls of a second."""
+    return processes.clean_environment(
+        places,
+        PREFECT_HOME=str(places.home / "prefect"),
+        PREFECT_API_URL=f"http://127.0.0.1:{port}/api",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_RESULTS_DEFAULT_SERIALIZER="json",
+        PREFECT_WORKER_QUERY_SECONDS="1",
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+        PREFECT_CLI_COLORS="false",
+    )
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of a loopback address says 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - loopback addresses of our own
+            return bool(reply.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def up(port: int, app_port: int, *, page: bool, say: Say) -> Up:
+    """Start what is not running, side by side where nothing waits for another.
+
+    Raises:
+        LabError: a port is taken, or a part does not come up (its log is named).
+    """
+    places = Places.here()
+    places.home.mkdir(parents=True, exist_ok=True)
+    alive = {s.name: s for s in processes.recorded(places) if s.alive}
+    processes.record(places, list(alive.values()))
+    _check_port(alive, SERVER, port, "--port")
+    if page:
+        _check_port(alive, PAGE, app_port, "--app-port")
+    started: list[str] = []
+    environment = prefect_environment(places, port)
+    fresh = SERVER not in alive
+    assessing = threading.Thread(target=_assess_if_old, args=(places,))
+    if fresh:
+        say(f"starting the Prefect server on 127.0.0.1:{port}")
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        alive[SERVER] = processes.start(places, SERVER, command, environment, port)
+        started.append(SERVER)
+    if page and PAGE not in alive:
+        alive[PAGE] = _start_page(places, app_port)
+        started.append(PAGE)
+    assessing.start()
+    if not processes.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), START_S, alive[SERVER]):
+        raise LabError("the Prefect server did not come up", f"see {places.home / 'logs' / 'server.log'}")
+    started += _start_workers(places, port, environment, alive, fresh, assessing, say)
+    if page and not processes.wait_until(
+        lambda: answers(f"http://127.0.0.1:{app_port}/_stcore/health"), START_S, alive[PAGE]
+    ):
+        raise LabError("the page did not come up", f"see {places.home / 'logs' / 'page.log'}")
+    base = f"http://127.0.0.1:{port}"
+    return Up(base, f"http://127.0.0.1:{app_port}", f"{base}/api", tuple(started))
+
+
+def _check_port(alive: dict[str, processes.Service], name: str, port: int, option: str) -> None:
+    if name in alive:
+        if alive[name].port != port:
+            raise LabError(
+                f"the {name} already runs on port {alive[name].port}", "lab down first, or leave the port out"
+            )
+        return
+    if holder := processes.holder_of(port):
+        raise LabError(f"Port {port} is in use by {holder}", f"Choose another: lab up {option} {port + 100}")
+
+
+def _start_page(places: Places, app_port: int) -> processes.Service:
+    from importlib.util import find_spec
+
+    spec = find_spec("app")
+    if spec is None or not spec.submodule_search_locations or find_spec("streamlit") is None:
+        raise LabError("the page's packages are not installed", "pip install '.[coordinator]', or lab up --no-page")
+    script = os.path.join(spec.submodule_search_locations[0], "home.py")  # noqa: PTH118 - find_spec gives strings
+    command = [
+        sys.executable, "-m", "streamlit", "run", script, "--server.address", "127.0.0.1", "--server.port", str(app_port),
+        "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none",
+    ]  # fmt: skip
+    return processes.start(places, PAGE, command, processes.clean_environment(places), app_port)
+
+
+def _report(places: Places) -> Any:
+    """This host's report if it is fresh, else None."""
+    from workpools.assess import parse_report
+
+    path = places.home / f"capability_report_{host_name()}.json"
+    if not path.is_file():
+        return None
+    try:
+        report = parse_report(path.read_bytes())
+    except LabError:
+        return None
+    return report if datetime.now(UTC) - report.created_at < REPORT_FRESH else None
+
+
+def _assess_if_old(places: Places) -> None:
+    if _report(places) is None:
+        # A process of its own: measuring beside this one's threads would measure them as well.
+        command = [sys.executable, "-m", "lab", "assess", "--json"]
+        subprocess.run(command, env=processes.clean_environment(places), capture_output=True, timeout=120, check=False)  # noqa: S603
+
+
+def _start_workers(
+    places: Places, port: int, environment: dict[str, str], alive: dict[str, processes.Service], fresh: bool,
+    assessing: threading.Thread, say: Say,
+) -> list[str]:  # fmt: skip
+    from workpools.pools import connect, create_pools, online_workers
+    from workpools.tiers import serves
+
+    client = connect(f"http://127.0.0.1:{port}/api")
+    create_pools(client)
+    if fresh:
+        _bury_the_dead(client)
+    _deploy(places, environment, say)
+    assessing.join()
+    report = _report(places)
+    if report is None:
+        raise LabError("this machine could not be assessed", "lab assess")
+    say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
+    pools = ("coordinator", *serves(report.tier))
+    started = []
+    for pool in pools:
+        name = f"worker-{pool}"
+        if name in alive:
+            continue
+        command = [
+            sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", host_name(), "--type", "process",
+            "--limit", "4" if pool == "coordinator" else "1",
+        ]  # fmt: skip
+        alive[name] = processes.start(places, name, command, environment)
+        started.append(name)
+    if started:
+        say(f"starting workers: {', '.join(pools)}")
+    ready = processes.wait_until(lambda: all(host_name() in online_workers(client).get(p, []) for p in pools), START_S)
+    if not ready:
+        raise LabError("the workers did not come online", f"see {places.home / 'logs'}")
+    return started
+
+
+def _deploy(places: Places, environment: dict[str, str], say: Say) -> None:
+    """`prefect deploy --all`, unless the same file was deployed to this database before."""
+    root = checkout()
+    if root is None:
+        raise LabError("prefect.yaml is not here", "run lab up in a checkout of the project")
+    digest = hashlib.sha256((root / "prefect.yaml").read_bytes()).hexdigest().encode()
+    mark = places.home / "prefect" / "deployed"
+    if mark.is_file() and mark.read_bytes() == digest:
+        return
+    say("deploying prefect.yaml")
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise LabError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-300:]}", "prefect deploy --all")
+    write_whole(mark, digest)
+
+
+def _bury_the_dead(client: Any) -> None:
+    """Runs that a dead coordinator left open: their processes are gone, so nobody would ever end them."""
+    import psutil
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    kinds = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.SCHEDULED]
+    found = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds)))
+    )
+    for run in found:
+        if run.auto_scheduled:
+            continue
+        host, _, pid = (run.infrastructure_pid or "").partition(":")
+        if pid.isdigit() and psutil.pid_exists(int(pid)) and "prefect" in " ".join(psutil.Process(int(pid)).cmdline()):
+            continue
+        client.set_flow_run_state(run.id, Crashed(message="left behind when the coordinator stopped"), force=True)
+
+
+def status() -> list[dict[str, Any]]:
+    """Recorded services as plain rows."""
+    return [{"name": s.name, "pid": s.pid, "port": s.port, "alive": s.alive} for s in processes.recorded(Places.here())]
+
+
+def down(only: tuple[str, ...] | None = None) -> list[str]:
+    """Stop recorded services (or those named): page and workers first, the server last, since workers sign off there."""
+    places = Places.here()
+    chosen = [s for s in processes.recorded(places) if only is None or s.name in only]
+    stopped = processes.stop([s for s in chosen if s.name != SERVER])
+    stopped += processes.stop([s for s in chosen if s.name == SERVER])
+    left = [s for s in processes.recorded(places) if s not in chosen]
+    processes.record(places, left)
+    return stopped
