@@ -21,7 +21,14 @@ from warehouse.durable import finish, temporary_for
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 512 * 2**20  # a bundle is megabytes; more is an accident or an attack
-MAX_PLAIN_BYTES = 2 * 2**30  # uncompressed, by the file's own metadata, read before the data
+MAX_PLAIN_BYTES = 2 * 2**30  # uncompressed, by the file's own metadata before the data is read, then as it is read
+MAX_ATTEMPT = 10_000
+MAX_ROWS = 1_000_000  # E1 at full scale is 1,350 trials over all its units
+BATCH_ROWS = 512
+# Only these are written. A dictionary or a shared prefix could make rows far larger than the metadata tells.
+ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED"}
+PHASE = re.compile(r"[a-z][a-z0-9_]{0,31}")
+ATTACHMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})\.parquet")
 SCHEMA = pa.schema([
     ("ordinal", pa.int32()), ("problem_id", pa.string()), ("condition", pa.string()), ("seed", pa.int32()),
@@ -29,7 +36,10 @@ SCHEMA = pa.schema([
     ("tokens_in", pa.int32()), ("tokens_out", pa.int32()), ("latency_s", pa.float64()), ("error", pa.string()),
     ("details", pa.string()), ("attachment", pa.large_binary()),
 ])  # fmt: skip
-FIELDS = ("problem_id", "condition", "seed", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out", "latency_s", "error")  # fmt: skip
+FIELDS = (
+    "problem_id", "condition", "seed", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out", "latency_s",
+    "error",
+)  # fmt: skip
 MANIFEST_TYPES = {
     "unit_id": str, "phase": str, "host": str, "attempt": int, "schema_version": int, "n_trials": int, "started_at": str,
     "finished_at": str, "provenance": dict, "attachments": list,
@@ -61,7 +71,12 @@ def write_bundle(
     spool: Path, unit: Unit, trials: Sequence[Trial], attachments: Sequence[Attachment] = (), *, host: str, attempt: int,
     started_at: datetime, finished_at: datetime, provenance: Json,
 ) -> Path:  # fmt: skip
-    """Write <unit_id>.<sha256>.parquet into `spool`, whole or not at all, and return its path."""
+    """Write <unit_id>.<sha256>.parquet into `spool`, whole or not at all, and return its path.
+
+    Raises:
+        LabError: `host` is no host name.
+        ValueError: a trial's details hold NaN or something that is not JSON.
+    """
     manifest = {
         "unit_id": unit.unit_id, "phase": unit.phase, "host": checked_host(host), "attempt": attempt,
         "schema_version": SCHEMA_VERSION, "n_trials": len(trials), "started_at": started_at.isoformat(),
@@ -80,7 +95,7 @@ def write_bundle(
     spool.mkdir(parents=True, exist_ok=True)
     temporary = temporary_for(spool / "bundle")
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=False)
         target = spool / f"{unit.unit_id}.{file_sha256(temporary)}.parquet"
         finish(temporary, target)
     finally:
@@ -97,21 +112,17 @@ def read_bundle(path: Path) -> Bundle:
     named = NAME.fullmatch(path.name)
     if not named:
         raise BadBundle("the name is not <unit id>.<sha256>.parquet")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise BadBundle(f"{size} bytes, more than {MAX_FILE_BYTES}")
-    if file_sha256(path) != named[2]:
-        raise BadBundle("the content does not match the SHA-256 in the name")
     try:
-        file = pq.ParquetFile(path)
-        plain = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-        if plain > MAX_PLAIN_BYTES:
-            raise BadBundle(f"{plain} bytes uncompressed, more than {MAX_PLAIN_BYTES}")
-        if file.schema_arrow.remove_metadata() != SCHEMA:
-            raise BadBundle("the columns are not a bundle's")
-        manifest = _manifest(file.schema_arrow.metadata or {}, named[1])
-        table = file.read()
-    except (pa.ArrowException, OSError) as error:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise BadBundle(f"{size} bytes, more than {MAX_FILE_BYTES}")
+        if file_sha256(path) != named[2]:
+            raise BadBundle("the content does not match the SHA-256 in the name")
+        with pq.ParquetFile(path) as file:
+            _check_claims(file)
+            manifest = _manifest(file.schema_arrow.metadata or {}, named[1])
+            table = _read_bounded(file)
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
         raise BadBundle(f"not readable as Parquet: {str(error)[:200]}") from error
     ordinals = table["ordinal"].to_pylist()
     if None in ordinals:
@@ -124,10 +135,41 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(manifest, trials, _attachments(table, split, manifest), named[2], size)
 
 
+def _check_claims(file: pq.ParquetFile) -> None:
+    """What the file says of itself before any data is read: columns, rows, plain size, encodings."""
+    if file.schema_arrow.remove_metadata() != SCHEMA:
+        raise BadBundle("the columns are not a bundle's")
+    claims = file.metadata
+    if claims.num_rows > MAX_ROWS:
+        raise BadBundle(f"{claims.num_rows} rows, more than {MAX_ROWS}")
+    groups = [claims.row_group(i) for i in range(claims.num_row_groups)]
+    plain = sum(g.total_byte_size for g in groups)
+    if plain > MAX_PLAIN_BYTES:
+        raise BadBundle(f"{plain} bytes uncompressed, more than {MAX_PLAIN_BYTES}")
+    for column in (g.column(i) for g in groups for i in range(g.num_columns)):
+        if other := set(column.encodings) - ENCODINGS:
+            raise BadBundle(f"column encoding {', '.join(sorted(other))} is not a bundle's")
+
+
+def _read_bounded(file: pq.ParquetFile) -> pa.Table:
+    """All rows, in small steps, since the size in the metadata is only a claim."""
+    batches, plain = [], 0
+    for batch in file.iter_batches(batch_size=BATCH_ROWS):
+        plain += batch.nbytes
+        if plain > MAX_PLAIN_BYTES:
+            raise BadBundle(f"more than {MAX_PLAIN_BYTES} bytes uncompressed, its metadata claims less")
+        batches.append(batch)
+    table = pa.Table.from_batches(batches, schema=SCHEMA)
+    table.validate(full=True)
+    return table
+
+
 def _manifest(metadata: dict[bytes, bytes], unit_id: str) -> Json:
     try:
         manifest = json.loads(metadata[b"manifest"])
-    except (KeyError, ValueError) as error:
+        if canonical(manifest).encode() != metadata[b"manifest"]:
+            raise BadBundle("the manifest is not canonical JSON")
+    except (KeyError, ValueError, RecursionError) as error:
         raise BadBundle("no readable manifest") from error
     if not isinstance(manifest, dict):
         raise BadBundle("the manifest is not an object")
@@ -136,6 +178,10 @@ def _manifest(metadata: dict[bytes, bytes], unit_id: str) -> Json:
             raise BadBundle(f"manifest.{key} is missing or not of type {kind.__name__}")
     if manifest["schema_version"] > SCHEMA_VERSION:
         raise BadBundle(f"schema version {manifest['schema_version']}, this warehouse knows {SCHEMA_VERSION}")
+    if min(manifest["schema_version"], manifest["attempt"]) < 1 or manifest["attempt"] > MAX_ATTEMPT:
+        raise BadBundle("manifest.schema_version or manifest.attempt is out of range")
+    if not PHASE.fullmatch(manifest["phase"]):
+        raise BadBundle("manifest.phase is no phase's name")
     if manifest["unit_id"] != unit_id:
         raise BadBundle("the manifest names another unit than the file")
     try:
@@ -153,8 +199,12 @@ def _check_rows(trials: pa.Table) -> None:
             raise BadBundle(f"a trial has no {name}")
     for text in trials["details"].to_pylist():
         try:
-            if not isinstance(json.loads(text), dict):
+            details = json.loads(text)
+            if not isinstance(details, dict):
                 raise BadBundle("a trial's details are not an object")
+            # Canonical text also rules out NaN, doubled keys and half surrogate pairs, which DuckDB refuses.
+            if canonical(details) != text:
+                raise BadBundle("a trial's details are not canonical JSON")
         except (ValueError, RecursionError) as error:
             raise BadBundle("a trial's details are not JSON") from error
 
@@ -167,8 +217,10 @@ def _attachments(table: pa.Table, split: int, manifest: Json) -> tuple[Attachmen
     for content, entry in zip(contents, manifest["attachments"], strict=True):
         if not isinstance(entry, dict) or content is None or not isinstance(entry.get("name"), str):
             raise BadBundle("an attachment is missing or unnamed")
+        if not ATTACHMENT.fullmatch(entry["name"]):
+            raise BadBundle("an attachment's name is not a plain file name")
         sha256 = hashlib.sha256(content).hexdigest()
-        if entry.get("sha256") != sha256:
+        if entry.get("sha256") != sha256 or entry.get("size_bytes") != len(content):
             raise BadBundle("an attachment does not match its SHA-256")
         found.append(Attachment(entry["name"], sha256, content))
     return tuple(found)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
+import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 
+from experiments.contract import Json
+from experiments.environment import checked_host
+from experiments.errors import LabError
 from experiments.identity import canonical
 from warehouse.bundles import BadBundle, Bundle, read_bundle
 from warehouse.database import writing
-from warehouse.durable import TEMPORARY, sync_folder, write_whole
+from warehouse.durable import TEMPORARY, move, sweep, write_whole
 from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.transport import MAX_REPORT_BYTES, Store
 
 TRANSPORT = "directory"
-MAX_REPORT_BYTES = 2**20  # a report is a few kilobytes
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
+TIERS = ("weak", "medium", "strong", "unfit")  # DESIGN, The way of the data, 1
 
 
 @dataclass
@@ -28,69 +35,88 @@ class Collected:
     ingested: int = 0
     replicates: int = 0  # second bundles of a unit, kept and never counted
     known: int = 0  # bundles that were here already
-    quarantined: list[tuple[str, str]] = field(default_factory=list)
+    quarantined: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
+    left: list[tuple[str, str]] = field(default_factory=list)  # (name, reason) of what stays for the next call
 
 
 def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None = None) -> Collected:
     """Take everything out of the inbox. A crash at any point loses and doubles nothing: run it again.
 
     Args:
-        con: a connection from `writing`; without one, the warehouse is opened only when something waits.
+        con: a connection from `writing`; without one, the warehouse is opened, and the snapshot published, only when
+            something waits.
+
+    Raises:
+        LabError: the warehouse is held by another process.
     """
     taken = Collected()
-    waiting = (
-        sorted(p for p in store.inbox.iterdir() if not p.name.startswith(TEMPORARY)) if store.inbox.is_dir() else []
-    )
-    reports = store.reports()
-    if con is None:
-        if waiting or reports:
-            with writing(places, publish=bool(waiting)) as own:
-                return collect(places, store, own)
+    waiting, reports = _waiting(store), _new_reports(places, store)
+    if not waiting and not reports:
         return taken
+    if con is None:
+        with writing(places, publish=True) as own:
+            return collect(places, store, own)
     for path in waiting:
         try:
-            if path.is_symlink() or not path.is_file():
-                raise BadBundle("not a plain file")
-            bundle = read_bundle(path)
-        except BadBundle as error:
-            _quarantine(con, places, path, str(error), taken)
-            continue
-        _take(con, places, store, path, bundle, taken)
+            _take(con, places, store, path, taken)
+        except FileNotFoundError:
+            continue  # somebody took it away meanwhile
+        except OSError as error:
+            taken.left.append((path.name, str(error)[:200]))
     for host, content in reports:
-        _take_report(con, places, store, host, content, taken)
+        with suppress(FileNotFoundError):
+            _take_report(con, places, store, host, content, taken)
     return taken
 
 
-def _take(
-    con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Path, bundle: Bundle, taken: Collected
-) -> None:
-    if con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone():
-        taken.known += 1
-    else:
+def _waiting(store: Store) -> list[Path]:
+    if not store.inbox.is_dir():
+        return []
+    sweep(store.inbox)
+    return sorted(p for p in store.inbox.iterdir() if not p.name.startswith(TEMPORARY))
+
+
+def _take(con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Path, taken: Collected) -> None:
+    """One entry of the inbox: into the warehouse and the archive, or into quarantine."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise BadBundle("not a plain file")
+        bundle = read_bundle(path)
         # Attachments first: they are content-addressed, so a crash before the commit leaves nothing wrong behind.
         for a in bundle.attachments:
             store.put_file(a.content)
-        con.begin()
-        try:
+        if con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone():
+            taken.known += 1
+        else:
             replicate = _insert(con, bundle)
-            con.commit()
-        except Exception:
-            con.rollback()
-            raise
-        taken.ingested += 1
-        taken.replicates += replicate > 0
-    places.bundles.mkdir(parents=True, exist_ok=True)
-    target = places.bundles / path.name
-    if path.stat().st_dev == places.bundles.stat().st_dev:
-        path.replace(target)
-        sync_folder(places.bundles)
-    else:
-        write_whole(target, path.read_bytes())
-        path.unlink()
+            taken.ingested += 1
+            taken.replicates += replicate > 0
+    except BadBundle as error:
+        _quarantine(con, places, store, path, str(error), taken)
+        return
+    move(path, places.bundles / path.name)
 
 
 def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
-    """Rows of one bundle, inside the caller's transaction; returns its replicate number."""
+    """Rows of one bundle in one transaction; returns its replicate number.
+
+    Raises:
+        BadBundle: DuckDB refuses a value.
+    """
+    con.begin()
+    try:
+        replicate = _insert_rows(con, bundle)
+        con.commit()
+    except duckdb.DataError as error:
+        con.rollback()
+        raise BadBundle(f"the warehouse refuses a value: {str(error)[:200]}") from error
+    except Exception:
+        con.rollback()
+        raise
+    return replicate
+
+
+def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
     m = bundle.manifest
     (replicate,) = con.execute("SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]]).fetchone() or (0,)
     con.execute(
@@ -100,8 +126,7 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
             m["schema_version"], TRANSPORT, canonical(m),
         ],
     )  # fmt: skip
-    incoming = bundle.trials.drop_columns(["attachment"])
-    con.register("incoming", incoming)
+    con.register("incoming", bundle.trials.drop_columns(["attachment"]))
     try:
         con.execute(
             "INSERT INTO trials SELECT ?, ?, ?, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, "
@@ -118,46 +143,91 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
     return int(replicate)
 
 
-def _quarantine(con: duckdb.DuckDBPyConnection, places: Places, path: Path, reason: str, taken: Collected) -> None:
-    """Move a bad file out of the way, with its reason beside it and in the warehouse. A link is removed, never followed."""
-    name = path.name[:150]
+def _quarantine(
+    con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Path, reason: str, taken: Collected
+) -> None:
+    """Move a bad entry out of the way, with its reason beside it and in the warehouse.
+
+    Links and devices are removed, not kept: whoever opens the quarantine shall not follow them either.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[:150]
     places.quarantine.mkdir(parents=True, exist_ok=True)
-    size = path.lstat().st_size
-    target = places.quarantine / name
-    number = 0
+    status = path.lstat()
+    target, number = places.quarantine / name, 0
     while target.exists() or target.is_symlink():
         number += 1
         target = places.quarantine / f"{name}.{number}"
-    write_whole(places.quarantine / f"{target.name}.reason.txt", f"{reason}\n".encode())
-    path.replace(target)
-    con.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", [name, reason, size, datetime.now(UTC)])
-    taken.quarantined.append((name, reason))
+    write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
+    # The row goes first and only once under that name, so that a crash before the move doubles nothing.
+    con.execute(
+        "INSERT INTO quarantine SELECT ?, ?, ?, ? WHERE NOT EXISTS (FROM quarantine WHERE name = ? AND reason = ?)",
+        [target.name, reason, status.st_size, datetime.now(UTC), target.name, reason],
+    )
+    if stat.S_ISREG(status.st_mode):
+        move(path, target)
+    elif stat.S_ISDIR(status.st_mode):
+        _move_folder(path, target, store.root / "refused" / target.name)
+    else:
+        path.unlink()
+    taken.quarantined.append((path.name.encode(errors="backslashreplace").decode(), reason))
+
+
+def _move_folder(path: Path, target: Path, beside: Path) -> None:
+    """Rename a folder into quarantine, or beside the inbox when that is another device: nothing in it is read."""
+    try:
+        path.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside.parent.mkdir(exist_ok=True)
+        path.replace(beside)
+
+
+def _new_reports(places: Places, store: Store) -> list[tuple[str, bytes]]:
+    def known(host: str) -> bytes | None:
+        path = places.reports / f"capability_report_{host}.json"
+        return path.read_bytes() if path.is_file() else None
+
+    return [(host, content) for host, content in store.reports() if known(host) != content]
 
 
 def _take_report(
     con: duckdb.DuckDBPyConnection, places: Places, store: Store, host: str, content: bytes, taken: Collected
 ) -> None:
-    """A host's report into `hosts`; one that is already known leaves no trace."""
-    known = places.reports / f"capability_report_{host}.json"
-    if known.is_file() and known.read_bytes() == content:
-        return
+    """A host's report into `hosts`, keeping when it was first seen."""
     try:
-        if len(content) > MAX_REPORT_BYTES:
-            raise ValueError(f"{len(content)} bytes, more than {MAX_REPORT_BYTES}")
-        report = json.loads(content)
-        if report["host"] != host:
-            raise ValueError("the report names another host than its file")
-        seen = datetime.fromisoformat(report["created_at"])
-        if seen.tzinfo is None or seen > datetime.now(UTC) + CLOCK_SLACK:
-            raise ValueError("created_at has no time zone or lies in the future")
-        tier, python, versions = str(report["tier"]), str(report["python"]), report["versions"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        report, seen = _checked_report(host, content)
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError) as error:
         path = store.root / "hosts" / f"capability_report_{host}.json"
-        _quarantine(con, places, path, f"not a capability report: {error}", taken)
+        _quarantine(con, places, store, path, f"not a capability report: {str(error)[:200]}", taken)
         return
     con.execute(
         "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET tier = excluded.tier, "
         "last_seen = excluded.last_seen, report = excluded.report, python = excluded.python, versions = excluded.versions",
-        [host, tier, seen, seen, canonical(report), python, canonical(versions)],
+        [host, report["tier"], seen, seen, canonical(report), report["python"], canonical(report["versions"])],
     )
-    write_whole(known, content)
+    write_whole(places.reports / f"capability_report_{host}.json", content)
+
+
+def _checked_report(host: str, content: bytes) -> tuple[Json, datetime]:
+    """The report and when it was made.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError: it is none.
+    """
+    if len(content) > MAX_REPORT_BYTES:
+        raise ValueError(f"more than {MAX_REPORT_BYTES} bytes")
+    report = json.loads(content)
+    if not isinstance(report, dict):
+        raise TypeError("not an object")
+    canonical(report).encode()  # refuses NaN and half surrogate pairs
+    if report["host"] != checked_host(host):
+        raise ValueError("the report names another host than its file")
+    seen = datetime.fromisoformat(report["created_at"])
+    if seen.tzinfo is None or seen > datetime.now(UTC) + CLOCK_SLACK:
+        raise ValueError("created_at has no time zone or lies in the future")
+    if report["tier"] not in TIERS:
+        raise ValueError(f"tier is none of {', '.join(TIERS)}")
+    if not isinstance(report["python"], str) or not isinstance(report["versions"], dict):
+        raise TypeError("python is no text, or versions is no object")
+    return report, seen.astimezone(UTC)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import IO
 import duckdb
 
 from experiments.errors import LabError
-from warehouse.durable import finish, temporary_for
+from warehouse import snapshot
 from warehouse.places import Places
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
@@ -40,11 +39,11 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
         "(number INTEGER PRIMARY KEY, name VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
     )
     rows = con.execute("SELECT number, sha256 FROM schema_migrations ORDER BY number").fetchall()
-    applied: dict[int, str] = {number: sha256 for number, sha256 in rows}
+    applied: dict[int, str] = dict(rows)
     newest = max((number for number, _, _ in known), default=0)
     if applied and max(applied) > newest:
         raise LabError(
-            f"the warehouse has schema {max(applied)}, this version knows {newest}", "git pull && make setup"
+            f"the warehouse has schema {max(applied)}, this version knows {newest}", "run: git pull && make setup"
         )
     for number, name, sql in known:
         sha256 = hashlib.sha256(sql.encode()).hexdigest()
@@ -62,6 +61,17 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
         except Exception:
             con.rollback()
             raise
+
+
+def schema_version(con: duckdb.DuckDBPyConnection) -> int:
+    """Number of the newest migration applied to this database; 0 for one that has none."""
+    (found,) = con.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND NOT internal"
+    ).fetchone() or (0,)
+    if not found:
+        return 0
+    (number,) = con.execute("SELECT coalesce(max(number), 0) FROM schema_migrations").fetchone() or (0,)
+    return int(number)
 
 
 @contextmanager
@@ -103,10 +113,10 @@ def writing(
     """A connection that may write, to the migrated warehouse; with `publish` a snapshot follows when all went well.
 
     Raises:
-        LabError: the lock is held, or the warehouse's schema is newer or changed.
+        LabError: the lock is held, the file is open elsewhere, or the warehouse's schema is newer or changed.
     """
     with locked(places, wait_s):
-        con = duckdb.connect(str(places.warehouse))
+        con = _open(places)
         try:
             con.execute("SET TimeZone = 'UTC'")
             migrate(con)
@@ -115,9 +125,14 @@ def writing(
         finally:
             con.close()
         if publish:
-            temporary = temporary_for(places.snapshot)
-            try:
-                shutil.copyfile(places.warehouse, temporary)
-                finish(temporary, places.snapshot)
-            finally:
-                temporary.unlink(missing_ok=True)
+            snapshot.publish(places)
+
+
+def _open(places: Places) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(places.warehouse))
+    except duckdb.IOException as error:
+        raise LabError(
+            f"{places.warehouse} cannot be opened: {str(error).splitlines()[0][:300]}",
+            f"close what has it open; to look into it, open {places.snapshot} instead",
+        ) from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import time
 import uuid
 from pathlib import Path
 
 TEMPORARY = ".part-"
+STALE_S = 24 * 3600.0  # a temporary file of that age was left by a process that died
 
 
 def sync_folder(folder: Path) -> None:
@@ -40,3 +44,35 @@ def write_whole(target: Path, content: bytes) -> None:
         finish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Move a file, also onto another device, where it is copied under a temporary name first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_whole(source, target)
+        source.unlink()
+    else:
+        sync_folder(target.parent)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file so that other processes see the copy whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(target)
+    try:
+        shutil.copyfile(source, temporary)
+        finish(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, older_than_s: float = STALE_S) -> None:
+    """Remove what killed processes left half written in `folder`."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if path.is_file() and time.time() - path.lstat().st_mtime > older_than_s:
+            path.unlink(missing_ok=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from experiments.contract import Json, Metric, Metrics, Status, Trial, Unit, Verdict
 from experiments.identity import canonical, sha256_of
 from warehouse.bundles import FIELDS
 
 PHASE_ORDER = ("p1", "p2", "p3", "e0", "e1", "e2")
-Connection = duckdb.DuckDBPyConnection
 
 
 def save_plan(con: Connection, plan_id: str, content: Json) -> None:
@@ -69,33 +67,30 @@ def units_of(con: Connection, run_id: str, phase: str) -> list[Unit]:
 def done_units(con: Connection, unit_ids: Sequence[str]) -> set[str]:
     """Those of `unit_ids` that have a result, from whichever run it came."""
     rows = con.execute(
-        "SELECT DISTINCT unit_id FROM bundles WHERE unit_id IN (SELECT unnest(?))", [list(unit_ids)]
+        "SELECT unit_id FROM bundles WHERE replicate = 0 AND unit_id IN (SELECT unnest(?::VARCHAR[]))", [list(unit_ids)]
     ).fetchall()
     return {unit_id for (unit_id,) in rows}
 
 
 def trials_of(con: Connection, run_id: str, phase: str, host: str | None = None) -> list[tuple[Unit, list[Trial]]]:
     """Units with results and their trials, in the order asked: counted bundles, or the first bundle of one host."""
-    condition, values = ("b.replicate = 0", []) if host is None else ("b.host = ?", [host])
-    rows = con.execute(
-        f"""
-        SELECT u.spec, t.bundle_sha256, {", ".join("t." + f for f in FIELDS)}, t.details
-        FROM units u JOIN bundles b USING (unit_id) JOIN trials t ON t.bundle_sha256 = b.sha256
-        WHERE u.run_id = ? AND u.phase = ? AND {condition}
-        ORDER BY u.position, b.replicate, t.ordinal
-        """,  # noqa: S608 - only fixed words are put in
-        [run_id, phase, *values],
+    chosen = con.execute(
+        """
+        SELECT u.spec, arg_min(b.sha256, b.replicate) FROM units u JOIN bundles b USING (unit_id)
+        WHERE u.run_id = ? AND u.phase = ? AND (b.host = ? OR ? IS NULL)
+        GROUP BY u.position, u.spec ORDER BY u.position
+        """,
+        [run_id, phase, host, host],
     ).fetchall()
-    specs: dict[str, str] = {}
-    first_bundle: dict[str, str] = {}
-    found: dict[str, list[Trial]] = defaultdict(list)
-    for spec, sha256, *fields, details in rows:
-        unit_id = json.loads(spec)["unit_id"] if spec not in specs else specs[spec]
-        specs[spec] = unit_id
-        if first_bundle.setdefault(unit_id, sha256) == sha256:
-            found[unit_id].append(Trial(**dict(zip(FIELDS, fields, strict=True)), details=json.loads(details)))
-    units = {unit_id: Unit.from_json(json.loads(spec)) for spec, unit_id in specs.items()}
-    return [(units[unit_id], trials) for unit_id, trials in found.items()]
+    rows = con.execute(
+        f"SELECT bundle_sha256, {', '.join(FIELDS)}, details FROM trials "  # noqa: S608 - only fixed words are put in
+        "WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[])) ORDER BY bundle_sha256, ordinal",
+        [[sha256 for _, sha256 in chosen]],
+    ).fetchall()
+    found: dict[str, list[Trial]] = {sha256: [] for _, sha256 in chosen}
+    for sha256, *fields, details in rows:
+        found[sha256].append(Trial(**dict(zip(FIELDS, fields, strict=True)), details=json.loads(details)))
+    return [(Unit.from_json(json.loads(spec)), found[sha256]) for spec, sha256 in chosen]
 
 
 def hosts_of(con: Connection, run_id: str, phase: str) -> list[str]:
@@ -116,7 +111,8 @@ def save_metrics(con: Connection, run_id: str, phase: str, host: str, metrics: M
     con.begin()
     try:
         con.execute("DELETE FROM metrics WHERE run_id = ? AND phase = ? AND host = ?", [run_id, phase, host])
-        con.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        if rows:
+            con.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         con.commit()
     except Exception:
         con.rollback()
@@ -145,16 +141,18 @@ def save_verdict(
 
 
 def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
-    """The stored verdict, or None."""
+    """The stored verdict, or None. Its override and why are in `chain_of`."""
     row = con.execute(
-        "SELECT status, reason, carried, next_steps, main_metric, main_condition, value, low, high, n, threshold "
-        "FROM verdicts WHERE run_id = ? AND phase = ?",
+        "SELECT v.status, v.reason, v.carried, v.next_steps, v.main_metric, v.main_condition, v.value, v.low, v.high, v.n, "
+        "v.threshold, coalesce(m.failed, 0), coalesce(m.method, ''), coalesce(m.timing, false) FROM verdicts v "
+        "LEFT JOIN metrics m ON m.run_id = v.run_id AND m.phase = v.phase AND m.host = 'all' "
+        "AND m.metric = v.main_metric AND m.condition = v.main_condition WHERE v.run_id = ? AND v.phase = ?",
         [run_id, phase],
     ).fetchone()
     if row is None:
         return None
-    status, reason, carried, steps, metric, condition, value, low, high, n, threshold = row
-    main = Metric(metric, value, low, high, n, condition=condition)
+    status, reason, carried, steps, metric, condition, value, low, high, n, threshold, failed, method, timing = row
+    main = Metric(metric, value, low, high, n, failed, condition, method, timing)
     return Verdict(Status(status), reason, json.loads(carried), main, threshold, tuple(json.loads(steps)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,11 +13,12 @@ from urllib.parse import unquote, urlsplit
 from experiments.environment import checked_host
 from experiments.errors import LabError
 from warehouse.bundles import NAME
-from warehouse.durable import finish, temporary_for, write_whole
+from warehouse.durable import copy_whole, sweep, write_whole
 from warehouse.places import Places
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 UNIT = re.compile(r"[0-9a-f]{32}")
+MAX_REPORT_BYTES = 2**20  # a report is a few kilobytes
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,28 @@ class Store:
 
     def deliver(self, spool: Path) -> Delivery:
         """Copy every bundle of the spool into the inbox, whole, then drop it from the spool; never raises for I/O."""
-        waiting = sorted(p for p in spool.glob("*.parquet") if NAME.fullmatch(p.name)) if spool.is_dir() else []
-        delivered, reason = 0, None
+        waiting = _bundles_in(spool)
+        delivered, left, reason = 0, 0, None
+        try:
+            self.inbox.mkdir(parents=True, exist_ok=True)
+            sweep(spool)
+        except OSError as error:
+            return Delivery(0, len(waiting), f"{self.inbox}: {error.strerror or error}")
         for path in waiting:
-            target = self.inbox / path.name
-            temporary = temporary_for(target)
             try:
-                self.inbox.mkdir(parents=True, exist_ok=True)
                 # A copy, since spool and inbox may lie on different devices, where no rename is atomic.
-                shutil.copyfile(path, temporary)
-                finish(temporary, target)
+                copy_whole(path, self.inbox / path.name)
                 path.unlink()
                 delivered += 1
             except OSError as error:
-                reason = f"{path.name}: {error.strerror or error}"
-                break
-            finally:
-                if temporary.exists():
-                    temporary.unlink(missing_ok=True)
-        return Delivery(delivered, len(waiting) - delivered, reason)
+                # Another process of this host may have delivered it meanwhile.
+                if path.exists():
+                    left, reason = left + 1, f"{path.name}: {error.strerror or error}"
+        return Delivery(delivered, left, reason)
+
+    def waiting(self) -> set[str]:
+        """Ids of the units whose bundles lie in the spool or the inbox, not taken in yet."""
+        return {p.name.split(".")[0] for folder in (self.spool, self.inbox) for p in _bundles_in(folder)}
 
     def has_bundle(self, unit_id: str) -> bool:
         """Whether a bundle of this unit lies in the inbox, the spool or the archive, as far as seen from here."""
@@ -81,10 +85,10 @@ class Store:
         return any(next(f.glob(f"{unit_id}.*.parquet"), None) is not None for f in folders if f.is_dir())
 
     def put_file(self, content: bytes) -> str:
-        """Keep a file under its SHA-256, which is returned."""
+        """Keep a file under its SHA-256, which is returned; one that was damaged is replaced."""
         sha256 = hashlib.sha256(content).hexdigest()
         target = self.root / "files" / sha256
-        if not target.is_file():
+        if not target.is_file() or target.stat().st_size != len(content) or target.read_bytes() != content:
             write_whole(target, content)
         return sha256
 
@@ -101,7 +105,10 @@ class Store:
             raise LabError(f"file {sha256[:12]} is not in {self.root}", "lab collect on the coordinator")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise LabError(f"file {sha256[:12]} in {self.root} was changed", f"remove {path}, then lab collect")
+            raise LabError(
+                f"file {sha256[:12]} in {self.root} was changed",
+                f"on the coordinator, copy the bundle that brought it from {self.archive} to {self.inbox}, then: lab collect",
+            )
         return content
 
     def put_report(self, host: str, content: bytes) -> None:
@@ -109,12 +116,17 @@ class Store:
         write_whole(self.root / "hosts" / f"capability_report_{checked_host(host)}.json", content)
 
     def reports(self) -> list[tuple[str, bytes]]:
-        """(host, content) of every registered report."""
+        """(host, content) of every registered report; of one that is too large only so much that it shows."""
         found = []
         for path in sorted((self.root / "hosts").glob("capability_report_*.json")):
             if path.is_file() and not path.is_symlink():
-                found.append((path.stem.removeprefix("capability_report_"), path.read_bytes()))
+                with suppress(OSError), path.open("rb") as file:
+                    found.append((path.stem.removeprefix("capability_report_"), file.read(MAX_REPORT_BYTES + 1)))
         return found
+
+
+def _bundles_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.parquet") if NAME.fullmatch(p.name)) if folder.is_dir() else []
 
 
 def _folder(url: str) -> Path:
