@@ -90,7 +90,9 @@ def chain(run_id: str) -> list[Row]:
         "epoch(decided_at) AS decided_at, overridden_by, why, next_steps, carried FROM gate_history WHERE run_id = ?",
         [run_id],
     )
-    trials = {r["phase"]: r for r in _query("SELECT phase, trials, failed FROM phase_trials WHERE run_id = ?", [run_id])}
+    trials = {
+        r["phase"]: r for r in _query("SELECT phase, trials, failed FROM phase_trials WHERE run_id = ?", [run_id])
+    }
     seconds = {r["phase"]: r for r in _query("SELECT phase, actual_s FROM predictions WHERE run_id = ?", [run_id])}
     hosts = phase_hosts(run_id)
     for row in rows:

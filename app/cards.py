@@ -1,0 +1,136 @@
+"""HTML of the strip of six cards, of the header and of definition lists. Every value from the snapshot is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from app import format as words
+
+Row = Mapping[str, Any]
+# A shape for each verdict, drawn in white on the pill, so that colour is never alone.
+SHAPES = {
+    "PASS": '<circle cx="8" cy="8" r="7"/><path d="M4.5 8.3 7 10.8 11.5 5.6" stroke="#15803D"/>',
+    "FAIL": '<path d="M5 1h6l4 4v6l-4 4H5l-4-4V5z"/><path d="M5.5 5.5l5 5m0-5l-5 5" stroke="#B91C1C"/>',
+    "INCONCLUSIVE": '<path d="M8 1 15.5 15H.5z"/><path d="M8 6v4m0 2v1" stroke="#B45309"/>',
+    "RUNNING": '<path d="M3 1.5v13L15 8z"/>',
+    "NOT RUN": '<circle cx="8" cy="8" r="6" fill="none" stroke="#FFFFFF"/>',
+}
+CLASSES = {"PASS": "pass", "FAIL": "fail", "INCONCLUSIVE": "inconclusive", "RUNNING": "running", "NOT RUN": "waiting"}
+
+
+def pill(status: str) -> str:
+    """A verdict's word, shape and colour."""
+    known = status if status in CLASSES else "NOT RUN"
+    shape = f'<svg viewBox="0 0 16 16" fill="#FFFFFF" stroke-width="2" aria-hidden="true">{SHAPES[known]}</svg>'
+    text = status if status in ("PASS", "FAIL", "INCONCLUSIVE") else status.lower()
+    return f'<span class="lab-pill lab-{CLASSES[known]}">{shape}{escape(text)}</span>'
+
+
+def bar(verdict: Row) -> str:
+    """The main metric as a bar with its interval, and the threshold or, for a difference, zero as a line."""
+    value, low, high, threshold = (verdict[k] for k in ("value", "low", "high", "threshold"))
+    if not words.defined(value):
+        return ""
+    line = threshold if words.defined(threshold) else (0.0 if "difference" in verdict["main_metric"] else None)
+    marks = [float(m) for m in (0.0, value, low, high, line) if m is not None and words.defined(m)]
+    start, end = min(marks), max(marks)
+    room = (end - start or 1.0) * 0.08
+    start, end = start - (room if start < 0 else 0.0), end + room
+
+    def at(x: float) -> float:
+        return round(100 * (x - start) / (end - start), 2)
+
+    left, right = sorted((at(0.0), at(value)))
+    parts = [f'<i class="lab-track"></i><i class="lab-fill lab-{CLASSES.get(verdict["status"], "waiting")}" ']
+    parts.append(f'style="left:{left}%;width:{right - left:.2f}%"></i>')
+    if words.defined(low) and words.defined(high):
+        parts.append(f'<i class="lab-span" style="left:{at(low)}%;width:{at(high) - at(low):.2f}%"></i>')
+    if line is not None:
+        parts.append(f'<i class="lab-line" style="left:{at(line)}%"></i>')
+    return f'<div class="lab-bar" role="img" aria-label="{escape(note(verdict))}">{"".join(parts)}</div>'
+
+
+def note(verdict: Row) -> str:
+    """What the line in the bar is: "threshold 1.2, higher is better"."""
+    if words.defined(verdict["threshold"]):
+        better = "lower" if verdict["main_metric"] in words.LOWER_IS_BETTER else "higher"
+        return f"threshold {verdict['threshold']:g}, {better} is better"
+    return "line at zero, fewer is better" if "difference" in verdict["main_metric"] else ""
+
+
+def card(phase: str, verdict: Row | None, done: tuple[int, int] | None, hosts: Sequence[str]) -> str:
+    """One phase: decided, running with its units, or not run."""
+    status = verdict["status"] if verdict else "RUNNING" if done else "NOT RUN"
+    parts = [
+        f'<li class="lab-card" data-phase="{phase}"><div class="lab-top"><strong>{phase.upper()}</strong>{pill(status)}</div>'
+        f'<div class="lab-name">{escape(words.TITLES[phase])}</div>'
+    ]
+    if verdict:
+        parts.append(_decided(verdict))
+    elif done:
+        parts.append(_running(done, hosts))
+    return f"{''.join(parts)}</li>"
+
+
+def _decided(verdict: Row) -> str:
+    between = words.interval(verdict["low"], verdict["high"]) if words.defined(verdict["value"]) else ""
+    metric = words.words(verdict["main_metric"]) + (
+        f", {verdict['main_condition']}" if verdict["main_condition"] else ""
+    )
+    trials = words.count(verdict["trials"], "trial") + (f", {verdict['failed']} failed" if verdict["failed"] else "")
+    facts = [trials, ", ".join(verdict["hosts"]), words.duration(verdict["actual_s"])]
+    why = verdict["why"] or (f"by {verdict['overridden_by']}" if verdict["overridden_by"] else "")
+    return (
+        f'<div class="lab-value">{escape(words.number(verdict["value"]))}</div>'
+        f'<div class="lab-between lab-quiet">{escape(between)}</div>'
+        f'<div class="lab-metric lab-quiet">{escape(metric)}</div>{bar(verdict)}'
+        f'<div class="lab-note lab-quiet">{escape(note(verdict))}</div>'
+        f'<div class="lab-facts">{"".join(f"<div>{escape(f)}</div>" for f in facts if f)}</div>'
+        + (f'<div class="lab-why">overridden: {escape(why)}</div>' if why else "")
+    )
+
+
+def _running(done: tuple[int, int], hosts: Sequence[str]) -> str:
+    ready, asked = done
+    share = 100 * ready / asked if asked else 0
+    return (
+        f'<div class="lab-value">{ready:,} of {asked:,}</div><div class="lab-quiet">units done</div>'
+        f'<div class="lab-bar" role="img" aria-label="{ready} of {asked} units done"><i class="lab-track"></i>'
+        f'<i class="lab-fill lab-running" style="left:0;width:{share:.1f}%"></i></div>'
+        f'<div class="lab-facts"><div>{escape(", ".join(hosts))}</div></div>'
+    )
+
+
+def strip(verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, int]], hosts: Mapping[str, Sequence[str]]) -> str:
+    """The six cards in order, arrows between."""
+    cards = (card(p, verdicts.get(p), done.get(p), hosts.get(p, ())) for p in words.TITLES)
+    return f'<ol class="lab-chain" aria-label="The chain of phases">{"".join(cards)}</ol>'
+
+
+def head(quiet: str, sentence: str, then: str, command: str) -> str:
+    """The page's first lines: which run, how far it is, what is next."""
+    code = f" <code>{escape(command)}</code>" if command else ""
+    return (
+        f'<div class="lab-head"><div class="lab-quiet">{quiet}</div><h1>{escape(sentence)}</h1>'
+        f"<p>Next: {escape(then)}{code}</p></div>"
+    )
+
+
+def reason(phase: str, verdict: Row) -> str:
+    """A verdict with its sentence."""
+    return (
+        f'<div class="lab-reason"><strong>{escape(words.named(phase))}</strong>{pill(verdict["status"])}'
+        f"<p>{escape(verdict['reason'])}</p></div>"
+    )
+
+
+def definitions(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Names and values with a text that shows on hover ("" for none)."""
+    items = (
+        f'<dt>{escape(name)}</dt><dd title="{escape(hover)}">{escape(value)}</dd>'
+        for name, value, hover in rows
+        if value
+    )
+    return f'<dl class="lab-where">{"".join(items)}</dl>'

@@ -1,0 +1,151 @@
+"""Plots: the title is the finding, thresholds and intervals are drawn, hosts keep one colour and one shape everywhere."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import format as words
+
+Row = Mapping[str, Any]
+# Okabe & Ito 2008, without black (unseen on a dark page), yellow (unseen on a light one) last.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
+MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
+ROW_PX = 34
+
+
+def host_marks(known: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(colour, shape) of each host; `known` in the order in which hosts were first seen."""
+    return {h: (OKABE_ITO[i % 7], SYMBOLS[(i + i // 7) % 7]) for i, h in enumerate(known)}
+
+
+def finding(rows: Sequence[Row], verdict: Row | None) -> str:
+    """What the rows of one phase and metric say, in a sentence."""
+    metric = words.words(str(rows[0]["metric"]))
+    defined = [r for r in rows if words.defined(r["value"])]
+    if not defined:
+        return f"{metric.capitalize()} is undefined in every condition"
+    if verdict and verdict["main_metric"] == rows[0]["metric"] and words.defined(verdict["value"]):
+        about = f" for {verdict['main_condition']}" if verdict["main_condition"] else ""
+        text = f"{metric.capitalize()} {words.with_interval(verdict['value'], verdict['low'], verdict['high'])}{about}"
+        if words.defined(verdict["threshold"]):
+            side = "above" if verdict["value"] > verdict["threshold"] else "below"
+            side = "at" if verdict["value"] == verdict["threshold"] else side
+            text += f", {side} the threshold {verdict['threshold']:g}"
+        return text
+    lower = rows[0]["metric"] in words.LOWER_IS_BETTER
+    best = (min if lower else max)(defined, key=lambda r: float(r["value"]))
+    about = f" for {best['condition']}" if best["condition"] else ""
+    text = f"{'Lowest' if lower else 'Highest'} {metric}{about}: {words.with_interval(best['value'], best['low'], best['high'])}"
+    return f"{text} on {best['host']}" if len({r["host"] for r in rows}) > 1 else text
+
+
+def basis(rows: Sequence[Row], shown: int) -> str:
+    """The subtitle: n, test or interval, how the hosts agree, how many conditions are shown."""
+    sizes = sorted({int(r["n"]) for r in rows})
+    n = f"n {sizes[0]:,}" if len(sizes) == 1 else f"n {sizes[0]:,} to {sizes[-1]:,}"
+    parts = [n, next((str(r["method"]) for r in rows if words.defined(r["value"])), "")]
+    hosts = {r["host"] for r in rows}
+    if len(hosts) == 1:
+        parts.append(f"on {next(iter(hosts))}")
+    else:
+        apart = _apart(rows)
+        parts.append(f"hosts differ for {apart} of the conditions" if apart else "")
+    total = len({r["condition"] for r in rows})
+    if shown < total:
+        parts.append(f"{shown} of {total} conditions")
+    return " · ".join(p for p in parts if p)
+
+
+def _apart(rows: Sequence[Row]) -> int:
+    """Conditions in which the intervals of two hosts do not meet."""
+    count = 0
+    for condition in {r["condition"] for r in rows}:
+        spans = [(r["low"], r["high"]) for r in rows if r["condition"] == condition]
+        known = [(a, b) for a, b in spans if words.defined(a) and words.defined(b)]
+        count += any(a[1] < b[0] or b[1] < a[0] for i, a in enumerate(known) for b in known[i + 1 :])
+    return count
+
+
+def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:
+    """At most MAX_CONDITIONS conditions, best first, `keep` among them; in the order of the phase when all fit."""
+    order = list(dict.fromkeys(str(r["condition"]) for r in rows))
+    if len(order) <= MAX_CONDITIONS:
+        return order
+    sign = 1 if rows[0]["metric"] in words.LOWER_IS_BETTER else -1
+    best: dict[str, float] = {}
+    for r in rows:
+        if words.defined(r["value"]):
+            best[r["condition"]] = min(best.get(r["condition"], float("inf")), sign * float(r["value"]))
+    ranked = sorted(best, key=lambda c: best[c])
+    first = ranked[:MAX_CONDITIONS]
+    return first if keep is None or keep in first or keep not in order else [*first[:-1], keep]
+
+
+def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None) -> go.Figure:
+    """A row per condition, a point and interval per host, the threshold of the main metric as a labelled line.
+
+    Args:
+        rows: host_comparison of one phase and one metric.
+        known_hosts: all hosts, in the order first seen; it fixes colours and shapes.
+        verdict: the phase's row of gate_history, or None.
+    """
+    is_main = bool(verdict and verdict["main_metric"] == rows[0]["metric"])
+    conditions = chosen_conditions(rows, verdict["main_condition"] if verdict and is_main else None)
+    marks = host_marks(known_hosts)
+    hosts = [h for h in marks if any(r["host"] == h for r in rows)]
+    hosts += sorted({str(r["host"]) for r in rows} - set(hosts))
+    figure = go.Figure()
+    for i, host in enumerate(hosts):
+        offset = (i - (len(hosts) - 1) / 2) * min(0.24, 0.7 / len(hosts))
+        figure.add_trace(_points(rows, host, conditions, offset, marks.get(host, ("#999999", "circle"))))
+    if is_main and verdict and words.defined(verdict["threshold"]):
+        figure.add_vline(
+            x=verdict["threshold"], line_dash="dash", line_width=1.5, line_color="#8A8F98",
+            annotation_text=f"threshold {verdict['threshold']:g}", annotation_position="top",
+        )  # fmt: skip
+    elif "difference" in str(rows[0]["metric"]):
+        figure.add_vline(x=0, line_width=1, line_color="#8A8F98")
+    _lay_out(figure, rows, conditions, hosts)
+    return figure
+
+
+def _points(
+    rows: Sequence[Row], host: str, conditions: Sequence[str], offset: float, mark: tuple[str, str]
+) -> go.Scatter:
+    own = [r for r in rows if r["host"] == host and r["condition"] in conditions and words.defined(r["value"])]
+    ups = [r["high"] - r["value"] if words.defined(r["high"]) else 0 for r in own]
+    downs = [r["value"] - r["low"] if words.defined(r["low"]) else 0 for r in own]
+    hover = [
+        f"{escape(_label(r['condition']))}<br>{escape(host)}: {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}"
+        for r in own
+    ]
+    return go.Scatter(
+        x=[r["value"] for r in own], y=[conditions.index(r["condition"]) + offset for r in own], name=escape(host),
+        mode="markers", marker={"color": mark[0], "symbol": mark[1], "size": 9}, hovertext=hover, hoverinfo="text",
+        error_x={"type": "data", "array": ups, "arrayminus": downs, "color": mark[0], "thickness": 2, "width": 4},
+    )  # fmt: skip
+
+
+def _label(condition: str) -> str:
+    return condition or "all"
+
+
+def _lay_out(figure: go.Figure, rows: Sequence[Row], conditions: Sequence[str], hosts: Sequence[str]) -> None:
+    ticks = ["<br>".join(escape(line) for line in textwrap.wrap(_label(c), 22)[:3]) for c in conditions]
+    figure.update_layout(
+        height=130 + ROW_PX * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1),
+        margin={"l": 8, "r": 16, "t": 28, "b": 72}, showlegend=len(hosts) > 1, hovermode="closest",
+        legend={"orientation": "h", "x": 0, "y": -64, "yref": "container", "yanchor": "bottom"},
+    )  # fmt: skip
+    figure.update_layout(legend={"y": 0})
+    figure.update_xaxes(title_text=escape(words.words(str(rows[0]["metric"]))), zeroline=False, automargin=True)
+    figure.update_yaxes(
+        tickvals=list(range(len(conditions))), ticktext=ticks, range=[len(conditions) - 0.4, -0.6], showgrid=False,
+        zeroline=False, automargin=True, ticklabelstandoff=8,
+    )  # fmt: skip

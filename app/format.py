@@ -1,0 +1,103 @@
+"""Words for numbers: three significant digits, intervals, durations, times, names of phases and metrics."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+TITLES = {
+    "p1": "Embedding validity",
+    "p2": "Retrieval utility",
+    "p3": "Fine-tuning preservation",
+    "e0": "Retrieval parameters",
+    "e1": "Retrieval strategies",
+    "e2": "Fine-tuned retrieval",
+}
+BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (SCIENCE, chain)
+LOWER_IS_BETTER = ("adjusted_p", "p", "friedman_p")
+UNDEFINED = "undefined"
+
+
+def defined(value: float | None) -> bool:
+    """Whether a metric has a value; None and not-a-number are undefined."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; from 1000 on whole, with commas; "undefined" for None."""
+    if value is None or not math.isfinite(value):
+        return UNDEFINED
+    if value == 0:
+        return "0"
+    if abs(value) >= 999.5:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".") if abs(value) >= 1e-4 else f"{value:.2e}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """ "0.550 to 0.690", or nothing when there is no interval."""
+    return f"{number(low)} to {number(high)}" if defined(low) and defined(high) else ""
+
+
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """ "0.620 (0.550 to 0.690)"."""
+    between = interval(low, high) if defined(value) else ""
+    return f"{number(value)} ({between})" if between else number(value)
+
+
+def duration(seconds: float | None) -> str:
+    """ "3 min 20 s"; nothing when it is not known."""
+    if seconds is None:
+        return ""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """ "1 trial", "1,350 trials"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def zone(name: str | None) -> tzinfo | None:
+    """The reader's time zone; None, which is this machine's, when the browser named none that is known."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def local_time(moment: datetime, where: tzinfo | None) -> str:
+    """ "23 Nov 2026, 21:04" on the reader's clock."""
+    return moment.astimezone(where).strftime("%-d %b %Y, %H:%M")
+
+
+def utc_time(moment: datetime) -> str:
+    """ "2026-11-23 20:04:05 UTC"."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def words(name: str) -> str:
+    """A metric's name as it is read: "adjusted p", "mean difference"."""
+    return name.replace("_", " ")
+
+
+def named(phase: str) -> str:
+    """ "P1 Embedding validity"."""
+    return f"{phase.upper()} {TITLES.get(phase, '')}".strip()
+
+
+def listed(names: list[str]) -> str:
+    """ "P1, P2 and P3"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def command_and_remark(step: str) -> tuple[str, str]:
+    """A next step's command and the remark in brackets behind it, so that only the command is copied."""
+    command, _, remark = step.partition("  (")
+    return command.strip(), remark.removesuffix(")").strip()
