@@ -9,23 +9,15 @@ from typing import Any
 from app import format as words
 
 Row = Mapping[str, Any]
-# A shape for each verdict, drawn in white on the pill, so that colour is never alone.
-SHAPES = {
-    "PASS": '<circle cx="8" cy="8" r="7"/><path d="M4.5 8.3 7 10.8 11.5 5.6" stroke="#15803D"/>',
-    "FAIL": '<path d="M5 1h6l4 4v6l-4 4H5l-4-4V5z"/><path d="M5.5 5.5l5 5m0-5l-5 5" stroke="#B91C1C"/>',
-    "INCONCLUSIVE": '<path d="M8 1 15.5 15H.5z"/><path d="M8 6v4m0 2v1" stroke="#B45309"/>',
-    "RUNNING": '<path d="M3 1.5v13L15 8z"/>',
-    "NOT RUN": '<circle cx="8" cy="8" r="6" fill="none" stroke="#FFFFFF"/>',
-}
+# The shape of each, and its colour, are drawn by style.css (Streamlit takes SVG out of HTML).
 CLASSES = {"PASS": "pass", "FAIL": "fail", "INCONCLUSIVE": "inconclusive", "RUNNING": "running", "NOT RUN": "waiting"}
 
 
 def pill(status: str) -> str:
     """A verdict's word, shape and colour."""
-    known = status if status in CLASSES else "NOT RUN"
-    shape = f'<svg viewBox="0 0 16 16" fill="#FFFFFF" stroke-width="2" aria-hidden="true">{SHAPES[known]}</svg>'
+    known = CLASSES.get(status, "waiting")
     text = status if status in ("PASS", "FAIL", "INCONCLUSIVE") else status.lower()
-    return f'<span class="lab-pill lab-{CLASSES[known]}">{shape}{escape(text)}</span>'
+    return f'<span class="lab-pill lab-{known}"><i></i>{escape(text)}</span>'
 
 
 def bar(verdict: Row) -> str:
@@ -64,14 +56,17 @@ def card(phase: str, verdict: Row | None, done: tuple[int, int] | None, hosts: S
     """One phase: decided, running with its units, or not run."""
     status = verdict["status"] if verdict else "RUNNING" if done else "NOT RUN"
     parts = [
-        f'<li class="lab-card" data-phase="{phase}"><div class="lab-top"><strong>{phase.upper()}</strong>{pill(status)}</div>'
+        f'<div role="listitem" class="lab-card" data-phase="{phase}">'
+        f'<div class="lab-top"><strong>{phase.upper()}</strong>{pill(status)}</div>'
         f'<div class="lab-name">{escape(words.TITLES[phase])}</div>'
     ]
     if verdict:
         parts.append(_decided(verdict))
     elif done:
         parts.append(_running(done, hosts))
-    return f"{''.join(parts)}</li>"
+    else:
+        parts.append("<div></div>" * 7)  # the rows of all cards stand in line
+    return f"{''.join(parts)}</div>"
 
 
 def _decided(verdict: Row) -> str:
@@ -84,11 +79,10 @@ def _decided(verdict: Row) -> str:
     why = verdict["why"] or (f"by {verdict['overridden_by']}" if verdict["overridden_by"] else "")
     return (
         f'<div class="lab-value">{escape(words.number(verdict["value"]))}</div>'
-        f'<div class="lab-between lab-quiet">{escape(between)}</div>'
-        f'<div class="lab-metric lab-quiet">{escape(metric)}</div>{bar(verdict)}'
-        f'<div class="lab-note lab-quiet">{escape(note(verdict))}</div>'
+        f'<div class="lab-between lab-quiet">{escape(between)}</div><div class="lab-quiet">{escape(metric)}</div>'
+        f'<div>{bar(verdict)}</div><div class="lab-quiet">{escape(note(verdict))}</div>'
         f'<div class="lab-facts">{"".join(f"<div>{escape(f)}</div>" for f in facts if f)}</div>'
-        + (f'<div class="lab-why">overridden: {escape(why)}</div>' if why else "")
+        + (f'<div class="lab-why">overridden: {escape(why)}</div>' if why else "<div></div>")
     )
 
 
@@ -96,22 +90,22 @@ def _running(done: tuple[int, int], hosts: Sequence[str]) -> str:
     ready, asked = done
     share = 100 * ready / asked if asked else 0
     return (
-        f'<div class="lab-value">{ready:,} of {asked:,}</div><div class="lab-quiet">units done</div>'
-        f'<div class="lab-bar" role="img" aria-label="{ready} of {asked} units done"><i class="lab-track"></i>'
-        f'<i class="lab-fill lab-running" style="left:0;width:{share:.1f}%"></i></div>'
-        f'<div class="lab-facts"><div>{escape(", ".join(hosts))}</div></div>'
+        f'<div class="lab-value">{ready:,} of {asked:,}</div><div class="lab-quiet">units done</div><div></div>'
+        f'<div><div class="lab-bar" role="img" aria-label="{ready} of {asked} units done"><i class="lab-track"></i>'
+        f'<i class="lab-fill lab-running" style="left:0;width:{share:.1f}%"></i></div></div><div></div>'
+        f'<div class="lab-facts"><div>{escape(", ".join(hosts))}</div></div><div></div>'
     )
 
 
 def strip(verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, int]], hosts: Mapping[str, Sequence[str]]) -> str:
     """The six cards in order, arrows between."""
     cards = (card(p, verdicts.get(p), done.get(p), hosts.get(p, ())) for p in words.TITLES)
-    return f'<ol class="lab-chain" aria-label="The chain of phases">{"".join(cards)}</ol>'
+    return f'<div role="list" class="lab-chain" aria-label="The chain of phases">{"".join(cards)}</div>'
 
 
 def head(quiet: str, sentence: str, then: str, command: str) -> str:
-    """The page's first lines: which run, how far it is, what is next."""
-    code = f" <code>{escape(command)}</code>" if command else ""
+    """The page's first lines: which run (already HTML), how far it is, what is next."""
+    code = f": <code>{escape(command)}</code>" if command else "."
     return (
         f'<div class="lab-head"><div class="lab-quiet">{quiet}</div><h1>{escape(sentence)}</h1>'
         f"<p>Next: {escape(then)}{code}</p></div>"

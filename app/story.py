@@ -21,12 +21,12 @@ class Story:
 
 
 def stopped_at(verdicts: Mapping[str, Row]) -> str | None:
-    """The prerequisite that stops the chain: decided, not PASS, not overridden."""
-    for phase in words.BLOCKING:
-        row = verdicts.get(phase)
-        if row and row["status"] != "PASS" and not row["overridden_by"]:
-            return phase
-    return None
+    """The prerequisite at which the chain stopped: the last decided one, not PASS, not overridden."""
+    last = [p for p in words.TITLES if p in verdicts][-1:]
+    held = [
+        p for p in last if p in words.BLOCKING and verdicts[p]["status"] != "PASS" and not verdicts[p]["overridden_by"]
+    ]
+    return held[0] if held else None
 
 
 def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, int]]) -> Story:
@@ -38,7 +38,7 @@ def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, in
     if running:
         now = running[0]
         ready, asked = done[now]
-        after = f"{words.named(left[0])} follows by itself." if left else "the chain ends with it."
+        after = f"{words.named(left[0])} follows by itself" if left else "the chain ends with it"
         return Story(
             f"{_decided(verdicts)}; {words.named(now)} is running, {ready:,} of {words.count(asked, 'unit')} done.",
             after,
@@ -46,17 +46,19 @@ def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, in
     if blocked := stopped_at(verdicts):
         word = "failed" if verdicts[blocked]["status"] == "FAIL" else "is inconclusive"
         step, remark = _first_step(verdicts[blocked])
-        then = (remark or "try what the failure protocol says, then start again.") if step else "see the reason below."
+        then = (remark or "what the failure protocol says") if step else "see the reason below"
         return Story(f"{_decided(verdicts)}; {words.named(blocked)} {word}, so the chain stopped.", then, step)
     if left:
-        return Story(f"{_decided(verdicts)}.", f"{words.named(left[0])}.", again)
+        return Story(f"{_decided(verdicts)}.", words.named(left[0]), again)
     short = [p for p in phases if verdicts[p]["status"] != "PASS"]
     if not short:
-        last = "confirm it at full scale." if run["scale"] != "full" else "repeat it on another host."
+        last = "confirm it at full scale" if run["scale"] != "full" else "repeat it on another host"
         return Story("All six phases passed.", last, "lab pipeline --scale full" if run["scale"] != "full" else "")
     step, remark = _first_step(verdicts[short[-1]])
     return Story(
-        f"All six phases are decided: {_counts(verdicts)}.", f"{words.named(short[-1])}: {remark or 'try again.'}", step
+        f"All six phases are decided: {_counts(verdicts)}.",
+        f"{words.named(short[-1])}{', ' if remark else ''}{remark}",
+        step,
     )
 
 

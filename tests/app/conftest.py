@@ -26,7 +26,9 @@ HOSTS = (("laptop", "strong"), ("pi-4", "weak"))
 MINILM = "all-MiniLM-L6-v2"
 
 
-def verdict(phase: str, status: str, reason: str, metric: str, condition: str, numbers: tuple[Any, ...], **more: Any) -> Any:
+def verdict(
+    phase: str, status: str, reason: str, metric: str, condition: str, numbers: tuple[Any, ...], **more: Any
+) -> Any:
     """One row of verdicts; numbers are value, low, high, n, threshold."""
     value, low, high, n, threshold = numbers
     return [

@@ -1,0 +1,157 @@
+"""What the page reads from a snapshot, and how it says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import HOSTILE, publish
+
+from app import cards, charts, story
+from app import format as words
+from experiments.registry import PHASES, get_phase
+from warehouse import reading
+from warehouse.database import migrations
+
+
+def test_no_snapshot_is_missing(home: Path) -> None:
+    """A fresh checkout shows the empty state, and asking creates no file."""
+    assert reading.state().kind == "missing"
+    assert reading.identity() is None
+    assert list(home.iterdir()) == []
+
+
+def test_another_schema_is_named(home: Path) -> None:
+    """A snapshot of a newer version is refused with both numbers, not half read."""
+    path = publish(home)
+    with duckdb.connect(str(path)) as con:
+        con.execute("INSERT INTO schema_migrations VALUES (9, '0009_later.sql', 'x', now())")
+    state = reading.state()
+    assert (state.kind, "schema 9" in state.detail, "knows 1" in state.detail) == ("schema", True, True)
+
+
+def test_known_schema_is_the_newest_migration() -> None:
+    """A new migration without a look at these queries fails here."""
+    assert max(number for number, _, _ in migrations()) == reading.SCHEMA
+
+
+def test_damaged_snapshot_and_relative_home_are_states(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a broken file nor a relative LAB_HOME becomes a traceback on the page."""
+    (home / "snapshot.duckdb").write_bytes(b"not a database" * 500)
+    assert reading.state().kind == "unreadable"
+    monkeypatch.setenv("LAB_HOME", "relative")
+    assert reading.state().kind == "unreadable"
+    assert reading.state().mend.startswith("export LAB_HOME=/")
+    assert reading.identity() is None
+
+
+def test_chain_is_in_order_with_counted_trials_only(home: Path) -> None:
+    """Phases come as p1 p2 p3 e0 e1 e2; replicates do not count as trials; failed trials are counted as failed."""
+    publish(home, ("r1", "e2 e1 e0 p3 p2 p1", None))
+    rows = reading.chain("r1")
+    assert [r["phase"] for r in rows] == ["p1", "p2", "p3", "e0", "e1", "e2"]
+    assert {(r["trials"], r["failed"]) for r in rows} == {(24, 8)}
+    assert rows[0]["hosts"] == ["laptop", "pi-4"]
+    assert rows[0]["actual_s"] == 200.0
+    assert rows[1]["next_steps"][0].startswith("lab run p2")
+    assert rows[2]["value"] is None
+
+
+def test_progress_counts_units_with_a_counted_bundle(home: Path) -> None:
+    """A running phase shows units done of all, though every bundle has a replicate."""
+    publish(home, ("r1", "p1", "p2"))
+    assert reading.progress("r1") == {"p1": (8, 8), "p2": (3, 8)}
+
+
+def test_runs_latest_first_and_provenance(home: Path) -> None:
+    """The page opens on the latest run and can say what made it."""
+    publish(home, ("old", "p1", None), ("new", "p1", None))
+    assert [r["run_id"] for r in reading.runs()] == ["new", "old"]
+    found = reading.provenance("new")
+    assert found is not None
+    assert found["content"]["data_version"] == ["big_o-1650-42-9f3c21aa"]
+    assert [(h["host"], h["tier"], h["units"]) for h in found["hosts"]] == [
+        ("laptop", "strong", 4),
+        ("pi-4", "weak", 4),
+    ]
+    assert found["dirty"] is True
+    assert reading.provenance("neither") is None
+
+
+def test_metrics_are_those_of_hosts(home: Path) -> None:
+    """The comparison holds each host's rows and not the row over all hosts; undefined stays None."""
+    publish(home, ("r1", "p1", None))
+    rows = reading.metrics("r1")
+    assert {r["host"] for r in rows} == {"laptop", "pi-4"}
+    assert [r["value"] for r in rows if r["condition"] == "random"] == [None, None]
+
+
+def test_identity_changes_with_a_publication(home: Path) -> None:
+    """The page's refresh rests on it; the next query must see the new file."""
+    publish(home, ("r1", "p1", None))
+    before = reading.identity()
+    publish(home, ("r2", "p1", None))
+    assert before != reading.identity()
+    assert [r["run_id"] for r in reading.runs()] == ["r2"]
+
+
+def test_titles_and_blocking_are_the_phases_own() -> None:
+    """The page may not import the phases; here its copy of their titles is held to them."""
+    assert {p: get_phase(p).TITLE for p in PHASES} == words.TITLES
+    assert tuple(p for p in PHASES if get_phase(p).BLOCKING) == words.BLOCKING
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.62, "0.620"), (1.3421, "1.34"), (123.4, "123"), (1234.5, "1,234"), (0.0, "0"), (3.2e-5, "3.20e-05"),
+     (-0.0712, "-0.0712"), (None, "undefined"), (float("nan"), "undefined"), (999.7, "1,000")],
+)  # fmt: skip
+def test_three_significant_digits(value: float | None, text: str) -> None:
+    """Numbers read alike on every page, and a missing one is never a number."""
+    assert words.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(200.0, "3 min 20 s"), (48.2, "48 s"), (3.04, "3.0 s"), (None, ""), (7260, "2 h 1 min")]
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    """Durations are written as LOOK says."""
+    assert words.duration(seconds) == text
+
+
+def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
+    """The first sentence says that the chain stopped, and gives the failure protocol's command; an override goes on."""
+    publish(home, ("stopped", "p1 p2 p3", None), ("on", "p1 p2", None))
+    run = {r["run_id"]: r for r in reading.runs()}
+    verdicts = {v["phase"]: v for v in reading.chain("stopped")}
+    told = story.tell(run["stopped"], verdicts, {})
+    assert "P3 Fine-tuning preservation is inconclusive, so the chain stopped" in told.sentence
+    assert told.command == "lab run p3 --scale full"
+    overridden = story.tell(run["on"], {v["phase"]: v for v in reading.chain("on")}, {})
+    assert "stopped" not in overridden.sentence
+    assert overridden.then == "P3 Fine-tuning preservation"
+
+
+def test_html_escapes_what_the_snapshot_says(home: Path) -> None:
+    """Names and reasons are data: none of them becomes markup."""
+    publish(home, ("r1", "p2", None))
+    html = cards.card("p2", reading.chain("r1")[0], None, [])
+    assert HOSTILE not in html
+    assert "&lt;img src=x" in html
+
+
+def test_forest_draws_hosts_intervals_and_threshold(home: Path) -> None:
+    """A host keeps its colour when another is missing; intervals end where the table says; the threshold is labelled."""
+    publish(home, ("r1", "p1", None))
+    rows = [r for r in reading.metrics("r1") if r["metric"] == "similarity_ratio"]
+    verdict = reading.chain("r1")[0]
+    both = charts.forest(rows, ["laptop", "pi-4"], verdict)
+    alone = charts.forest([r for r in rows if r["host"] == "pi-4"], ["laptop", "pi-4"], verdict)
+    assert both.data[1].marker.color == alone.data[0].marker.color != both.data[0].marker.color
+    assert both.data[0].x[0] + both.data[0].error_x.array[0] == pytest.approx(1.411)
+    assert both.layout.annotations[0].text == "threshold 1.2"
+    assert (
+        charts.finding(rows, verdict)
+        == "Similarity ratio 1.34 (1.28 to 1.41) for all-MiniLM-L6-v2, above the threshold 1.2"
+    )
