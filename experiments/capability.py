@@ -21,9 +21,9 @@ from experiments.errors import LabError
 version = "capability-1"  # raised whenever a prompt, a judge or a paragraph changes
 CATEGORIES = tuple(ROWS)
 
-NUMBER = re.compile(r"-?[0-9][0-9,]*(?:\.[0-9]+)?")
+# 1,000 is one number but 1,2,3 are three, and the dash of 15-9 is no sign.
+NUMBER = re.compile(r"(?<!\w)-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-WRAPPING = " \t\r\n\"'“”‘’*`"
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,8 @@ def _has(text: str, phrase: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text.casefold()) is not None
 
 
-def _bare(reply: str) -> str:
-    """The reply in one case, without the quotes, stars and final full stop that people put around an answer."""
-    return reply.strip(WRAPPING).rstrip(".!").strip(WRAPPING).casefold()
+def _numbers(text: str) -> list[float]:
+    return [float(n.replace(",", "")) for n in NUMBER.findall(text)]
 
 
 def _lines(reply: str) -> list[str]:
@@ -93,8 +92,9 @@ def _lines(reply: str) -> list[str]:
 
 
 def contains_word(reply: str, *alternatives: str) -> bool:
-    """One of the alternatives occurs as a whole word or phrase."""
-    return any(_has(reply, a) for a in alternatives)
+    """One of the alternatives occurs as a whole word or phrase; a numeral as a number, so that 18.0 holds no 0."""
+    numbers = _numbers(reply)
+    return any(float(a) in numbers if a.isdecimal() else _has(reply, a) for a in alternatives)
 
 
 def contains_all(reply: str, *words: str) -> bool:
@@ -129,15 +129,14 @@ def word_times(reply: str, word: str, count: int) -> bool:
 
 def exact_number(reply: str, number: str) -> bool:
     """The reply's answer is the number: what follows the last "=", else the last number in the reply."""
-    tail = reply.rpartition("=")[2]
-    after = NUMBER.search(tail) if "=" in reply else None
-    found = after.group() if after else next(reversed(NUMBER.findall(reply)), None)
-    return found is not None and float(found.replace(",", "")) == float(number)
+    _, equals, tail = reply.rpartition("=")
+    after = _numbers(tail)[:1] if equals else []
+    return (after or _numbers(reply)[-1:]) == [float(number)]
 
 
 def exact_text(reply: str, text: str) -> bool:
-    """The reply is the text and nothing else; case, quotes around it and a final full stop are forgiven."""
-    return _bare(reply) == text
+    """The reply is these words and no other; case and punctuation are forgiven."""
+    return _words(reply) == _words(text)
 
 
 def word_count(reply: str, count: int) -> bool:
@@ -154,7 +153,7 @@ def ends_with(reply: str, end: str) -> bool:
     """The reply's last word, or its last character when `end` is a mark."""
     if WORD.fullmatch(end):
         return _words(reply)[-1:] == [end]
-    return reply.rstrip(WRAPPING).endswith(end)
+    return reply.rstrip(" \t\r\n\"'”’").endswith(end)
 
 
 # Judges of form: the whole reply counts, one word too many fails.

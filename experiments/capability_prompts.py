@@ -28,7 +28,8 @@ INSTRUCTION: tuple[Row, ...] = (
      ("monday", "tuesday", "wednesday", "thursday", "friday")),
     ("Write these two words in the opposite order: left right", "exact_text", ("right left",)),
     ("Write a short sentence with both the words dog and ball.", "contains_all", ("dog", "ball")),
-    ("Say what snow is like. Do not use the word cold.", "avoids", ("cold", "snow", "white", "soft", "ice", "flakes")),
+    ("Say what snow is like. Do not use the word cold.", "avoids", ("cold", "white", "soft", "ice", "icy", "flakes",
+     "fluffy", "frozen", "wet", "light")),
     ("Name two animals that live on a farm.", "names_of", (2, "cow", "cows", "pig", "pigs", "horse", "horses", "sheep",
      "goat", "goats", "chicken", "chickens", "hen", "hens", "duck", "ducks", "cattle", "donkey", "turkey")),
     ("Answer with only yes or no: Is fire hot?", "yes_or_no", ("yes",)),
@@ -63,7 +64,7 @@ ARITHMETIC: tuple[Row, ...] = (
 FORMAT: tuple[Row, ...] = (
     ("Is water wet? Reply with only the word Yes or No.", "yes_or_no", ("yes",)),
     ('Reply with only this JSON object: {"city": "Rome"}', "is_json_with_keys", ("city",)),
-    ("Write HELLO WORLD in capital letters and nothing else.", "all_uppercase", (2,)),
+    ("Write HELLO WORLD in capital letters and nothing else.", "matches", (r"HELLO WORLD\.?",)),
     ("Name one color. Reply with one word only.", "one_word", ()),
     ("List three fruits. Put each on its own line and start each line with a dash.", "bullet_count", (3,)),
     ("Write the number seven as a digit. Reply with the digit only.", "matches", (r"7\.?",)),

@@ -1,4 +1,8 @@
-"""Tests and intervals, from scipy and statsmodels where they have them. Edge cases give a stated result in `note`."""
+"""Tests, effect sizes, intervals and power, from scipy and statsmodels where they have them.
+
+An edge case (too few observations, no variation) gives None and a reason in `note` or `method`; never a crash or NaN.
+A missing or infinite number, unequal pairs and the like are a mistake of the caller: ValueError.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 1000  # SCIENCE, P2
 WILCOXON_EFFICIENCY = 3 / np.pi  # asymptotic, against the paired t test under normality (Hodges and Lehmann 1956)
+MOST_PAIRS = 1_000_000  # pairs; what asks for more is not worth planning
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test's statistic and p-value; both None when it is undefined, and `note` says why."""
+    """A test's statistic and p-value; both None when it is undefined, and `note` says why.
+
+    n counts pairs or problems; n_nonzero those that differ, where the test looks only at them.
+    """
 
     __test__ = False  # pytest collects classes called Test
 
     statistic: float | None
     p: float | None
     n: int
+    n_nonzero: int | None = None
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value between its bounds; all None when there is nothing to estimate."""
+    """A value between its bounds; None for what cannot be estimated, and `method` says why."""
 
     value: float | None
     low: float | None
@@ -36,31 +46,37 @@ class Interval:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Result of two one-sided tests; low and high bound the mean difference at 90 %."""
+    """Result of two one-sided tests; low and high bound the mean difference at 90 %, `equivalent` is p < 0.05."""
 
     p: float | None
     mean_difference: float | None
     low: float | None
     high: float | None
+    equivalent: bool | None
     n: int
     note: str = ""
 
 
-def _numbers(values: Sequence[float]) -> np.ndarray:
+Numbers = Sequence[float] | NDArray[np.float64]
+
+
+def _numbers(values: Numbers) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
-    if np.isnan(array).any():
-        raise ValueError("NaN is no observation: leave failed trials out and count them")
+    if array.ndim != 1:
+        raise ValueError(f"expected one row of numbers, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("NaN or infinity is no observation: leave failed trials out and count them")
     return array
 
 
-def _pair(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _pair(a: Numbers, b: Numbers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x, y = _numbers(a), _numbers(b)
     if x.shape != y.shape:
         raise ValueError(f"pairs need equal lengths, got {len(x)} and {len(y)}")
     return x, y
 
 
-def wilcoxon_paired(a: Sequence[float], b: Sequence[float], alternative: str = "two-sided") -> Test:
+def wilcoxon_paired(a: Numbers, b: Numbers, alternative: str = "two-sided") -> Test:
     """Wilcoxon signed-rank test of a - b, zero differences dropped (Wilcoxon 1945).
 
     Args:
@@ -68,32 +84,57 @@ def wilcoxon_paired(a: Sequence[float], b: Sequence[float], alternative: str = "
     """
     from scipy.stats import wilcoxon
 
+    if alternative not in ("two-sided", "less", "greater"):
+        raise ValueError(f"unknown alternative {alternative!r}")
     x, y = _pair(a, b)
     if not len(x):
-        return Test(None, None, 0, "no pairs")
-    if np.all(x == y):
-        return Test(0.0, 1.0, len(x), "all differences are zero")
-    found = wilcoxon(x, y, zero_method="wilcox", alternative=alternative)
-    return Test(float(found.statistic), float(found.pvalue), len(x))
+        return Test(None, None, 0, 0, "no pairs")
+    # Dropped before the call: scipy would leave its exact method at the sight of a zero.
+    difference = (x - y)[x != y]
+    if not len(difference):
+        return Test(0.0, 1.0, len(x), 0, "all differences are zero")
+    found = wilcoxon(difference, alternative=alternative)
+    return Test(float(found.statistic), float(found.pvalue), len(x), len(difference))
 
 
-def friedman(rows: Sequence[Sequence[float]]) -> Test:
+def friedman(matrix: Sequence[Sequence[float]] | NDArray[np.float64]) -> Test:
     """Friedman's test; rows are problems, columns conditions (at least three of each)."""
     from scipy.stats import friedmanchisquare
 
-    if len(rows) < 3 or len(rows[0]) < 3:
-        return Test(None, None, len(rows), "needs three problems and three conditions")
-    table = _numbers([v for row in rows for v in row]).reshape(len(rows), -1)
+    if len({len(row) for row in matrix}) > 1:
+        raise ValueError("every problem needs a number under every condition")
+    n = len(matrix)
+    if n < 3 or len(matrix[0]) < 3:
+        return Test(None, None, n, note="needs three problems and three conditions")
+    table = np.array([_numbers(row) for row in matrix])
     if np.all(table == table[:, :1]):
-        return Test(0.0, 1.0, len(rows), "all conditions are equal")
+        return Test(0.0, 1.0, n, note="all conditions are equal")
     found = friedmanchisquare(*table.T)
-    return Test(float(found.statistic), float(found.pvalue), len(rows))
+    return Test(float(found.statistic), float(found.pvalue), n)
+
+
+def mcnemar_exact(both: int, only_a: int, only_b: int, neither: int) -> Test:
+    """McNemar's exact test: do a and b solve equally many of the same problems? Arguments are counts of problems."""
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    counts = (both, only_a, only_b, neither)
+    if min(counts) < 0:
+        raise ValueError(f"counts cannot be negative: {counts}")
+    n, discordant = sum(counts), only_a + only_b
+    if not n:
+        return Test(None, None, 0, 0, "no pairs")
+    if not discordant:
+        return Test(0.0, 1.0, n, 0, "a and b solve the same problems")
+    found = mcnemar([[both, only_a], [only_b, neither]], exact=True)
+    return Test(float(found.statistic), float(found.pvalue), n, discordant)
 
 
 def _adjusted(ps: Sequence[float | None], method: str) -> tuple[float | None, ...]:
     from statsmodels.stats.multitest import multipletests
 
     known = [p for p in ps if p is not None]
+    if not all(0 <= p <= 1 for p in known):
+        raise ValueError(f"p-values lie between 0 and 1: {known}")
     if not known:
         return tuple(ps)
     corrected = iter(multipletests(known, method=method)[1])
@@ -110,7 +151,7 @@ def bonferroni(ps: Sequence[float | None]) -> tuple[float | None, ...]:
     return _adjusted(ps, "bonferroni")
 
 
-def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float | None:
+def cliffs_delta(a: Numbers, b: Numbers) -> float | None:
     """P(a > b) - P(a < b) over all pairs (Cliff 1993); positive: a is larger. None without observations."""
     x, y = _numbers(a), _numbers(b)
     if not len(x) or not len(y):
@@ -118,7 +159,7 @@ def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(np.sign(x[:, None] - y[None, :]).mean())
 
 
-def rank_biserial_paired(a: Sequence[float], b: Sequence[float]) -> float | None:
+def rank_biserial_paired(a: Numbers, b: Numbers) -> float | None:
     """Matched-pairs rank-biserial correlation (Kerby 2014); None when all differences are zero."""
     from scipy.stats import rankdata
 
@@ -130,31 +171,45 @@ def rank_biserial_paired(a: Sequence[float], b: Sequence[float]) -> float | None
     return float((ranks[difference > 0].sum() - ranks[difference < 0].sum()) / ranks.sum())
 
 
-def tost_paired(a: Sequence[float], b: Sequence[float], margin: float) -> Equivalence:
-    """Two one-sided paired t tests that |mean(a - b)| < margin (Schuirmann 1987)."""
-    from scipy.stats import t
+def tost_paired(a: Numbers, b: Numbers, margin: float) -> Equivalence:
+    """Two one-sided paired t tests that |mean(a - b)| < margin (Schuirmann 1987); margin in the unit of a."""
+    from statsmodels.stats.weightstats import DescrStatsW
 
+    if not margin > 0:
+        raise ValueError(f"the margin is {margin}, it must be positive")
     x, y = _pair(a, b)
     n, difference = len(x), x - y
     if n < 2:
-        return Equivalence(None, float(difference.mean()) if n else None, None, None, n, "needs two pairs")
-    mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(n))
-    if error == 0:
+        return Equivalence(None, float(difference.mean()) if n else None, None, None, None, n, "needs two pairs")
+    mean = float(difference.mean())
+    if np.all(difference == difference[0]):
         inside = abs(mean) < margin
-        return Equivalence(0.0 if inside else 1.0, mean, mean, mean, n, "differences do not vary")
-    p = max(float(t.sf((mean + margin) / error, n - 1)), float(t.cdf((mean - margin) / error, n - 1)))
-    half = float(t.ppf(0.95, n - 1)) * error
-    return Equivalence(p, mean, mean - half, mean + half, n)
+        return Equivalence(0.0 if inside else 1.0, mean, mean, mean, inside, n, "differences do not vary")
+    described = DescrStatsW(difference)
+    p = float(described.ttost_mean(-margin, margin)[0])
+    low, high = described.tconfint_mean(alpha=0.10)
+    return Equivalence(p, mean, float(low), float(high), p < 0.05, n)
 
 
-def _resampled(n: int, seed: int, groups: Sequence[str] | None, resamples: int) -> list[np.ndarray]:
+def _resampled(n: int, seed: int, groups: Sequence[str] | None, resamples: int) -> list[NDArray[np.intp]]:
     """Index arrays drawn with replacement, by observation or by whole group."""
     rng = np.random.default_rng(seed)
     if groups is None:
         return [rng.integers(0, n, n) for _ in range(resamples)]
-    names = sorted(set(groups))
-    members = [np.flatnonzero(np.asarray(groups) == g) for g in names]
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    members = [np.flatnonzero(member == g) for g in range(len(names))]
     return [np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(resamples)]
+
+
+def _too_few(n: int, groups: Sequence[str] | None, resamples: int, level: float) -> str:
+    """Why there is no interval, or ""; refuses arguments that make no sense."""
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"resamples {resamples} must be positive and level {level} between 0 and 1")
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"{n} observations need {n} groups, got {len(groups)}")
+    if n == 1:
+        return "one observation has no interval"
+    return "one group has no interval" if groups is not None and len(set(groups)) == 1 else ""
 
 
 def _percentiles(values: Sequence[float], level: float) -> tuple[float, float]:
@@ -163,48 +218,63 @@ def _percentiles(values: Sequence[float], level: float) -> tuple[float, float]:
 
 
 def bootstrap_mean(
-    values: Sequence[float], seed: int, groups: Sequence[str] | None = None, resamples: int = RESAMPLES,
-    level: float = 0.95,
+    values: Numbers, seed: int, groups: Sequence[str] | None = None, resamples: int = RESAMPLES, level: float = 0.95,
 ) -> Interval:  # fmt: skip
     """Mean with a percentile bootstrap interval, resampled by observation, or by group when groups are given."""
     x = _numbers(values)
-    unit = "by group" if groups is not None else "by problem"
-    method = f"mean, bootstrap {unit}, {resamples} resamples, {level:.0%}"
+    reason = _too_few(len(x), groups, resamples, level)
     if not len(x):
         return Interval(None, None, None, 0, "no observations")
-    if len(x) == 1:
-        return Interval(float(x[0]), None, None, 1, "one observation has no interval")
+    if reason:
+        return Interval(float(x.mean()), None, None, len(x), reason)
+    unit = "by group" if groups is not None else "by problem"
+    method = f"mean, bootstrap {unit}, {resamples} resamples, {level:.0%}"
+    if np.all(x == x[0]):
+        return Interval(float(x[0]), float(x[0]), float(x[0]), len(x), f"{method}, values do not vary")
     low, high = _percentiles([float(x[i].mean()) for i in _resampled(len(x), seed, groups, resamples)], level)
     return Interval(float(x.mean()), low, high, len(x), method)
 
 
 def bootstrap_ratio(
-    numerators: Sequence[float], denominators: Sequence[float], seed: int, groups: Sequence[str] | None = None,
+    numerators: Numbers, denominators: Numbers, seed: int, groups: Sequence[str] | None = None,
     resamples: int = RESAMPLES, level: float = 0.95,
 ) -> Interval:  # fmt: skip
     """sum(numerators) / sum(denominators), pairs resampled together; resamples without a denominator are left out."""
     x, y = _pair(numerators, denominators)
-    if not len(x) or y.sum() == 0:
+    reason = _too_few(len(x), groups, resamples, level)
+    if not len(x):
+        return Interval(None, None, None, 0, "no observations")
+    if y.sum() == 0:
         return Interval(None, None, None, len(x), "the denominator is zero")
+    value = float(x.sum() / y.sum())
+    if reason:
+        return Interval(value, None, None, len(x), reason)
     drawn = [float(x[i].sum() / y[i].sum()) for i in _resampled(len(x), seed, groups, resamples) if y[i].sum() != 0]
+    if not drawn:
+        return Interval(value, None, None, len(x), "no resample with a denominator")
     low, high = _percentiles(drawn, level)
-    method = f"ratio of sums, paired bootstrap, {len(drawn)} resamples, {level:.0%}"
-    return Interval(float(x.sum() / y.sum()), low, high, len(x), method)
+    unit = " by group" if groups is not None else ""
+    method = f"ratio of sums, paired bootstrap{unit}, {len(drawn)} resamples, {level:.0%}"
+    return Interval(value, low, high, len(x), method)
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """A share with Wilson's score interval (Wilson 1927)."""
     from statsmodels.stats.proportion import proportion_confint
 
+    if not 0 <= successes <= n or not 0 < level < 1:
+        raise ValueError(f"{successes} of {n} at level {level} is no share")
     if n == 0:
         return Interval(None, None, None, 0, "no observations")
     low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
-    return Interval(successes / n, float(low), float(high), n, f"share, Wilson {level:.0%}")
+    share = successes / n
+    # At 0 and n of n the bound is the share itself, but comes out some 1e-17 beside it.
+    return Interval(share, min(float(low), share), max(float(high), share), n, f"share, Wilson {level:.0%}")
 
 
-def correlation(x: Sequence[float], y: Sequence[float]) -> Interval:
+def correlation(x: Numbers, y: Numbers, level: float = 0.95) -> Interval:
     """Spearman's rank correlation with Fisher's interval (variance 1.06 / (n - 3), Fieller et al. 1957)."""
-    from scipy.stats import spearmanr
+    from scipy.stats import norm, spearmanr
 
     a, b = _pair(x, y)
     n = len(a)
@@ -213,29 +283,58 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Interval:
     if np.all(a == a[0]) or np.all(b == b[0]):
         return Interval(None, None, None, n, "one side does not vary")
     rho = float(spearmanr(a, b).statistic)
-    if abs(rho) >= 1:
+    if abs(rho) > 1 - 1e-12:
+        rho = float(np.sign(rho))
         return Interval(rho, rho, rho, n, "Spearman, perfect order")
-    half = 1.96 * float(np.sqrt(1.06 / (n - 3)))
+    half = float(norm.ppf((1 + level) / 2) * np.sqrt(1.06 / (n - 3)))
     middle = float(np.arctanh(rho))
-    return Interval(rho, float(np.tanh(middle - half)), float(np.tanh(middle + half)), n, "Spearman, Fisher 95%")
+    low, high = float(np.tanh(middle - half)), float(np.tanh(middle + half))
+    return Interval(rho, low, high, n, f"Spearman, Fisher {level:.0%}")
+
+
+def _fewest_pairs(alpha: float) -> int:
+    """With fewer pairs even the most extreme outcome, p = 2 / 2^n of the two-sided signed-rank test, is over alpha."""
+    return int(np.ceil(1 - np.log2(alpha)))
+
+
+def _power(dz: float, pairs: int, alpha: float) -> float:
+    """Power of the two-sided test with that many pairs (Cohen 1988, paired t, times Wilcoxon's efficiency)."""
+    from statsmodels.stats.power import TTestPower
+
+    # The upper tail alone: the lower one adds under 1e-6 at any power worth having, and scipy gives NaN for it.
+    found = float(TTestPower().power(dz, pairs * WILCOXON_EFFICIENCY, alpha / 2, alternative="larger"))
+    # The upper tail is NaN only where dz * sqrt(pairs) is over 30 beyond the critical value, so the power is 1.
+    return 1.0 if np.isnan(found) else found
+
+
+def _check_power(power: float, alpha: float) -> None:
+    if not (0 < alpha < power < 1):
+        raise ValueError(f"power {power} and alpha {alpha}: needs 0 < alpha < power < 1")
 
 
 def smallest_effect(n: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
-    """Smallest standardised paired difference (Cohen's dz) that Wilcoxon's test sees; None below three pairs."""
-    from statsmodels.stats.power import TTestPower
+    """Smallest standardised paired difference (Cohen's dz) that Wilcoxon's test sees with n pairs.
 
-    if n < 3:
+    None when n pairs can never reach alpha (below six pairs at 0.05), however large the effect.
+    """
+    from scipy.optimize import brentq
+
+    _check_power(power, alpha)
+    if n < _fewest_pairs(alpha):
         return None
-    return float(TTestPower().solve_power(nobs=n * WILCOXON_EFFICIENCY, power=power, alpha=alpha))
+    # The upper end leaves the noncentrality at 60, far above any critical value at n pairs.
+    return float(brentq(lambda dz: _power(dz, n, alpha) - power, 0.0, 60 / np.sqrt(n), xtol=1e-9))
 
 
 def required_n(dz: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """Pairs needed to see dz; None when dz is not positive, or so small that a million pairs would not do."""
-    from statsmodels.stats.power import TTestPower
-
-    if not dz > 0.003:
+    """Fewest pairs that see dz with that power; None when dz is not positive or asks for over a million pairs."""
+    _check_power(power, alpha)
+    if np.isnan(dz):
+        raise ValueError("NaN is no effect size")
+    if not (dz > 0 and _power(dz, MOST_PAIRS, alpha) >= power):
         return None
-    if dz > 3:
-        return 6  # fewer than six pairs can never reach p < 0.05 in a two-sided signed-rank test
-    n = float(np.ravel(TTestPower().solve_power(effect_size=dz, power=power, alpha=alpha))[0])
-    return max(6, int(np.ceil(n / WILCOXON_EFFICIENCY)))
+    low, high = _fewest_pairs(alpha) - 1, MOST_PAIRS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(dz, middle, alpha) >= power else (middle, high)
+    return high

@@ -1,14 +1,22 @@
 """The statistics: each against a fixture small enough to compute by hand, and every edge case."""
 
 import math
+import subprocess
+import sys
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import statistics as s
 
 numbers = st.lists(st.integers(1, 6).map(float), min_size=2, max_size=30)
+pairs = st.lists(st.tuples(st.integers(1, 6).map(float), st.integers(1, 6).map(float)), min_size=2, max_size=30)
+shares = st.integers(0, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+ps = st.lists(st.none() | st.floats(0, 1), max_size=8)
+# No deadline: the first example pays for importing scipy and statsmodels, and the machine may be shared.
+quick = settings(max_examples=30, deadline=None)
 
 
 def test_wilcoxon_by_hand():
@@ -21,14 +29,70 @@ def test_wilcoxon_by_hand():
 
 def test_wilcoxon_of_equal_values_says_so():
     """No difference at all is p = 1 with a note, not a crash or NaN."""
-    assert s.wilcoxon_paired([1, 1], [1, 1]) == s.Test(0.0, 1.0, 2, "all differences are zero")
-    assert s.wilcoxon_paired([], []).p is None
+    assert s.wilcoxon_paired([1, 1], [1, 1]) == s.Test(0.0, 1.0, 2, 0, "all differences are zero")
+    assert s.wilcoxon_paired([], []) == s.Test(None, None, 0, 0, "no pairs")
 
 
-def test_nan_is_refused():
-    """A missing value must not slip into a mean."""
-    with pytest.raises(ValueError, match="NaN"):
-        s.bootstrap_mean([1.0, math.nan], 42)
+def test_wilcoxon_drops_zeros_and_stays_exact():
+    """Equal pairs carry no direction: five differences of six pairs still give 2 / 2^5."""
+    found = s.wilcoxon_paired([2, 4, 6, 8, 10, 7], [1, 2, 3, 4, 5, 7])
+    assert (found.n, found.n_nonzero) == (6, 5)
+    assert found.p == pytest.approx(2 / 32)
+
+
+def test_wilcoxon_with_ties_is_exact_for_few_pairs():
+    """Three differences of +1: of the eight ways to sign them one is all positive."""
+    assert s.wilcoxon_paired([2, 3, 4], [1, 2, 3], "greater").p == pytest.approx(1 / 8)
+
+
+# Not 9 to 20 pairs: there tied differences make scipy go through up to 2^13 ways to sign them, each time.
+@quick
+@given(pairs.filter(lambda rows: len(rows) <= 8 or len(rows) > 20))
+def test_wilcoxon_is_symmetric(rows):
+    """Swapping the sides swaps the one-sided questions and leaves the two-sided one."""
+    a, b = zip(*rows, strict=True)
+    assert s.wilcoxon_paired(a, b).p == pytest.approx(s.wilcoxon_paired(b, a).p)
+    assert s.wilcoxon_paired(a, b, "less").p == pytest.approx(s.wilcoxon_paired(b, a, "greater").p)
+    assert 0 <= s.wilcoxon_paired(a, b).p <= 1
+
+
+BAD = [1.0, math.nan, 2.0, 3.0]
+GOOD = [1.0, 2.0, 3.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: s.wilcoxon_paired(BAD, GOOD),
+        lambda: s.wilcoxon_paired([1.0, math.inf, 2.0, 3.0], [1.0, math.inf, 2.0, 3.0]),
+        lambda: s.friedman([BAD, GOOD, GOOD]),
+        lambda: s.holm([0.1, math.nan]),
+        lambda: s.bonferroni([0.1, 1.5]),
+        lambda: s.cliffs_delta(BAD, GOOD),
+        lambda: s.rank_biserial_paired(GOOD, BAD),
+        lambda: s.tost_paired(BAD, GOOD, 0.25),
+        lambda: s.bootstrap_mean(BAD, 42),
+        lambda: s.bootstrap_ratio(GOOD, BAD, 42),
+        lambda: s.correlation(BAD, GOOD),
+        lambda: s.required_n(math.nan),
+        lambda: s.wilcoxon_paired(GOOD, GOOD[:3]),
+        lambda: s.wilcoxon_paired(GOOD, GOOD, "sideways"),
+        lambda: s.friedman([[1, 2, 3], [1, 2], [1, 2, 3]]),
+        lambda: s.tost_paired(GOOD, GOOD, 0.0),
+        lambda: s.bootstrap_mean([[1.0, 2.0]], 42),
+        lambda: s.bootstrap_mean(GOOD, 42, groups=["a"]),
+        lambda: s.bootstrap_mean(GOOD, 42, resamples=0),
+        lambda: s.bootstrap_mean(GOOD, 42, level=95),
+        lambda: s.wilson(3, 2),
+        lambda: s.wilson(-1, 2),
+        lambda: s.mcnemar_exact(1, -1, 0, 0),
+        lambda: s.smallest_effect(30, power=1.0),
+    ],
+)
+def test_mistakes_are_refused(call):
+    """A missing value must not slip into a mean, nor a wrong call give a number that looks right."""
+    with pytest.raises(ValueError):  # noqa: PT011
+        call()
 
 
 def test_friedman_by_hand():
@@ -36,7 +100,9 @@ def test_friedman_by_hand():
     found = s.friedman([[1, 2, 3], [1, 2, 3], [1, 2, 3]])
     assert found.statistic == pytest.approx(6.0)
     assert found.p == pytest.approx(math.exp(-3))
+    assert s.friedman(np.array([[1, 2, 3]] * 3)) == found
     assert s.friedman([[1, 1, 1]] * 3).p == 1.0
+    assert s.friedman([]).p is None
     assert s.friedman([[1, 2, 3]]).p is None
 
 
@@ -46,6 +112,18 @@ def test_holm_and_bonferroni_by_hand():
     assert s.bonferroni([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.12, 0.09))
     assert s.holm([0.02, None]) == (0.02, None)
     assert s.holm([None]) == (None,)
+    assert s.bonferroni([]) == ()
+
+
+@quick
+@given(ps)
+def test_holm_lies_between_the_raw_p_and_bonferroni(values):
+    """Holm may only raise a p, and never more than Bonferroni does."""
+    for raw, by_holm, by_bonferroni in zip(values, s.holm(values), s.bonferroni(values), strict=True):
+        if raw is None:
+            assert by_holm is by_bonferroni is None
+        else:
+            assert raw - 1e-12 <= by_holm <= by_bonferroni + 1e-12 <= 1 + 1e-9
 
 
 def test_effect_sizes_by_hand():
@@ -53,13 +131,31 @@ def test_effect_sizes_by_hand():
     assert s.cliffs_delta([1, 2], [2, 3]) == -0.75
     assert s.cliffs_delta([], [1]) is None
     assert s.rank_biserial_paired([2, 4, 1], [1, 2, 4]) == 0.0
+    assert s.rank_biserial_paired([2, 4, 9], [1, 2, 4]) == 1.0
     assert s.rank_biserial_paired([1], [1]) is None
 
 
+@quick
 @given(numbers, numbers)
 def test_cliffs_delta_is_antisymmetric(a, b):
     """Swapping the sides must flip the sign and nothing else."""
     assert s.cliffs_delta(a, b) == -s.cliffs_delta(b, a)
+    assert -1 <= s.cliffs_delta(a, b) <= 1
+    assert s.cliffs_delta(a, a) == 0
+
+
+@quick
+@given(pairs)
+def test_rank_biserial_is_antisymmetric(rows):
+    """As for Cliff's delta; undefined exactly when no pair differs."""
+    a, b = zip(*rows, strict=True)
+    found, swapped = s.rank_biserial_paired(a, b), s.rank_biserial_paired(b, a)
+    if a == b:
+        assert found is None
+        assert swapped is None
+    else:
+        assert found == pytest.approx(-swapped)
+        assert -1 <= found <= 1
 
 
 def test_tost_by_hand():
@@ -67,9 +163,28 @@ def test_tost_by_hand():
     found = s.tost_paired([0, 1, 2], [1, 1, 1], 1.0)
     # Student's t with 2 degrees: sf(t) = 1/2 - t / (2 sqrt(2 + t^2)), here t = sqrt 3.
     assert found.p == pytest.approx(0.5 - math.sqrt(3) / (2 * math.sqrt(5)))
-    assert s.tost_paired([1, 1], [1, 1], 0.25).p == 0.0
-    assert s.tost_paired([2, 2], [1, 1], 0.25).p == 1.0
-    assert s.tost_paired([1], [1], 0.25).p is None
+    # Its 95 % quantile is 0.9 sqrt(2 / (0.05 * 0.95)) / 2 = 2.919986, so the 90 % interval is +-2.919986 / sqrt 3.
+    assert (found.mean_difference, found.low, found.high) == pytest.approx((0, -1.685855, 1.685855), abs=1e-6)
+    assert found.equivalent is False
+    assert s.tost_paired([0, 1, 2], [1, 1, 1], 10.0).equivalent is True
+
+
+def test_tost_edges():
+    """Without variation the answer is whether the difference is inside the margin; one pair has no answer."""
+    why = "differences do not vary"
+    assert s.tost_paired([1, 1], [1, 1], 0.25) == s.Equivalence(0.0, 0.0, 0.0, 0.0, True, 2, why)
+    assert s.tost_paired([2, 2], [1, 1], 0.25) == s.Equivalence(1.0, 1.0, 1.0, 1.0, False, 2, why)
+    assert s.tost_paired([1], [1], 0.25) == s.Equivalence(None, 0.0, None, None, None, 1, "needs two pairs")
+    assert s.tost_paired([], [], 0.25).mean_difference is None
+
+
+@quick
+@given(pairs)
+def test_tost_agrees_with_its_interval(rows):
+    """Equivalent at 5 % means exactly that the 90 % interval lies inside the margin."""
+    a, b = zip(*rows, strict=True)
+    found = s.tost_paired(a, b, 1.3)
+    assert found.equivalent == (found.low > -1.3 and found.high < 1.3)
 
 
 def test_wilson_by_hand():
@@ -77,15 +192,61 @@ def test_wilson_by_hand():
     half = 1.959964 * math.sqrt(1 / (4 * (10 + 1.959964**2)))
     found = s.wilson(5, 10)
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half), abs=1e-6)
-    assert s.wilson(0, 0).value is None
+    # 0 of 10: from 0 to z^2 / (10 + z^2).
+    none = s.wilson(0, 10)
+    assert (none.low, none.high) == pytest.approx((0.0, 1.959964**2 / (10 + 1.959964**2)), abs=1e-6)
+    assert s.wilson(0, 0) == s.Interval(None, None, None, 0, "no observations")
 
 
+@quick
+@given(shares, st.floats(0.01, 0.999))
+def test_wilson_holds_its_share(counts, level):
+    """A share's interval holds the share and never leaves 0 to 1, not by a rounding error either."""
+    if counts[1]:
+        found = s.wilson(*counts, level)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+def test_mcnemar_by_hand():
+    """Six discordant problems, all solved by a alone: 2 / 2^6. One against five: 2 (1 + 6) / 2^6."""
+    assert s.mcnemar_exact(10, 6, 0, 4) == s.Test(0.0, pytest.approx(2 / 64), 20, 6)
+    assert s.mcnemar_exact(3, 5, 1, 2).p == pytest.approx(14 / 64)
+    assert s.mcnemar_exact(3, 0, 0, 2) == s.Test(0.0, 1.0, 5, 0, "a and b solve the same problems")
+    assert s.mcnemar_exact(0, 0, 0, 0).p is None
+
+
+@quick
+@given(st.integers(0, 20), st.integers(0, 20))
+def test_mcnemar_sees_only_the_discordant(only_a, only_b):
+    """What both or neither solve says nothing on the difference, and the sides are alike."""
+    assert s.mcnemar_exact(9, only_a, only_b, 5).p == pytest.approx(s.mcnemar_exact(1, only_b, only_a, 0).p)
+
+
+def test_bootstrap_mean_by_hand():
+    """Of 0 and 1 a resample's mean is 0, 1/2, 1/2 or 1: a quarter at each end, so the bounds are 0 and 1."""
+    found = s.bootstrap_mean([0, 1], 42)
+    assert (found.value, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 2)
+    assert found.method == "mean, bootstrap by problem, 1000 resamples, 95%"
+    # At 40 % the bounds are the 30th and the 70th percentile, both among the half in the middle.
+    assert s.bootstrap_mean([0, 1], 42, level=0.4).low == s.bootstrap_mean([0, 1], 42, level=0.4).high == 0.5
+
+
+def test_bootstrap_mean_edges():
+    """Nothing, one observation, one group and equal values each have a stated result."""
+    assert s.bootstrap_mean([], 42) == s.Interval(None, None, None, 0, "no observations")
+    assert s.bootstrap_mean([3], 42) == s.Interval(3.0, None, None, 1, "one observation has no interval")
+    assert s.bootstrap_mean([1, 3], 42, ["a", "a"]) == s.Interval(2.0, None, None, 2, "one group has no interval")
+    found = s.bootstrap_mean([0.1, 0.1, 0.1], 42)
+    assert (found.value, found.low, found.high) == (0.1, 0.1, 0.1)
+
+
+@quick
 @given(numbers)
 def test_bootstrap_holds_its_mean_and_repeats(values):
-    """The interval lies within the data, and the same seed gives the same interval."""
+    """The interval lies within the data and holds the mean, and the same seed gives the same interval."""
     found = s.bootstrap_mean(values, 42, resamples=200)
     assert found == s.bootstrap_mean(values, 42, resamples=200)
-    assert min(values) <= found.low <= found.high <= max(values)
+    assert min(values) <= found.low <= found.value <= found.high <= max(values)
 
 
 def test_bootstrap_by_group_is_wider_than_by_problem():
@@ -95,24 +256,85 @@ def test_bootstrap_by_group_is_wider_than_by_problem():
     assert by_group.high - by_group.low > by_problem.high - by_problem.low
 
 
-def test_ratio_with_nothing_below_is_undefined():
-    """Division by zero is stated, never infinity."""
-    assert s.bootstrap_ratio([1, 1], [0, 0], 42).value is None
+def test_ratio_by_hand():
+    """Of 3/6 and 1/2 every resample gives 1/2 when pairs stay together: (3+3)/(6+6), (3+1)/(6+2), (1+1)/(2+2)."""
+    found = s.bootstrap_ratio([3, 1], [6, 2], 42)
+    assert (found.value, found.low, found.high, found.n) == (0.5, 0.5, 0.5, 2)
     assert s.bootstrap_ratio([1, 1], [1, 1], 42).value == 1.0
+
+
+def test_ratio_edges():
+    """Division by zero is stated, never infinity; resamples without a denominator are left out and counted."""
+    assert s.bootstrap_ratio([1, 1], [0, 0], 42) == s.Interval(None, None, None, 2, "the denominator is zero")
+    assert s.bootstrap_ratio([], [], 42) == s.Interval(None, None, None, 0, "no observations")
+    assert s.bootstrap_ratio([1], [2], 42) == s.Interval(0.5, None, None, 1, "one observation has no interval")
+    assert s.bootstrap_ratio([1, 1], [2, 2], 42, ["a", "a"]).low is None
+    # (1, 1) and (0, 0): a quarter of the resamples draws the second pair twice.
+    found = s.bootstrap_ratio([1, 0], [1, 0], 42)
+    kept = int(found.method.split(", ")[2].split()[0])
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert 700 < kept < 800
+
+
+def test_correlation_by_hand():
+    """Ranks 1 2 3 4 5 against 2 1 3 4 5: rho = 1 - 6 * 2 / (5 * 24) = 0.9; half width 1.96 sqrt(1.06 / 2)."""
+    found = s.correlation([1, 2, 3, 4, 5], [20, 10, 30, 40, 50])
+    middle, half = 0.5 * math.log(1.9 / 0.1), 1.959964 * math.sqrt(1.06 / 2)
+    assert found.value == pytest.approx(0.9)
+    assert (found.low, found.high) == pytest.approx((math.tanh(middle - half), math.tanh(middle + half)), abs=1e-6)
+
+
+@quick
+@given(pairs)
+def test_correlation_stays_between_its_bounds(rows):
+    """An interval holds its value and never leaves -1 to 1; without variation there is none."""
+    x, y = zip(*rows, strict=True)
+    found = s.correlation(x, y)
+    if found.value is None:
+        assert found.method in ("needs four pairs", "one side does not vary")
+    else:
+        assert -1 <= found.low <= found.value <= found.high <= 1
 
 
 def test_correlation_edges():
     """Order is read by rank; constants have no correlation."""
-    assert s.correlation([1, 2, 3, 4], [1, 4, 9, 16]).value == pytest.approx(1.0)
+    assert s.correlation([1, 2, 3, 4], [1, 4, 9, 16]) == s.Interval(1.0, 1.0, 1.0, 4, "Spearman, perfect order")
+    assert s.correlation([1, 2, 3, 4], [4, 3, 2, 1]).value == -1.0
     assert s.correlation([1, 1, 1, 1], [1, 2, 3, 4]).value is None
     assert s.correlation([1, 2], [1, 2]).value is None
 
 
-def test_power_is_consistent():
-    """The n that an effect asks for sees about that effect; more problems see smaller ones."""
-    n = s.required_n(0.5)
-    assert n is not None
-    assert s.smallest_effect(n) == pytest.approx(0.5, abs=0.02)
-    assert s.smallest_effect(100) < s.smallest_effect(30)
+def test_power_against_published_numbers():
+    """A paired t test sees dz 0.5 with 34 pairs at 80 % (Cohen 1988, G*Power); Wilcoxon's efficiency makes it 35."""
+    # 33.37 pairs in theory; divided by 3 / pi, 34.94.
+    assert s.required_n(0.5) == 35
+    assert s.smallest_effect(35) == pytest.approx(0.5, abs=0.001)
+
+
+@quick
+@given(st.integers(6, 3000), st.sampled_from([0.5, 0.8, 0.95]))
+def test_power_goes_there_and_back(n, power):
+    """The n asked for by the smallest effect of n is n; more pairs see smaller effects."""
+    effect = s.smallest_effect(n, power)
+    assert effect is not None
+    assert s.required_n(effect * (1 + 1e-6), power) == n
+    assert s.smallest_effect(n + 1, power) < effect
+
+
+def test_power_edges():
+    """Five pairs never reach p < 0.05 (2 / 2^5), no effect needs no number, and no size of effect crashes."""
+    assert s.smallest_effect(5) is None
+    assert s.smallest_effect(0) is None
+    assert s.smallest_effect(6) is not None
+    assert s.smallest_effect(6, alpha=0.01) is None
     assert s.required_n(0.0) is None
-    assert s.smallest_effect(2) is None
+    assert s.required_n(-0.5) is None
+    assert s.required_n(0.001) is None
+    assert s.required_n(3.0) == s.required_n(1e9) == s.required_n(math.inf) == 6
+
+
+def test_import_is_quick():
+    """`lab --help` must not wait for scipy and statsmodels, half a second each."""
+    code = "import sys, experiments.statistics; print({'scipy', 'statsmodels', 'sklearn', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "set()"
