@@ -148,7 +148,7 @@ def _quarantine(
 ) -> None:
     """Move a bad entry out of the way, with its reason beside it and in the warehouse.
 
-    Links and devices are removed, not kept: whoever opens the quarantine shall not follow them either.
+    A link becomes a file that names its goal, so that whoever opens the quarantine does not follow it either.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[:150]
     places.quarantine.mkdir(parents=True, exist_ok=True)
@@ -168,6 +168,7 @@ def _quarantine(
     elif stat.S_ISDIR(status.st_mode):
         _move_folder(path, target, store.root / "refused" / target.name)
     else:
+        write_whole(target, str(path.readlink()).encode(errors="backslashreplace") if path.is_symlink() else b"")
         path.unlink()
     taken.quarantined.append((path.name.encode(errors="backslashreplace").decode(), reason))
 

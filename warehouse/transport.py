@@ -81,7 +81,8 @@ class Store:
         """Whether a bundle of this unit lies in the inbox, the spool or the archive, as far as seen from here."""
         if not UNIT.fullmatch(unit_id):
             raise LabError(f"invalid unit id {unit_id[:80]!r}", "32 hex digits")
-        folders = (self.inbox, self.spool, self.archive)
+        # In the order in which a bundle moves on, so that one that moves meanwhile is seen in the next folder.
+        folders = (self.spool, self.inbox, self.archive)
         return any(next(f.glob(f"{unit_id}.*.parquet"), None) is not None for f in folders if f.is_dir())
 
     def put_file(self, content: bytes) -> str:

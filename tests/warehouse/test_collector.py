@@ -1,0 +1,291 @@
+"""The collector: each good bundle exactly once, each bad one in quarantine, whatever comes in whatever order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.contract import Attachment, Trial, Unit
+from warehouse import collector
+from warehouse.bundles import write_bundle
+from warehouse.collector import Collected, collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def make_unit(label: str) -> Unit:
+    unit_id = hashlib.sha256(label.encode()).hexdigest()[:32]
+    return Unit(unit_id, "p1", 1, {}, {"label": label}, {"code": "c", "data": "d", "models": {}})
+
+
+def put(folder: Path, label: str, attempt: int = 1, n: int = 2, content: bytes | None = None) -> Path:
+    files = [] if content is None else [Attachment("a.safetensors", hashlib.sha256(content).hexdigest(), content)]
+    trials = [Trial(f"{label}-{i}", "none", seed=100, attempts=i + 1, details={"i": i}) for i in range(n)]
+    return write_bundle(
+        folder, make_unit(label), trials, files, host="pi-4", attempt=attempt, started_at=NOW, finished_at=NOW,
+        provenance={"code_commit": "abc"},
+    )  # fmt: skip
+
+
+def query(places: Places, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+        return con.execute(sql).fetchall()
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    return Places(tmp_path / "home")
+
+
+@pytest.fixture
+def store(places: Places) -> Store:
+    return Store.here(places)
+
+
+def _spoil(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "torn":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "torn and named anew":
+        path.unlink()
+        half = content[: len(content) // 2]
+        path.with_name(f"{path.name[:32]}.{hashlib.sha256(half).hexdigest()}.parquet").write_bytes(half)
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "another name":
+        path.rename(path.with_name("wéird \udcff\nname.parquet"))
+    elif how == "link":
+        path.rename(path.with_name("target"))
+        path.symlink_to("target")
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+        (path / "inside.parquet").write_bytes(content)
+    elif how == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+
+
+EVENT = st.one_of(
+    st.tuples(st.just("good"), st.integers(0, 4), st.integers(1, 2)),
+    st.tuples(st.sampled_from(["torn", "torn and named anew", "empty", "another name", "link", "folder", "pipe"]),
+              st.integers(5, 8), st.just(1)),
+    st.tuples(st.just("collect"), st.just(0), st.just(0)),
+)  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(events=st.lists(EVENT, min_size=1, max_size=9))
+def test_any_mixture_in_any_order_gives_each_good_bundle_once(events: list[tuple[str, int, int]]) -> None:
+    """Good bundles repeated, torn and hostile entries, collected at any time: each good one counts once, the bad ones
+    are in quarantine with a reason, and the inbox ends empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = Places(Path(folder) / "home")
+        store = Store(places.home / "results", places.spool, places.bundles)
+        put(store.inbox, "first")
+        assert collect(places, store).ingested == 1
+        (first,) = query(places, "SELECT sha256 FROM bundles")
+        good: dict[str, set[str]] = {make_unit("first").unit_id: {first[0]}}
+        bad, quarantined = 0, []
+        for kind, number, attempt in [*events, ("collect", 0, 0)]:
+            if kind == "collect":
+                quarantined += collect(places, store).quarantined
+                continue
+            path = put(store.inbox, f"unit-{number}", attempt)
+            if kind == "good":
+                good.setdefault(make_unit(f"unit-{number}").unit_id, set()).add(path.name.split(".")[1])
+                continue
+            before = {p.name for p in store.inbox.iterdir()} - {path.name}
+            _spoil(path, kind)
+            bad += len({p.name for p in store.inbox.iterdir()} - before)
+            quarantined += collect(places, store).quarantined
+        assert list(store.inbox.iterdir()) == []
+        rows = query(places, "SELECT unit_id, sha256, replicate FROM bundles")
+        assert Counter(r[1] for r in rows) == Counter(s for shas in good.values() for s in shas)
+        for unit_id, shas in good.items():
+            assert sorted(r[2] for r in rows if r[0] == unit_id) == list(range(len(shas)))
+        per_bundle = query(places, "SELECT bundle_sha256, list(ordinal ORDER BY ordinal) FROM trials GROUP BY ALL")
+        assert dict(per_bundle) == {r[1]: [0, 1] for r in rows}
+        assert query(places, "SELECT count(*) FROM counted_trials") == [(2 * len(good),)]
+        assert len(quarantined) == bad
+        assert query(places, "SELECT count(*) FROM quarantine") == [(bad,)]
+        reasons = list(places.quarantine.glob("*.reason.txt")) if bad else []
+        assert len(reasons) == bad
+        assert all(r.read_text().strip() for r in reasons)
+        assert not any(p.is_symlink() for p in places.home.rglob("*"))
+
+
+def test_nothing_waiting_opens_nothing(places: Places, store: Store) -> None:
+    """With an empty inbox no database is made or opened, so that an hourly collect costs nothing."""
+    assert collect(places, store) == Collected()
+    assert not places.warehouse.exists()
+    put(store.inbox, "a")
+    assert collect(places, store).ingested == 1
+    before = places.warehouse.stat().st_mtime_ns, places.snapshot.stat().st_mtime_ns
+    assert collect(places, store) == Collected()
+    assert (places.warehouse.stat().st_mtime_ns, places.snapshot.stat().st_mtime_ns) == before
+
+
+def test_half_copied_files_are_not_taken(places: Places, store: Store) -> None:
+    """What is still being copied in is neither read nor quarantined; what a dead process left goes after a day."""
+    path = put(store.inbox, "a")
+    young, old = path.with_name(".part-young"), path.with_name(".part-old")
+    shutil.copy(path, young)
+    shutil.copy(path, old)
+    os.utime(old, (0, 0))
+    assert collect(places, store).ingested == 1
+    assert [p.name for p in store.inbox.iterdir()] == [".part-young"]
+
+
+def test_the_file_moves_to_the_archive_and_its_attachment_to_the_store(places: Places, store: Store) -> None:
+    """The bundle is kept as it came, and an adapter in it can be fetched by its hash, even after damage."""
+    content = b"weights" * 100
+    sha256 = hashlib.sha256(content).hexdigest()
+    path = put(places.spool, "a", content=content)
+    assert store.waiting() == {make_unit("a").unit_id}
+    assert store.deliver(places.spool).delivered == 1
+    assert collect(places, store).ingested == 1
+    assert store.waiting() == set()
+    assert store.has_bundle(make_unit("a").unit_id)
+    archived = places.bundles / path.name
+    assert hashlib.sha256(archived.read_bytes()).hexdigest() == path.name.split(".")[1]
+    assert store.get_file(sha256) == content
+    assert query(places, "SELECT name, size_bytes, unit_id FROM files") == [
+        ("a.safetensors", len(content), make_unit("a").unit_id)
+    ]
+    (store.root / "files" / sha256).write_bytes(b"x" * len(content))
+    shutil.copy(archived, store.inbox)
+    assert collect(places, store).known == 1
+    assert store.get_file(sha256) == content
+
+
+@pytest.mark.parametrize("step", ["put_file", "_insert_rows", "move", "write_whole"])
+def test_a_stop_between_any_two_steps_is_made_good(
+    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The collector stopped just before or after any of its steps: the next call ends with each file once."""
+    put(store.inbox, "a", content=b"weights")
+    bad = put(store.inbox, "b")
+    bad.write_bytes(b"torn")
+
+    class StopError(BaseException):
+        pass
+
+    owner = Store if step == "put_file" else collector
+    real = getattr(owner, step)
+    for after in (False, True):
+
+        def stopping(*args: Any, after: bool = after) -> Any:
+            if after:
+                real(*args)
+            raise StopError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, step, stopping)
+            with pytest.raises(StopError):
+                collect(places, store)
+    collect(places, store)
+    assert list(store.inbox.iterdir()) == []
+    assert query(places, "SELECT unit_id, replicate FROM bundles") == [(make_unit("a").unit_id, 0)]
+    assert query(places, "SELECT count(*), count(DISTINCT ordinal) FROM trials") == [(2, 2)]
+    assert query(places, "SELECT count(*) FROM quarantine") == [(1,)]
+    assert sorted(p.name for p in places.quarantine.iterdir()) == [bad.name, f"{bad.name}.reason.txt"]
+    assert len(list(places.bundles.iterdir())) == 1
+
+
+def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
+    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An I/O error at one file is told and the rest goes on; the file is taken with the next call, not twice."""
+    first, second = sorted([put(store.inbox, "a"), put(store.inbox, "b")])
+    real = collector.move
+
+    def full(source: Path, target: Path) -> None:
+        if source == first:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collector, "move", full)
+        taken = collect(places, store)
+    assert taken.ingested == 2
+    assert taken.left[0][0] == first.name
+    assert "No space left" in taken.left[0][1]
+    assert [p.name for p in store.inbox.iterdir()] == [first.name]
+    assert collect(places, store).known == 1
+    assert query(places, "SELECT count(*) FROM bundles") == [(2,)]
+    assert (places.bundles / second.name).is_file()
+
+
+def report(host: str, made: datetime = NOW, **values: Any) -> bytes:
+    known = {"host": host, "created_at": made.isoformat(), "tier": "medium", "python": "3.11.2", "versions": {"a": "1"}}
+    return json.dumps({**known, **values}).encode()
+
+
+def test_reports_keep_when_a_host_was_first_seen(places: Places, store: Store) -> None:
+    """A newer report renews tier and last_seen, never first_seen; the same report again opens no database."""
+    store.put_report("pi-4", report("pi-4"))
+    collect(places, store)
+    store.put_report("pi-4", report("pi-4", NOW + timedelta(hours=1), tier="weak"))
+    collect(places, store)
+    written = places.warehouse.stat().st_mtime_ns
+    collect(places, store)
+    assert places.warehouse.stat().st_mtime_ns == written
+    rows = query(places, "SELECT host, tier, epoch(last_seen - first_seen), python, versions->>'a' FROM hosts")
+    assert rows == [("pi-4", "weak", 3600.0, "3.11.2", "1")]
+    assert json.loads((places.reports / "capability_report_pi-4.json").read_text())["tier"] == "weak"
+
+
+BAD_REPORTS = {
+    "not JSON": (b"{", "not a capability report"),
+    "empty": (b"", "not a capability report"),
+    "a list": (b"[]", "not an object"),
+    "another host": (report("pi-5"), "another host"),
+    "no tier": (report("pi-4", tier="huge"), "tier is none of"),
+    "NaN": (report("pi-4", ram_gb=float("nan")), "JSON compliant"),
+    "half a surrogate": (report("pi-4", os="\ud800"), "surrogates"),
+    "from the future": (report("pi-4", datetime.now(UTC) + timedelta(days=2)), "future"),
+    "no time zone": (report("pi-4", datetime(2026, 1, 1)), "time zone"),
+    "too large": (report("pi-4", os="x" * 2**20), "more than"),
+    "too deep": (b"[" * 100_000, "not a capability report"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REPORTS)
+def test_malformed_reports_are_quarantined(places: Places, store: Store, name: str) -> None:
+    """A report that is none goes to quarantine with its reason, the host's earlier entry stays, the rest goes on."""
+    store.put_report("pi-4", report("pi-4"))
+    collect(places, store)
+    content, reason = BAD_REPORTS[name]
+    store.put_report("pi-4", content)
+    put(store.inbox, "a")
+    taken = collect(places, store)
+    assert taken.ingested == 1
+    assert [(n, reason in r) for n, r in taken.quarantined] == [("capability_report_pi-4.json", True)]
+    assert query(places, "SELECT tier, epoch(last_seen - first_seen) FROM hosts") == [("medium", 0.0)]
+    assert [r[0] for r in store.reports()] == []
+
+
+def test_a_connection_given_is_used_and_left_open(places: Places, store: Store) -> None:
+    """The pipeline collects with the connection it holds, sees the rows at once, and publishes when it wants to."""
+    put(store.inbox, "a")
+    with writing(places) as con:
+        assert collect(places, store, con).ingested == 1
+        assert con.execute("SELECT count(*) FROM counted_trials").fetchone() == (2,)
+    assert not places.snapshot.exists()

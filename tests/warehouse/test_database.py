@@ -1,0 +1,177 @@
+"""The warehouse's file: migrated once, written by one process at a time, read through snapshots."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from experiments.errors import LabError
+from warehouse import database
+from warehouse.database import migrate, migrations, schema_version, writing
+from warehouse.places import Places
+
+HOLD = """
+import sys
+from pathlib import Path
+from warehouse.database import writing
+from warehouse.places import Places
+with writing(Places(Path(sys.argv[1]))) as con:
+    con.execute("INSERT INTO quarantine VALUES ('held', 'x', 1, now())")
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def _write_and_fail(con: duckdb.DuckDBPyConnection) -> None:
+    con.begin()
+    con.execute("INSERT INTO quarantine VALUES ('a', 'x', 1, now())")
+    raise ZeroDivisionError
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path / "home")
+
+
+def test_a_fresh_warehouse_has_every_table_of_the_design(places: Places) -> None:
+    """The first opening makes the tables and views that readers and records rest on, and opening again changes none."""
+    for _ in range(2):
+        with writing(places) as con:
+            assert schema_version(con) == len(migrations())
+            tables = {t for (t,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+            views = {v for (v,) in con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
+            assert con.execute("SELECT count(*) FROM schema_migrations").fetchone() == (len(migrations()),)
+            assert con.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
+    wanted = "plans runs hosts units bundles trials files metrics verdicts quarantine predictions".split()  # noqa: SIM905
+    assert tables >= set(wanted)
+    assert views >= {"phase_metrics", "host_comparison", "gate_history", "counted_trials"}
+    with duckdb.connect() as con:
+        assert schema_version(con) == 0
+
+
+def test_migrations_are_numbered_without_a_gap() -> None:
+    """Two files with one number, or a hole, would be applied in an order nobody meant."""
+    assert [number for number, _, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_a_newer_warehouse_is_refused_with_the_command_that_mends(places: Places) -> None:
+    """Old code on a new warehouse stops before it writes, and says what to do."""
+    with writing(places) as con:
+        con.execute("INSERT INTO schema_migrations VALUES (7, '0007_x.sql', 'x', now())")
+    with pytest.raises(LabError, match="has schema 7, this version knows") as refused, writing(places):
+        pass
+    assert "git pull && make setup" in refused.value.mend
+
+
+def test_a_changed_migration_is_refused(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was edited after it was applied is an error, not a silent difference between two warehouses."""
+    with writing(places):
+        pass
+    changed = [(n, name, f"{sql}\n-- later thought") for n, name, sql in migrations()]
+    monkeypatch.setattr(database, "migrations", lambda: changed)
+    with pytest.raises(LabError, match=r"0001_first\.sql was changed"), writing(places):
+        pass
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing_behind(places: Places) -> None:
+    """The file's statements and its record are one transaction: after the fault is mended it applies from the start."""
+    first = (1, "0001_a.sql", "CREATE TABLE a (x INTEGER);")
+    broken = (2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1); SELECT * FROM missing;")
+    mended = (2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1);")
+    places.home.mkdir()
+    with duckdb.connect(str(places.warehouse)) as con:
+        with pytest.raises(duckdb.CatalogException):
+            migrate(con, [first, broken])
+        assert schema_version(con) == 1
+    with duckdb.connect(str(places.warehouse)) as con:
+        migrate(con, [first, mended])
+        assert schema_version(con) == 2
+        assert con.execute("SELECT count(*) FROM b").fetchone() == (1,)
+
+
+def test_killed_inside_a_migration_the_next_opening_applies_it(places: Places) -> None:
+    """A process that dies between a migration's statements and its record leaves the state before it."""
+    places.home.mkdir()
+    script = f"""
+import os, duckdb
+from warehouse.database import migrations
+con = duckdb.connect({str(places.warehouse)!r})
+con.begin()
+con.execute(migrations()[0][2])
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    with writing(places) as con:
+        assert schema_version(con) == len(migrations())
+
+
+def test_an_error_inside_rolls_back_and_publishes_nothing(places: Places) -> None:
+    """What a failed writer had not committed is gone, its lock is free, and readers keep the snapshot they had."""
+    with writing(places, publish=True):
+        pass
+    before = places.snapshot.stat().st_ino
+    with pytest.raises(ZeroDivisionError), writing(places, publish=True) as con:
+        _write_and_fail(con)
+    assert places.snapshot.stat().st_ino == before
+    with writing(places, wait_s=0) as con:
+        assert con.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
+
+
+def test_one_writer_at_a_time_and_readers_through_the_snapshot(places: Places) -> None:
+    """A second writer is told which process holds the warehouse; a reader opens the snapshot meanwhile; a killed
+    holder blocks nobody, and what it had committed is there."""
+    with writing(places, publish=True):
+        pass
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(places.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(LabError, match=f"held by process {holder.pid} "), writing(places, wait_s=0.2):
+                pass
+            with duckdb.connect(str(places.snapshot), read_only=True) as con:
+                assert con.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
+        finally:
+            holder.kill()
+    with writing(places, publish=True) as con:
+        assert con.execute("SELECT name FROM quarantine").fetchall() == [("held",)]
+    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+        assert con.execute("SELECT name FROM quarantine").fetchall() == [("held",)]
+
+
+def test_a_warehouse_open_in_another_program_is_named(places: Places) -> None:
+    """Someone who opened the file itself with DuckDB is told to open the snapshot, not shown a traceback."""
+    with writing(places):
+        pass
+    script = f"import duckdb, sys; c = duckdb.connect({str(places.warehouse)!r}); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout
+            other.stdout.readline()
+            with pytest.raises(LabError, match="cannot be opened") as refused, writing(places):
+                pass
+            assert str(places.snapshot) in refused.value.mend
+        finally:
+            other.kill()
+
+
+def test_a_reader_keeps_its_snapshot_while_a_new_one_is_published(places: Places) -> None:
+    """The rename replaces the name, not the file under an open reader; and half a copy of a dead process is removed."""
+    with writing(places, publish=True):
+        pass
+    left = places.home / ".part-left"
+    left.write_bytes(b"half a copy")
+    with duckdb.connect(str(places.snapshot), read_only=True) as reader:
+        with writing(places, publish=True) as con:
+            con.execute("INSERT INTO quarantine VALUES ('new', 'x', 1, now())")
+        assert reader.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
+    with duckdb.connect(str(places.snapshot), read_only=True) as reader:
+        assert reader.execute("SELECT count(*) FROM quarantine").fetchone() == (1,)
+    assert not left.exists()
+    assert not os.path.lexists(f"{places.snapshot}.wal")

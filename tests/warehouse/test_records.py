@@ -1,0 +1,202 @@
+"""Records: what the chain stores it reads back unchanged, in the order it gave, as often as it stores it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from duckdb import DuckDBPyConnection as Connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.contract import Metric, Metrics, Status, Trial, Unit, Verdict
+from warehouse import records
+from warehouse.bundles import write_bundle
+from warehouse.collector import collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+MAIN = Metric("similarity_ratio", 1.31, 1.2, 1.4, 70, 2, "minilm", "bootstrap, 1000 resamples", True)
+
+
+def make_unit(label: str, phase: str = "p1", round: int = 1) -> Unit:
+    unit_id = hashlib.sha256(label.encode()).hexdigest()[:32]
+    return Unit(
+        unit_id, phase, round, {"n": 0.1}, {"label": label, "é": [1, None]}, {"code": "c", "data": "d", "models": {}},
+        ("0" * 32,), ("f" * 64,), 3, 0.1,
+    )  # fmt: skip
+
+
+def give(places: Places, unit: Unit, trials: list[Trial], host: str = "pi-4", attempt: int = 1) -> None:
+    store = Store(places.home / "results", places.spool, places.bundles)
+    write_bundle(
+        store.inbox, unit, trials, host=host, attempt=attempt, started_at=NOW, finished_at=NOW, provenance={}
+    )  # fmt: skip
+
+
+def take(places: Places, con: Connection) -> None:
+    collect(places, Store(places.home / "results", places.spool, places.bundles), con)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path / "home")
+
+
+@pytest.fixture
+def con(places: Places) -> Iterator[Connection]:
+    with writing(places) as opened:
+        yield opened
+
+
+def save_run(con: Connection, **values: Any) -> None:
+    given_ = {"plan_id": "plan", "scale": "smoke", "domain": "big_o", "model": "m", "host": "pi-4", "commit": "abc"}
+    records.save_run(
+        con, "run", **{**given_, **values}, dirty=False, versions={"duckdb": "1.5.5"}, given={"n": 1}, defaulted={}
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(floats=st.lists(st.tuples(FLOATS, FLOATS), min_size=1, max_size=6), text=st.text(max_size=10))
+def test_floats_survive_to_the_last_bit(floats: list[tuple[float, float]], text: str) -> None:
+    """From a phase through bundle, collector and warehouse back to metrics() no number moves by even one bit."""
+    if any(0xD800 <= ord(c) < 0xE000 for c in text):
+        text = "x"
+    trials = [
+        Trial("p", "none", latency_s=a, answer=text, details={"b": b, f"_{text}": [a, {"c": b}]}) for a, b in floats
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        places = Places(Path(folder))
+        unit = make_unit("a")
+        give(places, unit, trials)
+        with writing(places) as con:
+            take(places, con)
+            records.save_units(con, "run", "p1", [unit])
+            ((found_unit, found),) = records.trials_of(con, "run", "p1")
+    assert found_unit == unit
+    assert found == trials
+    assert [float.hex(t.latency_s) for t in found if t.latency_s is not None] == [a.hex() for a, _ in floats]
+    assert [t.details["b"].hex() for t in found] == [b.hex() for _, b in floats]
+
+
+def test_units_keep_the_order_in_which_they_were_asked_for(con: Connection) -> None:
+    """Rounds follow each other, storing the same again changes nothing, and phases and runs are kept apart."""
+    first, second = [make_unit(f"a{i}") for i in range(5)], [make_unit(f"b{i}", round=2) for i in range(3)]
+    records.save_units(con, "run", "p1", first)
+    records.save_units(con, "run", "p1", [*first, *second])
+    records.save_units(con, "run", "p1", [])
+    records.save_units(con, "run", "p2", [make_unit("c", "p2")])
+    records.save_units(con, "other", "p1", first[:1])
+    assert records.units_of(con, "run", "p1") == [*first, *second]
+    assert records.units_of(con, "other", "p1") == first[:1]
+    assert records.units_of(con, "nowhere", "p1") == []
+
+
+def test_a_unit_counts_once_and_each_host_has_its_own(places: Places, con: Connection) -> None:
+    """Trials come in the order of the units with the bundle that counts; a host's first bundle where a host is named;
+    a unit done with no trials is there and empty, one not done is not there."""
+    units = [make_unit(label) for label in ("z", "a", "m", "empty", "missing")]
+    records.save_units(con, "run", "p1", units)
+    for unit in (units[2], units[0], units[1]):
+        give(places, unit, [Trial(f"{i}", "none", answer="pi-4") for i in range(12)])
+        take(places, con)
+    give(places, units[3], [])
+    take(places, con)
+    for attempt in (1, 2):
+        give(places, units[0], [Trial("0", "none", answer=f"mac {attempt}")], "mac", attempt)
+        take(places, con)
+    found = records.trials_of(con, "run", "p1")
+    assert [u for u, _ in found] == units[:4]
+    assert [[t.problem_id for t in trials] for _, trials in found] == [[str(i) for i in range(12)]] * 3 + [[]]
+    assert {t.answer for _, trials in found for t in trials} == {"pi-4"}
+    ((unit, trials),) = records.trials_of(con, "run", "p1", "mac")
+    assert (unit, [t.answer for t in trials]) == (units[0], ["mac 1"])
+    assert records.trials_of(con, "run", "p1", "nobody") == []
+    assert records.hosts_of(con, "run", "p1") == ["mac", "pi-4"]
+    assert records.done_units(con, [u.unit_id for u in units]) == {u.unit_id for u in units[:4]}
+    assert records.done_units(con, []) == set()
+
+
+def test_a_result_of_another_run_counts(places: Places, con: Connection) -> None:
+    """The same unit in a second run needs no second computation."""
+    unit = make_unit("a")
+    records.save_units(con, "one", "p1", [unit])
+    give(places, unit, [Trial("p", "none")])
+    take(places, con)
+    records.save_units(con, "two", "p1", [unit])
+    assert records.trials_of(con, "two", "p1") == records.trials_of(con, "one", "p1") != []
+
+
+def test_metrics_are_replaced_as_a_whole(con: Connection) -> None:
+    """A second conclusion leaves none of the first's numbers, touches no other host, and may be empty."""
+    save_run(con)
+    records.save_metrics(con, "run", "p1", "all", Metrics((MAIN, Metric("accuracy", 0.5, n=3, condition="none"))))
+    records.save_metrics(con, "run", "p1", "pi-4", Metrics((MAIN,)))
+    records.save_metrics(con, "run", "p1", "all", Metrics((MAIN, Metric("accuracy", None, method="no trials"))))
+    rows = con.execute("SELECT metric, condition, value, low, n, method, timing FROM phase_metrics ORDER BY position")
+    assert rows.fetchall() == [
+        ("similarity_ratio", "minilm", 1.31, 1.2, 70, "bootstrap, 1000 resamples", True),
+        ("accuracy", "", None, None, 0, "no trials", False),
+    ]
+    records.save_metrics(con, "run", "p1", "all", Metrics(()))
+    assert con.execute("SELECT count(*) FROM phase_metrics").fetchone() == (0,)
+    assert con.execute("SELECT host, count(*) FROM host_comparison GROUP BY host").fetchall() == [("pi-4", 1)]
+
+
+def test_a_verdict_comes_back_whole_and_an_override_stays(con: Connection) -> None:
+    """The verdict is read as it was given; deciding again renews it, and who overrode it and why stays on record."""
+    save_run(con)
+    verdict = Verdict(Status.FAIL, "ratio 1.1 is under 1.2", {"embedder": "minilm"}, MAIN, 1.2, ("lab run p1",))
+    assert records.verdict_of(con, "run", "p1") is None
+    records.save_metrics(con, "run", "p1", "all", Metrics((MAIN,)))
+    records.save_verdict(con, "run", "p1", verdict, "pi-4", "known weak embedder")
+    assert records.verdict_of(con, "run", "p1") == verdict
+    records.save_verdict(con, "run", "p1", verdict)
+    (row,) = records.chain_of(con, "run")
+    assert (row["overridden_by"], row["why"], row["status"], row["threshold"]) == (
+        "pi-4", "known weak embedder", "FAIL", 1.2,
+    )  # fmt: skip
+
+
+def test_what_is_carried_merges_in_the_order_of_the_chain(con: Connection) -> None:
+    """Later phases win, in the order of the chain and not of the alphabet or of the storing."""
+    save_run(con)
+    for phase, carried in (
+        ("e0", {"k": 5, "x": "e0"}),
+        ("p2", {"x": "p2", "y": 1}),
+        ("e1", {"z": [1.5]}),
+        ("p1", {"x": 1}),
+    ):
+        records.save_verdict(con, "run", phase, Verdict(Status.PASS, "yes", carried, MAIN))
+    assert records.carried_of(con, "run") == {"x": "e0", "y": 1, "k": 5, "z": [1.5]}
+    assert [row["phase"] for row in records.chain_of(con, "run")] == ["p1", "p2", "e0", "e1"]
+    assert records.carried_of(con, "nowhere") == {}
+
+
+def test_plan_run_and_prediction_keep_their_first_record(con: Connection) -> None:
+    """A plan is what was written before the data; resuming a run changes neither its start nor its provenance."""
+    records.save_plan(con, "plan", {"b": 1, "a": [0.1]})
+    records.save_plan(con, "plan", {"b": 2})
+    assert con.execute("SELECT content FROM plans").fetchall() == [('{"a":[0.1],"b":1}',)]
+    save_run(con)
+    first = con.execute("SELECT * FROM runs").fetchall()
+    save_run(con, commit="def")
+    assert con.execute("SELECT * FROM runs").fetchall() == first
+    records.finish_run(con, "run")
+    ended = con.execute("SELECT finished_at FROM runs").fetchone()
+    records.finish_run(con, "run")
+    assert ended
+    assert ended == con.execute("SELECT finished_at FROM runs").fetchone() != (None,)
+    records.save_prediction(con, "run", "p1", 10.5)
+    records.save_prediction(con, "run", "p1", 99.0)
+    records.finish_prediction(con, "run", "p1", 12.25)
+    records.finish_prediction(con, "run", "p1", 0.5)
+    assert con.execute("SELECT * FROM predictions").fetchall() == [("run", "p1", 10.5, 12.25)]

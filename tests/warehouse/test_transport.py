@@ -1,0 +1,125 @@
+"""The results store: deliveries are whole or not there, and failures leave everything in the spool."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import LabError
+from warehouse.places import Places
+from warehouse.transport import Store
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    return Places(tmp_path / "home")
+
+
+def fill(spool: Path, n: int) -> list[str]:
+    spool.mkdir(parents=True, exist_ok=True)
+    names = [f"{i:032x}.{hashlib.sha256(bytes([i])).hexdigest()}.parquet" for i in range(n)]
+    for i, name in enumerate(names):
+        (spool / name).write_bytes(bytes([i]))
+    return names
+
+
+def test_a_delivery_empties_the_spool(places: Places) -> None:
+    """Every bundle reaches the inbox whole; anything else in the spool stays where it is."""
+    store = Store.here(places)
+    names = fill(places.spool, 3)
+    (places.spool / "notes.txt").write_text("mine")
+    delivery = store.deliver(places.spool)
+    assert (delivery.delivered, delivery.waiting, delivery.reason) == (3, 0, None)
+    assert sorted(p.name for p in store.inbox.iterdir()) == names
+    assert [p.read_bytes() for p in sorted(store.inbox.iterdir())] == [b"\0", b"\1", b"\2"]
+    assert [p.name for p in places.spool.iterdir()] == ["notes.txt"]
+    assert store.has_bundle(f"{1:032x}")
+    assert not store.has_bundle(f"{7:032x}")
+
+
+def test_a_store_that_cannot_be_reached_says_why_and_keeps_all(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no store (here a file where its folder should be) nothing is lost and the next delivery takes it."""
+    blocked = places.home / "mount"
+    fill(places.spool, 2)
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("LAB_RESULTS_URL", f"file://{blocked}")
+    store = Store.here(places)
+    delivery = store.deliver(places.spool)
+    assert (delivery.delivered, delivery.waiting) == (0, 2)
+    assert delivery.reason
+    assert str(blocked) in delivery.reason
+    assert store.waiting() == {f"{0:032x}", f"{1:032x}"}
+    blocked.unlink()
+    assert store.deliver(places.spool).delivered == 2
+
+
+def test_one_bundle_that_cannot_be_copied_does_not_hold_up_the_rest(places: Places) -> None:
+    """A folder where a bundle should be fails alone."""
+    names = fill(places.spool, 3)
+    (places.spool / names[0]).unlink()
+    (places.spool / names[0]).mkdir()
+    store = Store.here(places)
+    delivery = store.deliver(places.spool)
+    assert (delivery.delivered, delivery.waiting) == (2, 1)
+    assert delivery.reason
+    assert delivery.reason.startswith(names[0])
+    assert sorted(p.name for p in store.inbox.iterdir()) == names[1:]
+
+
+def test_files_are_found_by_content(places: Places) -> None:
+    """A file comes back as it was put; another digest, a damaged file, or a path instead of a digest does not."""
+    store = Store.here(places)
+    sha256 = store.put_file(b"weights")
+    assert sha256 == store.put_file(b"weights") == hashlib.sha256(b"weights").hexdigest()
+    assert store.get_file(sha256) == b"weights"
+    with pytest.raises(LabError, match="is not in"):
+        store.get_file("0" * 64)
+    for wrong in ("../../etc/passwd", "A" * 64, "", sha256 + "\n"):
+        with pytest.raises(LabError, match="invalid SHA-256"):
+            store.get_file(wrong)
+    (store.root / "files" / sha256).write_bytes(b"changed")
+    with pytest.raises(LabError, match="was changed"):
+        store.get_file(sha256)
+    with pytest.raises(LabError, match="invalid unit id"):
+        store.has_bundle("*")
+
+
+def test_reports_come_back_by_host(places: Places) -> None:
+    """Reports are named by host; links in their folder are not followed, and a name with a path is refused."""
+    store = Store.here(places)
+    assert store.reports() == []
+    store.put_report("pi-4", b"{}")
+    (store.root / "hosts" / "capability_report_x.json").symlink_to("/etc/hostname")
+    assert store.reports() == [("pi-4", b"{}")]
+    with pytest.raises(LabError, match="invalid host name"):
+        store.put_report("../pi-4", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://bucket/lab", "s3:// is not supported. use a path or file:///path"),
+        ("sftp://pi-4/lab", "sftp:// is not supported"),
+        ("file://elsewhere/lab", "file:// is not supported"),
+        ("results", "not an absolute path: 'results'"),
+        ("pi-4:/lab", "pi-4:// is not supported"),
+    ],
+)
+def test_a_url_that_is_not_built_is_named(
+    places: Places, monkeypatch: pytest.MonkeyPatch, url: str, message: str
+) -> None:
+    """A wrong LAB_RESULTS_URL is the user's mistake, told with the value seen and what works."""
+    monkeypatch.setenv("LAB_RESULTS_URL", url)
+    with pytest.raises(LabError, match=message):
+        Store.here(places)
+
+
+def test_the_url_may_be_a_path_or_a_file_url(places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both spellings name the same folder, with blanks and per cent signs as the URL rules have them."""
+    folder = tmp_path / "a b"
+    for url in (str(folder), folder.as_uri()):
+        monkeypatch.setenv("LAB_RESULTS_URL", url)
+        assert Store.here(places).root == folder
