@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import HOSTILE, publish
+from made_up_snapshot import HOSTILE, publish
 
 from app import cards, charts, story
 from app import format as words
