@@ -103,6 +103,8 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
     Raises:
         BadBundle: DuckDB refuses a value.
     """
+    # Outside the transaction: DuckDB 2 lets go of a table in no transaction that has failed.
+    con.register("incoming", bundle.trials.drop_columns(["attachment"]))
     con.begin()
     try:
         replicate = _insert_rows(con, bundle)
@@ -113,6 +115,8 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
     except Exception:
         con.rollback()
         raise
+    finally:
+        con.unregister("incoming")
     return replicate
 
 
@@ -126,15 +130,11 @@ def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
             m["schema_version"], TRANSPORT, canonical(m),
         ],
     )  # fmt: skip
-    con.register("incoming", bundle.trials.drop_columns(["attachment"]))
-    try:
-        con.execute(
-            "INSERT INTO trials SELECT ?, ?, ?, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, "
-            "tokens_in, tokens_out, latency_s, error, details::JSON FROM incoming",
-            [bundle.sha256, m["unit_id"], m["host"]],
-        )
-    finally:
-        con.unregister("incoming")
+    con.execute(
+        "INSERT INTO trials SELECT ?, ?, ?, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, "
+        "tokens_in, tokens_out, latency_s, error, details::JSON FROM incoming",
+        [bundle.sha256, m["unit_id"], m["host"]],
+    )
     for a in bundle.attachments:
         con.execute(
             "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

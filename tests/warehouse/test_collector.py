@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from experiments.contract import Attachment, Trial, Unit
 from warehouse import collector
-from warehouse.bundles import write_bundle
+from warehouse.bundles import Bundle, write_bundle
 from warehouse.collector import Collected, collect
 from warehouse.database import writing
 from warehouse.places import Places
@@ -207,6 +208,28 @@ def test_a_stop_between_any_two_steps_is_made_good(
     assert query(places, "SELECT count(*) FROM quarantine") == [(1,)]
     assert sorted(p.name for p in places.quarantine.iterdir()) == [bad.name, f"{bad.name}.reason.txt"]
     assert len(list(places.bundles.iterdir())) == 1
+
+
+def test_a_bundle_goes_in_as_a_whole_or_not_at_all(
+    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error between a bundle's row and its trials leaves neither; the bundle stays and goes in with the next call."""
+    put(store.inbox, "a")
+    real = collector.read_bundle
+
+    def without_details(path: Path) -> Bundle:
+        bundle = real(path)
+        return replace(bundle, trials=bundle.trials.drop_columns(["details"]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collector, "read_bundle", without_details)
+        with pytest.raises(duckdb.BinderException):
+            collect(places, store)
+    with writing(places, publish=True):
+        pass
+    assert query(places, "SELECT (SELECT count(*) FROM bundles), (SELECT count(*) FROM trials)") == [(0, 0)]
+    assert collect(places, store).ingested == 1
+    assert query(places, "SELECT count(*) FROM counted_trials") == [(2,)]
 
 
 def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
