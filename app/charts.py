@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import format as words
+from warehouse.reading import ALL_HOSTS
 
 Row = Mapping[str, Any]
 # Okabe & Ito 2008, without black (unseen on a dark page), yellow (unseen on a light one) last.
@@ -17,6 +18,9 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
 ROW_PX = 34
+GREY = "#8A8F98"  # read on white and on near-black
+OVERALL = (GREY, "diamond-open")
+FONT_PX = 13
 
 
 def host_marks(known: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -38,11 +42,12 @@ def finding(rows: Sequence[Row], verdict: Row | None) -> str:
             side = "at" if verdict["value"] == verdict["threshold"] else side
             text += f", {side} the threshold {verdict['threshold']:g}"
         return text
-    lower = rows[0]["metric"] in words.LOWER_IS_BETTER
-    best = (min if lower else max)(defined, key=lambda r: float(r["value"]))
+    lower = words.lower_is_better(rows[0]["metric"])
+    overall = [r for r in defined if r["host"] == ALL_HOSTS]
+    best = (min if lower else max)(overall or defined, key=lambda r: float(r["value"]))
     about = f" for {best['condition']}" if best["condition"] else ""
     text = f"{'Lowest' if lower else 'Highest'} {metric}{about}: {words.with_interval(best['value'], best['low'], best['high'])}"
-    return f"{text} on {best['host']}" if len({r["host"] for r in rows}) > 1 else text
+    return text if overall or len({r["host"] for r in rows}) == 1 else f"{text} on {best['host']}"
 
 
 def basis(rows: Sequence[Row], shown: int) -> str:
@@ -50,26 +55,27 @@ def basis(rows: Sequence[Row], shown: int) -> str:
     sizes = sorted({int(r["n"]) for r in rows})
     n = f"n {sizes[0]:,}" if len(sizes) == 1 else f"n {sizes[0]:,} to {sizes[-1]:,}"
     parts = [n, next((str(r["method"]) for r in rows if words.defined(r["value"])), "")]
-    hosts = {r["host"] for r in rows}
+    hosts = {r["host"] for r in rows} - {ALL_HOSTS}
     if len(hosts) == 1:
         parts.append(f"on {next(iter(hosts))}")
     else:
-        apart = _apart(rows)
-        parts.append(f"hosts differ for {apart} of the conditions" if apart else "")
+        apart, compared = _apart(rows)
+        parts.append(f"the hosts' intervals meet in {compared - apart} of {compared} conditions" if compared else "")
     total = len({r["condition"] for r in rows})
     if shown < total:
         parts.append(f"{shown} of {total} conditions")
     return " · ".join(p for p in parts if p)
 
 
-def _apart(rows: Sequence[Row]) -> int:
-    """Conditions in which the intervals of two hosts do not meet."""
-    count = 0
+def _apart(rows: Sequence[Row]) -> tuple[int, int]:
+    """(conditions in which the intervals of two hosts do not meet, conditions in which two hosts have one)."""
+    apart = compared = 0
     for condition in {r["condition"] for r in rows}:
-        spans = [(r["low"], r["high"]) for r in rows if r["condition"] == condition]
-        known = [(a, b) for a, b in spans if words.defined(a) and words.defined(b)]
-        count += any(a[1] < b[0] or b[1] < a[0] for i, a in enumerate(known) for b in known[i + 1 :])
-    return count
+        own = [r for r in rows if r["condition"] == condition and r["host"] != ALL_HOSTS]
+        known = [(r["low"], r["high"]) for r in own if words.defined(r["low"]) and words.defined(r["high"])]
+        compared += len(known) > 1
+        apart += any(a[1] < b[0] or b[1] < a[0] for i, a in enumerate(known) for b in known[i + 1 :])
+    return apart, compared
 
 
 def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:
@@ -77,7 +83,7 @@ def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:
     order = list(dict.fromkeys(str(r["condition"]) for r in rows))
     if len(order) <= MAX_CONDITIONS:
         return order
-    sign = 1 if rows[0]["metric"] in words.LOWER_IS_BETTER else -1
+    sign = 1 if words.lower_is_better(rows[0]["metric"]) else -1
     best: dict[str, float] = {}
     for r in rows:
         if words.defined(r["value"]):
@@ -91,26 +97,34 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
     """A row per condition, a point and interval per host, the threshold of the main metric as a labelled line.
 
     Args:
-        rows: host_comparison of one phase and one metric.
+        rows: host_comparison of one phase and one metric, and its phase_metrics where there is more than one host.
         known_hosts: all hosts, in the order first seen; it fixes colours and shapes.
         verdict: the phase's row of gate_history, or None.
     """
     is_main = bool(verdict and verdict["main_metric"] == rows[0]["metric"])
     conditions = chosen_conditions(rows, verdict["main_condition"] if verdict and is_main else None)
-    marks = host_marks(known_hosts)
+    marks = {ALL_HOSTS: OVERALL, **host_marks(known_hosts)}
     hosts = [h for h in marks if any(r["host"] == h for r in rows)]
     hosts += sorted({str(r["host"]) for r in rows} - set(hosts))
     figure = go.Figure()
     for i, host in enumerate(hosts):
         offset = (i - (len(hosts) - 1) / 2) * min(0.24, 0.7 / len(hosts))
-        figure.add_trace(_points(rows, host, conditions, offset, marks.get(host, ("#999999", "circle"))))
+        figure.add_trace(_points(rows, host, conditions, offset, marks.get(host, (GREY, "circle"))))
+    for i, condition in enumerate(conditions):
+        if not any(words.defined(r["value"]) for r in rows if r["condition"] == condition):
+            figure.add_annotation(
+                x=0, xref="paper", xanchor="left", y=i, text=words.UNDEFINED, showarrow=False, font={"color": GREY, "size": FONT_PX}
+            )  # fmt: skip
     if is_main and verdict and words.defined(verdict["threshold"]):
         figure.add_vline(
-            x=verdict["threshold"], line_dash="dash", line_width=1.5, line_color="#8A8F98",
-            annotation_text=f"threshold {verdict['threshold']:g}", annotation_position="top",
+            x=verdict["threshold"], line_dash="dash", line_width=1.5, line_color=GREY,
+            annotation_text=f"threshold {verdict['threshold']:g}", annotation_position="top", annotation_font_size=FONT_PX,
         )  # fmt: skip
     elif "difference" in str(rows[0]["metric"]):
-        figure.add_vline(x=0, line_width=1, line_color="#8A8F98")
+        figure.add_vline(
+            x=0, line_width=1, line_color=GREY, annotation_text="no difference", annotation_position="top",
+            annotation_font_size=FONT_PX,
+        )  # fmt: skip
     _lay_out(figure, rows, conditions, hosts)
     return figure
 
@@ -141,11 +155,16 @@ def _lay_out(figure: go.Figure, rows: Sequence[Row], conditions: Sequence[str], 
     figure.update_layout(
         height=130 + ROW_PX * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1),
         margin={"l": 8, "r": 16, "t": 28, "b": 72}, showlegend=len(hosts) > 1, hovermode="closest",
-        legend={"orientation": "h", "x": 0, "y": -64, "yref": "container", "yanchor": "bottom"},
+        legend={
+            "orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom",
+            "font": {"size": FONT_PX},
+        },
     )  # fmt: skip
-    figure.update_layout(legend={"y": 0})
-    figure.update_xaxes(title_text=escape(words.words(str(rows[0]["metric"]))), zeroline=False, automargin=True)
+    figure.update_xaxes(
+        title_text=escape(words.words(str(rows[0]["metric"]))), title_font_size=FONT_PX, zeroline=False, automargin=True,
+        tickfont_size=FONT_PX, fixedrange=True,
+    )  # fmt: skip
     figure.update_yaxes(
         tickvals=list(range(len(conditions))), ticktext=ticks, range=[len(conditions) - 0.4, -0.6], showgrid=False,
-        zeroline=False, automargin=True, ticklabelstandoff=8,
+        zeroline=False, automargin=True, ticklabelstandoff=8, tickfont_size=FONT_PX, fixedrange=True,
     )  # fmt: skip

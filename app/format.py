@@ -15,13 +15,24 @@ TITLES = {
     "e2": "Fine-tuned retrieval",
 }
 BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (SCIENCE, chain)
-LOWER_IS_BETTER = ("adjusted_p", "p", "friedman_p")
 UNDEFINED = "undefined"
 
 
 def defined(value: float | None) -> bool:
     """Whether a metric has a value; None and not-a-number are undefined."""
     return value is not None and math.isfinite(value)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less is better: p-values, times, attempts and their differences, perplexity."""
+    return (
+        metric == "p" or metric.startswith("perplexity") or metric.endswith(("_p", "_s", "difference", "attempts_mean"))
+    )
+
+
+def met(metric: str, value: float, threshold: float) -> bool:
+    """Whether a value is on the good side of its threshold, not on it."""
+    return value < threshold if lower_is_better(metric) else value > threshold
 
 
 def number(value: float | None) -> str:
@@ -33,6 +44,11 @@ def number(value: float | None) -> str:
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".") if abs(value) >= 1e-4 else f"{value:.2e}"
+
+
+def shortened(text: str, most: int) -> str:
+    """At most `most` characters, the last one an ellipsis when some were left out."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def interval(low: float | None, high: float | None) -> str:

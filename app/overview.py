@@ -16,6 +16,11 @@ from warehouse import reading
 
 Row = Mapping[str, Any]
 REFRESH_S = 3  # a publication is seen within this
+UNREADY = {
+    "missing": "There are no results on this host yet.",
+    "schema": "The results were written by another version of this project.",
+    "unreadable": "The results cannot be read.",
+}
 
 
 @st.fragment(run_every=REFRESH_S)
@@ -27,31 +32,41 @@ def watch(seen: reading.Identity | None) -> None:
 
 def empty(sentence: str, command: str, detail: str = "") -> None:
     """One sentence and one command to copy."""
-    st.html(f'<div class="lab-head"><h1>{escape(sentence)}</h1></div>')
-    if detail:
-        st.html(f'<p class="lab-quiet" style="overflow-wrap:anywhere;margin:0">{escape(detail)}</p>')
-    if command:
-        st.code(command, language="bash")
+    st.html(
+        f'<div class="lab-head"><h1>{escape(sentence)}</h1>'
+        + (f'<p class="lab-quiet">{escape(detail)}</p>' if detail else "")
+        + "</div>"
+    )
+    st.code(command, language=None, width=480)
 
 
-def choose(runs: list[reading.Row]) -> reading.Row:
-    """The run that ?run= names, else the latest; a choice is written back to the address."""
+def choose(runs: list[reading.Row], where: Any) -> reading.Row:
+    """The run that ?run= names, else always the latest; a choice is written into the address."""
     ids = [r["run_id"] for r in runs]
     asked = st.query_params.get("run")
-    if st.session_state.get("run") not in ids:
-        st.session_state["run"] = asked if asked in ids else ids[0]
-    picked = st.selectbox("Run", ids, key="run")
-    if picked != asked:
-        st.query_params["run"] = picked
+    st.session_state["run"] = asked if asked in ids else ids[0]
+
+    labels = [f"{words.local_time(r['started_at'], where)} · {r['scale']} · {r['domain']} · {r['model']}" for r in runs]
+
+    def label(run_id: str) -> str:
+        text = labels[ids.index(run_id)]
+        return text if labels.count(text) == 1 else f"{text} · {run_id}"
+
+    def remember() -> None:
+        st.query_params["run"] = st.session_state["run"]
+
+    picked = st.selectbox("Run", ids, format_func=label, key="run", on_change=remember)
+    if asked and asked not in ids:
+        st.caption("The run that the address names is not here; this is the latest.")
     return runs[ids.index(picked)]
 
 
-def header(run: Row, told: story.Story, where: Any) -> None:
-    """Which run, how far, what next."""
+def header(run: Row, told: story.Story, rests_on: list[tuple[str, bool]], where: Any) -> None:
+    """Which run, how far, what next, what it rests on."""
     started = run["started_at"]
-    quiet = " · ".join(escape(str(run[k])) for k in ("domain", "model")) + f" · {escape(run['scale'])} scale · started "
-    quiet += f'<time title="{words.utc_time(started)}">{words.local_time(started, where)}</time>'
-    st.html(cards.head(quiet, told.sentence, told.then, told.command))
+    parts = [escape(str(run[k])) for k in ("domain", "model")] + [f"{escape(run['scale'])} scale"]
+    parts.append(f'started <time title="{words.utc_time(started)}">{words.local_time(started, where)}</time>')
+    st.html(cards.head(" · ".join(parts), told.sentence, told.then, told.command, rests_on))
 
 
 def reasons(verdicts: Mapping[str, Row]) -> None:
@@ -60,23 +75,40 @@ def reasons(verdicts: Mapping[str, Row]) -> None:
     if not verdicts:
         st.caption("No verdict yet.")
     for phase, verdict in verdicts.items():
-        st.html(cards.reason(phase, verdict))
-        for step in verdict["next_steps"]:
-            command, remark = words.command_and_remark(str(step))
-            if remark:
-                st.html(f'<div class="lab-quiet" style="font-size:0.875rem">{escape(remark)}</div>')
-            st.code(command, language="bash", wrap_lines=True)
+        with st.container(gap="xsmall"):
+            st.html(cards.reason(phase, verdict))
+            steps = [words.command_and_remark(str(step)) for step in verdict["next_steps"]]
+            places = st.columns(len(steps)) if len(steps) > 1 else [st.container(width=660)] if steps else []
+            for place, (command, remark) in zip(places, steps, strict=False):
+                with place.container(gap="xxsmall"):
+                    st.html(f'<div class="lab-remark lab-quiet">{escape(remark or "Try")}</div>')
+                    st.code(command, language=None, wrap_lines=True)
 
 
-def metrics_by_host(rows: list[reading.Row], verdicts: Mapping[str, Row]) -> None:
+def pick_phase(phases: list[str]) -> str:
+    """The phase that the reader chose, else always the latest that has metrics."""
+    chosen = st.session_state.get("phase_chosen")
+    st.session_state["phase"] = chosen if chosen in phases else phases[-1]
+
+    def remember() -> None:
+        st.session_state["phase_chosen"] = st.session_state["phase"]
+
+    return str(st.selectbox("Phase", phases, format_func=words.named, key="phase", on_change=remember))
+
+
+def metrics_by_host(run_id: str, verdicts: Mapping[str, Row]) -> None:
     """Phase and metric, the forest plot, the table."""
     st.subheader("Metrics by host")
-    if not rows:
+    phases = reading.measured_phases(run_id)
+    if not phases:
         st.caption("No metric yet: they are computed when a phase is decided.")
         return
     left, right = st.columns(2)
-    phase = left.selectbox("Phase", list(dict.fromkeys(r["phase"] for r in rows)), format_func=words.named)
-    of_phase = [r for r in rows if r["phase"] == phase]
+    with left:
+        phase = pick_phase(phases)
+    of_phase = reading.host_comparison(run_id, phase)
+    if len({r["host"] for r in of_phase}) != 1:  # with one host the two are the same
+        of_phase = [*reading.phase_metrics(run_id, phase), *of_phase]
     verdict = verdicts.get(phase)
     names = list(dict.fromkeys(r["metric"] for r in of_phase))
     main = names.index(verdict["main_metric"]) if verdict and verdict["main_metric"] in names else 0
@@ -90,11 +122,14 @@ def metrics_by_host(rows: list[reading.Row], verdicts: Mapping[str, Row]) -> Non
     if any(words.defined(r["value"]) for r in shown):
         known = [h["host"] for h in reading.hosts()]
         st.plotly_chart(charts.forest(shown, known, verdict), config={"displayModeBar": False})
-    table(shown)
+    order = {name: i for i, name in enumerate([metric, *names])} | {metric: -1}
+    table(
+        sorted(of_phase, key=lambda r: (order[r["metric"]], [x["condition"] for x in of_phase].index(r["condition"])))
+    )
 
 
 def table(rows: list[reading.Row]) -> None:
-    """The rows behind the plot; numbers stay numbers, so that a click on a column sorts them."""
+    """All rows of the phase, those of the plot first; numbers stay numbers, so that a click on a column sorts them."""
     frame = pd.DataFrame(
         {
             "phase": [r["phase"].upper() for r in rows],
@@ -122,7 +157,8 @@ def provenance(found: Row | None, where: Any) -> None:
     hosts = [
         f"{h['host']} ({h['tier'] or 'tier not known'}, {words.count(h['units'], 'unit')})" for h in found["hosts"]
     ]
-    given = found["arguments_given"]
+    given, defaulted = found["arguments_given"], found["arguments_defaulted"]
+    versions_of = plan.get("code_versions", {})
     versions = plan.get("data_version", [])
     rows = [
         ("Run", found["run_id"], ""),
@@ -132,17 +168,17 @@ def provenance(found: Row | None, where: Any) -> None:
         ("Finished", *_time(found["finished_at"], where)),
         ("Started on", found["host"], ""),
         ("Commit", found["code_commit"] + (", with uncommitted changes" if found["dirty"] else ", clean"), ""),
+        ("Code of phases", _pairs({p.upper(): versions_of[p] for p in words.TITLES if p in versions_of}), ""),
         ("Data version", ", ".join(map(str, versions)) if isinstance(versions, list) else str(versions), ""),
         ("Model digests", _pairs(plan.get("digests", {})), ""),
         ("Packages", _pairs(found["versions"]), ""),
         ("Hosts", ", ".join(hosts) or "none yet", ""),
         ("Arguments given", json.dumps(given, ensure_ascii=False) if given else "none", ""),
     ]
-    st.html(cards.definitions(rows))
-    with st.expander("Arguments by default"):
-        st.code(
-            json.dumps(found["arguments_defaulted"], indent=2, ensure_ascii=False), language="json", wrap_lines=True
-        )
+    st.html(cards.definitions(rows, ("Commit",) if found["dirty"] else ()))
+    for title, content in (("Arguments by default", defaulted), ("The plan, as stored before the first trial", plan)):
+        with st.expander(title):
+            st.code(json.dumps(content, indent=2, ensure_ascii=False), language="json", wrap_lines=True, height=400)
 
 
 def _time(moment: Any, where: Any) -> tuple[str, str]:
@@ -153,35 +189,38 @@ def _pairs(values: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in values.items()) if isinstance(values, dict) else str(values)
 
 
-def show() -> None:
-    """The whole page."""
-    seen = reading.identity()
-    watch(seen)
-    state = reading.state()
-    if state.kind == "missing":
-        return empty("There are no results on this host yet.", "make demo")
-    if state.kind == "schema":
-        return empty(
-            "The results were written by another version of this project.", "git pull && make setup", state.detail
-        )
-    if state.kind == "unreadable":
-        return empty("The results cannot be read.", state.mend or "lab collect", state.detail)
-    runs = reading.runs()
-    if not runs:
-        return empty("There are results on this host, but no run yet.", "lab pipeline --scale demo")
+def report(runs: list[reading.Row]) -> None:
+    """The page of one run."""
     where = words.zone(st.context.timezone)
-    left, right = st.columns([4, 1], gap="large")
+    left, right = st.columns([7, 3], gap="large")
     with right:
-        run = choose(runs)
-    verdicts = {v["phase"]: v for v in reading.chain(run["run_id"])}
-    done = reading.progress(run["run_id"])
+        run = choose(runs, where)
+    run_id = run["run_id"]
+    verdicts = {v["phase"]: v for v in reading.chain(run_id)}
+    done = reading.progress(run_id)
     with left:
-        header(run, story.tell(run, verdicts, done), where)
-    st.html(cards.strip(verdicts, done, reading.phase_hosts(run["run_id"])))
+        rests_on = story.evidence(run, verdicts, reading.host_agreement(run_id))
+        header(run, story.tell(run, verdicts, done), rests_on, where)
+    last = {phase: words.local_time(at, where) for phase, at in reading.latest_results(run_id).items()}
+    st.html(cards.strip(verdicts, done, reading.phase_hosts(run_id), last))
     reasons(verdicts)
-    metrics_by_host(reading.metrics(run["run_id"]), verdicts)
-    provenance(reading.provenance(run["run_id"]), where)
-    return None
+    metrics_by_host(run_id, verdicts)
+    provenance(reading.provenance(run_id), where)
+
+
+def show() -> None:
+    """The report, or the one sentence that says why there is none."""
+    watch(reading.identity())
+    state = reading.state()
+    if state.kind != "ready":
+        return empty(UNREADY[state.kind], state.mend, "" if state.kind == "missing" else state.detail)
+    try:
+        runs = reading.runs()
+        if runs:
+            return report(runs)
+    except reading.READ_ERRORS as error:  # the file was replaced by another kind, or removed, between two queries
+        return empty(UNREADY["unreadable"], "lab collect", str(error).splitlines()[0][:200])
+    return empty("There are results on this host, but no run yet.", "lab pipeline --scale demo")
 
 
 show()

@@ -1,7 +1,9 @@
-"""The page's first sentence: how far the chain is, what was decided, what is next."""
+"""The page's first sentences: how far the chain is, what was decided, what is next, and what it rests on."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from app import format as words
 
 Row = Mapping[str, Any]
+WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole stands below
 
 
 @dataclass(frozen=True)
@@ -21,57 +24,86 @@ class Story:
 
 
 def stopped_at(verdicts: Mapping[str, Row]) -> str | None:
-    """The prerequisite at which the chain stopped: the last decided one, not PASS, not overridden."""
-    last = [p for p in words.TITLES if p in verdicts][-1:]
-    held = [
-        p for p in last if p in words.BLOCKING and verdicts[p]["status"] != "PASS" and not verdicts[p]["overridden_by"]
-    ]
-    return held[0] if held else None
+    """The prerequisite at which the chain stops: the first one that is decided, not PASS, not overridden."""
+    return next((p for p in words.BLOCKING if p in verdicts and _stops(verdicts[p])), None)
+
+
+def _stops(verdict: Row) -> bool:
+    return verdict["status"] != "PASS" and not verdict["overridden_by"]
 
 
 def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, int]]) -> Story:
     """How far the run is and what is next, in two sentences."""
     phases = list(words.TITLES)
-    again = f"lab pipeline --scale {run['scale']}"
     running = [p for p in phases if p in done and p not in verdicts]
     left = [p for p in phases if p not in verdicts and p not in running]
     if running:
-        now = running[0]
-        ready, asked = done[now]
-        after = f"{words.named(left[0])} follows by itself" if left else "the chain ends with it"
+        ready, asked = done[running[0]]
         return Story(
-            f"{_decided(verdicts)}; {words.named(now)} is running, {ready:,} of {words.count(asked, 'unit')} done.",
-            after,
+            f"{_decided(verdicts)}; {words.named(running[0])} is running, {ready:,} of {words.count(asked, 'unit')} done.",
+            f"{words.named(left[0])} follows by itself" if left else "the chain ends with it",
         )
-    if blocked := stopped_at(verdicts):
-        word = "failed" if verdicts[blocked]["status"] == "FAIL" else "is inconclusive"
+    if left and (blocked := stopped_at(verdicts)):
         step, remark = _first_step(verdicts[blocked])
         then = (remark or "what the failure protocol says") if step else "see the reason below"
-        return Story(f"{_decided(verdicts)}; {words.named(blocked)} {word}, so the chain stopped.", then, step)
+        return Story(f"{_decided(verdicts)}. The chain stopped at {blocked.upper()}.", then, step)
     if left:
-        return Story(f"{_decided(verdicts)}.", words.named(left[0]), again)
+        return Story(f"{_decided(verdicts)}.", words.named(left[0]), again(run, verdicts))
     short = [p for p in phases if verdicts[p]["status"] != "PASS"]
     if not short:
         last = "confirm it at full scale" if run["scale"] != "full" else "repeat it on another host"
         return Story("All six phases passed.", last, "lab pipeline --scale full" if run["scale"] != "full" else "")
     step, remark = _first_step(verdicts[short[-1]])
-    return Story(
-        f"All six phases are decided: {_counts(verdicts)}.",
-        f"{words.named(short[-1])}{', ' if remark else ''}{remark}",
-        step,
+    return Story(f"{_decided(verdicts)}.", f"{words.named(short[-1])}{', ' if remark else ''}{remark}", step)
+
+
+def again(run: Row, verdicts: Mapping[str, Row]) -> str:
+    """The command that goes on with this very run: its scale, its settings, its override."""
+    parts = ["lab", "pipeline", "--scale", str(run["scale"])]
+    for phase, settings in (run["arguments_given"].get("config") or {}).items():
+        for name, value in settings.items():
+            parts += ["--set", f"{phase}.{name}={json.dumps(value)}"]
+    why = next((v["why"] for v in verdicts.values() if v["why"]), None)
+    return shlex.join([*parts, "--override", why] if why else parts)
+
+
+def evidence(run: Row, verdicts: Mapping[str, Row], agreement: tuple[int, int]) -> list[tuple[str, bool]]:
+    """What the verdicts rest on, each with whether it is a warning: trials and hosts, failures, agreement, commit."""
+    if not verdicts:
+        return []
+    trials, failed = (sum(v[k] for v in verdicts.values()) for k in ("trials", "failed"))
+    hosts = sorted({h for v in verdicts.values() for h in v["hosts"]})
+    facts = [
+        (f"{words.count(trials, 'trial')} on {words.listed(hosts)}" if hosts else words.count(trials, "trial"), False)
+    ]
+    facts.append((f"{failed:,} failed" if failed else "none failed", bool(failed)))
+    meeting, compared = agreement
+    if compared:
+        facts.append((f"the hosts' intervals meet in {meeting:,} of {compared:,} comparisons", meeting < compared))
+    elif len(hosts) == 1:
+        facts.append(("one host, so nothing is compared", False))
+    commit = str(run["code_commit"])[:12]
+    facts.append(
+        (f"commit {commit} with uncommitted changes" if run["dirty"] else f"commit {commit}", bool(run["dirty"]))
     )
+    return facts
 
 
 def _decided(verdicts: Mapping[str, Row]) -> str:
+    """ "5 of 6 phases are decided: 4 PASS; P2 says FAIL, overridden: 'demo'"."""
     if not verdicts:
         return "No phase of six is decided yet"
     verb = "is" if len(verdicts) == 1 else "are"
-    return f"{len(verdicts)} of 6 phases {verb} decided ({_counts(verdicts)})"
-
-
-def _counts(verdicts: Mapping[str, Row]) -> str:
-    statuses = [v["status"] for v in verdicts.values()]
-    return ", ".join(f"{statuses.count(s)} {s}" for s in ("PASS", "FAIL", "INCONCLUSIVE") if s in statuses)
+    start = "All six phases are decided" if len(verdicts) == 6 else f"{len(verdicts)} of 6 phases {verb} decided"
+    passed = [p for p, v in verdicts.items() if v["status"] == "PASS"]
+    parts = [f"{len(passed)} PASS"] if passed else []
+    for status in ("FAIL", "INCONCLUSIVE"):
+        found = [p.upper() for p, v in verdicts.items() if v["status"] == status]
+        if found:
+            why = next((v["why"] for v in verdicts.values() if v["status"] == status and v["why"]), None)
+            parts.append(f"{words.listed(found)} {'says' if len(found) == 1 else 'say'} {status}")
+            parts[-1] += f", overridden: '{words.shortened(why, WHY_CHARACTERS)}'" if why else ""
+    return f"{start}: {'; '.join(parts)}"
 
 
 def _first_step(verdict: Row) -> tuple[str, str]:

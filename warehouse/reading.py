@@ -20,9 +20,12 @@ from experiments.errors import LabError
 from experiments.registry import PHASES
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
+ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
 SCHEMA = 1  # newest migration whose tables these queries know
 Row = dict[str, Any]
 Identity = tuple[int, int, int]
+
+READ_ERRORS = (duckdb.Error, OSError)  # what a query raises when the file went away or is damaged
 
 # DuckDB shares one open database per path within a process: a query that overlapped another could see the file that
 # was replaced meanwhile. One at a time, each opens the file that is there now.
@@ -31,7 +34,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class State:
-    """Whether the snapshot can be shown. `detail` is what is wrong, `mend` the command that helps, where one does."""
+    """Whether the snapshot can be shown. `detail` is what is wrong, `mend` the command that helps."""
 
     kind: Literal["ready", "missing", "schema", "unreadable"]
     detail: str = ""
@@ -59,25 +62,29 @@ def state() -> State:
     except LabError as error:
         return State("unreadable", error.what, error.mend)
     if not path.is_file():
-        return State("missing", str(path))
+        return State("missing", str(path), "make demo")
     try:
-        rows = _query("SELECT max(number) AS number FROM schema_migrations")
+        number = _query("SELECT coalesce(max(number), 0) AS number FROM schema_migrations")[0]["number"]
     except duckdb.CatalogException:
-        return State("schema", f"the snapshot has no schema number, this version knows {SCHEMA}")
-    except (duckdb.Error, OSError) as error:
-        return State("unreadable", f"{path} cannot be read: {str(error).splitlines()[0][:200]}")
-    number = rows[0]["number"]
-    if number != SCHEMA:
-        return State("schema", f"the snapshot has schema {number}, this version knows {SCHEMA}")
-    return State("ready")
+        number = 0
+    except READ_ERRORS as error:
+        return State("unreadable", f"{path} cannot be read: {str(error).splitlines()[0][:200]}", "lab collect")
+    if number == SCHEMA:
+        return State("ready")
+    # Collecting migrates the warehouse and publishes it anew; a newer schema needs newer code.
+    mend = "lab collect" if number < SCHEMA else "git pull && make setup"
+    return State("schema", f"the snapshot has schema {number}, this version knows {SCHEMA}", mend)
 
 
 def runs() -> list[Row]:
-    """All runs, the latest first."""
-    return _query(
+    """All runs, the latest first; `arguments_given` is a dictionary."""
+    rows = _query(
         "SELECT run_id, plan_id, scale, domain, model, epoch(started_at) AS started_at, epoch(finished_at) AS finished_at, "
-        "host, code_commit, dirty FROM runs ORDER BY runs.started_at DESC, run_id"
+        "host, code_commit, dirty, arguments_given FROM runs ORDER BY runs.started_at DESC, run_id"
     )
+    for row in rows:
+        row["arguments_given"] = json.loads(row["arguments_given"])
+    return rows
 
 
 def chain(run_id: str) -> list[Row]:
@@ -112,14 +119,48 @@ def phase_hosts(run_id: str) -> dict[str, list[str]]:
     return found
 
 
-def metrics(run_id: str) -> list[Row]:
-    """The rows of host_comparison, by phase, metric, condition and host; `value` None means undefined."""
+def latest_results(run_id: str) -> dict[str, datetime]:
+    """When the newest counted bundle of each phase came in; a phase without one is left out."""
     rows = _query(
-        "SELECT phase, host, tier, metric, condition, value, low, high, n, failed, method, timing, position "
-        "FROM host_comparison WHERE run_id = ? ORDER BY position, host",
-        [run_id],
+        "SELECT phase, epoch(max(last_at)) AS last_at FROM phase_hosts WHERE run_id = ? GROUP BY phase", [run_id]
     )
-    return _in_order(rows)
+    return {r["phase"]: r["last_at"] for r in rows}
+
+
+def measured_phases(run_id: str) -> list[str]:
+    """Phases that have metrics, in order."""
+    rows = _query("SELECT DISTINCT phase FROM metrics WHERE run_id = ?", [run_id])
+    return [r["phase"] for r in _in_order(rows)]
+
+
+def host_comparison(run_id: str, phase: str) -> list[Row]:
+    """Each host's metrics of a phase, in the phase's order; `value` None means undefined, and `method` says why."""
+    return _query(
+        "SELECT phase, host, tier, metric, condition, value, low, high, n, failed, method, timing "
+        "FROM host_comparison WHERE run_id = ? AND phase = ? ORDER BY position, host",
+        [run_id, phase],
+    )
+
+
+def phase_metrics(run_id: str, phase: str) -> list[Row]:
+    """The metrics over all hosts, which the verdict rests on, in the phase's order; `host` is ALL_HOSTS."""
+    return _query(
+        "SELECT phase, ? AS host, NULL AS tier, metric, condition, value, low, high, n, failed, method, timing "
+        "FROM phase_metrics WHERE run_id = ? AND phase = ? ORDER BY position",
+        [ALL_HOSTS, run_id, phase],
+    )
+
+
+def host_agreement(run_id: str) -> tuple[int, int]:
+    """(pairs of hosts whose intervals meet, pairs compared) over all metrics that do not rest on a clock."""
+    found = _query(
+        "SELECT count(*) FILTER (a.high >= b.low AND b.high >= a.low) AS meeting, count(*) AS compared "
+        "FROM host_comparison a JOIN host_comparison b USING (run_id, phase, metric, condition) "
+        "WHERE run_id = ? AND a.host < b.host AND NOT a.timing "
+        "AND a.low IS NOT NULL AND a.high IS NOT NULL AND b.low IS NOT NULL AND b.high IS NOT NULL",
+        [run_id],
+    )[0]
+    return found["meeting"], found["compared"]
 
 
 def progress(run_id: str) -> dict[str, tuple[int, int]]:

@@ -7,52 +7,101 @@ from pathlib import Path
 
 import pytest
 from made_up_snapshot import HOSTILE, publish
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-from app.screenshots import FLAGS, browser_path
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 WAIT_MS = 20_000
 FULL = ("demo-full", "p1 p2 p3 e0 e1 e2", None)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for the module."""
-    with sync_playwright() as play:
-        found = play.chromium.launch(executable_path=browser_path(), args=list(FLAGS))
-        yield found
-        found.close()
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One profile for the module, so that Streamlit's scripts are loaded once; a clock that is not UTC."""
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 900}, reduced_motion="reduce", timezone_id="Asia/Kolkata"
+    )
+    context.set_default_timeout(WAIT_MS)
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def page(context: BrowserContext) -> Iterator[Page]:
     """A fresh page at 1400 px."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, reduced_motion="reduce")
-    page.set_default_timeout(WAIT_MS)
+    page = context.new_page()
     yield page
     page.close()
 
 
-def test_empty_state_then_a_snapshot_appears_by_itself(page: Page, served: tuple[str, Path]) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def patience() -> None:
+    """Expectations wait as long as a slow machine needs."""
+    expect.set_options(timeout=WAIT_MS)
+
+
+def test_empty_state_then_results_appear_by_themselves(page: Page, served: tuple[str, Path]) -> None:
     """A first visit names the command; a publication, and the next one, show without a touch of the page."""
     url, home = served
-    (home / "snapshot.duckdb").unlink(missing_ok=True)
     page.goto(url)
-    expect(page.locator("[data-testid=stCode]")).to_contain_text("make demo", timeout=WAIT_MS)
+    expect(page.locator("[data-testid=stCode]")).to_have_text("make demo")
     publish(home, ("demo-one", "p1", "p2"))
-    expect(page.locator("[data-phase=p2]")).to_contain_text("3 of 8", timeout=WAIT_MS)
+    expect(page.locator("[data-phase=p2]")).to_contain_text("3 of 8")
+    expect(page.locator("[data-phase=p2]")).to_contain_text("last result 20 Nov 2026, 15:00")  # 09:30 UTC in Kolkata
     expect(page.locator("[data-phase=p2] .lab-pill")).to_have_text("running")
     expect(page.locator("[data-phase=e2] .lab-pill")).to_have_text("not run")
     publish(home, ("demo-one", "p1 p2", None))
-    expect(page.locator("[data-phase=p2] .lab-pill")).to_have_text("FAIL", timeout=WAIT_MS)
+    expect(page.locator("[data-phase=p2] .lab-pill")).to_have_text("FAIL")
 
 
-def test_six_cards_with_their_words(page: Page, served: tuple[str, Path]) -> None:
-    """Six cards in one row say verdict, number, interval, trials, hosts and duration; markup in data stays text."""
+def test_six_cards_at_both_widths_and_in_both_themes(page: Page, served: tuple[str, Path]) -> None:
+    """Six cards say verdict, number, interval, trials, hosts and duration; markup in data stays text; nothing scrolls sideways."""
     url, home = served
     publish(home, FULL)
+    page.goto(f"{url}/?run=demo-full")
+    assert_cards(page)
+    tops = page.evaluate(
+        "[...document.querySelectorAll('.lab-card')].map(e => Math.round(e.getBoundingClientRect().top))"
+    )
+    assert len(set(tops)) == 1
+    assert page.evaluate("getComputedStyle(document.querySelector('.lab-pass > i')).backgroundImage").startswith("url(")
+    expect(page.locator(".lab-head")).to_contain_text("P2 says FAIL, overridden: 'pilot says go on <img src=x")
+    assert page.evaluate("window.hurt") is None
+    expect(page.locator(".js-plotly-plot")).to_contain_text("no difference")
+    page.set_viewport_size({"width": 420, "height": 900})
+    app = page.locator("[data-testid=stApp]")
+    expect(app).to_have_css("background-color", "rgb(255, 255, 255)")
+    assert_cards(page)
+    assert_fits(page)
+    page.emulate_media(color_scheme="dark")
+    expect(app).not_to_have_css("background-color", "rgb(255, 255, 255)")
+    assert_fits(page)
+
+
+def test_choices_outlive_a_new_snapshot(page: Page, served: tuple[str, Path]) -> None:
+    """The run and the phase that a reader chose stay when another run is published, and the address names the run."""
+    url, home = served
+    publish(home, ("older", "p1 e0", None), ("newer", "p1", None))
     page.goto(url)
-    expect(page.locator(".lab-card")).to_have_count(6, timeout=WAIT_MS)
+    expect(page.locator("[data-phase=e0] .lab-pill")).to_have_text("not run")
+    choose(page, "Run", "15:00")
+    expect(page.locator("[data-phase=e0] .lab-pill")).to_have_text("PASS")
+    expect(page).to_have_url(f"{url}/?run=older")
+    choose(page, "Phase", "P1 Embedding validity")
+    plot = page.locator(".js-plotly-plot").filter(has_text="threshold 1.2")
+    expect(plot).to_be_visible()
+    publish(home, ("older", "p1 e0 e1", None), ("newer", "p1", None), ("newest", "p1", None))
+    expect(page.locator("[data-phase=e1] .lab-pill")).to_have_text("PASS")
+    expect(page.locator(".js-plotly-plot")).to_have_count(1)
+    expect(plot).to_be_visible()
+
+
+def choose(page: Page, label: str, text: str) -> None:
+    """Pick the option that contains `text` in the select box named `label`."""
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option").filter(has_text=text).click()
+
+
+def assert_cards(page: Page) -> None:
+    """The six cards with their words."""
     expect(page.locator(".lab-card .lab-pill")).to_have_text(
         ["PASS", "FAIL", "INCONCLUSIVE", "PASS", "PASS", "INCONCLUSIVE"]
     )
@@ -60,7 +109,7 @@ def test_six_cards_with_their_words(page: Page, served: tuple[str, Path]) -> Non
     for text in (
         "Embedding validity",
         "1.34",
-        "1.28 to 1.41",
+        "(1.28 to 1.41)",
         "threshold 1.2",
         "24 trials, 8 failed",
         "laptop, pi-4",
@@ -68,31 +117,7 @@ def test_six_cards_with_their_words(page: Page, served: tuple[str, Path]) -> Non
     ):
         expect(first).to_contain_text(text)
     expect(page.locator("[data-phase=p3]")).to_contain_text("undefined")
-    expect(page.locator("[data-phase=p2]")).to_contain_text(f"overridden: pilot says go on {HOSTILE}")
-    assert page.evaluate("window.hurt") is None
-    tops = page.evaluate(
-        "[...document.querySelectorAll('.lab-card')].map(e => Math.round(e.getBoundingClientRect().top))"
-    )
-    assert len(set(tops)) == 1
-    assert page.evaluate("getComputedStyle(document.querySelector('.lab-pass > i')).backgroundImage").startswith("url(")
-    expect(page.locator(".js-plotly-plot")).to_be_visible(timeout=WAIT_MS)
-    expect(page.locator(".js-plotly-plot")).to_contain_text("threshold 1.2")
-
-
-def test_no_horizontal_scroll_on_a_phone_in_both_themes(page: Page, served: tuple[str, Path]) -> None:
-    """At 420 px the cards stand under each other, nothing is wider than the page, and the theme follows the system's."""
-    url, home = served
-    publish(home, FULL)
-    page.set_viewport_size({"width": 420, "height": 900})
-    page.goto(f"{url}/?run=demo-full")
-    expect(page.locator(".lab-where")).to_be_visible(timeout=WAIT_MS)
-    expect(page.locator(".js-plotly-plot")).to_be_visible(timeout=WAIT_MS)
-    app = page.locator("[data-testid=stApp]")
-    expect(app).to_have_css("background-color", "rgb(255, 255, 255)")
-    assert_fits(page)
-    page.emulate_media(color_scheme="dark")
-    expect(app).not_to_have_css("background-color", "rgb(255, 255, 255)", timeout=WAIT_MS)
-    assert_fits(page)
+    expect(page.locator("[data-phase=p2]")).to_contain_text(f"Overridden on laptop: pilot says go on {HOSTILE}")
 
 
 def assert_fits(page: Page) -> None:

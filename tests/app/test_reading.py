@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import duckdb
 import pytest
-from made_up_snapshot import HOSTILE, publish
+from made_up_snapshot import HOSTILE, MINILM, START, publish
 
 from app import cards, charts, story
 from app import format as words
@@ -17,7 +18,7 @@ from warehouse.database import migrations
 
 def test_no_snapshot_is_missing(home: Path) -> None:
     """A fresh checkout shows the empty state, and asking creates no file."""
-    assert reading.state().kind == "missing"
+    assert (reading.state().kind, reading.state().mend) == ("missing", "make demo")
     assert reading.identity() is None
     assert list(home.iterdir()) == []
 
@@ -29,6 +30,14 @@ def test_another_schema_is_named(home: Path) -> None:
         con.execute("INSERT INTO schema_migrations VALUES (9, '0009_later.sql', 'x', now())")
     state = reading.state()
     assert (state.kind, "schema 9" in state.detail, "knows 1" in state.detail) == ("schema", True, True)
+    assert state.mend == "git pull && make setup"
+
+
+def test_a_snapshot_without_a_schema_is_published_anew(home: Path) -> None:
+    """An older snapshot needs no newer code: collecting migrates the warehouse and publishes it."""
+    with duckdb.connect(str(home / "snapshot.duckdb")) as con:
+        con.execute("CREATE TABLE anything (x INTEGER)")
+    assert (reading.state().kind, reading.state().mend) == ("schema", "lab collect")
 
 
 def test_known_schema_is_the_newest_migration() -> None:
@@ -62,6 +71,8 @@ def test_progress_counts_units_with_a_counted_bundle(home: Path) -> None:
     """A running phase shows units done of all, though every bundle has a replicate."""
     publish(home, ("r1", "p1", "p2"))
     assert reading.progress("r1") == {"p1": (8, 8), "p2": (3, 8)}
+    assert reading.latest_results("r1") == {"p1": START, "p2": START}
+    assert reading.measured_phases("r1") == ["p1"]
 
 
 def test_runs_latest_first_and_provenance(home: Path) -> None:
@@ -79,12 +90,25 @@ def test_runs_latest_first_and_provenance(home: Path) -> None:
     assert reading.provenance("neither") is None
 
 
-def test_metrics_are_those_of_hosts(home: Path) -> None:
+def test_metrics_of_hosts_and_over_all(home: Path) -> None:
     """The comparison holds each host's rows and not the row over all hosts; undefined stays None."""
-    publish(home, ("r1", "p1", None))
-    rows = reading.metrics("r1")
+    publish(home, ("r1", "p1 p2", None))
+    rows = reading.host_comparison("r1", "p1")
     assert {r["host"] for r in rows} == {"laptop", "pi-4"}
     assert [r["value"] for r in rows if r["condition"] == "random"] == [None, None]
+    overall = reading.phase_metrics("r1", "p1")
+    assert {r["host"] for r in overall} == {reading.ALL_HOSTS}
+    assert [r["value"] for r in overall if r["condition"] == MINILM] == [1.342]
+
+
+def test_hosts_agree_where_their_intervals_meet(home: Path) -> None:
+    """The first screen says how many comparisons agree; one metric set apart is counted, a timing is not."""
+    path = publish(home, ("r1", "p1", None))
+    assert reading.host_agreement("r1") == (4, 4)
+    with duckdb.connect(str(path)) as con:
+        con.execute("UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND condition = 'semantic'")
+        con.execute("UPDATE metrics SET timing = true WHERE condition = 'none'")
+    assert reading.host_agreement("r1") == (2, 3)
 
 
 def test_identity_changes_with_a_publication(home: Path) -> None:
@@ -126,11 +150,46 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     run = {r["run_id"]: r for r in reading.runs()}
     verdicts = {v["phase"]: v for v in reading.chain("stopped")}
     told = story.tell(run["stopped"], verdicts, {})
-    assert "P3 Fine-tuning preservation is inconclusive, so the chain stopped" in told.sentence
+    assert "P3 says INCONCLUSIVE. The chain stopped at P3." in told.sentence
     assert told.command == "lab run p3 --scale full"
     overridden = story.tell(run["on"], {v["phase"]: v for v in reading.chain("on")}, {})
     assert "stopped" not in overridden.sentence
+    assert "P2 says FAIL, overridden: 'pilot says go on" in overridden.sentence
     assert overridden.then == "P3 Fine-tuning preservation"
+
+
+def test_the_command_goes_on_with_the_same_run(home: Path) -> None:
+    """Other settings would be another plan, and without its override the chain would stop again; the shell sees text."""
+    publish(home, ("r1", "p1 p2", None))
+    (verdicts,) = [{v["phase"]: v for v in reading.chain("r1")}]
+    run = {"scale": "demo", "arguments_given": {"config": {"p1": {"embedders": ["a b"]}, "p2": {"n_test": 8}}}}
+    assert shlex.split(story.again(run, verdicts)) == [
+        "lab", "pipeline", "--scale", "demo", "--set", 'p1.embedders=["a b"]', "--set", "p2.n_test=8",
+        "--override", f"pilot says go on {HOSTILE}",
+    ]  # fmt: skip
+
+
+def test_evidence_marks_what_weakens_the_verdicts(home: Path) -> None:
+    """Failed trials, hosts that differ and uncommitted changes are marked; the sum counts every phase once."""
+    publish(home, ("r1", "p1 p2", None))
+    (run,) = reading.runs()
+    verdicts = {v["phase"]: v for v in reading.chain("r1")}
+    assert story.evidence(run, verdicts, (7, 8)) == [
+        ("48 trials on laptop and pi-4", False),
+        ("16 failed", True),
+        ("the hosts' intervals meet in 7 of 8 comparisons", True),
+        ("commit 34c42bd34c42 with uncommitted changes", True),
+    ]
+
+
+def test_a_fail_above_its_threshold_says_that_it_rests_on_more(home: Path) -> None:
+    """P1 can fail on kNN while its ratio is fine: the card must not look like a contradiction."""
+    publish(home, ("r1", "p1", None))
+    verdict = reading.chain("r1")[0]
+    assert cards.note(verdict) == "threshold 1.2, higher is better"
+    assert cards.note({**verdict, "status": "FAIL"}) == "above 1.2, but another condition is not met"
+    low_p = {**verdict, "status": "FAIL", "main_metric": "adjusted_p", "value": 0.01, "threshold": 0.05}
+    assert cards.note(low_p) == "below 0.05, but another condition is not met"
 
 
 def test_html_escapes_what_the_snapshot_says(home: Path) -> None:
@@ -144,7 +203,7 @@ def test_html_escapes_what_the_snapshot_says(home: Path) -> None:
 def test_forest_draws_hosts_intervals_and_threshold(home: Path) -> None:
     """A host keeps its colour when another is missing; intervals end where the table says; the threshold is labelled."""
     publish(home, ("r1", "p1", None))
-    rows = [r for r in reading.metrics("r1") if r["metric"] == "similarity_ratio"]
+    rows = [r for r in reading.host_comparison("r1", "p1") if r["metric"] == "similarity_ratio"]
     verdict = reading.chain("r1")[0]
     both = charts.forest(rows, ["laptop", "pi-4"], verdict)
     alone = charts.forest([r for r in rows if r["host"] == "pi-4"], ["laptop", "pi-4"], verdict)
@@ -155,3 +214,15 @@ def test_forest_draws_hosts_intervals_and_threshold(home: Path) -> None:
         charts.finding(rows, verdict)
         == "Similarity ratio 1.34 (1.28 to 1.41) for all-MiniLM-L6-v2, above the threshold 1.2"
     )
+
+
+def test_undefined_is_named_in_the_plot(home: Path) -> None:
+    """A condition without a value keeps its row and says so, instead of a point at zero."""
+    publish(home, ("r1", "p1", None))
+    rows = [*reading.phase_metrics("r1", "p1"), *reading.host_comparison("r1", "p1")]
+    accuracy = [r for r in rows if r["metric"] == "accuracy"]
+    figure = charts.forest(accuracy, ["laptop", "pi-4"], None)
+    assert [trace.name for trace in figure.data] == ["all hosts", "laptop", "pi-4"]
+    assert {len(trace.x) for trace in figure.data} == {2}
+    assert [(a.text, a.y) for a in figure.layout.annotations] == [("undefined", 2)]
+    assert charts.finding(accuracy, None) == "Highest accuracy for semantic: 0.731 (0.655 to 0.794)"
