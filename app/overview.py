@@ -116,8 +116,8 @@ def metrics_by_host(run_id: str, verdicts: Mapping[str, Row]) -> None:
     shown = [r for r in of_phase if r["metric"] == metric]
     keep = len(charts.chosen_conditions(shown, verdict["main_condition"] if verdict else None))
     st.html(
-        f'<div class="lab-reason"><p><strong>{escape(charts.finding(shown, verdict))}</strong><br>'
-        f'<span class="lab-quiet" style="font-size:0.875rem">{escape(charts.basis(shown, keep))}</span></p></div>'
+        f'<div class="lab-finding"><p><strong>{escape(charts.finding(shown, verdict))}</strong></p>'
+        f'<p class="lab-quiet">{escape(charts.basis(shown, keep))}</p></div>'
     )
     if any(words.defined(r["value"]) for r in shown):
         known = [h["host"] for h in reading.hosts()]

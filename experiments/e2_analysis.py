@@ -116,7 +116,8 @@ def _described(trials: Sequence[Trial], conditions: Sequence[str]) -> list[Metri
 
 
 def _training(trials: Sequence[Trial]) -> tuple[list[Metric], Json]:
-    rows, facts = [], {}
+    rows: list[Metric] = []
+    facts: Json = {}
     for t in trials:
         if not t.condition.startswith("train_"):
             continue

@@ -191,7 +191,7 @@ def _groupwise(labels: NDArray[np.str_], groups: NDArray[np.str_], config: Confi
     chosen: list[int] = []
     for label in sorted(set(labels)):
         kinds = sorted(set(groups[labels == label]))
-        taken = rng.permutation(kinds)[: max(1, round(config.test_share * len(kinds)))] if len(kinds) > 1 else []
+        taken: Any = rng.permutation(kinds)[: max(1, round(config.test_share * len(kinds)))] if len(kinds) > 1 else []
         chosen += [int(i) for i in np.flatnonzero((labels == label) & np.isin(groups, taken))]
     return np.array(sorted(chosen), dtype=np.intp)
 

@@ -222,7 +222,10 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         )
     worst = min(rows, key=lambda c: rows[c].value or 0.0)
     low = rows[worst].value or 0.0
-    numbers = f"retention {overall.value:.2f} (needs >= {config.overall_threshold}), lowest {worst} {low:.2f} (needs >= {config.category_threshold})"
+    numbers = (
+        f"retention {overall.value:.2f} (needs >= {config.overall_threshold}), "
+        f"lowest {worst} {low:.2f} (needs >= {config.category_threshold})"
+    )
     # The format counts as followed when its category holds the same 60 % as every other.
     passed = overall.value >= config.overall_threshold and low >= config.category_threshold
     if passed:

@@ -75,7 +75,7 @@ def solve(
         "memos_dropped": dropped,
         **(extra or {}),
     }
-    trials = []
+    trials: list[Trial] = []
     for seed in seeds or config.run_seeds:
         order = guess_order(scores.logprobs, config.temperature, generator(seed, phase, problem.problem_id, condition))
         # The prompt is the same for all seeds; it is kept once.

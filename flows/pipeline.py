@@ -123,7 +123,7 @@ def _submit(store: Store, run: Run, phase: str, step: Step, attempt: int) -> lis
     shards = []
     for i, part in enumerate(balance(step.pending, count)):
         label = f"shard {i + 1} of {count} · round {part[0].round}"
-        submitted = run_deployment(
+        submitted: Any = run_deployment(
             f"shard/{placed.pool}",
             parameters={
                 "run_id": run.run_id, "phase": phase, "label": label, "job": job, "unit_ids": [u.unit_id for u in part],

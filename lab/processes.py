@@ -101,7 +101,7 @@ def holder_of(port: int) -> str | None:
             return None
     with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):
         for c in psutil.net_connections("tcp"):
-            if c.status == psutil.CONN_LISTEN and c.laddr.port == port and c.pid:
+            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid:
                 return f"process {c.pid} ({psutil.Process(c.pid).name()})"
     return "another process"
 

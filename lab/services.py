@@ -221,7 +221,7 @@ def _bury_the_dead(client: Any) -> None:
     for run in found:
         if run.auto_scheduled:
             continue
-        host, _, pid = (run.infrastructure_pid or "").partition(":")
+        _, _, pid = (run.infrastructure_pid or "").partition(":")
         if pid.isdigit() and psutil.pid_exists(int(pid)) and "prefect" in " ".join(psutil.Process(int(pid)).cmdline()):
             continue
         client.set_flow_run_state(run.id, Crashed(message="left behind when the coordinator stopped"), force=True)

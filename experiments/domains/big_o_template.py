@@ -1,0 +1,192 @@
+"""A small template language: one family of the domain big_o is a function with gaps, filled from one generator.
+
+    def F(XS):
+        @guard XS
+        T = «0|1|#»
+        @each X in XS:
+            @fold T by «X|X * X»
+        @give T
+
+«a|b» picks one of its alternatives (they nest and may span lines, but hold no | of their own), # is a small number and
+## a larger one, words in capitals become names, and a line that starts with @ is a part written in several ways (PARTS).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+# Words that say nothing of what a function costs.
+FUNCTIONS = (
+    "compute", "process", "handle", "evaluate", "resolve", "measure", "derive", "inspect", "task", "run_it", "act", "make",
+    "work", "apply_it", "assess", "treat", "respond", "produce", "transform", "consider", "perform", "obtain",
+)  # fmt: skip
+LISTS = ("items", "values", "data", "seq", "nums", "rows", "arr", "xs", "ys", "entries", "record", "block")
+INTEGERS = ("n", "size", "amount", "num", "limit", "given", "quantity", "extent")
+INDICES = ("i", "j", "k", "idx", "pos", "at", "spot", "h")
+SUMS = ("t", "acc", "total", "res", "out", "cur", "result", "s", "kept")
+ELEMENTS = ("x", "y", "v", "e", "item", "val", "w", "entry")
+OTHERS = ("a", "b", "c", "d", "p", "q", "r", "u", "z", "first", "second", "left", "right", "one", "two", "g", "m")
+POOLS = {
+    "F": FUNCTIONS, "G": FUNCTIONS, "H": FUNCTIONS, "N": INTEGERS, "I": INDICES, "J": INDICES, "K": INDICES,
+    "T": SUMS, "S": SUMS, "U": SUMS, "X": ELEMENTS, "Y": ELEMENTS, "Z": ELEMENTS,
+}  # fmt: skip
+
+WORD = re.compile(r"\b[A-Z]S?\d*\b")
+CHOICE = re.compile(r"«([^«»]*)»")
+PART = re.compile(r"( *)@(\w+) (\w+)(?: (?:in|by) (.+?))?(:?)$")
+EXPRESSION = re.compile(r"( *)@(give) (.+)()()$")
+
+# Each part's forms: {a} and {b} are what follows it, {body} the block under it, {i} an index of its own.
+PARTS: dict[str, tuple[str, ...]] = {
+    "guard": (
+        "", "", "if not {a}:\n    return #", "if len({a}) < 2:\n    return #", "if len({a}) == 0:\n    return -#",
+    ),
+    "check": ("", "", "if {a} < 1:\n    return #", "if {a} <= 0:\n    return -#", "{a} = abs({a})", "{a} = max({a}, 1)"),
+    "halve": ("{a} //= 2", "{a} = {a} // 2", "{a} >>= 1", "{a} //= 3", "{a} = int({a} / 2)"),
+    "double": ("{a} *= 2", "{a} = {a} * 2", "{a} += {a}", "{a} <<= 1", "{a} *= 3"),
+    "each": (
+        "for {a} in {b}:\n{body}",
+        "for {a} in {b}:\n{body}",
+        "for {i} in range(len({b})):\n    {a} = {b}[{i}]\n{body}",
+        "{i} = 0\nwhile {i} < len({b}):\n    {a} = {b}[{i}]\n{body}\n    {i} += 1",
+        "for {a} in reversed({b}):\n{body}",
+    ),
+    "index": (
+        "for {a} in range(len({b})):\n{body}",
+        "for {a} in range(len({b})):\n{body}",
+        "{a} = 0\nwhile {a} < len({b}):\n{body}\n    {a} += 1",
+        "{a} = len({b}) - 1\nwhile {a} >= 0:\n{body}\n    {a} -= 1",
+        "for {a} in range(len({b}) - 1, -1, -1):\n{body}",
+    ),
+    "times": (
+        "for {a} in range({b}):\n{body}",
+        "for {a} in range({b}):\n{body}",
+        "for {a} in range(1, {b} + 1):\n{body}",
+        "{a} = 0\nwhile {a} < {b}:\n{body}\n    {a} += 1",
+        "{a} = {b}\nwhile {a} > 0:\n{body}\n    {a} -= 1",
+    ),
+    "fold": (
+        "{a} += {b}",
+        "{a} -= {b}",
+        "{a} ^= {b}",
+        "{a} = max({a}, {b})",
+        "{a} = ({a} * # + {b}) % ##",
+        "if {b} > {a}:\n    {a} = {b}",
+        "if ({b}) % # == 0:\n    {a} += «1|#»",
+        "if {b} > #:\n    {a} += {b}\nelse:\n    {a} -= #",
+        "{a} += 1 if {b} «<|>» ## else #",
+        "if {b} «<|>» ##:\n    {a} += 1",
+        "{a} = H9({a}, {b})",
+    ),
+    "give": (
+        "return {a}",
+        "return {a}",
+        "return {a} «+|-» #",
+        "return # * ({a})",
+        "return ({a}) % ##",
+        "return {a} if {a} > # else #",
+        "if {a} «<|>» #:\n    return -#\nreturn {a}",
+    ),
+}  # fmt: skip
+HELPERS = (
+    "def H9(P9, Q9):\n    return (P9 * # + Q9) % ##",
+    "def H9(P9, Q9):\n    return P9 + Q9 if Q9 > # else P9",
+    "def H9(P9, Q9):\n    if Q9 % # == 0:\n        return P9\n    return P9 + 1",
+    "def H9(P9, Q9):\n    if P9 > Q9:\n        return P9\n    return Q9",
+)
+
+
+class _Filling:
+    """One template on its way to a function."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.indices = 1
+
+    def pick(self, options: Sequence[str]) -> str:
+        return options[int(self.rng.integers(len(options)))]
+
+    def chosen(self, text: str) -> str:
+        """Every «a|b» resolved, the innermost first."""
+        while CHOICE.search(text):
+            text = CHOICE.sub(lambda m: self.pick(m[1].split("|")), text)
+        return text
+
+    def expand(self, lines: Sequence[str]) -> list[str]:
+        """Lines with every @part written out."""
+        done: list[str] = []
+        i = 0
+        while i < len(lines):
+            found = EXPRESSION.match(lines[i]) or PART.match(lines[i])
+            if not found:
+                done.append(lines[i])
+                i += 1
+                continue
+            pad, name, a, b, opens = found.groups()
+            end = i + 1
+            while opens and end < len(lines) and lines[end].startswith(pad + "    "):
+                end += 1
+            body = "\n".join(line[len(pad) :] for line in self.expand(lines[i + 1 : end]))
+            self.indices += 1
+            form = self.chosen(self.pick(PARTS[name]))
+            text = form.format(a=a, b=b, body=body, i=f"I{self.indices}")
+            done += [pad + line for line in text.splitlines()]
+            i = end
+        return done
+
+    def named(self, text: str) -> str:
+        """Words in capitals replaced by names, each # by a number."""
+        names: dict[str, str] = {}
+        for word in dict.fromkeys(WORD.findall(text)):
+            pool = LISTS if word[1:2] == "S" else POOLS.get(word[0], OTHERS)
+            free = [name for name in pool if name not in names.values()]
+            names[word] = self.pick(free)
+        text = WORD.sub(lambda m: names[m[0]], text)
+        text = re.sub(r"##", lambda _: str(self.rng.integers(11, 99)), text)
+        return re.sub(r"#", lambda _: str(self.rng.integers(2, 10)), text)
+
+
+def fill(template: str, rng: np.random.Generator) -> str:
+    """A Python function from a template; the function to call is the last one defined."""
+    filling = _Filling(rng)
+    lines = filling.expand([line for line in filling.chosen(template).splitlines() if line.strip()])
+    if any("H9(" in line for line in lines):
+        start = next(i for i, line in enumerate(lines) if line.startswith("def "))
+        lines[start:start] = filling.pick(HELPERS).splitlines()
+    text = filling.named("\n".join(line.rstrip() for line in lines))
+    return re.sub(r"\n(?=def )", "\n\n", text) + "\n"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One algorithm of known worst-case complexity, in one or more templates.
+
+    takes: the arguments - a list of n numbers, such a list and a number to look for, or the integer n.
+    deep: whether the recursion is n calls deep, which Python's own limit bounds.
+    """
+
+    label: str
+    name: str
+    takes: Literal["list", "search", "int"]
+    templates: tuple[str, ...]
+    deep: bool = False
+
+    def make(self, rng: np.random.Generator) -> str:
+        """One function of this family, as text."""
+        return fill(self.templates[int(rng.integers(len(self.templates)))], rng)
+
+    def arguments(self, n: int) -> list[tuple[object, ...]]:
+        """Argument tuples of size n among which a worst case lies; lists are fresh, a call may change them."""
+        if self.takes == "int":
+            # One below a power of two has every bit set.
+            return [(n,), (n - 1,)]
+        ascending = list(range(1, n + 1))
+        shuffled = [int(v) for v in np.random.default_rng(n).permutation(ascending)]
+        if self.takes == "list":
+            return [(ascending,), (ascending[::-1],), (shuffled,)]
+        return [(list(ascending), goal) for goal in (0, n // 2 + 1, n + 1)]
