@@ -206,7 +206,7 @@ def steps_of(text: str, arguments: tuple[Any, ...]) -> int:
 def fitted(sizes: tuple[int, ...], counts: list[int]) -> str:
     """The label whose curve a + b * f(n) with a >= 0 and b > 0 fits best (least squares of relative residuals)."""
     found = np.array(counts, dtype=float)
-    if found[-1] <= STILL * found[0]:
+    if found[-1] <= STILL * found[: len(found) // 2].max():
         return "O(1)"
     residuals = {}
     for label, curve in CURVES.items():

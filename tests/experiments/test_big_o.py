@@ -29,7 +29,7 @@ def sizes_of(family: Family) -> tuple[int, ...]:
         return (16, 32, 64, 128, 256)
     if family.takes == "int" and family.label in ("O(1)", "O(log n)"):
         return tuple(2**k for k in (8, 12, 16, 20, 24, 28))
-    return (16, 64, 256, 1024) if family.deep else (64, 256, 1024, 4096)
+    return (128, 256, 512, 1024) if family.deep else (256, 1024, 4096)
 
 
 @pytest.fixture
