@@ -143,9 +143,10 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         ]
         first = rows[0].details
         cells.append({
-            "cell": cell, "relevance": mean.value, "time_s": round(seconds / config.time_resolution_s) * config.time_resolution_s,
+            "cell": cell, "relevance": mean.value, "time_s": seconds,
             **{key: first[key] for key in ("embedder", "text_weight", "k", "distance")},
         })  # fmt: skip
+    _merge_times(cells, config.time_resolution_s)
     front = _front(cells)
     chosen, relaxed = _choose(cells, front, config)
     for factor in ("embedder", "text_weight", "k", "distance"):
@@ -155,6 +156,18 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         )
     facts = {"front": [c["cell"] for c in front], "chosen": chosen, "relaxed": relaxed, "skipped": skipped}
     return Metrics(tuple(values), facts)
+
+
+def _merge_times(cells: Sequence[Json], resolution_s: float) -> None:
+    """Give cells whose times follow each other more closely than the resolution the least time of their group.
+
+    Rounding would split equal times at a boundary, and the choice would change from run to run.
+    """
+    group = last = -np.inf
+    for cell in sorted(cells, key=lambda c: c["time_s"]):
+        if cell["time_s"] - last >= resolution_s:
+            group = cell["time_s"]
+        last, cell["time_s"] = cell["time_s"], group
 
 
 def _front(cells: Sequence[Json]) -> list[Json]:
