@@ -21,6 +21,7 @@ Settings = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 EXIT_FAILED, EXIT_GATE = 1, 3
+DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
 
 def parse_settings(given: list[str] | None) -> dict[str, Any]:
@@ -171,12 +172,17 @@ def sync() -> None:
 
 def demo(
     scale: Scale = "demo",
-    override: Override = None,
+    override: Override = DEMO_WHY,
+    gates: Annotated[
+        bool, typer.Option("--gates", help="Stop at a gate that does not say PASS, as lab pipeline does.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="Stop everything after the table.")] = False,
     port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
     app_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
 ) -> None:
     """Set up, run the whole chain for real, show the results and keep the pages up until Ctrl-C.
+
+    A gate that does not say PASS is passed on record, so that every phase is seen; with --gates it stops the chain.
 
     Example: lab demo --once
     """
@@ -198,7 +204,7 @@ def demo(
             found = services.up(port, app_port, page=True, say=lambda text: print(text, flush=True))
         finally:
             started = tuple(s["name"] for s in services.status() if s["name"] not in before)
-        code = follow_pipeline(scale, override, {})
+        code = follow_pipeline(scale, None if gates else override, {})
         print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}", flush=True)
         if not once:
             print("Both stay up until Ctrl-C.", flush=True)
