@@ -27,8 +27,8 @@ def sizes_of(family: Family) -> tuple[int, ...]:
         return (6, 7, 8, 9, 10, 11, 12)
     if family.label == "O(n^2)":
         return (16, 32, 64, 128, 256)
-    if family.takes == "int" and family.label in ("O(1)", "O(log n)"):
-        return tuple(2**k for k in (8, 12, 16, 20, 24, 28))
+    if family.label in ("O(1)", "O(log n)"):
+        return tuple(2**k for k in ((8, 12, 16, 20, 24, 28) if family.takes == "int" else (6, 8, 10, 12, 14, 16)))
     return (128, 256, 512, 1024) if family.deep else (256, 1024, 4096)
 
 
