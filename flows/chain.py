@@ -5,8 +5,10 @@ The pipeline flow and `lab run` both drive it; which units have a result is read
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +39,7 @@ class Run:
     plan_id: str
     scale: str
     configs: Mapping[str, PhaseConfig]
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the user set, by phase
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,13 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
     Raises:
         LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
     """
-    from experiments.backends.catalog import digest_of
+    from experiments.backends.catalog import digest_of, language_model_file
 
     for name in given or {}:
         module_of(name)
     configs = {name: configure(name, scale, (given or {}).get(name)) for name in PHASES}
+    for model in {c.model for c in configs.values()}:
+        language_model_file(model)
     models = {c.model for c in configs.values()} | {e for c in configs.values() for e in getattr(c, "embedders", ())}
     content: Json = {
         "scale": scale,
@@ -69,16 +74,22 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
         "digests": {name: digest_of(name) for name in sorted(models - {"hybrid"})},
     }
     plan_id = sha256_of(content)[:16]
-    return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs), content
+    return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given or {}), content
+
+
+def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
+    """--scale smoke --set p2.n_test=8: what names the same plan on the command line, quoted for a shell."""
+    values = [f"{phase}.{key}={json.dumps(value)}" for phase, keys in given.items() for key, value in keys.items()]
+    return " ".join([f"--scale {scale}", *(f"--set {shlex.quote(v)}" for v in values)])
 
 
 def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
     """Plan and store plan and run; storing the same again changes nothing."""
     run, content = plan(scale, given)
-    commit, dirty = code_commit()
+    host, (commit, dirty) = host_name(), code_commit()
     records.save_plan(con, run.plan_id, content)
     records.save_run(
-        con, run.run_id, run.plan_id, scale, content["domain"], content["model"], host_name(), commit, dirty,
+        con, run.run_id, run.plan_id, scale, content["domain"], content["model"], host, commit, dirty,
         package_versions(), {"scale": scale, "config": dict(given or {})}, _defaulted(run.configs, given or {}),
     )  # fmt: skip
     return run
@@ -99,7 +110,7 @@ def carried_into(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Json:
         if phase in wanted and needed not in carried:
             raise LabError(
                 f"{phase} needs what {by} carries, and {by} has no verdict in run {run.run_id}",
-                f"lab run {by} --scale {run.scale}",
+                f"lab run {by} {options(run.scale, run.given)}",
             )
     return carried
 
@@ -187,7 +198,9 @@ def run_here(
     """
     store = Store.here(places)
     backends = Backends(store.get_file)
+    planned, _ = plan(scale, given)
     with writing(places) as con:
+        carried_into(con, planned, phase)  # before the run is stored: one that cannot start leaves nothing
         run = open_run(con, scale, given)
         collect(places, store, con)
         step = advance(con, run, phase)

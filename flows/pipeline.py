@@ -5,33 +5,25 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
-from uuid import UUID
 
-from prefect import flow, get_client, get_run_logger
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.context import FlowRunContext
-from prefect.deployments import run_deployment
-from prefect.states import State
 
-from experiments.contract import Unit, Verdict
+from experiments.contract import Verdict
 from experiments.errors import LabError
-from experiments.registry import PHASES, get_phase
-from flows.chain import Run, Step, advance, conclude, open_run, put_job, stops
+from experiments.registry import PHASES
+from flows.chain import Run, Step, advance, conclude, open_run, stops
+from flows.dispatch import submit, wait_for
 from warehouse import records
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.durable import write_whole
 from warehouse.places import Places
 from warehouse.transport import Store
-from workpools.assess import CapabilityReport, parse_report
-from workpools.placement import place
-from workpools.pools import online_workers
 
-POLL_S = 1.0
 MAX_ATTEMPTS = 3  # DESIGN, "The way of the data" 6
-WORKER_WAIT_S = 60.0  # workers that start together with the pipeline may be a little late
-SHARD_SECONDS = 60.0  # a shard's overhead is about ten seconds (measured), so smaller ones do not pay
 
 
 @flow(name="pipeline", flow_run_name="pipeline · {scale}", persist_result=False)
@@ -79,8 +71,13 @@ def pipeline(
 
 
 def _work_through(places: Places, store: Store, run: Run, phase: str, started: float) -> bool:
-    """All rounds of one phase; True when something had to be computed."""
+    """All rounds of one phase; True when something had to be computed.
+
+    Raises:
+        LabError: no worker fits, or a unit has no result after MAX_ATTEMPTS tries; with what its shards said.
+    """
     attempts: dict[str, int] = {}
+    wrong: list[str] = []
     worked = False
     while True:
         with writing(places) as con:
@@ -93,103 +90,25 @@ def _work_through(places: Places, store: Store, run: Run, phase: str, started: f
         for unit in step.pending:
             attempts[unit.unit_id] = attempts.get(unit.unit_id, 0) + 1
             if attempts[unit.unit_id] > MAX_ATTEMPTS:
+                said = f"; {wrong[-1]}" if wrong else ""
                 raise LabError(
-                    f"unit {unit.unit_id[:8]} of {phase} failed {MAX_ATTEMPTS} times",
-                    "see its shards' logs, mend, then retry",
+                    f"unit {unit.unit_id[:8]} of {phase} has no result after {MAX_ATTEMPTS} tries{said}",
+                    f"mend it, then: lab pipeline --scale {run.scale}",
                 )
         attempt = max(attempts[u.unit_id] for u in step.pending)
-        shards = _submit(store, run, phase, step, attempt)
-        _await(places, store, run, phase, step, shards, started)
+        shards = submit(store, run, phase, step.pending, attempt)
+        wrong = wait_for(shards, partial(_collected, places, store, run, phase, step, started))
 
 
-def _submit(store: Store, run: Run, phase: str, step: Step, attempt: int) -> list[UUID]:
-    """Cut the pending units into shards, at most one a worker, and submit them to the pool that fits."""
-    module = get_phase(phase)
-    reports = _reports(store)
-    deadline = time.monotonic() + WORKER_WAIT_S
-    with get_client(sync_client=True) as client:
-        while True:
-            try:
-                placed = place(module.PROFILE, module.NEEDS, online_workers(client), reports)
-                break
-            except LabError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_S)
-    count = max(1, min(placed.workers, len(step.pending), round(sum(u.cost for u in step.pending) / SHARD_SECONDS)))
-    job = put_job(store, run, phase, step.pending)
-    context = FlowRunContext.get()
-    parent = str(context.flow_run.id)[:8] if context and context.flow_run else "local"
-    shards = []
-    for i, part in enumerate(balance(step.pending, count)):
-        label = f"shard {i + 1} of {count} · round {part[0].round}"
-        submitted: Any = run_deployment(
-            f"shard/{placed.pool}",
-            parameters={
-                "run_id": run.run_id, "phase": phase, "label": label, "job": job, "unit_ids": [u.unit_id for u in part],
-                "attempt": attempt,
-            },
-            timeout=0, as_subflow=False, tags=[run.run_id, phase, placed.pool],
-            # The pipeline's own retry must make a new shard, while a repeated call in one try must not.
-            idempotency_key=f"{parent}-{context.flow_run.run_count if context and context.flow_run else 0}-{job[:16]}-{i}-{attempt}",
-        )  # fmt: skip
-        shards.append(submitted.id)
-    get_run_logger().info(
-        "%s: %d units in %d shards to pool %s (%s)", phase, len(step.pending), count, placed.pool, placed.reason
-    )
-    return shards
-
-
-def balance(units: tuple[Unit, ...], shards: int) -> list[list[Unit]]:
-    """Units in `shards` parts of about equal cost (longest first onto the lightest part), each in its given order."""
-    parts: list[list[int]] = [[] for _ in range(shards)]
-    loads = [0.0] * shards
-    for i in sorted(range(len(units)), key=lambda i: (-units[i].cost, i)):
-        lightest = loads.index(min(loads))
-        parts[lightest].append(i)
-        loads[lightest] += units[i].cost
-    return [[units[i] for i in sorted(part)] for part in parts if part]
-
-
-def _await(places: Places, store: Store, run: Run, phase: str, step: Step, shards: list[UUID], started: float) -> None:
-    """Collect until every pending unit has a result, or every shard has ended. A shard's own word is not what counts."""
-    wanted = {u.unit_id for u in step.pending}
-    before = len(step.units) - len(wanted)
-    checked = 0.0
-    with get_client(sync_client=True) as client:
-        while True:
-            ended = False
-            if time.monotonic() - checked > 2 * POLL_S:
-                states = [client.read_flow_run(shard).state for shard in shards]
-                ended = all(s is not None and s.is_final() for s in states)
-                checked = time.monotonic()
-            if any(store.inbox.glob("*.parquet")) if store.inbox.is_dir() else False:
-                with writing(places, publish=True) as con:
-                    collect(places, store, con)
-                    done = len(records.done_units(con, sorted(wanted)))
-                _progress(places, run, phase, before + done, len(step.units), started)
-                if done == len(wanted):
-                    return
-            elif ended:
-                _explain(states)
-                return
-            time.sleep(POLL_S)
-
-
-def _explain(states: list[State | None]) -> None:
-    for state in states:
-        if state is not None and not state.is_completed():
-            get_run_logger().warning("a shard ended as %s: %s", state.name, state.message)
-
-
-def _reports(store: Store) -> list[CapabilityReport]:
-    found = []
-    for _, content in store.reports():
-        try:
-            found.append(parse_report(content))
-        except LabError as error:
-            get_run_logger().warning("%s", error)
-    return found
+def _collected(places: Places, store: Store, run: Run, phase: str, step: Step, started: float) -> bool:
+    """Take in what waits; whether every pending unit has a result now."""
+    if not store.inbox.is_dir() or not any(store.inbox.glob("*.parquet")):
+        return False
+    with writing(places, publish=True) as con:
+        collect(places, store, con)
+        done = len(records.done_units(con, [u.unit_id for u in step.pending]))
+    _progress(places, run, phase, len(step.units) - len(step.pending) + done, len(step.units), started)
+    return done == len(step.pending)
 
 
 def _progress(places: Places, run: Run, phase: str | None, done: int, total: int, started: float) -> None:

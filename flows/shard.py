@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_client, get_run_logger, task
+from prefect.context import FlowRunContext
 
 from experiments.backends.base import Backends
 from experiments.contract import Unit
 from experiments.environment import host_name
 from experiments.errors import LabError
 from flows.chain import run_unit
+from flows.dispatch import HOST_TAG
 from warehouse.places import Places
 from warehouse.transport import Store
 
@@ -38,6 +40,19 @@ def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
     return trials
 
 
+def _say_where(phase: str, label: str) -> None:
+    """Name this machine in the run's name and tags: people read the one, the pipeline the other."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(
+            context.flow_run.id,
+            name=f"{phase} · {label} · {host_name()}",
+            tags=[*context.flow_run.tags, f"{HOST_TAG}{host_name()}"],
+        )
+
+
 @flow(name="shard", flow_run_name="{phase} · {label}", persist_result=False)
 def shard(run_id: str, phase: str, label: str, job: str, unit_ids: list[str], attempt: int = 1) -> dict[str, Any]:
     """Run those of `unit_ids` that have no bundle yet.
@@ -49,6 +64,7 @@ def shard(run_id: str, phase: str, label: str, job: str, unit_ids: list[str], at
     """
     places = Places.here()
     store = Store.here(places)
+    _say_where(phase, label)
     units = {u["unit_id"]: u for u in json.loads(store.get_file(job))["units"]}
     backends = Backends(store.get_file)
     log = get_run_logger()
