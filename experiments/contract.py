@@ -28,7 +28,7 @@ class PhaseConfig(BaseModel):
     n_problems: int = Field(1650, ge=12, description="problems made in all; every phase draws from them")
     data_seed: int = Field(42, description="seed of data and splits (SCIENCE, Seeds)")
     split: Literal["variant", "group"] = Field("variant", description="keep whole groups on one side, or only variants")
-    run_seeds: tuple[int, ...] = Field((100, 200, 300), description="seeds of every stochastic condition")
+    run_seeds: tuple[int, ...] = Field((100, 200, 300), min_length=1, description="seeds of every stochastic condition")
     model: str = Field("smollm2-135m", description="language model name")
     temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (SCIENCE, Solving)")
 

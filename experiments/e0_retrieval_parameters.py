@@ -37,6 +37,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},
     "full": {},
 }
+LEAST_BOUND = 1e-3  # relevance is 0 to 1; relaxing further says nothing, and would never reach a relevance of 0
 
 
 class Config(PhaseConfig):
@@ -188,13 +189,13 @@ def _choose(cells: Sequence[Json], front: Sequence[Json], config: Config) -> tup
     for group, note in ((front, ""), (cells, "no allowed k on the front; ")):
         fit = [c for c in group if c["time_s"] <= config.choice_time_s and c["k"] in config.choice_ks]
         bound = config.choice_relevance
-        while fit and not any(c["relevance"] >= bound for c in fit):
+        while fit and bound > LEAST_BOUND and not any(c["relevance"] >= bound for c in fit):
             bound *= 0.9
         if fit:
             best = max(fit, key=lambda c: (c["relevance"], -c["time_s"]))
             lowered = f"relevance bound lowered to {bound:.2f}" if bound < config.choice_relevance else ""
             return best, (note + lowered).strip("; ")
-    return None, "no configuration is fast enough"
+    return None, "no configuration is fast enough" if cells else "none was measured"
 
 
 def _share(cells: Sequence[Json], factor: str) -> float | None:

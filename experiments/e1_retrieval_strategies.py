@@ -168,7 +168,7 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
             )
         )
     done = [t for t in trials if t.condition in CONDITIONS and t.error is None]
-    values += [*_relevance(done), *_by_class(done, config), *_tokens(done)]
+    values += [*_relevance(done, table), *_by_class(done, config), *_tokens(done)]
     values.append(attempts.smallest_visible(len(table["none"])))
     memos = memos_of(trials, config)
     solved = [t for t in trials if t.condition == MEMO and t.error is None]
@@ -178,12 +178,13 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     return Metrics(tuple(values), {"memos": memos, "test": [p.problem_id for p in test]})
 
 
-def _relevance(trials: Sequence[Trial]) -> list[Metric]:
-    """Spearman correlation of what retrieval brought back with the attempts it took."""
+def _relevance(trials: Sequence[Trial], table: attempts.Table) -> list[Metric]:
+    """Spearman correlation of what retrieval brought back with the median attempts it took, one pair a problem."""
     rows = []
     for condition in CONDITIONS[1:]:
-        mine = [t for t in trials if t.condition == condition]
-        found = statistics.correlation([t.details["relevance"] for t in mine], [float(t.attempts or 0) for t in mine])
+        by_problem = {t.problem_id: t.details["relevance"] for t in trials if t.condition == condition}
+        medians = table[condition]
+        found = statistics.correlation([by_problem[p] for p in medians], list(medians.values()))
         rows.append(attempts.row("relevance_attempts_correlation", condition, found))
     return rows
 

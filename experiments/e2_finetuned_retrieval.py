@@ -79,7 +79,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     Raises:
         LabError: E1 carried no memory.
     """
-    if "memos" not in carried or "hypothesis" not in carried:
+    if not carried.get("memos") or "hypothesis" not in carried:
         raise LabError("e2 needs the memory and the hypothesis that e1 carries", "lab run e1")
     hypothesis = carried["hypothesis"]
     retrieval = RetrievalConfig(**{**carried["retrieval"], "k": config.k}).model_dump()
@@ -129,7 +129,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         lm = backends.language_model(config.model, spec["adapter"])
     except Unavailable as error:
         if train:
-            return [Trial("training", f"train_{spec['dataset']}", error=str(error))]
+            return [_untrained(spec, str(error))]
         return [t for p in problems for t in failed(p, spec["condition"], config.run_seeds, error)]
     queries: Sequence[str | None] = [None] * len(problems)
     written = [0] * len(problems)
@@ -182,16 +182,22 @@ def _train(spec: Json, config: Config, bank: Bank, backends: Backends) -> Trial:
     name = spec["dataset"]
     examples, held = dataset(name, bank.domain, spec["memos"], bank, config, config.n_train, config.validation)
     if not examples:
-        return Trial("training", f"train_{name}", error=f"no memo for dataset {name}: the baseline solved nothing")
+        return _untrained(spec, f"no memo for dataset {name}: the baseline solved nothing")
     training = backends.train(config.model, examples, held, config.lora, config.data_seed)
     adapter = backends.attach(f"e2-{name}.safetensors", training.adapter)
     return Trial(
         "training", f"train_{name}", seed=config.data_seed, tokens_in=training.tokens, latency_s=training.seconds,
         details={
-            "adapter": adapter, "adapter_bytes": len(training.adapter), "examples": len(examples), "held": len(held),
+            "hypothesis": spec["hypothesis"], "adapter": adapter, "adapter_bytes": len(training.adapter),
+            "examples": len(examples), "held": len(held),
             "train_loss": training.train_loss, "validation_loss": training.validation_loss, "best_epoch": training.best_epoch,
         },
     )  # fmt: skip
+
+
+def _untrained(spec: Json, why: str) -> Trial:
+    # With the hypothesis, so that a verdict on failures alone still names it.
+    return Trial("training", f"train_{spec['dataset']}", error=why, details={"hypothesis": spec["hypothesis"]})
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:

@@ -40,6 +40,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 HYBRID = "hybrid"
 HYBRID_TEXT = "all-MiniLM-L6-v2"
 HYBRID_TEXT_WEIGHT = 0.5  # text and features alike
+NOISE = 1e-9  # a mean cosine below it is zero: float64 leaves some 1e-17 where vectors are orthogonal
 
 
 class Config(PhaseConfig):
@@ -157,7 +158,7 @@ def _ratio(cosine: NDArray[np.float64], labels: NDArray[np.str_], name: str, fai
         pairs = chosen[:, None] != chosen[None, :]
         same = kinds[:, None] == kinds[None, :]
         inside, across = part[same & pairs], part[~same]
-        if not len(inside) or not len(across) or across.mean() <= 0:
+        if not len(inside) or not len(across) or across.mean() <= NOISE:
             return None
         return float(inside.mean() / across.mean())
 
@@ -170,9 +171,10 @@ def _ratio(cosine: NDArray[np.float64], labels: NDArray[np.str_], name: str, fai
     rng = generator(config.data_seed, NAME, name, "ratio")
     drawn = [ratio(rng.integers(0, n, n)) for _ in range(1000)]
     known = [r for r in drawn if r is not None]
-    low, high = np.percentile(known, [2.5, 97.5])
-    method = "within / between, bootstrap by problem, 1000 resamples, 95 %"
-    return Metric("similarity_ratio", value, float(low), float(high), n, failed, name, method)
+    low, high = (float(v) for v in np.percentile(known, [2.5, 97.5])) if known else (None, None)
+    # Resamples in which the ratio is undefined are left out; fewer than 1000 says that there were some.
+    method = f"within / between, bootstrap by problem, {len(known)} resamples, 95 %"
+    return Metric("similarity_ratio", value, low, high, n, failed, name, method)
 
 
 def _stratified(labels: NDArray[np.str_], config: Config) -> NDArray[np.intp]:

@@ -109,10 +109,6 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     """PASS when some retrieval needs fewer attempts than none with adjusted p < 0.05."""
     names = [f"{c} - none" for c in CONDITIONS[1:]]
     found = [(name, metrics.find("adjusted_p", name), metrics.find("mean_difference", name)) for name in names]
-    better = [
-        (name, p, d) for name, p, d in found
-        if p and d and p.value is not None and d.value is not None and d.value < 0 and p.value < config.alpha
-    ]  # fmt: skip
     ranked = sorted(
         (f for f in found if f[1] and f[1].value is not None and f[2] and f[2].value is not None),
         key=lambda f: (f[2].value >= 0, f[1].value),  # type: ignore[union-attr,operator]
@@ -120,12 +116,13 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     if not ranked:
         nothing = Metric("adjusted_p", None, method="no problem has a result under every condition")
         return Verdict(Status.INCONCLUSIVE, "Too few results to compare.", {}, nothing, config.alpha, ("lab run p2",))
-    name, p, difference = better[0] if better else ranked[0]
-    assert p is not None and difference is not None and difference.value is not None  # noqa: S101
+    # The best first: fewer attempts than none, then the smallest p.
+    name, p, difference = ranked[0]
+    assert p is not None and difference is not None and p.value is not None and difference.value is not None  # noqa: S101
     text = (
         f"{name}: {difference.value:+.2f} attempts, adjusted p {p.value:.3g} (needs < {config.alpha}), n {difference.n}"
     )
-    if better:
+    if difference.value < 0 and p.value < config.alpha:
         return Verdict(Status.PASS, f"{text}.", {"retrieval_helps": name.split(" - ")[0]}, p, config.alpha)
     return Verdict(
         Status.FAIL,

@@ -93,13 +93,13 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     try:
         lm = backends.language_model(config.model, unit.spec["adapter"])
     except Unavailable as error:
-        return [Trial(part, role, error=str(error), details={"category": part})]
+        return [Trial(i, role, error=str(error), details={"category": part}) for i in _ids(part, config)]
     if part == PERPLEXITY:
         rows = []
-        for i, text in enumerate(capability.held_out_texts()[: config.n_texts]):
+        for text_id, text in zip(_ids(part, config), capability.held_out_texts(), strict=False):
             loss, tokens = lm.negative_log_likelihood(text)
             details: Json = {"category": part, "negative_log_likelihood": loss}
-            rows.append(Trial(f"text-{i:02d}", role, tokens_in=tokens, details=details))
+            rows.append(Trial(text_id, role, tokens_in=tokens, details=details))
         return rows
     prompts = capability.prompts(part, config.per_category)
     replies = lm.generate([p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
@@ -110,6 +110,13 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         )
         for p, r in zip(prompts, replies, strict=True)
     ]  # fmt: skip
+
+
+def _ids(part: str, config: Config) -> list[str]:
+    """Problem ids of one benchmark's trials."""
+    if part == PERPLEXITY:
+        return [f"text-{i:02d}" for i in range(config.n_texts)]
+    return [p.prompt_id for p in capability.prompts(part, config.per_category)]
 
 
 def _train(config: Config, backends: Backends) -> Trial:

@@ -1,0 +1,45 @@
+"""Trials and metrics made by hand, for the tests of analyses and gates; no number here is a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.contract import Metric, Metrics, Trial
+
+OPTIONS = ("O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)", "O(2^n)")
+SEEDS = (100, 200, 300)
+
+
+def choice_trials(
+    attempts: Mapping[str, Sequence[int | None]], seeds: Sequence[int] = SEEDS, **details: Any
+) -> list[Trial]:
+    """A trial for each condition, problem and seed; `attempts` gives each problem's number by condition, None a failure."""
+    trials = []
+    for condition, numbers in attempts.items():
+        for i, number in enumerate(numbers):
+            for seed in seeds:
+                if number is None:
+                    trials.append(Trial(f"q{i}", condition, seed, truth=OPTIONS[i % 6], error="OSError: gone"))
+                    continue
+                trials.append(
+                    Trial(
+                        f"q{i}", condition, seed, number, number <= 3, OPTIONS[0], OPTIONS[i % 6], tokens_in=100,
+                        tokens_out=20, latency_s=0.5, details={"relevance": 0.1 * (i % 7), **details},
+                    )
+                )  # fmt: skip
+    return trials
+
+
+def compared(pair: str, p: float | None, difference: float | None, width: float = 1.0, n: int = 20) -> list[Metric]:
+    """adjusted_p and mean_difference of a pair, the interval `width` wide around the difference."""
+    low, high = (None, None) if difference is None else (difference - width / 2, difference + width / 2)
+    return [
+        Metric("adjusted_p", p, n=n, condition=pair),
+        Metric("mean_difference", difference, low, high, n=n, condition=pair),
+    ]
+
+
+def metrics_of(rows: Iterable[Metric], **facts: Any) -> Metrics:
+    """Metrics from single rows."""
+    return Metrics(tuple(rows), facts)

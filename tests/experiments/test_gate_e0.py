@@ -1,0 +1,127 @@
+"""E0's Pareto front, choice and shares on grids made by hand, and its gate, which never stops the chain."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments import e0_retrieval_parameters as e0
+from experiments.contract import Status, Trial
+from experiments.retrieval import RetrievalConfig
+
+MINI = "all-MiniLM-L6-v2"
+CONFIG = e0.Config(embedders=(MINI, "other"))
+DEFAULTS = {"retrieval": RetrievalConfig().model_dump()}
+Cell = tuple[float, int, str, float, float]  # text weight, k, distance, relevance, seconds
+
+
+def trials_of(*cells: Cell, embedder: str = MINI, queries: int = 4) -> list[Trial]:
+    return [
+        Trial(
+            f"q{i}", e0.cell_name(embedder, weight, k, distance), truth="O(n)", latency_s=seconds,
+            details={"embedder": embedder, "text_weight": weight, "k": k, "distance": distance, "relevance": found},
+        )
+        for weight, k, distance, found, seconds in cells
+        for i in range(queries)
+    ]  # fmt: skip
+
+
+def missing(embedder: str) -> list[Trial]:
+    return [Trial(f"q{i}", embedder, truth="O(n)", error="cannot be loaded here") for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "status", "chosen", "relaxed"),
+    [
+        # The best on the front with an allowed k, in time and relevant enough.
+        ([(0.7, 5, "cosine", 0.80, 0.02), (0.5, 7, "euclidean", 0.85, 0.03)], Status.PASS, (0.5, 7, "euclidean"), ""),
+        # k 3 is better, but not among the allowed ones.
+        ([(0.7, 3, "cosine", 0.90, 0.02), (0.7, 5, "cosine", 0.80, 0.01)], Status.PASS, (0.7, 5, "cosine"), ""),
+        # Too slow: 100 ms is allowed, 110 not.
+        ([(0.7, 5, "cosine", 0.90, 0.110), (0.3, 5, "cosine", 0.76, 0.100)], Status.PASS, (0.3, 5, "cosine"), ""),
+        # Exactly 0.75 is not above it.
+        ([(0.7, 5, "cosine", 0.75, 0.02)], Status.FAIL, (0.7, 5, "cosine"), ""),
+        # Relaxed from 0.7 by 0.9 twice, to 0.567, before 0.6 fits; then the gate says FAIL.
+        ([(0.7, 5, "cosine", 0.60, 0.02)], Status.FAIL, (0.7, 5, "cosine"), "lowered to 0.57"),
+        # Every allowed k is beaten by k 10 at the same time: the choice leaves the front and says so.
+        ([(0.7, 10, "cosine", 0.9, 0.02), (0.7, 5, "cosine", 0.8, 0.02)], Status.PASS, (0.7, 5, "cosine"), "no allowed k on the front"),
+        # Times nearer than the clock's resolution are equal: the more relevant one is chosen.
+        ([(0.7, 5, "cosine", 0.80, 0.0101), (0.5, 5, "cosine", 0.81, 0.0119)], Status.PASS, (0.5, 5, "cosine"), ""),
+        # Nothing is relevant at all: the choice still ends.
+        ([(0.7, 5, "cosine", 0.0, 0.02)], Status.FAIL, (0.7, 5, "cosine"), "lowered to 0.00"),
+    ],
+)  # fmt: skip
+def test_the_constrained_choice(
+    cells: list[Cell], status: Status, chosen: tuple[float, int, str], relaxed: str
+) -> None:
+    """SCIENCE: on the front, at most 100 ms, relevance at least 0.7 (relaxed until one fits), k 5 or 7; PASS above 0.75."""
+    metrics = e0.metrics(trials_of(*cells), CONFIG)
+    verdict = e0.gate(metrics, CONFIG)
+    found = metrics.facts["chosen"]
+    assert (found["text_weight"], found["k"], found["distance"]) == chosen
+    assert relaxed in metrics.facts["relaxed"] and bool(relaxed) == bool(metrics.facts["relaxed"])
+    assert verdict.status is status
+    assert verdict.main.condition == found["cell"] and verdict.main.n == 4
+    best = {"embedder": MINI, "text_weight": chosen[0], "k": chosen[1], "distance": chosen[2]}
+    assert verdict.carried == ({"retrieval": best} if status is Status.PASS else DEFAULTS)
+    assert bool(verdict.next_steps) == (status is Status.FAIL)
+    if relaxed:
+        assert relaxed in verdict.reason
+
+
+def test_nothing_in_time_is_inconclusive_and_carries_the_defaults() -> None:
+    """E0 never stops the chain: E1 gets the protocol's own values, and the verdict says why."""
+    verdict = e0.gate(e0.metrics(trials_of((0.7, 5, "cosine", 0.9, 0.2)), CONFIG), CONFIG)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "fast enough" in verdict.reason
+    assert verdict.carried == DEFAULTS and verdict.main.value is None
+    assert not e0.BLOCKING
+
+
+def test_nothing_loaded_is_inconclusive_and_names_what_was_skipped() -> None:
+    """Not measured is not the same as slow."""
+    metrics = e0.metrics([*missing(MINI), *missing("other")], CONFIG)
+    verdict = e0.gate(metrics, CONFIG)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "none was measured" in verdict.reason
+    assert f"{MINI} was skipped" in verdict.reason and "other was skipped" in verdict.reason
+    assert verdict.carried == DEFAULTS
+
+
+def test_a_skipped_embedder_is_named_beside_the_choice() -> None:
+    """The grid is then smaller than planned; the verdict must not hide it."""
+    verdict = e0.gate(e0.metrics([*trials_of((0.7, 5, "cosine", 0.9, 0.02)), *missing("other")], CONFIG), CONFIG)
+    assert verdict.status is Status.PASS
+    assert "other was skipped: cannot be loaded here" in verdict.reason
+
+
+def test_the_front_holds_what_no_other_beats() -> None:
+    """Better and slower, worse and faster stand on it; worse and slower do not; equals stand side by side."""
+    cells = [
+        (0.1, 5, "cosine", 0.9, 0.08), (0.2, 5, "cosine", 0.8, 0.02), (0.3, 5, "cosine", 0.8, 0.04),
+        (0.4, 5, "cosine", 0.7, 0.02), (0.5, 5, "cosine", 0.8, 0.02),
+    ]  # fmt: skip
+    metrics = e0.metrics(trials_of(*cells), CONFIG)
+    assert metrics.facts["front"] == [e0.cell_name(MINI, w, 5, "cosine") for w in (0.1, 0.2, 0.5)]
+
+
+def test_shares_of_variance_by_hand() -> None:
+    """Relevance 0.2 more with k 7 and 0.1 more with euclidean: sums of squares 0.04 and 0.01, so shares 0.8 and 0.2."""
+    cells = [
+        (0.7, k, distance, 0.5 + 0.2 * (k == 7) + 0.1 * (distance == "euclidean"), 0.02)
+        for k in (5, 7) for distance in ("cosine", "euclidean")
+    ]  # fmt: skip
+    metrics = e0.metrics(trials_of(*cells), CONFIG)
+    shares = {f: metrics.find("variance_share", f) for f in ("embedder", "text_weight", "k", "distance")}
+    assert {f: m and round(m.value or 0.0, 9) for f, m in shares.items()} == {
+        "embedder": 0.0, "text_weight": 0.0, "k": 0.8, "distance": 0.2,
+    }  # fmt: skip
+    flat = e0.metrics(trials_of((0.7, 5, "cosine", 0.5, 0.02)), CONFIG).find("variance_share", "k")
+    assert flat is not None and flat.value is None
+
+
+def test_what_rests_on_a_clock_says_so() -> None:
+    """Times differ from host to host; comparing hosts must not call that a disagreement."""
+    metrics = e0.metrics(trials_of((0.7, 5, "cosine", 0.8, 0.02)), CONFIG)
+    assert {m.metric for m in metrics.values if m.timing} == {"retrieval_time_s", "efficiency"}
+    efficiency = metrics.find("efficiency", e0.cell_name(MINI, 0.7, 5, "cosine"))
+    assert efficiency is not None and efficiency.value == pytest.approx(40.0)

@@ -1,0 +1,232 @@
+"""E2's analysis on made-up trials: confirmed, refuted, inconclusive, stabilization, missing adapters, the criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_trials import choice_trials, compared, metrics_of
+
+from experiments import e2_finetuned_retrieval as e2
+from experiments.contract import Metric, Metrics, Status, Trial, Verdict
+
+CONFIG = e2.Config()
+FLAT = [3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4]
+SWAPPED = FLAT[1:] + FLAT[:1]
+WIDE = [1, 6] * 8
+
+
+def trained(
+    name: str, hypothesis: str, seconds: float = 100.0, tokens: int = 1000, losses: Sequence[float] = (2.0, 1.5)
+) -> Trial:
+    return Trial(
+        "training", f"train_{name}", 42, tokens_in=tokens, latency_s=seconds,
+        details={
+            "hypothesis": hypothesis, "adapter": name * 64, "adapter_bytes": 900, "examples": 16, "held": 4,
+            "train_loss": [2.0], "validation_loss": list(losses), "best_epoch": 1,
+        },
+    )  # fmt: skip
+
+
+def untrained(name: str, hypothesis: str) -> Trial:
+    return Trial("training", f"train_{name}", error="nothing solved", details={"hypothesis": hypothesis})
+
+
+def analysed(
+    hypothesis: str, numbers: Mapping[str, Sequence[int | None]], training: Sequence[Trial] | None = None
+) -> tuple[Metrics, Verdict]:
+    """Metrics and verdict of attempts by condition, with both adapters trained unless told otherwise."""
+    if training is None:
+        training = [trained("s", hypothesis), trained("r", hypothesis)]
+    solved = choice_trials(numbers, hypothesis=hypothesis, query_quality=0.5, query_tokens=7, hypothesis_quality=0.8)
+    metrics = e2.metrics([*training, *solved], CONFIG)
+    return metrics, e2.gate(metrics, CONFIG)
+
+
+def shifted(by: int) -> list[int]:
+    return [a + by for a in FLAT]
+
+
+@pytest.mark.parametrize("hypothesis", ["amplification", "awakening", "correction", "weak_signal"])
+@pytest.mark.parametrize(
+    ("tuned_s", "tuned_r", "word", "named"),
+    [
+        (shifted(-1), FLAT, "confirmed", "tuned_s"),
+        (shifted(-1), shifted(-2), "confirmed", "tuned_r"),
+        (FLAT, FLAT, "refuted", "tuned_s"),
+        (shifted(1), shifted(2), "refuted", "tuned_s"),
+        (SWAPPED, FLAT, "inconclusive", "tuned_s"),
+    ],
+)  # fmt: skip
+def test_the_hypothesis_is_judged_by_attempts_against_its_base(
+    hypothesis: str, tuned_s: list[int], tuned_r: list[int], word: str, named: str
+) -> None:
+    """Confirmed: fewer attempts, p < .05. Refuted: no interval leaves room for a saving of 0.25. Else inconclusive."""
+    base = e2.CONDITIONS[hypothesis][0]
+    numbers = {base: FLAT, "tuned_s": tuned_s, "tuned_r": tuned_r, "tuned_s_random": FLAT, "tuned_s_none": shifted(1)}
+    metrics, verdict = analysed(hypothesis, numbers)
+    assert verdict.carried["hypothesis_verdict"] == word
+    assert (
+        verdict.status is {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
+    )
+    assert verdict.main.metric == "mean_difference" and verdict.main.n == 16
+    assert verdict.reason.startswith(f"{hypothesis} {word}: {verdict.main.condition} ")
+    if word == "confirmed":
+        assert verdict.main.condition == f"{named} - {base}"
+        assert verdict.carried["best_model"] == named
+    assert bool(verdict.next_steps) == (word != "confirmed")
+    assert metrics.facts["base"] == base
+    # Holm runs over the two comparisons with the base; the controls are described, not tested.
+    tested = {m.condition for m in metrics.values if m.metric == "adjusted_p"}
+    assert tested == {f"tuned_s - {base}", f"tuned_r - {base}"}
+    assert metrics.find("attempts_mean", "tuned_s_none") is not None
+
+
+def judged(
+    *rows: tuple[str, float | None, float | None, float], hypothesis: str = "weak_signal",
+    cv: Mapping[str, tuple[float | None, float, float]] | None = None,
+) -> Verdict:  # fmt: skip
+    """The verdict on (tuned condition, adjusted p, mean difference, width of its interval)."""
+    made: list[Metric] = [Metric("attempts_mean", 3.0, condition="base_query")]
+    for name, p, difference, width in rows:
+        pair = f"{name} - base_query"
+        ratio, low, high = (cv or {}).get(name, (None, 0.0, 0.0))
+        bounds = (None, None) if ratio is None else (low, high)
+        made += [
+            *compared(pair, p, difference, width),
+            Metric("cv_ratio", ratio, *bounds, n=20, condition=pair, method="attempts of the base do not vary"),
+            Metric("attempts_mean", 3.0 + (difference or 0.0), condition=name),
+        ]
+    facts: dict[str, Any] = {"hypothesis": hypothesis, "base": "base_query", "tuned": [r[0] for r in rows]}
+    return e2.gate(metrics_of(made, **facts, training={}, criteria={}), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word", "named"),
+    [
+        (judged(("tuned_s", float(np.nextafter(0.05, 0)), -0.5, 1.0)), "confirmed", "tuned_s"),
+        (judged(("tuned_s", 0.05, -0.5, 1.0)), "inconclusive", "tuned_s"),
+        # Significant and worse is no confirmation (the test is one-sided, but the sign is looked at as well).
+        (judged(("tuned_s", 0.01, 0.5, 0.2)), "refuted", "tuned_s"),
+        # The larger saving is uncertain, the smaller one is shown: Holm's p lets either confirm.
+        (judged(("tuned_s", 0.2, -0.9, 3.0), ("tuned_r", 0.01, -0.4, 0.5)), "confirmed", "tuned_r"),
+        # The lower end exactly at -0.25 leaves no room to refute; just inside it does.
+        (judged(("tuned_s", 0.6, 0.0, 0.5)), "inconclusive", "tuned_s"),
+        (judged(("tuned_s", 0.6, 0.0, 0.4999)), "refuted", "tuned_s"),
+        # One refuted, one undecided: not refuted.
+        (judged(("tuned_s", 0.6, 0.0, 0.1), ("tuned_r", 0.6, 0.1, 3.0)), "inconclusive", "tuned_s"),
+        (judged(("tuned_s", None, None, 0.0), ("tuned_r", 0.01, -0.4, 0.5)), "confirmed", "tuned_r"),
+    ],
+)  # fmt: skip
+def test_the_bounds_of_the_verdict(verdict: Verdict, word: str, named: str) -> None:
+    """Strict where the protocol is strict, and one undecided condition keeps a refutation back."""
+    assert verdict.carried["hypothesis_verdict"] == word
+    assert verdict.main.condition == f"{named} - base_query"
+
+
+@pytest.mark.parametrize(
+    ("cv", "word", "named"),
+    [
+        ({"tuned_s": (0.6, 0.4, 0.99), "tuned_r": (1.2, 0.9, 1.5)}, "confirmed", "tuned_s"),
+        ({"tuned_s": (0.6, 0.4, 1.0), "tuned_r": (1.2, 0.9, 1.5)}, "inconclusive", "tuned_s"),
+        ({"tuned_s": (1.3, 1.1, 1.5), "tuned_r": (1.4, 1.2, 1.5)}, "refuted", "tuned_s"),
+        ({"tuned_s": (1.3, 1.1, 1.5), "tuned_r": (1.4, 0.9, 1.9)}, "inconclusive", "tuned_s"),
+        ({"tuned_s": (0.5, 0.2, 1.1), "tuned_r": (0.7, 0.5, 0.9)}, "confirmed", "tuned_r"),
+        ({}, "inconclusive", "tuned_s"),
+    ],
+)  # fmt: skip
+def test_stabilization_is_judged_by_variation_alone(
+    cv: dict[str, tuple[float | None, float, float]], word: str, named: str
+) -> None:
+    """Fewer attempts do not make steadier ones: only the ratio of the coefficients of variation counts, even undefined."""
+    rows = (("tuned_s", 0.001, -1.0, 0.1), ("tuned_r", 0.001, -2.0, 0.1))
+    verdict = judged(*rows, hypothesis="stabilization", cv=cv)
+    assert verdict.carried["hypothesis_verdict"] == word
+    assert verdict.main.metric == "cv_ratio" and verdict.main.condition == f"{named} - base_query"
+    assert (
+        verdict.status is {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
+    )
+
+
+def test_stabilization_from_trials() -> None:
+    """Attempts of 3 and 4 instead of 1 and 6: the same mean, a fifth of the spread."""
+    metrics, verdict = analysed("stabilization", {"base_query": WIDE, "tuned_s": FLAT, "tuned_r": WIDE})
+    ratio = metrics.find("cv_ratio", "tuned_s - base_query")
+    assert ratio is not None and ratio.value == pytest.approx(0.2)
+    assert ratio.low is not None and ratio.high is not None and ratio.low <= 0.2 <= ratio.high < 1
+    assert verdict.status is Status.PASS and verdict.main == ratio
+    same = metrics.find("cv_ratio", "tuned_r - base_query")
+    assert same is not None and (same.value, same.low, same.high) == (1.0, 1.0, 1.0)
+    level, _ = analysed("stabilization", {"base_query": [3] * 16, "tuned_s": FLAT, "tuned_r": FLAT})
+    undefined = level.find("cv_ratio", "tuned_s - base_query")
+    assert undefined is not None and undefined.value is None
+
+
+def test_one_missing_adapter_leaves_the_other_to_be_judged() -> None:
+    """Dataset S can be empty when the baseline solves nothing; R is then still compared, the criteria are not."""
+    training = [untrained("s", "weak_signal"), trained("r", "weak_signal")]
+    metrics, verdict = analysed("weak_signal", {"base_query": FLAT, "tuned_r": shifted(-1)}, training)
+    assert verdict.status is Status.PASS and verdict.main.condition == "tuned_r - base_query"
+    assert metrics.facts["criteria"] == {} and metrics.facts["training"]["train_s"] == {"error": "nothing solved"}
+    assert metrics.facts["tuned"] == ["tuned_r"]
+
+
+@pytest.mark.parametrize("numbers", [{}, {"base_semantic": FLAT}])
+def test_no_adapter_at_all_is_inconclusive_and_names_the_hypothesis(numbers: dict[str, list[int]]) -> None:
+    """The hypothesis must survive even when no trial but the failed trainings came back."""
+    _, verdict = analysed("amplification", numbers, [untrained("s", "amplification"), untrained("r", "amplification")])
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.reason.startswith("amplification: nothing to compare") and "nothing solved" in verdict.reason
+    assert verdict.main.value is None and verdict.next_steps
+
+
+def criteria(seconds: float, tokens: int, attempts_s: int, attempts_r: int) -> dict[str, bool]:
+    """Which criteria are met by S trained in `seconds` of 100 and `tokens` of 1,000; attempts summed over 15 problems."""
+    training = [trained("s", "weak_signal", seconds, tokens), trained("r", "weak_signal")]
+    numbers = {
+        "base_query": [3] * 15,
+        "tuned_s": [attempts_s - 14, *[1] * 14],
+        "tuned_r": [attempts_r - 14, *[1] * 14],
+    }
+    metrics, verdict = analysed("weak_signal", numbers, training)
+    for m in metrics.values:
+        if m.metric == "criterion":
+            assert m.timing == (m.condition != "token_efficiency")
+    return verdict.carried["criteria"]
+
+
+@pytest.mark.parametrize(
+    ("name", "met", "missed"),
+    [
+        # (seconds, tokens, attempts S, attempts R): performance S/R is attempts R / attempts S.
+        ("efficiency_moderate", (64.9, 999, 20, 19), [(65.0, 999, 20, 19), (64.9, 999, 2000, 1899)]),
+        ("efficiency_strong", (49.9, 999, 20, 17), [(50.0, 999, 20, 17), (49.9, 999, 2000, 1699)]),
+        ("performance_moderate", (150.0, 999, 1000, 1251), [(150.0, 999, 36, 45), (150.1, 999, 1000, 1251)]),
+        ("performance_strong", (200.0, 999, 1000, 1501), [(200.0, 999, 22, 33), (200.1, 999, 1000, 1501)]),
+        ("token_efficiency", (999.0, 599, 20, 18), [(999.0, 600, 20, 18), (999.0, 599, 2000, 1799)]),
+    ],
+)  # fmt: skip
+def test_the_five_criteria_at_their_exact_bounds(
+    name: str, met: tuple[float, int, int, int], missed: list[tuple[float, int, int, int]]
+) -> None:
+    """SCIENCE's "<" and ">=", and ">" and "<=", to the last digit: 45/36 is 1.25 and not more."""
+    assert criteria(*met)[name]
+    for numbers in missed:
+        assert not criteria(*numbers)[name], numbers
+
+
+def test_cost_and_break_even_by_hand() -> None:
+    """100 s of training, one attempt saved a problem, 0.5 s an attempt: 200 problems; never when nothing is saved."""
+    metrics, _ = analysed("weak_signal", {"base_query": FLAT, "tuned_s": shifted(-1), "tuned_r": FLAT})
+    pays, never = metrics.find("break_even_problems", "tuned_s"), metrics.find("break_even_problems", "tuned_r")
+    assert pays is not None and pays.value == pytest.approx(200.0) and pays.timing
+    assert never is not None and never.value is None and "never" in never.method
+    percent = metrics.find("improvement_percent", "tuned_s - base_query")
+    assert percent is not None and percent.value == pytest.approx(100 / 3.5)
+    assert percent.low is not None and percent.high is not None and percent.low <= percent.value <= percent.high
+    tokens = metrics.find("tokens_mean", "tuned_s")
+    assert tokens is not None and tokens.value == 127.0
+    loss = metrics.find("validation_loss", "train_s")
+    assert loss is not None and loss.value == 1.5 and "before training 2.000" in loss.method
