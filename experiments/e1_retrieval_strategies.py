@@ -36,7 +36,7 @@ NEEDS = ("embedder", "language_model")
 CONDITIONS = ("none", "temporal", "semantic")
 MEMO = "memo"  # condition of the trials that fill the memory
 SCALES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 6, "per_unit": 3, "memos_per_unit": 6},
+    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "memos_per_unit": 6},
     "demo": {"n_problems": 360, "n_memory": 48, "n_test": 18, "per_unit": 6, "memos_per_unit": 24},
     "full": {},
 }

@@ -41,7 +41,7 @@ PROTOCOL_LORA = LoraSettings(
 )
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "n_problems": 96, "n_test": 3, "n_train": 5, "per_unit": 3, "lora": PROTOCOL_LORA.model_copy(update={"epochs": 1}),
+        "n_problems": 96, "n_test": 3, "n_train": 4, "k": 2, "per_unit": 3, "lora": PROTOCOL_LORA.model_copy(update={"epochs": 1}),
     },
     "demo": {
         "n_problems": 360, "n_test": 12, "n_train": 20, "per_unit": 6, "lora": PROTOCOL_LORA.model_copy(update={"epochs": 2}),

@@ -32,7 +32,7 @@ BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder", "language_model")
 SCALES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 6, "per_unit": 3},
+    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2},
     "demo": {"n_problems": 360, "n_memory": 30, "n_test": 12, "per_unit": 4},
     "full": {},
 }

@@ -35,7 +35,7 @@ CATEGORIES = ("instruction", "arithmetic", "format", "knowledge")
 PERPLEXITY = "perplexity"
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "n_problems": 96, "n_train": 4, "per_category": 4, "n_texts": 2,
+        "n_problems": 96, "n_train": 4, "per_category": 2, "n_texts": 1,
         "lora": LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=1, batch_size=4),
     },
     "demo": {
