@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
-ROW_PX = 34
+ROW_PX, LINE_PX = 34, 17
 GREY = "#8A8F98"  # read on white and on near-black
 OVERALL = (GREY, "diamond-open")
 FONT_PX = 13
@@ -150,10 +150,21 @@ def _label(condition: str) -> str:
     return condition or "all"
 
 
+def _told_apart(conditions: Sequence[str]) -> list[str]:
+    """Conditions without the leading parts that all of them share ("all-MiniLM-L6-v2 | ")."""
+    parts = [c.split(" | ") for c in conditions]
+    shared = 0
+    while len(parts) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return [" | ".join(p[shared:]) for p in parts]
+
+
 def _lay_out(figure: go.Figure, rows: Sequence[Row], conditions: Sequence[str], hosts: Sequence[str]) -> None:
-    ticks = ["<br>".join(escape(line) for line in textwrap.wrap(_label(c), 22)[:3]) for c in conditions]
+    lines = [textwrap.wrap(_label(c), 24)[:3] for c in _told_apart(conditions)]
+    ticks = ["<br>".join(map(escape, own)) for own in lines]
+    row_px = max(ROW_PX, LINE_PX * max(map(len, lines), default=1) + 8)
     figure.update_layout(
-        height=130 + ROW_PX * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1),
+        height=130 + row_px * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1),
         margin={"l": 8, "r": 16, "t": 28, "b": 72}, showlegend=len(hosts) > 1, hovermode="closest",
         legend={
             "orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom",

@@ -226,3 +226,33 @@ def test_undefined_is_named_in_the_plot(home: Path) -> None:
     assert {len(trace.x) for trace in figure.data} == {2}
     assert [(a.text, a.y) for a in figure.layout.annotations] == [("undefined", 2)]
     assert charts.finding(accuracy, None) == "Highest accuracy for semantic: 0.731 (0.655 to 0.794)"
+
+
+def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
+    """E0's conditions are long: what all share is left out, and a row is as tall as its lines (they ran together once)."""
+    grid = [
+        f"all-MiniLM-L6-v2 | text {w} | k {k} | {d}"
+        for w in (0.3, 0.7)
+        for k in (5, 10)
+        for d in ("cosine", "euclidean")
+    ]
+    rows = [
+        {
+            "metric": "relevance",
+            "condition": c,
+            "host": "pi-4",
+            "value": 0.4,
+            "low": 0.3,
+            "high": 0.5,
+            "n": 6,
+            "method": "mean",
+        }
+        for c in grid
+    ]
+    figure = charts.forest(rows, ["pi-4"], None)
+    ticks = list(figure.layout.yaxis.ticktext)
+    assert ticks[0] == "text 0.3 | k 5 | cosine" and len(set(ticks)) == len(grid)
+    most = max(t.count("<br>") + 1 for t in ticks)
+    assert most == 2 and figure.layout.height >= most * charts.LINE_PX * len(grid)
+    assert charts._told_apart(["one"]) == ["one"]
+    assert charts._told_apart(["a | b", "a | c"]) == ["b", "c"]
