@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -10,16 +9,17 @@ import subprocess
 import time
 import urllib.request
 from datetime import UTC, datetime
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.environment import checked_host, host_name, lab_home, package_versions
 from experiments.errors import LabError
-from workpools.tiers import decide
+from workpools.tiers import Tier, decide
 
 MAX_REPORT_BYTES = 2**20
 OLLAMA_TAGS = "http://127.0.0.1:11434/api/tags"
@@ -30,11 +30,11 @@ GB = 1e9
 class CapabilityReport(BaseModel):
     """capability_report_<host>.json, version 1. Speeds are None where they were not measured."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     report_version: Literal[1] = 1
     host: str
-    created_at: datetime
+    created_at: AwareDatetime
     os: str
     architecture: str
     python: str
@@ -46,10 +46,10 @@ class CapabilityReport(BaseModel):
     disk_free_gb: float = Field(ge=0)
     gpus: list[str]
     engines: list[str]
-    matrix_gflops: float | None = None
-    embedding_texts_per_s: float | None = None
-    disk_write_mb_s: float | None = None
-    tier: Literal["weak", "medium", "strong", "unfit"]
+    matrix_gflops: float | None = Field(None, ge=0)
+    embedding_texts_per_s: float | None = Field(None, ge=0)
+    disk_write_mb_s: float | None = Field(None, ge=0)
+    tier: Tier
     profiles: dict[str, bool]
     reasons: list[str]
 
@@ -59,7 +59,9 @@ def assess(quick: bool = False) -> CapabilityReport:
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(home)
-    decision = decide(memory.available / GB, disk.free / GB)
+    # Rounded once, so that the tier follows from the numbers that the report shows.
+    ram_available_gb, disk_free_gb = round(memory.available / GB, 2), round(disk.free / GB, 2)
+    decision = decide(ram_available_gb, disk_free_gb)
     engines = _engines()
     return CapabilityReport(
         host=host_name(),
@@ -71,8 +73,8 @@ def assess(quick: bool = False) -> CapabilityReport:
         cores_physical=psutil.cpu_count(logical=False) or 1,
         cores_logical=psutil.cpu_count() or 1,
         ram_total_gb=round(memory.total / GB, 2),
-        ram_available_gb=round(memory.available / GB, 2),
-        disk_free_gb=round(disk.free / GB, 2),
+        ram_available_gb=ram_available_gb,
+        disk_free_gb=disk_free_gb,
         gpus=_gpus(),
         engines=engines,
         matrix_gflops=None if quick else _gflops(),
@@ -102,7 +104,7 @@ def _engines() -> list[str]:
     try:
         with urllib.request.urlopen(OLLAMA_TAGS, timeout=1):
             found.append("ollama")
-    except OSError:
+    except (OSError, HTTPException):
         pass
     return found
 
@@ -134,18 +136,22 @@ def _gflops() -> float:
     return round(2 * 1024**3 / best / 1e9, 1)
 
 
-def _embedding_speed() -> float:
-    """Short texts a second through the default embedder."""
+def _embedding_speed() -> float | None:
+    """Short texts a second through the default embedder; None when it does not load."""
+    from experiments.backends.base import Unavailable
     from experiments.backends.sentence_embedder import SentenceEmbedder
 
-    embedder = SentenceEmbedder("all-MiniLM-L6-v2")
+    try:
+        embedder = SentenceEmbedder("all-MiniLM-L6-v2")
+    except (Unavailable, LabError):
+        return None
     texts = [f"for i in range({n}):\n    total += i * {n}" for n in range(8)]
     _, seconds = embedder.embed(texts)
     return round(len(texts) / sum(seconds), 1)
 
 
-def _disk_speed(folder: Path) -> float:
-    """MB/s of writing and fsyncing 64 MB."""
+def _disk_speed(folder: Path) -> float | None:
+    """MB/s of writing and fsyncing 64 MB; None when they do not fit."""
     path = folder / f".write-test-{os.getpid()}"
     block = os.urandom(2**20)
     started = time.perf_counter()
@@ -156,6 +162,8 @@ def _disk_speed(folder: Path) -> float:
             file.flush()
             os.fsync(file.fileno())
         return round(WRITE_BYTES / 1e6 / (time.perf_counter() - started), 1)
+    except OSError:
+        return None
     finally:
         path.unlink(missing_ok=True)
 
@@ -169,11 +177,14 @@ def parse_report(content: bytes) -> CapabilityReport:
     if len(content) > MAX_REPORT_BYTES:
         raise LabError(f"capability report of {len(content)} bytes, at most {MAX_REPORT_BYTES}", "lab assess")
     try:
-        report = CapabilityReport.model_validate(json.loads(content))
+        report = CapabilityReport.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise LabError(f"capability report: {'.'.join(map(str, first['loc']))}: {first['msg']}", "lab assess") from None
-    except (ValueError, RecursionError):
-        raise LabError("capability report is not JSON", "lab assess") from None
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise LabError(f"capability report is not JSON: {first['msg']}", "lab assess") from None
+        # Names and values are another machine's, so they are quoted and cut.
+        field = repr(".".join(map(str, first["loc"])))[:80]
+        seen = "" if first["type"] == "missing" else f" = {first['input']!r:.80}"
+        raise LabError(f"capability report: {field}{seen}: {first['msg']}", "lab assess") from None
     checked_host(report.host)
     return report

@@ -33,29 +33,38 @@ def place(
     Raises:
         LabError: no fit worker is online; says what is needed and what there is.
     """
-    engines = {r.host: set(r.engines) for r in reports}
+    known = {r.host: r for r in reports}
     lacking: list[str] = []
     for tier in tiers_for(profile):
+        quantized = profile == "e2" and tier == "medium"
         able = []
         for worker in online.get(tier, ()):
-            missing = set(needs) - engines.get(worker, set(needs))
-            if missing:
-                lacking.append(f"{worker} lacks {', '.join(sorted(missing))}")
+            if missing := _missing(known.get(worker), needs, quantized):
+                lacking.append(f"{worker} lacks {', '.join(missing)}")
             else:
                 able.append(worker)
         if able:
-            quantized = profile == "e2" and tier == "medium"
-            note = (
-                "quantised, since no strong worker is online"
-                if quantized
-                else f"cheapest tier online that fits {profile}"
-            )
-            return Placement(tier, len(able), note)
+            if quantized:
+                strong = "no strong worker fits" if online.get("strong") else "no strong worker is online"
+                return Placement(tier, len(able), f"quantised, since {strong}")
+            return Placement(tier, len(able), f"cheapest tier online that fits {profile}")
     need = NEEDS[profile]
     there = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
     wanted = tiers_for(profile)[0]
     detail = f"; {'; '.join(sorted(set(lacking)))}" if lacking else ""
     raise LabError(
         f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); online: {there}{detail}",
-        f"prefect worker start --pool {wanted}",
+        f"prefect worker start --pool {wanted}" + (", on a machine after: make setup" if lacking else ""),
     )
+
+
+def _missing(report: CapabilityReport | None, needs: Sequence[str], quantized: bool) -> list[str]:
+    """What a reported host lacks; [] for one without a report."""
+    if report is None:
+        return []
+    missing = sorted(set(needs) - set(report.engines))
+    # The medium tier also takes hosts that fit e0_e1 alone.
+    if quantized and not report.profiles.get("e2_quantized", True):
+        need = NEEDS["e2_quantized"]
+        missing.append(f"{need.ram_gb:g} GB RAM available or {need.disk_gb:g} GB disk")
+    return missing

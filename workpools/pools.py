@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from experiments.errors import LabError
 from workpools.tiers import POOLS
 
-DEFAULT_API = "http://127.0.0.1:4200/api"
+SERVER_PORT = 4200  # Prefect's own default
+DEFAULT_API = f"http://127.0.0.1:{SERVER_PORT}/api"
 
 
 def unreachable(url: str) -> LabError:
@@ -16,12 +18,25 @@ def unreachable(url: str) -> LabError:
     return LabError(f"no Prefect server answers at {url}", "start one: lab up, or prefect server start")
 
 
+def checked_url(url: str) -> str:
+    """`url` if it is an http address; LabError otherwise, before Prefect fails on it while it is imported."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise LabError(f"PREFECT_API_URL = {url[:200]!r} is no http address", f"export PREFECT_API_URL={DEFAULT_API}")
+    return url
+
+
 def connect(api_url: str) -> Any:
-    """A synchronous Prefect client for the server at `api_url`, which must answer.
+    """A synchronous Prefect client for the server at `api_url`, which must answer and let this user in.
 
     Raises:
-        LabError: nothing answers there.
+        LabError: no address, nothing answers there, or it wants another password.
     """
+    checked_url(api_url)
     os.environ["PREFECT_API_URL"] = api_url
     import httpx
     from prefect.client.orchestration import get_client
@@ -30,8 +45,15 @@ def connect(api_url: str) -> Any:
     with temporary_settings({PREFECT_API_URL: api_url}):
         client = get_client(sync_client=True)
     try:
-        client._client.get("/health", timeout=5).raise_for_status()
-    except (httpx.HTTPError, OSError) as error:
+        # Not /health, which a server with a password answers to everybody.
+        client._client.get("/admin/version", timeout=5).raise_for_status()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in (401, 403):
+            raise unreachable(api_url) from error
+        raise LabError(
+            f"the server at {api_url} refuses this user", "export PREFECT_API_AUTH_STRING=user:password"
+        ) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise unreachable(api_url) from error
     return client
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-TIERS = ("weak", "medium", "strong")
+Tier = Literal["weak", "medium", "strong", "unfit"]
+TIERS: tuple[Tier, ...] = ("weak", "medium", "strong")
 POOLS = (*TIERS, "coordinator")
-UNFIT = "unfit"
+UNFIT: Tier = "unfit"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ TIER_PROFILES = {"weak": ("prerequisites",), "medium": ("e0_e1", "e2_quantized")
 class Decision:
     """A tier and why not the higher ones."""
 
-    tier: str
+    tier: Tier
     profiles: dict[str, bool]
     reasons: list[str]
 
@@ -46,9 +48,9 @@ def decide(ram_available_gb: float, disk_free_gb: float) -> Decision:
             break
         least = NEEDS[TIER_PROFILES[name][0]]
         if ram_available_gb < least.ram_gb:
-            reasons.append(f"not {name}: {ram_available_gb:.1f} GB RAM available, {least.ram_gb:g} needed")
+            reasons.append(f"not {name}: {ram_available_gb:.2f} GB RAM available, {least.ram_gb:g} needed")
         if disk_free_gb < least.disk_gb:
-            reasons.append(f"not {name}: {disk_free_gb:.1f} GB disk free, {least.disk_gb:g} needed")
+            reasons.append(f"not {name}: {disk_free_gb:.2f} GB disk free, {least.disk_gb:g} needed")
     return Decision(tier, fits, reasons)
 
 

@@ -1,0 +1,99 @@
+"""Placement: the cheapest tier that fits and is online, and a refusal that says what is there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from experiments.errors import LabError
+from experiments.registry import PHASES, get_phase
+from workpools.assess import CapabilityReport
+from workpools.placement import Placement, place
+from workpools.tiers import decide
+
+ALL = ("embedder", "language_model", "lora")
+
+
+def made_up_report(host: str, ram_gb: float = 16, engines: tuple[str, ...] = ALL) -> CapabilityReport:
+    decision = decide(ram_gb, 100)
+    return CapabilityReport(
+        host=host, created_at=datetime(2026, 11, 24, tzinfo=UTC), os="Linux", architecture="aarch64", python="3.11.2",
+        versions={}, cores_physical=4, cores_logical=4, ram_total_gb=32.0, ram_available_gb=float(ram_gb),
+        disk_free_gb=100.0, gpus=[], engines=list(engines), tier=decision.tier, profiles=decision.profiles,
+        reasons=decision.reasons,
+    )  # fmt: skip
+
+
+ONLINE = {"weak": ["a", "b"], "medium": ["b"], "strong": ["c"], "coordinator": ["c"]}
+
+
+def test_a_phase_goes_to_the_cheapest_tier_that_is_online() -> None:
+    """Strong machines stay free for what only they can run; the number of able workers bounds the shards."""
+    fits = "cheapest tier online that fits"
+    assert place("prerequisites", ALL, ONLINE) == Placement("weak", 2, f"{fits} prerequisites")
+    assert place("e0_e1", ALL, ONLINE) == Placement("medium", 1, f"{fits} e0_e1")
+    assert place("e2", ALL, ONLINE) == Placement("strong", 1, f"{fits} e2")
+    assert place("prerequisites", ALL, {"weak": [], "strong": ["c"]}).pool == "strong"
+    assert place("e0_e1", ALL, {"weak": ["a"], "strong": ["c"]}).pool == "strong"
+
+
+def test_e2_falls_back_to_a_quantised_model_and_says_so() -> None:
+    """A result of a quantised model must not pass for one of the full model, so the reason is told and why."""
+    assert place("e2", ALL, {"medium": ["b"]}) == Placement("medium", 1, "quantised, since no strong worker is online")
+    no_lora = made_up_report("c", engines=("embedder", "language_model"))
+    assert place("e2", ALL, ONLINE, [no_lora]) == Placement("medium", 1, "quantised, since no strong worker fits")
+
+
+def test_a_medium_machine_too_small_for_the_quantised_model_gets_none() -> None:
+    """The medium tier starts at 5 GB, quantised E2 at 6: a machine in between takes E0 and E1, and is named for E2."""
+    small, large = made_up_report("b", 5.5), made_up_report("d", 6)
+    assert (small.tier, large.tier) == ("medium", "medium")
+    assert place("e0_e1", ALL, {"medium": ["b"]}, [small]).workers == 1
+    assert place("e2", ALL, {"medium": ["b", "d"]}, [small, large]).workers == 1
+    with pytest.raises(LabError, match="b lacks 6 GB RAM available or 10 GB disk"):
+        place("e2", ALL, {"medium": ["b"]}, [small])
+
+
+@pytest.mark.parametrize(
+    ("profile", "wanted", "need"),
+    [
+        ("prerequisites", "weak", "3 GB RAM available, 5 GB disk"),
+        ("e0_e1", "medium", "5 GB RAM available, 10 GB disk"),
+        ("e2", "strong", "12 GB RAM available, 15 GB disk"),
+    ],
+)
+def test_where_nothing_fits_the_need_and_what_is_online_are_named(profile: str, wanted: str, need: str) -> None:
+    """Whoever waits for a phase learns which machine is missing and the command that adds it."""
+    with pytest.raises(LabError) as refused:
+        place(profile, ALL, {"coordinator": ["c"]})
+    assert refused.value.what == f"{profile} needs a {wanted} worker ({need}); online: weak 0, medium 0, strong 0"
+    assert refused.value.mend == f"prefect worker start --pool {wanted}"
+
+
+def test_a_tier_too_weak_is_counted_but_not_used() -> None:
+    """Workers that are online and too small are shown, so that nobody looks for a fault in them."""
+    with pytest.raises(LabError, match=r"e0_e1 needs a medium worker .*; online: weak 2, medium 0, strong 0\."):
+        place("e0_e1", ALL, {"weak": ["a", "b"]})
+
+
+def test_a_worker_that_lacks_an_engine_is_passed_over_and_named() -> None:
+    """A host without LoRA must not be given E2; where only such hosts are online the refusal says which and what."""
+    bare, able = made_up_report("a", engines=("embedder",)), made_up_report("b")
+    assert place("prerequisites", ALL, {"weak": ["a", "b"]}, [bare, able]).workers == 1
+    assert place("prerequisites", ["embedder"], {"weak": ["a", "b"]}, [bare, able]).workers == 2
+    with pytest.raises(LabError, match=r"weak 1, medium 0, strong 1; a lacks language_model, lora\.") as refused:
+        place("prerequisites", ALL, {"weak": ["a"], "strong": ["a"]}, [bare])
+    assert refused.value.mend == "prefect worker start --pool weak, on a machine after: make setup"
+
+
+def test_a_worker_without_a_report_is_believed_able() -> None:
+    """A worker that was started by hand under a name of its own still gets work."""
+    assert place("e2", ALL, {"strong": ["somebody"]}, [made_up_report("a", engines=())]).workers == 1
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_phase_can_be_placed(phase: str) -> None:
+    """A phase with a profile or an engine that no machine has would wait for ever."""
+    module = get_phase(phase)
+    assert place(module.PROFILE, module.NEEDS, {"strong": ["c"]}, [made_up_report("c")]).pool == "strong"

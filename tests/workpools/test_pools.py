@@ -1,0 +1,84 @@
+"""Who is asked for pools: an address that is one, a server that answers, and one that lets this user in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from experiments.errors import LabError
+from workpools.pools import DEFAULT_API, checked_url, connect
+
+
+class FakeServer(BaseHTTPRequestHandler):
+    """Answers every question with one status, as a server with a password or of another program does."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        body = b'"3.8.8"'
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def fake_server() -> Iterator[str]:
+    """The API address of a FakeServer."""
+    with HTTPServer(("127.0.0.1", 0), FakeServer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:4200", "localhost", "http://", "http:///api", "http://[::1", "http://a:b/api", "http://a:99999/api", "ftp://a/api"],
+)  # fmt: skip
+def test_what_is_no_http_address_is_refused_with_one_that_is(url: str) -> None:
+    """Prefect fails while it is imported on some of these, with a page of text that names no variable."""
+    with pytest.raises(LabError, match="PREFECT_API_URL") as refused:
+        connect(url)
+    assert refused.value.mend == f"export PREFECT_API_URL={DEFAULT_API}"
+
+
+@pytest.mark.parametrize("url", [DEFAULT_API, "https://lab.example:4443/api", "http://[::1]:4200/api"])
+def test_addresses_pass_unchanged(url: str) -> None:
+    """A server elsewhere on the network, or behind TLS, is a server."""
+    assert checked_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "mend"),
+    [
+        (401, "refuses this user", "PREFECT_API_AUTH_STRING=user:password"),
+        (403, "refuses this user", "PREFECT_API_AUTH_STRING=user:password"),
+        (404, "no Prefect server answers", "lab up"),
+    ],
+)
+def test_a_server_that_says_no_is_told_apart(
+    fake_server: str, status: int, said: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a wrong password one sets the password and does not start a second server; another program is no server."""
+    monkeypatch.setenv("PREFECT_API_URL", fake_server)
+    monkeypatch.setattr(FakeServer, "status", status)
+    with pytest.raises(LabError, match=said) as refused:
+        connect(fake_server)
+    assert fake_server in refused.value.what
+    assert mend in refused.value.mend
+
+
+def test_a_server_that_answers_is_used(fake_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client talks to the address that was given, whatever the settings of this process said before."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    client = connect(fake_server)
+    assert str(client.api_url).rstrip("/") == fake_server
+    assert client.api_version() == "3.8.8"
