@@ -1,1 +1,3 @@
 """The front door: the `lab` command."""
+
+PAGE_PORT = 8501  # Streamlit's own default

@@ -12,15 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from experiments.errors import LabError
+from lab import PAGE_PORT
+from lab.commands_machine import AppPort, AsJson, Port
+from lab.follow import EXIT_GATE, printable
+from workpools.pools import SERVER_PORT
 
 Scale = Annotated[str, typer.Option(help="smoke, demo or full.")]
 Override = Annotated[str | None, typer.Option(help="Why to go on after a gate that does not say PASS; goes on record.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, the value as JSON or plain text; repeatable.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
-EXIT_FAILED, EXIT_GATE = 1, 3
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
 
@@ -37,7 +39,7 @@ def parse_settings(given: list[str] | None) -> dict[str, Any]:
             raise LabError(f"--set {entry!r} is not KEY=VALUE", "for example --set n_test=20")
         try:
             values[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             values[key] = value
     return values
 
@@ -50,15 +52,16 @@ def run(
 ) -> None:
     """Run one phase in this process, with no server; what has a result is not computed again.
 
+    Values of other phases, which its run rests on, are set as p2.n_test=8.
+
     Example: lab run p1 --scale smoke --set per_class=6
     """
-    from experiments.registry import configure, module_of
+    from experiments.registry import module_of
     from flows.chain import run_here
     from warehouse.places import Places
 
     module_of(phase)
-    given = {phase: parse_settings(settings)} if settings else None
-    configure(phase, scale, (given or {}).get(phase))
+    given = by_phase(parse_settings(settings), phase)
     places = Places.here()
 
     def show(done: int, total: int, unit: Any) -> None:
@@ -101,22 +104,36 @@ def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
 def pipeline(scale: Scale = "demo", override: Override = None, settings: Settings = None) -> None:
     """Run all phases through Prefect and follow them; a run that is under way is joined.
 
-    Values are set by phase. Example: lab pipeline --scale smoke --set p2.n_test=8 --override "a look at the end"
+    Values are set by phase.
+
+    Example: lab pipeline --scale smoke --set p2.n_test=8
     """
     from lab.follow import follow_pipeline
 
-    raise typer.Exit(follow_pipeline(scale, override, by_phase(parse_settings(settings))))
+    raise typer.Exit(follow_pipeline(scale, checked_why(override), by_phase(parse_settings(settings))))
 
 
-def by_phase(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """{"p2": {"n_test": 8}} from {"p2.n_test": 8}; LabError for a key that names no phase."""
+def checked_why(override: str | None) -> str | None:
+    """The reason to go on; LabError for an empty one, which would say nothing on record."""
+    if override is not None and not override.strip():
+        raise LabError(f"--override {override!r} gives no reason", '--override "why"')
+    return override
+
+
+def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[str, Any]]:
+    """{"p2": {"n_test": 8}} from {"p2.n_test": 8}, or from {"n_test": 8} where `own` is p2.
+
+    Raises:
+        LabError: a key that names no phase, or an unknown one.
+    """
     from experiments.registry import module_of
 
     found: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         phase, dot, name = key.partition(".")
-        if not dot:
-            raise LabError(f"--set {key}: no phase named", f"write --set p2.{key}=...")
+        if not dot and own is None:
+            raise LabError(f"--set {key}: no phase named", f"write --set p2.{key}={json.dumps(value)}")
+        phase, name = (phase, name) if dot else (str(own), key)
         module_of(phase)
         found.setdefault(phase, {})[name] = value
     return found
@@ -147,11 +164,13 @@ def collect() -> None:
     from warehouse.transport import Store
 
     places = Places.here()
+    store = Store.here(places)
     with writing(places, publish=True) as con:
-        taken = take(places, Store.here(places), con)
-    print(f"taken in {taken.ingested}, known {taken.known}, quarantined {len(taken.quarantined)}")
-    for name, reason in taken.quarantined:
-        print(f"  {name}: {reason}")
+        taken = take(places, store, con)
+    left = f", left where they are {len(taken.left)}" if taken.left else ""
+    print(f"taken in {taken.ingested}, known {taken.known}, quarantined {len(taken.quarantined)}{left}")
+    for name, reason in [*taken.quarantined, *taken.left]:
+        print(printable(f"  {name}: {reason}"))
 
 
 def sync() -> None:
@@ -177,8 +196,8 @@ def demo(
         bool, typer.Option("--gates", help="Stop at a gate that does not say PASS, as lab pipeline does.")
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="Stop everything after the table.")] = False,
-    port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
-    app_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
+    port: Port = SERVER_PORT,
+    app_port: AppPort = PAGE_PORT,
 ) -> None:
     """Set up, run the whole chain for real, show the results and keep the pages up until Ctrl-C.
 
@@ -190,6 +209,7 @@ def demo(
     from lab import services
     from lab.follow import duration, follow_pipeline
 
+    override = checked_why(override)
     expected = sum(expected_seconds(scale).values())
     print(
         f"All six phases at scale {scale}: about {duration(expected)} of work on two cores, if nothing is done yet.",
@@ -201,7 +221,7 @@ def demo(
     try:
         before = {s["name"] for s in services.status() if s["alive"]}
         try:
-            found = services.up(port, app_port, page=True, say=lambda text: print(text, flush=True))
+            found = services.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command="lab demo")
         finally:
             started = tuple(s["name"] for s in services.status() if s["name"] not in before)
         code = follow_pipeline(scale, None if gates else override, {})

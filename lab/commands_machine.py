@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
+from lab import PAGE_PORT
+from workpools.pools import SERVER_PORT
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Port = Annotated[int, typer.Option(help="Port of the Prefect server.")]
+AppPort = Annotated[int, typer.Option(help="Port of the page.")]
 
 
 def assess(
@@ -25,12 +30,13 @@ def assess(
     from warehouse.transport import Store
     from workpools.assess import assess as measure
 
+    places = Places.here()
+    store = Store.here(places)
     report = measure(quick)
     content = report.model_dump_json(indent=1).encode()
-    places = Places.here()
     path = (out or places.home) / f"capability_report_{report.host}.json"
     write_whole(path, content)
-    Store.here(places).put_report(report.host, content)
+    store.put_report(report.host, content)
     if as_json:
         print(content.decode())
         return
@@ -66,8 +72,8 @@ def pools_create() -> None:
 
 
 def up(
-    port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
-    app_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
+    port: Port = SERVER_PORT,
+    app_port: AppPort = PAGE_PORT,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Start the page as well.")] = True,
 ) -> None:
     """Start server, pools, deployments, assessment, workers and the page; what runs already is kept.
@@ -117,7 +123,7 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(status)
     app.command()(down)
-    pools = typer.Typer(help="Work pools in Prefect.", no_args_is_help=True)
+    pools = typer.Typer(help="Work pools in Prefect.")
     pools.command("create")(pools_create)
     pools.callback()(lambda: None)
     app.add_typer(pools, name="pools")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments.errors import LabError
@@ -31,9 +33,22 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
     return f"{shown} ({low:.3g} to {high:.3g})" if low is not None and high is not None else shown
 
 
+def printable(text: str) -> str:
+    """`text` as a terminal may show it: what steers terminals or turns the writing round is written as \\x1b or \\u202e."""
+
+    def shown(c: str) -> str:
+        steers = (c < " " and c != "\n") or "\x7f" <= c <= "\x9f"
+        # Overrides and isolates reorder their neighbours; right-to-left letters themselves stay as they are.
+        turns = "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069"
+        alone = "\ud800" <= c <= "\udfff"
+        return c.encode("unicode_escape").decode() if steers or turns or alone else c
+
+    return "".join(map(shown, text))
+
+
 def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str, Any]]) -> int:
     """Submit the pipeline (or join the one under way), follow it, print the table; returns the exit code."""
-    from flows.chain import expected_seconds, plan
+    from flows.chain import expected_seconds, options, plan
     from lab.services import api_url
     from workpools.pools import connect
 
@@ -42,22 +57,35 @@ def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str
     client = connect(api_url())
     flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None})
     state = _watch(client, flow_run, run.run_id, expected)
+    again = f"lab pipeline {options(scale, config)}"
     if not state.is_completed():
-        print(f"the pipeline ended as {state.name}: {state.message or ''}", file=sys.stderr)
-        print(f"Try again: lab pipeline --scale {scale}", file=sys.stderr)
+        print(printable(f"the pipeline ended as {state.name}: {state.message or ''}"), file=sys.stderr)
+        print(f"Try again: {again}", file=sys.stderr)
         return EXIT_FAILED
     rows = chain_rows(run.run_id)
     print_chain(run.run_id, rows)
+    code, text = ending(rows, tuple(expected), again)
+    if text:
+        print(f"\n{text}", file=sys.stderr if code == EXIT_FAILED else sys.stdout)
+    return code
+
+
+def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str) -> tuple[int, str]:
+    """(exit code, the sentence under the table) of a pipeline that completed.
+
+    Args:
+        rows: the run's verdicts in the order of the phases; later ones may be of an earlier pipeline over the same plan.
+        phases: all phases in order.
+        again: the command that starts it again.
+    """
+    if not rows:
+        return EXIT_FAILED, f"The pipeline completed and decided nothing. Try again: {again}"
+    # A pipeline decides in order, so the verdict decided last is where it ended.
+    last = max(rows, key=lambda r: r["decided_at"])["phase"]
+    if last != phases[-1]:
+        return EXIT_GATE, f'{last.upper()} stopped the chain. To go on all the same: {again} --override "why"'
     failed = [r["phase"].upper() for r in rows if r["status"] == "FAIL"]
-    stopped = len(rows) < len(expected)
-    if stopped:
-        last = rows[-1]
-        print(
-            f'\n{last["phase"].upper()} stopped the chain. To go on all the same: lab pipeline --scale {scale} --override "why"'
-        )
-    elif failed:
-        print(f"\nThe pipeline completed; {', '.join(failed)} said FAIL.")
-    return EXIT_GATE if stopped or failed else 0
+    return (EXIT_GATE, f"The pipeline completed; {', '.join(failed)} said FAIL.") if failed else (0, "")
 
 
 def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
@@ -96,10 +124,8 @@ def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float]) 
     started, last, live = time.monotonic(), "", sys.stdout.isatty()
     while True:
         state = client.read_flow_run(flow_run.id).state
-        row: dict[str, Any] = {}
-        if path.is_file():
-            row = json.loads(path.read_text())
-        if row.get("run_id") == run_id and row.get("phase") and not (state and state.is_final()):
+        row = progress_of(path, run_id, expected)
+        if row and not (state and state.is_final()):
             line = _line(row, time.monotonic() - started, expected)
             if live:
                 print(f"\r\033[K{line}", end="", flush=True)
@@ -113,6 +139,21 @@ def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float]) 
         if state and (state.is_scheduled() or state.is_pending()) and time.monotonic() - started > START_WAIT_S:
             raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
         time.sleep(0.5)
+
+
+def progress_of(path: Path, run_id: str, phases: Mapping[str, Any]) -> dict[str, Any] | None:
+    """{"phase", "done", "total"} of this run from progress.json; None when it tells nothing.
+
+    The file only feeds a line on the screen, so a damaged one is passed over until the next is written.
+    """
+    try:
+        row = json.loads(path.read_bytes())
+        if row["run_id"] != run_id or row["phase"] not in phases:
+            return None
+        done, total = int(row["done"]), int(row["total"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return None
+    return {"phase": row["phase"], "done": done, "total": total} if 0 <= done <= total else None
 
 
 def _line(row: dict[str, Any], elapsed: float, expected: dict[str, float]) -> str:
@@ -147,10 +188,14 @@ def latest_chain() -> tuple[str, list[dict[str, Any]]]:
     from warehouse.places import Places
     from warehouse.records import chain_of
 
-    with writing(Places.here()) as con:
+    nothing = LabError("no phase was decided yet", "make demo, or lab run p1 --scale smoke")
+    places = Places.here()
+    if not places.warehouse.exists():
+        raise nothing  # and no empty warehouse made by looking
+    with writing(places) as con:
         row = con.execute("SELECT run_id FROM verdicts ORDER BY decided_at DESC LIMIT 1").fetchone()
         if row is None:
-            raise LabError("no phase was decided yet", "make demo, or lab run p1 --scale smoke")
+            raise nothing
         return row[0], chain_of(con, row[0])
 
 
@@ -161,7 +206,7 @@ def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
-    table = Table(title=f"run {run_id}", title_justify="left", show_lines=True)
+    table = Table(title=Text(f"run {printable(run_id)}"), title_justify="left", show_lines=True)
     for name in ("phase", "verdict", "main metric", "n", "reason"):
         table.add_column(name, overflow="fold")
     for r in rows:
@@ -170,6 +215,8 @@ def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
         why = f"\noverridden: {r['why']}" if r["why"] else ""
         steps = "".join(f"\ntry: {s}" for s in json.loads(r["next_steps"]))
         verdict = Text(r["status"], style=colours[r["status"]])
-        table.add_row(r["phase"].upper(), verdict, Text(main), str(r["n"]), Text(f"{r['reason']}{why}{steps}"))
+        cells = (main, str(r["n"]), f"{r['reason']}{why}{steps}")
+        # Text, so that brackets in it are not taken for markup.
+        table.add_row(r["phase"].upper(), verdict, *(Text(printable(c)) for c in cells))
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(table)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
 from experiments.errors import LabError
 from lab import commands_chain, commands_machine
+from lab.follow import printable
+
+EXIT_MISTAKE = 2
+UsageError: Any = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
 app = typer.Typer(
     name="lab", add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -27,6 +32,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab assess            measure this machine and name its tier
   lab pools create      make the work pools weak, medium, strong and coordinator
   lab collect           take delivered bundles into the warehouse
+  lab sync              deliver what waits in this machine's spool
   lab status            what runs, on which port
   lab down              stop what lab up started
 
@@ -43,10 +49,23 @@ def overview(context: typer.Context) -> None:
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 the user's mistake, 3 a gate said no."""
     try:
-        app(prog_name="lab")
+        code = app(prog_name="lab", standalone_mode=False)
     except LabError as error:
-        text = str(error)
-        print(text if text.endswith((".", ")")) else f"{text}.", file=sys.stderr)
-        sys.exit(2)
+        code = mistake(str(error))
+    except UsageError as error:
+        path = error.ctx.command_path if error.ctx else "lab"
+        code = mistake(f"{error.format_message().rstrip('.')}. {path} --help")
+    except OSError as error:
+        # A file or folder that the user named; an OSError without a name is a defect, and shows where.
+        if error.filename is None:
+            raise
+        code = mistake(f"{error.filename}: {error.strerror}. Check LAB_HOME, or the path given")
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    sys.exit(code)
+
+
+def mistake(text: str) -> int:
+    """Print what was wrong and what mends it, on one line; no full stop at the end, where a command stands to be copied."""
+    print(printable(" ".join(text.split())), file=sys.stderr)
+    return EXIT_MISTAKE

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 import psutil
 
+from experiments.errors import LabError
 from warehouse.durable import write_whole
 from warehouse.places import Places
 
@@ -47,9 +51,28 @@ def _file(places: Places) -> Path:
 
 
 def recorded(places: Places) -> list[Service]:
-    """All recorded services, dead or alive."""
+    """All recorded services, dead or alive.
+
+    Raises:
+        LabError: the record is damaged. It is not taken for empty, since what it named may still run.
+    """
     path = _file(places)
-    return [Service(**row) for row in json.loads(path.read_text())] if path.is_file() else []
+    if not path.is_file():
+        return []
+    try:
+        return [_service(row) for row in json.loads(path.read_bytes())]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise LabError(
+            f"{path} is damaged, so what lab up started is not known",
+            f"end it by its pid (lab up names who holds a port), after: rm {shlex.quote(str(path))}",
+        ) from None
+
+
+def _service(row: Mapping[str, Any]) -> Service:
+    name, pid, created, port = row["name"], row["pid"], row["created"], row["port"]
+    if not isinstance(name, str) or type(pid) is not int or pid <= 0 or type(port) not in (int, NoneType):
+        raise TypeError
+    return Service(name, pid, float(created), port)
 
 
 def record(places: Places, services: Sequence[Service]) -> None:

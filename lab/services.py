@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -16,12 +17,14 @@ from typing import Any
 
 from experiments.environment import checkout, host_name
 from experiments.errors import LabError
-from lab import processes
+from lab import PAGE_PORT, processes
 from warehouse.durable import write_whole
 from warehouse.places import Places
-from workpools.pools import DEFAULT_API
+from warehouse.transport import Store
+from workpools.pools import DEFAULT_API, SERVER_PORT
 
 SERVER, PAGE = "server", "page"
+DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
 REPORT_FRESH = timedelta(hours=24)
 START_S = 90.0  # a fresh server takes 18 s on two cores (measured); slower machines three times that
 Say = Callable[[str], Any]
@@ -70,27 +73,31 @@ def answers(url: str) -> bool:
         return False
 
 
-def up(port: int, app_port: int, *, page: bool, say: Say) -> Up:
-    """Start what is not running, side by side where nothing waits for another.
+def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up") -> Up:
+    """Start what is not running, side by side where nothing waits for another; `command` is what the user typed.
 
     Raises:
         LabError: a port is taken, or a part does not come up (its log is named).
     """
     places = Places.here()
-    places.home.mkdir(parents=True, exist_ok=True)
+    # Mistakes are told before anything is started: what these two refuse, every part would refuse later.
+    host_name()
+    Store.here(places)
     alive = {s.name: s for s in processes.recorded(places) if s.alive}
-    processes.record(places, list(alive.values()))
-    _check_port(alive, SERVER, port, "--port")
+    if page and port == app_port:
+        raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {_free(port + 1)}")
+    _check_port(alive, SERVER, port, f"{command} --port")
     if page:
-        _check_port(alive, PAGE, app_port, "--app-port")
+        _check_port(alive, PAGE, app_port, f"{command} --app-port")
+    processes.record(places, list(alive.values()))
     started: list[str] = []
     environment = prefect_environment(places, port)
     fresh = SERVER not in alive
     assessing = threading.Thread(target=_assess_if_old, args=(places,))
     if fresh:
         say(f"starting the Prefect server on 127.0.0.1:{port}")
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        alive[SERVER] = processes.start(places, SERVER, command, environment, port)
+        serve = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        alive[SERVER] = processes.start(places, SERVER, serve, environment, port)
         started.append(SERVER)
     if page and PAGE not in alive:
         alive[PAGE] = _start_page(places, app_port)
@@ -108,6 +115,8 @@ def up(port: int, app_port: int, *, page: bool, say: Say) -> Up:
 
 
 def _check_port(alive: dict[str, processes.Service], name: str, port: int, option: str) -> None:
+    if not 1 <= port <= 65535:
+        raise LabError(f"there is no port {port}", f"Choose one of 1 to 65535: {option} {_free(DEFAULT_PORTS[name])}")
     if name in alive:
         if alive[name].port != port:
             raise LabError(
@@ -115,7 +124,12 @@ def _check_port(alive: dict[str, processes.Service], name: str, port: int, optio
             )
         return
     if holder := processes.holder_of(port):
-        raise LabError(f"Port {port} is in use by {holder}", f"Choose another: lab up {option} {port + 100}")
+        raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {option} {_free(port + 100)}")
+
+
+def _free(first: int) -> int:
+    """A port at or above `first` that nobody listens on, to propose."""
+    return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p) is None)
 
 
 def _start_page(places: Places, app_port: int) -> processes.Service:
@@ -143,14 +157,18 @@ def _report(places: Places) -> Any:
         report = parse_report(path.read_bytes())
     except LabError:
         return None
-    return report if datetime.now(UTC) - report.created_at < REPORT_FRESH else None
+    return report if abs(datetime.now(UTC) - report.created_at) < REPORT_FRESH else None
 
 
 def _assess_if_old(places: Places) -> None:
     if _report(places) is None:
         # A process of its own: measuring beside this one's threads would measure them as well.
         command = [sys.executable, "-m", "lab", "assess", "--json"]
-        subprocess.run(command, env=processes.clean_environment(places), capture_output=True, timeout=120, check=False)  # noqa: S603
+        # Whatever went wrong, there is no report then, and _start_workers says so.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(  # noqa: S603
+                command, env=processes.clean_environment(places), capture_output=True, timeout=120, check=False
+            )
 
 
 def _start_workers(
@@ -222,8 +240,9 @@ def _bury_the_dead(client: Any) -> None:
         if run.auto_scheduled:
             continue
         _, _, pid = (run.infrastructure_pid or "").partition(":")
-        if pid.isdigit() and psutil.pid_exists(int(pid)) and "prefect" in " ".join(psutil.Process(int(pid)).cmdline()):
-            continue
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
+            if "prefect" in " ".join(psutil.Process(int(pid)).cmdline()):
+                continue
         client.set_flow_run_state(run.id, Crashed(message="left behind when the coordinator stopped"), force=True)
 
 
@@ -236,6 +255,8 @@ def down(only: tuple[str, ...] | None = None) -> list[str]:
     """Stop recorded services (or those named): page and workers first, the server last, since workers sign off there."""
     places = Places.here()
     chosen = [s for s in processes.recorded(places) if only is None or s.name in only]
+    if not chosen:
+        return []
     stopped = processes.stop([s for s in chosen if s.name != SERVER])
     stopped += processes.stop([s for s in chosen if s.name == SERVER])
     left = [s for s in processes.recorded(places) if s not in chosen]

