@@ -97,8 +97,12 @@ def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
         )
         names = [d[0] for d in cursor.description]
         metrics = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
-    verdict = {k: (json.loads(v) if k in ("carried", "next_steps") else v) for k, v in row.items()}
-    return {"verdict": verdict, "metrics": metrics}
+    return {"verdict": _parsed(row), "metrics": metrics}
+
+
+def _parsed(verdict: dict[str, Any]) -> dict[str, Any]:
+    """A row of verdicts with its JSON columns as values."""
+    return {k: (json.loads(v) if k in ("carried", "next_steps") else v) for k, v in verdict.items()}
 
 
 def pipeline(scale: Scale = "demo", override: Override = None, settings: Settings = None) -> None:
@@ -148,7 +152,7 @@ def results(as_json: AsJson = False) -> None:
 
     run_id, rows = latest_chain()
     if as_json:
-        print(json.dumps({"run_id": run_id, "phases": rows}, indent=1, default=str))
+        print(json.dumps({"run_id": run_id, "phases": [_parsed(r) for r in rows]}, indent=1, default=str))
     else:
         print_chain(run_id, rows)
 

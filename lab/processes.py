@@ -106,12 +106,29 @@ def stop(services: Sequence[Service]) -> list[str]:
     for process in family.values():
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, left = psutil.wait_procs(list(family.values()), timeout=STOP_WAIT_S)
+    left = _left_after(list(family.values()), STOP_WAIT_S)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=STOP_WAIT_S)
+    _left_after(left, STOP_WAIT_S)
     return [s.name for s, _ in alive]
+
+
+def _left_after(family: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Those still running after at most `timeout_s`. A zombie has ended: its parent may be a `lab demo` that never reaps."""
+    deadline = time.monotonic() + timeout_s
+    left = list(family)
+    while left := [p for p in left if _runs(p)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def holder_of(port: int) -> str | None:

@@ -20,11 +20,11 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lab(home: Path, tmp_path: Path) -> Run:
-    """run(*arguments, **environment): `lab` in another folder than the checkout, ended after a minute."""
+    """run(*arguments, **environment): `lab` in another folder than the checkout, ended after 100 s."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "lab", *arguments], capture_output=True, text=True, timeout=60, check=False,
+            [sys.executable, "-m", "lab", *arguments], capture_output=True, text=True, timeout=100, check=False,
             cwd=tmp_path, env=bare_environment(home) | environment,
         )  # fmt: skip
 

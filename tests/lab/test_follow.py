@@ -1,0 +1,201 @@
+"""What a user sees while the pipeline runs and when it ends, whatever the words and files in it are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.registry import PHASES, SCALES
+from flows.chain import expected_seconds
+from lab.follow import _line, duration, ending, interval, print_chain, printable, progress_of
+
+EXPECTED = {"p1": 10.0, "p2": 30.0, "p3": 60.0}
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "0 s"), (0, "0 s"), (0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (60, "1 min 00 s"), (200, "3 min 20 s"),
+        (3599.6, "1 h 00 min"), (3600, "1 h 00 min"), (7384, "2 h 03 min"), (100 * 3600, "100 h 00 min"),
+    ],
+)  # fmt: skip
+def test_durations_carry_over(seconds: float, shown: str) -> None:
+    """60 s is a minute and 60 min an hour, also after rounding."""
+    assert duration(seconds) == shown
+
+
+def test_an_interval_is_shown_whole_or_not() -> None:
+    """A value without an interval must not look as if it had one, and an undefined one is said to be undefined."""
+    assert interval(0.61949, 0.55, 0.69) == "0.619 (0.55 to 0.69)"
+    assert interval(0.0, -0.25, 1234.5) == "0 (-0.25 to 1.23e+03)"
+    assert interval(2, None, 0.69) == interval(2, 0.5, None) == interval(2, None, None) == "2"
+    assert interval(None, 0.5, 0.69) == "undefined"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_phase_is_expected_to_take_time(scale: str) -> None:
+    """The shares of the progress line and the forecast of the demo divide by these."""
+    expected = expected_seconds(scale)
+    assert list(expected) == list(PHASES)
+    assert all(0 < seconds < 1e6 for seconds in expected.values())
+
+
+def test_a_larger_scale_is_expected_to_take_longer() -> None:
+    """The demo is announced as the short one; costs that did not grow with the work would make that a guess."""
+    smoke, demo, full = (expected_seconds(s) for s in ("smoke", "demo", "full"))
+    assert all(smoke[p] <= demo[p] <= full[p] for p in PHASES)
+    assert sum(smoke.values()) < sum(demo.values()) < sum(full.values())
+
+
+def test_the_line_of_a_phase_reads_in_order() -> None:
+    """Half of P2, 25 of 100 expected seconds done in 30: what is left lies between plan and what was seen."""
+    line = _line({"phase": "p2", "done": 5, "total": 10}, 30, EXPECTED)
+    assert line == "P2 [##########----------] 5 of 10 units   elapsed 30 s, about 1 min 19 s left"
+    first = _line({"phase": "p1", "done": 0, "total": 0}, 0, EXPECTED)
+    assert first == "P1 [--------------------] 0 of 0 units   elapsed 0 s, about 1 min 40 s left"
+    assert _line({"phase": "p3", "done": 3, "total": 3}, 99, EXPECTED).endswith("elapsed 1 min 39 s, about 0 s left")
+
+
+@given(
+    st.sampled_from(list(EXPECTED)), st.integers(0, 500), st.integers(0, 500), st.floats(0, 1e6, allow_nan=False)
+)  # fmt: skip
+def test_the_bar_keeps_its_width_and_time_left_its_sign(phase: str, done: int, more: int, elapsed: float) -> None:
+    """Any progress file that is believed gives a line of the same form."""
+    line = _line({"phase": phase, "done": done, "total": done + more}, elapsed, EXPECTED)
+    bar = line.partition("[")[2].partition("]")[0]
+    assert len(bar) == 20
+    assert set(bar) <= {"#", "-"}
+    assert "-" not in line.partition("about")[2]
+
+
+GOOD = {"run_id": "demo-1", "phase": "p2", "done": 3, "total": 8, "started": 1.0, "at": "2026-11-24"}
+
+
+def test_the_progress_file_is_read_and_anything_else_passed_over(tmp_path: Path) -> None:
+    """The file only feeds the screen: torn at any byte, of another run or made up, it never ends the command."""
+    path = tmp_path / "progress.json"
+    assert progress_of(path, "demo-1", EXPECTED) is None
+    whole = json.dumps(GOOD)
+    path.write_text(whole)
+    assert progress_of(path, "demo-1", EXPECTED) == {"phase": "p2", "done": 3, "total": 8}
+    assert progress_of(path, "demo-2", EXPECTED) is None
+    for length in range(len(whole)):
+        path.write_text(whole[:length])
+        assert progress_of(path, "demo-1", EXPECTED) is None
+    changes: list[dict[str, Any]] = [
+        {"phase": None}, {"phase": "p9"}, {"phase": ["p1"]}, {"done": None}, {"done": "x"}, {"done": -1}, {"done": 9},
+        {"total": float("inf")}, {"total": float("nan")}, {"run_id": None},
+    ]  # fmt: skip
+    others = [json.dumps({**GOOD, **change}) for change in changes] + ["[1]", "null", "7", "[" * 100_000, '"p1"']
+    for content in others:
+        path.write_text(content)
+        assert progress_of(path, "demo-1", EXPECTED) is None
+    path.write_bytes(b"\xff\x00")
+    assert progress_of(path, "demo-1", EXPECTED) is None
+    path.unlink()
+    path.mkdir()
+    assert progress_of(path, "demo-1", EXPECTED) is None
+
+
+def verdict(phase: str, status: str, minutes: int, **values: Any) -> dict[str, Any]:
+    """A row of gate_history as `chain_of` gives it."""
+    return {
+        "phase": phase, "status": status, "decided_at": NOON + timedelta(minutes=minutes), "threshold": 1.2, "value": 1.5,
+        "low": 1.3, "high": 1.7, "main_metric": "similarity_ratio", "n": 30, "reason": "It is so.", "why": None,
+        "next_steps": "[]",
+    } | values  # fmt: skip
+
+
+AGAIN = "lab pipeline --scale demo"
+ALL_PASS: list[Mapping[str, Any]] = [verdict(p, "PASS", i) for i, p in enumerate(PHASES)]
+
+
+def test_a_chain_that_went_through_ends_with_zero_or_names_what_failed() -> None:
+    """0 only when nothing said FAIL; 3 tells a script that a gate did, though the chain went on."""
+    assert ending(ALL_PASS, tuple(PHASES), AGAIN) == (0, "")
+    unsure = [*ALL_PASS[:3], verdict("e0", "INCONCLUSIVE", 3), *ALL_PASS[4:]]
+    assert ending(unsure, tuple(PHASES), AGAIN) == (0, "")
+    failed = [verdict("p1", "FAIL", 0, why="seen"), *ALL_PASS[1:5], verdict("e2", "FAIL", 5)]
+    assert ending(failed, tuple(PHASES), AGAIN) == (3, "The pipeline completed; P1, E2 said FAIL.")
+
+
+@pytest.mark.parametrize("status", ["FAIL", "INCONCLUSIVE"])
+def test_a_chain_that_stopped_ends_with_three_and_the_way_on(status: str) -> None:
+    """Whoever meets a closed gate reads which one and the command that goes on all the same."""
+    rows = [ALL_PASS[0], verdict("p2", status, 1)]
+    code, text = ending(rows, tuple(PHASES), AGAIN)
+    assert code == 3
+    assert text == f'P2 stopped the chain. To go on all the same: {AGAIN} --override "why"'
+
+
+def test_later_verdicts_of_an_earlier_pipeline_do_not_hide_a_stop() -> None:
+    """The same plan was once run to its end with an override; run without one it stops at P1 again, and says so."""
+    rows = [verdict("p1", "INCONCLUSIVE", 99, why="seen"), *ALL_PASS[1:]]
+    code, text = ending(rows, tuple(PHASES), AGAIN)
+    assert (code, text.split(" ")[0]) == (3, "P1")
+
+
+def test_a_pipeline_that_decided_nothing_has_failed() -> None:
+    """Completed without one verdict is no success."""
+    code, text = ending([], tuple(PHASES), AGAIN)
+    assert code == 1
+    assert AGAIN in text
+
+
+HOSTILE = {
+    "markup": "[red]not red[/red] [bold", "link": "[link=http://x]y[/link]", "escape": "\x1b[2J\x1b]0;title\x07",
+    "return": "over\rwritten\x08\x7f", "override": "abc\u202edef\u2066x\u2069", "C1": "\x9b31m", "surrogate": "\ud800",
+}  # fmt: skip
+
+
+def test_the_table_prints_any_text_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Reasons hold what models and other machines wrote: brackets stay brackets, and nothing in them steers a terminal."""
+    rows = [
+        verdict(
+            "p1", "FAIL", i, reason=text, why=text, main_metric=f"metric {text}", value=None,
+            next_steps=json.dumps([f"lab run p1 --set 'x=[\"{i}\"]'"]),
+        )
+        for i, text in enumerate(HOSTILE.values())
+    ]  # fmt: skip
+    print_chain("demo-[red]1\x1b[0m", rows)
+    shown = capsys.readouterr().out
+    assert "run demo-[red]1\\x1b[0m" in shown
+    assert shown.count("[red]not red[/red] [bold") == 3
+    assert "[link=http://x]y[/link]" in shown
+    assert "\\x1b[2J\\x1b]0;title\\x07" in shown
+    assert "over\\rwritten\\x08\\x7f" in shown
+    assert "abc\\u202edef\\u2066x\\u2069" in shown
+    assert "undefined" in shown
+    assert "lab run p1 --set 'x=[\"0\"]'" in shown
+    assert printable(shown) == shown
+
+
+def test_long_and_foreign_text_is_folded_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """No letter is cut off, however long the word, and right-to-left letters arrive in the order written."""
+    arabic, word = "مرحبا", "x" * 1000
+    print_chain("demo-1", [verdict("p2", "PASS", 0, reason=f"{arabic} {word}", threshold=None)])
+    shown = capsys.readouterr().out
+    assert shown.count("x") == 1000
+    assert arabic in shown
+    assert "threshold" not in shown
+    assert "1.5 (1.3 to 1.7)" in shown
+    assert max(map(len, shown.splitlines())) <= 140
+
+
+@given(st.text(st.characters(codec=None)))
+def test_printable_text_steers_nothing_and_can_be_encoded(text: str) -> None:
+    """After it no control character but the line end is left, plain text is as it was, and a second time changes nothing."""
+    shown = printable(text)
+    assert not any((c < " " and c != "\n") or "\x7f" <= c <= "\x9f" or "\u202a" <= c <= "\u202e" for c in shown)
+    shown.encode()
+    assert printable(shown) == shown
+    if text.isprintable():
+        assert shown == text

@@ -1,0 +1,203 @@
+"""Processes that lab started: real ones, recorded, stopped with their children, and never taken for another's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from front_door import Run, bare_environment
+
+from lab import processes, services
+from lab.processes import Service, holder_of, recorded, start, stop, wait_until
+from warehouse.places import Places
+
+SLEEP = "import time; print('ready', flush=True); time.sleep(100)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(100)
+"""
+TELL = """
+import pathlib, signal, sys, time
+def end(*_):
+    with pathlib.Path(sys.argv[2]).open("a") as file: file.write(sys.argv[1] + " ")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(100)
+"""
+Begin = Callable[..., Service]
+
+
+@pytest.fixture
+def places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.setenv("LAB_HOME", str(home))
+    return Places(home)
+
+
+def log_of(places: Places, name: str) -> str:
+    return (places.home / "logs" / f"{name}.log").read_text()
+
+
+@pytest.fixture
+def begin(places: Places) -> Iterator[Begin]:
+    """begin(name, script, *arguments): a recorded service that has printed a line; all are killed after the test."""
+    begun: list[Service] = []
+
+    def run(name: str, script: str, *arguments: str, port: int | None = None) -> Service:
+        service = start(places, name, [sys.executable, "-c", script, *arguments], bare_environment(places.home), port)
+        begun.append(service)
+        assert wait_until(lambda: log_of(places, name).endswith("\n"), 20, service)
+        return service
+
+    yield run
+    for service in begun:
+        if process := service.process():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_started_service_is_on_record_and_on_its_own(begin: Begin, places: Places) -> None:
+    """What lab up starts outlives it: a session of its own, output in a log, found again by whoever reads the record."""
+    service = begin("worker-weak", SLEEP, port=4300)
+    assert recorded(places) == [service]
+    assert service.alive
+    assert os.getsid(service.pid) == service.pid != os.getsid(0)
+    assert log_of(places, "worker-weak") == "ready\n"
+    assert abs(service.created - time.time()) < 60
+    other = begin("page", SLEEP)
+    assert recorded(places) == [service, other]
+    assert stop([service]) == ["worker-weak"]
+    renewed = begin("worker-weak", SLEEP)
+    assert recorded(places) == [other, renewed]
+
+
+def test_a_recycled_pid_is_not_touched(begin: Begin, places: Places) -> None:
+    """After a reboot a recorded pid may belong to anybody: without the same start time it is neither shown nor stopped."""
+    service = begin("somebody's", SLEEP)
+    ours = psutil.Process()
+    strangers = [
+        replace(service, name="server", created=service.created - 1),
+        replace(service, name="page", created=service.created + 1),
+        Service("worker-weak", ours.pid, ours.create_time() - 3600, None),
+        Service("worker-medium", 1, 0.0, None),
+    ]
+    assert [s.alive for s in strangers] == [False] * 4
+    processes.record(places, strangers)
+    assert [row["alive"] for row in services.status()] == [False] * 4
+    assert services.down() == []
+    assert service.alive
+    assert recorded(places) == []
+
+
+def test_children_are_stopped_too(begin: Begin, places: Places) -> None:
+    """A worker's flow processes end with it; left behind they would hold memory and deliver to nobody."""
+    service = begin("worker-weak", PARENT, SLEEP)
+    child = int(log_of(places, "worker-weak"))
+    assert not gone(child)
+    assert stop([service]) == ["worker-weak"]
+    assert not service.alive
+    assert gone(child)
+    assert stop([service]) == []
+
+
+def test_the_stubborn_are_killed(begin: Begin, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ignores SIGTERM, itself or a child, is killed after the wait, so that lab down always ends with nothing left."""
+    monkeypatch.setattr(processes, "STOP_WAIT_S", 0.4)
+    alone = begin("server", STUBBORN)
+    parent = begin("worker-weak", PARENT, STUBBORN)
+    child = int(log_of(places, "worker-weak"))
+    started = time.monotonic()
+    assert stop([alone, parent]) == ["server", "worker-weak"]
+    assert time.monotonic() - started < 5
+    assert gone(alone.pid)
+    assert gone(parent.pid)
+    assert gone(child)
+
+
+def test_one_that_died_by_itself_is_not_alive(begin: Begin, places: Places) -> None:
+    """A crashed service is shown as stopped, also while it is a zombie, and waiting for it ends at once."""
+    service = start(places, "server", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
+    started = time.monotonic()
+    assert not wait_until(lambda: False, 30, service)
+    assert time.monotonic() - started < 20
+    assert not service.alive
+    assert services.status() == [{"name": "server", "pid": service.pid, "port": None, "alive": False}]
+    assert wait_until(lambda: True, 1)
+    assert not wait_until(lambda: False, 0.3, begin("page", SLEEP))
+
+
+def test_the_server_is_stopped_last(begin: Begin, places: Places, tmp_path: Path) -> None:
+    """Workers sign off at the server: one whose server is gone hangs on SIGTERM (measured)."""
+    said = tmp_path / "said"
+    for name in ("server", "worker-weak", "page"):
+        begin(name, TELL, name, str(said))
+    assert services.down(("worker-weak",)) == ["worker-weak"]
+    assert [s.name for s in recorded(places)] == ["server", "page"]
+    assert services.down() == ["page", "server"]
+    assert said.read_text().split() == ["worker-weak", "page", "server"]
+    assert recorded(places) == []
+
+
+def test_status_and_down_of_another_process_see_the_same(begin: Begin, places: Places, lab: Run) -> None:
+    """The user's next command, in another terminal, shows and stops what the first one started."""
+    service = begin("server", SLEEP, port=4300)
+    (row,) = json.loads(lab("status", "--json").stdout)
+    assert row == {"name": "server", "pid": service.pid, "port": 4300, "alive": True}
+    assert f"runs     pid {service.pid}" in lab("status").stdout
+    assert services.api_url() == "http://127.0.0.1:4300/api"
+    started = time.monotonic()
+    assert lab("down").stdout == "stopped server\n"
+    # The process that started it still lives here and does not reap; lab down must not wait for that.
+    assert time.monotonic() - started < 2 * processes.STOP_WAIT_S
+    assert gone(service.pid)
+    assert lab("down").stdout == "nothing was running\n"
+    assert lab("status").stdout == "nothing runs; start it: lab up\n"
+    assert services.api_url() == "http://127.0.0.1:4200/api"
+
+
+def test_the_holder_of_a_port_is_named(busy_port: int, closed_port: int) -> None:
+    """Whose port it is decides what the user does next: stop that process, or choose another port."""
+    assert holder_of(busy_port) == f"process {os.getpid()} ({psutil.Process().name()})"
+    assert holder_of(closed_port) is None
+    script = "import socket, time; s = socket.create_server(('0.0.0.0', 0)); print(s.getsockname()[1], flush=True); time.sleep(100)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout
+            port = int(other.stdout.readline())
+            assert holder_of(port) == f"process {other.pid} ({psutil.Process(other.pid).name()})"
+        finally:
+            other.kill()
+    assert holder_of(port) is None
+
+
+def test_services_start_without_the_users_prefect_settings(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile or an address set in the shell must not send our workers to another server, and nothing is reported home."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:1/api")
+    monkeypatch.setenv("PREFECT_PROFILE", "cloud")
+    monkeypatch.setenv("KEPT", "yes")
+    environment = services.prefect_environment(places, 4321)
+    assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
+    assert environment["PREFECT_HOME"] == str(places.home / "prefect")
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert environment["LAB_HOME"] == str(places.home)
+    assert environment["KEPT"] == "yes"
+    assert environment["DO_NOT_TRACK"] == "1"
+    assert "PREFECT_PROFILE" not in environment

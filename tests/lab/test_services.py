@@ -1,0 +1,82 @@
+"""What lab up decides before and while it starts things; no Prefect server is started here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from experiments.environment import host_name
+from experiments.errors import LabError
+from lab import processes, services
+from lab.processes import Service
+from warehouse.places import Places
+from workpools.assess import assess
+
+
+@pytest.fixture
+def places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.setenv("LAB_HOME", str(home))
+    for name in ("LAB_RESULTS_URL", "LAB_HOST", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return Places(home)
+
+
+def test_a_report_is_taken_only_while_it_is_fresh_and_whole(places: Places) -> None:
+    """Memory and disk change: workers are started by today's report, and a torn or future one counts as none."""
+    assert services._report(places) is None
+    report = assess(quick=True)
+    path = places.home / f"capability_report_{host_name()}.json"
+    for age, fresh in ((0, True), (23, True), (25, False), (-23, True), (-25, False)):
+        made = report.model_copy(update={"created_at": datetime.now(UTC) - timedelta(hours=age)})
+        path.write_text(made.model_dump_json())
+        assert (services._report(places) is not None) is fresh
+    whole = report.model_dump_json()
+    path.write_text(whole[: len(whole) // 2])
+    assert services._report(places) is None
+    path.write_text(whole.replace("Z", "", 1))
+    assert services._report(places) is None
+
+
+def test_a_server_that_runs_elsewhere_is_not_doubled(places: Places, closed_port: int) -> None:
+    """Two servers over one database would lock each other; asked for another port, lab up names the one that runs."""
+    ours = processes.psutil.Process()
+    running = Service("server", ours.pid, ours.create_time(), 4300)
+    processes.record(places, [running])
+    with pytest.raises(LabError, match="server already runs on port 4300") as refused:
+        services.up(closed_port, 8501, page=False, say=print)
+    assert refused.value.mend.startswith("lab down")
+    assert processes.recorded(places) == [running]
+
+
+def test_a_server_that_dies_is_told_at_once_with_its_log(
+    places: Places, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that fails must not wait out its minute and a half, and says where to read why."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    started = time.monotonic()
+    with pytest.raises(LabError, match="the Prefect server did not come up") as refused:
+        services.up(closed_port, 8501, page=False, say=lambda text: None)
+    assert time.monotonic() - started < 20
+    assert refused.value.mend == f"see {places.home / 'logs' / 'server.log'}"
+    assert [row["alive"] for row in services.status()] == [False]
+
+
+def test_a_free_port_is_proposed(busy_port: int) -> None:
+    """The command that is proposed must work, so a port that is taken, or past the last one, is not in it."""
+    assert services._free(busy_port) != busy_port
+    assert services._free(65536 + 100) >= 1024
+    with pytest.raises(LabError, match=f"in use by process {os.getpid()} ") as refused:
+        services._check_port({}, "server", busy_port, "lab up --port")
+    assert str(busy_port) not in refused.value.mend
+
+
+def test_what_answers_is_told_from_what_does_not(busy_port: int, closed_port: int) -> None:
+    """Silence and refusal are no answer; neither ends in an error, since lab up asks until something answers."""
+    assert not services.answers(f"http://127.0.0.1:{closed_port}/api/health")
+    assert not services.answers(f"http://127.0.0.1:{busy_port}/api/health")
