@@ -59,8 +59,10 @@ def embedder_folder(name: str) -> Path | None:
         return weights[0].parent
     if not HUB_NAME.fullmatch(name):
         raise LabError(f"invalid embedder name {name[:80]!r}", f"for example {next(iter(EMBEDDERS))}")
-    from huggingface_hub import try_to_load_from_cache
-
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None  # comes with transformers; without them no embedder loads anyway
     found = try_to_load_from_cache(hub_name(name), "model.safetensors")
     return Path(found).parent if isinstance(found, str) else None
 

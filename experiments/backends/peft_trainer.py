@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.backends.base import Unavailable
+from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import WINDOW_TOKENS, load_base
 from experiments.seeds import seed_for
 
@@ -102,9 +103,8 @@ def train(
     Raises:
         Unavailable: torch, transformers or peft is missing.
     """
-    import torch
-
     try:
+        import torch
         from peft import LoraConfig, get_peft_model
         from safetensors.torch import save
     except ImportError as error:
@@ -118,7 +118,8 @@ def train(
     }  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "lora") % 2**63)
-        model = get_peft_model(base, LoraConfig(**lora, task_type="CAUSAL_LM"))
+        with quiet():
+            model = get_peft_model(base, LoraConfig(**lora, task_type="CAUSAL_LM"))
         result = _loop(model, rows, held, settings, seed, tokenizer.pad_token_id)
     adapter = save(result.pop("best"), metadata={"lora": json.dumps(lora, sort_keys=True)})
     return Training(adapter, time.perf_counter() - started, **result)

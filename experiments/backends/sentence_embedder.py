@@ -11,22 +11,32 @@ from numpy.typing import NDArray
 
 from experiments.backends.base import Unavailable
 from experiments.backends.catalog import EMBEDDERS, embedder_folder, hub_name
+from experiments.backends.quiet import quiet
 
 
 class SentenceEmbedder:
-    """One sentence-transformers model on this host."""
+    """One sentence-transformers model on this host.
+
+    Raises:
+        Unavailable: sentence-transformers is missing, or the model does not load here.
+        LabError: no such name, or the model's package is not installed.
+    """
 
     def __init__(self, name: str) -> None:
-        from sentence_transformers import SentenceTransformer
-
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise Unavailable(f"{error}; install it: pip install '.[weak]'") from error
         self.name = name
         folder = embedder_folder(name)
         try:
-            self._model: Any = SentenceTransformer(
-                str(folder) if name in EMBEDDERS or folder else hub_name(name), device="cpu"
-            )
+            with quiet():
+                self._model: Any = SentenceTransformer(
+                    str(folder) if name in EMBEDDERS or folder else hub_name(name), device="cpu"
+                )
         except Exception as error:
-            raise Unavailable(f"embedder {name!r} cannot be loaded here: {str(error).splitlines()[0][:200]}") from error
+            why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+            raise Unavailable(f"embedder {name!r} cannot be loaded here: {why}") from error
         self._model.encode(["warm up"], show_progress_bar=False)
         self._known: dict[str, tuple[NDArray[np.float64], float]] = {}
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from experiments.backends.base import Reply, Scores, Unavailable
 from experiments.backends.catalog import digest_of, language_model_file
+from experiments.backends.quiet import quiet
 from experiments.environment import lab_home
 
 # SmolLM2 was trained with 8,192 positions; 2,048 keeps a prompt under five seconds on two cores (measured).
 WINDOW_TOKENS = 2048
+INSTALL = "install it: pip install torch==2.13.0 && pip install '.[weak]'"
 
 
 def _converted(name: str) -> Path:
@@ -43,46 +45,48 @@ def _converted(name: str) -> Path:
     return target
 
 
-def _quiet() -> None:
-    """Loading bars and advice of the library do not belong in a log that people read."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
 def load_base(name: str) -> tuple[Any, Any]:
     """(model in evaluation mode, tokenizer).
 
     Raises:
-        Unavailable: torch or transformers is missing, or the files do not load.
+        Unavailable: torch, transformers or gguf is missing.
         LabError: the model's package is not installed.
     """
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise Unavailable(f"{error}; install it: pip install torch==2.13.0 && pip install '.[weak]'") from error
-    _quiet()
-    folder = _converted(name)
+        raise Unavailable(f"{error}; {INSTALL}") from error
     torch.set_num_threads(
         max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     )
-    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="float32", attn_implementation="sdpa")
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    with quiet():
+        try:
+            folder = _converted(name)
+        except ImportError as error:
+            raise Unavailable(f"{str(error).strip().partition(chr(10))[0]}; {INSTALL}") from error
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="float32", attn_implementation="sdpa")
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
 
 
 def with_adapter(model: Any, content: bytes) -> Any:
-    """`model` with the LoRA adapter in `content` (safetensors, settings in its header) merged into its weights."""
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-    from safetensors.torch import load
+    """`model` with the LoRA adapter in `content` (safetensors, settings in its header) merged into its weights.
 
+    Raises:
+        Unavailable: peft is missing.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+        from safetensors.torch import load
+    except ImportError as error:
+        raise Unavailable(f"{error}; install it: pip install '.[strong]'") from error
     length = int.from_bytes(content[:8], "little")
     settings = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["lora"])
-    tuned = get_peft_model(model, LoraConfig(**settings, task_type="CAUSAL_LM"))
+    with quiet():
+        tuned = get_peft_model(model, LoraConfig(**settings, task_type="CAUSAL_LM"))
     set_peft_model_state_dict(tuned, load(content))
     return tuned.merge_and_unload().eval()
 
