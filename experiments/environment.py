@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
-import socket
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -44,7 +44,7 @@ def host_name() -> str:
     """
     value = os.environ.get("LAB_HOST")
     if value is None:
-        value = re.sub(r"[^a-z0-9-]", "-", socket.gethostname().split(".")[0].lower()).strip("-")[:63] or "localhost"
+        value = re.sub(r"[^a-z0-9-]", "-", platform.node().split(".")[0].lower()).strip("-")[:63] or "localhost"
     return checked_host(value)
 
 

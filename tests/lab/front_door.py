@@ -13,8 +13,4 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]  # run(*arguments, **env
 def bare_environment(home: Path) -> dict[str, str]:
     """This process's environment without what Prefect or lab read, LAB_HOME aside."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LAB_"))}
-    # One thread, since two that wait for each other on busy cores take five times as long (measured).
-    return kept | {
-        "LAB_HOME": str(home), "PREFECT_HOME": str(home.with_name("prefect-home")), "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    return kept | {"LAB_HOME": str(home), "PREFECT_HOME": str(home.with_name("prefect-home")), "HF_HUB_OFFLINE": "1"}
