@@ -1,0 +1,244 @@
+"""The pipeline on a real server with real workers: whole, stopped at a gate, cut off, retried."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+from laboratory import HOST, ROOT, Lab, environment, kill
+
+PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
+WHY = "a test looks at every phase"
+SMALL = ("p2.per_unit=1", "p2.n_test=3")
+METRICS = (
+    "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics WHERE NOT timing "
+    "ORDER BY phase, host, position"
+)
+# What E2 carries names the success criteria, which rest on a clock.
+VERDICTS = (
+    "SELECT phase, status, main_metric, value, low, high, n, CASE WHEN phase <> 'e2' THEN carried END FROM verdicts "
+    "ORDER BY phase"
+)
+TRIALS = (
+    "SELECT problem_id, condition, seed, attempts, answer, tokens_in, tokens_out, error FROM counted_trials "
+    "ORDER BY unit_id, ordinal"
+)
+
+
+def pipeline(*more: str) -> list[str]:
+    return ["pipeline", "--scale", "smoke", *(part for s in SMALL for part in ("--set", s)), *more]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(new_lab: Callable[[str], Lab]) -> Iterator[tuple[Lab, subprocess.CompletedProcess[str]]]:
+    """A pipeline that ran from start to end, with gates overridden."""
+    lab = new_lab("undisturbed")
+    lab.up()
+    yield lab, lab.lab(*pipeline("--override", WHY))
+    lab.down()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
+    """The product's one promise: each phase is computed for real and decided, and the command says so."""
+    lab, done = undisturbed
+    verdicts = {row[0]: row[1] for row in lab.query("SELECT phase, status FROM verdicts")}
+    assert set(verdicts) == set(PHASES), done.stdout + done.stderr + lab.logs()
+    assert done.returncode == (3 if "FAIL" in verdicts.values() else 0), done.stdout + done.stderr
+    for phase in PHASES:
+        assert phase.upper() in done.stdout
+    assert "E1 [####################] 4 of 4 units" in done.stdout
+    assert lab.query("SELECT count(*) FROM quarantine") == [(0,)]
+    ((units, bundles),) = lab.query(
+        "SELECT count(DISTINCT u.unit_id), count(DISTINCT b.unit_id) FROM units u LEFT JOIN bundles b USING (unit_id)"
+    )
+    assert units == bundles > 12
+    assert lab.query("SELECT count(*) FROM counted_trials WHERE error IS NOT NULL") == [(0,)]
+
+
+@pytest.mark.slow
+def test_what_a_phase_carries_is_data_in_the_warehouse(
+    undisturbed: tuple[Lab, subprocess.CompletedProcess[str]],
+) -> None:
+    """P1's embedder, E0's configuration and E1's hypothesis reach the next phase through the warehouse and nothing else."""
+    lab, _ = undisturbed
+    carried = {phase: json.loads(text) for phase, text in lab.query("SELECT phase, carried FROM verdicts")}
+    specs: dict[str, list[dict[str, Any]]] = {}
+    for phase, unit in lab.query("SELECT phase, spec FROM units ORDER BY position"):
+        specs.setdefault(phase, []).append(json.loads(unit)["spec"])
+    assert {s["retrieval"]["embedder"] for s in specs["p2"]} == {carried["p1"]["embedder"]}
+    assert {s["retrieval"]["text_weight"] for s in specs["p2"]} == {carried["p1"]["text_weight"]}
+    chosen = carried["e0"]["retrieval"] | {"k": 2}  # E1's own k at this scale
+    assert [s["retrieval"] for s in specs["e1"] if s["role"] == "evaluate"] == [chosen, chosen]
+    assert {s["hypothesis"] for s in specs["e2"]} == {carried["e1"]["hypothesis"]}
+    adapters = [s["adapter"] for s in specs["e2"] if s["role"] == "evaluate" and s["adapter"]]
+    stored = {sha256 for (sha256,) in lab.query("SELECT sha256 FROM files")}
+    assert adapters and set(adapters) <= stored
+
+
+@pytest.mark.slow
+def test_an_override_is_on_record_where_it_was_needed(
+    undisturbed: tuple[Lab, subprocess.CompletedProcess[str]],
+) -> None:
+    """Going on past a gate is allowed, silently doing so is not."""
+    lab, done = undisturbed
+    rows = lab.query("SELECT phase, status, overridden_by, why FROM verdicts")
+    for phase, status, by, why in rows:
+        needed = phase in ("p1", "p2", "p3") and status != "PASS"
+        assert (by, why) == ((HOST, WHY) if needed else (None, None)), phase
+    assert any(by for _, _, by, _ in rows) == (f"overridden: {WHY}" in done.stdout)
+
+
+@pytest.mark.slow
+def test_a_run_says_where_it_came_from(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
+    """Without commit, versions, digests and arguments nobody can get the same numbers again."""
+    lab, _ = undisturbed
+    ((commit, versions, given, defaulted, host, finished, content),) = lab.query(
+        "SELECT code_commit, versions, arguments_given, arguments_defaulted, r.host, finished_at, content "
+        "FROM runs r JOIN plans USING (plan_id)"
+    )
+    assert len(commit) == 40 or commit.startswith("wheel-")
+    assert {"torch", "transformers", "prefect", "duckdb"} <= set(json.loads(versions))
+    assert json.loads(given)["config"]["p2"] == {"n_test": 3, "per_unit": 1}
+    assert "n_test" not in json.loads(defaulted)["p2"] and json.loads(defaulted)["p2"]["n_memory"] > 0
+    assert host == HOST and finished is not None
+    digests = json.loads(content)["digests"]
+    assert all(len(d) == 64 for d in digests.values()) and {"smollm2-135m", "all-MiniLM-L6-v2"} <= set(digests)
+
+
+@pytest.mark.slow
+def test_prefect_shows_flows_shards_tasks_and_a_verdict_table_each(
+    undisturbed: tuple[Lab, subprocess.CompletedProcess[str]],
+) -> None:
+    """Who looks into Prefect's pages finds what ran where, and each phase's table."""
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    lab, _ = undisturbed
+    client = lab.client()
+    runs = client.read_flow_runs(limit=100)
+    shards = [r for r in runs if r.name.split(" · ")[0] in PHASES]
+    assert {r.name.split(" · ")[0] for r in shards} == set(PHASES)
+    assert all(r.name.endswith(f" · {HOST}") and r.state.is_completed() for r in shards), [r.name for r in shards]
+    assert all(r.parent_task_run_id is not None for r in shards)
+    assert len(client.read_task_runs(limit=200)) > len(shards)
+    keys = {
+        a.key for a in client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_="verdict-%")))
+    }
+    assert {k.rsplit("-", 1)[1] for k in keys} == set(PHASES)
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_nothing(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
+    """Results are kept: the same command again only reads them."""
+    lab, done = undisturbed
+    before = lab.query("SELECT count(*) FROM bundles"), lab.query(METRICS), lab.query(VERDICTS)
+    shards = len([r for r in lab.client().read_flow_runs(limit=100) if "shard" in r.name])
+    again = lab.lab(*pipeline("--override", WHY))
+    assert again.returncode == done.returncode, again.stdout + again.stderr
+    assert (lab.query("SELECT count(*) FROM bundles"), lab.query(METRICS), lab.query(VERDICTS)) == before
+    assert len([r for r in lab.client().read_flow_runs(limit=100) if "shard" in r.name]) == shards
+
+
+@pytest.fixture(scope="module")
+def cut_off(new_lab: Callable[[str], Lab]) -> Iterator[Lab]:
+    """A pipeline whose machine lost power in P2 and in E2, whose medium worker died in E1, and that was started again."""
+    lab = new_lab("cut-off")
+    lab.up()
+    command = lab.start(*pipeline("--override", WHY))
+    lab.wait_for(lambda row: row["phase"] == "p2" and row["done"] == 1)
+    lab.kill_everything()
+    kill([psutil.Process(command.pid)])
+    command.wait()
+    lab.up()
+    command = lab.start(*pipeline("--override", WHY))
+    lab.wait_for(lambda row: row["phase"] == "e1" and row["done"] == 1 and row["total"] == 2)
+    worker = psutil.Process(lab.services()["worker-medium"])
+    kill([worker, *worker.children(recursive=True)])
+    lab.wait_for(lambda row: row["phase"] == "e2" and row["done"] == 1)
+    lab.kill_everything()
+    kill([psutil.Process(command.pid)])
+    command.wait()
+    lab.up()
+    lab.lab(*pipeline("--override", WHY))
+    yield lab
+    lab.down()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_run_gives_the_same_numbers_to_the_last_digit(
+    undisturbed: tuple[Lab, subprocess.CompletedProcess[str]], cut_off: Lab
+) -> None:
+    """Machines die in the middle; what comes out must not depend on it."""
+    whole, _ = undisturbed
+    assert cut_off.query(VERDICTS) == whole.query(VERDICTS), cut_off.logs()
+    assert cut_off.query(METRICS) == whole.query(METRICS)
+    assert cut_off.query(TRIALS) == whole.query(TRIALS)
+    counted = "SELECT count(*), count(DISTINCT unit_id) FROM bundles WHERE replicate = 0"
+    assert cut_off.query(counted) == whole.query(counted)
+    assert cut_off.query("SELECT count(*) FROM quarantine") == [(0,)]
+
+
+@pytest.mark.slow
+def test_a_silent_worker_is_given_up_and_named(cut_off: Lab) -> None:
+    """A shard on a dead machine stays "Running" for ever in Prefect; the pipeline must not wait for it."""
+    runs = cut_off.client().read_flow_runs(limit=100)
+    given_up = [r for r in runs if r.state.message == "its machine went silent"]
+    assert [r.name.split(" · ")[0] for r in given_up] == ["e1"]
+    assert all(r.state.is_final() for r in runs if not r.auto_scheduled)
+
+
+@pytest.fixture(scope="module")
+def stopped(new_lab: Callable[[str], Lab]) -> Iterator[tuple[Lab, subprocess.CompletedProcess[str]]]:
+    """A pipeline whose P1 says FAIL: its threshold is out of reach."""
+    lab = new_lab("stopped")
+    lab.up()
+    yield lab, lab.lab(*pipeline("--set", "p1.knn_threshold=1.0"))
+    lab.down()
+
+
+@pytest.mark.slow
+def test_a_failed_gate_stops_the_chain_and_says_what_to_try(
+    stopped: tuple[Lab, subprocess.CompletedProcess[str]],
+) -> None:
+    """What rests on a failed prerequisite is not worth its computing time."""
+    lab, done = stopped
+    assert done.returncode == 3, done.stdout + done.stderr + lab.logs()
+    assert lab.query("SELECT phase, status, why FROM verdicts") == [("p1", "FAIL", None)]
+    assert lab.query("SELECT DISTINCT phase FROM units") == [("p1",)]
+    assert "P1 stopped the chain" in done.stdout and "try: lab run p1" in done.stdout
+    assert "--override" in done.stdout
+
+
+@pytest.mark.slow
+def test_prefects_retry_of_a_stopped_pipeline_redoes_nothing(
+    stopped: tuple[Lab, subprocess.CompletedProcess[str]],
+) -> None:
+    """Retry in Prefect's page, or by its command, only does what has no result yet."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+    from prefect.states import Failed
+
+    lab, _ = stopped
+    client = lab.client()
+    bundles = lab.query("SELECT sha256 FROM bundles ORDER BY 1")
+    (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(like_="pipeline")))
+    client.set_flow_run_state(run.id, Failed(message="the test says so"), force=True)
+    address = {"PREFECT_API_URL": f"http://127.0.0.1:{lab.port}/api", "PREFECT_HOME": str(lab.home / "prefect")}
+    retried = subprocess.run(
+        [sys.executable, "-m", "prefect", "flow-run", "retry", str(run.id)],
+        env=environment(lab.home, **address), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert retried.returncode == 0, retried.stdout + retried.stderr
+    deadline = time.monotonic() + 60
+    while not ((now := client.read_flow_run(run.id)).state.is_completed() and now.run_count == 2):
+        assert time.monotonic() < deadline, now
+        time.sleep(0.5)
+    assert lab.query("SELECT sha256 FROM bundles ORDER BY 1") == bundles
+    assert len([r for r in client.read_flow_runs(limit=50) if "shard" in r.name]) == 1
