@@ -98,14 +98,14 @@ def comparisons(table: Table, pairs: Sequence[tuple[str, str]], alternative: str
     return rows
 
 
-def ceiling_and_floor(table: Table, options: int) -> dict[str, list[str]]:
-    """Conditions where a difference can hardly show: nearly all problems at one attempt, or at the last option."""
+def ceiling_and_floor(table: Table, most: int) -> dict[str, list[str]]:
+    """Conditions where a difference can hardly show: nearly all problems at one attempt, or at the most there are."""
     flags: dict[str, list[str]] = {"ceiling": [], "floor": []}
     for condition, values in table.items():
         found = np.array(list(values.values()))
         if len(found) and float(np.mean(found == 1)) >= 0.9:  # nine of ten: the usual mark for a ceiling
             flags["ceiling"].append(condition)
-        if len(found) and float(np.mean(found >= options)) >= 0.9:
+        if len(found) and float(np.mean(found >= most)) >= 0.9:
             flags["floor"].append(condition)
     return flags
 

@@ -31,6 +31,9 @@ class PhaseConfig(BaseModel):
     run_seeds: tuple[int, ...] = Field((100, 200, 300), min_length=1, description="seeds of every stochastic condition")
     model: str = Field("smollm2-135m", description="language model name")
     temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (SCIENCE, Solving)")
+    max_guesses: int = Field(20, ge=2, description="guesses at a problem at most, where answers are guessed (SCIENCE)")
+    # Measured with SmolLM2-135M: at 0.5 five of six guesses are formulas and differ, at 0.8 two of three are none.
+    guess_temperature: float = Field(0.5, gt=0, description="of the softmax over tokens, where answers are guessed")
 
 
 @dataclass(frozen=True)

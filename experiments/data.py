@@ -34,7 +34,7 @@ def _universe(domain: str, n: int, seed: int) -> Universe:
     problems = tuple(maker.problems(n, seed))
     digest = hashlib.sha256()
     for p in problems:
-        for part in (p.problem_id, p.text, p.label, p.group):
+        for part in (p.problem_id, p.text, p.label, p.group, *([p.answer] if p.answer else [])):
             digest.update(part.encode() + b"\x00")
     return Universe(problems, f"{maker.version}-{n}-{seed}-{digest.hexdigest()[:16]}")
 

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.contract import PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
+from experiments.guessing import told
 from experiments.memory_bank import Bank
 from experiments.seeds import generator
 from experiments.solving import prompt_for
@@ -23,7 +24,7 @@ QUERY_TERMS = 3  # domain terms that make a query specific
 
 def hunch_prompt(domain: Domain, problem: Problem) -> str:
     """Asks the model for the query with which it would search the memory; the analysis is read off the problem's text."""
-    head = prompt_for(domain, problem, []).removesuffix("Answer:")
+    head = prompt_for(domain, problem, []).removesuffix(domain.lead)
     return f"{head}Analysis: {domain.describe(problem)}\nQuery:"
 
 
@@ -32,13 +33,13 @@ def distilled(domain: Domain, problem: Problem, bank: Bank) -> Pair:
     analysis = domain.describe(problem).rstrip(".")
     found, _ = bank.semantic(problem)
     # A memo must not retrieve itself, or the answer would be copied from the search.
-    answers = [m.answer for m in found if m.problem.problem_id != problem.problem_id]
-    common = Counter(answers).most_common(1)[0][0] if answers else "nothing"
+    others = [m for m in found if m.problem.problem_id != problem.problem_id]
+    common = Counter(m.problem.label for m in others).most_common(1)[0][0] if others else "nothing"
     words = [w for w in re.findall(r"[a-z]+", analysis.lower()) if w in domain.terms()]
     query = f"{domain.noun.lower()} with {', '.join(dict.fromkeys(words)) or analysis.lower()}"
     completion = (
-        f" {query}\nRetrieved: {', '.join(answers) or 'nothing'}\n"
-        f"Approach: similar ones are mostly {common}; check it against the analysis.\nAnswer: {problem.label}"
+        f" {query}\nRetrieved: {', '.join(m.answer for m in others) or 'nothing'}\n"
+        f"Approach: similar ones are mostly {common}; check it against the analysis.\n{domain.lead} {problem.truth}"
     )
     return hunch_prompt(domain, problem), completion
 
@@ -47,12 +48,13 @@ def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
     """R: the trajectory as it was, failures and all, up to the right guess."""
     lines = []
     for i, guess in enumerate(guesses, 1):
-        right = guess == problem.label
-        lines.append(f"Attempt {i}: {guess}. {'Right' if right else 'Wrong'}.")
-        if right:
+        judged = domain.judge(problem, guess)
+        heard = f", {told(judged)}" if domain.answers == "guessing" else ""
+        lines.append(f"Attempt {i}: {guess}. {'Right' if judged.solved else 'Wrong'}{heard}.")
+        if judged.solved:
             break
-    head = prompt_for(domain, problem, []).removesuffix("Answer:")
-    return head + "Attempts:\n", "\n".join(lines) + f"\nAnswer: {problem.label}"
+    head = prompt_for(domain, problem, []).removesuffix(domain.lead)
+    return head + "Attempts:\n", "\n".join(lines) + f"\n{domain.lead} {problem.truth}"
 
 
 def dataset(

@@ -49,10 +49,12 @@ class Config(PhaseConfig):
         ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "paraphrase-MiniLM-L6-v2"), min_length=1, description="text embedders"
     )
     text_weights: tuple[float, ...] = Field(
-        (1.0, 0.7, 0.5, 0.3, 0.0), description="weight of text; the rest is features"
+        (1.0, 0.7, 0.5, 0.3, 0.0), min_length=1, description="weight of text; the rest is features"
     )
-    ks: tuple[int, ...] = Field((3, 5, 7, 10), description="memos brought back")
-    distances: tuple[Literal["cosine", "euclidean"], ...] = ("cosine", "euclidean")
+    ks: tuple[int, ...] = Field((3, 5, 7, 10), min_length=1, description="memos brought back")
+    distances: tuple[Literal["cosine", "euclidean"], ...] = Field(
+        ("cosine", "euclidean"), min_length=1, description="how likeness is measured"
+    )
     relevance_threshold: float = Field(0.75, description="the gate: relevance must be above")
     choice_time_s: float = Field(0.100, description="the choice: retrieval time at most")
     choice_relevance: float = Field(0.7, description="the choice: relevance at least, relaxed by x0.9 until one fits")
@@ -103,7 +105,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         search_s = (time.perf_counter() - started) / len(queries) + (features_s if weight < 1 else 0.0)
         for k, (i, query) in itertools.product(config.ks, enumerate(queries)):
             chosen = ranked[i, :k]
-            found = relevance(domain, query.label, [memory[j].label for j in chosen], stored[chosen])
+            found = relevance(domain, query, [memory[j] for j in chosen], stored[chosen])
             trials.append(
                 Trial(
                     query.problem_id, cell_name(name, weight, k, distance), truth=query.label,

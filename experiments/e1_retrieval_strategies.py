@@ -25,7 +25,7 @@ from experiments.identity import make_unit
 from experiments.memory_bank import Bank
 from experiments.retrieval import RetrievalConfig
 from experiments.seeds import generator
-from experiments.solving import Memo, failed, solve
+from experiments.solving import Memo, effort, failed, solve
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
@@ -36,10 +36,12 @@ NEEDS = ("embedder", "language_model")
 CONDITIONS = ("none", "temporal", "semantic")
 MEMO = "memo"  # condition of the trials that fill the memory
 SCALES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "memos_per_unit": 6},
-    "demo": {"n_problems": 360, "n_memory": 48, "n_test": 18, "per_unit": 6, "memos_per_unit": 24},
+    "smoke": {
+        "n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "memos_per_unit": 6, "max_guesses": 3,
+    },
+    "demo": {"n_problems": 360, "n_memory": 48, "n_test": 18, "per_unit": 6, "memos_per_unit": 24, "max_guesses": 6},
     "full": {},
-}
+}  # fmt: skip
 
 
 class Config(PhaseConfig):
@@ -66,7 +68,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
         return [
             make_unit(
                 NAME, config, {"role": MEMO, "first_order": i, "problems": [p.problem_id for p in memory[i : i + size]]},
-                models=[config.model], n_trials=len(memory[i : i + size]), cost=0.7 * len(memory[i : i + size]),
+                models=[config.model], n_trials=len(memory[i : i + size]), cost=0.7 * len(memory[i : i + size]) * effort(config),
             )
             for i in range(0, len(memory), size)
         ]  # fmt: skip
@@ -82,7 +84,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
             NAME, config, {**spec, "problems": [p.problem_id for p in test[i : i + config.per_unit]]}, round=2,
             models=[config.model, retrieval.embedder], depends_on=[u.unit_id for u, _ in so_far],
             n_trials=len(test[i : i + config.per_unit]) * len(CONDITIONS) * len(config.run_seeds),
-            cost=4.0 * len(test[i : i + config.per_unit]),
+            cost=4.0 * len(test[i : i + config.per_unit]) * effort(config),
         )
         for i in range(0, len(test), config.per_unit)
     ]  # fmt: skip
@@ -193,7 +195,7 @@ def _by_class(trials: Sequence[Trial], config: Config) -> list[Metric]:
     rows = []
     for label in get_domain(config.domain).options:
         for condition in CONDITIONS:
-            mine = [t for t in trials if t.condition == condition and t.truth == label]
+            mine = [t for t in trials if t.condition == condition and t.details.get("label", t.truth) == label]
             share = statistics.wilson(sum(t.attempts == 1 for t in mine), len(mine))
             rows.append(attempts.row("class_accuracy", f"{label} {condition}", share))
     return rows

@@ -28,7 +28,7 @@ from experiments.identity import make_unit
 from experiments.memory_bank import Bank, Found
 from experiments.retrieval import RetrievalConfig
 from experiments.seeds import generator
-from experiments.solving import failed, solve
+from experiments.solving import effort, failed, first_idea, solve
 
 NAME = "e2"
 TITLE = "Fine-tuned retrieval"
@@ -41,10 +41,12 @@ PROTOCOL_LORA = LoraSettings(
 )
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "n_problems": 96, "n_test": 3, "n_train": 4, "k": 2, "per_unit": 3, "lora": PROTOCOL_LORA.model_copy(update={"epochs": 1}),
+        "n_problems": 96, "n_test": 3, "n_train": 4, "k": 2, "per_unit": 3, "max_guesses": 3,
+        "lora": PROTOCOL_LORA.model_copy(update={"epochs": 1}),
     },
     "demo": {
-        "n_problems": 360, "n_test": 12, "n_train": 20, "per_unit": 6, "lora": PROTOCOL_LORA.model_copy(update={"epochs": 2}),
+        "n_problems": 360, "n_test": 12, "n_train": 20, "per_unit": 6, "max_guesses": 6,
+        "lora": PROTOCOL_LORA.model_copy(update={"epochs": 2}),
     },
     "full": {},
 }  # fmt: skip
@@ -108,7 +110,8 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
         make_unit(
             NAME, config, {**slim, "condition": name, "adapter": adapter, "problems": test[i : i + config.per_unit]},
             models=models, round=2, depends_on=[u.unit_id for u, _ in so_far], files=[adapter] if adapter else [],
-            n_trials=len(test[i : i + config.per_unit]) * len(config.run_seeds), cost=2.2 * len(test[i : i + config.per_unit]),
+            n_trials=len(test[i : i + config.per_unit]) * len(config.run_seeds),
+            cost=2.2 * len(test[i : i + config.per_unit]) * effort(config),
         )
         for name in names
         for adapter in [adapters[name.split("_")[1]] if name.startswith("tuned_") else ""]
@@ -156,9 +159,8 @@ def _solve(
         extra |= {"query": query, "query_tokens": query_tokens, "query_quality": quality}
     trials = solve(lm, bank.domain, problem, found, config, NAME, spec["condition"], extra)
     for t in trials:
-        # Nearness of the model's most probable answer to the truth: what its hypothesis is worth before guessing.
-        likely = max(range(len(t.details["logprobs"])), key=lambda i: t.details["logprobs"][i])
-        t.details["hypothesis_quality"] = bank.domain.similarity(problem.label, bank.domain.options[likely])
+        # Nearness of the solver's first idea to the truth: what its hypothesis is worth before it hears anything.
+        t.details["hypothesis_quality"] = bank.domain.similarity(problem.truth, first_idea(bank.domain, t))
     return trials
 
 

@@ -51,6 +51,6 @@ class Bank:
         return self._found(best[::-1], problem)
 
     def _found(self, chosen: list[int], problem: Problem) -> Found:
-        labels = [self.memos[i].problem.label for i in chosen]
-        measured = relevance(self.domain, problem.label, labels, self.memory.vectors[chosen])
+        found = [self.memos[i].problem for i in chosen]
+        measured = relevance(self.domain, problem, found, self.memory.vectors[chosen])
         return [self.memos[i] for i in chosen], {"relevance": measured.total, "type_match": measured.type_match}

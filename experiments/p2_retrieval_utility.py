@@ -23,7 +23,7 @@ from experiments.identity import make_unit
 from experiments.memory_bank import Bank, Found
 from experiments.retrieval import RetrievalConfig
 from experiments.seeds import generator
-from experiments.solving import Memo, failed, solve
+from experiments.solving import Memo, effort, failed, most_attempts, solve
 
 NAME = "p2"
 TITLE = "Retrieval utility"
@@ -32,8 +32,8 @@ BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder", "language_model")
 SCALES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2},
-    "demo": {"n_problems": 360, "n_memory": 30, "n_test": 12, "per_unit": 4},
+    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "max_guesses": 3},
+    "demo": {"n_problems": 360, "n_memory": 30, "n_test": 12, "per_unit": 4, "max_guesses": 6},
     "full": {},
 }
 CONDITIONS = ("none", "random", "recent", "semantic")
@@ -61,7 +61,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
         make_unit(
             NAME, config, {"problems": [p.problem_id for p in part], "retrieval": retrieval},
             models=[config.model, carried["embedder"]], n_trials=len(part) * len(CONDITIONS) * len(config.run_seeds),
-            cost=5.5 * len(part),
+            cost=5.5 * len(part) * effort(config),
         )
         for part in (test[i : i + config.per_unit] for i in range(0, len(test), config.per_unit))
     ]  # fmt: skip
@@ -101,8 +101,8 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     pairs = [(c, "none") for c in CONDITIONS[1:]]
     values = [*attempts.per_condition(trials, table), *attempts.comparisons(table, pairs)]
     values.append(attempts.smallest_visible(len(table["none"])))
-    options = len(get_domain(config.domain).options)
-    return Metrics(tuple(values), {"flags": attempts.ceiling_and_floor(table, options)})
+    most = most_attempts(get_domain(config.domain), config)
+    return Metrics(tuple(values), {"flags": attempts.ceiling_and_floor(table, most)})
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:

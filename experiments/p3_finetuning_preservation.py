@@ -122,7 +122,7 @@ def _ids(part: str, config: Config) -> list[str]:
 def _train(config: Config, backends: Backends) -> Trial:
     domain = get_domain(config.domain)
     memory, _ = split(config, config.n_train, len(domain.options))
-    examples = [(prompt_for(domain, p, []), f" {p.label}") for p in memory]
+    examples = [(prompt_for(domain, p, []), f" {p.truth}") for p in memory]
     try:
         training = backends.train(config.model, examples, [], config.lora, config.data_seed)
     except Unavailable as error:

@@ -97,11 +97,11 @@ class Relevance:
         return 0.4 * self.type_match + 0.4 * self.solution_similarity + 0.2 * self.diversity
 
 
-def relevance(domain: Domain, truth: str, labels: Sequence[str], vectors: Vectors) -> Relevance:
-    """Relevance of retrieved problems with `labels` and unit-length text `vectors` (k, d) for a query labelled `truth`."""
-    k = len(labels)
-    match = sum(label == truth for label in labels) / k
-    near = sum(domain.similarity(truth, label) for label in labels) / k
+def relevance(domain: Domain, query: Problem, found: Sequence[Problem], vectors: Vectors) -> Relevance:
+    """Relevance of the problems `found`, with unit-length text `vectors` (k, d), for the problem `query`."""
+    k = len(found)
+    match = sum(p.label == query.label for p in found) / k
+    near = sum(domain.similarity(query.truth, p.truth) for p in found) / k
     cosine = vectors @ vectors.T
     between = float((cosine.sum() - np.trace(cosine)) / (k * (k - 1))) if k > 1 else 0.0
     return Relevance(match, near, float(np.clip(1.0 - between, 0.0, 1.0)))

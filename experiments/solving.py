@@ -1,4 +1,7 @@
-"""Solving a problem by choice: the prompt, the options' log-probabilities, and from them the attempts of every seed."""
+"""Solving a problem: the prompt, and the attempts of every seed, in the way in which the domain answers.
+
+By choice the options' log-probabilities give them, from one forward pass; by guessing the model proposes and is judged.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import numpy as np
 
 from experiments.backends.base import LanguageModel, Scores
 from experiments.contract import PhaseConfig, Trial
-from experiments.domains import Domain, Problem
+from experiments.domains import Domain, Problem, get_domain
+from experiments.guessing import RESERVED_TOKENS, guess, most_guesses
 from experiments.seeds import generator
 
 
@@ -28,10 +32,10 @@ def question(domain: Domain, problem: Problem) -> str:
 
 
 def prompt_for(domain: Domain, problem: Problem, memos: Sequence[Memo]) -> str:
-    """The instruction, the memos with their answers (the most relevant last), the problem, and "Answer:"."""
-    head = f"{domain.instruction} Answer with one of: {', '.join(domain.options)}.\n\n"
-    shown = "".join(f"{question(domain, m.problem)}Answer: {m.answer}\n\n" for m in memos)
-    return f"{head}{shown}{question(domain, problem)}Answer:"
+    """The instruction, the memos with their answers (the most relevant last), the problem, and the answer's lead."""
+    choices = f" Answer with one of: {', '.join(domain.options)}." if domain.answers == "choice" else ""
+    shown = "".join(f"{question(domain, m.problem)}{domain.lead} {m.answer}\n\n" for m in memos)
+    return f"{domain.instruction}{choices}\n\n{shown}{question(domain, problem)}{domain.lead}"
 
 
 def guess_order(logprobs: Sequence[float], temperature: float, rng: np.random.Generator) -> list[int]:
@@ -47,7 +51,8 @@ def guess_order(logprobs: Sequence[float], temperature: float, rng: np.random.Ge
 
 def fit_prompt(lm: LanguageModel, domain: Domain, problem: Problem, memos: Sequence[Memo]) -> tuple[str, int]:
     """(prompt, memos dropped): the least relevant memos go first when the prompt is longer than the model's window."""
-    room = lm.window - max(lm.count_tokens(f" {o}") for o in domain.options)
+    by_choice = domain.answers == "choice"
+    room = lm.window - (max(lm.count_tokens(f" {o}") for o in domain.options) if by_choice else RESERVED_TOKENS)
     for dropped in range(len(memos) + 1):
         prompt = prompt_for(domain, problem, memos[dropped:])
         if lm.count_tokens(prompt) <= room:
@@ -59,22 +64,22 @@ def solve(
     lm: LanguageModel, domain: Domain, problem: Problem, memos: Sequence[Memo], config: PhaseConfig, phase: str,
     condition: str, extra: dict[str, object] | None = None, seeds: Sequence[int] | None = None,
 ) -> list[Trial]:  # fmt: skip
-    """One trial for each seed (the config's run seeds unless given), all from one forward pass.
+    """One trial for each seed (the config's run seeds unless given); `solved_by` in its details says in which way.
 
     Args:
         memos: what retrieval brought back, the least relevant first.
         extra: facts of the condition that go into every trial's details (relevance, query).
     """
     prompt, dropped = fit_prompt(lm, domain, problem, memos)
-    scores = lm.score(prompt, [f" {option}" for option in domain.options])
-    kept = memos[dropped:]
-    details = {
-        "solved_by": "log-probabilities",
-        "logprobs": list(scores.logprobs),
-        "retrieved": [m.problem.problem_id for m in kept],
+    facts = {
+        "retrieved": [m.problem.problem_id for m in memos[dropped:]],
         "memos_dropped": dropped,
         **(extra or {}),
     }
+    if domain.answers == "guessing":
+        return guess(lm, domain, problem, prompt, config, phase, condition, seeds or config.run_seeds, facts)
+    scores = lm.score(prompt, [f" {option}" for option in domain.options])
+    details = {"solved_by": "log-probabilities", "logprobs": list(scores.logprobs), **facts}
     trials: list[Trial] = []
     for seed in seeds or config.run_seeds:
         order = guess_order(scores.logprobs, config.temperature, generator(seed, phase, problem.problem_id, condition))
@@ -101,4 +106,23 @@ def _trial(
 def failed(problem: Problem, condition: str, seeds: Sequence[int], error: Exception) -> list[Trial]:
     """The trials of a problem whose model call failed: rows with their error, never missing and never zeros."""
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
-    return [Trial(problem.problem_id, condition, seed, truth=problem.label, error=text) for seed in seeds]
+    return [Trial(problem.problem_id, condition, seed, truth=problem.truth, error=text) for seed in seeds]
+
+
+def most_attempts(domain: Domain, config: PhaseConfig) -> int:
+    """The largest number of attempts that a trial can have."""
+    return len(domain.options) if domain.answers == "choice" else most_guesses(domain, config)
+
+
+def effort(config: PhaseConfig) -> float:
+    """How much longer a problem takes than by choice: a guess, for all seeds, about as long as all choices (measured)."""
+    domain = get_domain(config.domain)
+    return 1.0 if domain.answers == "choice" else float(most_guesses(domain, config))
+
+
+def first_idea(domain: Domain, trial: Trial) -> str:
+    """The answer that the solver thought of first: the most probable option, or the first guess."""
+    if domain.answers == "guessing":
+        return str(trial.details["guesses"][0])
+    logprobs = trial.details["logprobs"]
+    return domain.options[max(range(len(logprobs)), key=lambda i: logprobs[i])]

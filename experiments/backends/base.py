@@ -63,9 +63,15 @@ class LanguageModel(Protocol):
         ...
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = ""
-    ) -> list[Reply]:
-        """Greedy continuations; with `chat` each prompt is one user message in the model's chat template."""
+        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
+        temperature: float = 0.0, seeds: Sequence[int] = (),
+    ) -> list[Reply]:  # fmt: skip
+        """Continuations; with `chat` each prompt is one user message in the model's chat template.
+
+        Args:
+            temperature: 0 is greedy; above, tokens are sampled from softmax(logits / temperature).
+            seeds: one a prompt when sampling (experiments.seeds.seed_for); the same prompt and seed give the same text.
+        """
         ...
 
     def negative_log_likelihood(self, text: str) -> tuple[float, int]:

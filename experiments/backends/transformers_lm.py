@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,25 @@ def with_adapter(model: Any, content: bytes) -> Any:
     return tuned.merge_and_unload().eval()
 
 
+class _Sampler:
+    """Turns greedy decoding into sampling: the largest of logits / T + Gumbel noise is a draw from softmax(logits / T).
+
+    Each row has a generator of its own, so that its text does not depend on its neighbours in the batch.
+    """
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        import torch
+
+        self._temperature = temperature
+        self._generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        import torch
+
+        noise = [-torch.empty(scores.shape[1]).exponential_(generator=g).log() for g in self._generators]
+        return scores.float() / self._temperature + torch.stack(noise)
+
+
 class TransformersModel:
     """One causal language model on this host, tuned or not."""
 
@@ -98,6 +119,7 @@ class TransformersModel:
         self.name = name
         self.window = WINDOW_TOKENS
         self._model, self._tokenizer = load_base(name)
+        self._start: tuple[list[int], Any] | None = None  # tokens and key/value cache of the last sampled start
         if adapter is not None:
             self._model = with_adapter(self._model, adapter)
 
@@ -129,16 +151,21 @@ class TransformersModel:
         return Scores(tuple(sums), ids.shape[1], sum(map(len, encoded)), time.perf_counter() - started)
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = ""
-    ) -> list[Reply]:
+        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
+        temperature: float = 0.0, seeds: Sequence[int] = (),
+    ) -> list[Reply]:  # fmt: skip
         import torch
 
         started = time.perf_counter()
         texts = [self._as_chat(p) for p in prompts] if chat else list(prompts)
-        self._tokenizer.padding_side = "left"
-        batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
-        extra = {"stop_strings": [stop], "tokenizer": self._tokenizer} if stop else {}
+        extra: dict[str, Any] = {"stop_strings": [stop], "tokenizer": self._tokenizer} if stop else {}
         with torch.inference_mode():
+            if temperature > 0:
+                batch, more = self._sampling(texts, not chat, temperature, seeds)
+                extra |= more
+            else:
+                self._tokenizer.padding_side = "left"
+                batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
             out = self._model.generate(
                 **batch,
                 max_new_tokens=max_new_tokens,
@@ -149,13 +176,45 @@ class TransformersModel:
         each = (time.perf_counter() - started) / len(texts)
         replies = []
         for i in range(len(texts)):
-            new = out[i, batch.input_ids.shape[1] :]
+            new = out[i, batch["input_ids"].shape[1] :]
             text = self._tokenizer.decode(new, skip_special_tokens=True)
             n_new = int((new != self._tokenizer.pad_token_id).sum())
             replies.append(
-                Reply(text.split(stop)[0] if stop else text, int(batch.attention_mask[i].sum()), n_new, each)
+                Reply(text.split(stop)[0] if stop else text, int(batch["attention_mask"][i].sum()), n_new, each)
             )
         return replies
+
+    def _sampling(
+        self, texts: Sequence[str], special: bool, temperature: float, seeds: Sequence[int]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(input ids and mask, arguments of generate): what all texts start with is computed once and remembered.
+
+        Guesses at one problem share everything but what was tried, so that a round costs little more than its answers.
+        """
+        import torch
+
+        if len(seeds) != len(texts):
+            raise ValueError(f"{len(seeds)} seeds for {len(texts)} prompts")
+        rows = self._tokenizer(list(texts), add_special_tokens=special).input_ids
+        # One token must be left to compute, or there is nothing to continue from.
+        alike = takewhile(lambda column: len(set(column)) == 1, zip(*(row[:-1] for row in rows), strict=False))
+        common = [column[0] for column in alike]
+        pad = [len(max(rows, key=len)) - len(row) for row in rows]
+        fill, start = self._tokenizer.pad_token_id, len(common)
+        batch = {
+            "input_ids": torch.tensor([common + [fill] * n + r[start:] for r, n in zip(rows, pad, strict=True)]),
+            "attention_mask": torch.tensor(
+                [[1] * start + [0] * n + [1] * (len(r) - start) for r, n in zip(rows, pad, strict=True)]
+            ),
+        }
+        extra: dict[str, Any] = {"logits_processor": [_Sampler(temperature, seeds)]}
+        if start:
+            if self._start is None or self._start[0] != common:
+                first = self._model(input_ids=torch.tensor([common]), use_cache=True, logits_to_keep=1)
+                self._start = common, first.past_key_values
+            extra["past_key_values"] = copy.deepcopy(self._start[1])
+            extra["past_key_values"].batch_repeat_interleave(len(rows))
+        return batch, extra
 
     def _as_chat(self, prompt: str) -> str:
         return self._tokenizer.apply_chat_template(

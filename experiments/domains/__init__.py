@@ -11,7 +11,10 @@ from experiments.errors import LabError
 
 __all__ = ["DOMAINS", "Domain", "Problem", "domain_module", "get_domain"]
 
-DOMAINS = {"big_o": "experiments.domains.big_o:BigO"}
+DOMAINS = {
+    "big_o": "experiments.domains.big_o:BigO",
+    "equations": "experiments.domains.equations:Equations",
+}
 
 
 def domain_module(name: str) -> str:

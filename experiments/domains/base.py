@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,23 @@ class Problem:
 
     problem_id: str
     text: str
-    label: str
+    label: str  # its class
     group: str
+    answer: str = ""  # what a memory keeps, where that is more than the class: a formula
+
+    @property
+    def truth(self) -> str:
+        """The right answer."""
+        return self.answer or self.label
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a domain says of one guess."""
+
+    solved: bool
+    loss: float | None  # 0 is right; None when the guess is no answer at all
+    reason: str = ""  # why there is no loss
 
 
 class Domain(Protocol):
@@ -25,24 +40,34 @@ class Domain(Protocol):
 
     name: str
     version: str  # raised whenever the same seed would make other problems
-    options: tuple[str, ...]  # the possible answers, in a meaningful order
+    answers: Literal["choice", "guessing"]  # an answer is one of the options, or a text that `judge` measures
+    options: tuple[str, ...]  # the classes, in a meaningful order; in a domain of choice the possible answers
+    telling: frozenset[str]  # lowercase words that name a class in another way, beside the options
     max_attempts: int  # guesses within which a problem counts as solved; more is censored
     instruction: str  # the task in a sentence, first line of every prompt
     noun: str  # what one problem is, as the prompt calls it: "Function"
+    lead: str  # what the prompt ends with and an answer follows: "Answer:"
     feature_names: tuple[str, ...]
 
-    def problems(self, n: int, seed: int) -> list[Problem]:
+    def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
         """`n` distinct problems, classes as equal as n allows, in an order shuffled by `seed`.
 
         The first m of problems(n, seed) are not promised to be problems(m, seed).
 
+        Args:
+            names: neutral, or natural where the domain's texts hold names (PhaseConfig.names).
+
         Raises:
-            LabError: the domain cannot make n distinct problems.
+            LabError: the domain cannot make n distinct problems, or has no such names.
         """
         ...
 
     def normalise(self, problem: Problem) -> str:
         """A form in which two problems are equal exactly when they differ only in comments, layout and names."""
+        ...
+
+    def judge(self, problem: Problem, guess: str) -> Judged:
+        """Whether a guess solves the problem; never raises, whatever the guess is."""
         ...
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
@@ -58,8 +83,15 @@ class Domain(Protocol):
         ...
 
     def similarity(self, answer: str, other: str) -> float:
-        """How near two answers are, 0 to 1: 1 - rank distance / (number of options - 1) where options are ordered."""
+        """How near two answers, or two classes, are, 0 to 1; where options are ordered
+        1 - rank distance / (number of options - 1)."""
         ...
+
+
+def judged_by_choice(problem: Problem, guess: str) -> Judged:
+    """`Domain.judge` where an answer is one of the options: right or wrong."""
+    right = guess.strip() == problem.label
+    return Judged(right, float(not right))
 
 
 def leaks(domain: Domain, left: Sequence[Problem], right: Sequence[Problem]) -> list[tuple[str, str]]:

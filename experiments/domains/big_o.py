@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from experiments.domains import (
     big_o_one_pass,
     big_o_text,
 )
-from experiments.domains.base import Problem
+from experiments.domains.base import Judged, Problem, judged_by_choice
 from experiments.domains.big_o_template import Family
 from experiments.errors import LabError
 from experiments.seeds import generator
@@ -90,16 +91,21 @@ class BigO:
 
     name = "big_o"
     version = "big_o-1"
+    answers: Literal["choice", "guessing"] = "choice"
     options = ("O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)", "O(2^n)")
+    telling = frozenset({
+        "constant", "logarithmic", "linear", "linearithmic", "loglinear", "quadratic", "polynomial", "exponential",
+    })  # fmt: skip
     max_attempts = 3
     instruction = (
         "What is the worst-case time complexity of this Python function in n, the length of its list or the value of its "
         "integer argument?"
     )
     noun = "Function"
+    lead = "Answer:"
     feature_names = big_o_text.FEATURE_NAMES
 
-    def problems(self, n: int, seed: int) -> list[Problem]:
+    def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
         """`n` distinct problems, classes equal to within one, families of a class in turn, shuffled by `seed`.
 
         Raises:
@@ -122,6 +128,10 @@ class BigO:
     def normalise(self, problem: Problem) -> str:
         """The syntax tree with names numbered by first appearance (big_o_text.normal_form)."""
         return big_o_text.normal_form(problem.text)
+
+    def judge(self, problem: Problem, guess: str) -> Judged:
+        """Right when the guess is the label."""
+        return judged_by_choice(problem, guess)
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
         """Counts read off the syntax tree, shape (len(feature_names),)."""

@@ -1,0 +1,279 @@
+"""The domain equations: ten noisy points, asked for a formula that fits them.
+
+    (-8.31, -21.64) (-7.2, -18.3) ... (9.1, 30.56)       -> 3*x + 3.26, family linear
+
+A guess is judged by its normalised loss: root mean square error divided by the standard deviation of y (the NRMSE of
+Petersen et al. 2021, arXiv:1912.04871, section 3.2). 1 is what the mean of y reaches, and a family's size does not
+matter. Every label is checked by measurement in tests/experiments/test_equations.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.domains.base import Judged, Problem
+from experiments.domains.expressions import BadExpression, Values, parse
+from experiments.errors import LabError
+from experiments.seeds import generator
+
+POINTS = 10
+X_RANGE = (-10.0, 10.0)
+X_GAP = 0.5  # at least between two x: noise of 0.1 would drown a slope over less
+NOISE = 0.1  # standard deviation of what is added to y (SCIENCE, Domains)
+SOLVED_BELOW = 0.1  # normalised loss (SCIENCE, Domains)
+MAXIMUM = 10_000  # problems; the protocol needs 1,650
+QUARTERS = 4  # of the range of a family's shape parameter; each is a group
+DRAWS = 200  # for one problem; three of four are taken in the worst quarter, flat exponentials (measured)
+PAIR = re.compile(r"\((-?[0-9.]+), (-?[0-9.]+)\)")
+HEAD = re.compile(r"^(?:y|f\(x\))\s*=\s*")
+GRID = np.linspace(*X_RANGE, 41)  # where two formulas are compared
+WS = np.linspace(0.25, 2.5, 91)  # angular frequencies; the families have 0.5 to 2
+
+
+@dataclass(frozen=True)
+class Family:
+    """Formulas of one form; `shape` is the range of the parameter that groups them, {0} in the form."""
+
+    label: str
+    form: str
+    shape: tuple[float, float]
+    others: tuple[tuple[float, float], ...]  # ranges of {1}, {2}
+
+    def formula(self, quarter: int, rng: np.random.Generator) -> str:
+        """One formula, its numbers to two decimals, the shape parameter from one quarter of its range."""
+        low, high = self.shape
+        drawn = [low + (high - low) * (quarter + rng.random()) / QUARTERS, *(rng.uniform(a, b) for a, b in self.others)]
+        return self.form.format(*(f"{round(v, 2):g}" for v in drawn)).replace("+ -", "- ")
+
+
+# In the order of simplicity (SCIENCE, Domains, has the ranges): a label is the first family that fits the points.
+FAMILIES = (
+    Family("linear", "{0}*x + {1}", (-10, 10), ((-20, 20),)),
+    Family("quadratic", "{0}*x**2 + {1}*x + {2}", (-5, 5), ((-5, 5), (-5, 5))),
+    Family("exponential", "{1}*{0}**x", (1.1, 3), ((1, 5),)),
+    Family("trigonometric", "{1}*sin({0}*x) + {2}", (0.5, 2), ((1, 10), (-5, 5))),
+)
+
+
+@lru_cache(maxsize=4096)
+def points(text: str) -> tuple[Values, Values]:
+    """(x, y) as the text shows them, in the order of x; shapes (POINTS,).
+
+    Raises:
+        LabError: the text does not show ten points.
+    """
+    pairs = sorted((float(a), float(b)) for a, b in PAIR.findall(text))
+    if len(pairs) != POINTS:
+        raise LabError(f"{len(pairs)} points in a text of the domain equations", f"it needs {POINTS}")
+    table = np.array(pairs)
+    table.setflags(write=False)
+    return table[:, 0], table[:, 1]
+
+
+def normalised_loss(values: Values, y: Values) -> float:
+    """Root mean square of (values - y) divided by the standard deviation of y.
+
+    The largest residual is taken out before squaring, so that nothing below 1e308 overflows.
+
+    Raises:
+        BadExpression: the residuals themselves are not finite.
+    """
+    with np.errstate(all="ignore"):
+        residuals = (values - y) / y.std()
+        largest = float(np.abs(residuals).max())
+        loss = largest * float(np.sqrt(np.mean((residuals / largest) ** 2))) if largest else 0.0
+    if not np.isfinite(loss):
+        raise BadExpression("values too large to compare")
+    return loss
+
+
+def polynomial_loss(x: Values, y: Values, degree: int) -> float:
+    """Normalised loss of the best polynomial of this degree."""
+    return normalised_loss(np.asarray(np.polyval(np.polyfit(x, y, degree), x), np.float64), y)
+
+
+def _text(x: Values, y: Values) -> str:
+    return " ".join(f"({a:g}, {b:.2f})" for a, b in zip(x, y, strict=True)) + "\n"
+
+
+def _drawn(order: int, quarter: int, rng: np.random.Generator) -> tuple[str, str]:
+    """(text, formula) of a new problem that its own formula solves and that no simpler polynomial does.
+
+    Raises:
+        LabError: none was found.
+    """
+    width = (X_RANGE[1] - X_RANGE[0]) / POINTS
+    for _ in range(DRAWS):
+        formula = FAMILIES[order].formula(quarter, rng)
+        # One point in each tenth of the range.
+        x = X_RANGE[0] + width * np.arange(POINTS) + rng.uniform(X_GAP / 2, width - X_GAP / 2, POINTS)
+        x = np.round(x, 2)
+        text = _text(x, parse(formula).at(x) + rng.normal(0.0, NOISE, POINTS))
+        x, y = points(text)
+        if normalised_loss(parse(formula).at(x), y) >= SOLVED_BELOW:
+            continue
+        if order == 0 or polynomial_loss(x, y, min(order, 2)) >= SOLVED_BELOW:
+            return text, formula
+    raise LabError(f"no {FAMILIES[order].label} problem in {DRAWS} draws", "use another data_seed")
+
+
+class Equations:
+    """Implements experiments.domains.base.Domain."""
+
+    name = "equations"
+    version = "equations-1"
+    answers: Literal["choice", "guessing"] = "guessing"
+    options = tuple(f.label for f in FAMILIES)
+    telling = frozenset({"line", "parabola", "exponent", "sine", "cosine"})
+    max_attempts = 20
+    instruction = (
+        "Find a formula in x that gives y for these points (x, y), such as 2.5*x - 1. It may use numbers, x, + - * / **, "
+        "sin, cos, exp, log, sqrt and abs."
+    )
+    noun = "Points"
+    lead = "Formula: y ="
+    feature_names = (
+        "y_mean", "y_std", "y_range", "y_skew", "y_kurtosis", "xy_correlation", "slope_mean", "slope_variance",
+        "curvature_mean", "spectral_peak",
+    )  # fmt: skip
+
+    def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
+        """`n` distinct problems, classes equal to within one, groups of a class in turn, shuffled by `seed`.
+
+        A draw is taken only when its own formula solves it in spite of the noise and no polynomial simpler than its
+        family does, so that every problem can be solved and every label is right.
+
+        Raises:
+            LabError: n is not between 1 and MAXIMUM, or other names than neutral are asked for.
+        """
+        if names != "neutral":
+            raise LabError(f"names = {names!r}: equations have no names", "leave names at neutral")
+        if not 1 <= n <= MAXIMUM:
+            raise LabError(f"{n} problems asked for; equations makes 1 to {MAXIMUM}", f"choose at most {MAXIMUM}")
+        made: list[Problem] = []
+        formulas: set[str] = set()
+        for order, family in enumerate(FAMILIES):
+            rng = generator(seed, self.name, family.label)
+            wanted = n // len(FAMILIES) + (order < n % len(FAMILIES))
+            while wanted:
+                quarter = wanted % QUARTERS
+                text, formula = _drawn(order, quarter, rng)
+                # The same formula on other points would be the same problem to a memory that keeps formulas.
+                if formula in formulas:
+                    continue
+                formulas.add(formula)
+                group = f"{family.label}-{quarter + 1}"
+                problem = Problem("", text, family.label, group, formula)
+                digest = hashlib.sha256(self.normalise(problem).encode()).hexdigest()[:10]
+                made.append(Problem(f"{self.name}-{digest}", text, family.label, group, formula))
+                wanted -= 1
+        return [made[i] for i in generator(seed, self.name, "order", n).permutation(n)]
+
+    def normalise(self, problem: Problem) -> str:
+        """The points in the order of x, to two decimals."""
+        return ";".join(f"{a:.2f},{b:.2f}" for a, b in zip(*points(problem.text), strict=True))
+
+    def judge(self, problem: Problem, guess: str) -> Judged:
+        """Solved when the normalised loss of the formula in the guess's first line is under 0.1 (_tidy).
+
+        Never raises: what is no formula, or has no finite value at every point, has a reason and no loss.
+        """
+        x, y = points(problem.text)
+        try:
+            loss = normalised_loss(parse(_tidy(guess)).at(x), y)
+        except BadExpression as error:
+            return Judged(False, None, str(error))
+        return Judged(loss < SOLVED_BELOW, loss)
+
+    def features(self, problem: Problem) -> NDArray[np.float64]:
+        """Statistics of the points, shape (10,).
+
+        What carries the unit of y goes through sign(v) * log(1 + |v|): an exponential reaches 3e5 where a line stays
+        under 120, and would leave the others no differences once features are scaled.
+        """
+        x, y = points(problem.text)
+        slope = np.gradient(y, x)
+        z = (y - y.mean()) / y.std()
+        sized = np.array([y.mean(), y.std(), np.ptp(y), slope.mean(), slope.var(), np.gradient(slope, x).mean()])
+        mean, std, spread, slope_mean, slope_variance, curvature = np.sign(sized) * np.log1p(np.abs(sized))
+        return np.array([
+            mean, std, spread, (z**3).mean(), (z**4).mean() - 3.0, np.corrcoef(x, y)[0, 1], slope_mean, slope_variance,
+            curvature, spectral_peak(x, y),
+        ])  # fmt: skip
+
+    def describe(self, problem: Problem) -> str:
+        """Direction, turns, bend and sizes of the values: "Rises with x, without a turn, in even steps."."""
+        x, y = points(problem.text)
+        steps = np.diff(y)
+        steps = steps[np.abs(steps) > 4 * NOISE]  # a smaller step may be noise alone
+        turns = int((np.sign(steps[1:]) != np.sign(steps[:-1])).sum())
+        parts = ["goes both ways" if turns else "rises with x" if y[-1] > y[0] else "falls with x"]
+        parts.append("without a turn" if not turns else "with one turn" if turns == 1 else f"with {turns} turns")
+        if polynomial_loss(x, y, 1) < SOLVED_BELOW:
+            parts.append("in even steps")
+        else:
+            parts.append("bends upward" if np.gradient(np.gradient(y, x), x).mean() > 0 else "bends downward")
+        if np.abs(y).max() > 30 * np.median(np.abs(y)):
+            parts.append("few values outgrow all others")
+        sentence = ", ".join(parts)
+        return f"{sentence[0].upper()}{sentence[1:]}."
+
+    def terms(self) -> frozenset[str]:
+        """Words that describe points, without naming a family."""
+        return TERMS
+
+    def similarity(self, answer: str, other: str) -> float:
+        """Two families: 1 if they are the same, else 0. Two formulas: half for their form, half for their curve.
+
+        Form is the share of the operations of both that are in each (Jaccard); curve is the squared correlation of
+        their values over x, which is 1 when one is the other up to scale and offset. What is no formula is near nothing.
+        """
+        if answer == other:
+            return 1.0
+        if answer in self.options or other in self.options:
+            return 0.0
+        try:
+            one, two = parse(_tidy(answer)), parse(_tidy(other))
+            curves = [one.at(GRID), two.at(GRID)]
+        except BadExpression:
+            return 0.0
+        either = one.operations() | two.operations()
+        form = len(one.operations() & two.operations()) / len(either) if either else 1.0
+        return 0.5 * form + 0.5 * _squared_correlation(*curves)
+
+
+def _squared_correlation(a: Values, b: Values) -> float:
+    """0 to 1; 0 when one of them does not vary. Values up to 1e308 are scaled first, so that no square overflows."""
+    a, b = (v / max(1.0, float(np.abs(v).max())) for v in (a, b))
+    a, b = a - a.mean(), b - b.mean()
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return min(1.0, float(a @ b / spread) ** 2) if spread > 1e-12 else 0.0
+
+
+def _tidy(guess: str) -> str:
+    """The first line that is not empty; "y =" or "f(x) =" before it and ^ for ** are forgiven."""
+    line = next((part.strip() for part in guess.splitlines() if part.strip()), "")
+    return HEAD.sub("", line).replace("^", "**")
+
+
+def spectral_peak(x: Values, y: Values) -> float:
+    """Angular frequency at which what a line leaves of y is strongest; 0 where a line leaves nothing to speak of."""
+    rest = y - np.polyval(np.polyfit(x, y, 1), x)
+    if rest.std() < SOLVED_BELOW * y.std():
+        return 0.0
+    power = np.abs(np.exp(-1j * np.outer(WS, x)) @ (rest / rest.std())) ** 2
+    return float(WS[int(power.argmax())])
+
+
+TERMS = frozenset((
+    "rises", "falls", "rise", "fall", "rising", "falling", "turn", "turns", "bends", "upward", "downward", "even", "uneven",
+    "steps", "slope", "steep", "flat", "peak", "valley", "wave", "waves", "period", "growth", "grows", "outgrow", "symmetric",
+    "straight", "curve", "points", "values", "both", "ways", "zero", "crosses", "origin", "swings",
+))  # fmt: skip
