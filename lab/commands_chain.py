@@ -75,9 +75,9 @@ def run(
 
         m = verdict.main
         print(f"{phase}  {verdict.status.value}  {m.metric} {interval(m.value, m.low, m.high)}, n {m.n}")
-        print(verdict.reason)
+        print(printable(verdict.reason))
         for step in verdict.next_steps:
-            print(f"  try: {step}")
+            print(printable(f"  try: {step}"))
     if verdict.status.value == "FAIL":
         raise typer.Exit(EXIT_GATE)
 

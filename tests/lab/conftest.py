@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from front_door import Run, bare_environment
+
+from lab.main import main
 
 
 @pytest.fixture
@@ -27,6 +30,25 @@ def lab(home: Path, tmp_path: Path) -> Run:
             [sys.executable, "-m", "lab", *arguments], capture_output=True, text=True, timeout=100, check=False,
             cwd=tmp_path, env=bare_environment(home) | environment,
         )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def called(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """As `lab`, but in this process, for what another process would add nothing to."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        for name in [v for v in os.environ if v.startswith(("PREFECT_", "LAB_"))]:
+            monkeypatch.delenv(name)
+        for name, value in ({"LAB_HOME": str(home)} | environment).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["lab", *arguments])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(list(arguments), int(str(ended.value.code)), shown.out, shown.err)
 
     return run
 
