@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from experiments.contract import Verdict
 from experiments.errors import LabError
 from experiments.registry import PHASES
-from flows.chain import Run, Step, advance, conclude, open_run, stops
+from flows.chain import Run, Step, advance, conclude, open_run, options, stops
 from flows.dispatch import submit, wait_for
 from warehouse import records
 from warehouse.collector import collect
@@ -63,7 +63,9 @@ def pipeline(
         _artifact(run, phase, verdict, override if stops(phase, verdict) else None)
         if stops(phase, verdict) and not override:
             log.warning(
-                '%s stops the pipeline. To go on all the same: lab pipeline --scale %s --override "why"', phase, scale
+                '%s stops the pipeline. To go on all the same: lab pipeline %s --override "why"',
+                phase.upper(),
+                options(scale, run.given),
             )
             break
     _progress(places, run, None, 0, 0, started)
@@ -93,7 +95,7 @@ def _work_through(places: Places, store: Store, run: Run, phase: str, started: f
                 said = f"; {wrong[-1]}" if wrong else ""
                 raise LabError(
                     f"unit {unit.unit_id[:8]} of {phase} has no result after {MAX_ATTEMPTS} tries{said}",
-                    f"mend it, then: lab pipeline --scale {run.scale}",
+                    f"mend it, then: lab pipeline {options(run.scale, run.given)}",
                 )
         attempt = max(attempts[u.unit_id] for u in step.pending)
         shards = submit(store, run, phase, step.pending, attempt)
