@@ -12,8 +12,8 @@ import numpy as np
 
 from experiments.contract import PhaseConfig
 from experiments.domains import Domain, Problem, get_domain
-from experiments.domains.base import leaks
 from experiments.errors import LabError
+from experiments.leakage import inspect, refuse
 from experiments.seeds import generator
 
 
@@ -105,14 +105,4 @@ def _whole_groups(problems: Sequence[Problem], n: int, rng: np.random.Generator)
 
 def refuse_leaks(domain: Domain, memory: Sequence[Problem], test: Sequence[Problem]) -> None:
     """Refuse to go on when a test problem is in memory, or a text names an answer; names the first pairs."""
-    pairs = leaks(domain, memory, test)
-    if pairs:
-        named = ", ".join(f"{a} = {b}" for a, b in pairs[:3])
-        raise LabError(
-            f"{len(pairs)} test problems are also in memory ({named})", "use another data_seed or split: group"
-        )
-    telling = [p.problem_id for p in (*memory, *test) if any(option in p.text for option in domain.options)]
-    if telling:
-        raise LabError(
-            f"{len(telling)} problems name an answer in their text ({', '.join(telling[:3])})", "mend the data"
-        )
+    refuse(inspect(domain, memory, test))

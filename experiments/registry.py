@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from experiments.contract import Phase, PhaseConfig
+from experiments.domains import settled
 from experiments.errors import LabError
 
 PHASES = {
@@ -44,6 +45,8 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
     if scale not in SCALES:
         raise LabError(f"unknown scale {scale!r}", f"choose one of: {', '.join(SCALES)}")
     values = {**phase.SCALES.get(scale, {}), **(given or {})}
+    if isinstance(values.get("domain"), str):
+        values["domain"] = settled(values["domain"])
     try:
         return phase.Config(**values)
     except ValidationError as error:

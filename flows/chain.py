@@ -17,6 +17,7 @@ import duckdb
 from experiments.backends.base import Backends
 from experiments.contract import Json, PhaseConfig, Status, Trial, Unit, Verdict
 from experiments.data import universe
+from experiments.domains import bring_data, share_data, shown
 from experiments.environment import code_commit, host_name, package_versions
 from experiments.errors import LabError
 from experiments.identity import canonical, check_unit, code_version, sha256_of
@@ -66,7 +67,7 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
     models = {c.model for c in configs.values()} | {e for c in configs.values() for e in getattr(c, "embedders", ())}
     content: Json = {
         "scale": scale,
-        "domain": configs["p1"].domain,
+        "domain": shown(configs["p1"].domain),
         "model": configs["p1"].model,
         "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},
         "code_versions": {name: code_version(name, c.domain) for name, c in configs.items()},
@@ -167,7 +168,9 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
         LabError: code, data or models differ from the plan's, or a file it needs is missing.
     """
     module = get_phase(unit.phase)
-    check_unit(unit, module.Config(**unit.config))
+    config = module.Config(**unit.config)
+    bring_data(config.domain, store.get_file)
+    check_unit(unit, config)
     started = datetime.now(UTC)
     trials = module.run(unit, backends)
     commit, dirty = code_commit()
@@ -183,7 +186,11 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
 
 
 def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:
-    """Leave units in the store as one content-addressed file, so that a shard's parameters stay small."""
+    """Leave units in the store as one content-addressed file, so that a shard's parameters stay small.
+
+    Data of the user's goes there as well, for hosts that have not got it.
+    """
+    share_data(run.configs[phase].domain, store.put_file)
     job = {"run_id": run.run_id, "phase": phase, "units": [u.to_json() for u in units]}
     return store.put_file(canonical(job).encode())
 

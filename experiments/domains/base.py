@@ -95,6 +95,8 @@ def judged_by_choice(problem: Problem, guess: str) -> Judged:
 
 
 def leaks(domain: Domain, left: Sequence[Problem], right: Sequence[Problem]) -> list[tuple[str, str]]:
-    """Pairs (id in left, id in right) that are equal once normalised."""
-    seen = {domain.normalise(p): p.problem_id for p in left}
-    return [(seen[key], p.problem_id) for p in right if (key := domain.normalise(p)) in seen]
+    """All pairs (id in left, id in right) that are equal once normalised, in the order of right."""
+    seen: dict[str, list[str]] = {}
+    for p in left:
+        seen.setdefault(domain.normalise(p), []).append(p.problem_id)
+    return [(twin, p.problem_id) for p in right for twin in seen.get(domain.normalise(p), ())]

@@ -1,0 +1,145 @@
+"""The domain jsonl: the user's own labelled texts, answered by choosing a label.
+
+One JSON object a line, in UTF-8:
+
+    {"id": "r17", "text": "The battery died on day two.", "label": "negative", "group": "shop-3"}
+
+    id      a string of 1 to 200 characters, or a whole number; no two lines have the same
+    text    a string of 1 to 4,000 characters that does not name a label
+    label   a string of 1 to 100 characters, or a whole number; 2 to 50 different ones in the file
+    group   optional, like id: what is kept on one side with split: group; without it each line is its own group
+
+Other fields are refused, empty lines are skipped. `lab data check FILE` says what is wrong.
+
+A run names the file as domain=jsonl:/absolute/path.jsonl. What is stored and hashed is its content instead:
+jsonl:<name>@<SHA-256>, kept whole under LAB_HOME/data/<SHA-256>.jsonl. So a unit means the same on every host; one
+that has not got the file takes it from the results store, or says which file it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.domains.base import Judged, Problem, judged_by_choice
+from experiments.domains.jsonl_file import kept_file, normal_text, read_rows, settled_parts
+from experiments.errors import LabError
+from experiments.leakage import first_of
+from experiments.seeds import generator
+
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+SENTENCE = re.compile(r"[.!?]+(?:\s|$)")
+TERMS = 60  # words of the trade that are kept
+TERM_LETTERS = 4  # a shorter word is seldom one
+
+
+class JsonLines:
+    """Implements experiments.domains.base.Domain."""
+
+    answers: Literal["choice", "guessing"] = "choice"
+    telling: frozenset[str] = frozenset()
+    instruction = "Which label fits this text?"
+    noun = "Text"
+    lead = "Answer:"
+    feature_names = (
+        "log_characters", "log_words", "log_sentences", "word_length", "distinct_words", "digits", "capitals", "marks",
+        "questions", "exclamations",
+    )  # fmt: skip
+
+    def __init__(self, named: str) -> None:
+        """`named` is <name>@<SHA-256>.
+
+        Raises:
+            LabError: it is not of that form, or the file is not on this host.
+        """
+        self.name = f"jsonl:{named}"
+        title, self.sha256 = settled_parts(self.name)
+        self.title = title
+        self.version = f"jsonl-1-{self.sha256}"
+        self.rows = tuple(read_rows(kept_file(self.name)))
+        self.options = tuple(sorted({p.label for p in self.rows}))
+        self.max_attempts = max(1, len(self.options) // 2)  # half of the labels, as three of six in big_o
+
+    def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
+        """`n` lines drawn by `seed`, classes as equal as the file allows.
+
+        Lines with equal texts are kept: the leakage gate sees them, and says so.
+
+        Raises:
+            LabError: the file has fewer lines, or other names than neutral are asked for.
+        """
+        if names != "neutral":
+            raise LabError(f"names = {names!r}: texts of your own keep their names", "leave names at neutral")
+        if not 1 <= n <= len(self.rows):
+            raise LabError(
+                f"{n} problems asked for; {self.title} has {len(self.rows)}",
+                f"--set n_problems={len(self.rows)}, or less",
+            )
+        by_class: dict[str, list[Problem]] = defaultdict(list)
+        for p in self.rows:
+            by_class[p.label].append(p)
+        chosen: list[Problem] = []
+        left = n
+        # The rarest class first: what it cannot give, the others share.
+        for i, label in enumerate(sorted(by_class, key=lambda c: (len(by_class[c]), c))):
+            share = min(len(by_class[label]), left // (len(by_class) - i))
+            order = generator(seed, "jsonl", label).permutation(len(by_class[label]))[:share]
+            chosen += [by_class[label][j] for j in order]
+            left -= share
+        return [chosen[i] for i in generator(seed, "jsonl", "order", n).permutation(len(chosen))]
+
+    def normalise(self, problem: Problem) -> str:
+        """Words alone, whatever their case, layout and punctuation."""
+        return normal_text(problem.text)
+
+    def judge(self, problem: Problem, guess: str) -> Judged:
+        """Right when the guess is the label."""
+        return judged_by_choice(problem, guess)
+
+    def features(self, problem: Problem) -> NDArray[np.float64]:
+        """Lengths, and shares of characters and words, shape (10,)."""
+        text = problem.text
+        words = [w.casefold() for w in WORD.findall(text)]
+        characters, n = max(1, len(text)), max(1, len(words))
+        return np.array([
+            np.log1p(len(text)), np.log1p(len(words)), np.log1p(len(SENTENCE.findall(text))), sum(map(len, words)) / n,
+            len(set(words)) / n, sum(c.isdigit() for c in text) / characters, sum(c.isupper() for c in text) / characters,
+            sum(not c.isalnum() and not c.isspace() for c in text) / characters, text.count("?") / n, text.count("!") / n,
+        ])  # fmt: skip
+
+    def describe(self, problem: Problem) -> str:
+        """Length and marks of the text: "A text of 9 words, with digits."; a part that names a label is left out."""
+        text = problem.text
+        n = len(WORD.findall(text))
+        parts = [f"a text of {n} word{'' if n == 1 else 's'}"]
+        parts += [
+            said
+            for mark, said in (("?", "a question"), ("!", "an exclamation"), ("\n", "several lines"))
+            if mark in text
+        ]
+        parts += ["digits"] if any(c.isdigit() for c in text) else []
+        kept = [part for part in parts if not first_of(self.options, part)] or ["a text"]
+        sentence = kept[0] + (f", with {', '.join(kept[1:])}" if kept[1:] else "")
+        return f"{sentence[0].upper()}{sentence[1:]}."
+
+    def terms(self) -> frozenset[str]:
+        """The words that most texts share, those of labels and those in more than half of the texts left out."""
+        return self._terms
+
+    @cached_property
+    def _terms(self) -> frozenset[str]:
+        seen = Counter(w for p in self.rows for w in {w.casefold() for w in WORD.findall(p.text)})
+        labels = {w.casefold() for label in self.options for w in WORD.findall(label)}
+        known = [
+            w for w, n in seen.items() if 2 <= n <= len(self.rows) / 2 and len(w) >= TERM_LETTERS and w not in labels
+        ]
+        return frozenset(sorted(known, key=lambda w: (-seen[w], w))[:TERMS])
+
+    def similarity(self, answer: str, other: str) -> float:
+        """1 for the same label, else 0: labels have no order that is known here."""
+        return float(answer == other)
