@@ -1,0 +1,64 @@
+"""Drives a phase as the chain does, in this process: units, checked and sent through JSON, their trials, their files."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from experiments.backends.base import Backends
+from experiments.contract import Json, Trial, Unit, Verdict
+from experiments.identity import canonical, check_unit
+from experiments.registry import configure, get_phase
+
+
+def drive(
+    name: str, given: Json, carried: Json, backends: Backends, files: dict[str, bytes]
+) -> tuple[list[tuple[Unit, list[Trial]]], Verdict]:
+    """All units of a phase with their trials, and its verdict; what every phase promises is asserted on the way."""
+    phase, config = get_phase(name), configure(name, "smoke", given)
+    done: list[tuple[Unit, list[Trial]]] = []
+    while planned := phase.units(config, carried, done):
+        for sent in planned:
+            unit = Unit.from_json(json.loads(json.dumps(sent.to_json())))
+            check_unit(unit, config)
+            trials = phase.run(unit, backends)
+            # An embedder that cannot be loaded leaves one row a problem, not one for every cell of E0's grid.
+            skipped = name == "e0" and all(t.error for t in trials)
+            assert skipped or len(trials) == unit.n_trials, f"{unit.spec}: {len(trials)} of {unit.n_trials} trials"
+            for trial in trials:
+                check_trial(trial)
+            files.update({a.sha256: a.content for a in backends.take_attachments()})
+            done.append((unit, trials))
+    trials = [t for _, own in done for t in own]
+    found = phase.metrics(trials, config)
+    for m in found.values:
+        assert all(v is None or math.isfinite(v) for v in (m.value, m.low, m.high)), m
+        assert m.value is not None or m.method, m
+        assert m.low is None or m.high is None or m.low <= m.high, m
+    verdict = phase.gate(found, config)
+    assert verdict.reason and "nan" not in verdict.reason and "\n" not in verdict.reason
+    for plain in (found.facts, verdict.carried):
+        canonical(plain)
+    return done, verdict
+
+
+def check_trial(trial: Trial) -> None:
+    """A failed trial has its error and no number, any other no error; details are JSON without NaN, seconds positive."""
+    canonical(trial.details)
+    assert trial.problem_id and trial.condition
+    if trial.error is not None:
+        assert trial.error and "\n" not in trial.error
+        assert trial.attempts is trial.solved is trial.answer is None
+    for number in (trial.attempts, trial.tokens_in, trial.latency_s):
+        assert number is None or number > 0
+    assert trial.tokens_out is None or trial.tokens_out >= 0
+
+
+def by_condition(done: list[tuple[Unit, list[Trial]]]) -> dict[str, list[Trial]]:
+    """Trials of each condition, in order."""
+    found: dict[str, list[Any]] = {}
+    for _, trials in done:
+        for t in trials:
+            found.setdefault(t.condition, []).append(t)
+    return found

@@ -1,0 +1,234 @@
+"""Unit ids: equal exactly when what decides the result is equal; tampering and other code are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import identity
+from experiments.contract import Unit
+from experiments.errors import LabError
+from experiments.registry import PHASES, configure, get_phase
+from experiments.seeds import generator, seed_for
+
+CONFIG = configure("p2", "smoke", {"n_problems": 24, "n_memory": 6})
+MODELS = ["smollm2-135m", "all-MiniLM-L6-v2"]
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+SPEC = st.dictionaries(st.text(max_size=4), PLAIN, max_size=3)
+Change = Callable[[str, str, str], None]
+
+
+def unit(spec: dict[str, Any] | None = None, **more: Any) -> Unit:
+    return identity.make_unit("p2", CONFIG, spec or {"problems": ["a", "b"]}, models=MODELS, **more)
+
+
+@pytest.fixture(scope="module")
+def unchanged() -> dict[str, str]:
+    """The versions before any edit."""
+    return versions()
+
+
+@pytest.fixture
+def change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Change]:
+    """Edits a copy of the package that code_version then reads: change(file, old text, new text)."""
+    copy = tmp_path / "experiments"
+    shutil.copytree(identity.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(identity, "PACKAGE", copy)
+
+    def edit(file: str, old: str, new: str) -> None:
+        path = copy / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{file} has no {old!r}"
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        identity.code_version.cache_clear()
+
+    yield edit
+    identity.code_version.cache_clear()
+
+
+LOOKED_AT = ("p1", "p3", "e2")  # they import different things; all six would take twice as long
+
+
+def versions() -> dict[str, str]:
+    return {name: identity.code_version(name, "big_o") for name in LOOKED_AT}
+
+
+def test_every_phase_has_a_code_version_of_its_own() -> None:
+    """16 hex digits, different for different phases."""
+    found = {name: identity.code_version(name, "big_o") for name in PHASES}
+    assert len(set(found.values())) == len(PHASES)
+    assert all(len(v) == 16 and set(v) <= set("0123456789abcdef") for v in found.values())
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (
+            "p1_embedding_validity.py",
+            "HYBRID_TEXT_WEIGHT = 0.5",
+            "# another comment\nHYBRID_TEXT_WEIGHT = (\n    0.5\n)",
+        ),
+        ("p1_embedding_validity.py", '"""P1 - do embeddings', '"""P1 - do or do not embeddings'),
+        ("p1_embedding_validity.py", '    """One unit an embedder."""\n', ""),
+        ("statistics.py", '"""A test\'s statistic', '"""The statistic'),
+        ("contract.py", "ge=12", "ge=11"),
+        ("registry.py", '"smoke", "demo", "full"', '"smoke", "demo"'),
+    ],
+)
+def test_what_cannot_change_a_result_keeps_the_version(
+    change: Change, unchanged: dict[str, str], file: str, old: str, new: str
+) -> None:
+    """Comments, docstrings, layout, and the modules that only pass data: mending a typo must not redo a night's work."""
+    change(file, old, new)
+    assert versions() == unchanged
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
+        ("e2_analysis.py", '0.65, 0.95', '0.66, 0.95', {"e2"}),
+        ("attempts.py", "found == 1", "found == 2", {"p3", "e2"}),
+        ("capability.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
+        ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
+        ("backends/transformers_lm.py", "WINDOW_TOKENS = 2048", "WINDOW_TOKENS = 1024", set(LOOKED_AT)),
+        ("domains/big_o.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
+        ("domains/big_o_one_pass.py", "Family(", "Family (  # moved\n", set()),
+    ],
+)  # fmt: skip
+def test_what_can_change_a_result_changes_the_version(
+    change: Change, unchanged: dict[str, str], file: str, old: str, new: str, changed: set[str]
+) -> None:
+    """A constant changed anywhere below a phase: its stored results are then another experiment's."""
+    change(file, old, new)
+    assert {name for name, version in versions().items() if version != unchanged[name]} == changed
+
+
+def test_the_id_changes_with_all_that_decides_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Config, spec, files, data, model and code: each alone makes another unit."""
+
+    def with_config(**values: Any) -> Unit:
+        config = configure("p2", "smoke", {"n_problems": 24, "n_memory": 6, **values})
+        return identity.make_unit("p2", config, {"problems": ["a", "b"]}, models=MODELS)
+
+    found = [
+        unit(), unit({"problems": ["b", "a"]}), unit(files=["f" * 64]), with_config(temperature=0.4), with_config(data_seed=43),
+        with_config(n_problems=30), with_config(run_seeds=[100]), with_config(split="group"),
+        identity.make_unit("p2", CONFIG, {"problems": ["a", "b"]}, models=MODELS[:1]),
+        identity.make_unit("e1", configure("e1", "smoke"), {"problems": ["a", "b"]}, models=MODELS),
+    ]  # fmt: skip
+    monkeypatch.setattr(identity, "code_version", lambda phase, domain: "0" * 16)
+    found.append(unit())
+    monkeypatch.setattr("experiments.backends.catalog.digest_of", lambda name: "d" * 64)
+    found.append(unit())
+    assert len({u.unit_id for u in found}) == len(found)
+
+
+def test_the_id_does_not_change_with_what_only_helps_to_plan() -> None:
+    """Cost, round, what it waits for and how many trials are expected: a better estimate must not redo the work."""
+    other = unit(round=2, depends_on=["x" * 32], n_trials=9, cost=99.0)
+    assert other.unit_id == unit().unit_id
+    assert identity.make_unit("p2", CONFIG, {"problems": ["a", "b"]}, models=MODELS[::-1] * 2).unit_id == unit().unit_id
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPEC, SPEC)
+def test_ids_are_equal_exactly_when_specs_are(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Equal JSON gives the equal id, whatever the order of keys; anything else gives another."""
+    same = identity.canonical(one) == identity.canonical(two)
+    assert (unit({"s": one}).unit_id == unit({"s": two}).unit_id) == same
+    backwards = dict(reversed(list(one.items())))
+    assert (
+        unit({"s": backwards}).unit_id == unit({"s": one}).unit_id == unit({"s": json.loads(json.dumps(one))}).unit_id
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_refused(value: float) -> None:
+    """NaN is unequal to itself: hashed, it would make two equal units out of unequal ones."""
+    with pytest.raises(ValueError, match="JSON compliant"):
+        identity.canonical({"a": value})
+
+
+def test_a_unit_made_here_is_accepted_here() -> None:
+    """The check that every host makes first must let its own units through, also after a way through JSON."""
+    identity.check_unit(unit(), CONFIG)
+    travelled = Unit.from_json(json.loads(json.dumps(unit(files=["f" * 64]).to_json())))
+    identity.check_unit(travelled, get_phase("p2").Config(**travelled.config))
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda u: {"spec": {"problems": ["a", "c"]}}, lambda u: {"config": {**u.config, "temperature": 9.0}},
+        lambda u: {"phase": "p1"}, lambda u: {"files": ("e" * 64,)}, lambda u: {"unit_id": "0" * 32},
+        lambda u: {"identity": {**u.identity, "code": "0" * 16}}, lambda u: {"identity": {**u.identity, "models": {}}},
+    ],
+    ids=["spec", "config", "phase", "files", "unit_id", "code", "models"],
+)  # fmt: skip
+def test_a_tampered_unit_is_refused(tamper: Callable[[Unit], dict[str, Any]]) -> None:
+    """Whatever was changed on the way, the id no longer fits: nothing is run under a name that means something else."""
+    with pytest.raises(LabError, match="does not hash to its id"):
+        identity.check_unit(replace(unit(), **tamper(unit())), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("patched", "value", "word"),
+    [
+        ("experiments.identity.code_version", "1" * 16, "code differ"),
+        ("experiments.backends.catalog.digest_of", "2" * 64, "models differ"),
+    ],
+)
+def test_a_unit_from_other_code_or_models_is_refused(
+    patched: str, value: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is behind the coordinator says so and names the way out; it does not compute something else."""
+    made = unit()
+    monkeypatch.setattr(patched, lambda *args: value)
+    with pytest.raises(LabError, match=word) as caught:
+        identity.check_unit(made, CONFIG)
+    assert value in caught.value.what and caught.value.mend
+
+
+def test_a_unit_with_other_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another library version could make other problems out of the same seed."""
+    from experiments import data
+
+    made, other = unit(), replace(data.universe(CONFIG), version="big_o-0")
+    monkeypatch.setattr(data, "universe", lambda config: other)
+    with pytest.raises(LabError, match="data differ"):
+        identity.check_unit(made, CONFIG)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.one_of(st.integers(), st.text(alphabet="ab1", max_size=3)), min_size=1, max_size=4),
+    st.lists(st.one_of(st.integers(), st.text(alphabet="ab1", max_size=3)), min_size=1, max_size=4),
+)
+def test_seeds_differ_exactly_when_keys_do(one: list[str | int], two: list[str | int]) -> None:
+    """("a", "b") and ("ab",) are different draws; a number and its text are the same, as keys travel through JSON."""
+    same = [str(k) for k in one] == [str(k) for k in two]
+    assert (seed_for(*one) == seed_for(*two)) == same
+
+
+def test_draws_touch_no_global_state_and_repeat() -> None:
+    """Every draw is a function of its key alone: a global generator would make the order of units matter."""
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    first = generator(100, "p2", "q1", "none").random(5)
+    assert np.array_equal(generator(100, "p2", "q1", "none").random(5), first)
+    assert not np.array_equal(generator(100, "p2", "q1", "random").random(5), first)
+    assert np.array_equal(np.random.get_state()[1], before)  # type: ignore[index]

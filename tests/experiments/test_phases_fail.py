@@ -1,0 +1,179 @@
+"""Phases when an engine is missing, and every condition of E1 and E2 asked of fakes: rows for all, in the right way."""
+
+from __future__ import annotations
+
+import pytest
+from driving import by_condition, drive
+from fake_engines import FakeEmbedder, FakeLanguageModel
+
+from experiments import e1_retrieval_strategies as e1
+from experiments import e2_finetuned_retrieval as e2
+from experiments import p3_finetuning_preservation as p3
+from experiments.backends.base import Backends, no_files
+from experiments.backends.peft_trainer import LoraSettings, Training
+from experiments.contract import Json, Status, Trial, Unit
+from experiments.data import universe
+from experiments.registry import configure, get_phase
+from experiments.retrieval import RetrievalConfig
+
+MINI, MISSING, MODEL = "all-MiniLM-L6-v2", "no-such-embedder", "smollm2-135m"
+PROBLEMS = universe(configure("e2", "smoke", {"n_problems": 24})).problems
+MEMOS = [[p.problem_id, p.label, i, 1, True, [p.label]] for i, p in enumerate(PROBLEMS[:6])]
+TEST = [p.problem_id for p in PROBLEMS[6:9]]
+SMALL: dict[str, Json] = {
+    "p1": {"n_problems": 24, "per_class": 4, "embedders": [MISSING]},
+    "p2": {"n_problems": 24, "n_memory": 6, "n_test": 2},
+    "p3": {"n_problems": 24, "n_train": 2, "per_category": 2, "n_texts": 1},
+    "e0": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": [MISSING]},
+    "e1": {"n_problems": 24, "n_memory": 6, "n_test": 3, "k": 2},
+    "e2": {"n_problems": 24, "n_test": 3, "n_train": 4, "k": 2},
+}
+
+
+class FakeTrainingBackends(Backends):
+    """Backends whose training gives fixed bytes at once."""
+
+    def train(self, name, examples, validation, settings: LoraSettings, seed: int) -> Training:  # type: ignore[no-untyped-def]
+        return Training(f"adapter from {len(examples)} examples".encode(), 1.5, 99, [2.0], [2.1, 2.0], 1)
+
+
+def fakes(backends: type[Backends] = FakeTrainingBackends) -> tuple[Backends, FakeLanguageModel, FakeLanguageModel]:
+    """(backends, the untuned and the tuned model in them); the tuned one answers for every adapter."""
+
+    class Tuned(dict[tuple[str, str], FakeLanguageModel]):
+        def __contains__(self, key: object) -> bool:
+            return True
+
+        def __missing__(self, key: tuple[str, str]) -> FakeLanguageModel:
+            return tuned
+
+    base, tuned = FakeLanguageModel(says="nested loops"), FakeLanguageModel(says="halving of a value")
+    return backends(no_files, {MINI: FakeEmbedder()}, Tuned({(MODEL, ""): base})), base, tuned
+
+
+def carried(hypothesis: str = "weak_signal", best: str = "semantic", embedder: str = MINI) -> Json:
+    return {
+        "embedder": embedder, "text_weight": 1.0, "retrieval": RetrievalConfig(embedder=embedder).model_dump(),
+        "memos": MEMOS, "hypothesis": hypothesis, "best": best, "test": TEST,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["p1", "p2", "e0", "e1", "e2"])
+def test_an_embedder_that_cannot_be_loaded_leaves_rows_with_its_name(name: str) -> None:
+    """Not an exception, which would be tried again for ever, and not silence: every trial says why, the verdict is open."""
+    backends = Backends(no_files, {}, {(MODEL, ""): FakeLanguageModel()})
+    done, verdict = drive(name, SMALL[name], carried(embedder=MISSING), backends, {})
+    lost = [t for _, trials in done for t in trials if t.condition != e1.MEMO]
+    assert lost and all(MISSING in (t.error or "") for t in lost)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.main.value is None
+
+
+def test_a_training_that_cannot_run_leaves_p3_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """peft is missing: one failed row with the reason, the base is still asked, nothing is said about retention."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "peft", None)
+    backends, _, _ = fakes(Backends)
+    done, verdict = drive("p3", SMALL["p3"], {}, backends, {})
+    trials = by_condition(done)
+    assert {c: len(t) for c, t in trials.items()} == {"train": 1, "base": 9}
+    assert verdict.status is Status.INCONCLUSIVE and "pip install" in verdict.reason
+
+
+@pytest.mark.parametrize("name", ["p3", "e2"])
+def test_an_adapter_that_cannot_be_fetched_fails_every_trial_of_its_units(name: str) -> None:
+    """As many rows as were promised, each with the reason: P3 pairs prompts by id, and a missing row would go unseen."""
+    phase, config = get_phase(name), configure(name, "smoke", SMALL[name])
+    first = phase.units(config, carried(), [])
+    so_far: list[tuple[Unit, list[Trial]]] = [
+        (u, [Trial("training", "train", details={"adapter": "a" * 64})] if u.spec["role"] == "train" else [])
+        for u in first
+    ]
+    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, ""): FakeLanguageModel()})
+    for unit in phase.units(config, carried(), so_far):
+        if not unit.files:
+            continue
+        trials = phase.run(unit, backends)
+        assert len(trials) == unit.n_trials == len({(t.problem_id, t.seed) for t in trials})
+        assert all("no file store" in (t.error or "") for t in trials)
+    if name == "p3":
+        assert all(t.condition == "tuned" and t.details["category"] in (*p3.CATEGORIES, p3.PERPLEXITY) for t in trials)
+
+
+def test_e1_asks_each_strategy_for_what_it_means() -> None:
+    """None shows nothing, temporal the last two, semantic the most alike; the order of conditions is drawn per problem."""
+    backends, _, _ = fakes()
+    done, _ = drive("e1", SMALL["e1"], {"retrieval": RetrievalConfig().model_dump()}, backends, {})
+    trials = by_condition(done)
+    memos = [t.problem_id for t in trials["memo"]]
+    assert all(t.details["retrieved"] == [] for t in trials["none"])
+    assert all(t.details["retrieved"] == memos[-2:] for t in trials["temporal"])
+    assert {len(t.details["retrieved"]) for t in trials["semantic"]} == {2}
+    assert all(len(t.details["guesses"]) == 6 and t.seed == 100 for t in trials["memo"])
+    orders = {
+        tuple(dict.fromkeys(t.condition for t in own if t.problem_id == p))
+        for unit, own in done if unit.spec["role"] == "evaluate" for p in unit.spec["problems"]
+    }  # fmt: skip
+    assert len(orders) > 1 and all(set(o) == set(e1.CONDITIONS) for o in orders)
+
+
+@pytest.mark.parametrize("best", ["temporal", "semantic"])
+@pytest.mark.parametrize("hypothesis", e2.CONDITIONS)
+def test_e2_asks_each_condition_in_its_own_way(hypothesis: str, best: str) -> None:
+    """Which model solves, whether it writes a query first, and what is then shown: the whole meaning of a condition."""
+    backends, base, tuned = fakes()
+    files: dict[str, bytes] = {}
+    done, verdict = drive("e2", SMALL["e2"], carried(hypothesis, best), backends, files)
+    trials = by_condition(done)
+    newest = [m[0] for m in MEMOS[-2:]]
+    for condition in (*e2.CONDITIONS[hypothesis], *e2.CONTROLS):
+        own = trials[condition]
+        assert len(own) == len(TEST) * 3
+        queries = {t.details.get("query") for t in own}
+        shown = [t.details["retrieved"] for t in own]
+        if condition in ("base_query", "tuned_s", "tuned_r"):
+            assert queries == {"nested loops" if condition == "base_query" else "halving of a value"}
+            assert all(t.details["query_tokens"] > 0 and 0 <= t.details["query_quality"] <= 1 for t in own)
+            # One query text for all problems, so the same memos for all.
+            assert len({tuple(s) for s in shown}) == 1
+        else:
+            assert queries == {None}
+        if condition == "tuned_s_none":
+            assert all(s == [] for s in shown)
+        elif condition == "base_temporal" or (condition == "base_best" and best == "temporal"):
+            assert all(s == newest for s in shown)
+        else:
+            assert all(len(s) == 2 for s in shown)
+        asked = tuned if condition.startswith("tuned_") else base
+        assert any(prompt == own[0].details["prompt"] for prompt, _ in asked.asked)
+    assert len(files) == 1 or len(files) == 2  # the fake's bytes name the number of examples
+    assert verdict.reason.startswith(hypothesis)
+
+
+def test_a_random_control_is_drawn_for_each_problem() -> None:
+    """The control of tuned_s: memos by lot, the same lot on every host, another for another problem."""
+    first, second = (
+        by_condition(drive("e2", SMALL["e2"], carried(), fakes()[0], {})[0])["tuned_s_random"] for _ in range(2)
+    )
+    assert [t.details["retrieved"] for t in first] == [t.details["retrieved"] for t in second]
+    assert len({tuple(t.details["retrieved"]) for t in first}) > 1
+
+
+def test_e2_without_a_solved_memo_trains_r_only() -> None:
+    """Dataset S would be empty: that is a failed training with its reason, and R is still judged."""
+    backends, _, _ = fakes()
+    failures = [[*m[:4], False, m[5]] for m in MEMOS]
+    done, verdict = drive("e2", SMALL["e2"], {**carried(), "memos": failures}, backends, {})
+    trials = by_condition(done)
+    assert "no memo for dataset s" in (trials["train_s"][0].error or "")
+    assert set(trials) == {"train_s", "train_r", "base_query", "tuned_r"}
+    assert verdict.reason.startswith("weak_signal")
+
+
+def test_more_text_than_the_window_still_gives_every_trial() -> None:
+    """A window of a few words: memos are dropped one by one and named as dropped, the problem is still asked."""
+    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, ""): FakeLanguageModel(window=60)})
+    done, _ = drive("p2", {**SMALL["p2"], "k": 4}, carried(), backends, {})
+    dropped = [t.details["memos_dropped"] for t in by_condition(done)["semantic"]]
+    assert all(d > 0 for d in dropped)
