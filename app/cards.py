@@ -11,6 +11,7 @@ from app import format as words
 Row = Mapping[str, Any]
 # The shape of each, and its colour, are drawn by style.css (Streamlit takes SVG out of HTML).
 CLASSES = {"PASS": "pass", "FAIL": "fail", "INCONCLUSIVE": "inconclusive", "RUNNING": "running", "NOT RUN": "waiting"}
+LEAKY = "LEAKY DATA"  # what the leakage gate puts before a reason
 
 
 def pill(status: str) -> str:
@@ -82,6 +83,7 @@ def _decided(verdict: Row) -> str:
     )
     trials = words.count(verdict["trials"], "trial") + (f", {verdict['failed']} failed" if verdict["failed"] else "")
     facts = [trials, ", ".join(verdict["hosts"]), words.duration(verdict["actual_s"])]
+    facts += ["leaky data"] if verdict["reason"].startswith(LEAKY) else []
     why = overridden(verdict)
     return (
         f'<div class="lab-value">{escape(words.number(verdict["value"]))}</div>'

@@ -60,9 +60,13 @@ def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, in
 def again(run: Row, verdicts: Mapping[str, Row]) -> str:
     """The command that goes on with this very run: its scale, its settings, its override."""
     parts = ["lab", "pipeline", "--scale", str(run["scale"])]
-    for phase, settings in (run["arguments_given"].get("config") or {}).items():
+    given = run["arguments_given"].get("config") or {}
+    for phase, settings in given.items():
         for name, value in settings.items():
-            parts += ["--set", f"{phase}.{name}={json.dumps(value)}"]
+            # What is given alike for every phase is written once.
+            alike = all((name, value) in given.get(p, {}).items() for p in words.TITLES)
+            setting = f"{name}={json.dumps(value)}" if alike else f"{phase}.{name}={json.dumps(value)}"
+            parts += ["--set", setting] if setting not in parts else []
     why = next((v["why"] for v in verdicts.values() if v["why"]), None)
     return shlex.join([*parts, "--override", why] if why else parts)
 

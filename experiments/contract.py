@@ -1,7 +1,8 @@
 """The contract that every phase fulfils, and the records that pass between the floors.
 
-A phase is a module with NAME, TITLE, QUESTION, BLOCKING, PROFILE, NEEDS, SCALES, Config and the four functions
-units -> run -> metrics -> gate (see `Phase`). Everything else - shards, bundles, resuming, the pages - follows from it.
+A phase is a module with NAME, TITLE, QUESTION, BLOCKING, PROFILE, NEEDS, SCALES, Config, the four functions
+units -> run -> metrics -> gate, and `sides` for the leakage gate (see `Phase`). Everything else - shards, bundles,
+resuming, the pages - follows from it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from experiments.backends.base import Backends
+    from experiments.domains import Problem
 
 Json = dict[str, Any]
+Sides = tuple[Sequence["Problem"], Sequence["Problem"] | None]  # (memory, test); test None: memory is split within
 
 
 class PhaseConfig(BaseModel):
@@ -34,6 +37,11 @@ class PhaseConfig(BaseModel):
     max_guesses: int = Field(20, ge=2, description="guesses at a problem at most, where answers are guessed (SCIENCE)")
     # Measured with SmolLM2-135M: at 0.5 five of six guesses are formulas and differ, at 0.8 two of three are none.
     guess_temperature: float = Field(0.5, gt=0, description="of the softmax over tokens, where answers are guessed")
+    near_similarity: float = Field(0.98, gt=0, le=1, description="cosine from which the leakage gate reports a pair")
+    near_duplicates: Literal["report", "refuse"] = Field("report", description="what the leakage gate does with them")
+    allow_leakage: str | None = Field(
+        None, min_length=1, description="why to go on with data that leak; marks all results"
+    )
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,8 @@ class Phase(Protocol):
     Config: type[PhaseConfig]
 
     def units(self, config: Any, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]: ...
+
+    def sides(self, config: Any, carried: Json) -> Sides: ...  # what the leakage gate compares
 
     def run(self, unit: Unit, backends: Backends) -> list[Trial]: ...
 

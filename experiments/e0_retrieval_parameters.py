@@ -20,7 +20,7 @@ from pydantic import Field
 from experiments import statistics
 from experiments.attempts import BOOTSTRAP_SEED
 from experiments.backends.base import Backends, Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
 from experiments.identity import make_unit
@@ -81,6 +81,11 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
 def cell_name(embedder: str, weight: float, k: int, distance: str) -> str:
     """One configuration as the condition of its trials."""
     return f"{embedder} | text {weight:g} | k {k} | {distance}"
+
+
+def sides(config: Config, carried: Json) -> Sides:
+    """Memory and test."""
+    return split(config, config.n_memory, config.n_queries)
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from experiments import attempts, statistics
 from experiments.backends.base import Backends, Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split, universe
 from experiments.domains import get_domain
 from experiments.identity import make_unit
@@ -107,6 +107,11 @@ def bank_of(rows: Sequence[Sequence[Any]], config: PhaseConfig) -> list[Memo]:
     """Rows of memos_of as Memos."""
     known = universe(config).by_id()
     return [Memo(known[row[0]], row[1], row[2]) for row in rows]
+
+
+def sides(config: Config, carried: Json) -> Sides:
+    """Memory and test."""
+    return split(config, config.n_memory, config.n_test)
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:

@@ -18,7 +18,7 @@ from pydantic import Field
 from experiments import e2_analysis
 from experiments.backends.base import Backends, LanguageModel, Unavailable
 from experiments.backends.peft_trainer import LoraSettings
-from experiments.contract import Json, Metrics, PhaseConfig, Trial, Unit, Verdict
+from experiments.contract import Json, Metrics, PhaseConfig, Sides, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.distillation import dataset, hunch_prompt, query_quality
 from experiments.domains import Problem, get_domain
@@ -117,6 +117,12 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
         for adapter in [adapters[name.split("_")[1]] if name.startswith("tuned_") else ""]
         for i in range(0, len(test), config.per_unit)
     ]  # fmt: skip
+
+
+def sides(config: Config, carried: Json) -> Sides:
+    """E1's memory, from which the adapters learn, and those of its test problems that are solved."""
+    known = universe(config).by_id()
+    return [known[row[0]] for row in carried["memos"]], [known[i] for i in carried["test"][: config.n_test]]
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:

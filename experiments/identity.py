@@ -23,6 +23,7 @@ ENGINES = (
     "backends.transformers_lm",
     "backends.sentence_embedder",
     "backends.peft_trainer",
+    "leakage_gate",  # a unit of every phase
 )
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from experiments import statistics
 from experiments.backends.base import Backends, Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
 from experiments.identity import make_unit
@@ -72,6 +72,11 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
         )
         for name in config.embedders
     ]  # fmt: skip
+
+
+def sides(config: Config, carried: Json) -> Sides:
+    """All problems among themselves: the classifier is split within them, and likeness is between any two."""
+    return _problems(config), None
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from experiments import attempts, statistics
 from experiments.backends.base import Backends, Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
 from experiments.identity import make_unit
@@ -65,6 +65,11 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
         )
         for part in (test[i : i + config.per_unit] for i in range(0, len(test), config.per_unit))
     ]  # fmt: skip
+
+
+def sides(config: Config, carried: Json) -> Sides:
+    """Memory and test."""
+    return split(config, config.n_memory, config.n_test)
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:

@@ -19,7 +19,7 @@ from experiments import capability, statistics
 from experiments.attempts import BOOTSTRAP_SEED, row
 from experiments.backends.base import Backends, Unavailable
 from experiments.backends.peft_trainer import LoraSettings
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
 from experiments.identity import make_unit
@@ -84,6 +84,11 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     return answering("tuned", 2, trials[0].details["adapter"], [unit.unit_id])
 
 
+def sides(config: Config, carried: Json) -> Sides:
+    """What is trained on, and as many problems beside it as there are classes."""
+    return split(config, config.n_train, len(get_domain(config.domain).options))
+
+
 def run(unit: Unit, backends: Backends) -> list[Trial]:
     """Train, or answer one benchmark with the base or the tuned model."""
     config, role = Config(**unit.config), unit.spec["role"]
@@ -121,7 +126,7 @@ def _ids(part: str, config: Config) -> list[str]:
 
 def _train(config: Config, backends: Backends) -> Trial:
     domain = get_domain(config.domain)
-    memory, _ = split(config, config.n_train, len(domain.options))
+    memory, _ = sides(config, {})
     examples = [(prompt_for(domain, p, []), f" {p.truth}") for p in memory]
     try:
         training = backends.train(config.model, examples, [], config.lora, config.data_seed)

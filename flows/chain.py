@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from experiments import leakage_gate
 from experiments.backends.base import Backends
 from experiments.contract import Json, PhaseConfig, Status, Trial, Unit, Verdict
 from experiments.data import universe
@@ -80,7 +81,19 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
 
 def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
     """--scale smoke --set p2.n_test=8: what names the same plan on the command line, quoted for a shell."""
-    values = [f"{phase}.{key}={json.dumps(value)}" for phase, keys in given.items() for key, value in keys.items()]
+    # What all phases share is written once: domain=equations.
+    shared = [
+        (key, value)
+        for key, value in next(iter(given.values()), {}).items()
+        if all((key, value) in given.get(phase, {}).items() for phase in PHASES)
+    ]
+    values = [f"{key}={json.dumps(value)}" for key, value in shared]
+    values += [
+        f"{phase}.{key}={json.dumps(value)}"
+        for phase, keys in given.items()
+        for key, value in keys.items()
+        if (key, value) not in shared
+    ]
     return " ".join([f"--scale {scale}", *(f"--set {shlex.quote(v)}" for v in values)])
 
 
@@ -125,7 +138,7 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
         if pending:
             return Step(tuple(asked), tuple(pending))
         so_far = records.trials_of(con, run.run_id, phase)
-        new = get_phase(phase).units(run.configs[phase], carried_into(con, run, phase), so_far)
+        new = leakage_gate.next_units(phase, run.configs[phase], carried_into(con, run, phase), so_far)
         known = {u.unit_id for u in asked}
         fresh = [u for u in new if u.unit_id not in known]
         if not fresh:
@@ -135,18 +148,17 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
 
 def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
     """Metrics over all hosts and for each, the verdict, both stored. An override is recorded only where it was needed."""
-    module, config = get_phase(phase), run.configs[phase]
+    config, carried = run.configs[phase], carried_into(con, run, phase)
     hosts = records.hosts_of(con, run.run_id, phase)
-    overall = module.metrics(_flat(records.trials_of(con, run.run_id, phase)), config)
+    overall = leakage_gate.measured(phase, config, carried, _flat(records.trials_of(con, run.run_id, phase)))
     records.save_metrics(con, run.run_id, phase, ALL_HOSTS, overall)
     for host in hosts:
-        own = (
-            overall
-            if len(hosts) == 1
-            else module.metrics(_flat(records.trials_of(con, run.run_id, phase, host)), config)
-        )
-        records.save_metrics(con, run.run_id, phase, host, own)
-    verdict = module.gate(overall, config)
+        trials = _flat(records.trials_of(con, run.run_id, phase, host))
+        # A host may have searched for leaks and nothing else.
+        if any(t.condition != leakage_gate.LEAKAGE for t in trials):
+            own = overall if len(hosts) == 1 else leakage_gate.measured(phase, config, carried, trials)
+            records.save_metrics(con, run.run_id, phase, host, own)
+    verdict = leakage_gate.decided(phase, config, overall)
     needed = override if stops(phase, verdict) else None
     records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)
     return verdict
@@ -172,7 +184,8 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
     bring_data(config.domain, store.get_file)
     check_unit(unit, config)
     started = datetime.now(UTC)
-    trials = module.run(unit, backends)
+    search = unit.spec.get("role") == leakage_gate.LEAKAGE
+    trials = leakage_gate.run(unit, config, backends) if search else module.run(unit, backends)
     commit, dirty = code_commit()
     provenance: Json = {
         "code_commit": commit, "dirty": dirty, "versions": package_versions(), "identity": unit.identity,

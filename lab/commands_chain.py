@@ -23,6 +23,10 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, the value as JSON or plain text; repeatable.")
 ]
 
+AllowLeakage = Annotated[
+    str | None, typer.Option(help="Why to go on with data that leak; goes on record and marks every result.")
+]
+
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
 
@@ -48,11 +52,13 @@ def run(
     phase: Annotated[str, typer.Argument(help="p1, p2, p3, e0, e1 or e2.")],
     scale: Scale = "demo",
     settings: Settings = None,
+    allow_leakage: AllowLeakage = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one phase in this process, with no server; what has a result is not computed again.
 
-    Values of other phases, which its run rests on, are set as p2.n_test=8.
+    Values of other phases, which its run rests on, are set as p2.n_test=8; those that all phases share, such as domain,
+    hold for all of them.
 
     Example: lab run p1 --scale smoke --set per_class=6
     """
@@ -61,7 +67,7 @@ def run(
     from warehouse.places import Places
 
     module_of(phase)
-    given = by_phase(parse_settings(settings), phase)
+    given = by_phase(parse_settings(settings) | allowed(allow_leakage), phase)
     places = Places.here()
 
     def show(done: int, total: int, unit: Any) -> None:
@@ -105,35 +111,52 @@ def _parsed(verdict: dict[str, Any]) -> dict[str, Any]:
     return {k: (json.loads(v) if k in ("carried", "next_steps") else v) for k, v in verdict.items()}
 
 
-def pipeline(scale: Scale = "demo", override: Override = None, settings: Settings = None) -> None:
+def pipeline(
+    scale: Scale = "demo",
+    override: Override = None,
+    settings: Settings = None,
+    allow_leakage: AllowLeakage = None,
+) -> None:
     """Run all phases through Prefect and follow them; a run that is under way is joined.
 
-    Values are set by phase.
+    Values are set by phase; those that all phases share, such as domain, without one.
 
     Example: lab pipeline --scale smoke --set p2.n_test=8
     """
     from lab.follow import follow_pipeline
 
-    raise typer.Exit(follow_pipeline(scale, checked_why(override), by_phase(parse_settings(settings))))
+    given = by_phase(parse_settings(settings) | allowed(allow_leakage))
+    raise typer.Exit(follow_pipeline(scale, checked_why(override), given))
 
 
-def checked_why(override: str | None) -> str | None:
+def checked_why(why: str | None, option: str = "--override") -> str | None:
     """The reason to go on; LabError for an empty one, which would say nothing on record."""
-    if override is not None and not override.strip():
-        raise LabError(f"--override {override!r} gives no reason", '--override "why"')
-    return override
+    if why is not None and not why.strip():
+        raise LabError(f"{option} {why!r} gives no reason", f'{option} "why"')
+    return why
+
+
+def allowed(why: str | None) -> dict[str, Any]:
+    """The setting that lets every phase go on with data that leak."""
+    return {} if checked_why(why, "--allow-leakage") is None else {"allow_leakage": why}
 
 
 def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[str, Any]]:
     """{"p2": {"n_test": 8}} from {"p2.n_test": 8}, or from {"n_test": 8} where `own` is p2.
 
+    A field that all phases share, without a phase, is given to each, since they work on the same problems.
+
     Raises:
         LabError: a key that names no phase, or an unknown one.
     """
-    from experiments.registry import module_of
+    from experiments.contract import PhaseConfig
+    from experiments.registry import PHASES, module_of
 
-    found: dict[str, dict[str, Any]] = {}
+    shared = {key: value for key, value in values.items() if key in PhaseConfig.model_fields}
+    found: dict[str, dict[str, Any]] = {phase: dict(shared) for phase in PHASES} if shared else {}
     for key, value in values.items():
+        if key in shared:
+            continue
         phase, dot, name = key.partition(".")
         if not dot and own is None:
             raise LabError(f"--set {key}: no phase named", f"write --set p2.{key}={json.dumps(value)}")

@@ -54,7 +54,7 @@ def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.Com
     assert done.returncode == (3 if "FAIL" in verdicts.values() else 0), done.stdout + done.stderr
     for phase in PHASES:
         assert phase.upper() in done.stdout
-    assert "E1 [####################] 4 of 4 units" in done.stdout
+    assert "E1 [####################] 5 of 5 units" in done.stdout
     assert lab.query("SELECT count(*) FROM quarantine") == [(0,)]
     ((units, bundles),) = lab.query(
         "SELECT count(DISTINCT u.unit_id), count(DISTINCT b.unit_id) FROM units u LEFT JOIN bundles b USING (unit_id)"
@@ -72,7 +72,8 @@ def test_what_a_phase_carries_is_data_in_the_warehouse(
     carried = {phase: json.loads(text) for phase, text in lab.query("SELECT phase, carried FROM verdicts")}
     specs: dict[str, list[dict[str, Any]]] = {}
     for phase, unit in lab.query("SELECT phase, spec FROM units ORDER BY position"):
-        specs.setdefault(phase, []).append(json.loads(unit)["spec"])
+        if (spec := json.loads(unit)["spec"]).get("role") != "leakage":
+            specs.setdefault(phase, []).append(spec)
     assert {s["retrieval"]["embedder"] for s in specs["p2"]} == {carried["p1"]["embedder"]}
     assert {s["retrieval"]["text_weight"] for s in specs["p2"]} == {carried["p1"]["text_weight"]}
     chosen = carried["e0"]["retrieval"] | {"k": 2}  # E1's own k at this scale
@@ -152,16 +153,16 @@ def cut_off(new_lab: Callable[[str], Lab]) -> Iterator[Lab]:
     lab = new_lab("cut-off")
     lab.up()
     command = lab.start(*pipeline("--override", WHY))
-    lab.wait_for(lambda row: row["phase"] == "p2" and row["done"] == 1)
+    lab.wait_for(lambda row: row["phase"] == "p2" and row["done"] == 2)
     lab.kill_everything()
     kill([psutil.Process(command.pid)])
     command.wait()
     lab.up()
     command = lab.start(*pipeline("--override", WHY))
-    lab.wait_for(lambda row: row["phase"] == "e1" and row["done"] == 1 and row["total"] == 2)
+    lab.wait_for(lambda row: row["phase"] == "e1" and row["done"] == 2 and row["total"] == 3)
     worker = psutil.Process(lab.services()["worker-medium"])
     kill([worker, *worker.children(recursive=True)])
-    lab.wait_for(lambda row: row["phase"] == "e2" and row["done"] == 1)
+    lab.wait_for(lambda row: row["phase"] == "e2" and row["done"] == 2)
     lab.kill_everything()
     kill([psutil.Process(command.pid)])
     command.wait()
