@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from driving import by_condition, drive
 
+from experiments import capability
 from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
 from experiments.backends.base import Backends
@@ -82,12 +85,19 @@ def test_p2_solves_every_problem_under_every_condition(engines: Backends, files:
     ]
 
 
-@pytest.mark.slow
-def test_p3_trains_and_asks_base_and_tuned_the_same(engines: Backends, files: dict[str, bytes]) -> None:
+def test_p3_trains_and_asks_base_and_tuned_the_same(
+    engines: Backends, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An adapter is left as a file, both models answer the same prompts and read the same text."""
-    done, verdict = drive(
-        "p3", {"n_problems": 24, "n_train": 1, "per_category": 2, "n_texts": 1, "lora": LORA}, {}, engines, files
-    )
+    asked = capability.prompts
+
+    def short(category: str, count: int) -> list[capability.CapabilityPrompt]:
+        return [replace(p, max_new_tokens=4) for p in asked(category, count)]
+
+    # Replies of four tokens: what is said does not matter here, and it would take half a minute more.
+    monkeypatch.setattr(capability, "prompts", short)
+    given = {"n_problems": 24, "n_train": 1, "per_category": 2, "n_texts": 1, "lora": LORA}
+    done, verdict = drive("p3", given, {}, engines, files)
     trials = by_condition(done)
     assert {c: len(t) for c, t in trials.items()} == {"train": 1, "base": 9, "tuned": 9}
     assert trials["train"][0].details["adapter"] in files
