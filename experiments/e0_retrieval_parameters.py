@@ -151,7 +151,7 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         ]
         first = rows[0].details
         cells.append({
-            "cell": cell, "relevance": mean.value, "time_s": seconds,
+            "cell": cell, "relevance": mean.value, "time_s": seconds, "measured_s": seconds,
             **{key: first[key] for key in ("embedder", "text_weight", "k", "distance")},
         })  # fmt: skip
     _merge_times(cells, config.time_resolution_s)
@@ -194,7 +194,7 @@ def _front(cells: Sequence[Json]) -> list[Json]:
 def _choose(cells: Sequence[Json], front: Sequence[Json], config: Config) -> tuple[Json | None, str]:
     """(the choice, what was relaxed for it): on the front, in time, relevant enough, k allowed; best relevance wins."""
     for group, note in ((front, ""), (cells, "no allowed k on the front; ")):
-        fit = [c for c in group if c["time_s"] <= config.choice_time_s and c["k"] in config.choice_ks]
+        fit = [c for c in group if c["measured_s"] <= config.choice_time_s and c["k"] in config.choice_ks]
         bound = config.choice_relevance
         while fit and bound > LEAST_BOUND and not any(c["relevance"] >= bound for c in fit):
             bound *= 0.9

@@ -11,12 +11,13 @@ conditions the tuned ones must beat; tuned_s with random and with no retrieval a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
 from experiments import e2_analysis
-from experiments.backends.base import Backends, LanguageModel, Unavailable
+from experiments.backends.base import Backends, LanguageModel, Reply, Unavailable
 from experiments.backends.peft_trainer import LoraSettings
 from experiments.contract import Json, Metrics, PhaseConfig, Sides, Trial, Unit, Verdict
 from experiments.data import universe
@@ -140,14 +141,12 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         if train:
             return [_untrained(spec, str(error))]
         return [t for p in problems for t in failed(p, spec["condition"], config.run_seeds, error)]
-    queries: Sequence[str | None] = [None] * len(problems)
-    written = [0] * len(problems)
+    replies: Sequence[Reply | None] = [None] * len(problems)
     if _writes_query(spec["condition"]):
         replies = lm.generate([hunch_prompt(domain, p) for p in problems], config.query_tokens, stop="\n")
-        queries, written = [r.text.strip() for r in replies], [r.tokens_out for r in replies]
     trials: list[Trial] = []
-    for problem, query, tokens in zip(problems, queries, written, strict=True):
-        trials += _solve(problem, query, tokens, spec, config, bank, lm)
+    for problem, reply in zip(problems, replies, strict=True):
+        trials += _solve(problem, reply, spec, config, bank, lm)
     return trials
 
 
@@ -156,18 +155,22 @@ def _writes_query(condition: str) -> bool:
 
 
 def _solve(
-    problem: Problem, query: str | None, query_tokens: int, spec: Json, config: Config, bank: Bank, lm: LanguageModel
+    problem: Problem, reply: Reply | None, spec: Json, config: Config, bank: Bank, lm: LanguageModel
 ) -> list[Trial]:
+    """One trial a seed; `reply` is the query that the model wrote, whose tokens and time are part of the price."""
+    query = None if reply is None else reply.text.strip()
     found, facts = _ask(problem, query, spec, config, bank)
     extra: dict[str, object] = {**facts, "hypothesis": spec["hypothesis"], "group": problem.group}
-    if query is not None:
+    if reply is not None and query is not None:
         quality = query_quality(bank.domain, query, float(facts["type_match"]))  # type: ignore[arg-type]
-        extra |= {"query": query, "query_tokens": query_tokens, "query_quality": quality}
+        extra |= {"query": query, "query_tokens": reply.tokens_in + reply.tokens_out, "query_quality": quality}
     trials = solve(lm, bank.domain, problem, found, config, NAME, spec["condition"], extra)
     for t in trials:
         # Nearness of the solver's first idea to the truth: what its hypothesis is worth before it hears anything.
         t.details["hypothesis_quality"] = bank.domain.similarity(problem.truth, first_idea(bank.domain, t))
-    return trials
+    if reply is None:
+        return trials
+    return [t if t.latency_s is None else replace(t, latency_s=t.latency_s + reply.latency_s) for t in trials]
 
 
 def _ask(problem: Problem, query: str | None, spec: Json, config: Config, bank: Bank) -> Found:

@@ -125,3 +125,14 @@ def test_what_rests_on_a_clock_says_so() -> None:
     assert {m.metric for m in metrics.values if m.timing} == {"retrieval_time_s", "efficiency"}
     efficiency = metrics.find("efficiency", e0.cell_name(MINI, 0.7, 5, "cosine"))
     assert efficiency is not None and efficiency.value == pytest.approx(40.0)
+
+
+def test_times_that_follow_closely_are_one_but_the_limit_is_kept() -> None:
+    """Noise of a clock must not split equal times; a chain of near times must not carry a slow cell under the limit."""
+    cells = [
+        {"time_s": t, "measured_s": t, "relevance": r, "k": 5} for t, r in ((0.098, 0.8), (0.102, 0.9), (0.3, 0.95))
+    ]
+    e0._merge_times(cells, 0.005)
+    assert [c["time_s"] for c in cells] == [0.098, 0.098, 0.3]
+    chosen, _ = e0._choose(cells, cells, CONFIG)
+    assert chosen is not None and chosen["relevance"] == 0.8
