@@ -28,6 +28,9 @@ class PhaseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str = Field("big_o", description="domain name (SCIENCE, Domains)")
+    names: Literal["neutral", "natural"] = Field(
+        "neutral", description="of functions in big_o: told by code alone, or not"
+    )
     n_problems: int = Field(1650, ge=12, description="problems made in all; every phase draws from them")
     data_seed: int = Field(42, description="seed of data and splits (SCIENCE, Seeds)")
     split: Literal["variant", "group"] = Field("variant", description="keep whole groups on one side, or only variants")

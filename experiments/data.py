@@ -29,19 +29,20 @@ class Universe:
 
 
 @cache
-def _universe(domain: str, n: int, seed: int) -> Universe:
+def _universe(domain: str, n: int, seed: int, names: str) -> Universe:
     maker = get_domain(domain)
-    problems = tuple(maker.problems(n, seed))
+    problems = tuple(maker.problems(n, seed, names))
     digest = hashlib.sha256()
     for p in problems:
         for part in (p.problem_id, p.text, p.label, p.group, *([p.answer] if p.answer else [])):
             digest.update(part.encode() + b"\x00")
-    return Universe(problems, f"{maker.version}-{n}-{seed}-{digest.hexdigest()[:16]}")
+    kind = "" if names == "neutral" else f"{names}-"
+    return Universe(problems, f"{maker.version}-{kind}{n}-{seed}-{digest.hexdigest()[:16]}")
 
 
 def universe(config: PhaseConfig) -> Universe:
     """The problems that `config` names. The same config gives the same problems on every host."""
-    return _universe(config.domain, config.n_problems, config.data_seed)
+    return _universe(config.domain, config.n_problems, config.data_seed, config.names)
 
 
 def balanced(problems: Sequence[Problem], n: int) -> list[Problem]:

@@ -51,8 +51,9 @@ def _digest(form: str) -> str:
 class _Class:
     """One class's problems, its families in turn."""
 
-    def __init__(self, label: str, seed: int, taken: set[str]) -> None:
+    def __init__(self, label: str, seed: int, names: str, taken: set[str]) -> None:
         self.label = label
+        self.names = names
         self.taken = taken  # ids of the problems of all classes
         self.shapes: set[str] = set()
         families = [f for f in FAMILIES if f.label == label]
@@ -63,7 +64,7 @@ class _Class:
     def one(self, family: Family, rng: np.random.Generator) -> Problem | None:
         """A new problem of the family, or None when it has no more to give."""
         for draw in range(NEW_TEXT):
-            text = family.make(rng)
+            text = family.make(rng, self.names)
             form = big_o_text.normal_form(text)
             shape = NUMBER.sub("#", form)
             problem_id = f"{BigO.name}-{_digest(form)}"
@@ -108,16 +109,20 @@ class BigO:
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
         """`n` distinct problems, classes equal to within one, families of a class in turn, shuffled by `seed`.
 
+        With natural names the functions are called what they do (big_o_names); ids and all else stay the same.
+
         Raises:
-            LabError: n is not between 1 and MAXIMUM.
+            LabError: n is not between 1 and MAXIMUM, or no such names.
         """
+        if names not in ("neutral", "natural"):
+            raise LabError(f"names = {names!r}", "choose neutral or natural")
         if not 1 <= n <= MAXIMUM:
             raise LabError(f"{n} problems asked for; big_o makes 1 to {MAXIMUM}", f"choose at most {MAXIMUM}")
         taken: set[str] = set()
         made: list[Problem] = []
         for i, label in enumerate(self.options):
             wanted = n // len(self.options) + (i < n % len(self.options))
-            found = _Class(label, seed, taken).take(wanted)
+            found = _Class(label, seed, names, taken).take(wanted)
             if len(found) < wanted:
                 most = len(found) * len(self.options)
                 raise LabError(f"{n} problems asked for; with seed {seed} big_o makes {most}", f"choose at most {most}")

@@ -20,6 +20,8 @@ from typing import Literal
 
 import numpy as np
 
+from experiments.domains.big_o_names import natural_names
+
 # Words that say nothing of what a function costs.
 FUNCTIONS = (
     "compute", "process", "handle", "evaluate", "resolve", "measure", "derive", "inspect", "task", "run_it", "act", "make",
@@ -139,26 +141,31 @@ class _Filling:
             i = end
         return done
 
-    def named(self, text: str) -> str:
-        """Words in capitals replaced by names, each # by a number."""
+    def named(self, text: str, family: str) -> str:
+        """Words in capitals replaced by names, each # by a number; functions named after `family` unless it is ""."""
         names: dict[str, str] = {}
         for word in dict.fromkeys(WORD.findall(text)):
             pool = LISTS if word[1:2] == "S" else POOLS.get(word[0], OTHERS)
             free = [name for name in pool if name not in names.values()]
             names[word] = self.pick(free)
+        names |= natural_names(family, text, names) if family else {}
         text = WORD.sub(lambda m: names[m[0]], text)
         text = re.sub(r"##", lambda _: str(self.rng.integers(11, 99)), text)
         return re.sub(r"#", lambda _: str(self.rng.integers(2, 10)), text)
 
 
-def fill(template: str, rng: np.random.Generator) -> str:
-    """A Python function from a template; the function to call is the last one defined."""
+def fill(template: str, rng: np.random.Generator, family: str = "") -> str:
+    """A Python function from a template; the function to call is the last one defined.
+
+    Args:
+        family: whose natural names the functions get; "" for neutral ones. The draws are the same.
+    """
     filling = _Filling(rng)
     lines = filling.expand([line for line in filling.chosen(template).splitlines() if line.strip()])
     if any("H9(" in line for line in lines):
         start = next(i for i, line in enumerate(lines) if line.startswith("def "))
         lines[start:start] = filling.pick(HELPERS).splitlines()
-    text = filling.named("\n".join(line.rstrip() for line in lines))
+    text = filling.named("\n".join(line.rstrip() for line in lines), family)
     return re.sub(r"\n(?=def )", "\n\n", text) + "\n"
 
 
@@ -176,9 +183,10 @@ class Family:
     templates: tuple[str, ...]
     deep: bool = False
 
-    def make(self, rng: np.random.Generator) -> str:
+    def make(self, rng: np.random.Generator, names: str = "neutral") -> str:
         """One function of this family, as text."""
-        return fill(self.templates[int(rng.integers(len(self.templates)))], rng)
+        template = self.templates[int(rng.integers(len(self.templates)))]
+        return fill(template, rng, self.name if names == "natural" else "")
 
     def arguments(self, n: int) -> list[tuple[object, ...]]:
         """Argument tuples of size n among which a worst case lies; lists are fresh, a call may change them."""

@@ -1,0 +1,59 @@
+"""Natural names in the domain big_o: they fit the family, never name a class, and change nothing else."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from experiments.data import universe
+from experiments.domains import get_domain
+from experiments.domains.big_o import FAMILIES
+from experiments.domains.big_o_names import HELPER, NATURAL
+from experiments.domains.big_o_template import ELEMENTS, FUNCTIONS, INDICES, INTEGERS, LISTS, OTHERS, SUMS
+from experiments.domains.big_o_text import normal_form
+from experiments.errors import LabError
+from experiments.identity import make_unit
+from experiments.leakage import names_answer
+from experiments.registry import configure
+
+DOMAIN = get_domain("big_o")
+
+
+def test_every_family_has_names_that_name_no_class() -> None:
+    """A function called linear_search would hand the answer over; one without a name would fall back to a neutral one."""
+    assert set(NATURAL) == {f.name for f in FAMILIES}
+    variables = {*FUNCTIONS, *LISTS, *INTEGERS, *INDICES, *SUMS, *ELEMENTS, *OTHERS}
+    for family, names in NATURAL.items():
+        assert len(set(names)) == len(names) >= 2, family
+        for name in (*names, HELPER):
+            assert name.isidentifier() and name not in variables
+            assert not names_answer(DOMAIN, f"def {name}(n): return {name}_step(n)"), name
+    assert "binary_search" in NATURAL["seek"] and "bubble_sort" in NATURAL["neighbour_swaps"]
+
+
+def test_natural_and_neutral_problems_differ_in_names_alone() -> None:
+    """Then a difference in results is the names' doing: same ids, labels, order and code, other names."""
+    neutral, natural = DOMAIN.problems(300, 42), DOMAIN.problems(300, 42, "natural")
+    for one, other in zip(neutral, natural, strict=True):
+        assert (one.problem_id, one.label, one.group) == (other.problem_id, other.label, other.group)
+        assert normal_form(one.text) == normal_form(other.text) and one.text != other.text
+        assert not names_answer(DOMAIN, other.text)
+        functions = [node.name for node in ast.parse(other.text).body if isinstance(node, ast.FunctionDef)]
+        assert functions[-1] in NATURAL[other.group]
+        assert not set(functions) & set(FUNCTIONS)
+    assert natural == DOMAIN.problems(300, 42, "natural")
+    assert len({p.text for p in natural}) == 300
+
+
+def test_names_are_another_version_of_the_data() -> None:
+    """Results under one kind of names must never be taken for those under the other."""
+    configs = [configure("p1", "smoke", {"names": kind}) for kind in ("neutral", "natural")]
+    assert configs[0] == configure("p1", "smoke")
+    versions = [universe(c).version for c in configs]
+    assert versions[0].startswith("big_o-1-96-42-") and versions[1].startswith("big_o-1-natural-96-42-")
+    assert len({make_unit("p1", c, {}, models=[]).unit_id for c in configs}) == 2
+    with pytest.raises(LabError, match="choose neutral or natural"):
+        DOMAIN.problems(12, 42, "honest")
+    with pytest.raises(LabError, match="names = 'honest'"):
+        configure("p1", "smoke", {"names": "honest"})
