@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from experiments.errors import LabError
-from lab import commands_chain, commands_machine
+from lab import commands_chain, commands_data, commands_machine
 from lab.follow import printable
 
 EXIT_MISTAKE = 2
@@ -20,6 +20,7 @@ app = typer.Typer(
 )  # fmt: skip
 commands_machine.register(app)
 commands_chain.register(app)
+commands_data.register(app)
 
 OVERVIEW = """\
 lab runs a chain of language-model memory experiments over your machines.
@@ -29,6 +30,8 @@ lab runs a chain of language-model memory experiments over your machines.
   lab pipeline          run the phases P1 P2 P3 E0 E1 E2 through Prefect
   lab run p1            run one phase in this process, with no server
   lab results           the verdicts of the last run
+  lab data check        say what is wrong with your own labelled data
+  lab data make         write generated problems as a file
   lab assess            measure this machine and name its tier
   lab pools create      make the work pools weak, medium, strong and coordinator
   lab collect           take delivered bundles into the warehouse

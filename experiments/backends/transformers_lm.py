@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,24 @@ def load_base(name: str) -> tuple[Any, Any]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
+
+
+def token_counter(name: str) -> tuple[Callable[[str], int], int]:
+    """(tokens of a text, tokens that fit in a prompt) of model `name`; its weights are not loaded.
+
+    Raises:
+        Unavailable: transformers or gguf is missing.
+        LabError: the model's package is not installed.
+    """
+    source = language_model_file(name)
+    try:
+        with quiet():
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+    except ImportError as error:
+        raise Unavailable(f"{str(error).strip().partition(chr(10))[0]}; {INSTALL}") from error
+    return lambda text: len(tokenizer(text).input_ids), WINDOW_TOKENS
 
 
 def with_adapter(model: Any, content: bytes) -> Any:

@@ -94,7 +94,7 @@ class JsonLines:
         return [chosen[i] for i in generator(seed, "jsonl", "order", n).permutation(len(chosen))]
 
     def normalise(self, problem: Problem) -> str:
-        """Words alone, whatever their case, layout and punctuation."""
+        """The text whatever its case, layout and the marks around it."""
         return normal_text(problem.text)
 
     def judge(self, problem: Problem, guess: str) -> Judged:

@@ -77,9 +77,9 @@ class Report:
 
 
 def normal_text(text: str) -> str:
-    """Words alone, whatever their case, layout and punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(re.findall(r"[^\W_]+", folded)) or folded.strip()
+    """The text whatever its case, layout and the marks around it; marks inside stay, since in code they matter."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return re.sub(r"^\W+|\W+$", "", folded) or folded
 
 
 def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:

@@ -48,7 +48,7 @@ def called(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         with pytest.raises(SystemExit) as ended:
             main()
         shown = capsys.readouterr()
-        return subprocess.CompletedProcess(list(arguments), int(str(ended.value.code)), shown.out, shown.err)
+        return subprocess.CompletedProcess(list(arguments), int(str(ended.value.code or 0)), shown.out, shown.err)
 
     return run
 

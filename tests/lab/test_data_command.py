@@ -1,0 +1,137 @@
+"""lab data: the user's file checked in the user's words, generated problems written whole, leaks allowed on record."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from front_door import Run
+
+from experiments.contract import PhaseConfig
+from experiments.registry import PHASES
+from flows.chain import options
+from lab.commands_chain import allowed, by_phase, parse_settings
+
+GOOD = [
+    {
+        "id": f"r{i}",
+        "text": f"Parcel number {i} came on day {i % 7}.",
+        "label": ("late", "early")[i % 2],
+        "group": f"g{i % 5}",
+    }
+    for i in range(24)
+]
+
+
+def write(path: Path, rows: list[object]) -> Path:
+    path.write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+    return path
+
+
+def test_a_good_file_is_described_with_the_command_that_runs_it(called: Run, tmp_path: Path, home: Path) -> None:
+    """Who has a file wants to know that it is read right, and what to type next."""
+    path = write(tmp_path / "my reviews.jsonl", [*GOOD, {"id": "x", "text": "none", "label": "late"}])
+    done = called("data", "check", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{path}: 25 lines, 2 labels, 6 groups, longest text 31 characters"
+    assert [line.split() for line in lines[1:3]] == [["13", "late"], ["12", "early"]]
+    words = shlex.split(lines[3].removeprefix("ready: "))
+    assert words == ["lab", "run", "p1", "--set", f"domain=jsonl:{path}", "--set", "n_problems=24"]
+    assert not home.exists()
+
+
+def test_mistakes_and_leaks_are_listed_and_counted(called: Run, tmp_path: Path) -> None:
+    """The first twenty of each by line and field, then how many more; exit code 2 and one line at the end."""
+    rows: list[object] = [*GOOD, *({"id": f"bad{i}", "text": "x"} for i in range(30))]
+    done = called("data", "check", str(write(tmp_path / "data.jsonl", rows)))
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[:20] == [f"error  line {25 + i}: label: missing" for i in range(20)]
+    assert lines[20] == "and 10 errors more"
+    assert lines[21].endswith(f"data.jsonl: 30 errors. mend the file, then: lab data check {tmp_path / 'data.jsonl'}")
+    leaky = write(tmp_path / "leaky.jsonl", [*GOOD, {"id": "l", "text": "It came Late!", "label": "late"}])
+    done = called("data", "check", str(leaky))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "leak  line 25: text: holds the label 'Late'"
+    assert "leaky.jsonl: 1 leak. mend" in done.stderr
+
+
+def test_the_report_as_json(called: Run, tmp_path: Path) -> None:
+    """A script reads the same findings, and the exit code says the same."""
+    path = write(tmp_path / "data.jsonl", [*GOOD, {"id": "r1", "text": "x", "label": "late"}])
+    done = called("data", "check", str(path), "--json")
+    row = json.loads(done.stdout)
+    assert (done.returncode, row["lines"], row["labels"]) == (2, 24, {"late": 12, "early": 12})
+    assert row["errors"] == [{"line": 25, "field": "id", "what": "'r1' is also in line 2"}]
+    assert (row["n_errors"], row["n_leaks"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("data", "check", "no-such.jsonl"), "no file no-such.jsonl"),
+        (("data", "check", "."), "no file ."),
+        (("data", "check", "good.jsonl", "--model", "no-such"), "unknown model 'no-such'"),
+        (("data", "make", "jsonl", "--out", "a"), "choose one of: big_o, equations"),
+        (("data", "make", "big_o", "--out", "good.jsonl"), "good.jsonl is there already"),
+        (("data", "make", "big_o", "--out", "no/such/a.jsonl"), "mkdir -p"),
+        (("data", "make", "big_o", "--n", "0", "--out", "a"), "0 problems asked for"),
+        (("data", "make", "equations", "--n", "12", "--names", "natural", "--out", "a"), "equations have no names"),
+        (("run", "p1", "--scale", "smoke", "--set", "domain=jsonl:good.jsonl"), "is no absolute path"),
+        (("run", "p1", "--scale", "smoke", "--set", "domain=equation"), "unknown domain 'equation'"),
+        (("run", "p1", "--scale", "smoke", "--allow-leakage", " "), "gives no reason"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    arguments: tuple[str, ...], wanted: str, called: Run, tmp_path: Path
+) -> None:
+    """What was wrong and what mends it; no traceback, no half file."""
+    write(tmp_path / "good.jsonl", list(GOOD))
+    done = called(*arguments)
+    assert done.returncode == 2
+    assert wanted in done.stderr and len(done.stderr.splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "lab-home") == ["good.jsonl"]
+
+
+@pytest.mark.parametrize("domain", ["big_o", "equations"])
+def test_what_is_made_passes_the_check(domain: str, called: Run, tmp_path: Path) -> None:
+    """The format that is written is the one that is read; and the same seed writes the same bytes."""
+    for name in ("one.jsonl", "two.jsonl"):
+        done = called("data", "make", domain, "--n", "120", "--out", name)
+        assert (done.returncode, done.stdout) == (0, f"120 problems of {domain} in {name}\n")
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    rows = [json.loads(line) for line in (tmp_path / "one.jsonl").read_text().splitlines()]
+    assert len(rows) == 120 and len(set(Counter(r["label"] for r in rows).values())) == 1
+    assert set(rows[0]) == {"id", "text", "label", "group"}
+    done = called("data", "check", "one.jsonl")
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_that_all_phases_share_hold_for_all() -> None:
+    """Phases of one run work on the same problems: a domain given to one alone would leave it without forerunners."""
+    given = by_phase(parse_settings(["domain=equations", "n_test=8", "p1.k=3"]) | allowed("a look"), "p2")
+    assert all(given[phase]["domain"] == "equations" and given[phase]["allow_leakage"] == "a look" for phase in PHASES)
+    assert (given["p2"]["n_test"], given["p1"]["k"]) == (8, 3)
+    assert "n_test" not in given["e1"]
+    words = shlex.split(options("smoke", given))
+    assert words.count('domain="equations"') == 1 and "p2.n_test=8" in words and "p1.k=3" in words
+    settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert by_phase(parse_settings(settings)) == given
+    assert by_phase(parse_settings(["p2.domain=equations"])) == {"p2": {"domain": "equations"}}
+    assert set(PhaseConfig.model_fields) >= {"domain", "names", "allow_leakage", "data_seed"}
+
+
+@pytest.mark.slow
+def test_a_model_counts_the_tokens(called: Run, tmp_path: Path) -> None:
+    """4,000 characters of digits are 4,000 tokens for a model that reads one at a time: more than its window."""
+    rows: list[object] = [*GOOD, {"id": "x", "text": "7" * 3900, "label": "late"}]
+    assert called("data", "check", str(write(tmp_path / "data.jsonl", rows))).returncode == 0
+    done = called("data", "check", "data.jsonl", "--model", "smollm2-135m")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error  line 25: text: 3,900 tokens, more than the 1,792 that fit in a prompt of smollm2-135m"
+    )
