@@ -180,7 +180,11 @@ def _criteria(table: attempts.Table, training: Json) -> dict[str, tuple[bool, st
 def _break_even(table: attempts.Table, trials: Sequence[Trial], base: str) -> list[Metric]:
     """Problems after which the training time is won back by attempts saved, at the base's seconds an attempt."""
     rows = []
-    times = [t.latency_s for t in trials if t.condition == base and t.latency_s is not None]
+    # A choice takes one forward pass whatever the attempts; guesses take their time one by one.
+    times = [
+        t.latency_s / ((t.attempts or 1) if t.details.get("solved_by") == "guessing" else 1)
+        for t in trials if t.condition == base and t.latency_s is not None
+    ]  # fmt: skip
     for name in ("s", "r"):
         spent = [t.latency_s for t in trials if t.condition == f"train_{name}" and t.latency_s is not None]
         condition = f"tuned_{name}"
