@@ -104,9 +104,11 @@ def _decided(verdicts: Mapping[str, Row]) -> str:
     for status in ("FAIL", "INCONCLUSIVE"):
         found = [p.upper() for p, v in verdicts.items() if v["status"] == status]
         if found:
-            why = next((v["why"] for v in verdicts.values() if v["status"] == status and v["why"]), None)
+            over = {p.upper(): v["why"] for p, v in verdicts.items() if v["status"] == status and v["why"]}
             parts.append(f"{words.listed(found)} {'says' if len(found) == 1 else 'say'} {status}")
-            parts[-1] += f", overridden: '{words.shortened(why, WHY_CHARACTERS)}'" if why else ""
+            if over:
+                which = "" if len(over) == len(found) else f"{words.listed(list(over))} "
+                parts[-1] += f", {which}overridden: '{words.shortened(next(iter(over.values())), WHY_CHARACTERS)}'"
     return f"{start}: {'; '.join(parts)}"
 
 

@@ -158,6 +158,13 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     assert overridden.then == "P3 Fine-tuning preservation"
 
 
+def test_only_what_was_overridden_is_called_so() -> None:
+    """E0's FAIL needs no override; the headline must not say that it had one."""
+    rows = {"p1": "why", "p2": "why", "e0": None}
+    verdicts = {p: {"status": "FAIL", "overridden_by": why and "pi-4", "why": why} for p, why in rows.items()}
+    assert story._decided(verdicts).endswith("P1, P2 and E0 say FAIL, P1 and P2 overridden: 'why'")
+
+
 def test_the_command_goes_on_with_the_same_run(home: Path) -> None:
     """Other settings would be another plan, and without its override the chain would stop again; the shell sees text."""
     publish(home, ("r1", "p1 p2", None))
