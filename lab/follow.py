@@ -53,7 +53,7 @@ def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str
     from workpools.pools import connect
 
     run, _ = plan(scale, config)
-    expected = expected_seconds(scale)
+    expected = expected_seconds(scale, config)
     client = connect(api_url())
     flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None})
     state = _watch(client, flow_run, run.run_id, expected)
