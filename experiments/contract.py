@@ -27,7 +27,7 @@ class PhaseConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    domain: str = Field("big_o", description="domain name (SCIENCE, Domains)")
+    domain: str = Field("big_o", description="domain name (SCIENCE, Domains), or jsonl:/path/to/your/file.jsonl")
     names: Literal["neutral", "natural"] = Field(
         "neutral", description="of functions in big_o: told by code alone, or not"
     )

@@ -10,16 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_engines import FakeEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.backends.base import Backends
+from experiments.backends.base import Backends, no_files
+from experiments.contract import Unit
 from experiments.data import split, universe
 from experiments.domains import bring_data, get_domain, settled, share_data, shown
 from experiments.domains.jsonl_file import LISTED, MAX_CHARACTERS, MAX_LINE_BYTES, check
 from experiments.errors import LabError
 from experiments.identity import make_unit
 from experiments.registry import configure, get_phase
+from flows.chain import plan, put_job, run_unit
+from warehouse.places import Places
+from warehouse.transport import Store
 
 WORDS = (
     "battery", "screen", "arrived", "broken", "lovely", "sturdy", "slow", "quick", "parcel", "refund", "gift", "colour",
@@ -219,6 +224,27 @@ def test_another_host_takes_the_data_from_the_store(
     with pytest.raises(LabError, match="changed"):
         bring_data(name, get)
     assert not list((tmp_path / "third").rglob("*.jsonl"))
+
+
+def test_a_unit_planned_here_runs_on_a_host_without_the_file(
+    home: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: planned from a path, submitted, and run where neither the path nor a copy is."""
+    given = {"p1": {"domain": f"jsonl:{reviews}", "n_problems": 36, "per_class": 6, "embedders": ["all-MiniLM-L6-v2"]}}
+    monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "results"))
+    run, content = plan("smoke", given)
+    assert content["domain"] == shown(run.configs["p1"].domain)
+    store = Store.here(Places.here())
+    units = get_phase("p1").units(run.configs["p1"], {}, [])
+    job = json.loads(store.get_file(put_job(store, run, "p1", units)))
+    reviews.unlink()
+    get_domain.cache_clear()
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "second"))
+    backends = Backends(no_files)
+    backends._embedders["all-MiniLM-L6-v2"] = FakeEmbedder()
+    there = Places.here()
+    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.here(there), 1) == 18
+    assert [p.name.split(".")[0] for p in (tmp_path / "results" / "inbox").iterdir()] == [units[0].unit_id]
 
 
 @pytest.mark.parametrize(
