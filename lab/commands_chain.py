@@ -234,14 +234,16 @@ def demo(
     """
     from flows.chain import expected_seconds
     from lab import services
-    from lab.follow import duration, follow_pipeline
+    from lab.follow import duration, follow_pipeline, show_finished
 
     override = checked_why(override)
+    done = None if gates else show_finished(scale)
+    if done is not None and once:
+        raise typer.Exit(done)
     expected = sum(expected_seconds(scale).values())
-    print(
-        f"All six phases at scale {scale}: about {duration(expected)} of work on two cores, if nothing is done yet.",
-        flush=True,
-    )
+    if done is None:
+        work = f"about {duration(expected)} of work on two cores"
+        print(f"All six phases at scale {scale}: {work}, less what has a result already.", flush=True)
     # A stop by SIGTERM takes the same way out as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     started: tuple[str, ...] = ()
@@ -251,7 +253,7 @@ def demo(
             found = services.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command="lab demo")
         finally:
             started = tuple(s["name"] for s in services.status() if s["name"] not in before)
-        code = follow_pipeline(scale, None if gates else override, {})
+        code = follow_pipeline(scale, None if gates else override, {}) if done is None else done
         print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}", flush=True)
         if not once:
             print("Both stay up until Ctrl-C.", flush=True)

@@ -62,11 +62,29 @@ def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str
         print(printable(f"the pipeline ended as {state.name}: {state.message or ''}"), file=sys.stderr)
         print(f"Try again: {again}", file=sys.stderr)
         return EXIT_FAILED
-    rows = chain_rows(run.run_id)
-    print_chain(run.run_id, rows)
-    code, text = ending(rows, tuple(expected), again)
+    return _print_end(run.run_id, chain_rows(run.run_id), tuple(expected), again)
+
+
+def show_finished(scale: str) -> int | None:
+    """Print the table of a run whose last phase is decided, and return its exit code; None while something is left."""
+    from experiments.registry import PHASES
+    from flows.chain import options, plan
+    from warehouse.places import Places
+
+    run, _ = plan(scale)
+    rows = chain_rows(run.run_id) if Places.here().warehouse.is_file() else []
+    if [r["phase"] for r in rows] != list(PHASES) or max(rows, key=lambda r: r["decided_at"]) != rows[-1]:
+        return None
+    print("Every phase has its result; nothing is computed again.", flush=True)
+    return _print_end(run.run_id, rows, tuple(PHASES), f"lab pipeline {options(scale, {})}")
+
+
+def _print_end(run_id: str, rows: list[dict[str, Any]], phases: Sequence[str], again: str) -> int:
+    """Print the table and what follows from it; the exit code."""
+    print_chain(run_id, rows)
+    code, text = ending(rows, phases, again)
     if text:
-        print(f"\n{text}", file=sys.stderr if code == EXIT_FAILED else sys.stdout)
+        print(f"\n{text}", file=sys.stderr if code == EXIT_FAILED else sys.stdout, flush=True)
     return code
 
 

@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.contract import Metric, Status, Verdict
 from experiments.registry import PHASES, SCALES
-from flows.chain import expected_seconds
-from lab.follow import _line, duration, ending, interval, print_chain, printable, progress_of
+from flows.chain import expected_seconds, open_run
+from lab.follow import _line, duration, ending, interval, print_chain, printable, progress_of, show_finished
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.records import save_verdict
 
 EXPECTED = {"p1": 10.0, "p2": 30.0, "p3": 60.0}
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -199,3 +203,29 @@ def test_printable_text_steers_nothing_and_can_be_encoded(text: str) -> None:
     assert printable(shown) == shown
     if text.isprintable():
         assert shown == text
+
+
+def test_a_finished_run_is_shown_at_once_and_an_unfinished_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second demo must not start a server to learn that all is done, nor call done what has a phase left."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    places = Places.here()
+    assert show_finished("smoke") is None and not places.warehouse.exists()
+    for number, phase in enumerate(PHASES):
+        with writing(places) as con:
+            run = open_run(con, "smoke")
+            status = Status.FAIL if phase == "p1" else Status.PASS
+            save_verdict(
+                con, run.run_id, phase, Verdict(status, f"{phase} is so.", {}, Metric("x", 0.5, n=3)), "here", "why"
+            )
+        if number < len(PHASES) - 1:
+            assert show_finished("smoke") is None
+    assert show_finished("demo") is None
+    assert capsys.readouterr().out == ""
+    assert show_finished("smoke") == 3
+    shown = capsys.readouterr().out
+    assert "nothing is computed again" in shown and "P1 said FAIL" in shown and "e2 is so." in shown
+    with writing(places) as con:
+        save_verdict(con, run.run_id, "p2", Verdict(Status.FAIL, "p2 again.", {}, Metric("x", 0.5, n=3)))
+    assert show_finished("smoke") is None
