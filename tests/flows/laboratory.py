@@ -39,7 +39,7 @@ class Lab:
     home: Path
     port: int = field(default_factory=free_port)
 
-    def lab(self, *arguments: str, timeout: float = 500) -> subprocess.CompletedProcess[str]:
+    def lab(self, *arguments: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lab", *arguments]
         return subprocess.run(
             command, env=environment(self.home), cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
@@ -87,7 +87,7 @@ class Lab:
         path = self.home / "progress.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def wait_for(self, check: Callable[[dict[str, Any]], bool], timeout_s: float = 300) -> dict[str, Any]:
+    def wait_for(self, check: Callable[[dict[str, Any]], bool], timeout_s: float = 900) -> dict[str, Any]:
         """The progress once `check` holds of it."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
