@@ -37,24 +37,17 @@ def next_units(phase: str, config: PhaseConfig, carried: Json, so_far: SoFar) ->
     module = get_phase(phase)
     own = [(unit, trials) for unit, trials in so_far if unit.spec.get("role") != LEAKAGE]
     if not so_far:
-        found, sides = _found(phase, config, carried)
+        memory, test = module.sides(config, carried)
         if config.allow_leakage is None:
-            refuse(found, sides)
-        search = [_search(phase, config, carried)]
+            refuse(inspect(get_domain(config.domain), memory, test), test is not None)
+        search = [_search(phase, config, memory, test)]
         return search if config.near_duplicates == "refuse" else [*search, *module.units(config, carried, own)]
     if config.near_duplicates == "refuse" and config.allow_leakage is None:
         _refuse_near([t for _, trials in so_far for t in trials], config)
     return module.units(config, carried, own)
 
 
-def _found(phase: str, config: PhaseConfig, carried: Json) -> tuple[Leaks, bool]:
-    """(what reading finds, whether there are two sides)."""
-    memory, test = get_phase(phase).sides(config, carried)
-    return inspect(get_domain(config.domain), memory, test), test is not None
-
-
-def _search(phase: str, config: PhaseConfig, carried: Json) -> Unit:
-    memory, test = get_phase(phase).sides(config, carried)
+def _search(phase: str, config: PhaseConfig, memory: Sequence[Problem], test: Sequence[Problem] | None) -> Unit:
     spec = {"role": LEAKAGE, "memory": _ids(memory), "test": None if test is None else _ids(test)}
     return make_unit(phase, config, spec, models=[EMBEDDER], cost=0.06 * (len(memory) + len(test or ())))
 
@@ -103,7 +96,7 @@ def _compared(spec: Json) -> int:
 def measured(phase: str, config: PhaseConfig, carried: Json, trials: Sequence[Trial]) -> Metrics:
     """The phase's metrics and what the gate found; with a leak that was allowed, every metric is marked."""
     metrics = get_phase(phase).metrics([t for t in trials if t.condition != LEAKAGE], config)
-    found, _ = _found(phase, config, carried)
+    found = inspect(get_domain(config.domain), *get_phase(phase).sides(config, carried))
     near = next((t for t in trials if t.condition == LEAKAGE), None)
     rows = [*metrics.values, *_rows(found, near, config)]
     leaky = not found.none or (
