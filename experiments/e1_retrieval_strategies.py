@@ -138,7 +138,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             found, extra = {
                 "none": lambda p: ([], {}), "temporal": bank.recent, "semantic": bank.semantic,
             }[condition](problem)  # fmt: skip
-            trials += solve(lm, domain, problem, found, config, NAME, condition, {**extra, "group": problem.group})
+            trials += solve(lm, domain, problem, found, config, NAME, condition, extra)
     return trials
 
 

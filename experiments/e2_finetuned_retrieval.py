@@ -160,7 +160,7 @@ def _solve(
     """One trial a seed; `reply` is the query that the model wrote, whose tokens and time are part of the price."""
     query = None if reply is None else reply.text.strip()
     found, facts = _ask(problem, query, spec, config, bank)
-    extra: dict[str, object] = {**facts, "hypothesis": spec["hypothesis"], "group": problem.group}
+    extra: dict[str, object] = {**facts, "hypothesis": spec["hypothesis"]}
     if reply is not None and query is not None:
         quality = query_quality(bank.domain, query, float(facts["type_match"]))  # type: ignore[arg-type]
         extra |= {"query": query, "query_tokens": reply.tokens_in + reply.tokens_out, "query_quality": quality}

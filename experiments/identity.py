@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+from experiments.code_version import code_version
 from experiments.contract import Json, PhaseConfig, Unit
-from experiments.domains import domain_module
 from experiments.errors import LabError
-
-PACKAGE = Path(__file__).resolve().parent
-# These pass data or find places; they cannot change a result.
-NEUTRAL = frozenset({"contract", "environment", "errors", "identity", "registry"})
-ENGINES = (
-    "backends.base",
-    "backends.catalog",
-    "backends.transformers_lm",
-    "backends.sentence_embedder",
-    "backends.peft_trainer",
-    "leakage_gate",  # a unit of every phase
-)
 
 
 def canonical(value: Any) -> str:
@@ -37,61 +22,8 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def _file(module: str) -> Path | None:
-    base = PACKAGE.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
-
-
-def _imports(tree: ast.Module) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "experiments":
-            inside = node.module.partition(".")[2]
-            found |= {inside} | {f"{inside}.{a.name}".strip(".") for a in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("experiments.")}
-    return {m for m in found if m and _file(m)}
-
-
-def _without_docstrings(tree: ast.Module) -> str:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            node.body = body[1:]  # type: ignore[attr-defined]
-    return ast.dump(tree)
-
-
-@cache
-def code_version(phase: str, domain: str) -> str:
-    """Hash of the syntax trees of the phase's module, all it imports from experiments/, the engines and the domain.
-
-    Comments, docstrings and layout do not count. 16 hex digits.
-    """
-    from experiments.registry import module_of
-
-    todo = [module_of(phase).partition(".")[2], domain_module(domain).partition(".")[2], *ENGINES]
-    seen: dict[str, str] = {}
-    while todo:
-        module = todo.pop()
-        path = _file(module)
-        if module in seen or module in NEUTRAL or path is None:
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        todo += _imports(tree)
-        seen[module] = _without_docstrings(tree)
-    return sha256_of(seen)[:16]
-
-
 def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:
-    """{"code", "data", "models"}: the versions on this host of all that decides a result."""
+    """{"code", "data", "models"}: the versions on this host of all that decides a unit's trials."""
     from experiments.backends.catalog import digest_of
     from experiments.data import universe
 

@@ -74,6 +74,7 @@ def solve(
     facts = {
         "retrieved": [m.problem.problem_id for m in memos[dropped:]],
         "memos_dropped": dropped,
+        "group": problem.group,
         **(extra or {}),
     }
     if domain.answers == "guessing":

@@ -16,12 +16,13 @@ import duckdb
 
 from experiments import leakage_gate
 from experiments.backends.base import Backends
+from experiments.code_version import code_version
 from experiments.contract import Json, PhaseConfig, Status, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.domains import bring_data, share_data, shown
 from experiments.environment import code_commit, host_name, package_versions
 from experiments.errors import LabError
-from experiments.identity import canonical, check_unit, code_version, sha256_of
+from experiments.identity import canonical, check_unit, sha256_of
 from experiments.registry import PHASES, configure, get_phase, module_of
 from experiments.solving import effort
 from warehouse import records
@@ -72,7 +73,7 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
         "domain": shown(configs["p1"].domain),
         "model": configs["p1"].model,
         "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},
-        "code_versions": {name: code_version(name, c.domain) for name, c in configs.items()},
+        "code_versions": {name: code_version(name, c.domain, analysis=True) for name, c in configs.items()},
         "data_version": sorted({universe(c).version for c in configs.values()}),
         "digests": {name: digest_of(name) for name in sorted(models - {"hybrid"})},
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,7 +36,6 @@ def connect(api_url: str) -> Any:
         LabError: no address, nothing answers there, or it wants another password.
     """
     checked_url(api_url)
-    os.environ["PREFECT_API_URL"] = api_url
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings

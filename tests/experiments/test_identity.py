@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments import code_version as code
 from experiments import identity
+from experiments.code_version import code_version
 from experiments.contract import Unit
 from experiments.errors import LabError
 from experiments.registry import PHASES, configure, get_phase
@@ -41,35 +43,41 @@ def unchanged() -> dict[str, str]:
     return versions()
 
 
+@pytest.fixture(scope="module")
+def trials_unchanged() -> dict[str, str]:
+    """The same of the trials alone."""
+    return versions(analysis=False)
+
+
 @pytest.fixture
 def change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Change]:
     """Edits a copy of the package that code_version then reads: change(file, old text, new text)."""
     copy = tmp_path / "experiments"
-    shutil.copytree(identity.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(identity, "PACKAGE", copy)
+    shutil.copytree(code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "PACKAGE", copy)
 
     def edit(file: str, old: str, new: str) -> None:
         path = copy / file
         text = path.read_text(encoding="utf-8")
         assert old in text, f"{file} has no {old!r}"
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
-        identity.code_version.cache_clear()
+        code_version.cache_clear()
 
     yield edit
-    identity.code_version.cache_clear()
+    code_version.cache_clear()
 
 
 LOOKED_AT = ("p1", "p3", "e2")  # they import different things; all six would take twice as long
 
 
-def versions() -> dict[str, str]:
-    return {name: identity.code_version(name, "big_o") for name in LOOKED_AT}
+def versions(analysis: bool = True) -> dict[str, str]:
+    return {name: code_version(name, "big_o", analysis) for name in LOOKED_AT}
 
 
 def test_every_phase_has_a_code_version_of_its_own() -> None:
-    """16 hex digits, different for different phases."""
-    found = {name: identity.code_version(name, "big_o") for name in PHASES}
-    assert len(set(found.values())) == len(PHASES)
+    """16 hex digits, different for different phases, and for trials and what is made of them."""
+    found = {(name, whole): code_version(name, "big_o", whole) for name in PHASES for whole in (False, True)}
+    assert len(set(found.values())) == 2 * len(PHASES)
     assert all(len(v) == 16 and set(v) <= set("0123456789abcdef") for v in found.values())
 
 
@@ -101,11 +109,13 @@ def test_what_cannot_change_a_result_keeps_the_version(
     [
         ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
         ("e2_analysis.py", '0.65, 0.95', '0.66, 0.95', {"e2"}),
-        ("attempts.py", "found == 1", "found == 2", {"p3", "e2"}),
+        ("attempts.py", "found == 1", "found == 2", {"e2"}),
         ("capability.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
         ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
         ("backends/transformers_lm.py", "WINDOW_TOKENS = 2048", "WINDOW_TOKENS = 1024", set(LOOKED_AT)),
         ("domains/big_o.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
+        ("statistics.py", "RESAMPLES = 1000", "RESAMPLES = 999", {"p1", "p3", "e2"}),
+        ("leakage.py", "NAMED_PAIRS = 3", "NAMED_PAIRS = 4", set(LOOKED_AT)),
         ("domains/big_o_one_pass.py", "Family(", "Family (  # moved\n", set()),
     ],
 )  # fmt: skip
@@ -115,6 +125,33 @@ def test_what_can_change_a_result_changes_the_version(
     """A constant changed anywhere below a phase: its stored results are then another experiment's."""
     change(file, old, new)
     assert {name for name, version in versions().items() if version != unchanged[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("e2_analysis.py", "0.65, 0.95", "0.66, 0.95", set()),
+        ("statistics.py", "RESAMPLES = 1000", "RESAMPLES = 999", set()),
+        ("attempts.py", "found == 1", "found == 2", set()),
+        ("p1_embedding_validity.py", "NOISE = 1e-9", "NOISE = 1e-8", set()),
+        ("p1_embedding_validity.py", "cost=4 + 0.06 * len(problems)", "cost=5 + 0.1 * len(problems)", set()),
+        ("p1_embedding_validity.py", '"hybrid is text and features"', '"both"', set()),
+        ("leakage_gate.py", 'MARK = "LEAKY DATA"', 'MARK = "LEAKY"', set()),
+        ("leakage_gate.py", "LISTED = 20", "LISTED = 21", set(LOOKED_AT)),
+        ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
+        ("capability.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
+        ("distillation.py", "def raw(", "def raw_(", {"e2"}),
+        ("e1_retrieval_strategies.py", "Memo(known[row[0]]", "Memo(known[row[-1]]", {"e2"}),
+        ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
+        ("domains/big_o.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
+    ],
+)  # fmt: skip
+def test_trials_stand_when_only_their_analysis_or_its_price_changes(
+    change: Change, trials_unchanged: dict[str, str], file: str, old: str, new: str, changed: set[str]
+) -> None:
+    """A night's trials are not computed again for another interval or estimate; for what run() reaches they are."""
+    change(file, old, new)
+    assert {name for name, version in versions(False).items() if version != trials_unchanged[name]} == changed
 
 
 def test_the_id_changes_with_all_that_decides_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +167,7 @@ def test_the_id_changes_with_all_that_decides_the_result(monkeypatch: pytest.Mon
         identity.make_unit("p2", CONFIG, {"problems": ["a", "b"]}, models=MODELS[:1]),
         identity.make_unit("e1", configure("e1", "smoke"), {"problems": ["a", "b"]}, models=MODELS),
     ]  # fmt: skip
-    monkeypatch.setattr(identity, "code_version", lambda phase, domain: "0" * 16)
+    monkeypatch.setattr(identity, "code_version", lambda phase, domain, analysis=False: "0" * 16)
     found.append(unit())
     monkeypatch.setattr("experiments.backends.catalog.digest_of", lambda name: "d" * 64)
     found.append(unit())
