@@ -46,13 +46,10 @@ def embedder_folder(name: str) -> Path | None:
     """The folder with embedder `name`: from its package, or from the hub's local cache; None when it is not here.
 
     Raises:
-        LabError: the name is no model name, or its package is missing.
+        LabError: the name is no model name, or its package has no weights.
     """
-    if name in EMBEDDERS:
-        package, _, install = EMBEDDERS[name]
-        folder = _package_folder(package)
-        if folder is None:
-            raise LabError(f"embedder {name!r} is not installed here", install)
+    package, _, install = EMBEDDERS.get(name, ("", "", ""))
+    if package and (folder := _package_folder(package)) is not None:
         weights = sorted(folder.rglob("model.safetensors"))
         if not weights:
             raise LabError(f"embedder {name!r} has no weights in {folder}", f"{install} --force-reinstall")

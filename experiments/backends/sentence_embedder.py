@@ -19,7 +19,7 @@ class SentenceEmbedder:
 
     Raises:
         Unavailable: sentence-transformers is missing, or the model does not load here.
-        LabError: no such name, or the model's package is not installed.
+        LabError: the name is no model name, or its package has no weights.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,12 +31,11 @@ class SentenceEmbedder:
         folder = embedder_folder(name)
         try:
             with quiet():
-                self._model: Any = SentenceTransformer(
-                    str(folder) if name in EMBEDDERS or folder else hub_name(name), device="cpu"
-                )
+                self._model: Any = SentenceTransformer(str(folder) if folder else hub_name(name), device="cpu")
         except Exception as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-            raise Unavailable(f"embedder {name!r} cannot be loaded here: {why}") from error
+            install = f"; install it: {EMBEDDERS[name][2]}" if name in EMBEDDERS else ""
+            raise Unavailable(f"embedder {name!r} cannot be loaded here: {why}{install}") from error
         self._model.encode(["warm up"], show_progress_bar=False)
         self._known: dict[str, tuple[NDArray[np.float64], float]] = {}
 

