@@ -16,7 +16,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 # These pass data or find places; they cannot change a result.
-NEUTRAL = frozenset({"contract", "environment", "errors", "identity", "registry", "code_version"})
+NEUTRAL = frozenset({"contract", "environment", "errors", "identity", "registry", "code_version", "fitting"})
 ENGINES = (
     "backends.base",
     "backends.catalog",

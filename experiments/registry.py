@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from experiments.contract import Phase, PhaseConfig
 from experiments.domains import settled
 from experiments.errors import LabError
+from experiments.fitting import smaller_counts
 
 PHASES = {
     "p1": "experiments.p1_embedding_validity",
@@ -38,6 +39,8 @@ def get_phase(name: str) -> Phase:
 def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> PhaseConfig:
     """The Config of a phase: its defaults, then the scale's counts, then what the user gave.
 
+    Counts that nobody gave and the user's own data cannot serve are made smaller (experiments.fitting).
+
     Raises:
         LabError: unknown phase, scale or key, or a value out of its range, with the value seen.
     """
@@ -48,7 +51,8 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
     if isinstance(values.get("domain"), str):
         values["domain"] = settled(values["domain"])
     try:
-        return phase.Config(**values)
+        config = phase.Config(**values)
+        return phase.Config(**{**values, **smaller_counts(config, given or ())})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 
 from experiments import leakage_gate
+from experiments.attempts import smallest_visible
 from experiments.backends.base import Backends
 from experiments.code_version import code_version
 from experiments.contract import Json, PhaseConfig, Status, Trial, Unit, Verdict
@@ -99,6 +100,25 @@ def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join([f"--scale {scale}", *(f"--set {shlex.quote(v)}" for v in values)])
 
 
+def steps_of(run: Run, phase: str, steps: Sequence[str]) -> tuple[str, ...]:
+    """A gate's next steps as they are typed for this run: with its scale and values, without what is so already."""
+    found = []
+    for step in steps:
+        command, gap, why = step.partition("  (")
+        words = shlex.split(command)
+        if words[:2] != ["lab", "run"]:
+            found.append(step)
+            continue
+        if "--scale" in words and words[words.index("--scale") + 1] == run.scale:
+            continue
+        changed = {w.partition("=")[0] for w in words if "=" in w}
+        kept = {p: {k: v for k, v in own.items() if p != phase or k not in changed} for p, own in run.given.items()}
+        own = options("", kept).removeprefix("--scale ").strip()
+        scale = "" if "--scale" in words else f" --scale {run.scale}"
+        found.append(f"{command}{scale}{' ' if own else ''}{own}{gap}{why}")
+    return tuple(found)
+
+
 def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
     """Plan and store plan and run; storing the same again changes nothing."""
     run, content = plan(scale, given)
@@ -161,6 +181,7 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
             own = overall if len(hosts) == 1 else leakage_gate.measured(phase, config, carried, trials)
             records.save_metrics(con, run.run_id, phase, host, own)
     verdict = leakage_gate.decided(phase, config, overall)
+    verdict = replace(verdict, next_steps=steps_of(run, phase, verdict.next_steps))
     needed = override if stops(phase, verdict) else None
     records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)
     return verdict
@@ -210,6 +231,31 @@ def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:
     return store.put_file(canonical(job).encode())
 
 
+def started(
+    con: duckdb.DuckDBPyConnection, scale: str, phase: str, given: Mapping[str, Mapping[str, Any]] | None
+) -> Run:
+    """The run, with the verdicts of earlier phases whose units all have results from other runs.
+
+    Raises:
+        LabError: an earlier phase has to run first. A run that cannot start leaves nothing.
+    """
+    planned, _ = plan(scale, given)
+    known = records.has_run(con, planned.run_id)
+    run = open_run(con, scale, given)
+    try:
+        for earlier in list(PHASES)[: list(PHASES).index(phase)]:
+            if records.verdict_of(con, run.run_id, earlier) is None:
+                if advance(con, run, earlier).pending:
+                    break
+                conclude(con, run, earlier)
+        carried_into(con, run, phase)
+    except LabError:
+        if not known:
+            records.forget_run(con, run.run_id, run.plan_id)
+        raise
+    return run
+
+
 def run_here(
     places: Places, scale: str, phase: str, given: Mapping[str, Mapping[str, Any]] | None, on_unit: Any
 ) -> Verdict:
@@ -220,11 +266,9 @@ def run_here(
     """
     store = Store.here(places)
     backends = Backends(store.get_file)
-    planned, _ = plan(scale, given)
     with writing(places) as con:
-        carried_into(con, planned, phase)  # before the run is stored: one that cannot start leaves nothing
-        run = open_run(con, scale, given)
         collect(places, store, con)
+        run = started(con, scale, phase, given)
         step = advance(con, run, phase)
     while step.pending:
         on_unit(len(step.units) - len(step.pending), len(step.units), step.pending[0])
@@ -234,6 +278,16 @@ def run_here(
             step = advance(con, run, phase)
     with writing(places, publish=True) as con:
         return conclude(con, run, phase)
+
+
+def smallest_effect_seen(config: PhaseConfig) -> str:
+    """What a phase with `n_test` problems can see, told before it runs (SCIENCE, P2); "" for other phases."""
+    n = getattr(config, "n_test", None)
+    if n is None:
+        return ""
+    smallest = smallest_visible(n)
+    seen = "none, however large" if smallest.value is None else f"{smallest.value:.2f}"
+    return f"the smallest effect that {n} problems show: {seen} ({smallest.method})"
 
 
 def expected_seconds(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:

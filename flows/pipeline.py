@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from experiments.contract import Verdict
 from experiments.errors import LabError
 from experiments.registry import PHASES
-from flows.chain import Run, Step, advance, conclude, open_run, options, stops
+from flows.chain import Run, Step, advance, conclude, open_run, options, smallest_effect_seen, stops
 from flows.dispatch import submit, wait_for
 from warehouse import records
 from warehouse.collector import collect
@@ -88,6 +88,8 @@ def _work_through(places: Places, store: Store, run: Run, phase: str, started: f
         _progress(places, run, phase, len(step.units) - len(step.pending), len(step.units), started)
         if not step.pending:
             return worked
+        if not worked and (seen := smallest_effect_seen(run.configs[phase])):
+            get_run_logger().info("%s: %s", phase, seen)
         worked = True
         for unit in step.pending:
             attempts[unit.unit_id] = attempts.get(unit.unit_id, 0) + 1

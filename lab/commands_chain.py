@@ -7,6 +7,8 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +28,9 @@ Settings = Annotated[
 AllowLeakage = Annotated[
     str | None, typer.Option(help="Why to go on with data that leak; goes on record and marks every result.")
 ]
+
+Domain = Annotated[str | None, typer.Option(help="big_o, equations, or jsonl with --data.")]
+Data = Annotated[Path | None, typer.Option(help="Your own labelled problems, one JSON object a line (lab data check).")]
 
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
@@ -51,26 +56,35 @@ def parse_settings(given: list[str] | None) -> dict[str, Any]:
 def run(
     phase: Annotated[str, typer.Argument(help="p1, p2, p3, e0, e1 or e2.")],
     scale: Scale = "demo",
+    domain: Domain = None,
+    data: Data = None,
     settings: Settings = None,
     allow_leakage: AllowLeakage = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one phase in this process, with no server; what has a result is not computed again.
 
-    Values of other phases, which its run rests on, are set as p2.n_test=8; those that all phases share, such as domain,
-    hold for all of them.
+    Values of other phases, which its run rests on, are set as p2.n_test=8; those that all phases share, such as the
+    domain, hold for all of them.
 
-    Example: lab run p1 --scale smoke --set per_class=6
+    Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
     """
-    from experiments.registry import module_of
-    from flows.chain import run_here
+    from experiments.registry import configure, module_of
+    from flows.chain import run_here, smallest_effect_seen
     from warehouse.places import Places
 
     module_of(phase)
-    given = by_phase(parse_settings(settings) | allowed(allow_leakage), phase)
+    given = by_phase(settings_of(settings, domain, data, allow_leakage), phase)
     places = Places.here()
 
+    for line in _fitted(phase, scale, given):
+        print(line, file=sys.stderr)
+    told: list[str] = []
+
     def show(done: int, total: int, unit: Any) -> None:
+        if not told and (seen := smallest_effect_seen(configure(phase, scale, given.get(phase)))):
+            print(f"{phase}  {seen}", file=sys.stderr)
+        told.append(unit.unit_id)
         print(f"{phase}  {done} of {total} units done", file=sys.stderr)
 
     verdict = run_here(places, scale, phase, given, show)
@@ -86,6 +100,18 @@ def run(
             print(printable(f"  try: {step}"))
     if verdict.status.value == "FAIL":
         raise typer.Exit(EXIT_GATE)
+
+
+def _fitted(phase: str, scale: str, given: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the user's own data are too few for, in a line."""
+    from experiments.registry import configure, get_phase
+
+    own = given.get(phase, {})
+    module, config = get_phase(phase), configure(phase, scale, own)
+    asked = module.Config(**{**module.SCALES.get(scale, {}), **own, "domain": config.domain})
+    changed = {k: (v, getattr(config, k)) for k, v in asked if getattr(config, k) != v}
+    smaller = ", ".join(f"{key} {now} instead of {before}" for key, (before, now) in changed.items())
+    return [f"{phase}  the data serve {smaller}"] if smaller else []
 
 
 def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
@@ -114,6 +140,8 @@ def _parsed(verdict: dict[str, Any]) -> dict[str, Any]:
 def pipeline(
     scale: Scale = "demo",
     override: Override = None,
+    domain: Domain = None,
+    data: Data = None,
     settings: Settings = None,
     allow_leakage: AllowLeakage = None,
 ) -> None:
@@ -125,7 +153,7 @@ def pipeline(
     """
     from lab.follow import follow_pipeline
 
-    given = by_phase(parse_settings(settings) | allowed(allow_leakage))
+    given = by_phase(settings_of(settings, domain, data, allow_leakage))
     raise typer.Exit(follow_pipeline(scale, checked_why(override), given))
 
 
@@ -139,6 +167,26 @@ def checked_why(why: str | None, option: str = "--override") -> str | None:
 def allowed(why: str | None) -> dict[str, Any]:
     """The setting that lets every phase go on with data that leak."""
     return {} if checked_why(why, "--allow-leakage") is None else {"allow_leakage": why}
+
+
+def settings_of(
+    given: list[str] | None, domain: str | None = None, data: Path | None = None, allow_leakage: str | None = None
+) -> dict[str, Any]:
+    """All values that a command line sets: --set, --domain and --data, --allow-leakage.
+
+    Raises:
+        LabError: data without the domain that reads them or the other way round, or a value set twice.
+    """
+    values = parse_settings(given) | allowed(allow_leakage)
+    if domain is None and data is None:
+        return values
+    if "domain" in values:
+        raise LabError(f"the domain is given twice, --set domain={values['domain']} as well", "leave one of them out")
+    if data is not None and domain not in (None, "jsonl"):
+        raise LabError(f"--domain {domain} makes its own problems and reads no --data", "--domain jsonl")
+    if data is None and domain == "jsonl":
+        raise LabError("--domain jsonl needs a file", "--domain jsonl --data problems.jsonl")
+    return values | {"domain": domain if data is None else f"jsonl:{data.resolve()}"}
 
 
 def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[str, Any]]:

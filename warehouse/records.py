@@ -38,6 +38,24 @@ def save_run(
     )  # fmt: skip
 
 
+def has_run(con: Connection, run_id: str) -> bool:
+    """Whether the run is stored."""
+    return con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchone() is not None
+
+
+def forget_run(con: Connection, run_id: str, plan_id: str) -> None:
+    """Take back a run that could not start, and its plan where no other run stands under it; no trial is touched."""
+    con.begin()
+    try:
+        for table in ("units", "metrics", "verdicts", "predictions", "runs"):
+            con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - only fixed words are put in
+        con.execute("DELETE FROM plans WHERE plan_id = ? AND plan_id NOT IN (SELECT plan_id FROM runs)", [plan_id])
+        con.commit()
+    except Exception:
+        con.rollback()
+        raise
+
+
 def finish_run(con: Connection, run_id: str) -> None:
     """Note when the last phase was decided; the first time stays."""
     con.execute("UPDATE runs SET finished_at = ? WHERE run_id = ? AND finished_at IS NULL", [datetime.now(UTC), run_id])

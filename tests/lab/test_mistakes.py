@@ -81,6 +81,16 @@ VARIANTS = {
     "too deep to be JSON": (["run", "p1", "--set", f"k={'[' * 50_000}"], ["p1: k = '[[", "lab run p1 --help"]),
     "unknown model of a phase": (["pipeline", "--set", "p3.model=gpt"], ["unknown model 'gpt'", "smollm2-135m"]),
     "an override that says nothing": (["pipeline", "--override", " "], ["--override ' '", '--override "why"']),
+    "data for a domain that makes its own": (
+        ["run", "p1", "--domain", "big_o", "--data", "a.jsonl"],
+        ["--domain big_o", "reads no --data", "--domain jsonl"],
+    ),
+    "a domain that needs data": (["pipeline", "--domain", "jsonl"], ["needs a file", "--data problems.jsonl"]),
+    "a domain given twice": (
+        ["run", "p1", "--domain", "equations", "--set", "domain=big_o"],
+        ["given twice", "domain=big_o", "leave one"],
+    ),
+    "data that are not there": (["run", "p1", "--data", "none.jsonl"], ["no file", "none.jsonl", "give the path"]),
     "unknown command": (["nonsense"], ["No such command 'nonsense'", "lab --help"]),
     "half a command": (["pools"], ["Missing command", "lab pools --help"]),
     "missing argument": (["run"], ["Missing argument", "lab run --help"]),
@@ -265,3 +275,23 @@ def test_the_command_that_mends_names_the_same_run(monkeypatch: pytest.MonkeyPat
     assert again == given
     assert plan("smoke", again)[0].run_id == plan("smoke", given)[0].run_id != plan("smoke")[0].run_id
     assert json.loads(json.dumps(plan("smoke", again)[1])) == plan("smoke", given)[1]
+
+
+def test_next_steps_are_typed_for_the_run_that_they_follow(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """What a gate proposes leads on with the same data and values; what is so already is not proposed."""
+    from flows.chain import plan, steps_of
+
+    monkeypatch.setenv("LAB_HOME", str(home))
+    given = by_phase({"domain": "equations", "p2.k": 4, "p2.n_test": 8})
+    steps = (
+        "lab run p2 --set k=3  (fewer memos)", "lab run p2 --scale full  (30 problems)", "pip install x",
+        "lab run p2 --scale smoke  (again)", "harder problems: none is solved",
+    )  # fmt: skip
+    found = steps_of(plan("smoke", given)[0], "p2", steps)
+    more = "--set 'domain=\"equations\"' --set p2.n_test=8"
+    assert found == (
+        f"lab run p2 --set k=3 --scale smoke {more}  (fewer memos)",
+        "lab run p2 --scale full --set 'domain=\"equations\"' --set p2.k=4 --set p2.n_test=8  (30 problems)",
+        "pip install x", "harder problems: none is solved",
+    )  # fmt: skip
+    assert steps_of(plan("full")[0], "p2", steps[1:2]) == ()
