@@ -6,8 +6,8 @@ A missing or infinite number, unequal pairs and the like are a mistake of the ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,20 @@ class Equivalence:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class NonInferiority:
+    """Result of a one-sided test; `high` is the upper 95 % bound of the mean difference, `non_inferior` is p < 0.05."""
+
+    p: float | None
+    mean_difference: float | None
+    high: float | None
+    non_inferior: bool | None
+    n: int
+    note: str = ""
+
+
 Numbers = Sequence[float] | NDArray[np.float64]
+Statistic = Callable[[NDArray[np.intp]], float | None]  # indices of the drawn observations; None where it is undefined
 
 
 def _numbers(values: Numbers) -> NDArray[np.float64]:
@@ -191,7 +204,31 @@ def tost_paired(a: Numbers, b: Numbers, margin: float) -> Equivalence:
     return Equivalence(p, mean, float(low), float(high), p < 0.05, n)
 
 
-def _resampled(n: int, seed: int, groups: Sequence[str] | None, resamples: int) -> list[NDArray[np.intp]]:
+def noninferiority_paired(a: Numbers, b: Numbers, margin: float) -> NonInferiority:
+    """One-sided paired t test that mean(a - b) < margin, one half of Schuirmann's two (1987); margin in the unit of a.
+
+    Shown where less is better, that a is not worse than b by the margin; where more is better, that b is not worse than a.
+    """
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    if not margin > 0:
+        raise ValueError(f"the margin is {margin}, it must be positive")
+    x, y = _pair(a, b)
+    n, difference = len(x), x - y
+    if n < 2:
+        return NonInferiority(None, float(difference.mean()) if n else None, None, None, n, "needs two pairs")
+    mean = float(difference.mean())
+    if np.all(difference == difference[0]):
+        inside = mean < margin
+        return NonInferiority(0.0 if inside else 1.0, mean, mean, inside, n, "differences do not vary")
+    described = DescrStatsW(difference)
+    p = float(described.ttest_mean(margin, alternative="smaller")[1])
+    return NonInferiority(p, mean, float(described.tconfint_mean(0.05, "smaller")[1]), p < 0.05, n)
+
+
+def _resampled(
+    n: int, seed: int | np.random.Generator, groups: Sequence[str] | None, resamples: int
+) -> list[NDArray[np.intp]]:
     """Index arrays drawn with replacement, by observation or by whole group."""
     rng = np.random.default_rng(seed)
     if groups is None:
@@ -212,9 +249,31 @@ def _too_few(n: int, groups: Sequence[str] | None, resamples: int, level: float)
     return "one group has no interval" if groups is not None and len(set(groups)) == 1 else ""
 
 
-def _percentiles(values: Sequence[float], level: float) -> tuple[float, float]:
-    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)
+def bootstrap(
+    name: str, statistic: Statistic, n: int, seed: int | np.random.Generator, groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES, level: float = 0.95,
+) -> Interval:  # fmt: skip
+    """Any statistic of n observations with a percentile bootstrap interval, resampled by observation or whole group.
+
+    Resamples in which it is undefined are left out, and `method` says how many are behind the interval.
+
+    Args:
+        name: what the statistic is, in the words with which `method` begins.
+    """
+    reason = _too_few(n, groups, resamples, level)
+    if not n:
+        return Interval(None, None, None, 0, "no observations")
+    value = statistic(np.arange(n))
+    if value is None:
+        return Interval(None, None, None, n, f"{name}, undefined")
+    if reason:
+        return Interval(value, None, None, n, reason)
+    drawn = [v for i in _resampled(n, seed, groups, resamples) if (v := statistic(i)) is not None]
+    if not drawn:
+        return Interval(value, None, None, n, f"{name}, undefined in every resample")
+    low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)])
+    unit = "by problem" if groups is None else f"by group ({len(set(groups))} groups)"
+    return Interval(value, float(low), float(high), n, f"{name}, bootstrap {unit}, {len(drawn)} resamples, {level:.0%}")
 
 
 def bootstrap_mean(
@@ -222,17 +281,10 @@ def bootstrap_mean(
 ) -> Interval:  # fmt: skip
     """Mean with a percentile bootstrap interval, resampled by observation, or by group when groups are given."""
     x = _numbers(values)
-    reason = _too_few(len(x), groups, resamples, level)
-    if not len(x):
-        return Interval(None, None, None, 0, "no observations")
-    if reason:
-        return Interval(float(x.mean()), None, None, len(x), reason)
-    unit = "by group" if groups is not None else "by problem"
-    method = f"mean, bootstrap {unit}, {resamples} resamples, {level:.0%}"
-    if np.all(x == x[0]):
-        return Interval(float(x[0]), float(x[0]), float(x[0]), len(x), f"{method}, values do not vary")
-    low, high = _percentiles([float(x[i].mean()) for i in _resampled(len(x), seed, groups, resamples)], level)
-    return Interval(float(x.mean()), low, high, len(x), method)
+    # Of equal values the mean is that value; summed and divided, it can come out some 1e-17 beside it.
+    same = bool(len(x)) and bool(np.all(x == x[0]))
+    found = bootstrap("mean", lambda i: float(x[0] if same else x[i].mean()), len(x), seed, groups, resamples, level)
+    return replace(found, method=f"{found.method}, values do not vary") if same and found.low is not None else found
 
 
 def bootstrap_ratio(
@@ -241,21 +293,15 @@ def bootstrap_ratio(
 ) -> Interval:  # fmt: skip
     """sum(numerators) / sum(denominators), pairs resampled together; resamples without a denominator are left out."""
     x, y = _pair(numerators, denominators)
-    reason = _too_few(len(x), groups, resamples, level)
-    if not len(x):
-        return Interval(None, None, None, 0, "no observations")
-    if y.sum() == 0:
+
+    def ratio(i: NDArray[np.intp]) -> float | None:
+        below = y[i].sum()
+        return None if below == 0 else float(x[i].sum() / below)
+
+    found = bootstrap("ratio of sums of pairs", ratio, len(x), seed, groups, resamples, level)
+    if len(x) and found.value is None:
         return Interval(None, None, None, len(x), "the denominator is zero")
-    value = float(x.sum() / y.sum())
-    if reason:
-        return Interval(value, None, None, len(x), reason)
-    drawn = [float(x[i].sum() / y[i].sum()) for i in _resampled(len(x), seed, groups, resamples) if y[i].sum() != 0]
-    if not drawn:
-        return Interval(value, None, None, len(x), "no resample with a denominator")
-    low, high = _percentiles(drawn, level)
-    unit = " by group" if groups is not None else ""
-    method = f"ratio of sums, paired bootstrap{unit}, {len(drawn)} resamples, {level:.0%}"
-    return Interval(value, low, high, len(x), method)
+    return found
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:

@@ -79,6 +79,8 @@ GOOD = [1.0, 2.0, 3.0, 5.0]
         lambda: s.wilcoxon_paired(GOOD, GOOD, "sideways"),
         lambda: s.friedman([[1, 2, 3], [1, 2], [1, 2, 3]]),
         lambda: s.tost_paired(GOOD, GOOD, 0.0),
+        lambda: s.noninferiority_paired(GOOD, GOOD, 0.0),
+        lambda: s.noninferiority_paired(BAD, GOOD, 0.25),
         lambda: s.bootstrap_mean([[1.0, 2.0]], 42),
         lambda: s.bootstrap_mean(GOOD, 42, groups=["a"]),
         lambda: s.bootstrap_mean(GOOD, 42, resamples=0),
@@ -185,6 +187,44 @@ def test_tost_agrees_with_its_interval(rows):
     a, b = zip(*rows, strict=True)
     found = s.tost_paired(a, b, 1.3)
     assert found.equivalent == (found.low > -1.3 and found.high < 1.3)
+
+
+def test_noninferiority_by_hand() -> None:
+    """P3 shows with it that little was lost; the half of TOST that asks about one side, and a bound at 95 %."""
+    # As in TOST above: one side, margin 1, t = sqrt 3 with 2 degrees of freedom.
+    found = s.noninferiority_paired([0, 1, 2], [1, 1, 1], 1.0)
+    assert found.p == pytest.approx(0.5 - math.sqrt(3) / (2 * math.sqrt(5)))
+    assert (found.mean_difference, found.high) == pytest.approx((0, 1.685855), abs=1e-6)
+    # Differences 0.1 and 0.3: mean 0.2, error 0.1, so t = -3 at margin 0.5; with one degree it is Cauchy's distribution.
+    found = s.noninferiority_paired([0.1, 0.3], [0.0, 0.0], 0.5)
+    assert found.p == pytest.approx(0.5 - math.atan(3) / math.pi)
+    assert found.high == pytest.approx(0.2 + 0.1 * math.tan(0.45 * math.pi))
+    assert found.non_inferior is False
+
+
+def test_noninferiority_looks_at_one_side() -> None:
+    """A gain however large is no loss; TOST would call it a difference."""
+    assert s.noninferiority_paired([0, 1, 0], [9, 9, 9], 0.25).non_inferior is True
+    assert s.noninferiority_paired([9, 9, 9], [0, 1, 0], 0.25).non_inferior is False
+    assert s.tost_paired([0, 1, 0], [9, 9, 9], 0.25).equivalent is False
+
+
+def test_noninferiority_edges() -> None:
+    """Without variation the answer is whether the difference is under the margin; one pair has no answer."""
+    why = "differences do not vary"
+    assert s.noninferiority_paired([1, 1], [1, 1], 0.25) == s.NonInferiority(0.0, 0.0, 0.0, True, 2, why)
+    assert s.noninferiority_paired([2, 2], [1, 1], 1.0) == s.NonInferiority(1.0, 1.0, 1.0, False, 2, why)
+    assert s.noninferiority_paired([1], [1], 0.25) == s.NonInferiority(None, 0.0, None, None, 1, "needs two pairs")
+    assert s.noninferiority_paired([], [], 0.25).mean_difference is None
+
+
+@quick
+@given(pairs)
+def test_noninferiority_agrees_with_its_bound(rows: list[tuple[float, float]]) -> None:
+    """Non-inferior at 5 % means exactly that the upper bound lies under the margin."""
+    a, b = zip(*rows, strict=True)
+    found = s.noninferiority_paired(a, b, 1.3)
+    assert found.high is not None and found.non_inferior == (found.high < 1.3)
 
 
 def test_wilson_by_hand():
