@@ -1,4 +1,4 @@
-"""Which pool a phase goes to: the cheapest tier that fits and has a worker online."""
+"""Which pool a phase goes to, and its hosts there: the cheapest tier that fits and has a worker online."""
 
 from __future__ import annotations
 
@@ -15,12 +15,21 @@ class Placement:
     """Where a phase's shards go."""
 
     pool: str
-    workers: int
+    hosts: tuple[str, ...]  # names of the pool's workers that are fit, in the order given
     reason: str
+    quantized: bool = False  # the pool's machines run the phase with a quantised model only
+
+    @property
+    def workers(self) -> int:
+        return len(self.hosts)
 
 
 def place(
-    profile: str, needs: Sequence[str], online: Mapping[str, Sequence[str]], reports: Sequence[CapabilityReport] = ()
+    profile: str,
+    needs: Sequence[str],
+    online: Mapping[str, Sequence[str]],
+    reports: Sequence[CapabilityReport] = (),
+    there_is: str = "online",
 ) -> Placement:
     """Choose the pool for a phase.
 
@@ -29,6 +38,7 @@ def place(
         needs: engines that its machines must have.
         online: names of the online workers of each pool.
         reports: known hosts; a worker named like one is believed to be it, one with no report is believed able.
+        there_is: what the workers in `online` are, for the reasons: online, or registered when a plan only asks who is known.
 
     Raises:
         LabError: no fit worker is online; says what is needed and what there is.
@@ -45,15 +55,15 @@ def place(
                 able.append(worker)
         if able:
             if quantized:
-                strong = "no strong worker fits" if online.get("strong") else "no strong worker is online"
-                return Placement(tier, len(able), f"quantised, since {strong}")
-            return Placement(tier, len(able), f"cheapest tier online that fits {profile}")
+                strong = "no strong worker fits" if online.get("strong") else f"no strong worker is {there_is}"
+                return Placement(tier, tuple(able), f"quantised, since {strong}", True)
+            return Placement(tier, tuple(able), f"cheapest tier {there_is} that fits {profile}")
     need = NEEDS[profile]
     there = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
     wanted = tiers_for(profile)[0]
     detail = f"; {'; '.join(sorted(set(lacking)))}" if lacking else ""
     raise LabError(
-        f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); online: {there}{detail}",
+        f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); {there_is}: {there}{detail}",
         f"prefect worker start --pool {wanted}" + (", on a machine after: make setup" if lacking else ""),
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from experiments.errors import LabError
 from experiments.registry import PHASES, get_phase
 from workpools.assess import CapabilityReport
 from workpools.placement import Placement, place
-from workpools.tiers import decide
+from workpools.tiers import TIERS, decide, serves, tiers_for
 
 ALL = ("embedder", "language_model", "lora")
 
@@ -31,18 +33,20 @@ ONLINE = {"weak": ["a", "b"], "medium": ["b"], "strong": ["c"], "coordinator": [
 def test_a_phase_goes_to_the_cheapest_tier_that_is_online() -> None:
     """Strong machines stay free for what only they can run; the number of able workers bounds the shards."""
     fits = "cheapest tier online that fits"
-    assert place("prerequisites", ALL, ONLINE) == Placement("weak", 2, f"{fits} prerequisites")
-    assert place("e0_e1", ALL, ONLINE) == Placement("medium", 1, f"{fits} e0_e1")
-    assert place("e2", ALL, ONLINE) == Placement("strong", 1, f"{fits} e2")
+    assert place("prerequisites", ALL, ONLINE) == Placement("weak", ("a", "b"), f"{fits} prerequisites")
+    assert place("prerequisites", ALL, ONLINE).workers == 2
+    assert place("e0_e1", ALL, ONLINE) == Placement("medium", ("b",), f"{fits} e0_e1")
+    assert place("e2", ALL, ONLINE) == Placement("strong", ("c",), f"{fits} e2")
     assert place("prerequisites", ALL, {"weak": [], "strong": ["c"]}).pool == "strong"
     assert place("e0_e1", ALL, {"weak": ["a"], "strong": ["c"]}).pool == "strong"
 
 
 def test_e2_falls_back_to_a_quantised_model_and_says_so() -> None:
     """A result of a quantised model must not pass for one of the full model, so the reason is told and why."""
-    assert place("e2", ALL, {"medium": ["b"]}) == Placement("medium", 1, "quantised, since no strong worker is online")
+    without = "quantised, since no strong worker"
+    assert place("e2", ALL, {"medium": ["b"]}) == Placement("medium", ("b",), f"{without} is online", True)
     no_lora = made_up_report("c", engines=("embedder", "language_model"))
-    assert place("e2", ALL, ONLINE, [no_lora]) == Placement("medium", 1, "quantised, since no strong worker fits")
+    assert place("e2", ALL, ONLINE, [no_lora]) == Placement("medium", ("b",), f"{without} fits", True)
 
 
 def test_a_medium_machine_too_small_for_the_quantised_model_gets_none() -> None:
@@ -90,6 +94,44 @@ def test_a_worker_that_lacks_an_engine_is_passed_over_and_named() -> None:
 def test_a_worker_without_a_report_is_believed_able() -> None:
     """A worker that was started by hand under a name of its own still gets work."""
     assert place("e2", ALL, {"strong": ["somebody"]}, [made_up_report("a", engines=())]).workers == 1
+
+
+def test_a_plan_speaks_of_registered_machines() -> None:
+    """A plan asks who is known, not who is online; told otherwise, its reader would look for a worker that is down."""
+    assert place("e2", ALL, {"medium": ["b"]}, there_is="registered").reason.endswith("no strong worker is registered")
+    assert place("e0_e1", ALL, {"medium": ["b"]}, there_is="registered").reason.startswith("cheapest tier registered")
+    with pytest.raises(LabError, match="; registered: weak 1, medium 0, strong 0"):
+        place("e0_e1", ALL, {"weak": ["a"]}, there_is="registered")
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> list[CapabilityReport]:
+    """Machines of any size around the thresholds, each with some of the engines."""
+    sizes = draw(st.lists(st.floats(2, 14), max_size=6))
+    engines = st.lists(st.sampled_from(ALL), unique=True).map(tuple) | st.just(ALL)
+    return [made_up_report(f"host-{i}", round(ram, 2), draw(engines)) for i, ram in enumerate(sizes)]
+
+
+@given(networks(), st.sampled_from(["prerequisites", "e0_e1", "e2"]), st.lists(st.sampled_from(ALL), unique=True))
+def test_no_unit_goes_to_a_machine_that_cannot_run_it(
+    reports: list[CapabilityReport], profile: str, needs: list[str]
+) -> None:
+    """Whatever the machines: each that is chosen has memory and engines, none that has is left out of the pool, and a
+    refusal means that there is none."""
+    online = {tier: [r.host for r in reports if tier in serves(r.tier)] for tier in TIERS}
+    equipped = [r for r in reports if set(needs) <= set(r.engines)]
+    full = [r.host for r in equipped if r.profiles[profile]]
+    halved = [r.host for r in equipped if profile == "e2" and r.profiles["e2_quantized"]]
+    try:
+        placed = place(profile, needs, online, reports)
+    except LabError:
+        assert not full and not halved
+        return
+    assert list(placed.hosts) == (full or halved)
+    assert placed.quantized == (not full)
+    assert ("quantised" in placed.reason) == placed.quantized
+    assert placed.pool in tiers_for(profile)
+    assert set(placed.hosts) <= set(online[placed.pool])
 
 
 @pytest.mark.parametrize("phase", PHASES)
