@@ -1,0 +1,139 @@
+"""The failure protocol: what to try after a FAIL or INCONCLUSIVE, each a command with its reason.
+
+    lab run p2 --set n_test=64  (the effect seen here needs 64 problems at 80 % power)
+
+Two spaces stand before the bracket, so that the command can be copied without its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from experiments import statistics
+from experiments.backends.catalog import EMBEDDERS as PACKAGED
+from experiments.contract import Metric, PhaseConfig
+from experiments.domains import domain_module, get_domain
+
+if TYPE_CHECKING:
+    from experiments.backends.peft_trainer import LoraSettings
+
+# Embedders to try besides those that were; the first comes with the project (SCIENCE, P1).
+EMBEDDERS = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "paraphrase-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5")
+BUNDLED_EMBEDDER = PACKAGED[EMBEDDERS[0]][2]
+WEAK, STRONG = "pip install '.[weak]'", "pip install '.[strong]'"  # the packages of embedding and choice, and of LoRA
+LARGER_MODEL = "hf/microsoft/Phi-3-mini-4k-instruct"  # SCIENCE, Models
+HALF_WIDTHS = 2 * 1.96  # standard errors between the ends of a 95 % interval
+INSTALL = re.compile(r"pip install [^\n;]+")
+
+
+def command(phase: str, settings: Mapping[str, Any], why: str) -> str:
+    """One step: the command line, quoted for a shell, and its reason in brackets."""
+    given = [
+        f"{key}={v if isinstance(v, str) else json.dumps(v, separators=(',', ':'))}" for key, v in settings.items()
+    ]
+    return " ".join([f"lab run {phase}", *(f"--set {shlex.quote(g)}" for g in given)]) + f"  ({why})"
+
+
+def install(errors: Iterable[str], otherwise: str) -> str:
+    """The install command that an error names, or the one that is given."""
+    named = next((found[0].strip() for e in errors if (found := INSTALL.search(e))), otherwise)
+    return f"{named}  (what could not be loaded; then run the phase again)"
+
+
+def needed_pairs(difference: Metric) -> int | None:
+    """Problems that see a mean difference such as this at 80 % power; None without an interval or a difference."""
+    if difference.value is None or difference.low is None or difference.high is None or not difference.n:
+        return None
+    spread = (difference.high - difference.low) / HALF_WIDTHS * difference.n**0.5
+    return statistics.required_n(abs(difference.value) / spread) if spread > 0 and difference.value else None
+
+
+def more_problems(
+    phase: str, config: PhaseConfig, difference: Metric, memory: int, feeds: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """As many problems as the effect seen asks for; () when there were enough, or the domain cannot make so many.
+
+    Args:
+        memory: problems that stand in memory beside the test's.
+        feeds: phases whose n_test must grow with it.
+    """
+    needed = needed_pairs(difference)
+    if needed is None or needed <= difference.n:
+        return ()
+    settings: dict[str, Any] = {"n_test": needed} | {f"{other}.n_test": needed for other in feeds}
+    if not _has_room(config, settings, memory, needed):
+        return ()
+    return (command(phase, settings, f"the effect seen here needs {needed} problems at 80 % power"),)
+
+
+def _has_room(config: PhaseConfig, settings: dict[str, Any], *counts: int) -> bool:
+    """Whether the domain can make so many problems; a larger n_problems is added to `settings` where it must grow."""
+    classes = len(get_domain(config.domain).options)
+    # Each side is balanced by itself, so each class must be there for the rounded-up counts.
+    total = sum(-(-n // classes) * classes for n in counts)
+    if total > config.n_problems:
+        settings["n_problems"] = total
+    return total <= max(config.n_problems, _most_problems(config.domain))
+
+
+def _most_problems(domain: str) -> int:
+    most = getattr(import_module(domain_module(domain)), "MAXIMUM", None)
+    return int(most if most is not None else len(get_domain(domain).rows))  # type: ignore[attr-defined]
+
+
+def doubled(
+    phase: str, config: PhaseConfig, field: str, why: str, *others: int, feeds: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Twice as many problems of one kind, beside `others`; () where the domain cannot make so many."""
+    count = 2 * getattr(config, field)
+    settings = {field: count} | {f"{other}.{field}": count for other in feeds}
+    problems = count * len(get_domain(config.domain).options) if field == "per_class" else count
+    return (command(phase, settings, why),) if _has_room(config, settings, problems, *others) else ()
+
+
+def other_embedders(phase: str, tried: Sequence[str], also: Sequence[str] = ()) -> tuple[str, ...]:
+    """Up to two embedders that were not tried, and `also`, as the `embedders` of P1 or E0."""
+    new = [name for name in EMBEDDERS if name not in tried][:2]
+    return (command(phase, {"embedders": [*new, *also]}, "another embedder"),) if new else ()
+
+
+def easier(phase: str, config: PhaseConfig, why: str) -> tuple[str, ...]:
+    """For a floor: easier problems, more guesses, or else a larger model."""
+    domain = get_domain(config.domain)
+    steps = []
+    if config.domain == "big_o" and config.names == "neutral":
+        steps.append(command(phase, {"names": "natural"}, f"easier problems, with telling names: {why}"))
+    if domain.answers == "guessing":
+        if config.max_guesses < domain.max_attempts:
+            steps.append(command(phase, {"max_guesses": domain.max_attempts}, f"more guesses: {why}"))
+        steps.append(command(phase, {"domain": "big_o"}, f"easier problems, with answers to choose from: {why}"))
+    return tuple(steps or [larger_model(phase, why)])
+
+
+def harder(phase: str, config: PhaseConfig, why: str) -> tuple[str, ...]:
+    """For a ceiling: problems that are not solved at the first guess."""
+    if config.names == "natural":
+        return (command(phase, {"names": "neutral"}, f"harder problems, without telling names: {why}"),)
+    other = "big_o" if config.domain == "equations" else "equations"
+    return (command(phase, {"domain": other}, f"harder problems, of another domain: {why}"),)
+
+
+def larger_model(phase: str, why: str) -> str:
+    """A model with more ability, where the host has it."""
+    return command(phase, {"model": LARGER_MODEL}, f"a larger model: {why}")
+
+
+def gentler(phase: str, lora: LoraSettings) -> tuple[str, ...]:
+    """A training that changes less: half the rate; half the rank."""
+    changes: list[dict[str, Any]] = [{"learning_rate": lora.learning_rate / 2}]
+    if lora.rank > 1:
+        changes.append({"rank": lora.rank // 2, "alpha": max(1, lora.alpha // 2)})
+    return tuple(
+        command(phase, {"lora": lora.model_copy(update=c).model_dump(mode="json")}, f"{' and '.join(c)} halved")
+        for c in changes
+    )
