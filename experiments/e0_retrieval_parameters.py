@@ -17,13 +17,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from experiments import statistics
-from experiments.attempts import BOOTSTRAP_SEED
+from experiments import next_steps
+from experiments.attempts import row
 from experiments.backends.base import Backends, Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
 from experiments.identity import make_unit
+from experiments.resampling import resampling_of
 from experiments.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 
 NAME = "e0"
@@ -132,13 +133,14 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     by_cell: dict[str, list[Trial]] = {}
     for t in done:
         by_cell.setdefault(t.condition, []).append(t)
+    by = resampling_of(done, config)
     values: list[Metric] = []
     cells: list[Json] = []
     for cell, rows in by_cell.items():
-        mean = statistics.bootstrap_mean([t.details["relevance"] for t in rows], BOOTSTRAP_SEED)
+        mean = by.mean({t.problem_id: t.details["relevance"] for t in rows})
         seconds = float(np.median([t.latency_s for t in rows]))
         values += [
-            Metric("relevance", mean.value, mean.low, mean.high, mean.n, condition=cell, method=mean.method),
+            row("relevance", cell, mean),
             Metric("retrieval_time_s", seconds, n=len(rows), condition=cell, method="median, measured", timing=True),
             Metric(
                 "efficiency",
@@ -202,7 +204,11 @@ def _choose(cells: Sequence[Json], front: Sequence[Json], config: Config) -> tup
             best = max(fit, key=lambda c: (c["relevance"], -c["time_s"]))
             lowered = f"relevance bound lowered to {bound:.2f}" if bound < config.choice_relevance else ""
             return best, (note + lowered).strip("; ")
-    return None, "no configuration is fast enough" if cells else "none was measured"
+    if not cells:
+        return None, "none was measured"
+    if not any(c["k"] in config.choice_ks for c in cells):
+        return None, f"no configuration has a k of {', '.join(map(str, config.choice_ks))}"
+    return None, "no configuration is fast enough"
 
 
 def _share(cells: Sequence[Json], factor: str) -> float | None:
@@ -232,7 +238,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
             {"retrieval": defaults.model_dump()},
             nothing,
             config.relevance_threshold,
-            ("lab assess",),
+            _next_without_choice(metrics, config),
         )
     main = metrics.find("relevance", chosen["cell"])
     assert main is not None and main.value is not None  # noqa: S101
@@ -241,15 +247,39 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     if main.value > config.relevance_threshold:
         best = RetrievalConfig(**{key: chosen[key] for key in ("embedder", "text_weight", "k", "distance")})
         return Verdict(Status.PASS, f"{text}.", {"retrieval": best.model_dump()}, main, config.relevance_threshold)
-    steps = (
-        "lab run e0 --scale full  (a larger memory holds nearer problems)",
-        "lab run e0 --set 'text_weights=[0.9,0.8,0.6,0.4,0.2]'  (a finer grid)",
-    )
     return Verdict(
         Status.FAIL,
         f"{text}; the defaults are carried.",
         {"retrieval": defaults.model_dump()},
         main,
         config.relevance_threshold,
-        steps,
+        _next(chosen["text_weight"], config),
+    )
+
+
+def _next(weight: float, config: Config) -> tuple[str, ...]:
+    """The failure protocol: weights between those that were tried, a larger memory, another embedder."""
+    tried = sorted({*config.text_weights, weight, 0.0, 1.0})
+    at = tried.index(weight)
+    between = {round((weight + w) / 2, 4) for w in tried[max(0, at - 1) : at + 2] if w != weight}
+    weights = {"text_weights": sorted({weight, *between}, reverse=True)}
+    return (
+        next_steps.command(NAME, weights, "finer weights around the best"),
+        *next_steps.doubled(NAME, config, "n_memory", "a larger memory holds nearer problems", config.n_queries),
+        *next_steps.other_embedders(NAME, config.embedders),
+    )
+
+
+def _next_without_choice(metrics: Metrics, config: Config) -> tuple[str, ...]:
+    """Where none could be chosen: an embedder that loads, the protocol's k, or less to compute."""
+    skipped: dict[str, str] = metrics.facts["skipped"]
+    if len(skipped) == len(config.embedders):
+        return (next_steps.install(skipped.values(), next_steps.BUNDLED_EMBEDDER),)
+    if not set(config.ks) & set(config.choice_ks):
+        ks = sorted({*config.ks, *config.choice_ks})
+        return (next_steps.command(NAME, {"ks": ks}, "with a k that may be chosen"),)
+    smallest = {"embedders": list(next_steps.EMBEDDERS[:1])}
+    return (
+        next_steps.command(NAME, smallest, "the embedder that is fastest to compute"),
+        "lab assess  (what this host can do; a faster one may run the phase)",
     )

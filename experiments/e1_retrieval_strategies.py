@@ -16,16 +16,17 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from experiments import attempts, statistics
+from experiments import attempts, next_steps, statistics
 from experiments.backends.base import Backends, Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split, universe
 from experiments.domains import get_domain
 from experiments.identity import make_unit
 from experiments.memory_bank import Bank
+from experiments.resampling import resampling_of
 from experiments.retrieval import RetrievalConfig
 from experiments.seeds import generator
-from experiments.solving import Memo, effort, failed, solve
+from experiments.solving import Memo, effort, failed, most_attempts, solve
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
@@ -34,6 +35,7 @@ BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder", "language_model")
 CONDITIONS = ("none", "temporal", "semantic")
+PAIR = "semantic - temporal"  # the comparison that decides
 MEMO = "memo"  # condition of the trials that fill the memory
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -144,45 +146,50 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     """Attempts per condition, Friedman, pairwise tests, equivalence, correlation with relevance, by class, tokens."""
-    table = attempts.median_attempts(trials, CONDITIONS)
+    table, by = attempts.median_attempts(trials, CONDITIONS), resampling_of(trials, config)
     pairs = [("semantic", "temporal"), ("semantic", "none"), ("temporal", "none")]
-    values = [*attempts.per_condition(trials, table), *attempts.comparisons(table, pairs)]
-    overall = statistics.friedman([[table[c][p] for c in CONDITIONS] for p in table["none"]])
-    values.append(
-        Metric("friedman_p", overall.p, n=overall.n, method=f"Friedman{'; ' + overall.note if overall.note else ''}")
-    )
-    semantic, temporal = attempts.paired(table, "semantic", "temporal")
-    tost = statistics.tost_paired(semantic, temporal, config.margin)
-    note = f"; {tost.note}" if tost.note else ""
-    values.append(
-        Metric(
-            "equivalence_p",
-            tost.p,
-            n=tost.n,
-            condition="semantic - temporal",
-            method=f"TOST, margin {config.margin} attempts{note}",
-        )
-    )
-    for condition in CONDITIONS:
-        variation = attempts.cv(table[condition])
-        values.append(
-            Metric(
-                "attempts_cv",
-                variation,
-                n=len(table[condition]),
-                condition=condition,
-                method="std / mean over problems",
-            )
-        )
+    most = most_attempts(get_domain(config.domain), config)
+    values = [
+        *attempts.per_condition(trials, table, by),
+        *attempts.ends(table, most),
+        *attempts.comparisons(table, pairs, by=by),
+        *_together(table, config),
+    ]
     done = [t for t in trials if t.condition in CONDITIONS and t.error is None]
     values += [*_relevance(done, table), *_by_class(done, config), *_tokens(done)]
-    values.append(attempts.smallest_visible(len(table["none"])))
+    values.append(attempts.smallest_visible(attempts.fewest_pairs(table, pairs)))
     memos = memos_of(trials, config)
     solved = [t for t in trials if t.condition == MEMO and t.error is None]
     share = statistics.wilson(sum(bool(t.solved) for t in solved), len(solved))
     values.append(attempts.row("memo_success_rate", MEMO, share, attempts.failed_in(trials, MEMO)))
     _, test = split(config, config.n_memory, config.n_test)
-    return Metrics(tuple(values), {"memos": memos, "test": [p.problem_id for p in test]})
+    facts: Json = {
+        "memos": memos, "test": [p.problem_id for p in test], "errors": attempts.errors_of(trials)[:3],
+        "flags": attempts.ceiling_and_floor(table, most),
+    }  # fmt: skip
+    return Metrics(tuple(values), facts)
+
+
+def _together(table: attempts.Table, config: Config) -> list[Metric]:
+    """Friedman over the problems with a result under all conditions, equivalence of the strategies, variation of each."""
+    complete = attempts.whole(table, CONDITIONS)
+    overall = statistics.friedman([[complete[c][p] for c in CONDITIONS] for p in complete["none"]])
+    tost = statistics.tost_paired(*attempts.paired(table, "semantic", "temporal"), config.margin)
+
+    def noted(method: str, note: str) -> str:
+        return f"{method}; {note}" if note else method
+
+    method = noted(f"TOST, margin {config.margin} attempts", tost.note)
+    return [
+        Metric("friedman_p", overall.p, n=overall.n, method=noted("Friedman", overall.note)),
+        Metric("equivalence_p", tost.p, n=tost.n, condition=PAIR, method=method),
+        *(
+            Metric(
+                "attempts_cv", attempts.cv(list(v.values())), n=len(v), condition=c, method="std / mean over problems"
+            )
+            for c, v in table.items()
+        ),
+    ]
 
 
 def _relevance(trials: Sequence[Trial], table: attempts.Table) -> list[Metric]:
@@ -224,10 +231,11 @@ def _tokens(trials: Sequence[Trial]) -> list[Metric]:
 
 def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
     """(hypothesis for E2, why), by the protocol's order of rules."""
-    pair = "semantic - temporal"
-    p, d = metrics.find("adjusted_p", pair), metrics.find("mean_difference", pair)
-    tost = metrics.find("equivalence_p", pair)
-    if p and d and p.value is not None and d.value is not None:
+    p, d = metrics.find("adjusted_p", PAIR), metrics.find("mean_difference", PAIR)
+    tost = metrics.find("equivalence_p", PAIR)
+    if d is None or d.value is None:
+        return "weak_signal", "Too few results to compare"
+    if p and p.value is not None:
         if d.value < 0 and p.value < config.amplification_p:
             return (
                 "amplification",
@@ -235,6 +243,12 @@ def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
             )
         if d.value > 0 and p.value < config.correction_p:
             return "correction", f"temporal needs fewer attempts, adjusted p {p.value:.3g} < {config.correction_p}"
+    if end := _end_of_both(metrics):
+        shares = [metrics.find(f"{end}_share", c) for c in CONDITIONS[1:]]
+        percent = " and ".join(f"{m.value:.0%}" for m in shares if m and m.value is not None)
+        return "weak_signal", (
+            f"temporal and semantic are at the {end}: {percent} {attempts.ENDS[end]}, so equality says nothing"
+        )
     if tost and tost.value is not None and tost.value < config.equivalence_p:
         return (
             "awakening",
@@ -246,42 +260,61 @@ def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
     return "weak_signal", "no difference, no equivalence and no wide variation was shown"
 
 
+def _end_of_both(metrics: Metrics) -> str:
+    """The end at which both strategies stand, so that nothing can differ; "" where they can."""
+    return next((e for e in attempts.ENDS if all(attempts.at_end(metrics, e, c) for c in CONDITIONS[1:])), "")
+
+
 def gate(metrics: Metrics, config: Config) -> Verdict:
     """Chooses E2's hypothesis; always goes on. INCONCLUSIVE where the signal is weak."""
-    main = metrics.find("mean_difference", "semantic - temporal")
+    main = metrics.find("mean_difference", PAIR)
     hypothesis, why = hypothesis_of(metrics, config)
-    best = min(("temporal", "semantic"), key=lambda c: _mean(metrics, c))
-    carried = {"hypothesis": hypothesis, "best": best, "memos": metrics.facts["memos"], "test": metrics.facts["test"]}
+    carried = {
+        "hypothesis": hypothesis, "best": _best(metrics), "memos": metrics.facts["memos"], "test": metrics.facts["test"],
+    }  # fmt: skip
     if main is None or main.value is None:
         nothing = Metric(
-            "mean_difference",
-            None,
-            condition="semantic - temporal",
-            method="no problem has a result under every condition",
+            "mean_difference", None, condition=PAIR, method="no problem has a result under both strategies"
         )
-        return Verdict(
-            Status.INCONCLUSIVE,
-            "Too few results to compare; weak_signal is carried.",
-            carried,
-            nothing,
-            None,
-            ("lab run e1",),
-        )
-    text = f"{hypothesis}: {why}; semantic - temporal {main.value:+.2f} attempts, n {main.n}."
+        cause, steps = _without_results(metrics, config)
+        reason = f"{why}; {hypothesis} is carried. {cause}".strip()
+        return Verdict(Status.INCONCLUSIVE, reason, carried, nothing, None, steps)
+    text = f"{hypothesis}: {why}; {PAIR} {main.value:+.2f} attempts, n {main.n}."
+    text += attempts.ends_in_words(metrics.facts["flags"])
     if hypothesis != "weak_signal":
         return Verdict(Status.PASS, text, carried, main)
-    return Verdict(Status.INCONCLUSIVE, text, carried, main, None, _next(main))
+    return Verdict(Status.INCONCLUSIVE, text, carried, main, None, _next(main, _end_of_both(metrics), config))
 
 
-def _mean(metrics: Metrics, condition: str) -> float:
-    found = metrics.find("attempts_mean", condition)
-    return found.value if found and found.value is not None else np.inf
+def _without_results(metrics: Metrics, config: Config) -> tuple[str, tuple[str, ...]]:
+    """(why there is nothing to compare, what to try)."""
+    errors, memos = metrics.facts["errors"], metrics.facts["memos"]
+    if errors or len(memos) >= config.k:
+        return attempts.failures_in_words(errors).strip(), (next_steps.install(errors, next_steps.WEAK),)
+    cause = f"The memory has {len(memos)} memos, and {config.k} are shown."
+    steps: tuple[str, ...] = ()
+    if config.memo_on_failure == "drop":
+        steps += (next_steps.command(NAME, {"memo_on_failure": "truth"}, "a failure leaves a memo as well"),)
+    steps += next_steps.doubled(NAME, config, "n_memory", "more problems to remember", config.n_test)
+    return cause, (*steps, *next_steps.easier(NAME, config, "the solver solves too little"))
 
 
-def _next(main: Metric) -> tuple[str, ...]:
-    """How many problems the seen effect asks for."""
-    if main.low is not None and main.high is not None and main.high > main.low and main.value:
-        spread = (main.high - main.low) / 3.92 * main.n**0.5
-        if needed := statistics.required_n(abs(main.value) / spread):
-            return (f"lab run e1 --set n_test={needed}  (the effect seen here needs {needed} problems at 80 % power)",)
-    return ("lab run e1 --scale full  (150 problems against 1,500 memos)",)
+def _best(metrics: Metrics) -> str:
+    """The strategy with fewer attempts on the problems that both solved; temporal when they are even."""
+    both = metrics.find("mean_difference", PAIR)
+    if both is not None and both.value is not None:
+        return "semantic" if both.value < 0 else "temporal"
+    means = {c: m.value for c in CONDITIONS[1:] if (m := metrics.find("attempts_mean", c)) and m.value is not None}
+    return min(means, key=lambda c: means[c], default="temporal")
+
+
+def _next(main: Metric, end: str, config: Config) -> tuple[str, ...]:
+    """Other problems where nothing can differ; else as many as the seen effect asks for, another embedder."""
+    if end:
+        other = next_steps.easier if end == "floor" else next_steps.harder
+        return other(NAME, config, f"both strategies are at the {end}")
+    more = next_steps.more_problems(NAME, config, main, config.n_memory) or next_steps.doubled(
+        NAME, config, "n_test", "more problems see smaller effects", config.n_memory
+    )
+    # Semantic retrieval is as E0 chose it.
+    return (*more, *next_steps.other_embedders("e0", next_steps.EMBEDDERS[:1]))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from experiments import attempts, statistics
+from experiments import attempts, next_steps
 from experiments.contract import Json, Metric, Metrics, Status, Trial, Verdict
+from experiments.domains import get_domain
+from experiments.resampling import Resampling, resampling_of
+from experiments.solving import most_attempts
 
 if TYPE_CHECKING:
     from experiments.e2_finetuned_retrieval import Config
@@ -32,73 +37,86 @@ def metrics(
     conditions = [c for c in (*by_hypothesis[hypothesis], *controls) if c in present]
     base = by_hypothesis[hypothesis][0]
     tuned = [c for c in ("tuned_s", "tuned_r") if c in conditions]
-    table = attempts.median_attempts(trials, conditions)
-    values = attempts.per_condition(trials, table)
+    table, by = attempts.median_attempts(trials, conditions), resampling_of(trials, config)
+    most = most_attempts(get_domain(config.domain), config)
+    values = [*attempts.per_condition(trials, table, by), *attempts.ends(table, most)]
     if base in table:
-        values += attempts.comparisons(table, [(c, base) for c in tuned], alternative="less")
-        values += [m for c in tuned for m in _against(table, c, base)]
-        values.append(attempts.smallest_visible(len(table[base])))
-    values += _described(trials, conditions)
+        pairs = [(c, base) for c in tuned]
+        values += attempts.comparisons(table, pairs, "less", by)
+        values += [m for c in tuned for m in _against(table, c, base, by)]
+        values.append(attempts.smallest_visible(attempts.fewest_pairs(table, pairs)))
+    values += _described(trials, conditions, by)
     training, facts = _training(trials)
     values += training
     criteria = _criteria(table, facts)
+    values += _performance(table, by)
     values += [
         Metric("criterion", float(met), n=1, condition=name, method=why, timing="time" in why)
         for name, (met, why) in criteria.items()
     ]
     values += _break_even(table, trials, base)
     return Metrics(
-        tuple(values), {"hypothesis": hypothesis, "base": base, "tuned": tuned, "training": facts, "criteria": criteria}
-    )
+        tuple(values),
+        {
+            "hypothesis": hypothesis, "base": base, "tuned": tuned, "training": facts, "criteria": criteria,
+            "best": _best(table, base), "missing": _missing(trials, (base, *conditions)),
+            "flags": attempts.ceiling_and_floor(table, most),
+        },
+    )  # fmt: skip
 
 
-def _against(table: attempts.Table, tuned: str, base: str) -> list[Metric]:
-    """Improvement in percent, and the ratio of the coefficients of variation with a bootstrap interval by problem."""
+def _missing(trials: Sequence[Trial], conditions: Sequence[str]) -> dict[str, str]:
+    """Adapters that were not trained and conditions in which every trial failed, each with the cause."""
+    why = {}
+    for name, condition in (("adapter S", "train_s"), ("adapter R", "train_r"), *((c, c) for c in conditions)):
+        mine = [t for t in trials if t.condition == condition]
+        if all(t.error is not None for t in mine):
+            why[name] = (mine[0].error or "").rstrip(".") if mine else "it has no trial"
+    return why
+
+
+def _best(table: attempts.Table, base: str) -> str:
+    """The condition with the fewest attempts, each held against the base on the problems that both have.
+
+    Where no trial is missing that is the lowest mean; else a mean may be low since hard problems failed. "" without any.
+    """
+    gaps = {c: found for c in table if base in table and (found := attempts.differences(table, c, base))}
+    means = {c: float(np.mean(list(v.values()))) for c, v in (gaps or table).items() if v}
+    return min(means, key=lambda c: means[c], default="")
+
+
+def _against(table: attempts.Table, tuned: str, base: str, by: Resampling) -> list[Metric]:
+    """Improvement in percent, and the ratio of the coefficients of variation, over the problems that both have."""
     name = f"{tuned} - {base}"
-    x, y = attempts.paired(table, tuned, base)
-    ratio = statistics.bootstrap_ratio(x, y, attempts.BOOTSTRAP_SEED)
+    ratio = by.ratio(table[tuned], table[base])
 
     def saved(value: float | None) -> float | None:
         return None if value is None else 100.0 * (1.0 - value)
 
-    rows = [
-        Metric(
-            "improvement_percent",
-            saved(ratio.value),
-            saved(ratio.high),
-            saved(ratio.low),
-            ratio.n,
-            0,
-            name,
-            ratio.method,
-        )
-    ]
-    n = len(x)
-    own, other = attempts.cv(table[tuned]), attempts.cv(table[base])
-    if own is None or not other:
-        return [*rows, Metric("cv_ratio", None, n=n, condition=name, method="attempts of the base do not vary")]
-    rng = np.random.default_rng(attempts.BOOTSTRAP_SEED)
-    left, right = np.array(x), np.array(y)
-    drawn = []
-    for _ in range(1000):
-        chosen = rng.integers(0, n, n)
-        spread = right[chosen].std(ddof=1) / right[chosen].mean()
-        if spread > 0:
-            drawn.append(left[chosen].std(ddof=1) / left[chosen].mean() / spread)
-    low, high = (float(v) for v in np.percentile(drawn, [2.5, 97.5])) if drawn else (None, None)
-    return [*rows, Metric("cv_ratio", own / other, low, high, n, 0, name, "bootstrap by problem, 1000 resamples, 95 %")]
+    improvement = replace(ratio, value=saved(ratio.value), low=saved(ratio.high), high=saved(ratio.low))
+    both = attempts.whole(table, (tuned, base))
+    left, right = (np.array(list(both[c].values())) for c in (tuned, base))
+
+    def variation(i: NDArray[np.intp]) -> float | None:
+        own, other = attempts.cv(left[i]), attempts.cv(right[i])
+        return own / other if own is not None and other else None
+
+    found = by.of_any("ratio of std / mean", variation, list(both[base]))
+    if found.value is None:
+        found = replace(found, method="attempts of the base do not vary" if len(right) > 1 else "needs two problems")
+    return [attempts.row("improvement_percent", name, improvement), attempts.row("cv_ratio", name, found)]
 
 
-def _described(trials: Sequence[Trial], conditions: Sequence[str]) -> list[Metric]:
+def _described(trials: Sequence[Trial], conditions: Sequence[str], by: Resampling) -> list[Metric]:
     """Query quality, hypothesis quality and tokens of each condition."""
     rows = []
     for condition in conditions:
         done = [t for t in trials if t.condition == condition and t.error is None]
         first = list({t.problem_id: t for t in reversed(done)}.values())
         for metric in ("query_quality", "hypothesis_quality"):
-            found = [float(t.details[metric]) for t in first if metric in t.details]
+            found = {t.problem_id: float(t.details[metric]) for t in first if metric in t.details}
             if found:
-                rows.append(attempts.row(metric, condition, statistics.bootstrap_mean(found, attempts.BOOTSTRAP_SEED)))
+                rows.append(attempts.row(metric, condition, by.mean(found)))
         if first:
             tokens = float(
                 np.mean([(t.tokens_in or 0) + (t.tokens_out or 0) + t.details.get("query_tokens", 0) for t in first])
@@ -155,10 +173,19 @@ def _training(trials: Sequence[Trial]) -> tuple[list[Metric], Json]:
 def performance_ratio(table: attempts.Table) -> float | None:
     """Performance of S over that of R, where performance is 1 / mean attempts (SCIENCE, E2).
 
-    Both sums run over the same problems, so theirs is the ratio of the means, and a ratio of 5/4 is exactly 1.25.
+    Both sums run over the problems that both have, so theirs is the ratio of the means, and 5/4 is exactly 1.25.
     """
-    ours, theirs = list(table.get("tuned_s", {}).values()), list(table.get("tuned_r", {}).values())
-    return sum(theirs) / sum(ours) if ours and theirs else None
+    if "tuned_s" not in table or "tuned_r" not in table:
+        return None
+    ours, theirs = attempts.paired(table, "tuned_s", "tuned_r")
+    return sum(theirs) / sum(ours) if ours else None
+
+
+def _performance(table: attempts.Table, by: Resampling) -> list[Metric]:
+    """performance_ratio with its interval."""
+    if performance_ratio(table) is None:
+        return []
+    return [attempts.row("performance_ratio", "tuned_s / tuned_r", by.ratio(table["tuned_r"], table["tuned_s"]))]
 
 
 def _criteria(table: attempts.Table, training: Json) -> dict[str, tuple[bool, str]]:
@@ -190,16 +217,17 @@ def _break_even(table: attempts.Table, trials: Sequence[Trial], base: str) -> li
         condition = f"tuned_{name}"
         if not spent or not times or condition not in table or base not in table:
             continue
-        saved = float(np.mean(list(table[base].values())) - np.mean(list(table[condition].values())))
+        found = list(attempts.differences(table, base, condition).values())
+        saved = float(np.mean(found)) if found else 0.0
         value = spent[0] / (saved * float(np.median(times))) if saved > 0 else None
         method = (
             "training time / (attempts saved x seconds an attempt)"
             if value
             else "no attempts are saved, so it never pays back"
+            if found
+            else "no problem has a result under both"
         )
-        rows.append(
-            Metric("break_even_problems", value, n=len(table[base]), condition=condition, method=method, timing=True)
-        )
+        rows.append(Metric("break_even_problems", value, n=len(found), condition=condition, method=method, timing=True))
     return rows
 
 
@@ -219,32 +247,26 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         (metrics.find("adjusted_p", p), metrics.find("mean_difference", p), metrics.find("cv_ratio", p)) for p in pairs
     ]
     known = [Compared(p, d, v) for p, d, v in rows if p and d and p.value is not None and d.value is not None]
+    missing = "".join(f" {name} is missing: {why}." for name, why in metrics.facts["missing"].items())
     if not known:
         nothing = Metric("mean_difference", None, method="a tuned condition and its base need results")
-        errors = "; ".join(f["error"] for f in metrics.facts["training"].values() if "error" in f)
-        return Verdict(
-            Status.INCONCLUSIVE,
-            f"{hypothesis}: nothing to compare. {errors}".strip(),
-            {},
-            nothing,
-            None,
-            ("lab assess",),
-        )
+        reason = f"{hypothesis}: nothing to compare.{missing}"
+        return Verdict(Status.INCONCLUSIVE, reason, {}, nothing, None, _next_without_results(metrics, config))
     word, main, text = _by_variation(known) if hypothesis == "stabilization" else _by_attempts(known, config)
-    by_mean = sorted(
-        (m for m in metrics.values if m.metric == "attempts_mean" and m.value is not None), key=lambda m: m.value or 0.0
-    )
-    best = by_mean[0].condition
+    best = metrics.facts["best"]
     met = [k for k, (ok, _) in metrics.facts["criteria"].items() if ok]
     advice = f"Use {best} (fewest attempts). Success criteria met: {', '.join(met) or 'none'}."
-    reason = f"{hypothesis} {word}: {main.condition} {text}, n {main.n}. {advice}"
+    ends = attempts.ends_in_words(metrics.facts["flags"])
+    reason = f"{hypothesis} {word}: {main.condition} {text}, n {main.n}. {advice}{ends}{missing}"
     carried = {
         "hypothesis_verdict": word,
         "best_model": best,
         "criteria": {k: ok for k, (ok, _) in metrics.facts["criteria"].items()},
     }
     status = {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
-    return Verdict(status, reason, carried, main, None, () if word == "confirmed" else _next(main, word == "refuted"))
+    return Verdict(
+        status, reason, carried, main, None, () if word == "confirmed" else _next(main, word == "refuted", config)
+    )
 
 
 def _by_attempts(rows: Sequence[Compared], config: Config) -> tuple[str, Metric, str]:
@@ -278,21 +300,21 @@ def _number(metric: Metric) -> float:
     return metric.value
 
 
-def _next(difference: Metric, refuted: bool) -> tuple[str, ...]:
-    """The failure protocol: more problems as the power calculation asks for, more data, a gentler training."""
-    steps = []
-    if (
-        not refuted
-        and difference.low is not None
-        and difference.high is not None
-        and difference.value
-        and difference.value < 0
-    ):
-        spread = (difference.high - difference.low) / 3.92 * difference.n**0.5
-        needed = statistics.required_n(abs(difference.value) / spread) if spread else None
-        if needed:
-            steps.append(
-                f"lab run e2 --set n_test={needed}  (the effect seen here needs {needed} problems at 80 % power)"
-            )
-    steps.append("lab run e2 --scale full  (150 problems, up to 1,500 memos)")
-    return tuple(steps)
+def _next(main: Metric, refuted: bool, config: Config) -> tuple[str, ...]:
+    """The failure protocol: more problems as the power calculation asks for, unless it is refuted; a gentler training."""
+    steps: tuple[str, ...] = ()
+    # A saving was seen but not shown. The memory is E1's, and about as large as what is learnt from it.
+    if main.metric == "mean_difference" and main.value is not None and main.value < 0:
+        steps = next_steps.more_problems("e2", config, main, config.n_train, ("e1",))
+    why = "more problems see smaller effects"
+    steps = steps or next_steps.doubled("e2", config, "n_test", why, config.n_train, feeds=("e1",))
+    return (*(() if refuted else steps), *next_steps.gentler("e2", config.lora))
+
+
+def _next_without_results(metrics: Metrics, config: Config) -> tuple[str, ...]:
+    """Where nothing could be compared: what could not be loaded; problems that are solved, for S to learn from."""
+    causes: dict[str, str] = metrics.facts["missing"]
+    install = next_steps.install(causes.values(), next_steps.STRONG)
+    if "adapter S" not in causes or next_steps.INSTALL.search(causes["adapter S"]):
+        return (install,)
+    return (*next_steps.easier("e2", config, "adapter S learns from what is solved"), install)

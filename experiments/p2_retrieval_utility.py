@@ -14,13 +14,14 @@ from typing import Any
 
 from pydantic import Field
 
-from experiments import attempts, statistics
+from experiments import attempts, next_steps
 from experiments.backends.base import Backends, Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
 from experiments.identity import make_unit
 from experiments.memory_bank import Bank, Found
+from experiments.resampling import resampling_of
 from experiments.retrieval import RetrievalConfig
 from experiments.seeds import generator
 from experiments.solving import Memo, effort, failed, most_attempts, solve
@@ -102,58 +103,63 @@ def _ask(bank: Bank, condition: str, problem: Problem, config: Config) -> Found:
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     """Attempts and accuracies of each condition, each retrieval against none, and the smallest visible effect."""
-    table = attempts.median_attempts(trials, CONDITIONS)
+    table, by = attempts.median_attempts(trials, CONDITIONS), resampling_of(trials, config)
     pairs = [(c, "none") for c in CONDITIONS[1:]]
-    values = [*attempts.per_condition(trials, table), *attempts.comparisons(table, pairs)]
-    values.append(attempts.smallest_visible(len(table["none"])))
     most = most_attempts(get_domain(config.domain), config)
-    return Metrics(tuple(values), {"flags": attempts.ceiling_and_floor(table, most)})
+    values = [
+        *attempts.per_condition(trials, table, by),
+        *attempts.ends(table, most),
+        *attempts.comparisons(table, pairs, by=by),
+        attempts.smallest_visible(attempts.fewest_pairs(table, pairs)),
+    ]
+    errors = attempts.errors_of(trials)
+    return Metrics(tuple(values), {"flags": attempts.ceiling_and_floor(table, most), "errors": errors[:3]})
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """PASS when some retrieval needs fewer attempts than none with adjusted p < 0.05."""
+    """PASS when some retrieval needs fewer attempts than none with adjusted p < 0.05; FAIL when none does, all measured."""
     names = [f"{c} - none" for c in CONDITIONS[1:]]
-    found = [(name, metrics.find("adjusted_p", name), metrics.find("mean_difference", name)) for name in names]
-    ranked = sorted(
-        (f for f in found if f[1] and f[1].value is not None and f[2] and f[2].value is not None),
-        key=lambda f: (f[2].value >= 0, f[1].value),  # type: ignore[union-attr,operator]
-    )
-    if not ranked:
-        nothing = Metric("adjusted_p", None, method="no problem has a result under every condition")
-        return Verdict(Status.INCONCLUSIVE, "Too few results to compare.", {}, nothing, config.alpha, ("lab run p2",))
+    found = [(metrics.find("adjusted_p", name), metrics.find("mean_difference", name)) for name in names]
+    known = [(p, d) for p, d in found if p and d and p.value is not None and d.value is not None]
+    errors: list[str] = metrics.facts["errors"]
+    failures, install = attempts.failures_in_words(errors), next_steps.install(errors, next_steps.WEAK)
+    if not known:
+        nothing = Metric("adjusted_p", None, method="no problem has a result with and without a memory")
+        why = f"Too few results to compare.{failures}"
+        return Verdict(Status.INCONCLUSIVE, why, {}, nothing, config.alpha, (install,))
     # The best first: fewer attempts than none, then the smallest p.
-    name, p, difference = ranked[0]
-    assert p is not None and difference is not None and p.value is not None and difference.value is not None  # noqa: S101
+    p, difference = min(known, key=lambda f: (f[1].value >= 0, f[0].value))  # type: ignore[operator]
+    assert p.value is not None and difference.value is not None  # noqa: S101
     text = (
-        f"{name}: {difference.value:+.2f} attempts, adjusted p {p.value:.3g} (needs < {config.alpha}), n {difference.n}"
+        f"{p.condition}: {difference.value:+.2f} attempts, adjusted p {p.value:.3g} (needs < {config.alpha}), "
+        f"n {difference.n}"
     )
     if difference.value < 0 and p.value < config.alpha:
-        return Verdict(Status.PASS, f"{text}.", {"retrieval_helps": name.split(" - ")[0]}, p, config.alpha)
-    return Verdict(
-        Status.FAIL,
-        f"No retrieval needs fewer attempts. Nearest: {text}.",
-        {},
-        p,
-        config.alpha,
-        _next(metrics, difference),
+        return Verdict(Status.PASS, f"{text}.", {"retrieval_helps": p.condition.split(" - ")[0]}, p, config.alpha)
+    nearest = f"Nearest: {text}.{attempts.ends_in_words(metrics.facts['flags'])}"
+    steps = _next(metrics, difference, config)
+    missing = [name for name in names if name not in {d.condition for _, d in known}]
+    if not missing:
+        return Verdict(Status.FAIL, f"No retrieval needs fewer attempts. {nearest}", {}, p, config.alpha, steps)
+    # What was not measured may be the one that helps.
+    reason = (
+        f"{', '.join(missing)} could not be compared, and no other retrieval needs fewer attempts. {nearest}{failures}"
     )
+    return Verdict(Status.INCONCLUSIVE, reason, {}, p, config.alpha, (install, *steps))
 
 
-def _next(metrics: Metrics, difference: Metric) -> tuple[str, ...]:
-    """The failure protocol: more problems, as many as the seen effect asks for; another embedder; more memos."""
-    steps = []
-    spread = (
-        (difference.high - difference.low) / 3.92 * difference.n**0.5
-        if difference.high is not None and difference.low is not None
-        else 0
-    )
-    needed = statistics.required_n(abs(difference.value or 0) / spread) if spread else None
-    if needed and needed > difference.n and (difference.value or 0) < 0:
-        steps.append(f"lab run p2 --set n_test={needed}  (the effect seen here needs {needed} problems)")
-    elif difference.n < 30:
-        steps.append("lab run p2 --scale full  (30 problems against a memory of 100)")
-    flags = metrics.facts["flags"]
-    if flags["ceiling"]:
-        steps.append(f"harder problems: {', '.join(flags['ceiling'])} is solved at the first guess nearly always")
-    steps.append("lab run p2 --set k=3  (fewer memos distract a small model less)")
-    return tuple(steps)
+def _next(metrics: Metrics, difference: Metric, config: Config) -> tuple[str, ...]:
+    """The failure protocol: more problems, as many as the seen effect asks for; other problems; another embedder."""
+    steps: tuple[str, ...] = ()
+    if (difference.value or 0) < 0:
+        steps = next_steps.more_problems(NAME, config, difference, config.n_memory)
+    steps = steps or next_steps.doubled(NAME, config, "n_test", "more problems see smaller effects", config.n_memory)
+    for end, other in (("ceiling", next_steps.harder), ("floor", next_steps.easier)):
+        if names := metrics.facts["flags"][end]:
+            steps += other(NAME, config, f"{', '.join(names)} at the {end}")
+    # The embedder is what P1 found the best of its own, so the choice is P1's.
+    steps += next_steps.other_embedders("p1", next_steps.EMBEDDERS[:1])
+    if config.k > 1:
+        fewer = {"k": max(1, config.k - 2)}
+        steps += (next_steps.command(NAME, fewer, "fewer memos distract a small model less"),)
+    return steps

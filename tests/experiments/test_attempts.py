@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_trials import choice_trials
 
-from experiments import attempts
-from experiments.contract import Metric, Trial
+from experiments import attempts, p1_embedding_validity, p2_retrieval_utility
+from experiments.contract import Metric, Metrics, Trial
+from experiments.resampling import Resampling
 
 NUMBERS = st.lists(st.one_of(st.none(), st.integers(1, 6)), min_size=1, max_size=6)
 
@@ -27,18 +28,45 @@ def test_the_median_over_seeds_is_one_value_a_problem() -> None:
 @given(NUMBERS, NUMBERS)
 @settings(max_examples=80, deadline=None)
 def test_pairs_are_whole_and_nothing_is_made_up(one: list[int | None], two: list[int | None]) -> None:
-    """A problem counts under both conditions or under neither, with the number that was measured."""
+    """A condition has the problems that were measured under it; a pair those of both, with the same problem beside itself."""
     table = attempts.median_attempts(choice_trials({"one": one, "two": two}), ["one", "two"])
-    whole = [f"q{i}" for i, (a, b) in enumerate(zip(one, two, strict=False)) if a is not None and b is not None]
-    assert list(table["one"]) == list(table["two"]) == sorted(whole)
-    assert all(table["one"][p] == one[int(p[1:])] for p in whole)
+    for condition, numbers in (("one", one), ("two", two)):
+        assert table[condition] == {f"q{i}": n for i, n in enumerate(numbers) if n is not None}
+    both = [(a, b) for a, b in zip(one, two, strict=False) if a is not None and b is not None]
+    assert list(zip(*attempts.paired(table, "one", "two"), strict=True)) == both
+    assert list(attempts.differences(table, "two", "one").values()) == [b - a for a, b in both]
+    whole = attempts.whole(table, ["one", "two"])
+    assert list(whole["one"]) == list(whole["two"]) and len(whole["one"]) == len(both)
+
+
+def test_a_failed_condition_costs_only_its_own_comparisons() -> None:
+    """A control that failed must not empty the comparison that decides; each row says how many problems it rests on."""
+    numbers = {"a": [1, 2, 1, None], "b": [3, 3, 2, 2], "c": [2, None, 2, 2], "lost": [None] * 4}
+    table = attempts.median_attempts(choice_trials(numbers), list(numbers))
+    pairs = [("a", "b"), ("c", "b"), ("lost", "b")]
+    rows = attempts.comparisons(table, pairs)
+    # -2, -1, -1 on q0 to q2; -1, 0, 0 on q0, q2, q3.
+    for pair, mean, n in (("a - b", -4 / 3, 3), ("c - b", -1 / 3, 3), ("lost - b", None, 0)):
+        difference, p, right = (found(rows, m, pair) for m in ("mean_difference", "p", "mcnemar_p"))
+        assert difference.value == (None if mean is None else pytest.approx(mean))
+        assert difference.n == p.n == right.n == n
+    assert found(rows, "p", "lost - b").value is found(rows, "adjusted_p", "lost - b").value is None
+    assert "Holm over 2" in found(rows, "adjusted_p", "a - b").method
+    assert attempts.fewest_pairs(table, pairs) == 3
+    assert attempts.fewest_pairs(table, [("lost", "b")]) == attempts.fewest_pairs(table, []) == 0
+    assert attempts.whole(table, ["a", "b", "c"]) == {
+        "a": {"q0": 1.0, "q2": 1.0}, "b": {"q0": 3.0, "q2": 2.0}, "c": {"q0": 2.0, "q2": 2.0},
+    }  # fmt: skip
 
 
 def test_a_condition_without_a_trial_leaves_no_pairs() -> None:
     """Nothing to compare is an empty table, not an error in the middle of an analysis."""
     trials = choice_trials({"none": [1, 2]})
-    assert attempts.median_attempts(trials, ["none", "semantic"]) == {"none": {}, "semantic": {}}
-    assert attempts.median_attempts([], []) == {}
+    table = attempts.median_attempts(trials, ["none", "semantic"])
+    assert table == {"none": {"q0": 1.0, "q1": 2.0}, "semantic": {}}
+    assert attempts.paired(table, "semantic", "none") == ([], [])
+    assert attempts.whole(table, ["none", "semantic"]) == {"none": {}, "semantic": {}}
+    assert attempts.median_attempts([], []) == attempts.whole({}, []) == {}
 
 
 def test_rates_by_hand() -> None:
@@ -80,6 +108,39 @@ def test_the_adjustment_runs_over_all_comparisons() -> None:
     assert "Holm over 3" in found(rows, "adjusted_p", "b - a").method
 
 
+def test_first_guesses_are_compared_by_mcnemar_by_hand() -> None:
+    """Right at the first guess under a alone 6 times, under b alone once: 2 (1 + 7) / 2^7. Holm's family stays as it was."""
+    a = [1, 1, 1, 1, 1, 1, 3, 1, 2]
+    b = [2, 2, 3, 4, 5, 6, 1, 1, 3]
+    rows = attempts.comparisons(attempts.median_attempts(choice_trials({"a": a, "b": b}), ["a", "b"]), [("a", "b")])
+    row = found(rows, "mcnemar_p", "a - b")
+    assert row.value == pytest.approx(16 / 128) and row.n == 9
+    assert "6 only under a, 1 only under b" in row.method and "outside Holm's family" in row.method
+    assert found(rows, "adjusted_p", "a - b").value == found(rows, "p", "a - b").value
+    assert "Holm over 1" in found(rows, "adjusted_p", "a - b").method
+
+
+def test_a_problem_is_right_where_the_median_of_its_seeds_is_one() -> None:
+    """Seeds of a problem are no problems of their own: 1, 1, 5 is right, 1, 2, 2 is not, nor 1 and 2."""
+    seeds = {"a": ([1, 1, 5], [1, 2, 2], [1, 2]), "b": ([2, 2, 2], [2, 2, 2], [2, 2])}
+    trials = [
+        Trial(f"q{i}", condition, 100 * (s + 1), n)
+        for condition, problems in seeds.items() for i, numbers in enumerate(problems) for s, n in enumerate(numbers)
+    ]  # fmt: skip
+    rows = attempts.comparisons(attempts.median_attempts(trials, ["a", "b"]), [("a", "b")])
+    assert "1 only under a, 0 only under b" in found(rows, "mcnemar_p", "a - b").method
+
+
+def test_comparisons_draw_whole_groups() -> None:
+    """Differences -1, -1, -1 in one group and +2 in the other: the bounds are those groups' means, -1 and 2."""
+    trials = choice_trials({"a": [1, 1, 1, 4], "b": [2, 2, 2, 2]})
+    by = Resampling({"q0": "x", "q1": "x", "q2": "x", "q3": "y"})
+    rows = attempts.comparisons(attempts.median_attempts(trials, ["a", "b"]), [("a", "b")], by=by)
+    difference = found(rows, "mean_difference", "a - b")
+    assert (difference.value, difference.low, difference.high) == (-0.25, -1.0, 2.0)
+    assert "by group (2 groups)" in difference.method
+
+
 def test_comparing_nothing_is_undefined() -> None:
     """An empty table gives rows without a value, so that a gate can say INCONCLUSIVE."""
     rows = attempts.comparisons({"a": {}, "b": {}}, [("a", "b")])
@@ -95,14 +156,23 @@ def test_comparing_nothing_is_undefined() -> None:
 def test_ceiling_and_floor_at_nine_of_ten(values: list[float], flag: str) -> None:
     """Where nearly all stand at one end a difference can hardly show; the page says so beside the verdict."""
     table = {"c": {f"q{i}": v for i, v in enumerate(values)}}
-    assert attempts.ceiling_and_floor(table, 6) == {k: ["c"] if k == flag else [] for k in ("ceiling", "floor")}
+    flags = {k: ["c"] if k == flag else [] for k in ("ceiling", "floor")}
+    assert attempts.ceiling_and_floor(table, 6) == flags
+    rows = attempts.ends(table, 6)
+    for end, at in (("ceiling", 1.0), ("floor", 6.0)):
+        assert attempts.at_end(Metrics(tuple(rows)), end, "c") == (end == flag)
+        share = found(rows, f"{end}_share", "c")
+        assert share.n == len(values) and share.value == (values.count(at) / len(values) if values else None)
+    assert attempts.ends_in_words(flags) == (
+        "" if not flag else f" At the {flag} (90% or more {attempts.ENDS[flag]}): c."
+    )
 
 
 def test_the_coefficient_of_variation_by_hand() -> None:
     """1 and 3: standard deviation sqrt(2) with n - 1, mean 2; one problem has none."""
-    assert attempts.cv({"a": 1.0, "b": 3.0}) == pytest.approx(2**0.5 / 2)
-    assert attempts.cv({"a": 1.0}) is None
-    assert attempts.cv({}) is None
+    assert attempts.cv([1.0, 3.0]) == pytest.approx(2**0.5 / 2)
+    assert attempts.cv([1.0]) is None
+    assert attempts.cv([]) is None
 
 
 def test_the_smallest_visible_effect_shrinks_with_n() -> None:
@@ -111,3 +181,20 @@ def test_the_smallest_visible_effect_shrinks_with_n() -> None:
     assert few.value is None and some.value is not None and many.value is not None
     assert 0.5 < some.value < 0.6 and 0.2 < many.value < 0.3
     assert some.n == 30
+
+
+def test_what_can_be_seen_is_told_without_a_trial() -> None:
+    """SCIENCE, P2: printed before the phase runs, so it may rest on the config alone; P1 has no such test."""
+    found = attempts.foretold(p2_retrieval_utility.Config())
+    assert found.startswith("30 problems show an effect of 0.54 standard deviations") and "80 % power" in found
+    assert "cannot show any effect" in attempts.foretold(p2_retrieval_utility.Config(n_test=4))
+    assert attempts.foretold(p1_embedding_validity.Config()) == ""
+
+
+def test_errors_are_told_the_most_frequent_first() -> None:
+    """A reason has room for one: that of most trials."""
+    errors = ["OSError: b", "OSError: a.", "OSError: a.", None]
+    trials = [Trial("q", "c", error=e) for e in errors]
+    assert attempts.errors_of(trials) == ["OSError: a.", "OSError: b"]
+    assert attempts.failures_in_words(attempts.errors_of(trials)) == " Failed: OSError: a."
+    assert attempts.failures_in_words([]) == ""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from made_up_trials import choice_trials, compared, metrics_of
 
+from experiments import attempts
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
-from experiments.contract import Metric, Metrics, Status, Trial
+from experiments.contract import Metric, Metrics, Status, Trial, Verdict
 from experiments.retrieval import RetrievalConfig
 
 CONFIG = e1.Config(n_problems=24, n_memory=6, n_test=3)
@@ -31,10 +32,13 @@ def memo_trials(n: int = 4, solved: bool = True) -> list[Trial]:
     ]  # fmt: skip
 
 
-def concluded(semantic: list[int], temporal: list[int], none: list[int]) -> tuple[Metrics, Any]:
+def concluded(
+    semantic: Sequence[int | None], temporal: Sequence[int | None], none: Sequence[int | None],
+    config: e1.Config = CONFIG,
+) -> tuple[Metrics, Verdict]:  # fmt: skip
     trials = choice_trials({"none": none, "temporal": temporal, "semantic": semantic})
-    metrics = e1.metrics([*memo_trials(), *trials], CONFIG)
-    return metrics, e1.gate(metrics, CONFIG)
+    metrics = e1.metrics([*memo_trials(), *trials], config)
+    return metrics, e1.gate(metrics, config)
 
 
 LEADS = {
@@ -80,8 +84,10 @@ def test_from_trials_to_the_hypothesis_to_the_units_of_e2(hypothesis: str) -> No
         wanted = ((unit.spec["condition"].split("_")[1] * 64),) if tuned else ()
         assert unit.files == wanted
         assert set(unit.depends_on) == {u.unit_id for u in training}
-    problems = [p for u in evaluation if u.spec["condition"] == "tuned_s" for p in u.spec["problems"]]
-    assert problems == metrics.facts["test"]
+    for condition in ASKED[hypothesis]:
+        problems = [p for u in evaluation if u.spec["condition"] == condition for p in u.spec["problems"]]
+        assert problems == metrics.facts["test"], condition
+    assert {u.spec["hypothesis"] for u in evaluation} == {hypothesis}
     assert e2.units(config, carried, [*so_far, (evaluation[0], [])]) == []
 
 
@@ -115,7 +121,7 @@ def rules(
             Metric("attempts_mean", temporal, condition="temporal"),
             Metric("attempts_mean", 2.0 + (difference or 0.0), condition="semantic"),
         ],
-        memos=[], test=[],
+        memos=[], test=[], errors=[], flags={},
     )  # fmt: skip
 
 
@@ -177,3 +183,106 @@ def test_the_analysis_holds_what_the_protocol_names() -> None:
     accuracy = metrics.find("class_accuracy", "O(1) semantic")
     assert accuracy is not None and accuracy.n == 9  # q0, q6 and q12 under three seeds
     assert {m.metric for m in metrics.values if m.timing} == {"latency_s"}
+
+
+NOTHING_SOLVED = [6] * 16
+ONE_SOLVED = [6] * 15 + [1]
+TWO_SOLVED = [6] * 14 + [1] * 2
+
+
+@pytest.mark.parametrize(
+    ("semantic", "temporal", "end", "percents"),
+    [
+        (NOTHING_SOLVED, NOTHING_SOLVED, "floor", "100% and 100%"),
+        (ONE_SOLVED, NOTHING_SOLVED, "floor", "100% and 94%"),
+        ([1] * 16, [1] * 15 + [6], "ceiling", "94% and 100%"),
+    ],
+)  # fmt: skip
+def test_where_nothing_can_differ_equality_says_nothing(
+    semantic: list[int], temporal: list[int], end: str, percents: str
+) -> None:
+    """Equations, SmolLM2: no strategy solved anything, TOST called that equivalent, and E2 set out to awaken it."""
+    metrics, verdict = concluded(semantic, temporal, FLAT)
+    equivalence = metrics.find("equivalence_p", "semantic - temporal")
+    assert equivalence is not None and equivalence.value is not None
+    assert verdict.status is Status.INCONCLUSIVE and verdict.carried["hypothesis"] == "weak_signal"
+    wanted = f"weak_signal: temporal and semantic are at the {end}: {percents} {attempts.ENDS[end]}, so equality says nothing"
+    assert verdict.reason.startswith(wanted)
+    assert metrics.facts["flags"] == {"ceiling": [], "floor": []} | {end: ["temporal", "semantic"]}
+    assert f"At the {end}" in verdict.reason and "none" not in verdict.reason.split("At the")[1]
+    other = {"floor": "names=natural", "ceiling": "domain=equations"}[end]
+    assert any(f"lab run e1 --set {other}  (" in step for step in verdict.next_steps)
+
+
+def test_a_floor_of_guesses_asks_for_more_guesses_or_easier_problems() -> None:
+    """Where formulas are guessed, the floor is the last guess: all of 6 unsolved, of 20 that the domain allows."""
+    config = e1.Config(domain="equations", n_problems=48, n_memory=8, n_test=4, max_guesses=6)
+    _, verdict = concluded(NOTHING_SOLVED, NOTHING_SOLVED, NOTHING_SOLVED, config)
+    assert verdict.carried["hypothesis"] == "weak_signal"
+    assert [step.split("  ")[0] for step in verdict.next_steps] == [
+        "lab run e1 --set max_guesses=20", "lab run e1 --set domain=big_o",
+    ]  # fmt: skip
+    # Two in sixteen that differ are no floor.
+    assert concluded(TWO_SOLVED, TWO_SOLVED, FLAT, config)[1].carried["hypothesis"] == "awakening"
+
+
+def test_one_strategy_at_an_end_does_not_silence_the_other() -> None:
+    """Semantic solves all at once and temporal nothing: nothing could differ more."""
+    metrics, verdict = concluded([1] * 16, NOTHING_SOLVED, NOTHING_SOLVED)
+    assert verdict.carried["hypothesis"] == "amplification" and verdict.status is Status.PASS
+    assert metrics.facts["flags"] == {"ceiling": ["semantic"], "floor": ["none", "temporal"]}
+    assert "At the ceiling" in verdict.reason and "At the floor" in verdict.reason
+
+
+def test_a_difference_that_shows_in_spite_of_a_floor_is_a_difference() -> None:
+    """Ten of a hundred solved against none: both at the floor, and p = 2 / 2^10, times three by Holm, is under .01."""
+    metrics, verdict = concluded([6] * 90 + [1] * 10, [6] * 100, [6] * 100)
+    assert metrics.facts["flags"]["floor"] == ["none", "temporal", "semantic"]
+    p = metrics.find("adjusted_p", "semantic - temporal")
+    assert p is not None and p.value == pytest.approx(3 * 2 / 2**10)
+    assert verdict.carried["hypothesis"] == "amplification"
+
+
+def test_each_number_rests_on_the_problems_it_can() -> None:
+    """One failure under `none` costs its comparisons and Friedman a problem, and not the comparison that decides."""
+    metrics, _ = concluded(FLAT, SWAPPED, [None, *FLAT[1:]])
+    n = {
+        name: found.n for name, found in {
+            "deciding": metrics.find("mean_difference", "semantic - temporal"),
+            "other": metrics.find("mean_difference", "semantic - none"), "friedman": metrics.find("friedman_p"),
+            "equivalence": metrics.find("equivalence_p", "semantic - temporal"),
+            "mean": metrics.find("attempts_mean", "semantic"), "cv": metrics.find("attempts_cv", "none"),
+            "first guess": metrics.find("mcnemar_p", "temporal - none"),
+        }.items() if found
+    }  # fmt: skip
+    assert n == {
+        "deciding": 16, "other": 15, "friedman": 15, "equivalence": 16, "mean": 16, "cv": 15, "first guess": 15,
+    }  # fmt: skip
+
+
+def test_the_best_strategy_is_the_better_one_on_the_same_problems() -> None:
+    """Temporal failed on the hard problems: its mean is lower, and semantic still needs less on those that both solved."""
+    semantic, temporal = [1, 5] * 8, [2, None] * 8
+    metrics, verdict = concluded(semantic, temporal, FLAT)
+    means = {c: m.value for c in ("temporal", "semantic") if (m := metrics.find("attempts_mean", c))}
+    assert means == {"temporal": 2.0, "semantic": 3.0}
+    assert verdict.carried["best"] == "semantic" and verdict.main.value == -1.0 and verdict.main.n == 8
+    # No problem under both: the means are all there is.
+    lonely = concluded([3] * 8 + [None] * 8, [None] * 8 + [2] * 8, FLAT)[1]
+    assert lonely.carried["best"] == "temporal" and lonely.carried["hypothesis"] == "weak_signal"
+
+
+def test_a_strategy_without_a_result_carries_weak_signal_and_says_so() -> None:
+    """What the reason says is carried must be what is carried, however wide the other strategy's attempts vary."""
+    verdict = concluded(WIDE, [None] * 16, WIDE)[1]
+    assert verdict.status is Status.INCONCLUSIVE and verdict.carried["hypothesis"] == "weak_signal"
+    assert verdict.reason == "Too few results to compare; weak_signal is carried. Failed: OSError: gone."
+    assert verdict.next_steps[0].startswith("pip install ")
+
+
+def test_too_few_memos_are_named_as_the_cause() -> None:
+    """With `drop` and a solver that solves nothing there is no memory to ask, and no trial that failed."""
+    config = CONFIG.model_copy(update={"memo_on_failure": "drop"})
+    verdict = e1.gate(e1.metrics(memo_trials(6, solved=False), config), config)
+    assert "The memory has 0 memos, and 5 are shown." in verdict.reason
+    assert verdict.next_steps[0].startswith("lab run e1 --set memo_on_failure=truth  (")

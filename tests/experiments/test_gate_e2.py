@@ -100,7 +100,8 @@ def judged(
             Metric("attempts_mean", 3.0 + (difference or 0.0), condition=name),
         ]
     facts: dict[str, Any] = {"hypothesis": hypothesis, "base": "base_query", "tuned": [r[0] for r in rows]}
-    return e2.gate(metrics_of(made, **facts, training={}, criteria={}), CONFIG)
+    facts |= {"best": "base_query", "missing": {}, "flags": {}, "training": {}, "criteria": {}}
+    return e2.gate(metrics_of(made, **facts), CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,23 @@ def test_one_missing_adapter_leaves_the_other_to_be_judged() -> None:
     assert verdict.status is Status.PASS and verdict.main.condition == "tuned_r - base_query"
     assert metrics.facts["criteria"] == {} and metrics.facts["training"]["train_s"] == {"error": "nothing solved"}
     assert metrics.facts["tuned"] == ["tuned_r"]
+    assert metrics.facts["missing"] == {"adapter S": "nothing solved"}
+    assert verdict.reason.endswith("Success criteria met: none. adapter S is missing: nothing solved.")
+    assert verdict.carried == {"hypothesis_verdict": "confirmed", "best_model": "tuned_r", "criteria": {}}
+    pays = metrics.find("break_even_problems", "tuned_r")
+    assert pays is not None and pays.value == pytest.approx(200.0)
+    assert (
+        metrics.find("break_even_problems", "tuned_s") is metrics.find("performance_ratio", "tuned_s / tuned_r") is None
+    )
+
+
+@pytest.mark.parametrize("hypothesis", e2.CONDITIONS)
+def test_a_refusal_to_train_s_is_told_under_every_hypothesis(hypothesis: str) -> None:
+    """The whole analysis without S, whatever is compared: no crash, and nobody takes R's verdict for one on both."""
+    numbers = {c: WIDE for c in e2.CONDITIONS[hypothesis] if not c.startswith("tuned_")} | {"tuned_r": WIDE}
+    _, verdict = analysed(hypothesis, numbers, [untrained("s", hypothesis), trained("r", hypothesis)])
+    assert verdict.status is not Status.PASS and verdict.carried["criteria"] == {}
+    assert "adapter S is missing: nothing solved." in verdict.reason
 
 
 @pytest.mark.parametrize("numbers", [{}, {"base_semantic": FLAT}])
@@ -178,8 +196,63 @@ def test_no_adapter_at_all_is_inconclusive_and_names_the_hypothesis(numbers: dic
     """The hypothesis must survive even when no trial but the failed trainings came back."""
     _, verdict = analysed("amplification", numbers, [untrained("s", "amplification"), untrained("r", "amplification")])
     assert verdict.status is Status.INCONCLUSIVE
-    assert verdict.reason.startswith("amplification: nothing to compare") and "nothing solved" in verdict.reason
-    assert verdict.main.value is None and verdict.next_steps
+    assert verdict.reason.startswith("amplification: nothing to compare.")
+    assert "adapter S is missing: nothing solved. adapter R is missing: nothing solved." in verdict.reason
+    assert verdict.main.value is None
+    assert verdict.next_steps[0].startswith("lab run e2 --set names=natural  (easier problems")
+
+
+def test_a_failed_control_costs_nothing_but_itself() -> None:
+    """The control's adapter could not be fetched: tuned against base is judged as if it had not been planned, but named."""
+    numbers: dict[str, list[int | None]] = {
+        "base_query": list(FLAT), "tuned_s": list(shifted(-1)), "tuned_r": [None, *FLAT[1:]], "tuned_s_random": [None] * 16,
+    }  # fmt: skip
+    metrics, verdict = analysed("weak_signal", numbers)
+    assert verdict.status is Status.PASS and verdict.main.n == 16 and verdict.main.value == -1.0
+    assert "tuned_s_random is missing: OSError: gone." in verdict.reason
+    n = {name: m.n for name in ("tuned_s", "tuned_r") if (m := metrics.find("mcnemar_p", f"{name} - base_query"))}
+    assert n == {"tuned_s": 16, "tuned_r": 15}
+    ratio, cv = metrics.find("performance_ratio", "tuned_s / tuned_r"), metrics.find("cv_ratio", "tuned_r - base_query")
+    assert ratio is not None and ratio.n == 15 and cv is not None and (cv.n, cv.value) == (15, 1.0)
+    pays = metrics.find("break_even_problems", "tuned_r")
+    assert pays is not None and pays.n == 15 and pays.value is None
+
+
+def test_a_base_without_a_result_is_named() -> None:
+    """Nothing can be held against it: open, with the cause, and not a crash in the middle of the analysis."""
+    metrics, verdict = analysed("weak_signal", {"base_query": [None] * 16, "tuned_s": FLAT, "tuned_r": FLAT})
+    assert verdict.status is Status.INCONCLUSIVE and verdict.main.value is None
+    assert verdict.reason == "weak_signal: nothing to compare. base_query is missing: OSError: gone."
+    assert metrics.facts["best"] == "tuned_s"
+    cv = metrics.find("cv_ratio", "tuned_s - base_query")
+    assert cv is not None and cv.value is None and cv.method == "needs two problems"
+
+
+def test_the_best_model_is_the_best_on_the_same_problems() -> None:
+    """tuned_r failed on the hard problems: its mean is the lowest, and it still needs more than the base where it answered."""
+    numbers: dict[str, list[int | None]] = {
+        "base_query": [1, 6] * 8, "tuned_s": [1, 5] * 8, "tuned_r": [2, None] * 8,
+    }  # fmt: skip
+    metrics, verdict = analysed("weak_signal", numbers)
+    means = {c: m.value for c in numbers if (m := metrics.find("attempts_mean", c))}
+    assert means == {"base_query": 3.5, "tuned_s": 3.0, "tuned_r": 2.0}
+    assert verdict.carried["best_model"] == "tuned_s"
+
+
+def test_a_floor_is_told_beside_the_verdict() -> None:
+    """Nothing was solved under any condition: whoever reads "refuted" has to see that as well."""
+    metrics, verdict = analysed("weak_signal", {c: [6] * 16 for c in ("base_query", "tuned_s", "tuned_r")})
+    assert metrics.facts["flags"] == {"ceiling": [], "floor": ["base_query", "tuned_s", "tuned_r"]}
+    share = metrics.find("floor_share", "tuned_s")
+    assert share is not None and share.value == 1.0 and share.n == 16
+    assert "At the floor" in verdict.reason and "base_query, tuned_s, tuned_r." in verdict.reason
+
+
+def test_performance_and_its_interval_by_hand() -> None:
+    """1 / mean attempts of S over that of R: 3 against 2 is 1.5 on every problem, so on every resample."""
+    metrics, _ = analysed("weak_signal", {"base_query": FLAT, "tuned_s": [2] * 16, "tuned_r": [3] * 16})
+    ratio = metrics.find("performance_ratio", "tuned_s / tuned_r")
+    assert ratio is not None and (ratio.value, ratio.low, ratio.high, ratio.n) == (1.5, 1.5, 1.5, 16)
 
 
 def criteria(seconds: float, tokens: int, attempts_s: int, attempts_r: int) -> dict[str, bool]:
