@@ -15,14 +15,15 @@ from typing import Any
 
 from pydantic import Field
 
-from experiments import capability, statistics
-from experiments.attempts import BOOTSTRAP_SEED, row
+from experiments import capability, next_steps, statistics
+from experiments.attempts import errors_of, row
 from experiments.backends.base import Backends, Unavailable
 from experiments.backends.peft_trainer import LoraSettings
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
 from experiments.identity import make_unit
+from experiments.resampling import BOOTSTRAP_SEED
 from experiments.solving import prompt_for
 
 NAME = "p3"
@@ -142,7 +143,8 @@ def _train(config: Config, backends: Backends) -> Trial:
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     """Scores and retention per category and overall, perplexity before and after, the training's cost."""
     values: list[Metric] = []
-    excluded: list[str] = []
+    excluded: list[str] = []  # the base model solves none
+    unanswered: list[str] = []  # no prompt has an answer of both models
     kept_base: list[float] = []
     kept_tuned: list[float] = []
     for category in CATEGORIES:
@@ -150,7 +152,7 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         for name, scores in (("base", base), ("tuned", tuned)):
             values.append(row("score", f"{category} {name}", statistics.wilson(int(sum(scores)), len(scores)), failed))
         if not sum(base):
-            excluded.append(category)
+            (excluded if base else unanswered).append(category)
             why = "the base model solves none, so nothing can be retained" if base else "no results"
             values.append(Metric("retention", None, n=len(base), failed=failed, condition=category, method=why))
             continue
@@ -162,6 +164,7 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         values.append(row("retention", "overall", overall))
     else:
         values.append(Metric("retention", None, condition="overall", method="no category that the base model solves"))
+    values.append(_noninferiority(kept_base, kept_tuned, config))
     values += _perplexity(trials)
     values += [
         Metric("training_time_s", t.latency_s, n=1, condition="train", method="measured", timing=True)
@@ -169,8 +172,30 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     ]  # fmt: skip
     return Metrics(
         tuple(values),
-        {"excluded": excluded, "training_failed": [t.error for t in trials if t.condition == "train" and t.error]},
+        {
+            "excluded": excluded,
+            "unanswered": unanswered,
+            "errors": errors_of(trials)[:3],
+            "training_failed": [t.error for t in trials if t.condition == "train" and t.error],
+        },
     )
+
+
+def _noninferiority(base: Sequence[float], tuned: Sequence[float], config: Config) -> Metric:
+    """p of a loss as large as the gate allows, over the prompts that retention rests on; shown beside it, decides nothing."""
+    share = 1.0 - config.overall_threshold
+    margin = share * sum(base) / len(base) if base else 0.0
+    if margin <= 0:
+        why = "no loss is allowed, so there is no margin" if base else "no category that the base model solves"
+        return Metric("noninferiority_p", None, n=len(base), condition="overall", method=why)
+    found = statistics.noninferiority_paired(base, tuned, margin)
+    note = f"; {found.note}" if found.note else ""
+    bound = "" if found.high is None else f", at most {found.high:.3f} (95 %, one-sided)"
+    method = (
+        f"one-sided paired t test that a prompt loses less than {margin:.3f}, {share:.0%} of the base's mean score "
+        f"{sum(base) / len(base):.3f}; lost {found.mean_difference:.3f}{bound}{note}"
+    )
+    return Metric("noninferiority_p", found.p, n=found.n, condition="overall", method=method)
 
 
 def _paired(trials: Sequence[Trial], category: str) -> tuple[list[float], list[float], int]:
@@ -216,43 +241,45 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     """PASS when overall retention >= 80 %, no category is under 60 % and the format is still followed."""
     overall = metrics.find("retention", "overall")
     assert overall is not None  # noqa: S101
-    excluded: list[str] = metrics.facts["excluded"]
+    excluded, unanswered, errors = (metrics.facts[k] for k in ("excluded", "unanswered", "errors"))
     rows = {c: m for c in CATEGORIES if (m := metrics.find("retention", c)) and m.value is not None}
     note = f"; excluded, since the base model solves none: {', '.join(excluded)}" if excluded else ""
+    if unanswered:
+        note += f"; without an answer of both models: {', '.join(unanswered)}"
+        note += f" ({errors[0]})" if errors else ""
+
+    def open_(why: str, *steps: str) -> Verdict:
+        return Verdict(Status.INCONCLUSIVE, why, {}, overall, config.overall_threshold, steps)
+
     if metrics.facts["training_failed"]:
-        why = f"The training failed: {metrics.facts['training_failed'][0]}."
-        return Verdict(Status.INCONCLUSIVE, why, {}, overall, config.overall_threshold, ("pip install '.[strong]'",))
-    if len(excluded) > 1 or "format" in excluded or overall.value is None:
-        why = f"Too little to retain{note}."
-        return Verdict(
-            Status.INCONCLUSIVE,
-            why,
-            {},
-            overall,
-            config.overall_threshold,
-            ("lab run p3 --scale full  (20 prompts a category)",),
-        )
+        failed: list[str] = metrics.facts["training_failed"]
+        return open_(f"The training failed: {failed[0]}.", next_steps.install(failed, next_steps.STRONG))
+    missing = [*excluded, *unanswered]
+    if len(missing) > 1 or "format" in missing or overall.value is None:
+        steps = [next_steps.install(errors, next_steps.STRONG)] if unanswered else []
+        return open_(f"Too little to retain{note}.", *steps, *(_next_without_base(config) if excluded else ()))
     worst = min(rows, key=lambda c: rows[c].value or 0.0)
     low = rows[worst].value or 0.0
     numbers = (
         f"retention {overall.value:.2f} (needs >= {config.overall_threshold}), "
         f"lowest {worst} {low:.2f} (needs >= {config.category_threshold})"
     )
+    shown = metrics.find("noninferiority_p", "overall")
+    if shown and shown.value is not None:
+        numbers += f", non-inferiority p {shown.value:.3g}"
     # The format counts as followed when its category holds the same 60 % as every other.
     passed = overall.value >= config.overall_threshold and low >= config.category_threshold
     if passed:
         return Verdict(Status.PASS, f"{numbers}{note}.", {}, overall, config.overall_threshold)
-    return Verdict(Status.FAIL, f"{numbers}{note}.", {}, overall, config.overall_threshold, _next(config))
+    return Verdict(
+        Status.FAIL, f"{numbers}{note}.", {}, overall, config.overall_threshold, next_steps.gentler(NAME, config.lora)
+    )
 
 
-def _next(config: Config) -> tuple[str, ...]:
-    """The failure protocol: a lower rate, a lower rank."""
-    steps = []
-    for change in (
-        {"learning_rate": config.lora.learning_rate / 2},
-        {"rank": max(1, config.lora.rank // 2), "alpha": config.lora.alpha // 2 or 1},
-    ):
-        steps.append(
-            f"lab run p3 --set 'lora={config.lora.model_copy(update=change).model_dump_json()}'  ({', '.join(change)} halved)"
-        )
-    return tuple(steps)
+def _next_without_base(config: Config) -> tuple[str, ...]:
+    """Where the base model solves too little: more prompts of each kind, or a model that can do more."""
+    most = len(capability.prompts(CATEGORIES[0]))
+    larger = next_steps.larger_model(NAME, "its abilities can be lost")
+    if config.per_category >= most:
+        return (larger,)
+    return next_steps.command(NAME, {"per_category": most}, f"{most} prompts of each kind"), larger

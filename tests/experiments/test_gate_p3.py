@@ -105,6 +105,50 @@ def test_only_prompts_that_both_models_answered_count() -> None:
     assert (row.n, row.failed) == (8, 2)
 
 
+def test_noninferiority_is_shown_beside_retention_by_hand() -> None:
+    """One of four prompts lost where the base solved all: mean 1/4, error 1/4, margin a fifth, so t = 1/5 with 3 degrees."""
+    lost = {**dict.fromkeys(EVEN, (1, 1)), "arithmetic": (1, 0)}
+    metrics = p3.metrics(answers(lost, n=1), CONFIG)
+    found = metrics.find("noninferiority_p", "overall")
+    assert found is not None and found.n == 4
+    # Student's t with 3 degrees: F(t) = 1/2 + (a / (1 + a^2) + atan a) / pi with a = t / sqrt 3.
+    a = 0.2 / math.sqrt(3)
+    assert found.value == pytest.approx(0.5 + (a / (1 + a * a) + math.atan(a)) / math.pi)
+    assert "less than 0.200, 20% of the base's mean score 1.000; lost 0.250, at most 0.838" in found.method
+    verdict = p3.gate(metrics, CONFIG)
+    assert verdict.status is Status.FAIL and f"non-inferiority p {found.value:.3g}" in verdict.reason
+
+
+def test_noninferiority_decides_nothing_and_may_be_undefined() -> None:
+    """The gate is the protocol's; where no loss is allowed or nothing was solved there is no margin to test against."""
+    nothing = p3.metrics(answers(dict.fromkeys(EVEN, (0, 0))), CONFIG).find("noninferiority_p", "overall")
+    assert nothing is not None and nothing.value is None and nothing.method
+    strict = CONFIG.model_copy(update={"overall_threshold": 1.0})
+    metrics = p3.metrics(answers(EVEN), strict)
+    found = metrics.find("noninferiority_p", "overall")
+    assert found is not None and found.value is None and "no margin" in found.method
+    assert p3.gate(metrics, strict).status is Status.PASS
+    # Exactly 80 % retained: the loss is the margin, so p is 1/2, and "at least" lets it pass.
+    at_bound = p3.metrics(answers({**EVEN, "instruction": (5, 3), "knowledge": (5, 3)}), CONFIG)
+    half = at_bound.find("noninferiority_p", "overall")
+    assert half is not None and half.value == pytest.approx(0.5)
+    assert p3.gate(at_bound, CONFIG).status is Status.PASS
+
+
+def test_unanswered_is_not_the_same_as_unsolved() -> None:
+    """The adapter could not be fetched, so the tuned model answered nothing: the base's ability is not in question."""
+    trials = [
+        Trial(t.problem_id, t.condition, error="no file store here", details=t.details) if t.condition == "tuned" else t
+        for t in answers(EVEN)
+    ]
+    metrics = p3.metrics(trials, CONFIG)
+    verdict = p3.gate(metrics, CONFIG)
+    assert metrics.facts["excluded"] == [] and metrics.facts["unanswered"] == list(p3.CATEGORIES)
+    assert verdict.status is Status.INCONCLUSIVE and "solves none" not in verdict.reason
+    assert "without an answer of both models: " in verdict.reason and "no file store here" in verdict.reason
+    assert [s.split("  ")[0] for s in verdict.next_steps] == ["pip install '.[strong]'"]
+
+
 def test_perplexity_is_the_exponential_of_the_mean_loss_a_token() -> None:
     """Summed over texts before dividing: a short text may not weigh as much as a long one."""
     trials = [text("base", 10.0, 10), text("base", 60.0, 20, 1), text("tuned", 20.0, 10), text("tuned", 70.0, 20, 1)]
