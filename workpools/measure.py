@@ -1,0 +1,211 @@
+"""Speeds of this host. All share one budget of time: what does not fit any more is left out, with the reason.
+
+`python -m workpools.measure embedder language_model` prints what the engines do, a line of JSON each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.environment import lab_home
+
+BUDGET_S = 50.0  # of the minute that lab assess may take; the rest is for starting and for what cannot be interrupted
+MATRIX_S = 5.0
+DISK_S = 8.0
+ENGINES_S = 5.0  # less is not worth loading an engine for: torch alone takes 3 to 10 s to import (measured)
+WRITE_BYTES = 64 * 2**20  # enough to leave a disk's own cache behind on small machines
+CHUNK_BYTES = 8 * 2**20
+PROMPT_REPEATS = 20  # about 300 tokens, a phase's usual prompt
+# Engine -> (field of the report, what is measured).
+SPEEDS = {
+    "embedder": ("embedding_texts_per_s", "embedding speed"),
+    "language_model": ("prefill_tokens_per_s", "model speed"),
+}
+Clock = Callable[[], float]
+
+
+@dataclass
+class Budget:
+    """Seconds that are left until the deadline; whoever measures takes a slice of them."""
+
+    seconds: float = BUDGET_S
+    clock: Clock = time.monotonic
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self._started + self.seconds - self.clock())
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What was measured, and why the rest was not. Units as in the report."""
+
+    matrix_gflops: float | None = None
+    embedding_texts_per_s: float | None = None
+    prefill_tokens_per_s: float | None = None
+    disk_write_mb_s: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def speeds(home: Path, engines: Sequence[str], budget: Budget) -> Speeds:
+    """Measure the cheap ones first, then the engines in what is left of the budget."""
+    reasons = []
+    gflops = matrix_gflops(min(MATRIX_S, budget.left))
+    disk = disk_write_mb_s(home, min(DISK_S, budget.left))
+    if disk is None:
+        reasons.append(f"disk speed not measured: no 8 MB could be written to {home}")
+    found, why = engine_speeds(engines, budget.left)
+    return Speeds(gflops, found.get("embedder"), found.get("language_model"), disk, (*reasons, *why))
+
+
+def matrix_gflops(seconds: float) -> float:
+    """Best float32 product of two n x n matrices, 2 n^3 operations each; n up to 1024, as far as the time goes."""
+    import numpy as np
+
+    deadline = time.monotonic() + seconds
+    best = 0.0
+    for n in (128, 256, 512, 1024):
+        a = np.random.default_rng(42).random((n, n), dtype=np.float32)
+        for _ in range(5):
+            started = time.perf_counter()
+            a @ a
+            took = max(time.perf_counter() - started, 1e-9)
+            best = max(best, 2 * n**3 / took / 1e9)
+            # The next one may be of twice the size, with eight times the work.
+            if time.monotonic() + 8 * took > deadline:
+                return round(best, 1)
+    return round(best, 1)
+
+
+def disk_write_mb_s(folder: Path, seconds: float) -> float | None:
+    """MB/s of writing and fsyncing 64 MB, or what of it fits in the time; None when the disk takes no 8 MB."""
+    path = folder / f".write-test-{os.getpid()}"
+    block = os.urandom(CHUNK_BYTES)
+    started = time.perf_counter()
+    written = 0
+    try:
+        with path.open("wb") as file:
+            # A sync each chunk, since one for all could take minutes on a memory card and cannot be interrupted.
+            while written < WRITE_BYTES and (not written or time.perf_counter() - started < seconds):
+                file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+                written += len(block)
+            return round(written / 1e6 / (time.perf_counter() - started), 1)
+    except OSError:
+        return None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def engine_speeds(engines: Sequence[str], seconds: float) -> tuple[dict[str, float], list[str]]:
+    """({engine: speed}, why the others have none), measured in a process of its own that ends when the time does.
+
+    Neither the import of an engine nor a conversion of weights can be interrupted, and both take memory.
+    """
+    asked = [e for e in SPEEDS if e in engines]
+    if not asked:
+        return {}, []
+    if seconds < ENGINES_S:
+        return {}, [f"{SPEEDS[e][1]} not measured: {BUDGET_S:.0f} s for measuring were spent before" for e in asked]
+    command = [sys.executable, "-m", "workpools.measure", *asked]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
+    ended = "the process that measures ended without a result"
+    try:
+        printed, _ = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        printed, _ = child.communicate()
+        ended = f"not done within the {seconds:.0f} s that were left for it (the first time, weights are converted)"
+    finally:
+        if child.poll() is None:  # interrupted by the user
+            child.kill()
+            child.wait()
+        _sweep(child.pid)
+    found, why = _read(printed.decode(errors="replace").splitlines())
+    return found, [f"{SPEEDS[e][1]} not measured: {why.get(e, ended)}" for e in asked if e not in found]
+
+
+def _read(lines: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
+    """(speeds, reasons) that the process printed; its last line may be cut."""
+    found: dict[str, float] = {}
+    why: dict[str, str] = {}
+    for line in lines:
+        try:
+            engine, speed, reason = json.loads(line)
+        except ValueError:
+            continue
+        if speed is None:
+            why[engine] = str(reason)
+        else:
+            found[engine] = float(speed)
+    return found, why
+
+
+def _sweep(pid: int) -> None:
+    """Weights that the process was converting when it was ended, under the name that experiments.backends gives them."""
+    for left in (lab_home() / "models").glob(f"*.making-{pid}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _measured(engines: Sequence[str]) -> Iterator[tuple[str, float | None, str]]:
+    """(engine, its speed or None, why None), each as soon as it is known."""
+    from experiments.backends.base import Unavailable
+    from experiments.errors import LabError
+
+    for engine in engines:
+        try:
+            yield engine, round({"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine](), 1), ""
+        except (Unavailable, LabError, OSError, RuntimeError) as error:
+            yield engine, None, " ".join(str(error).split())[:200]
+
+
+def _texts_per_s() -> float:
+    """Short texts a second through the default embedder."""
+    from experiments.backends.catalog import EMBEDDERS
+    from experiments.backends.sentence_embedder import SentenceEmbedder
+
+    embedder = SentenceEmbedder(next(iter(EMBEDDERS)))
+    texts = [f"for i in range({n}):\n    total += i * {n}" for n in range(8)]
+    _, seconds = embedder.embed(texts)
+    return len(texts) / sum(seconds)
+
+
+def _tokens_per_s() -> float:
+    """Tokens of a prompt a second through the default language model, the better of two after one to warm up."""
+    from experiments.backends.transformers_lm import TransformersModel
+    from experiments.contract import PhaseConfig
+
+    model = TransformersModel(PhaseConfig().model)
+    model.score("warm up", (" up",))
+    best = 0.0
+    for n in range(2):
+        prompt = "".join(f"for i in range({i}):\n    total += i * {n}\n" for i in range(PROMPT_REPEATS))
+        scores = model.score(prompt, (" O(n)",))
+        best = max(best, (scores.tokens_in + scores.tokens_out) / scores.latency_s)
+    return best
+
+
+def main(engines: Sequence[str]) -> None:
+    """Print [engine, speed, why none] a line; what libraries print goes to stderr."""
+    results = sys.stdout
+    with redirect_stdout(sys.stderr):
+        for row in _measured(engines):
+            print(json.dumps(row), file=results, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
