@@ -1,70 +1,65 @@
-"""What this host can do: memory, disk, processors, engines, and measured speeds."""
+"""What this host can do, written down as a capability report, and reading reports of other hosts."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
-import subprocess
 import time
-import urllib.request
-from datetime import UTC, datetime
-from http.client import HTTPException
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
+from threading import Thread
+from typing import Any
 
 import psutil
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
-from experiments.environment import checked_host, host_name, lab_home, package_versions
+from experiments.environment import host_name, lab_home, package_versions
 from experiments.errors import LabError
-from workpools.tiers import Tier, decide
+from workpools import hardware, measure, nearby, packages
+from workpools.old_reports import from_public, from_version_1
+from workpools.pools import DEFAULT_API, checked_url
+from workpools.report import MAX_REPORT_BYTES, MEND, VERSION, CapabilityReport, not_json, refused, validated
+from workpools.tiers import UNFIT, decide
 
-MAX_REPORT_BYTES = 2**20
-OLLAMA_TAGS = "http://127.0.0.1:11434/api/tags"
-WRITE_BYTES = 64 * 2**20  # enough to leave a disk's own cache behind on small machines
-GB = 1e9
-
-
-class CapabilityReport(BaseModel):
-    """capability_report_<host>.json, version 1. Speeds are None where they were not measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    report_version: Literal[1] = 1
-    host: str
-    created_at: AwareDatetime
-    os: str
-    architecture: str
-    python: str
-    versions: dict[str, str]
-    cores_physical: int = Field(ge=1)
-    cores_logical: int = Field(ge=1)
-    ram_total_gb: float = Field(gt=0)
-    ram_available_gb: float = Field(ge=0)
-    disk_free_gb: float = Field(ge=0)
-    gpus: list[str]
-    engines: list[str]
-    matrix_gflops: float | None = Field(None, ge=0)
-    embedding_texts_per_s: float | None = Field(None, ge=0)
-    disk_write_mb_s: float | None = Field(None, ge=0)
-    tier: Tier
-    profiles: dict[str, bool]
-    reasons: list[str]
+CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead, as for the collector
+# What is asked of programs and servers, all at once: with --quick the whole must end in 5 s.
+LOOK_S = 10.0
+LOOK_QUICKLY_S = 3.0
 
 
-def assess(quick: bool = False) -> CapabilityReport:
-    """Look at this host, and measure it unless `quick`."""
-    home = lab_home()
+def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
+    """Look at this host, and measure it unless `quick`.
+
+    Args:
+        quick: leave the speeds out.
+        api_url: of the Prefect server whose clock is asked; PREFECT_API_URL, or the default port, unless given.
+
+    Raises:
+        LabError: LAB_HOST, LAB_HOME or the address of the server is none.
+    """
+    budget = measure.Budget()
+    host, home = host_name(), lab_home()
+    api_url = checked_url(api_url or os.environ.get("PREFECT_API_URL") or DEFAULT_API)
     home.mkdir(parents=True, exist_ok=True)
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(home)
+    found, reasons = _look(api_url, LOOK_QUICKLY_S if quick else LOOK_S)
+    memory = hardware.memory()
     # Rounded once, so that the tier follows from the numbers that the report shows.
-    ram_available_gb, disk_free_gb = round(memory.available / GB, 2), round(disk.free / GB, 2)
-    decision = decide(ram_available_gb, disk_free_gb)
-    engines = _engines()
+    disk_free_gb = round(shutil.disk_usage(home).free / hardware.GB, 2)
+    decision = decide(memory.available_gb, disk_free_gb)
+    engines = _engines(found["ollama_models"] is not None)
+    lacking = packages.unmet(decision.tier)
+    speeds = measure.Speeds()
+    if not quick:
+        fit = decision.tier != UNFIT
+        speeds = measure.speeds(home, engines if fit else [], budget)
+        if not fit:
+            # Loading a model could bring down a host that is too small for it.
+            reasons.append("engines not measured: this host is unfit for them")
+    told = (memory.reason, packages.python_reason(), *(u.reason for u in lacking or ()), *speeds.reasons, *reasons)
     return CapabilityReport(
-        host=host_name(),
+        host=host,
         created_at=datetime.now(UTC),
         os=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
@@ -72,21 +67,66 @@ def assess(quick: bool = False) -> CapabilityReport:
         versions=package_versions(),
         cores_physical=psutil.cpu_count(logical=False) or 1,
         cores_logical=psutil.cpu_count() or 1,
-        ram_total_gb=round(memory.total / GB, 2),
-        ram_available_gb=ram_available_gb,
+        ram_total_gb=memory.total_gb,
+        ram_available_gb=memory.available_gb,
+        ram_limit_gb=memory.limit_gb,
         disk_free_gb=disk_free_gb,
-        gpus=_gpus(),
+        gpus=found["gpus"],
         engines=engines,
-        matrix_gflops=None if quick else _gflops(),
-        embedding_texts_per_s=None if quick or "embedder" not in engines else _embedding_speed(),
-        disk_write_mb_s=None if quick else _disk_speed(home),
+        matrix_gflops=speeds.matrix_gflops,
+        embedding_texts_per_s=speeds.embedding_texts_per_s,
+        prefill_tokens_per_s=speeds.prefill_tokens_per_s,
+        disk_write_mb_s=speeds.disk_write_mb_s,
+        cpu_flags=found["cpu_flags"],
+        unmet_requirements=None if lacking is None else [u.requirement for u in lacking],
+        ollama_models=found["ollama_models"],
+        clock_offset_s=found["clock_offset_s"],
         tier=decision.tier,
         profiles=decision.profiles,
-        reasons=decision.reasons,
+        reasons=[*decision.reasons, *filter(None, told)],
     )
 
 
-def _engines() -> list[str]:
+def _look(api_url: str, seconds: float) -> tuple[dict[str, Any], list[str]]:
+    """(what programs and servers say of this host, what is wrong with it)."""
+    each_s = seconds - 0.5  # so that a program that does not answer is ended before it is given up
+    found = in_time(
+        {
+            "nvidia": lambda: hardware.nvidia_gpus(each_s),
+            "amd": lambda: hardware.amd_gpus(each_s),
+            "apple": lambda: hardware.apple_gpus(each_s),
+            "cpu_flags": lambda: hardware.cpu_flags(each_s),
+            "ollama_models": lambda: nearby.ollama_models(nearby.ollama_address()),
+            "clock_offset_s": lambda: nearby.clock_offset_s(api_url),
+        },
+        seconds,
+    )
+    reasons = []
+    if found["nvidia"] is None:
+        reasons.append(f"NVIDIA's cards are not known: nvidia-smi did not answer within {seconds:.0f} s")
+    reasons.append(nearby.clock_reason(found["clock_offset_s"]) or "")
+    found["gpus"] = [*(found["nvidia"] or []), *(found["amd"] or []), *(found["apple"] or [])]
+    return found, reasons
+
+
+def in_time(probes: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
+    """What each probe returns, all asked at once; None for those that do not end in time."""
+    results: dict[str, Any] = dict.fromkeys(probes)
+
+    def ask(name: str) -> None:
+        results[name] = probes[name]()
+
+    # Daemons: looking up a name can take minutes and cannot be interrupted, and nobody waits for it at the end.
+    threads = [Thread(target=ask, args=(name,), daemon=True) for name in probes]
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+    return dict(results)
+
+
+def _engines(ollama: bool) -> list[str]:
     """Engines that are installed or answer; nothing heavy is imported."""
 
     def has(*names: str) -> bool:
@@ -101,90 +141,44 @@ def _engines() -> list[str]:
         found.append("lora")
     if has("mlx_lm"):
         found.append("mlx")
-    try:
-        with urllib.request.urlopen(OLLAMA_TAGS, timeout=1):
-            found.append("ollama")
-    except (OSError, HTTPException):
-        pass
-    return found
-
-
-def _gpus() -> list[str]:
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
-        return ["Apple"]
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        return []
-    try:
-        asked = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
-
-
-def _gflops() -> float:
-    """Best of five float32 products of 1024 x 1024 matrices: 2 n^3 operations each."""
-    import numpy as np
-
-    a = np.random.default_rng(42).random((1024, 1024), dtype=np.float32)
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - started)
-    return round(2 * 1024**3 / best / 1e9, 1)
-
-
-def _embedding_speed() -> float | None:
-    """Short texts a second through the default embedder; None when it does not load."""
-    from experiments.backends.base import Unavailable
-    from experiments.backends.sentence_embedder import SentenceEmbedder
-
-    try:
-        embedder = SentenceEmbedder("all-MiniLM-L6-v2")
-    except (Unavailable, LabError):
-        return None
-    texts = [f"for i in range({n}):\n    total += i * {n}" for n in range(8)]
-    _, seconds = embedder.embed(texts)
-    return round(len(texts) / sum(seconds), 1)
-
-
-def _disk_speed(folder: Path) -> float | None:
-    """MB/s of writing and fsyncing 64 MB; None when they do not fit."""
-    path = folder / f".write-test-{os.getpid()}"
-    block = os.urandom(2**20)
-    started = time.perf_counter()
-    try:
-        with path.open("wb") as file:
-            for _ in range(WRITE_BYTES // len(block)):
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        return round(WRITE_BYTES / 1e6 / (time.perf_counter() - started), 1)
-    except OSError:
-        return None
-    finally:
-        path.unlink(missing_ok=True)
+    return found + (["ollama"] if ollama else [])
 
 
 def parse_report(content: bytes) -> CapabilityReport:
-    """A report from somewhere else.
+    """A report from somewhere else; one of version 1 or of the older public layouts as one of today.
 
     Raises:
-        LabError: oversized, not JSON, a field missing, unknown or of a wrong type, or a host name that is none.
+        LabError: oversized, not JSON, a field missing, unknown, of a wrong type or out of range (a host name that is
+            none, a time in the future); the field is named.
     """
     if len(content) > MAX_REPORT_BYTES:
-        raise LabError(f"capability report of {len(content)} bytes, at most {MAX_REPORT_BYTES}", "lab assess")
+        raise LabError(f"capability report of {len(content)} bytes, at most {MAX_REPORT_BYTES}", MEND)
     try:
-        report = CapabilityReport.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "json_invalid":
-            raise LabError(f"capability report is not JSON: {first['msg']}", "lab assess") from None
-        # Names and values are another machine's, so they are quoted and cut.
-        field = repr(".".join(map(str, first["loc"])))[:80]
-        seen = "" if first["type"] == "missing" else f" = {first['input']!r:.80}"
-        raise LabError(f"capability report: {field}{seen}: {first['msg']}", "lab assess") from None
-    checked_host(report.host)
+        read = from_json(content)
+    except ValueError as error:
+        raise not_json(str(error)) from None
+    report = _of_its_layout(read, content)
+    if report.created_at > datetime.now(UTC) + CLOCK_SLACK:
+        minutes = CLOCK_SLACK.seconds // 60
+        raise refused(
+            "created_at", f" = {report.created_at.isoformat()!r}",
+            f"lies in the future by this machine's clock, of which {minutes} minutes are allowed",
+        )  # fmt: skip
     return report
+
+
+def _of_its_layout(read: Any, content: bytes) -> CapabilityReport:
+    if not isinstance(read, dict):
+        return validated(CapabilityReport, content)  # which says what it should be
+    if "report_version" not in read:
+        if "results" in read or "metadata" in read:
+            return from_public(content, enhanced=True)
+        if "capabilities" in read:
+            return from_public(content, enhanced=False)
+        raise refused("report_version", "", "Field required")
+    version = read["report_version"]
+    if type(version) is int and version == 1:
+        return from_version_1(content)
+    if type(version) is not int or version != VERSION:
+        raise refused("report_version", f" = {version!r:.80}", f"versions 1 to {VERSION} are understood")
+    return validated(CapabilityReport, content)

@@ -33,7 +33,7 @@ def test_a_report_is_taken_only_while_it_is_fresh_and_whole(places: Places) -> N
     assert services._report(places) is None
     report = assess(quick=True)
     path = places.home / f"capability_report_{host_name()}.json"
-    for age, fresh in ((0, True), (23, True), (25, False), (-23, True), (-25, False)):
+    for age, fresh in ((0, True), (23, True), (25, False), (-0.1, True), (-23, False)):
         made = report.model_copy(update={"created_at": datetime.now(UTC) - timedelta(hours=age)})
         path.write_text(made.model_dump_json())
         assert (services._report(places) is not None) is fresh

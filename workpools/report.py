@@ -1,0 +1,121 @@
+"""The capability report: its fields, and how one from elsewhere is checked. docs/capability_report.md is made from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from experiments.environment import HOST_PATTERN
+from experiments.errors import LabError
+from workpools.tiers import Tier
+
+VERSION = 2
+MAX_REPORT_BYTES = 2**20  # a report is a few kilobytes
+MEND = "lab assess, on that machine"
+Read = TypeVar("Read", bound=BaseModel)
+
+
+def _host(value: str) -> str:
+    if not HOST_PATTERN.fullmatch(value):
+        raise ValueError("a host name has lowercase letters, digits and dashes only")
+    return value
+
+
+class _Fields(BaseModel):
+    """What both versions say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    report_version: int
+    host: Annotated[str, AfterValidator(_host)] = Field(description="name of the host in every table and file name")
+    created_at: AwareDatetime = Field(description="when it was looked at, with time zone")
+    os: str = Field(description="operating system and its release")
+    architecture: str = Field(description="of the processor, as in x86_64 or aarch64")
+    python: str = Field(description="version of Python")
+    versions: dict[str, str] = Field(description="versions of the installed packages that can change a result")
+    cores_physical: int = Field(ge=1, description="processor cores; 1 where the system does not say")
+    cores_logical: int = Field(ge=1, description="hardware threads")
+    ram_total_gb: float = Field(gt=0, description="memory of the machine, GB (10^9 bytes)")
+    ram_available_gb: float = Field(
+        ge=0, description="memory to spare, GB: the least of what the system and a container's limit leave"
+    )
+    disk_free_gb: float = Field(ge=0, description="free on the disk of LAB_HOME, GB")
+    gpus: list[str] = Field(description="graphics processors by name, with memory where it is told")
+    engines: list[str] = Field(
+        description="what is installed or answers: embedder, language_model, lora, mlx, ollama; phases ask for them"
+    )
+    matrix_gflops: float | None = Field(
+        None, ge=0, description="float32 matrix product, 10^9 operations a second; best of several"
+    )
+    embedding_texts_per_s: float | None = Field(
+        None, ge=0, description="short texts a second through all-MiniLM-L6-v2, one at a time"
+    )
+    disk_write_mb_s: float | None = Field(
+        None,
+        ge=0,
+        description="writing to the disk of LAB_HOME and waiting until it is there, MB (10^6 bytes) a second",
+    )
+    tier: Tier = Field(description="the highest tier that the memory and disk to spare allow")
+    profiles: dict[str, bool] = Field(description="which kinds of work they allow")
+    reasons: list[str] = Field(
+        description="why no higher tier, what limits the memory, what is not installed, not measured, or wrong with the clock"
+    )
+
+
+class ReportVersion1(_Fields):
+    """The first version; still read."""
+
+    report_version: Literal[1]
+
+
+class CapabilityReport(_Fields):
+    """capability_report_<host>.json, version 2. None is what was not measured or is not known, never a zero."""
+
+    report_version: Literal[2] = Field(2, description="of this layout")
+    ram_limit_gb: float | None = Field(
+        None, ge=0, description="limit of the container that this ran in, GB; null without one"
+    )
+    cpu_flags: list[str] | None = Field(
+        None, description="instruction sets that decide how fast a model computes, named as Linux names them"
+    )
+    unmet_requirements: list[str] | None = Field(
+        None, description="requirements of the tier's extra that are not met; null where they are not known"
+    )
+    prefill_tokens_per_s: float | None = Field(
+        None, ge=0, description="tokens of a prompt a second through the default language model"
+    )
+    ollama_models: list[str] | None = Field(None, description="models that Ollama has; null when it does not answer")
+    clock_offset_s: float | None = Field(
+        None,
+        description="seconds by which this host's clock is ahead of the Prefect server's, good to about one; "
+        "null when no server answers",
+    )
+
+
+def validated(model: type[Read], content: bytes) -> Read:
+    """`content` as `model`.
+
+    Raises:
+        LabError: with the first field that is missing, unknown, of a wrong type or out of range, and its value.
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise not_json(first["msg"]) from None
+        where = map(str, first["loc"])
+        seen = "" if first["type"] == "missing" else f" = {first['input']!r:.80}"
+        raise refused(".".join(where), seen, first["msg"].removeprefix("Value error, ")) from None
+
+
+def refused(field: str, seen: str, why: str) -> LabError:
+    """The error that names a field; names and values are another machine's, so they are quoted and cut."""
+    name = f": {field!r:.80}" if field else ""
+    return LabError(f"capability report{name}{seen}: {why:.200}", MEND)
+
+
+def not_json(why: str) -> LabError:
+    """The error for content that is no JSON at all."""
+    return LabError(f"capability report is not JSON: {why}", MEND)
