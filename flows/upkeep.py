@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.settings import PREFECT_API_URL
 
-from experiments.environment import host_name
 from warehouse.collector import collect
 from warehouse.database import writing
+from warehouse.durable import write_whole
 from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.assess import assess
@@ -16,9 +17,12 @@ from workpools.assess import assess
 
 @flow(name="assess-host", persist_result=False)
 def assess_host(quick: bool = False) -> dict[str, Any]:
-    """Measure this host and register its report."""
-    report = assess(quick)
-    Store.here(Places.here()).put_report(host_name(), report.model_dump_json(indent=1).encode())
+    """Measure this host, write its report and register it."""
+    places = Places.here()
+    report = assess(quick, PREFECT_API_URL.value())
+    content = report.model_dump_json(indent=1).encode()
+    write_whole(places.home / f"capability_report_{report.host}.json", content)
+    Store.here(places).put_report(report.host, content)
     get_run_logger().info("%s: tier %s", report.host, report.tier)
     return {"host": report.host, "tier": report.tier}
 

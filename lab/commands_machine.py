@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.errors import LabError
 from lab import PAGE_PORT
+from lab.follow import printable
 from workpools.pools import SERVER_PORT
+
+if TYPE_CHECKING:
+    from workpools.assess import CapabilityReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Port = Annotated[int, typer.Option(help="Port of the Prefect server.")]
@@ -20,19 +26,21 @@ def assess(
     quick: Annotated[bool, typer.Option("--quick", help="Look without measuring speeds, in a second or two.")] = False,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the report; LAB_HOME unless given.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Register this report of another machine, of an older layout too.")
+    ] = None,
 ) -> None:
-    """Measure this machine, name its tier and register it.
+    """Measure this machine, name its tier and register it, in less than a minute.
 
     Example: lab assess --quick
     """
     from warehouse.durable import write_whole
     from warehouse.places import Places
     from warehouse.transport import Store
-    from workpools.assess import assess as measure
 
     places = Places.here()
     store = Store.here(places)
-    report = measure(quick)
+    report = _assessed(quick) if source is None else _read(source, quick)
     content = report.model_dump_json(indent=1).encode()
     path = (out or places.home) / f"capability_report_{report.host}.json"
     write_whole(path, content)
@@ -40,23 +48,53 @@ def assess(
     if as_json:
         print(content.decode())
         return
-    print(f"{report.host}: {report.tier}")
-    print(f"  memory     {report.ram_available_gb:.1f} of {report.ram_total_gb:.1f} GB available")
-    print(
-        f"  disk       {report.disk_free_gb:.0f} GB free"
-        + (f", writes {report.disk_write_mb_s:.0f} MB/s" if report.disk_write_mb_s else "")
-    )
-    print(
-        f"  processor  {report.cores_physical} cores"
-        + (f", {report.matrix_gflops:.0f} GFLOPS" if report.matrix_gflops else "")
-    )
-    print(f"  GPU        {', '.join(report.gpus) or 'none'}")
-    print(f"  engines    {', '.join(report.engines) or 'none'}")
-    if report.embedding_texts_per_s:
-        print(f"  embeds     {report.embedding_texts_per_s:.0f} texts/s")
-    for reason in report.reasons:
-        print(f"  {reason}")
+    for line in _described(report):
+        print(printable(line))
     print(f"  report     {path}")
+
+
+def _assessed(quick: bool) -> CapabilityReport:
+    from lab.services import api_url
+    from workpools.assess import assess as measure
+
+    return measure(quick, api_url())
+
+
+def _read(source: Path, quick: bool) -> CapabilityReport:
+    from workpools.assess import parse_report
+    from workpools.report import MAX_REPORT_BYTES
+
+    if quick:
+        raise LabError("--quick is about measuring, and --from measures nothing", f"lab assess --from {source}")
+    with source.open("rb") as file:
+        return parse_report(file.read(MAX_REPORT_BYTES + 1))
+
+
+def _described(report: CapabilityReport) -> Iterator[str]:
+    """The report in lines for people; what was not measured or is not there is left out."""
+
+    def also(value: float | None, text: str) -> str:
+        return "" if value is None else f", {text.format(value)}"
+
+    yield f"{report.host}: {report.tier}"
+    limit = also(report.ram_limit_gb, "limited to {:.1f} GB")
+    yield f"  memory     {report.ram_available_gb:.1f} of {report.ram_total_gb:.1f} GB available{limit}"
+    yield f"  disk       {report.disk_free_gb:.0f} GB free" + also(report.disk_write_mb_s, "writes {:.0f} MB/s")
+    yield f"  processor  {report.cores_physical} cores" + also(report.matrix_gflops, "{:.3g} GFLOPS")
+    if report.cpu_flags:
+        yield f"  has        {' '.join(report.cpu_flags)}"
+    yield f"  GPU        {'; '.join(report.gpus) or 'none'}"
+    yield f"  engines    {', '.join(report.engines) or 'none'}"
+    if report.embedding_texts_per_s is not None:
+        yield f"  embeds     {report.embedding_texts_per_s:.3g} texts/s"
+    if report.prefill_tokens_per_s is not None:
+        yield f"  reads      {report.prefill_tokens_per_s:.3g} tokens/s"
+    if report.ollama_models is not None:
+        yield f"  Ollama     {', '.join(report.ollama_models) or 'has no models'}"
+    if report.clock_offset_s is not None:
+        yield f"  clock      {report.clock_offset_s:+.1f} s to the Prefect server's"
+    for reason in report.reasons:
+        yield f"  {reason}"
 
 
 def pools_create() -> None:
