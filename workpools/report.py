@@ -88,7 +88,7 @@ class CapabilityReport(_Fields):
     ollama_models: list[str] | None = Field(None, description="models that Ollama has; null when it does not answer")
     clock_offset_s: float | None = Field(
         None,
-        description="seconds by which this host's clock is ahead of the Prefect server's, good to about one; "
+        description="seconds by which this host's clock is ahead of the Prefect server's, good to about two; "
         "null when no server answers",
     )
 
