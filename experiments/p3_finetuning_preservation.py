@@ -278,7 +278,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
 
 def _next_without_base(config: Config) -> tuple[str, ...]:
     """Where the base model solves too little: more prompts of each kind, or a model that can do more."""
-    most = len(capability.prompts(CATEGORIES[0]))
+    most = Config.model_fields["per_category"].default  # the protocol's, and all that there are
     larger = next_steps.larger_model(NAME, "its abilities can be lost")
     if config.per_category >= most:
         return (larger,)
