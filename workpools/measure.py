@@ -129,13 +129,17 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> tuple[dict[str, flo
     except subprocess.TimeoutExpired:
         child.kill()
         printed, _ = child.communicate()
-        ended = f"not done within the {seconds:.0f} s that were left for it (the first time, weights are converted)"
+        ended = f"not done within the {seconds:.0f} s that were left for it"
     finally:
         if child.poll() is None:  # interrupted by the user
             child.kill()
             child.wait()
         _sweep(child.pid)
     found, why = _read(printed.decode(errors="replace").splitlines())
+    if not _converted():
+        why.setdefault(
+            "language_model", f"{ended}; its weights are not converted yet, which the first run of a phase does"
+        )
     return found, [f"{SPEEDS[e][1]} not measured: {why.get(e, ended)}" for e in asked if e not in found]
 
 
@@ -153,6 +157,11 @@ def _read(lines: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
         else:
             found[engine] = float(speed)
     return found, why
+
+
+def _converted() -> bool:
+    """Whether any language model's weights lie here as experiments.backends leaves them; converting takes 21 s (measured)."""
+    return any(".making-" not in p.name for p in (lab_home() / "models").glob("*"))
 
 
 def _sweep(pid: int) -> None:
