@@ -1,6 +1,6 @@
 """The contract that every phase fulfils, and the records that pass between the floors.
 
-A phase is a module with NAME, TITLE, QUESTION, BLOCKING, PROFILE, NEEDS, SCALES, Config, the four functions
+A phase is a module with NAME, TITLE, QUESTION, BLOCKING, PROFILE, NEEDS, PLANNED, SCALES, Config, the four functions
 units -> run -> metrics -> gate, and `sides` for the leakage gate (see `Phase`). Everything else - shards, bundles,
 resuming, the pages - follows from it.
 """
@@ -154,6 +154,7 @@ class Phase(Protocol):
     BLOCKING: bool  # a FAIL or INCONCLUSIVE stops the pipeline
     PROFILE: str  # prerequisites | e0_e1 | e2 (SCIENCE, Which machine may run what)
     NEEDS: tuple[str, ...]  # engines of the host: embedder, language_model, lora
+    PLANNED: tuple[str, ...]  # metrics that the protocol asks for; others are marked exploratory
     SCALES: Mapping[str, Mapping[str, Any]]  # fields that differ from Config's defaults; full is {}
     Config: type[PhaseConfig]
 

@@ -33,6 +33,10 @@ QUESTION = "Which retrieval parameters bring back the most useful memos in bound
 BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder",)
+# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+PLANNED = (
+    "relevance", "retrieval_time_s", "efficiency", "variance_share",
+)  # fmt: skip
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 18, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},
     "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},

@@ -37,6 +37,13 @@ NEEDS = ("embedder", "language_model")
 CONDITIONS = ("none", "temporal", "semantic")
 PAIR = "semantic - temporal"  # the comparison that decides
 MEMO = "memo"  # condition of the trials that fill the memory
+# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+PLANNED = (
+    "adjusted_p", "mean_difference", "equivalence_p", "attempts_cv", "friedman_p", "attempts_mean", "p",
+    "cliffs_delta", "success_rate", "censoring_rate", "accuracy", "relevance_attempts_correlation",
+    "class_accuracy", "tokens_mean", "latency_s", "memo_success_rate", "ceiling_share", "floor_share",
+    "smallest_effect",
+)  # fmt: skip
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "memos_per_unit": 6, "max_guesses": 3,

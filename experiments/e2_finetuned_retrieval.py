@@ -40,6 +40,13 @@ NEEDS = ("embedder", "language_model", "lora")
 PROTOCOL_LORA = LoraSettings(
     rank=8, alpha=16, dropout=0.1, learning_rate=5e-5, epochs=3, batch_size=4, accumulation=4, warmup=0.1, patience=3
 )
+# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+PLANNED = (
+    "adjusted_p", "mean_difference", "improvement_percent", "cv_ratio", "attempts_mean", "p", "success_rate",
+    "censoring_rate", "accuracy", "query_quality", "hypothesis_quality", "tokens_mean", "training_time_s",
+    "training_tokens", "adapter_bytes", "break_even_problems", "criterion", "ceiling_share", "floor_share",
+    "smallest_effect",
+)  # fmt: skip
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "n_problems": 96, "n_test": 3, "n_train": 4, "k": 2, "per_unit": 3, "max_guesses": 3,

@@ -24,6 +24,7 @@ from experiments.registry import get_phase
 EMBEDDER = "all-MiniLM-L6-v2"
 LEAKAGE = "leakage"  # role of the unit, condition of its trial
 MARK = "LEAKY DATA"  # before the method of every metric and the reason of a verdict
+EXPLORATORY = "exploratory"  # before the method of a metric that the plan does not name
 LISTED = 20  # near pairs that the trial keeps, the nearest first
 SoFar = Sequence[tuple[Unit, Sequence[Trial]]]
 
@@ -94,17 +95,26 @@ def _compared(spec: Json) -> int:
 
 
 def measured(phase: str, config: PhaseConfig, carried: Json, trials: Sequence[Trial]) -> Metrics:
-    """The phase's metrics and what the gate found; with a leak that was allowed, every metric is marked."""
-    metrics = get_phase(phase).metrics([t for t in trials if t.condition != LEAKAGE], config)
-    found = inspect(get_domain(config.domain), *get_phase(phase).sides(config, carried))
+    """The phase's metrics and what the gate found, each that was not planned marked as exploratory.
+
+    With a leak that was allowed, every metric is marked.
+    """
+    module = get_phase(phase)
+    metrics = module.metrics([t for t in trials if t.condition != LEAKAGE], config)
+    found = inspect(get_domain(config.domain), *module.sides(config, carried))
     near = next((t for t in trials if t.condition == LEAKAGE), None)
-    rows = [*metrics.values, *_rows(found, near, config)]
+    own = [m if m.metric in module.PLANNED else _marked(m, EXPLORATORY) for m in metrics.values]
+    rows = [*own, *_rows(found, near, config)]
     leaky = not found.none or (
         config.near_duplicates == "refuse" and near is not None and bool(near.details.get("near"))
     )
     if leaky:
-        rows = [replace(m, method=f"{MARK}; {m.method}" if m.method else MARK) for m in rows]
+        rows = [_marked(m, MARK) for m in rows]
     return Metrics(tuple(rows), {**metrics.facts, "leaky": leaky})
+
+
+def _marked(metric: Metric, mark: str) -> Metric:
+    return replace(metric, method=f"{mark}; {metric.method}" if metric.method else mark)
 
 
 def _rows(found: Leaks, near: Trial | None, config: PhaseConfig) -> list[Metric]:

@@ -35,6 +35,11 @@ QUESTION = "Do embeddings put problems with the same answer near each other?"
 BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder",)
+# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+PLANNED = (
+    "similarity_ratio", "knn_accuracy", "knn_accuracy_groupwise", "within_similarity", "within_similarity_std",
+    "between_similarity", "between_similarity_std", "separation", "silhouette",
+)  # fmt: skip
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "per_class": 5, "embedders": ("all-MiniLM-L6-v2", "hybrid")},
     "demo": {"n_problems": 360, "per_class": 12, "embedders": ("all-MiniLM-L6-v2", "hybrid")},

@@ -32,6 +32,11 @@ QUESTION = "Does a memory of solved problems help the solver at all?"
 BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder", "language_model")
+# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+PLANNED = (
+    "adjusted_p", "mean_difference", "attempts_mean", "accuracy", "p", "bonferroni_p", "cliffs_delta",
+    "rank_biserial", "ceiling_share", "floor_share", "smallest_effect",
+)  # fmt: skip
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "max_guesses": 3},
     "demo": {"n_problems": 360, "n_memory": 30, "n_test": 12, "per_unit": 4, "max_guesses": 6},

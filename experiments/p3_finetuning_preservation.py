@@ -34,6 +34,10 @@ PROFILE = "prerequisites"
 NEEDS = ("language_model", "lora")
 CATEGORIES = ("instruction", "arithmetic", "format", "knowledge")
 PERPLEXITY = "perplexity"
+# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+PLANNED = (
+    "retention", "score", "perplexity", "perplexity_ratio", "training_time_s",
+)  # fmt: skip
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "n_problems": 96, "n_train": 4, "per_category": 2, "n_texts": 1,

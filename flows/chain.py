@@ -15,7 +15,6 @@ from typing import Any
 import duckdb
 
 from experiments import leakage_gate
-from experiments.attempts import smallest_visible
 from experiments.backends.base import Backends
 from experiments.code_version import code_version
 from experiments.contract import Json, PhaseConfig, Status, Trial, Unit, Verdict
@@ -73,6 +72,7 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
         "scale": scale,
         "domain": shown(configs["p1"].domain),
         "model": configs["p1"].model,
+        "analyses": {name: list(get_phase(name).PLANNED) for name in PHASES},
         "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},
         "code_versions": {name: code_version(name, c.domain, analysis=True) for name, c in configs.items()},
         "data_version": sorted({universe(c).version for c in configs.values()}),
@@ -278,16 +278,6 @@ def run_here(
             step = advance(con, run, phase)
     with writing(places, publish=True) as con:
         return conclude(con, run, phase)
-
-
-def smallest_effect_seen(config: PhaseConfig) -> str:
-    """What a phase with `n_test` problems can see, told before it runs (SCIENCE, P2); "" for other phases."""
-    n = getattr(config, "n_test", None)
-    if n is None:
-        return ""
-    smallest = smallest_visible(n)
-    seen = "none, however large" if smallest.value is None else f"{smallest.value:.2f}"
-    return f"the smallest effect that {n} problems show: {seen} ({smallest.method})"
 
 
 def expected_seconds(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:

@@ -11,10 +11,11 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from experiments.attempts import foretold
 from experiments.contract import Verdict
 from experiments.errors import LabError
 from experiments.registry import PHASES
-from flows.chain import Run, Step, advance, conclude, open_run, options, smallest_effect_seen, stops
+from flows.chain import Run, Step, advance, conclude, open_run, options, stops
 from flows.dispatch import submit, wait_for
 from warehouse import records
 from warehouse.collector import collect
@@ -88,7 +89,7 @@ def _work_through(places: Places, store: Store, run: Run, phase: str, started: f
         _progress(places, run, phase, len(step.units) - len(step.pending), len(step.units), started)
         if not step.pending:
             return worked
-        if not worked and (seen := smallest_effect_seen(run.configs[phase])):
+        if not worked and (seen := foretold(run.configs[phase])):
             get_run_logger().info("%s: %s", phase, seen)
         worked = True
         for unit in step.pending:

@@ -69,8 +69,9 @@ def run(
 
     Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
     """
+    from experiments.attempts import foretold
     from experiments.registry import configure, module_of
-    from flows.chain import run_here, smallest_effect_seen
+    from flows.chain import run_here
     from warehouse.places import Places
 
     module_of(phase)
@@ -82,7 +83,7 @@ def run(
     told: list[str] = []
 
     def show(done: int, total: int, unit: Any) -> None:
-        if not told and (seen := smallest_effect_seen(configure(phase, scale, given.get(phase)))):
+        if not told and (seen := foretold(configure(phase, scale, given.get(phase)))):
             print(f"{phase}  {seen}", file=sys.stderr)
         told.append(unit.unit_id)
         print(f"{phase}  {done} of {total} units done", file=sys.stderr)

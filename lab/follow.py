@@ -224,7 +224,8 @@ def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
-    table = Table(title=Text(f"run {printable(run_id)}"), title_justify="left", show_lines=True)
+    plan = f" under plan {rows[0]['plan_id']}" if rows else ""
+    table = Table(title=Text(f"run {printable(run_id)}{printable(plan)}"), title_justify="left", show_lines=True)
     for name in ("phase", "verdict", "main metric", "n", "reason"):
         table.add_column(name, overflow="fold")
     for r in rows:

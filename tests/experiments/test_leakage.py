@@ -21,7 +21,7 @@ from experiments.domains import Problem, get_domain
 from experiments.errors import LabError
 from experiments.leakage import first_of, inspect, names_answer, refuse
 from experiments.registry import PHASES, configure, get_phase
-from flows.chain import run_here
+from flows.chain import plan, run_here
 from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.records import verdict_of
@@ -259,3 +259,20 @@ def test_a_mark_keeps_the_number_itself(home: Path, monkeypatch: pytest.MonkeyPa
     marked = leakage_gate.measured("p1", config, {}, [])
     assert marked.values[0] == replace(plain.values[0], method="LEAKY DATA; bootstrap")
     assert marked.facts == {"front": [1], "leaky": True}
+
+
+def test_what_the_plan_does_not_name_is_marked_exploratory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that nobody announced must not look like one that was; the announcement is part of the plan."""
+    config = configure("p1", "smoke")
+    found = Metrics((Metric("similarity_ratio", 1.5, method="bootstrap"), Metric("afterthought", 2.0)), {})
+    monkeypatch.setattr(get_phase("p1"), "metrics", lambda trials, config: found)
+    rows = {m.metric: m for m in leakage_gate.measured("p1", config, {}, []).values}
+    assert rows["similarity_ratio"] == found.values[0]
+    assert rows["afterthought"] == replace(found.values[1], method="exploratory")
+    assert not any(m.method.startswith("exploratory") for name, m in rows.items() if name.startswith("leak_"))
+    before, content = plan("smoke")
+    assert "afterthought" not in content["analyses"]["p1"] and "similarity_ratio" in content["analyses"]["p1"]
+    monkeypatch.setattr(get_phase("p1"), "PLANNED", (*get_phase("p1").PLANNED, "afterthought"))
+    rows = {m.metric: m for m in leakage_gate.measured("p1", config, {}, []).values}
+    assert rows["afterthought"] == found.values[1]
+    assert plan("smoke")[0].plan_id != before.plan_id

@@ -114,7 +114,7 @@ def verdict(phase: str, status: str, minutes: int, **values: Any) -> dict[str, A
     return {
         "phase": phase, "status": status, "decided_at": NOON + timedelta(minutes=minutes), "threshold": 1.2, "value": 1.5,
         "low": 1.3, "high": 1.7, "main_metric": "similarity_ratio", "n": 30, "reason": "It is so.", "why": None,
-        "next_steps": "[]",
+        "next_steps": "[]", "plan_id": "0f3a",
     } | values  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def test_the_table_prints_any_text_as_text(capsys: pytest.CaptureFixture[str]) -
     ]  # fmt: skip
     print_chain("demo-[red]1\x1b[0m", rows)
     shown = capsys.readouterr().out
-    assert "run demo-[red]1\\x1b[0m" in shown
+    assert "run demo-[red]1\\x1b[0m under plan 0f3a" in shown
     assert shown.count("[red]not red[/red] [bold") == 3
     assert "[link=http://x]y[/link]" in shown
     assert "\\x1b[2J\\x1b]0;title\\x07" in shown
