@@ -1,0 +1,236 @@
+"""Plans: units on unequal machines, each once and only where it fits, near the lower bound, and what dominates."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workpools.assess import CapabilityReport
+from workpools.plan import (
+    ALL_ROUNDS,
+    RECORDED,
+    REFERENCE_GFLOPS,
+    REFERENCE_TEXTS_PER_S,
+    REFERENCE_TOKENS_PER_S,
+    START_S,
+    UNMEASURED,
+    Record,
+    Round,
+    Speed,
+    dominant,
+    lower_bound,
+    pooled,
+    schedule,
+    speed_of,
+    spread,
+)
+from workpools.tiers import decide, serves, tiers_for
+
+ALL = ("embedder", "language_model", "lora")
+EMBED = Round("p1", 1, "embedding", "prerequisites", ("embedder",), (6.0, 4.0, 2.0))
+SOLVE = Round("e1", 2, "evaluation", "e0_e1", ("embedder", "language_model"), (8.0,) * 6)
+TRAIN = Round("e2", 1, "training", "e2", ALL, (50.0, 50.0, 1.0))
+LPT_RATIO = 1 + 1 / math.sqrt(3)  # Kovács 2010: how far LPT on uniform machines is from the best, at most
+
+costs_of = st.lists(st.floats(0.01, 100), min_size=1, max_size=40)
+speeds_of = st.lists(st.floats(0.05, 20), min_size=1, max_size=8)
+
+
+def made_up_report(
+    host: str, ram_gb: float = 16, engines: tuple[str, ...] = ALL, gflops: float | None = None, texts: float | None = None,
+    tokens: float | None = None,
+) -> CapabilityReport:  # fmt: skip
+    decision = decide(ram_gb, 100)
+    return CapabilityReport(
+        host=host, created_at=datetime(2026, 11, 24, tzinfo=UTC), os="Linux", architecture="aarch64", python="3.11.2",
+        versions={}, cores_physical=4, cores_logical=4, ram_total_gb=32.0, ram_available_gb=float(ram_gb),
+        disk_free_gb=100.0, gpus=[], engines=list(engines), matrix_gflops=gflops, embedding_texts_per_s=texts,
+        prefill_tokens_per_s=tokens, tier=decision.tier, profiles=decision.profiles, reasons=decision.reasons,
+    )  # fmt: skip
+
+
+def ends(parts: list[list[int]], costs: list[float], speeds: list[float]) -> list[float]:
+    return [sum(costs[i] for i in part) / speed for part, speed in zip(parts, speeds, strict=True)]
+
+
+def test_a_small_placement_by_hand() -> None:
+    """Costs 6, 5, 4, 3 on speeds 1 and 2: 6 ends first on the fast machine (3 s against 6), then 5 at 5 s on the slow one
+    (5.5), 4 at 5 s on the fast one (9), and 3 at 6.5 s on the fast one (8). The bound is 18 / 3 = 6 s."""
+    assert spread([3.0, 4.0, 5.0, 6.0], [1.0, 2.0]) == [[2], [0, 1, 3]]
+    assert lower_bound([3.0, 4.0, 5.0, 6.0], [1.0, 2.0]) == 6
+    assert lower_bound([3.0, 30.0], [1.0, 2.0]) == 15
+    assert spread([1.0, 1.0, 1.0], [1.0, 1.0]) == [[0, 2], [1]]
+    assert spread([8.0, 1.0], [0.01, 1.0]) == [[], [0, 1]]
+
+
+@given(costs_of, speeds_of)
+def test_every_unit_is_placed_once_and_no_later_than_is_proven(costs: list[float], speeds: list[float]) -> None:
+    """A unit left out would never run, one placed twice would run for nothing; the end lies between the lower bound and
+    LPT's own upper bound, whatever the units and machines."""
+    parts = spread(costs, speeds)
+    assert sorted(itertools.chain(*parts)) == list(range(len(costs)))
+    assert len(parts) == len(speeds) and all(part == sorted(part) for part in parts)
+    last = max(ends(parts, costs, speeds))
+    assert lower_bound(costs, speeds) <= last * (1 + 1e-9)
+    assert last <= (sum(costs) + (len(speeds) - 1) * max(costs)) / sum(speeds) * (1 + 1e-9)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=6), st.lists(st.floats(0.1, 10), min_size=1, max_size=3))
+def test_it_is_near_the_best_of_all_placements(costs: list[float], speeds: list[float]) -> None:
+    """Against every placement there is: never shorter than the best, nor longer than theory allows."""
+    every = itertools.product(range(len(speeds)), repeat=len(costs))
+    best = min(
+        max(sum(c for c, j in zip(costs, where, strict=True) if j == m) / s for m, s in enumerate(speeds))
+        for where in every
+    )
+    last = max(ends(spread(costs, speeds), costs, speeds))
+    assert lower_bound(costs, speeds) <= best * (1 + 1e-9)
+    assert best <= last * (1 + 1e-9)
+    assert last <= LPT_RATIO * best * (1 + 1e-9)
+
+
+@st.composite
+def many_small(draw: st.DrawFn) -> tuple[list[float], list[float]]:
+    """Machines up to 80 times as fast as others, and units that are small against the whole: thirty and more a machine."""
+    speeds = draw(st.lists(st.floats(0.05, 4), min_size=1, max_size=20))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spread_of_costs = draw(st.sampled_from([1.0, 3.0, 10.0]))
+    return rng.uniform(1, spread_of_costs, draw(st.integers(30, 200)) * len(speeds)).tolist(), speeds
+
+
+@given(many_small())
+def test_small_units_end_within_a_twentieth_of_the_lower_bound(case: tuple[list[float], list[float]]) -> None:
+    """Where units are small against the whole, unequal machines end nearly together: at most 5 % is lost."""
+    costs, speeds = case
+    assert max(ends(spread(costs, speeds), costs, speeds)) <= 1.05 * lower_bound(costs, speeds)
+
+
+def test_a_hundred_thousand_units_on_a_thousand_machines() -> None:
+    """The plan of a large laboratory is there at once: 1 s measured on a busy machine, ten allowed; within 5 % too."""
+    rng = np.random.default_rng(42)
+    reports = [made_up_report(f"host-{i}", gflops=float(g)) for i, g in enumerate(rng.uniform(15, 900, 1000))]
+    costs = tuple(rng.uniform(1, 10, 100_000).tolist())
+    started = time.process_time()  # of this process alone, since tests share the machine with others
+    (stage,) = schedule([Round("e1", 1, "memos", "e0_e1", ALL, costs)], reports).stages
+    assert time.process_time() - started < 10
+    assert sorted(itertools.chain(*(s.units for s in stage.shares))) == list(range(100_000))
+    assert stage.fit == 1000
+    assert stage.lower_bound_s < stage.seconds < START_S + 1.05 * (stage.lower_bound_s - START_S)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> list[CapabilityReport]:
+    """Machines of any size around the thresholds, each with some of the engines and some of the speeds."""
+    found = []
+    for i, ram in enumerate(draw(st.lists(st.floats(2, 14), max_size=6))):
+        engines = draw(st.just(ALL) | st.lists(st.sampled_from(ALL), unique=True).map(tuple))
+        speeds = [draw(st.none() | st.floats(0, 1e6)) for _ in range(3)]
+        found.append(made_up_report(f"host-{i}", round(ram, 2), engines, *speeds))
+    return found
+
+
+@given(networks(), st.lists(st.floats(0.01, 1e4), min_size=1, max_size=20))
+def test_a_plan_is_feasible(reports: list[CapabilityReport], costs: list[float]) -> None:
+    """Every unit once, only on machines with the memory and engines that its phase needs, in a pool that they serve; no
+    machine is listed with nothing to do; E2 on a medium machine says that it is quantised; what fits nowhere says why."""
+    rounds = [Round(r.phase, r.number, r.name, r.profile, r.needs, tuple(costs)) for r in (EMBED, SOLVE, TRAIN)]
+    known = {r.host: r for r in reports}
+    planned = schedule(rounds, reports)
+    assert [s.round for s in planned.stages] == rounds
+    for stage in planned.stages:
+        profile = "e2_quantized" if stage.quantized else stage.round.profile
+        fit = [r for r in reports if r.profiles[profile] and set(stage.round.needs) <= set(r.engines)]
+        assert stage.fit == len(fit)
+        if stage.pool is None:
+            assert not fit and not stage.shares and stage.seconds == 0
+            assert f"{stage.round.profile} needs a" in stage.reason
+            continue
+        assert stage.pool in tiers_for(stage.round.profile)
+        assert stage.quantized == ("quantised" in stage.reason)
+        assert sorted(itertools.chain(*(s.units for s in stage.shares))) == list(range(len(costs)))
+        assert all(s.units for s in stage.shares)
+        assert {s.host for s in stage.shares} <= {r.host for r in fit}
+        assert all(stage.pool in serves(known[s.host].tier) for s in stage.shares)
+        assert START_S < stage.lower_bound_s <= stage.seconds * (1 + 1e-9)
+        for share in stage.shares:
+            assert share.seconds == pytest.approx(START_S + sum(costs[i] for i in share.units) / share.speed.factor)
+    assert planned.seconds == pytest.approx(sum(s.seconds for s in planned.stages))
+
+
+def test_rounds_and_phases_follow_each_other() -> None:
+    """A round starts when all of the one before has ended, so that durations add up, each the slowest machine's."""
+    reports = [made_up_report("a", gflops=REFERENCE_GFLOPS), made_up_report("b", gflops=REFERENCE_GFLOPS / 2)]
+    again = Round("e1", 3, "again", "e0_e1", ("language_model",), (30.0,))
+    planned = schedule([EMBED, SOLVE, again], reports)
+    # 6 + 2 on a, 4 on b at half the speed; 4 x 8 and 2 x 8 in the same way; one unit on a alone.
+    assert [s.seconds for s in planned.stages] == [START_S + 8, START_S + 32, START_S + 30]
+    assert [[share.host for share in s.shares] for s in planned.stages] == [["a", "b"], ["a", "b"], ["a"]]
+    assert planned.seconds == 3 * START_S + 70
+    assert {phase: len(stages) for phase, stages in planned.phases.items()} == {"p1": 1, "e1": 2}
+
+
+def test_the_order_of_reports_decides_nothing_but_ties() -> None:
+    """The plan of the same machines is the same, in whichever order their reports were read."""
+    reports = [made_up_report(h, gflops=g) for h, g in (("a", 100.0), ("b", 250.0), ("c", 420.0))]
+    plans = [schedule([SOLVE, TRAIN], list(order)) for order in itertools.permutations(reports)]
+    shares = [{(s.round.name, x.host, x.units) for s in p.stages for x in s.shares} for p in plans]
+    assert all(s == shares[0] for s in shares)
+
+
+def test_speed_is_that_of_what_dominates_a_phase() -> None:
+    """Embedding phases go by embedding speed, all others by the model's, and by matrix products where that is missing."""
+    all_three = made_up_report("a", gflops=360.0, texts=35.0, tokens=1200.0)
+    assert (REFERENCE_GFLOPS, REFERENCE_TEXTS_PER_S, REFERENCE_TOKENS_PER_S) == (180, 70, 400)
+    assert speed_of(EMBED, all_three, {}) == Speed(0.5, "35 texts/s")
+    assert speed_of(SOLVE, all_three, {}) == speed_of(TRAIN, all_three, {}) == Speed(3.0, "1.2e+03 tokens/s")
+    only_matrix = made_up_report("a", gflops=360.0)
+    assert speed_of(EMBED, only_matrix, {}) == speed_of(SOLVE, only_matrix, {}) == Speed(2.0, "360 GFLOPS")
+
+
+@pytest.mark.parametrize("gflops", [None, 0.0, 1e-9, 1e12])
+def test_what_was_not_measured_is_said_and_not_made_up(gflops: float | None) -> None:
+    """A machine without a speed, or with one that no machine has, counts as the reference and says on what that rests."""
+    assert speed_of(SOLVE, made_up_report("a", gflops=gflops), {}) == Speed(1.0, UNMEASURED)
+
+
+def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
+    """After a first run the forecast rests on it: by round, else by phase, and only for the machine that it was."""
+    recorded = pooled([
+        ("e1", 1, "a", Record(30.0, 60.0)), ("e1", 2, "a", Record(10.0, 5.0)), ("e1", 2, "a", Record(10.0, 5.0)),
+        ("e2", 2, "a", Record(10.0, 40.0)), ("p1", 1, "a", Record(1.0, 0.0)),
+    ])  # fmt: skip
+    assert recorded["e1", 2, "a"] == Record(20.0, 10.0)
+    assert recorded["e1", ALL_ROUNDS, "a"] == Record(50.0, 70.0)
+    a, b = made_up_report("a", gflops=18.0), made_up_report("b", gflops=18.0)
+    assert speed_of(SOLVE, a, recorded) == Speed(2.0, RECORDED)
+    assert speed_of(TRAIN, a, recorded) == Speed(0.25, RECORDED)
+    assert speed_of(SOLVE, b, recorded) == speed_of(EMBED, a, recorded) == Speed(0.1, "18 GFLOPS")
+    (stage,) = schedule([SOLVE], [a], recorded).stages
+    assert stage.seconds == START_S + 24
+
+
+def test_what_dominates_is_named_with_its_cause() -> None:
+    """Whoever wants to be done sooner must know what to add: another machine that fits, a faster one, or nothing."""
+    a, b = made_up_report("a", gflops=180.0), made_up_report("b", 5.5, gflops=180.0)
+    found = dominant(schedule([EMBED, SOLVE, TRAIN], [a, b]))
+    assert found is not None
+    assert (found.stage.round, found.last.host, found.cause) == (TRAIN, "a", "one machine")
+    # Of 3 START_S and 8 s of P1 (6 and 4 + 2), 24 of E1, 101 of E2.
+    assert found.of_all == pytest.approx((START_S + 101) / (3 * START_S + 6 + 24 + 101))
+    found = dominant(schedule([EMBED, SOLVE], [a, b]))
+    assert found is not None and (found.stage.round, found.cause) == (SOLVE, "all the work")
+    long = Round("p3", 1, "training", "prerequisites", ALL, (90.0, 20.0, 20.0))
+    found = dominant(schedule([SOLVE, long], [a, b]))
+    assert found is not None and (found.stage.round, found.last.host, found.cause) == (long, "a", "one unit")
+    single = Round("p3", 1, "training", "prerequisites", ALL, (90.0,))
+    found = dominant(schedule([single], [a, b]))
+    assert found is not None and (found.last.host, found.cause) == ("a", "one unit")
+    assert dominant(schedule([TRAIN], [b])) is None
+    assert dominant(schedule([], [a])) is None

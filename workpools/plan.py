@@ -1,0 +1,240 @@
+"""A plan: which machine does what, for how long, and what dominates. Pure arithmetic over reports and units' costs.
+
+A cost is the seconds that a unit takes on the reference machine, the two cores on which all costs were measured. Rounds
+follow each other; within one, units are independent. They are placed on the unequal machines of the pool, longest first,
+each where it ends first: LPT on uniform machines (Gonzalez, Ibarra and Sahni 1977, SIAM J. Comput. 6:155), at most 1.58 times
+as long as the best (Kovács 2010, Algorithmica 57:413), and near the lower bound where units are small against the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from experiments.errors import LabError
+from workpools.assess import CapabilityReport
+from workpools.placement import place
+from workpools.tiers import TIERS, serves
+
+# The reference machine as `lab assess` measures it with nothing else running (two virtual cores of an AMD EPYC Milan).
+REFERENCE_GFLOPS = 180.0  # measured: 171 to 189 in 13 tries
+REFERENCE_TEXTS_PER_S = 70.0  # measured: 49 to 75 in 10 tries
+REFERENCE_TOKENS_PER_S = 400.0  # measured: 325 to 441 in 14 tries
+# What a shard takes beside its units: in a demo 9 to 14 s, on the mean of nine shards 11.5 s (measured, two busy cores). Most
+# of it is starting Python and asking Prefect, which no graphics processor shortens, so it is the same for all machines.
+START_S = 11.5
+BELIEVED = (1e-3, 1e3)  # a speed outside, relative to the reference, is a failed measurement and not a machine
+RECORDED, UNMEASURED = "recorded", "nothing measured"
+ALL_ROUNDS = 0
+
+Recorded = Mapping[tuple[str, int, str], "Record"]  # phase, round or ALL_ROUNDS, host
+Cause = Literal["one machine", "one unit", "all the work"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Units of a phase between two barriers: none waits for another, and the next round waits for all."""
+
+    phase: str
+    number: int  # as Unit.round
+    name: str  # what its units do
+    profile: str  # prerequisites, e0_e1 or e2
+    needs: tuple[str, ...]  # engines of the machine
+    costs: tuple[float, ...]  # seconds on the reference machine, one a unit
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a host did of a round before."""
+
+    cost_s: float  # of its units, on the reference machine
+    seconds: float  # that they took
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a host is at a round, as a multiple of the reference machine, and where that is known from."""
+
+    factor: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one host does of a round: one shard."""
+
+    host: str
+    units: tuple[int, ...]  # indices into Round.costs, in their order
+    seconds: float  # the shard's start included
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A round on its pool. `pool` is None where no host fits, and `reason` says what is missing."""
+
+    round: Round
+    pool: str | None
+    reason: str
+    quantized: bool = False
+    fit: int = 0  # hosts of the pool that fit
+    shares: tuple[Share, ...] = ()  # only hosts with units, in the order of the reports
+    lower_bound_s: float = 0.0  # no schedule on these hosts is shorter
+
+    @property
+    def seconds(self) -> float:
+        """From the round's start until its last shard has ended."""
+        return max((s.seconds for s in self.shares), default=0.0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All rounds in order."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def seconds(self) -> float:
+        """In all, without the stages that no host fits."""
+        return sum(s.seconds for s in self.stages)
+
+    @property
+    def phases(self) -> dict[str, list[Stage]]:
+        """Stages by phase, both in order."""
+        found: dict[str, list[Stage]] = {}
+        for stage in self.stages:
+            found.setdefault(stage.round.phase, []).append(stage)
+        return found
+
+
+@dataclass(frozen=True)
+class Dominant:
+    """The stage that takes longest, and what would have to change to shorten it."""
+
+    stage: Stage
+    last: Share  # the share that ends last
+    of_all: float  # share of the whole duration
+    cause: Cause
+
+
+def spread(costs: Sequence[float], speeds: Sequence[float]) -> list[list[int]]:
+    """For each machine the indices of its units, in order: longest first, each to the machine on which it ends first.
+
+    A heap of loads would not do, since which machine ends first depends on the unit's own length.
+
+    Args:
+        costs: seconds on the reference machine, one a unit.
+        speeds: multiples of the reference machine, one a machine.
+
+    Returns:
+        As many lists as machines; a machine that would only delay the end has an empty one. The longest takes at most
+        (sum(costs) + (m - 1) * max(costs)) / sum(speeds), m = len(speeds): none of the machines would have ended the unit
+        that ends last any sooner, and these m inequalities are summed.
+    """
+    inverse = 1.0 / np.asarray(speeds, dtype=np.float64)
+    load, ends = np.zeros(len(inverse)), np.empty(len(inverse))
+    parts: list[list[int]] = [[] for _ in inverse]
+    lengths = np.asarray(costs, dtype=np.float64)
+    for i in np.argsort(-lengths, kind="stable").tolist():
+        np.add(load, lengths[i], out=ends)
+        np.multiply(ends, inverse, out=ends)
+        first = int(ends.argmin())
+        parts[first].append(i)
+        load[first] += lengths[i]
+    return [sorted(part) for part in parts]
+
+
+def lower_bound(costs: Sequence[float], speeds: Sequence[float]) -> float:
+    """Seconds that no placement beats: all the work on all machines, or the longest unit on the fastest."""
+    return max(sum(costs) / sum(speeds), max(costs) / max(speeds))
+
+
+def schedule(
+    rounds: Sequence[Round], reports: Sequence[CapabilityReport], recorded: Recorded | None = None
+) -> Schedule:
+    """The plan of all rounds on these hosts, each serving the pool of its tier and those below, as `lab up` has it.
+
+    Args:
+        rounds: in order, each with at least one unit.
+        reports: one a host.
+        recorded: what hosts did before; it counts for more than what was measured of them.
+    """
+    served: dict[str, Sequence[str]] = {tier: [r.host for r in reports if tier in serves(r.tier)] for tier in TIERS}
+    known = {r.host: r for r in reports}
+    return Schedule(tuple(_stage(one, served, known, recorded or {}) for one in rounds))
+
+
+def _stage(
+    planned: Round, served: Mapping[str, Sequence[str]], known: Mapping[str, CapabilityReport], recorded: Recorded
+) -> Stage:
+    try:
+        placed = place(planned.profile, planned.needs, served, list(known.values()), "registered")
+    except LabError as error:
+        return Stage(planned, None, error.what)
+    speeds = [speed_of(planned, known[host], recorded) for host in placed.hosts]
+    factors = [s.factor for s in speeds]
+    shares = []
+    for host, speed, units in zip(placed.hosts, speeds, spread(planned.costs, factors), strict=True):
+        if units:
+            seconds = START_S + sum(planned.costs[i] for i in units) / speed.factor
+            shares.append(Share(host, tuple(units), seconds, speed))
+    bound = START_S + lower_bound(planned.costs, factors)
+    return Stage(planned, placed.pool, placed.reason, placed.quantized, len(speeds), tuple(shares), bound)
+
+
+def speed_of(planned: Round, report: CapabilityReport, recorded: Recorded) -> Speed:
+    """A host's speed at a round: what it did in this round before, else in this phase, else what was measured of it.
+
+    Where nothing was, it is taken for the reference machine, and the basis says so.
+    """
+    for number in (planned.number, ALL_ROUNDS):
+        record = recorded.get((planned.phase, number, report.host))
+        if record and record.seconds > 0 and _believed(factor := record.cost_s / record.seconds):
+            return Speed(factor, RECORDED)
+    for value, reference, unit in _measured(planned, report):
+        if value is not None and _believed(factor := value / reference):
+            return Speed(factor, f"{value:.3g} {unit}")
+    return Speed(1.0, UNMEASURED)
+
+
+def _measured(planned: Round, report: CapabilityReport) -> Iterable[tuple[float | None, float, str]]:
+    """(measured, of the reference machine, unit) of what dominates the round, the nearest to its work first."""
+    if "language_model" in planned.needs:
+        yield report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s"
+    else:
+        yield report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s"
+    yield report.matrix_gflops, REFERENCE_GFLOPS, "GFLOPS"
+
+
+def _believed(factor: float) -> bool:
+    return BELIEVED[0] <= factor <= BELIEVED[1]
+
+
+def pooled(records: Iterable[tuple[str, int, str, Record]]) -> dict[tuple[str, int, str], Record]:
+    """`Recorded` from (phase, round, host, record), with all rounds of a phase together beside each."""
+    found: dict[tuple[str, int, str], Record] = {}
+    for phase, number, host, record in records:
+        for key in ((phase, number, host), (phase, ALL_ROUNDS, host)):
+            before = found.get(key, Record(0.0, 0.0))
+            found[key] = Record(before.cost_s + record.cost_s, before.seconds + record.seconds)
+    return found
+
+
+def dominant(planned: Schedule) -> Dominant | None:
+    """The stage that takes longest, the first of equals; None when no stage has a machine."""
+    placed = [s for s in planned.stages if s.shares]
+    if not placed:
+        return None
+    longest = max(placed, key=lambda s: s.seconds)
+    last = max(longest.shares, key=lambda s: s.seconds)
+    fastest = max(s.speed.factor for s in longest.shares)
+    cause: Cause = "all the work"
+    if longest.fit == 1:
+        cause = "one machine"
+    elif START_S + max(longest.round.costs) / fastest >= longest.lower_bound_s:
+        # The longest unit makes the bound, so that another machine would take nothing off it.
+        cause = "one unit"
+    return Dominant(longest, last, longest.seconds / planned.seconds, cause)
