@@ -24,7 +24,7 @@ from experiments.environment import code_commit, host_name, package_versions
 from experiments.errors import LabError
 from experiments.identity import canonical, check_unit, sha256_of
 from experiments.registry import PHASES, configure, get_phase, module_of
-from experiments.solving import effort
+from flows.forecast import rounds_of
 from warehouse import records
 from warehouse.bundles import write_bundle
 from warehouse.collector import collect
@@ -283,17 +283,7 @@ def run_here(
 def expected_seconds(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:
     """Rough work of each phase on two cores, from the costs that units state; later rounds by the same rates."""
     run, _ = plan(scale, given)
-    guess: Json = {"embedder": "all-MiniLM-L6-v2", "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal"}
-    found: dict[str, float] = {}
-    for name in PHASES:
-        config: Any = run.configs[name]
-        if name == "e2":
-            # Two trainings, then three conditions and two controls over the test problems.
-            found[name] = 2 * 3.0 * config.n_train * config.lora.epochs + 5 * 2.2 * config.n_test * effort(config)
-            continue
-        found[name] = sum(u.cost for u in get_phase(name).units(config, guess, []))
-        if name == "p3":
-            found[name] += 0.8 * (4 * config.per_category + config.n_texts)
-        if name == "e1":
-            found[name] += 4.0 * config.n_test * effort(config)
+    found = dict.fromkeys(PHASES, 0.0)
+    for one in rounds_of(run.configs):
+        found[one.phase] += sum(one.costs)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -194,6 +195,49 @@ def finish_prediction(con: Connection, run_id: str, phase: str, actual_s: float)
         "UPDATE predictions SET actual_s = ? WHERE run_id = ? AND phase = ? AND actual_s IS NULL",
         [actual_s, run_id, phase],
     )
+
+
+def predictions_of(con: Connection, run_id: str) -> dict[str, tuple[float, float | None]]:
+    """(predicted, actual) seconds of each phase that was started; the actual is None until it was worked on to its end."""
+    rows = con.execute("SELECT phase, predicted_s, actual_s FROM predictions WHERE run_id = ?", [run_id]).fetchall()
+    return {phase: (predicted_s, actual_s) for phase, predicted_s, actual_s in rows}
+
+
+@dataclass(frozen=True)
+class Durations:
+    """What a host did of one round of a phase, over all runs of a scale."""
+
+    phase: str
+    round: int
+    host: str
+    domain: str
+    model: str
+    cost_s: float  # of its units, as they state it
+    seconds: float  # that they took there
+
+
+def durations_of(con: Connection, scale: str) -> list[Durations]:
+    """How long units took, from their bundles' manifests, repeats included.
+
+    Left out are bundles in which every trial failed, since they tell how long a refusal takes, and those of a clock that
+    stood still or went back.
+    """
+    rows = con.execute(
+        """
+        WITH each AS (
+          SELECT DISTINCT b.sha256, u.phase, u.round, b.host, u.spec -> 'config' ->> 'domain' AS domain,
+                 u.spec -> 'config' ->> 'model' AS model, (u.spec ->> 'cost')::DOUBLE AS cost_s,
+                 epoch(TRY_CAST(b.manifest ->> 'finished_at' AS TIMESTAMPTZ))
+                   - epoch(TRY_CAST(b.manifest ->> 'started_at' AS TIMESTAMPTZ)) AS seconds
+          FROM units u JOIN runs r USING (run_id) JOIN bundles b USING (unit_id) WHERE r.scale = ?
+        )
+        SELECT phase, round, host, domain, model, sum(cost_s), sum(seconds) FROM each
+        WHERE seconds > 0 AND sha256 IN (SELECT bundle_sha256 FROM trials WHERE error IS NULL)
+        GROUP BY ALL ORDER BY ALL
+        """,
+        [scale],
+    ).fetchall()
+    return [Durations(*row) for row in rows]
 
 
 def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:

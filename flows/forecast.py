@@ -1,0 +1,125 @@
+"""What a run will take: its rounds with their units' costs, the machines that are registered, and what was recorded.
+
+The first round of a phase is asked of the phase itself. What later rounds hold depends on results that are not there yet;
+their units are counted by the same rules, and tests hold them against the phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from duckdb import DuckDBPyConnection
+
+from experiments import leakage_gate
+from experiments.contract import Json, PhaseConfig
+from experiments.errors import LabError
+from experiments.registry import PHASES, get_phase
+from experiments.solving import effort
+from warehouse import records
+from warehouse.transport import Store
+from workpools.assess import CapabilityReport, parse_report
+from workpools.plan import Record, Round, Schedule, pooled, schedule
+
+if TYPE_CHECKING:
+    from flows.chain import Run
+
+# What the phases carry, as long as they have not: the defaults, and the hypothesis of an E1 that decided nothing.
+GUESS: Json = {
+    "embedder": leakage_gate.EMBEDDER, "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal",
+}  # fmt: skip
+SEARCH_S = 0.06  # a text, as leakage_gate costs it
+E1_EVALUATE_S = 4.0  # a problem, as E1 costs it
+E2_TRAIN_S = 3.0  # a memo and epoch, as E2 costs it
+E2_EVALUATE_S = 2.2  # a problem, as E2 costs it
+NAMES = {
+    ("p1", 1): "embedding", ("p2", 1): "solving", ("p3", 1): "training and the base's answers",
+    ("p3", 2): "the tuned model's answers", ("e0", 1): "sweep", ("e1", 1): "memos", ("e1", 2): "evaluation",
+    ("e2", 1): "training", ("e2", 2): "evaluation",
+}  # fmt: skip
+
+
+def rounds_of(configs: Mapping[str, PhaseConfig], carried: Json | None = None) -> list[Round]:
+    """All rounds of all phases, in order; `carried` is what phases of this run carry already."""
+    known, found = GUESS | (carried or {}), list[Round]()
+    for phase in PHASES:
+        config, module = configs[phase], get_phase(phase)
+        costs = _costs(phase, configs, known)
+        search = SEARCH_S * _texts(phase, configs, known)
+        if config.near_duplicates == "refuse":
+            found.append(Round(phase, 1, "search for near pairs", module.PROFILE, tuple(module.NEEDS), (search,)))
+        else:
+            costs[0] = [search, *costs[0]]
+        for number, units in enumerate(costs, 1):
+            name = NAMES.get((phase, number), f"round {number}")
+            found.append(Round(phase, number, name, module.PROFILE, tuple(module.NEEDS), tuple(units)))
+    return found
+
+
+def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Json) -> list[list[float]]:
+    """Seconds on the reference machine of every unit, by round."""
+    module: Any = get_phase(phase)
+    config: Any = configs[phase]
+    if phase == "e2":
+        conditions = len(module.CONDITIONS[known["hypothesis"]]) + len(module.CONTROLS)
+        evaluation = _parts(_e2_tests(configs), config.per_unit, E2_EVALUATE_S * effort(config))
+        return [[E2_TRAIN_S * config.n_train * config.lora.epochs] * 2, evaluation * conditions]
+    units = module.units(config, known, [])
+    first = [u.cost for u in units]
+    if phase == "p3":
+        # The tuned model is asked what the base was asked.
+        return [first, [u.cost for u in units if u.spec["role"] == "base"]]
+    if phase == "e1":
+        return [first, _parts(config.n_test, config.per_unit, E1_EVALUATE_S * effort(config))]
+    return [first]
+
+
+def _parts(problems: int, per_unit: int, seconds: float) -> list[float]:
+    return [seconds * min(per_unit, problems - i) for i in range(0, problems, per_unit)]
+
+
+def _e2_tests(configs: Mapping[str, PhaseConfig]) -> int:
+    """Test problems of E2, which are of E1's."""
+    e1, e2 = (configs[name].model_dump() for name in ("e1", "e2"))
+    return int(min(e1["n_test"], e2["n_test"]))
+
+
+def _texts(phase: str, configs: Mapping[str, PhaseConfig], known: Json) -> int:
+    """Texts that the search for near pairs embeds."""
+    if phase == "e2":
+        e1: Any = configs["e1"]
+        return int(e1.n_memory) + _e2_tests(configs)
+    memory, test = get_phase(phase).sides(configs[phase], known)
+    return len(memory) + len(test or ())
+
+
+def registered(store: Store) -> tuple[list[CapabilityReport], list[str]]:
+    """(reports of the hosts that are registered, by name; what is wrong with the others)."""
+    found, wrong = [], []
+    for host, content in store.reports():
+        try:
+            report = parse_report(content)
+        except LabError as error:
+            wrong.append(f"{host}: {error}")
+            continue
+        if report.host == host:
+            found.append(report)
+        else:
+            wrong.append(f"{host}: its report names another host, {report.host}")
+    return found, wrong
+
+
+def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnection | None = None) -> Schedule:
+    """The plan of the whole run, from nothing, on these hosts.
+
+    Args:
+        con: of the warehouse; where it has durations of a phase at this scale, domain and model on a host, they decide.
+    """
+    carried = records.carried_of(con, run.run_id) if con else {}
+    rows = records.durations_of(con, run.scale) if con else []
+    recorded = pooled(
+        (r.phase, r.round, r.host, Record(r.cost_s, r.seconds))
+        for r in rows
+        if r.phase in run.configs and (r.domain, r.model) == (run.configs[r.phase].domain, run.configs[r.phase].model)
+    )
+    return schedule(rounds_of(run.configs, carried), reports, recorded)
