@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from experiments.errors import LabError
-from lab import commands_chain, commands_data, commands_machine
+from lab import commands_chain, commands_data, commands_machine, commands_plan
 from lab.follow import printable
 
 EXIT_MISTAKE = 2
@@ -21,6 +21,7 @@ app = typer.Typer(
 commands_machine.register(app)
 commands_chain.register(app)
 commands_data.register(app)
+commands_plan.register(app)
 
 OVERVIEW = """\
 lab runs a chain of language-model memory experiments over your machines.
@@ -28,6 +29,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab demo              everything once: set up, run all six phases, show the results
   lab up                start server, pools, deployments, workers and the page
   lab pipeline          run the phases P1 P2 P3 E0 E1 E2 through Prefect
+  lab plan              how long each phase will take, on which machine
   lab run p1            run one phase in this process, with no server
   lab results           the verdicts of the last run
   lab data check        say what is wrong with your own labelled data

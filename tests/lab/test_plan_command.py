@@ -1,0 +1,192 @@
+"""`lab plan`: the table and the JSON of what a run will take, and what its reader learns beside."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from front_door import Run
+
+from experiments.registry import PHASES
+from flows.chain import open_run, plan
+from lab.commands_plan import EXAMPLE, LISTED, example_reports
+from warehouse import records
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+from workpools.assess import CapabilityReport
+from workpools.tiers import decide
+
+ALL = ("embedder", "language_model", "lora")
+SMOKE = ("plan", "--scale", "smoke")
+
+
+def register(
+    home: Path, host: str, ram_gb: float = 16, gflops: float | None = 180.0, engines: tuple[str, ...] = ALL
+) -> None:
+    decision = decide(ram_gb, 100)
+    report = CapabilityReport(
+        host=host, created_at=datetime(2026, 11, 1, tzinfo=UTC), os="Linux", architecture="aarch64", python="3.11.2",
+        versions={}, cores_physical=4, cores_logical=4, ram_total_gb=32.0, ram_available_gb=float(ram_gb),
+        disk_free_gb=100.0, gpus=[], engines=list(engines), matrix_gflops=gflops, tier=decision.tier,
+        profiles=decision.profiles, reasons=decision.reasons,
+    )  # fmt: skip
+    Store.here(Places(home)).put_report(host, report.model_dump_json().encode())
+
+
+@pytest.fixture(autouse=True)
+def lab_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_HOME", str(home))
+
+
+def rows(shown: str) -> list[list[str]]:
+    """Cells of the table's body."""
+    lines = [line for line in shown.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_without_a_machine_there_is_no_plan(called: Run, home: Path) -> None:
+    """A newcomer is told which command is missing; looking makes no warehouse."""
+    done = called(*SMOKE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"no machine is registered in {home / 'results'}. on each machine: lab assess\n"
+    assert not home.exists()
+
+
+def test_the_table_shows_each_phase_with_pool_machines_shards_and_durations(called: Run, home: Path) -> None:
+    """Before hours are spent a user sees who does what for how long; the table and the JSON tell the same."""
+    register(home, "slow", 8, gflops=90.0)
+    register(home, "fast", 16, gflops=360.0)
+    done = called(*SMOKE)
+    assert (done.returncode, done.stderr) == (0, "")
+    body = rows(done.stdout)
+    assert [r[0] for r in body if r[0]] == [p.upper() for p in PHASES]
+    assert [r[1] for r in body if r[0]] == ["weak"] * 3 + ["medium"] * 2 + ["strong"]
+    found = json.loads(called(*SMOKE, "--json").stdout)
+    assert found["run_id"] == plan("smoke")[0].run_id
+    assert f"run {found['run_id']} on 2 registered machines" in done.stdout
+    assert found["machines"] == [{"machine": "fast", "tier": "strong"}, {"machine": "slow", "tier": "medium"}]
+    listed = [m["machine"] for p in found["phases"] for m in p["machines"]]
+    assert [r[2] for r in body] == listed
+    assert [(int(r[3]), int(r[4])) for r in body] == [
+        (m["shards"], m["units"]) for p in found["phases"] for m in p["machines"]
+    ]
+    assert body[-1][2:6] == ["fast", "2", "8", "2 (360 GFLOPS)"]
+    for phase in found["phases"]:
+        assert phase["expected_s"] == pytest.approx(sum(r["expected_s"] for r in phase["rounds"]))
+        assert max(m["expected_s"] for m in phase["machines"]) <= phase["expected_s"] * (1 + 1e-9)
+        assert sum(m["units"] for m in phase["machines"]) == sum(r["units"] for r in phase["rounds"])
+        assert all(0 < r["lower_bound_s"] <= r["expected_s"] * (1 + 1e-9) for r in phase["rounds"])
+        assert phase["last_run"] is None
+    assert found["expected_s"] == pytest.approx(sum(p["expected_s"] for p in found["phases"]))
+    assert found["no_machine"] == found["idle"] == []
+    assert (found["dominates"]["phase"], found["dominates"]["machine"]) == ("e2", "fast")
+    assert "What dominates: E2 evaluation, " in done.stdout
+    assert "all of it on fast, the only machine that fits." in done.stdout
+    assert "last run" not in done.stdout
+
+
+def test_a_set_value_changes_the_plan(called: Run, home: Path) -> None:
+    """The plan is of the run that the same words start, so that more problems take longer in it."""
+    register(home, "a")
+    few, many = (
+        json.loads(called(*SMOKE, "--set", f"p2.n_test={n}", "--json").stdout)["phases"][1]["expected_s"]
+        for n in (4, 40)
+    )
+    assert many > 3 * few
+    assert called(*SMOKE, "--set", "p2.n_tests=4").returncode == 2
+
+
+def test_phases_without_a_machine_are_named_with_what_is_missing(called: Run, home: Path) -> None:
+    """A network of small machines can begin; that it cannot end, and why, is said before and not found out after."""
+    register(home, "pi-4", 4, gflops=None)
+    register(home, "shed", 2)
+    done = called(*SMOKE)
+    assert done.returncode == 0
+    assert [r[1] for r in rows(done.stdout) if r[0]] == ["weak"] * 3 + ["none fits"] * 3
+    assert ", without E0, E1, E2.\n" in done.stdout
+    assert (
+        "E0 has no machine: e0_e1 needs a medium worker (5 GB RAM available, 10 GB disk); registered: weak 1, medium 0, strong 0.\n"
+        in done.stdout
+    )
+    assert "Nothing to do, since each unit ends sooner elsewhere or does not fit: shed.\n" in done.stdout
+    assert "Taken for speed 1, since nothing was measured: pi-4. On these machines: lab assess\n" in done.stdout
+    found = json.loads(called(*SMOKE, "--json").stdout)
+    assert (found["no_machine"], found["idle"]) == (["e0", "e1", "e2"], ["shed"])
+    assert [p["expected_s"] is None for p in found["phases"]] == [False] * 3 + [True] * 3
+    register(home, "pi-4", 4, engines=())
+    nothing = called(*SMOKE)
+    assert (nothing.returncode, "What dominates" in nothing.stdout) == (0, False)
+    assert "P1 has no machine" in nothing.stdout and "pi-4 lacks embedder" in nothing.stdout
+
+
+def test_a_quantised_model_is_said(called: Run, home: Path) -> None:
+    """E2 on a medium machine is another experiment than on a strong one; the plan says so in the table and below it."""
+    register(home, "laptop", 8)
+    done = called(*SMOKE)
+    assert [r[1] for r in rows(done.stdout) if r[0]][-1] == "medium, quantised"
+    assert "E2 runs quantised, since no strong worker is registered.\n" in done.stdout
+    last = json.loads(called(*SMOKE, "--json").stdout)["phases"][-1]["rounds"]
+    assert [r["quantized"] for r in last] == [True, True]
+
+
+def test_after_a_run_the_plan_shows_how_long_it_took(called: Run, home: Path) -> None:
+    """Predicted beside actual, for the phases that were worked on to their end, so that a plan can be judged."""
+    register(home, "a")
+    with writing(Places(home)) as con:
+        run = open_run(con, "smoke")
+        for phase, predicted in (("p1", 60.0), ("p2", 90.0)):
+            records.save_prediction(con, run.run_id, phase, predicted)
+        records.finish_prediction(con, run.run_id, "p1", 200.0)
+    done = called(*SMOKE)
+    assert [r[8] for r in rows(done.stdout) if r[0]] == ["3 min 20 s, expected 1 min 00 s", "", "", "", "", ""]
+    phases = json.loads(called(*SMOKE, "--json").stdout)["phases"]
+    assert phases[0]["last_run"] == {"predicted_s": 60.0, "actual_s": 200.0}
+    assert [p["last_run"] for p in phases[1:]] == [None] * 5
+    assert "last run" not in called("plan", "--scale", "demo").stdout
+
+
+def test_a_damaged_report_is_named_and_the_others_are_planned_with(called: Run, home: Path) -> None:
+    """One torn file must not hide the rest of the network, and nothing in it steers the terminal."""
+    register(home, "a")
+    Store.here(Places(home)).put_report("b", b'{"report_version": 2, "\x1b[2J')
+    done = called(*SMOKE)
+    assert done.returncode == 0
+    assert "on 1 registered machine " in done.stdout
+    assert done.stderr.startswith("b: capability report") and "\x1b" not in done.stderr
+
+
+def test_a_large_network_keeps_the_table_short(called: Run, home: Path) -> None:
+    """With many machines the table names those that take longest and counts the rest; the JSON has all of them."""
+    for i in range(LISTED + 4):
+        register(home, f"host-{i:02}", 4, gflops=180.0 + i)
+    command = (*SMOKE, "--set", "p2.n_test=60", "--set", "p2.per_unit=1")
+    body = rows(called(*command).stdout)
+    start = [r[0] for r in body].index("P2")
+    assert [r[2] for r in body[start:]].index("and 4 more") == LISTED
+    machines = json.loads(called(*command, "--json").stdout)["phases"][1]["machines"]
+    assert len(machines) == LISTED + 4
+    assert [m["expected_s"] for m in machines] == sorted((m["expected_s"] for m in machines), reverse=True)
+
+
+def test_the_example_shows_three_machines_against_one(called: Run, home: Path) -> None:
+    """Without any machine a reader sees what unequal machines bring: each of the three does what it can, together they are
+    no slower than the best alone, and what a machine cannot do alone is said."""
+    assert [(r.host, r.ram_total_gb, r.tier) for r in example_reports()] == [
+        ("pi-4", 4, "weak"), ("laptop", 8, "medium"), ("desktop", 16, "strong"),
+    ]  # fmt: skip
+    text = called(*SMOKE, "--example").stdout
+    found: dict[str, Any] = json.loads(called(*SMOKE, "--example", "--json").stdout)
+    assert not home.exists()
+    assert found["alone"]["pi-4"] == {"expected_s": None, "no_machine": ["e0", "e1", "e2"]}
+    alone = {host: found["alone"][host]["expected_s"] for host in ("laptop", "desktop")}
+    assert found["expected_s"] <= alone["desktop"] < alone["laptop"]
+    assert list(found["alone"]) == [name for name, *_ in EXAMPLE]
+    lines = text[text.index("The same on one machine") :].splitlines()
+    assert lines[1].split() == ["pi-4", "cannot", "run", "E0,", "E1,", "E2"]
+    assert ", E2 with a quantised model; the three together save " in lines[2]
+    saved = 100 * (1 - found["expected_s"] / alone["desktop"])
+    assert lines[3].endswith(f"the three together save {saved:.0f} %")
