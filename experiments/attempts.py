@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import statistics
-from experiments.contract import Metric, Metrics, Trial
+from experiments.contract import Metric, Metrics, PhaseConfig, Trial
 from experiments.resampling import BY_PROBLEM, Resampling
 
 NEARLY_ALL = 0.9  # share of problems at one end: nine of ten, the usual mark for a ceiling
@@ -177,6 +177,19 @@ def fewest_pairs(table: Table, pairs: Sequence[Pair]) -> int:
     """Problems behind the comparison that has the fewest; those without any are not counted. 0 when all are."""
     counts = [len(differences(table, a, b)) for a, b in pairs]
     return min((n for n in counts if n), default=0)
+
+
+def foretold(config: PhaseConfig) -> str:
+    """The smallest effect that a phase of this config can see, in a sentence before its first trial; "" where none is."""
+    n = getattr(config, "n_test", None)
+    if n is None:
+        return ""
+    dz = smallest_visible(n).value
+    if dz is None:
+        return f"{n} problems cannot show any effect: even the most extreme outcome stays above p 0.05"
+    return (
+        f"{n} problems show an effect of {dz:.2f} standard deviations of the paired difference, or more, at 80 % power"
+    )
 
 
 def cv(values: statistics.Numbers) -> float | None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_trials import choice_trials
 
-from experiments import attempts
+from experiments import attempts, p1_embedding_validity, p2_retrieval_utility
 from experiments.contract import Metric, Metrics, Trial
 from experiments.resampling import Resampling
 
@@ -181,6 +181,14 @@ def test_the_smallest_visible_effect_shrinks_with_n() -> None:
     assert few.value is None and some.value is not None and many.value is not None
     assert 0.5 < some.value < 0.6 and 0.2 < many.value < 0.3
     assert some.n == 30
+
+
+def test_what_can_be_seen_is_told_without_a_trial() -> None:
+    """SCIENCE, P2: printed before the phase runs, so it may rest on the config alone; P1 has no such test."""
+    found = attempts.foretold(p2_retrieval_utility.Config())
+    assert found.startswith("30 problems show an effect of 0.54 standard deviations") and "80 % power" in found
+    assert "cannot show any effect" in attempts.foretold(p2_retrieval_utility.Config(n_test=4))
+    assert attempts.foretold(p1_embedding_validity.Config()) == ""
 
 
 def test_errors_are_told_the_most_frequent_first() -> None:
