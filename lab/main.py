@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from experiments.errors import LabError
-from lab import commands_chain, commands_data, commands_machine, commands_plan
+from lab import commands_chain, commands_data, commands_hosts, commands_machine, commands_plan
 from lab.follow import printable
 
 EXIT_MISTAKE = 2
@@ -22,6 +22,7 @@ commands_machine.register(app)
 commands_chain.register(app)
 commands_data.register(app)
 commands_plan.register(app)
+commands_hosts.register(app)
 
 OVERVIEW = """\
 lab runs a chain of language-model memory experiments over your machines.
@@ -35,6 +36,10 @@ lab runs a chain of language-model memory experiments over your machines.
   lab data check        say what is wrong with your own labelled data
   lab data make         write generated problems as a file
   lab assess            measure this machine and name its tier
+  lab join              let this machine work for a Prefect server elsewhere
+  lab hosts             the machines: tier, status, what runs there
+  lab drain             let a machine finish what it runs and take no more
+  lab undrain           give a drained machine work again
   lab pools create      make the work pools weak, medium, strong and coordinator
   lab collect           take delivered bundles into the warehouse
   lab sync              deliver what waits in this machine's spool

@@ -171,6 +171,14 @@ def _assess_if_old(places: Places) -> None:
             )
 
 
+def worker_command(pool: str) -> list[str]:
+    """What serves a pool under this host's name: one shard at a time, or the coordinator's few small flows."""
+    return [
+        sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", host_name(), "--type", "process",
+        "--limit", "4" if pool == "coordinator" else "1",
+    ]  # fmt: skip
+
+
 def _start_workers(
     places: Places, port: int, environment: dict[str, str], alive: dict[str, processes.Service], fresh: bool,
     assessing: threading.Thread, say: Say,
@@ -194,11 +202,7 @@ def _start_workers(
         name = f"worker-{pool}"
         if name in alive:
             continue
-        command = [
-            sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", host_name(), "--type", "process",
-            "--limit", "4" if pool == "coordinator" else "1",
-        ]  # fmt: skip
-        alive[name] = processes.start(places, name, command, environment)
+        alive[name] = processes.start(places, name, worker_command(pool), environment)
         started.append(name)
     if started:
         say(f"starting workers: {', '.join(pools)}")
