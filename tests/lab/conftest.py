@@ -13,12 +13,22 @@ import pytest
 from front_door import Run, bare_environment
 
 from lab.main import main
+from warehouse.places import Places
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A LAB_HOME that does not exist yet."""
     return tmp_path / "lab-home"
+
+
+@pytest.fixture
+def places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """The places below `home`, in an environment in which nothing else of Prefect or lab is set."""
+    for name in [v for v in os.environ if v.startswith(("PREFECT_", "LAB_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LAB_HOME", str(home))
+    return Places(home)
 
 
 @pytest.fixture
