@@ -100,19 +100,25 @@ def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join([f"--scale {scale}", *(f"--set {shlex.quote(v)}" for v in values)])
 
 
-def steps_of(run: Run, phase: str, steps: Sequence[str]) -> tuple[str, ...]:
+def _named(key: str, phase: str) -> tuple[str, str]:
+    """(phase, field) that a --set of `lab run <phase>` names; "" for a field that all phases share."""
+    other, dot, field_ = key.partition(".")
+    return (other, field_) if dot else ("" if key in PhaseConfig.model_fields else phase, key)
+
+
+def steps_of(run: Run, steps: Sequence[str]) -> tuple[str, ...]:
     """A gate's next steps as they are typed for this run: with its scale and values, without what is so already."""
     found = []
     for step in steps:
         command, gap, why = step.partition("  (")
         words = shlex.split(command)
-        if words[:2] != ["lab", "run"]:
+        if words[:2] != ["lab", "run"] or len(words) < 3:
             found.append(step)
             continue
         if "--scale" in words and words[words.index("--scale") + 1] == run.scale:
             continue
-        changed = {w.partition("=")[0] for w in words if "=" in w}
-        kept = {p: {k: v for k, v in own.items() if p != phase or k not in changed} for p, own in run.given.items()}
+        changed = {_named(w.partition("=")[0], words[2]) for w in words if "=" in w}
+        kept = {p: {k: v for k, v in own.items() if not {(p, k), ("", k)} & changed} for p, own in run.given.items()}
         own = options("", kept).removeprefix("--scale ").strip()
         scale = "" if "--scale" in words else f" --scale {run.scale}"
         found.append(f"{command}{scale}{' ' if own else ''}{own}{gap}{why}")
@@ -181,7 +187,7 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
             own = overall if len(hosts) == 1 else leakage_gate.measured(phase, config, carried, trials)
             records.save_metrics(con, run.run_id, phase, host, own)
     verdict = leakage_gate.decided(phase, config, overall)
-    verdict = replace(verdict, next_steps=steps_of(run, phase, verdict.next_steps))
+    verdict = replace(verdict, next_steps=steps_of(run, verdict.next_steps))
     needed = override if stops(phase, verdict) else None
     records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)
     return verdict

@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
+from duckdb import DuckDBPyConnection
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from experiments.attempts import foretold
-from experiments.contract import Verdict
-from experiments.errors import LabError
+from experiments.contract import Unit, Verdict
 from experiments.registry import PHASES
 from flows.chain import Run, Step, advance, conclude, open_run, options, stops
-from flows.dispatch import submit, wait_for
+from flows.dispatch import Dispatcher, wait_for
+from flows.forecast import forecast, registered
+from flows.tries import Tries
 from warehouse import records
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.durable import write_whole
 from warehouse.places import Places
 from warehouse.transport import Store
+from workpools.placement import Placement
 
-MAX_ATTEMPTS = 3  # DESIGN, "The way of the data" 6
+Mode = Literal["split", "replicate"]
 
 
 @flow(name="pipeline", flow_run_name="pipeline · {scale}", persist_result=False)
 def pipeline(
-    scale: str = "demo", override: str | None = None, config: dict[str, dict[str, Any]] | None = None
+    scale: str = "demo",
+    override: str | None = None,
+    config: dict[str, dict[str, Any]] | None = None,
+    mode: Mode = "split",
 ) -> dict[str, str]:
     """Run P1, P2, P3, E0, E1 and E2; only units without a result are computed.
 
@@ -37,6 +44,7 @@ def pipeline(
         scale: smoke, demo or full.
         override: why to go on after a gate of P1, P2 or P3 that does not say PASS; stored with the verdict.
         config: values that differ from the scale's, by phase.
+        mode: split runs each unit once, somewhere; replicate runs the phases on every host that fits them.
 
     Returns:
         The verdict of each phase that was decided.
@@ -47,12 +55,14 @@ def pipeline(
     with writing(places, publish=True) as con:
         run = open_run(con, scale, config)
         collect(places, store, con)
+        _predict(con, store, run)
     log.info("run %s, plan %s", run.run_id, run.plan_id)
     decided: dict[str, str] = {}
     started = time.time()
+    dispatcher = Dispatcher(store, run)
     for phase in PHASES:
         began = time.monotonic()
-        worked = _work_through(places, store, run, phase, started)
+        worked = _work_through(places, dispatcher, phase, started, mode)
         with writing(places, publish=True) as con:
             verdict = conclude(con, run, phase, override)
             if worked:
@@ -73,47 +83,68 @@ def pipeline(
     return decided
 
 
-def _work_through(places: Places, store: Store, run: Run, phase: str, started: float) -> bool:
+def _predict(con: DuckDBPyConnection, store: Store, run: Run) -> None:
+    """Keep what each phase is expected to take on the registered machines, to be held against what it took."""
+    for phase, stages in forecast(run, registered(store)[0], con).phases.items():
+        if all(stage.pool for stage in stages):
+            records.save_prediction(con, run.run_id, phase, sum(stage.seconds for stage in stages))
+
+
+def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: float, mode: Mode) -> bool:
     """All rounds of one phase; True when something had to be computed.
 
     Raises:
         LabError: no worker fits, or a unit has no result after MAX_ATTEMPTS tries; with what its shards said.
     """
-    attempts: dict[str, int] = {}
-    wrong: list[str] = []
-    worked = False
+    run = dispatcher.run
+    tries = Tries(run, phase)
+    hosts: dict[str, Placement] = {}
     while True:
         with writing(places) as con:
             step = advance(con, run, phase)
-            records.save_prediction(con, run.run_id, phase, sum(u.cost for u in step.units))
+            if mode == "replicate" and step.units and not hosts:
+                hosts = dispatcher.hosts(phase)
+            lacking = {h: tries.left(_lacking(con, step, h), h) for h in hosts}
         _progress(places, run, phase, len(step.units) - len(step.pending), len(step.units), started)
-        if not step.pending:
-            return worked
-        if not worked and (seen := foretold(run.configs[phase])):
+        if not step.pending and not any(lacking.values()):
+            return tries.worked
+        if not tries.worked and (seen := foretold(run.configs[phase])):
             get_run_logger().info("%s: %s", phase, seen)
-        worked = True
-        for unit in step.pending:
-            attempts[unit.unit_id] = attempts.get(unit.unit_id, 0) + 1
-            if attempts[unit.unit_id] > MAX_ATTEMPTS:
-                said = f"; {wrong[-1]}" if wrong else ""
-                raise LabError(
-                    f"unit {unit.unit_id[:8]} of {phase} has no result after {MAX_ATTEMPTS} tries{said}",
-                    f"mend it, then: lab pipeline {options(run.scale, run.given)}",
-                )
-        attempt = max(attempts[u.unit_id] for u in step.pending)
-        shards = submit(store, run, phase, step.pending, attempt)
-        wrong = wait_for(shards, partial(_collected, places, store, run, phase, step, started))
+        if mode == "replicate" and any(lacking.values()):
+            shards = [
+                shard
+                for host, units in lacking.items()
+                if units
+                for shard in dispatcher.submit_to(phase, host, hosts[host], units, tries.begin(units, host))
+            ]
+        else:
+            shards = dispatcher.submit(phase, step.pending, tries.begin(step.pending), tries.too_small)
+        wanted = {h: units for h, units in lacking.items() if units}
+        tries.ended(wait_for(shards, partial(_collected, places, dispatcher, phase, step, wanted, started)))
 
 
-def _collected(places: Places, store: Store, run: Run, phase: str, step: Step, started: float) -> bool:
-    """Take in what waits; whether every pending unit has a result now."""
+def _lacking(con: DuckDBPyConnection, step: Step, host: str) -> list[Unit]:
+    """Units of which this host has no bundle."""
+    done = records.done_units(con, [u.unit_id for u in step.units], host)
+    return [u for u in step.units if u.unit_id not in done]
+
+
+def _collected(
+    places: Places, dispatcher: Dispatcher, phase: str, step: Step, wanted: Mapping[str, Sequence[Unit]], started: float
+) -> bool:
+    """Take in what waits; whether every pending unit has a result now, and every host those wanted of it."""
+    store, run = dispatcher.store, dispatcher.run
     if not store.inbox.is_dir() or not any(store.inbox.glob("*.parquet")):
         return False
     with writing(places, publish=True) as con:
         collect(places, store, con)
         done = len(records.done_units(con, [u.unit_id for u in step.pending]))
+        whole = all(
+            len(records.done_units(con, [u.unit_id for u in units], host)) == len(units)
+            for host, units in wanted.items()
+        )
     _progress(places, run, phase, len(step.units) - len(step.pending) + done, len(step.units), started)
-    return done == len(step.pending)
+    return whole and done == len(step.pending)
 
 
 def _progress(places: Places, run: Run, phase: str | None, done: int, total: int, started: float) -> None:

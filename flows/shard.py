@@ -7,35 +7,46 @@ from typing import Any
 
 from prefect import flow, get_client, get_run_logger, task
 from prefect.context import FlowRunContext
+from prefect.tasks import exponential_backoff
 
 from experiments.backends.base import Backends
 from experiments.contract import Unit
 from experiments.environment import host_name
 from experiments.errors import LabError
+from experiments.registry import get_phase
 from flows.chain import run_unit
-from flows.dispatch import HOST_TAG
+from flows.dispatch import GIVEN_BACK, OUT_OF_MEMORY
 from warehouse.places import Places
 from warehouse.transport import Store
+from workpools.fit import unfit_now
+from workpools.hosts import HOST_TAG, drained
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
-    """Retry what may pass; a user's mistake (other code, a missing model) will not."""
+    """Retry what may pass (a connection, a time-out, a busy file); what will not is tried elsewhere or not at all.
+
+    A user's mistake (other code, a missing model) stays one, and memory that is not enough here is wanted elsewhere.
+    """
     try:
         state.result()
-    except LabError:
+    except (LabError, MemoryError):
         return False
-    except Exception:
-        return True
+    except Exception as error:
+        return not OUT_OF_MEMORY.search(str(error))
     return False
 
 
 @task(
-    task_run_name="{label}", retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=_may_pass, persist_result=False
-)
+    task_run_name="{label}", retries=3, retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5, retry_condition_fn=_may_pass, persist_result=False,
+)  # fmt: skip
 def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
     """Run one unit and deliver its bundle."""
     places = Places.here()
-    trials = run_unit(Unit.from_json(unit), backends, places, Store.here(places), attempt)
+    try:
+        trials = run_unit(Unit.from_json(unit), backends, places, Store.here(places), attempt)
+    except MemoryError as error:
+        raise MemoryError(f"out of memory on {host_name()}: {error}") from error  # it says nothing of itself
     get_run_logger().info("%s: %d trials delivered", label, trials)
     return trials
 
@@ -53,25 +64,54 @@ def _say_where(phase: str, label: str) -> None:
         )
 
 
+def _drained(here: str) -> bool:
+    with get_client(sync_client=True) as client:
+        return here in drained(client)
+
+
+def _may_run_here(phase: str, host: str | None, quantized: bool) -> None:
+    """Give the shard back where it must not run: what was true when it was submitted may not be so any more.
+
+    Raises:
+        LabError: beginning with GIVEN_BACK. The pipeline submits its units again; no attempt is counted.
+    """
+    here, module = host_name(), get_phase(phase)
+    if host is not None and host != here:
+        why = f"meant for {host}, taken by {here}, whose worker polls all queues"
+    elif _drained(here):
+        why = "it was drained"
+    else:
+        why = unfit_now(module.PROFILE, module.NEEDS, quantized)
+    if why:
+        raise LabError(f"{GIVEN_BACK} by {here}: {why}", "lab hosts")
+
+
 @flow(name="shard", flow_run_name="{phase} · {label}", persist_result=False)
-def shard(run_id: str, phase: str, label: str, job: str, unit_ids: list[str], attempt: int = 1) -> dict[str, Any]:
+def shard(
+    run_id: str, phase: str, label: str, job: str, unit_ids: list[str], attempt: int = 1, host: str | None = None,
+    quantized: bool = False, replicate: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Run those of `unit_ids` that have no bundle yet.
 
     Args:
         run_id, phase, label: what the run is called in Prefect's pages.
         job: SHA-256 of the file in the results store that holds the units.
         unit_ids: the units that are this shard's part.
+        host: the only host that may run it; any of the pool unless given.
+        quantized: E2 on a machine for quantised models.
+        replicate: run them although another host has their bundles.
     """
     places = Places.here()
     store = Store.here(places)
     _say_where(phase, label)
+    _may_run_here(phase, host, quantized)
     units = {u["unit_id"]: u for u in json.loads(store.get_file(job))["units"]}
     backends = Backends(store.get_file)
     log = get_run_logger()
     log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
     trials = 0
     for unit_id in unit_ids:
-        if store.has_bundle(unit_id):
+        if not replicate and store.has_bundle(unit_id):
             log.info("unit %s already has a bundle", unit_id[:8])
             continue
         role = "/".join(

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,8 @@ AllowLeakage = Annotated[
 
 Domain = Annotated[str | None, typer.Option(help="big_o, equations, or jsonl with --data.")]
 Data = Annotated[Path | None, typer.Option(help="Your own labelled problems, one JSON object a line (lab data check).")]
+
+Mode = Literal["split", "replicate"]
 
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
@@ -145,8 +147,13 @@ def pipeline(
     data: Data = None,
     settings: Settings = None,
     allow_leakage: AllowLeakage = None,
+    mode: Annotated[
+        Mode, typer.Option(help="split: each unit once, somewhere; replicate: on every fit host.")
+    ] = "split",
 ) -> None:
     """Run all phases through Prefect and follow them; a run that is under way is joined.
+
+    With --mode replicate every host that fits a phase runs all of it, so that hosts can be compared.
 
     Values are set by phase; those that all phases share, such as domain, without one.
 
@@ -155,7 +162,7 @@ def pipeline(
     from lab.follow import follow_pipeline
 
     given = by_phase(settings_of(settings, domain, data, allow_leakage))
-    raise typer.Exit(follow_pipeline(scale, checked_why(override), given))
+    raise typer.Exit(follow_pipeline(scale, checked_why(override), given, mode))
 
 
 def checked_why(why: str | None, option: str = "--override") -> str | None:

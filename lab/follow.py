@@ -46,7 +46,7 @@ def printable(text: str) -> str:
     return "".join(map(shown, text))
 
 
-def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str, Any]]) -> int:
+def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str, Any]], mode: str = "split") -> int:
     """Submit the pipeline (or join the one under way), follow it, print the table; returns the exit code."""
     from flows.chain import expected_seconds, options, plan
     from lab.services import api_url
@@ -55,7 +55,7 @@ def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str
     run, _ = plan(scale, config)
     expected = expected_seconds(scale, config)
     client = connect(api_url())
-    flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None})
+    flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None, "mode": mode})
     state = _watch(client, flow_run, run.run_id, expected)
     again = f"lab pipeline {options(scale, config)}"
     if not state.is_completed():

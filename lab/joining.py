@@ -56,7 +56,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say) -> Joined:
             packages, workers here for another server, or one that does not come online (its log is named).
     """
     from workpools.hosts import drained
-    from workpools.pools import create_pools
+    from workpools.pools import create_pools, create_queues
 
     places, host = Places.here(), host_name()
     store, api = Store.here(places), api_of(url)
@@ -82,6 +82,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say) -> Joined:
     say(f"{host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     say(f"registered in {store.root}")
     create_pools(client)
+    create_queues(client, pools, host)
     started = _start(places, client, pools, alive, environment, say)
     if host in drained(client):
         say(f"{host} is drained and gets no work until: lab undrain {host}")

@@ -60,6 +60,7 @@ def prefect_environment(places: Places, port: int) -> dict[str, str]:
         PREFECT_RESULTS_DEFAULT_SERIALIZER="json",
         PREFECT_WORKER_QUERY_SECONDS="1",
         PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+        PREFECT_CLIENT_RETRY_EXTRA_CODES="500",  # a server on SQLite that is busy says so with 500
         PREFECT_CLI_COLORS="false",
     )
 
@@ -173,9 +174,12 @@ def _assess_if_old(places: Places) -> None:
 
 def worker_command(pool: str) -> list[str]:
     """What serves a pool under this host's name: one shard at a time, or the coordinator's few small flows."""
+    from workpools.pools import queue_of
+
     return [
         sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", host_name(), "--type", "process",
-        "--limit", "4" if pool == "coordinator" else "1",
+        # Its own queue beside everybody's: one that polls all takes what is meant for others, and gives it back.
+        "--work-queue", "default", "--work-queue", queue_of(host_name()), "--limit", "4" if pool == "coordinator" else "1",
     ]  # fmt: skip
 
 
@@ -183,7 +187,7 @@ def _start_workers(
     places: Places, port: int, environment: dict[str, str], alive: dict[str, processes.Service], fresh: bool,
     assessing: threading.Thread, say: Say,
 ) -> list[str]:  # fmt: skip
-    from workpools.pools import connect, create_pools, online_workers
+    from workpools.pools import connect, create_pools, create_queues, online_workers
     from workpools.tiers import serves
 
     client = connect(f"http://127.0.0.1:{port}/api")
@@ -197,6 +201,7 @@ def _start_workers(
         raise LabError("this machine could not be assessed", "lab assess")
     say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     pools = ("coordinator", *serves(report.tier))
+    create_queues(client, pools, host_name())
     started = []
     for pool in pools:
         name = f"worker-{pool}"

@@ -83,10 +83,11 @@ def units_of(con: Connection, run_id: str, phase: str) -> list[Unit]:
     return [Unit.from_json(json.loads(spec)) for (spec,) in rows]
 
 
-def done_units(con: Connection, unit_ids: Sequence[str]) -> set[str]:
-    """Those of `unit_ids` that have a result, from whichever run it came."""
+def done_units(con: Connection, unit_ids: Sequence[str], host: str | None = None) -> set[str]:
+    """Those of `unit_ids` that have a result, from whichever run it came; with `host`, one of that host."""
     rows = con.execute(
-        "SELECT unit_id FROM bundles WHERE replicate = 0 AND unit_id IN (SELECT unnest(?::VARCHAR[]))", [list(unit_ids)]
+        "SELECT DISTINCT unit_id FROM bundles WHERE (host = ? OR ? IS NULL) AND unit_id IN (SELECT unnest(?::VARCHAR[]))",
+        [host, host, list(unit_ids)],
     ).fetchall()
     return {unit_id for (unit_id,) in rows}
 

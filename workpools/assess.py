@@ -48,12 +48,12 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
     # Rounded once, so that the tier follows from the numbers that the report shows.
     disk_free_gb = round(shutil.disk_usage(home).free / hardware.GB, 2)
     decision = decide(memory.available_gb, disk_free_gb)
-    engines = _engines(found["ollama_models"] is not None)
+    there = engines(found["ollama_models"] is not None)
     lacking = packages.unmet(decision.tier)
     speeds = measure.Speeds()
     if not quick:
         fit = decision.tier != UNFIT
-        speeds = measure.speeds(home, engines if fit else [], budget)
+        speeds = measure.speeds(home, there if fit else [], budget)
         if not fit:
             # Loading a model could bring down a host that is too small for it.
             reasons.append("engines not measured: this host is unfit for them")
@@ -72,7 +72,7 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         ram_limit_gb=memory.limit_gb,
         disk_free_gb=disk_free_gb,
         gpus=found["gpus"],
-        engines=engines,
+        engines=there,
         matrix_gflops=speeds.matrix_gflops,
         embedding_texts_per_s=speeds.embedding_texts_per_s,
         prefill_tokens_per_s=speeds.prefill_tokens_per_s,
@@ -126,7 +126,7 @@ def in_time(probes: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str
     return dict(results)
 
 
-def _engines(ollama: bool) -> list[str]:
+def engines(ollama: bool = False) -> list[str]:
     """Engines that are installed or answer; nothing heavy is imported."""
 
     def has(*names: str) -> bool:

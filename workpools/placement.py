@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.errors import LabError
 from workpools.assess import CapabilityReport
+from workpools.hosts import UNNAMED
 from workpools.tiers import NEEDS, TIERS, tiers_for
 
 
@@ -18,6 +19,7 @@ class Placement:
     hosts: tuple[str, ...]  # names of the pool's workers that are fit, in the order given
     reason: str
     quantized: bool = False  # the pool's machines run the phase with a quantised model only
+    unfit: tuple[str, ...] = ()  # the pool's other workers: they must not get the phase's shards
 
     @property
     def workers(self) -> int:
@@ -30,6 +32,8 @@ def place(
     online: Mapping[str, Sequence[str]],
     reports: Sequence[CapabilityReport] = (),
     there_is: str = "online",
+    above: str | None = None,
+    drained: Collection[str] = (),
 ) -> Placement:
     """Choose the pool for a phase.
 
@@ -38,6 +42,8 @@ def place(
         needs: engines that its machines must have.
         online: names of the online workers of each pool.
         reports: known hosts; a worker named like one is believed to be it, one with no report is believed able.
+        above: a tier whose machines turned out too small; only bigger ones are looked at.
+        drained: hosts that take no more work.
         there_is: what the workers in `online` are, for the reasons: online, or registered when a plan only asks who is known.
 
     Raises:
@@ -46,18 +52,22 @@ def place(
     known = {r.host: r for r in reports}
     lacking: list[str] = []
     for tier in tiers_for(profile):
+        if above in TIERS and TIERS.index(tier) <= TIERS.index(above):
+            continue
         quantized = profile == "e2" and tier == "medium"
-        able = []
+        able: list[str] = []
+        unfit: list[str] = []
         for worker in online.get(tier, ()):
-            if missing := _missing(known.get(worker), needs, quantized):
-                lacking.append(f"{worker} lacks {', '.join(missing)}")
-            else:
-                able.append(worker)
+            missing = ["leave to take work (drained)"] if worker in drained else []
+            missing += _missing(known.get(worker), needs, quantized)
+            (unfit if missing else able).append(worker)
+            lacking += [f"{worker} lacks {', '.join(missing)}"] if missing else []
         if able:
+            why = f"cheapest tier {there_is} that fits {profile}" if above is None else f"bigger than {above}"
             if quantized:
                 strong = "no strong worker fits" if online.get("strong") else f"no strong worker is {there_is}"
-                return Placement(tier, tuple(able), f"quantised, since {strong}", True)
-            return Placement(tier, tuple(able), f"cheapest tier {there_is} that fits {profile}")
+                why = f"quantised, since {strong}"
+            return Placement(tier, tuple(able), why, quantized, tuple(unfit))
     need = NEEDS[profile]
     there = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
     wanted = tiers_for(profile)[0]
@@ -66,6 +76,33 @@ def place(
         f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); {there_is}: {there}{detail}",
         f"prefect worker start --pool {wanted}" + (", on a machine after: make setup" if lacking else ""),
     )
+
+
+def fit_hosts(
+    profile: str,
+    needs: Sequence[str],
+    online: Mapping[str, Sequence[str]],
+    reports: Sequence[CapabilityReport] = (),
+    drained: Collection[str] = (),
+) -> dict[str, Placement]:
+    """Every online host that fits a phase, each with its own placement: on these a replicated phase runs.
+
+    Raises:
+        LabError: there is none.
+    """
+    found: dict[str, Placement] = {}
+    for tier in tiers_for(profile):
+        for host in online.get(tier, ()):
+            # A name of Prefect's own making names no machine, so nothing could be compared by it.
+            if host in found or host.startswith(UNNAMED):
+                continue
+            try:
+                found[host] = place(profile, needs, {tier: [host]}, reports, drained=drained)
+            except LabError:
+                continue
+    if not found:
+        place(profile, needs, {}, reports)
+    return found
 
 
 def _missing(report: CapabilityReport | None, needs: Sequence[str], quantized: bool) -> list[str]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from experiments.environment import checked_host
 from experiments.errors import LabError
 from workpools.tiers import POOLS
 
 SERVER_PORT = 4200  # Prefect's own default
 DEFAULT_API = f"http://127.0.0.1:{SERVER_PORT}/api"
+
+
+def queue_of(host: str) -> str:
+    """The work queue of a pool whose runs are meant for one host; `default` is everybody's."""
+    return f"host-{checked_host(host)}"
 
 
 def unreachable(url: str) -> LabError:
@@ -68,6 +76,15 @@ def create_pools(client: Any) -> list[str]:
             WorkPoolCreate(name=name, type="process", description=description, base_job_template=_template())
         )
     return made
+
+
+def create_queues(client: Any, pools: Sequence[str], host: str) -> None:
+    """Make the host's own queue in each pool, or a worker that asks for it is given nothing at all (measured)."""
+    from prefect.exceptions import ObjectAlreadyExists
+
+    for pool in pools:
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_queue(name=queue_of(host), work_pool_name=pool)
 
 
 def _template() -> dict[str, Any]:

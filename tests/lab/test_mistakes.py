@@ -287,11 +287,17 @@ def test_next_steps_are_typed_for_the_run_that_they_follow(monkeypatch: pytest.M
         "lab run p2 --set k=3  (fewer memos)", "lab run p2 --scale full  (30 problems)", "pip install x",
         "lab run p2 --scale smoke  (again)", "harder problems: none is solved",
     )  # fmt: skip
-    found = steps_of(plan("smoke", given)[0], "p2", steps)
+    found = steps_of(plan("smoke", given)[0], steps)
     more = "--set 'domain=\"equations\"' --set p2.n_test=8"
     assert found == (
         f"lab run p2 --set k=3 --scale smoke {more}  (fewer memos)",
         "lab run p2 --scale full --set 'domain=\"equations\"' --set p2.k=4 --set p2.n_test=8  (30 problems)",
         "pip install x", "harder problems: none is solved",
     )  # fmt: skip
-    assert steps_of(plan("full")[0], "p2", steps[1:2]) == ()
+    assert steps_of(plan("full")[0], steps[1:2]) == ()
+    # A step may set what all phases share, or a value of another phase; its own word counts.
+    others = ("lab run e1 --set domain=big_o  (easier)", "lab run e2 --set p2.k=9 --set k=1  (more)")
+    assert steps_of(plan("smoke", given)[0], others) == (
+        "lab run e1 --set domain=big_o --scale smoke --set p2.k=4 --set p2.n_test=8  (easier)",
+        f"lab run e2 --set p2.k=9 --set k=1 --scale smoke {more}  (more)",
+    )

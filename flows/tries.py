@@ -1,0 +1,70 @@
+"""How often a phase's units were tried, and when that is enough."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from prefect import get_run_logger
+
+from experiments.contract import Unit
+from experiments.errors import LabError
+from flows.chain import Run, options
+from flows.dispatch import Outcome
+
+MAX_ATTEMPTS = 3  # DESIGN, "The way of the data" 6
+MAX_RETURNS = 30  # times that a unit is given back by machines which are not fit, about ten seconds each
+
+
+class Tries:
+    """Attempts of the units of one phase, for each host where it is replicated."""
+
+    def __init__(self, run: Run, phase: str) -> None:
+        self.run = run
+        self.phase = phase
+        self.worked = False
+        self.too_small: str | None = None  # the pool whose machine ran out of memory: only bigger ones from then on
+        self._begun: Counter[tuple[str, str | None]] = Counter()
+        self._given_back: Counter[str] = Counter()
+        self._wrong: list[str] = []
+        self._last: list[tuple[str, str | None]] = []
+        self._rounds = 0
+
+    def begin(self, units: Sequence[Unit], host: str | None = None) -> int:
+        """Count one more attempt of each unit; its number for the shards, which no two submissions share.
+
+        Raises:
+            LabError: one has had MAX_ATTEMPTS, or nobody takes it; with what its shards said last.
+        """
+        said = f"; {self._wrong[-1]}" if self._wrong else ""
+        again = f"mend it, then: lab pipeline {options(self.run.scale, self.run.given)}"
+        for unit in units:
+            name = f"unit {unit.unit_id[:8]} of {self.phase}"
+            if self._begun[unit.unit_id, host] >= MAX_ATTEMPTS:
+                raise LabError(f"{name} has no result after {MAX_ATTEMPTS} tries{said}", again)
+            if self._given_back[unit.unit_id] > MAX_RETURNS:
+                raise LabError(f"{name} was given back {MAX_RETURNS} times{said}", again)
+            self._begun[unit.unit_id, host] += 1
+            self._last.append((unit.unit_id, host))
+        self.worked = True
+        self._rounds += 1
+        return self._rounds
+
+    def left(self, units: Sequence[Unit], host: str) -> list[Unit]:
+        """Those that this host may still try; what it cannot do at all is said once and not asked of it again."""
+        left = [u for u in units if self._begun[u.unit_id, host] < MAX_ATTEMPTS]
+        if len(left) < len(units):
+            given_up = len(units) - len(left)
+            get_run_logger().warning("%s: %s has no result of %d units, and is left out", self.phase, host, given_up)
+        return left
+
+    def ended(self, outcome: Outcome) -> None:
+        """Learn from the shards of the last submission: what was given back was no attempt."""
+        for unit_id, host in self._last:
+            if unit_id in outcome.given_back:
+                self._begun[unit_id, host] -= 1
+                self._given_back[unit_id] += 1
+        self._last = []
+        self._wrong += outcome.wrong
+        if outcome.too_small is not None and self.too_small is None:
+            self.too_small = outcome.too_small

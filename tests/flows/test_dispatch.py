@@ -1,0 +1,137 @@
+"""How units are cut into shards, what their end means, and how often they are tried."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.contract import Unit
+from experiments.errors import LabError
+from flows import dispatch, tries
+from flows.chain import Run
+from flows.dispatch import MOST_SHARDS, Outcome, Shard, balance, cut, silent
+from flows.tries import MAX_ATTEMPTS, MAX_RETURNS, Tries
+from workpools.placement import Placement
+
+RUN = Run("smoke-1", "1", "smoke", {})
+
+
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside a flow there is no run to log to."""
+    for module in (dispatch, tries):
+        monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("test"))
+
+
+def units(*costs: float) -> list[Unit]:
+    return [Unit(f"{i:032x}", "p2", 1, {}, {}, {}, cost=cost) for i, cost in enumerate(costs)]
+
+
+def placed(*hosts: str, unfit: tuple[str, ...] = ()) -> Placement:
+    return Placement("strong", hosts, "because", unfit=unfit)
+
+
+@given(st.lists(st.floats(0.1, 500), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 2))
+def test_every_unit_is_in_one_shard_and_shards_are_bounded(costs: list[float], workers: int, unfit: int) -> None:
+    """A unit left out would never be computed; too many shards at once bring the server down."""
+    hosts = tuple(f"h{i}" for i in range(workers))
+    work = units(*costs)
+    parts = cut(work, placed(*hosts, unfit=tuple(f"u{i}" for i in range(unfit))))
+    assert sorted(u.unit_id for part, _ in parts for u in part) == [u.unit_id for u in work]
+    assert 1 <= len(parts) <= min(MOST_SHARDS, max(1, round(sum(costs) / dispatch.SHARD_SECONDS)), len(work))
+    if unfit:
+        assert {host for _, host in parts} <= set(hosts) and len(parts) == len({host for _, host in parts})
+    else:
+        assert {host for _, host in parts} == {None}
+
+
+def test_faster_machines_may_take_more() -> None:
+    """With as many shards as machines the slowest one would decide; with one machine more shards only cost starts."""
+    work = units(*[60.0] * 30)
+    assert len(cut(work, placed("pi", "desk"))) == 6
+    assert len(cut(work, placed("desk"))) == 1
+    assert len(cut(units(10, 10), placed("pi", "desk"))) == 1
+    assert [host for _, host in cut(work, placed("pi", "desk", unfit=("old",)))] == ["pi", "desk"]
+    assert [[u.cost for u in part] for part in balance(units(5, 1, 4, 2), 2)] == [[5, 1], [4, 2]]
+
+
+def ended(said: str, name: str = "Failed") -> tuple[Shard, Outcome]:
+    """What `_ended` makes of one shard that ended in a state with this message."""
+    shard, outcome = Shard(uuid4(), "strong", ("a", "b")), Outcome()
+    state = SimpleNamespace(is_final=lambda: True, is_completed=lambda: name == "Completed", name=name, message=said)
+    open_shards = {shard.flow_run_id: shard}
+    dispatch._ended(open_shards, {shard.flow_run_id: SimpleNamespace(name="p2 - shard", state=state)}, outcome)
+    assert not open_shards
+    return shard, outcome
+
+
+def test_what_a_shards_end_means() -> None:
+    """Given back is no failure, out of memory asks for a bigger machine, whatever else is told and tried again."""
+    assert ended("", "Completed")[1] == Outcome()
+    _, back = ended("Flow run encountered an exception: LabError: given back by pi: 2.0 GB RAM available, 5 needed.")
+    assert back.given_back == {"a", "b"} and back.too_small is None and len(back.wrong) == 1
+    for said in (
+        "Process for flow run 'x' exited with status code: -9; This indicates that the process exited due to a SIGKILL",
+        "MemoryError: out of memory on pi: ", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory",
+    ):  # fmt: skip
+        assert ended(said)[1].too_small == "strong"
+    other = ended("ConnectError: no route to host")[1]
+    assert (other.given_back, other.too_small) == (set(), None) and "no route" in other.wrong[0]
+
+
+def test_a_unit_is_tried_three_times_and_a_return_is_no_try() -> None:
+    """A unit that kills every machine must end; a machine that is only busy must not use up its attempts."""
+    work = units(1.0)
+    counted = Tries(RUN, "p2")
+    for _ in range(5):
+        counted.begin(work)
+        counted.ended(Outcome(["given back by pi"], {work[0].unit_id}))
+    for i in range(MAX_ATTEMPTS):
+        assert counted.begin(work) == 6 + i  # the numbers of submissions never repeat
+        counted.ended(Outcome([f"shard crashed {i}"]))
+    with pytest.raises(LabError, match=r"unit 00000000 of p2 has no result after 3 tries; shard crashed 2") as caught:
+        counted.begin(work)
+    assert "lab pipeline --scale smoke" in caught.value.mend
+    patient = Tries(RUN, "p2")
+    for _ in range(MAX_RETURNS + 1):
+        patient.begin(work)
+        patient.ended(Outcome(["given back by pi"], {work[0].unit_id}))
+    with pytest.raises(LabError, match=f"given back {MAX_RETURNS} times; given back by pi"):
+        patient.begin(work)
+
+
+def test_a_host_that_cannot_is_left_out_of_a_comparison() -> None:
+    """Replicating goes on with the others, and each host has attempts of its own."""
+    work = units(1.0, 1.0)
+    counted = Tries(RUN, "p2")
+    for _ in range(MAX_ATTEMPTS):
+        counted.begin(counted.left(work[:1], "pi"), "pi")
+        counted.ended(Outcome(["crashed"]))
+    assert counted.left(work, "pi") == work[1:]
+    assert counted.left(work, "desk") == work
+    counted.ended(Outcome([], too_small="weak"))
+    counted.ended(Outcome([], too_small="medium"))
+    assert counted.too_small == "weak"  # a bigger machine is asked for once
+
+
+@pytest.mark.parametrize(
+    ("tags", "workers", "meant_for", "expected"),
+    [
+        ([], [], None, True),
+        ([], ["pi"], None, False),
+        (["host:pi"], ["pi"], None, False),
+        (["host:pi"], ["desk"], None, True),
+        (["host:pi"], ["ProcessWorker 1234"], None, False),
+        ([], ["desk"], "pi", True),
+        ([], ["desk", "pi"], "pi", False),
+        (["host:desk"], ["desk"], "pi", False),
+    ],
+)
+def test_silence(tags: list[str], workers: list[str], meant_for: str | None, expected: bool) -> None:
+    """A shard meant for a machine that is gone would be waited for without end; one that runs must not be given up."""
+    assert silent(tags, workers, meant_for) is expected

@@ -1,0 +1,31 @@
+"""Whether this host fits a phase now: memory and disk change between an assessment and the work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from experiments.environment import lab_home
+from workpools.assess import engines
+from workpools.hardware import GB, memory
+from workpools.tiers import NEEDS
+
+
+def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> str:
+    """Why this host should not run a phase at this moment, or ""; 10^9 bytes are a GB.
+
+    Args:
+        profile: prerequisites, e0_e1 or e2 (SCIENCE, Which machine may run what).
+        needs: engines that the phase asks for.
+        quantized: e2 with a quantised model, which is content with less.
+    """
+    need = NEEDS["e2_quantized" if quantized and profile == "e2" else profile]
+    home = lab_home()
+    home.mkdir(parents=True, exist_ok=True)
+    ram_gb, disk_gb = memory().available_gb, shutil.disk_usage(home).free / GB
+    if ram_gb < need.ram_gb:
+        return f"{ram_gb:.1f} GB RAM available, {need.ram_gb:g} needed"
+    if disk_gb < need.disk_gb:
+        return f"{disk_gb:.1f} GB disk free, {need.disk_gb:g} needed"
+    missing = sorted(set(needs) - set(engines()))
+    return f"no {', '.join(missing)} here" if missing else ""
