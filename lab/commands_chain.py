@@ -120,18 +120,14 @@ def _fitted(phase: str, scale: str, given: Mapping[str, Mapping[str, Any]]) -> l
 def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
     from flows.chain import plan
     from warehouse.database import writing
-    from warehouse.records import chain_of
+    from warehouse.records import chain_of, metrics_of
 
     run_, _ = plan(scale, given)
     with writing(places) as con:
         row = next(r for r in chain_of(con, run_.run_id) if r["phase"] == phase)
-        cursor = con.execute(
-            "SELECT metric, condition, value, low, high, n, failed, method, timing FROM phase_metrics "
-            "WHERE run_id = ? AND phase = ? ORDER BY position",
-            [run_.run_id, phase],
-        )
-        names = [d[0] for d in cursor.description]
-        metrics = [dict(zip(names, r, strict=True)) for r in cursor.fetchall()]
+        metrics = [
+            {k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_.run_id) if m["phase"] == phase
+        ]
     return {"verdict": _parsed(row), "metrics": metrics}
 
 
@@ -222,16 +218,26 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
     return found
 
 
-def results(as_json: AsJson = False) -> None:
+def results(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="All numbers as a page to keep.")] = False,
+) -> None:
     """The verdicts of the latest run.
 
-    Example: lab results
+    Example: lab results --markdown
     """
     from lab.follow import latest_chain, print_chain
+    from lab.results_page import page
+    from warehouse.database import writing
+    from warehouse.places import Places
+    from warehouse.records import metrics_of, work_of
 
     run_id, rows = latest_chain()
     if as_json:
         print(json.dumps({"run_id": run_id, "phases": [_parsed(r) for r in rows]}, indent=1, default=str))
+    elif markdown:
+        with writing(Places.here()) as con:
+            print(page(run_id, rows, metrics_of(con, run_id), work_of(con, run_id)), end="")
     else:
         print_chain(run_id, rows)
 

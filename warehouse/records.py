@@ -241,6 +241,28 @@ def durations_of(con: Connection, scale: str) -> list[Durations]:
     return [Durations(*row) for row in rows]
 
 
+def work_of(con: Connection, run_id: str) -> dict[str, float]:
+    """Seconds that the counted units of each phase took, on whatever machines."""
+    rows = con.execute(
+        "SELECT u.phase, sum(epoch(TRY_CAST(b.manifest ->> 'finished_at' AS TIMESTAMPTZ)) - "
+        "epoch(TRY_CAST(b.manifest ->> 'started_at' AS TIMESTAMPTZ))) FROM units u JOIN bundles b USING (unit_id) "
+        "WHERE u.run_id = ? AND b.replicate = 0 GROUP BY u.phase",
+        [run_id],
+    ).fetchall()
+    return {phase: seconds for phase, seconds in rows if seconds is not None}
+
+
+def metrics_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
+    """The run's metrics over all hosts as rows of phase_metrics, in order."""
+    cursor = con.execute(
+        "SELECT phase, metric, condition, value, low, high, n, failed, method, timing FROM phase_metrics "
+        "WHERE run_id = ? ORDER BY phase, position",
+        [run_id],
+    )
+    names = [d[0] for d in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
 def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
     """The run's verdicts as rows of gate_history, in the order of the phases."""
     cursor = con.execute("SELECT * FROM gate_history WHERE run_id = ?", [run_id])

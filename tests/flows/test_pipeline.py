@@ -138,6 +138,20 @@ def test_prefect_shows_flows_shards_tasks_and_a_verdict_table_each(
 
 
 @pytest.mark.slow
+def test_the_hourly_sync_is_scheduled(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
+    """What could not be delivered goes out unasked only if the server's scheduler works, which a library broke before."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    client = undisturbed[0].client()
+    sync = client.read_deployment_by_name("sync/coordinator")
+    deadline = time.monotonic() + 120
+    while not (runs := client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[sync.id])))):
+        assert time.monotonic() < deadline, undisturbed[0].logs()
+        time.sleep(1)
+    assert all(r.auto_scheduled for r in runs)
+
+
+@pytest.mark.slow
 def test_a_second_run_computes_nothing(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
     """Results are kept: the same command again only reads them."""
     lab, done = undisturbed
