@@ -145,7 +145,9 @@ def test_the_hourly_sync_is_scheduled(undisturbed: tuple[Lab, subprocess.Complet
     client = undisturbed[0].client()
     sync = client.read_deployment_by_name("sync/coordinator")
     deadline = time.monotonic() + 120
-    while not (runs := client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[sync.id])))):
+    while not (
+        runs := client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[sync.id])))
+    ):
         assert time.monotonic() < deadline, undisturbed[0].logs()
         time.sleep(1)
     assert all(r.auto_scheduled for r in runs)
