@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments.errors import LabError
-from lab.commands_chain import Scale, Settings, by_phase, parse_settings
+from lab.commands_chain import Data, Domain, Scale, Settings, by_phase, settings_of
 from lab.commands_machine import AsJson
 from lab.follow import duration, printable
 
@@ -28,7 +28,14 @@ Example = Annotated[bool, typer.Option("--example", help="Three made-up machines
 EXAMPLE = (("pi-4", 4, 3.2, 4, 20, 8), ("laptop", 8, 6.5, 4, 200, 78), ("desktop", 16, 13, 6, 550, 214))
 
 
-def plan(scale: Scale = "demo", settings: Settings = None, as_json: AsJson = False, example: Example = False) -> None:
+def plan(
+    scale: Scale = "demo",
+    domain: Domain = None,
+    data: Data = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    example: Example = False,
+) -> None:
     """How long each phase will take, on which machine, and what dominates; after a run, how long it took.
 
     Durations follow from the registered machines' measured speeds, and from recorded ones once a machine ran the phase.
@@ -42,7 +49,7 @@ def plan(scale: Scale = "demo", settings: Settings = None, as_json: AsJson = Fal
     from warehouse.records import predictions_of
     from warehouse.transport import Store
 
-    run, _ = chain.plan(scale, by_phase(parse_settings(settings)))
+    run, _ = chain.plan(scale, by_phase(settings_of(settings, domain, data)))
     if example:
         _show_example(run, as_json)
         return
