@@ -164,6 +164,7 @@ def provenance(found: Row | None, where: Any) -> None:
         ("Run", found["run_id"], ""),
         ("Plan", f"{found['plan_id']}, SHA-256 {found['plan_sha256'] or 'not stored'}", ""),
         ("Planned", *_time(found["planned_at"], where)),
+        ("Before its trials", _order(found), ""),
         ("Started", *_time(found["started_at"], where)),
         ("Finished", *_time(found["finished_at"], where)),
         ("Started on", found["host"], ""),
@@ -175,10 +176,18 @@ def provenance(found: Row | None, where: Any) -> None:
         ("Hosts", ", ".join(hosts) or "none yet", ""),
         ("Arguments given", json.dumps(given, ensure_ascii=False) if given else "none", ""),
     ]
-    st.html(cards.definitions(rows, ("Commit",) if found["dirty"] else ()))
-    for title, content in (("Arguments by default", defaulted), ("The plan, as stored before the first trial", plan)):
+    doubtful = [*(["Commit"] if found["dirty"] else []), *(["Before its trials"] if found["units_before"] else [])]
+    st.html(cards.definitions(rows, tuple(doubtful)))
+    for title, content in (("Arguments by default", defaulted), ("The plan, as stored", plan)):
         with st.expander(title):
             st.code(json.dumps(content, indent=2, ensure_ascii=False), language="json", wrap_lines=True, height=400)
+
+
+def _order(found: Row) -> str:
+    """Whether the plan was there before the trials, without which it announced nothing."""
+    if not found["units_before"]:
+        return "yes, before the first"
+    return f"no, {found['units_before']} of {found['units']} units had results of an earlier plan already"
 
 
 def _time(moment: Any, where: Any) -> tuple[str, str]:

@@ -230,14 +230,15 @@ def results(
     from lab.results_page import page
     from warehouse.database import writing
     from warehouse.places import Places
-    from warehouse.records import metrics_of, work_of
+    from warehouse.records import metrics_of, stands_under, work_of
 
     run_id, rows = latest_chain()
     if as_json:
         print(json.dumps({"run_id": run_id, "phases": [_parsed(r) for r in rows]}, indent=1, default=str))
     elif markdown:
         with writing(Places.here()) as con:
-            print(page(run_id, rows, metrics_of(con, run_id), work_of(con, run_id)), end="")
+            under = stands_under(con, run_id)
+            print(page(run_id, rows, metrics_of(con, run_id), work_of(con, run_id), under), end="")
     else:
         print_chain(run_id, rows)
 

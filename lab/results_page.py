@@ -15,6 +15,7 @@ def page(
     verdicts: Sequence[Mapping[str, Any]],
     metrics: Sequence[Mapping[str, Any]],
     seconds: Mapping[str, float],
+    under: str,
 ) -> str:
     """Markdown of one run.
 
@@ -22,13 +23,13 @@ def page(
         verdicts: rows of gate_history, in the order of the phases.
         metrics: rows of phase_metrics with phase, metric, condition, value, low, high, n, failed, method, timing.
         seconds: work of each phase's units, on whatever machines did it.
+        under: the plan, and whether it was there before the trials (records.stands_under).
     """
     first = verdicts[0]
     lines = [
         f"# Run {_cell(run_id)}",
         "",
-        f"Scale {_cell(first['scale'])}, domain {_cell(first['domain'])}, model {_cell(first['model'])}, plan "
-        f"{_cell(first['plan_id'])}, stored before the first trial.",
+        f"Scale {_cell(first['scale'])}, domain {_cell(first['domain'])}, model {_cell(first['model'])}; {_cell(under)}.",
         "",
         "| phase | verdict | main metric | value | threshold | n | work of its units |",
         "|---|---|---|---|---|---|---|",

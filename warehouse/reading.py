@@ -21,7 +21,7 @@ from experiments.registry import PHASES
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
-SCHEMA = 1  # newest migration whose tables these queries know
+SCHEMA = 2  # newest migration whose tables these queries know
 Row = dict[str, Any]
 Identity = tuple[int, int, int]
 
@@ -183,8 +183,9 @@ def provenance(run_id: str) -> Row | None:
     found = _query(
         "SELECT r.run_id, r.plan_id, p.sha256 AS plan_sha256, p.content, epoch(p.created_at) AS planned_at, r.scale, "
         "r.domain, r.model, r.host, r.code_commit, r.dirty, r.versions, r.arguments_given, r.arguments_defaulted, "
-        "epoch(r.started_at) AS started_at, epoch(r.finished_at) AS finished_at "
-        "FROM runs r LEFT JOIN plans p USING (plan_id) WHERE r.run_id = ?",
+        "epoch(r.started_at) AS started_at, epoch(r.finished_at) AS finished_at, "
+        "coalesce(o.units, 0) AS units, coalesce(o.units_before, 0) AS units_before "
+        "FROM runs r LEFT JOIN plans p USING (plan_id) LEFT JOIN plan_order o USING (run_id) WHERE r.run_id = ?",
         [run_id],
     )
     if not found:

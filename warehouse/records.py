@@ -241,6 +241,17 @@ def durations_of(con: Connection, scale: str) -> list[Durations]:
     return [Durations(*row) for row in rows]
 
 
+def stands_under(con: Connection, run_id: str) -> str:
+    """The run's plan, and whether it was there before the trials: what makes it a pre-registration or does not."""
+    row = con.execute("SELECT plan_id, units, units_before FROM plan_order WHERE run_id = ?", [run_id]).fetchone()
+    if row is None:
+        return "a plan without results"
+    plan_id, units, before = row
+    if not before:
+        return f"plan {plan_id}, stored before the first trial"
+    return f"plan {plan_id}, stored when {before} of its {units} units had results of an earlier plan already"
+
+
 def work_of(con: Connection, run_id: str) -> dict[str, float]:
     """Seconds that the counted units of each phase took, on whatever machines."""
     rows = con.execute(

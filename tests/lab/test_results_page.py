@@ -12,8 +12,11 @@ from lab.results_page import MOST_ROWS, page
 VERDICT = {
     "phase": "p1", "status": "FAIL", "main_metric": "similarity_ratio", "main_condition": "hybrid", "value": 1.4771,
     "low": 1.25, "high": 1.77, "threshold": 1.2, "n": 102, "reason": "kNN 0.50 (needs > 0.7).", "why": None,
-    "scale": "full", "domain": "big_o", "model": "smollm2-135m", "plan_id": "0f3a",
+    "scale": "full", "domain": "big_o", "model": "smollm2-135m",
 }  # fmt: skip
+
+
+UNDER = "plan 0f3a, stored before the first trial"
 
 
 def metric(condition: str = "hybrid", **values: Any) -> dict[str, Any]:
@@ -30,30 +33,30 @@ def cells(line: str) -> list[str]:
 
 def test_a_run_on_one_page() -> None:
     """Whoever reads it later needs the plan, each verdict with its interval and threshold, and the numbers behind it."""
-    lines = page("full-1", [VERDICT], [metric(), metric(value=None)], {"p1": 75.0}).splitlines()
-    assert lines[0] == "# Run full-1" and "plan 0f3a" in lines[2]
+    lines = page("full-1", [VERDICT], [metric(), metric(value=None)], {"p1": 75.0}, UNDER).splitlines()
+    assert lines[0] == "# Run full-1" and lines[2].endswith(f"; {UNDER}.")
     verdict = next(line for line in lines if line.startswith("| P1"))
     shown = ["P1", "FAIL", "similarity\\_ratio hybrid", "1.48 (1.25 to 1.77)", "1.2", "102", "1 min 15 s"]
     assert cells(verdict) == shown
     assert "- **P1 FAIL.** kNN 0.50 (needs \\> 0.7)." in lines
     rows = [line for line in lines if line.startswith("| knn")]
     assert cells(rows[0])[2:] == ["0.5 (0.3 to 0.69)", "30", "1", "k 5"] and cells(rows[1])[2] == "undefined"
-    assert "not recorded" in page("full-1", [VERDICT], [], {})
-    assert "Overridden: seen before" in page("full-1", [{**VERDICT, "why": "seen before"}], [], {})
+    assert "not recorded" in page("full-1", [VERDICT], [], {}, UNDER)
+    assert "Overridden: seen before" in page("full-1", [{**VERDICT, "why": "seen before"}], [], {}, UNDER)
 
 
 def test_single_configurations_are_counted_when_they_are_too_many() -> None:
     """E0 has hundreds of rows; what is left out is said, and nothing else is left out."""
     many = [metric(f"MiniLM | text {i}") for i in range(MOST_ROWS)]
-    shown = page("full-1", [VERDICT], [metric("text_weight"), *many], {})
+    shown = page("full-1", [VERDICT], [metric("text_weight"), *many], {}, UNDER)
     assert f"{MOST_ROWS} numbers of single configurations are left out" in shown and shown.count("| knn") == 1
-    assert page("full-1", [VERDICT], many, {}).count("| knn") == MOST_ROWS
+    assert page("full-1", [VERDICT], many, {}, UNDER).count("| knn") == MOST_ROWS
 
 
 @given(st.text(max_size=60))
 def test_any_text_stays_in_its_cell(text: str) -> None:
     """Reasons and conditions hold what models and files of the user's say: no new rows, no HTML, no links."""
-    shown = page(text, [{**VERDICT, "reason": text}], [metric(text, method=text)], {})
+    shown = page(text, [{**VERDICT, "reason": text}], [metric(text, method=text)], {}, text)
     rows = [line for line in shown.splitlines() if line.startswith("| knn")]
     assert len(rows) == 1 and len(cells(rows[0])) == 6
     assert shown.count("<") == shown.count("\\<") and shown.count("[") == shown.count("\\[")

@@ -200,3 +200,22 @@ def test_plan_run_and_prediction_keep_their_first_record(con: Connection) -> Non
     records.finish_prediction(con, "run", "p1", 12.25)
     records.finish_prediction(con, "run", "p1", 0.5)
     assert con.execute("SELECT * FROM predictions").fetchall() == [("run", "p1", 10.5, 12.25)]
+
+
+def test_a_plan_that_came_after_its_trials_says_so(places: Places, con: Connection) -> None:
+    """Trials may serve a later plan, but that plan announced nothing; only one that was there before is a registration."""
+    assert records.stands_under(con, "run") == "a plan without results"
+    records.save_plan(con, "plan", {"a": 1})
+    save_run(con)
+    records.save_units(con, "run", "p1", [make_unit("one"), make_unit("two")])
+    give(places, make_unit("one"), [Trial("p", "none")])
+    take(places, con)
+    assert records.stands_under(con, "run") == "plan plan, stored before the first trial"
+    records.save_plan(con, "later", {"a": 2})
+    con.execute("UPDATE runs SET plan_id = 'later'")
+    give(places, make_unit("two"), [Trial("p", "none")])
+    take(places, con)
+    assert (
+        records.stands_under(con, "run")
+        == "plan later, stored when 1 of its 2 units had results of an earlier plan already"
+    )
