@@ -1,4 +1,4 @@
-"""Commands about the machines of the network: join, hosts, drain, undrain."""
+"""Commands about the machines of the network: join, hosts, drain, undrain, redistribute."""
 
 from __future__ import annotations
 
@@ -153,6 +153,25 @@ def undrain(host: Host) -> None:
     print(f"{host} {'takes work again' if put_back(client, host) else 'was not drained'}")
 
 
+def redistribute(
+    failed_machine: Annotated[str, typer.Option(help="Name of the machine that will not come back by itself.")],
+) -> None:
+    """Give up what a machine has under way, so that the pipeline asks for it elsewhere at once.
+
+    The pipeline does so by itself once the server calls the machine's workers offline, after about 80 seconds.
+
+    Example: lab redistribute --failed-machine pi-4
+    """
+    from workpools.hosts import give_up
+
+    names = give_up(_known(failed_machine), failed_machine)
+    for name in names:
+        print(printable(f"given up   {name}"))
+    if not names:
+        print(f"{failed_machine} has nothing under way")
+    print(f"So that it gets nothing new should it come back: lab drain {failed_machine}")
+
+
 def _known(host: str) -> Any:
     """The client, if the host is one of those that `lab hosts` shows.
 
@@ -173,5 +192,5 @@ def _known(host: str) -> Any:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the `lab` command."""
-    for command in (join, hosts, drain, undrain):
+    for command in (join, hosts, drain, undrain, redistribute):
         app.command()(command)

@@ -40,6 +40,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab hosts             the machines: tier, status, what runs there
   lab drain             let a machine finish what it runs and take no more
   lab undrain           give a drained machine work again
+  lab redistribute      give up what a dead machine had under way
   lab pools create      make the work pools weak, medium, strong and coordinator
   lab collect           take delivered bundles into the warehouse
   lab sync              deliver what waits in this machine's spool

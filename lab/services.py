@@ -25,6 +25,7 @@ from workpools.pools import DEFAULT_API, SERVER_PORT
 
 SERVER, PAGE = "server", "page"
 DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
+DATABASE_URL = "LAB_DATABASE_URL"
 REPORT_FRESH = timedelta(hours=24)
 START_S = 90.0  # a fresh server takes 18 s on two cores (measured); slower machines three times that
 Say = Callable[[str], Any]
@@ -65,6 +66,23 @@ def prefect_environment(places: Places, port: int) -> dict[str, str]:
     )
 
 
+def database() -> dict[str, str]:
+    """The server's own setting for LAB_DATABASE_URL: PostgreSQL instead of SQLite below PREFECT_HOME.
+
+    It stays in the environment, where its password is in no list of processes, and workers do not get it.
+
+    Raises:
+        LabError: it is not one of PostgreSQL. The value is not shown, since it holds a password.
+    """
+    url = os.environ.get(DATABASE_URL, "")
+    if url and not url.startswith("postgresql+asyncpg://"):
+        raise LabError(
+            f"{DATABASE_URL} does not begin with postgresql+asyncpg://",
+            f"export {DATABASE_URL}=postgresql+asyncpg://user:password@host/name",
+        )
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url} if url else {}
+
+
 def answers(url: str) -> bool:
     """Whether a GET of a loopback address says 200."""
     try:
@@ -84,6 +102,7 @@ def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up
     # Mistakes are told before anything is started: what these two refuse, every part would refuse later.
     host_name()
     Store.here(places)
+    database()
     alive = {s.name: s for s in processes.recorded(places) if s.alive}
     if page and port == app_port:
         raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {_free(port + 1)}")
@@ -98,7 +117,7 @@ def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up
     if fresh:
         say(f"starting the Prefect server on 127.0.0.1:{port}")
         serve = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        alive[SERVER] = processes.start(places, SERVER, serve, environment, port)
+        alive[SERVER] = processes.start(places, SERVER, serve, environment | database(), port)
         started.append(SERVER)
     if page and PAGE not in alive:
         alive[PAGE] = _start_page(places, app_port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -135,22 +135,49 @@ def seen_workers(client: Any) -> list[Seen]:
 
 def running(client: Any) -> dict[str, list[str]]:
     """Names of the flow runs in state Running, by the host that their tag names."""
+    found: dict[str, list[str]] = {}
+    for run in _runs(client, "RUNNING"):
+        for host in _hosts_of(run):
+            found.setdefault(host, []).append(run.name)
+    return found
+
+
+def give_up(client: Any, host: str) -> list[str]:
+    """Mark everything that is under way on a host, or meant for it, as crashed; the names of those runs.
+
+    The pipeline asks for their units again. Should the host be alive after all, what it delivers does no harm.
+    """
+    from prefect.states import Crashed
+
+    checked_host(host)
+    found = [
+        run
+        for run in list(_runs(client, "RUNNING", "PENDING", "SCHEDULED"))
+        if host in _hosts_of(run) or run.parameters.get("host") == host
+    ]
+    for run in found:
+        client.set_flow_run_state(run.id, Crashed(message=f"{host} was given up by hand"), force=True)
+    return [run.name for run in found]
+
+
+def _hosts_of(run: Any) -> list[str]:
+    return [tag.removeprefix(HOST_TAG) for tag in run.tags if tag.startswith(HOST_TAG)]
+
+
+def _runs(client: Any, *types: str) -> Iterator[Any]:
+    """Flow runs in states of these types, the earliest first, however many there are."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
-    found: dict[str, list[str]] = {}
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType(t) for t in types]))
     offset, more = 0, True
     while more:
         runs = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=state), sort=FlowRunSort.START_TIME_ASC, limit=PAGE, offset=offset
         )
-        for run in runs:
-            for host in (tag.removeprefix(HOST_TAG) for tag in run.tags if tag.startswith(HOST_TAG)):
-                found.setdefault(host, []).append(run.name)
+        yield from runs
         offset, more = offset + len(runs), len(runs) == PAGE
-    return found
 
 
 def host_states(client: Any, reports: Sequence[CapabilityReport]) -> list[HostState]:

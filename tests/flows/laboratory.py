@@ -39,10 +39,16 @@ class Lab:
     home: Path
     port: int = field(default_factory=free_port)
 
-    def lab(self, *arguments: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
+    def lab(self, *arguments: str, timeout: float = 1200, **extra: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lab", *arguments]
         return subprocess.run(
-            command, env=environment(self.home), cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+            command,
+            env=environment(self.home, **extra),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:

@@ -191,6 +191,33 @@ def test_a_drained_machine_finishes_and_comes_back(network: Network, ask: Run) -
 
 
 @pytest.mark.slow
+def test_what_a_dead_machine_had_under_way_is_given_up(network: Network, ask: Run) -> None:
+    """The owner knows that it is dead before the server does; work meant for others goes on."""
+    from prefect import flow
+    from prefect.states import Running, Scheduled
+
+    client = network.client()
+    nothing = flow(lambda host=None: None, name="shard")
+
+    def shard(name: str, state: Any, tag: str = "", meant_for: str | None = None) -> Any:
+        tags = [f"{HOST_TAG}{tag}"] if tag else []
+        return client.create_flow_run(nothing, name=name, parameters={"host": meant_for}, tags=tags, state=state).id
+
+    here = [shard("runs", Running(), "desk"), shard("waits", Scheduled(), meant_for="desk")]
+    others = [shard("other", Running(), "guest"), shard("anybody's", Scheduled())]
+    done = ask("redistribute", "--failed-machine", "desk")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()[:-1]) == ["given up   runs", "given up   waits"]
+    assert done.stdout.endswith("come back: lab drain desk\n")
+    assert [client.read_flow_run(i).state.name for i in here] == ["Crashed", "Crashed"]
+    assert not any(client.read_flow_run(i).state.is_final() for i in others)
+    assert "desk has nothing under way" in ask("redistribute", "--failed-machine", "desk").stdout
+    assert ask("redistribute", "--failed-machine", "desks").returncode == 2
+    for run_id in others:
+        client.delete_flow_run(run_id)
+
+
+@pytest.mark.slow
 def test_only_known_machines_are_drained(network: Network, ask: Run) -> None:
     """A misspelt name would leave the machine at work; the answer names those that there are."""
     for command in ("drain", "undrain"):

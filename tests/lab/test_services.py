@@ -84,3 +84,16 @@ def test_what_answers_is_told_from_what_does_not(busy_port: int, closed_port: in
     """Silence and refusal are no answer; neither ends in an error, since lab up asks until something answers."""
     assert not services.answers(f"http://127.0.0.1:{closed_port}/api/health")
     assert not services.answers(f"http://127.0.0.1:{busy_port}/api/health")
+
+
+def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt address would let the server start on SQLite unseen, or print the password of the right one."""
+    monkeypatch.delenv("LAB_DATABASE_URL", raising=False)
+    assert services.database() == {}
+    url = "postgresql+asyncpg://lab:secret@db/prefect"
+    monkeypatch.setenv("LAB_DATABASE_URL", url)
+    assert services.database() == {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+    monkeypatch.setenv("LAB_DATABASE_URL", "postgres://lab:secret@db/prefect")
+    with pytest.raises(LabError) as caught:
+        services.database()
+    assert "LAB_DATABASE_URL" in str(caught.value) and "secret" not in str(caught.value) + (caught.value.mend or "")
