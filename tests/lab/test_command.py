@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,13 @@ def test_the_front_door_opens_at_once(arguments: list[str], home: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=bare_environment(home)
     )
     assert HEAVY.isdisjoint(loaded.stdout.splitlines()[-1].split())
-    best = float("inf")
-    for _ in range(5):  # the best of five, since tests share the machine with others
-        started = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "lab", *arguments], capture_output=True, check=True, env=bare_environment(home)
-        )
-        best = min(best, time.monotonic() - started)
-        if best < 0.5:
-            break
-    assert best < 0.5
+    # Processor time: what the clock says depends on who else is at work.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-m", "lab", *arguments], capture_output=True, check=True, env=bare_environment(home)
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.5
     assert not home.exists()
 
 
