@@ -22,6 +22,7 @@ from experiments.data import universe
 from experiments.domains import bring_data, share_data, shown
 from experiments.environment import code_commit, host_name, package_versions
 from experiments.errors import LabError
+from experiments.giving_up import failed_trials
 from experiments.identity import canonical, check_unit, sha256_of
 from experiments.registry import PHASES, configure, get_phase, module_of
 from flows.forecast import rounds_of
@@ -162,10 +163,11 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
     while True:
         asked = records.units_of(con, run.run_id, phase)
         done = records.done_units(con, [u.unit_id for u in asked])
+        done |= {u.unit_id for u, _ in records.given_up_of(con, run.run_id, phase)}
         pending = [u for u in asked if u.unit_id not in done]
         if pending:
             return Step(tuple(asked), tuple(pending))
-        so_far = records.trials_of(con, run.run_id, phase)
+        so_far = _results(con, run, phase)
         new = leakage_gate.next_units(phase, run.configs[phase], carried_into(con, run, phase), so_far)
         known = {u.unit_id for u in asked}
         fresh = [u for u in new if u.unit_id not in known]
@@ -178,7 +180,7 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
     """Metrics over all hosts and for each, the verdict, both stored. An override is recorded only where it was needed."""
     config, carried = run.configs[phase], carried_into(con, run, phase)
     hosts = records.hosts_of(con, run.run_id, phase)
-    overall = leakage_gate.measured(phase, config, carried, _flat(records.trials_of(con, run.run_id, phase)))
+    overall = leakage_gate.measured(phase, config, carried, _flat(_results(con, run, phase)))
     records.save_metrics(con, run.run_id, phase, ALL_HOSTS, overall)
     for host in hosts:
         trials = _flat(records.trials_of(con, run.run_id, phase, host))
@@ -191,6 +193,12 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
     needed = override if stops(phase, verdict) else None
     records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)
     return verdict
+
+
+def _results(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> list[tuple[Unit, list[Trial]]]:
+    """Units with their trials; those that were given up have failed ones."""
+    found = records.trials_of(con, run.run_id, phase)
+    return found + [(unit, failed_trials(unit, why)) for unit, why in records.given_up_of(con, run.run_id, phase)]
 
 
 def _flat(results: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Trial]:

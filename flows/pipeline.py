@@ -54,6 +54,7 @@ def pipeline(
     log = get_run_logger()
     with writing(places, publish=True) as con:
         run = open_run(con, scale, config)
+        records.try_again(con, run.run_id)
         collect(places, store, con)
         _predict(con, store, run)
     log.info("run %s, plan %s", run.run_id, run.plan_id)
@@ -94,7 +95,7 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
     """All rounds of one phase; True when something had to be computed.
 
     Raises:
-        LabError: no worker fits, or a unit has no result after MAX_ATTEMPTS tries; with what its shards said.
+        LabError: no worker fits, or nobody takes a unit; with what its shards said.
     """
     run = dispatcher.run
     tries = Tries(run, phase)
@@ -108,6 +109,12 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
         _progress(places, run, phase, len(step.units) - len(step.pending), len(step.units), started)
         if not step.pending and not any(lacking.values()):
             return tries.worked
+        given_up, why = tries.hopeless(step.pending)
+        if given_up and not any(lacking.values()):
+            get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up), why)
+            with writing(places) as con:
+                records.give_up_units(con, run.run_id, [u.unit_id for u in given_up], why)
+            continue
         if not tries.worked and (seen := foretold(run.configs[phase])):
             get_run_logger().info("%s: %s", phase, seen)
         if mode == "replicate" and any(lacking.values()):

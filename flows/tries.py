@@ -30,18 +30,22 @@ class Tries:
         self._last: list[tuple[str, str | None]] = []
         self._rounds = 0
 
+    def hopeless(self, units: Sequence[Unit]) -> tuple[list[Unit], str]:
+        """(units that have had MAX_ATTEMPTS, why they are given up: what their shards said last)."""
+        said = f": {self._wrong[-1]}" if self._wrong else ""
+        found = [u for u in units if self._begun[u.unit_id, None] >= MAX_ATTEMPTS]
+        return found, f"no result after {MAX_ATTEMPTS} tries{said}"
+
     def begin(self, units: Sequence[Unit], host: str | None = None) -> int:
         """Count one more attempt of each unit; its number for the shards, which no two submissions share.
 
         Raises:
-            LabError: one has had MAX_ATTEMPTS, or nobody takes it; with what its shards said last.
+            LabError: nobody takes one; with what its shards said last.
         """
         said = f"; {self._wrong[-1]}" if self._wrong else ""
         again = f"mend it, then: lab pipeline {options(self.run.scale, self.run.given)}"
         for unit in units:
             name = f"unit {unit.unit_id[:8]} of {self.phase}"
-            if self._begun[unit.unit_id, host] >= MAX_ATTEMPTS:
-                raise LabError(f"{name} has no result after {MAX_ATTEMPTS} tries{said}", again)
             if self._given_back[unit.unit_id] > MAX_RETURNS:
                 raise LabError(f"{name} was given back {MAX_RETURNS} times{said}", again)
             self._begun[unit.unit_id, host] += 1

@@ -48,7 +48,7 @@ def forget_run(con: Connection, run_id: str, plan_id: str) -> None:
     """Take back a run that could not start, and its plan where no other run stands under it; no trial is touched."""
     con.begin()
     try:
-        for table in ("units", "metrics", "verdicts", "predictions", "runs"):
+        for table in ("units", "metrics", "verdicts", "predictions", "given_up", "runs"):
             con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - only fixed words are put in
         con.execute("DELETE FROM plans WHERE plan_id = ? AND plan_id NOT IN (SELECT plan_id FROM runs)", [plan_id])
         con.commit()
@@ -90,6 +90,29 @@ def done_units(con: Connection, unit_ids: Sequence[str], host: str | None = None
         [host, host, list(unit_ids)],
     ).fetchall()
     return {unit_id for (unit_id,) in rows}
+
+
+def give_up_units(con: Connection, run_id: str, unit_ids: Sequence[str], why: str) -> None:
+    """Note that these units are not tried any more in this pipeline."""
+    con.executemany(
+        "INSERT INTO given_up VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET why = excluded.why",
+        [[run_id, unit_id, why, datetime.now(UTC)] for unit_id in unit_ids],
+    )
+
+
+def try_again(con: Connection, run_id: str) -> None:
+    """Forget what was given up: a pipeline that is started anew asks for it once more."""
+    con.execute("DELETE FROM given_up WHERE run_id = ?", [run_id])
+
+
+def given_up_of(con: Connection, run_id: str, phase: str) -> list[tuple[Unit, str]]:
+    """Units of the phase that were given up and have no result, with the reason, in the order asked."""
+    rows = con.execute(
+        "SELECT u.spec, g.why FROM given_up g JOIN units u USING (run_id, unit_id) "
+        "WHERE g.run_id = ? AND u.phase = ? AND g.unit_id NOT IN (SELECT unit_id FROM bundles) ORDER BY u.position",
+        [run_id, phase],
+    ).fetchall()
+    return [(Unit.from_json(json.loads(spec)), why) for spec, why in rows]
 
 
 def trials_of(con: Connection, run_id: str, phase: str, host: str | None = None) -> list[tuple[Unit, list[Trial]]]:
