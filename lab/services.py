@@ -182,8 +182,8 @@ def _report(places: Places) -> Any:
 
 def _assess_if_old(places: Places) -> None:
     if _report(places) is None:
-        # A process of its own: measuring beside this one's threads would measure them as well.
-        command = [sys.executable, "-m", "lab", "assess", "--json"]
+        # Speeds are left to `lab assess`: beside a server that starts they would come out several times too low (measured).
+        command = [sys.executable, "-m", "lab", "assess", "--quick", "--json"]
         # Whatever went wrong, there is no report then, and _start_workers says so.
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(  # noqa: S603
@@ -219,6 +219,8 @@ def _start_workers(
     if report is None:
         raise LabError("this machine could not be assessed", "lab assess")
     say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
+    if report.matrix_gflops is None:
+        say("its speeds are not measured, so lab plan takes it for an average machine; to measure: lab assess")
     pools = ("coordinator", *serves(report.tier))
     create_queues(client, pools, host_name())
     started = []
