@@ -126,6 +126,8 @@ def test_a_machine_joins_by_one_command_and_keeps_what_runs(network: Network, as
     assert (row["tier"], row["status"], row["pools"]) == (tier, "online", [tier])
     assert abs(datetime.fromisoformat(row["last_heartbeat"]) - datetime.now(UTC)) < timedelta(minutes=5)
     assert row["versions"]["prefect"] == version("prefect")
+    # Workers of many machines that asked a server on SQLite each second would cost each other heartbeats.
+    assert psutil.Process(before[worker]).environ()["PREFECT_WORKER_QUERY_SECONDS"] == "5"
     again = network.join()
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"kept       {worker}" in again.stdout and "started" not in again.stdout
