@@ -65,16 +65,21 @@ def connect(api_url: str) -> Any:
 
 
 def create_pools(client: Any) -> list[str]:
-    """Make the process pools that are not there; returns what was made."""
+    """Make the process pools that are not there; returns what was made. Two machines may do so at once."""
     from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
 
     present = {pool.name for pool in client.read_work_pools()}
-    made = [name for name in POOLS if name not in present]
-    for name in made:
+    made = []
+    for name in POOLS:
+        if name in present:
+            continue
         description = "Pipeline, collect and sync." if name == "coordinator" else f"Machines of tier {name} and above."
-        client.create_work_pool(
-            WorkPoolCreate(name=name, type="process", description=description, base_job_template=_template())
-        )
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_pool(
+                WorkPoolCreate(name=name, type="process", description=description, base_job_template=_template())
+            )
+            made.append(name)
     return made
 
 

@@ -30,6 +30,7 @@ from warehouse.transport import Store
 from workpools import hosts
 from workpools.hosts import HOST_TAG, UNNAMED, VARIABLE, Seen, combined
 from workpools.pools import connect, create_pools
+from workpools.tiers import POOLS
 
 RUN = "e1 · shard 1 of 2 · desk"
 pytestmark = pytest.mark.timeout(600)  # a busy machine may take minutes to bring the server up
@@ -145,6 +146,26 @@ def test_workers_on_this_machine_for_other_results_are_not_kept(network: Network
     done = called("join", network.url, LAB_HOME=str(network.desk), LAB_HOST="desk", LAB_RESULTS_URL="/elsewhere")
     assert done.returncode == 2
     assert "with LAB_RESULTS_URL" in done.stderr and "lab down, then: lab join" in done.stderr
+
+
+class LateClient:
+    """A client that read the list of pools before another machine made them; all else is the real one's."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def read_work_pools(self) -> list[Any]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+
+@pytest.mark.slow
+def test_two_machines_that_join_a_new_server_at_once_both_find_its_pools(network: Network) -> None:
+    """Whoever came second by a moment would be told that a pool exists, in a traceback, and start no worker."""
+    assert create_pools(LateClient(network.client())) == []
+    assert {pool.name for pool in network.client().read_work_pools()} >= set(POOLS)
 
 
 @pytest.mark.slow
