@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,10 @@ class Laboratory:
         address = one.network.address(one.name)
         one.start("server", prefect("server", "start", "--host", address, "--port", str(PORT)))
         one.must([sys.executable, "-c", HEALTHY, f"{self.url}/api/health", "240"])
-        for worker in self.workers.values():
-            # Helping the weak tier, so that the phases of the test find both whatever memory is free just now.
-            worker.must(lab("join", self.url, "--also", "weak", "--quick"))
+        # Helping the weak tier, so that the phases of the test find both whatever memory is free just now.
+        join = lab("join", self.url, "--also", "weak", "--quick")
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(lambda worker: worker.must(join), self.workers.values()))
         one.must(prefect("--no-prompt", "deploy", "--all"))
         one.start("worker", prefect("worker", "start", "--pool", "coordinator", "--name", one.name))
 
