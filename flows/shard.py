@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from prefect import flow, get_client, get_run_logger, task
@@ -20,6 +21,9 @@ from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
+
+DELIVER_S = 300.0  # that the way to the results may fail; then the shard fails, and says why
+DELIVER_AGAIN_S = 5.0
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
@@ -47,7 +51,7 @@ def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
         trials = run_unit(Unit.from_json(unit), backends, places, Store.here(places), attempt)
     except MemoryError as error:
         raise MemoryError(f"out of memory on {host_name()}: {error}") from error  # it says nothing of itself
-    get_run_logger().info("%s: %d trials delivered", label, trials)
+    get_run_logger().info("%s: %d trials computed", label, trials)
     return trials
 
 
@@ -86,6 +90,21 @@ def _may_run_here(phase: str, host: str | None, quantized: bool) -> None:
         raise LabError(f"{GIVEN_BACK} by {here}: {why}", "lab hosts")
 
 
+def _deliver(places: Places, store: Store) -> None:
+    """Deliver what still waits here: the way to the results may have failed for a while.
+
+    Raises:
+        LabError: it still fails after DELIVER_S, with the reason.
+    """
+    end = time.monotonic() + DELIVER_S
+    while (found := store.deliver(places.spool)).waiting:
+        if time.monotonic() > end:
+            raise LabError(
+                f"{found.waiting} bundles wait on {host_name()}: {found.reason}", f"on {host_name()}: lab sync"
+            )
+        time.sleep(DELIVER_AGAIN_S)
+
+
 @flow(name="shard", flow_run_name="{phase} · {label}", persist_result=False)
 def shard(
     run_id: str, phase: str, label: str, job: str, unit_ids: list[str], attempt: int = 1, host: str | None = None,
@@ -110,6 +129,7 @@ def shard(
     log = get_run_logger()
     log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
     trials = 0
+    store.deliver(places.spool)  # what waits here from before is what is asked for, maybe
     for unit_id in unit_ids:
         if not replicate and store.has_bundle(unit_id):
             log.info("unit %s already has a bundle", unit_id[:8])
@@ -120,4 +140,5 @@ def shard(
             if k in units[unit_id]["spec"]
         )
         trials += work(f"{phase} {role} {unit_id[:8]}".replace("  ", " "), units[unit_id], backends, attempt)
+    _deliver(places, store)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}

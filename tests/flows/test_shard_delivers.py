@@ -1,0 +1,50 @@
+"""A shard ends only when this host's results are on their way: what waits in its spool is delivered, or named."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import LabError
+from flows import shard
+from warehouse.places import Places
+from warehouse.transport import Store
+
+
+@pytest.fixture
+def blocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that cannot be reached (a file lies where its folder should be), and one bundle that waits for it."""
+    spool = tmp_path / "home" / "spool"
+    spool.mkdir(parents=True)
+    (spool / f"{1:032x}.{hashlib.sha256(b'1').hexdigest()}.parquet").write_bytes(b"1")
+    mount = tmp_path / "mount"
+    mount.write_text("not a folder")
+    monkeypatch.setenv("LAB_RESULTS_URL", str(mount))
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAB_HOST", "pi")
+    return mount
+
+
+def test_a_shard_waits_for_the_way_to_the_results(blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that was away for a moment gets the bundle before the shard counts as done."""
+    places = Places.here()
+    store = Store.here(places)
+    monkeypatch.setattr(shard.time, "sleep", lambda _: blocked.unlink())
+    shard._deliver(places, store)
+    assert store.waiting() == {f"{1:032x}"}
+    assert list(places.spool.glob("*.parquet")) == []
+    assert len(list(store.inbox.glob("*.parquet"))) == 1
+
+
+def test_a_shard_whose_results_cannot_be_delivered_fails_with_the_reason(
+    blocked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that completed while its bundles stayed on the host led to a verdict without them."""
+    monkeypatch.setattr(shard, "DELIVER_S", -1.0)
+    places = Places.here()
+    with pytest.raises(LabError, match="1 bundles wait on pi") as told:
+        shard._deliver(places, Store.here(places))
+    assert str(blocked) in str(told.value)
+    assert len(list(places.spool.glob("*.parquet"))) == 1
