@@ -27,6 +27,8 @@ CRITERIA = (
     ("token_efficiency", "tokens", 0.60, 0.90),
 )
 
+TUNED = frozenset(("adapter S", "adapter R", "tuned_s", "tuned_r"))
+
 
 def metrics(
     trials: Sequence[Trial], config: Config, by_hypothesis: Mapping[str, Sequence[str]], controls: Sequence[str]
@@ -253,6 +255,8 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         reason = f"{hypothesis}: nothing to compare.{missing}"
         return Verdict(Status.INCONCLUSIVE, reason, {}, nothing, None, _next_without_results(metrics, config))
     word, main, text = _by_variation(known) if hypothesis == "stabilization" else _by_attempts(known, config)
+    if word == "refuted" and not TUNED.isdisjoint(metrics.facts["missing"]):
+        word = "inconclusive"  # what could not be tried is not refuted
     best = metrics.facts["best"]
     met = [k for k, (ok, _) in metrics.facts["criteria"].items() if ok]
     advice = f"Use {best} (fewest attempts). Success criteria met: {', '.join(met) or 'none'}."

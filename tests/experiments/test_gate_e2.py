@@ -182,6 +182,14 @@ def test_one_missing_adapter_leaves_the_other_to_be_judged() -> None:
     )
 
 
+def test_what_could_not_be_tried_is_not_refuted() -> None:
+    """A tuned model that saves nothing says nothing of the other one, whose adapter could not be trained."""
+    training = [untrained("s", "weak_signal"), trained("r", "weak_signal")]
+    _, verdict = analysed("weak_signal", {"base_query": FLAT, "tuned_r": FLAT}, training)
+    assert verdict.status is Status.INCONCLUSIVE and verdict.carried["hypothesis_verdict"] == "inconclusive"
+    assert verdict.reason.endswith("adapter S is missing: nothing solved.") and verdict.next_steps
+
+
 @pytest.mark.parametrize("hypothesis", e2.CONDITIONS)
 def test_a_refusal_to_train_s_is_told_under_every_hypothesis(hypothesis: str) -> None:
     """The whole analysis without S, whatever is compared: no crash, and nobody takes R's verdict for one on both."""
