@@ -31,6 +31,7 @@ from warehouse.bundles import write_bundle
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.places import Places
+from warehouse.signing import key_of
 from warehouse.transport import Store
 
 ALL_HOSTS = "all"
@@ -229,7 +230,7 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
     }  # fmt: skip
     write_bundle(
         places.spool, unit, trials, backends.take_attachments(), host=host_name(), attempt=attempt,
-        started_at=started, finished_at=datetime.now(UTC), provenance=provenance,
+        started_at=started, finished_at=datetime.now(UTC), provenance=provenance, key=key_of(places, host_name()),
     )  # fmt: skip
     store.deliver(places.spool)
     return len(trials)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from experiments.errors import LabError
-from lab import commands_chain, commands_data, commands_hosts, commands_machine, commands_plan
+from lab import commands_chain, commands_data, commands_hosts, commands_keys, commands_machine, commands_plan
 from lab.follow import printable
 
 EXIT_MISTAKE = 2
@@ -23,6 +23,7 @@ commands_chain.register(app)
 commands_data.register(app)
 commands_plan.register(app)
 commands_hosts.register(app)
+commands_keys.register(app)
 
 OVERVIEW = """\
 lab runs a chain of language-model memory experiments over your machines.
@@ -43,6 +44,10 @@ lab runs a chain of language-model memory experiments over your machines.
   lab redistribute      give up what a dead machine had under way
   lab pools create      make the work pools weak, medium, strong and coordinator
   lab collect           take delivered bundles into the warehouse
+  lab keys add          let a machine sign its results
+  lab keys list         which machines sign, and whether they must
+  lab keys remove       forget a machine's key
+  lab keys require      refuse results that are not signed
   lab sync              deliver what waits in this machine's spool
   lab status            what runs, on which port
   lab down              stop what lab up started

@@ -18,6 +18,7 @@ from experiments.environment import checked_host
 from experiments.errors import LabError
 from experiments.identity import canonical
 from warehouse.durable import finish, temporary_for
+from warehouse.signing import signature
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 512 * 2**20  # a bundle is megabytes; more is an accident or an attack
@@ -29,7 +30,7 @@ BATCH_ROWS = 512
 ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED"}
 PHASE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 ATTACHMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})\.parquet")
+NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})(?:\.([0-9a-f]{64}))?\.parquet")  # unit, SHA-256, signature
 SCHEMA = pa.schema([
     ("ordinal", pa.int32()), ("problem_id", pa.string()), ("condition", pa.string()), ("seed", pa.int32()),
     ("attempts", pa.int32()), ("solved", pa.bool_()), ("answer", pa.string()), ("truth", pa.string()),
@@ -59,6 +60,7 @@ class Bundle:
     attachments: tuple[Attachment, ...]
     sha256: str
     size_bytes: int
+    signature: str | None = None
 
 
 def file_sha256(path: Path) -> str:
@@ -69,9 +71,11 @@ def file_sha256(path: Path) -> str:
 
 def write_bundle(
     spool: Path, unit: Unit, trials: Sequence[Trial], attachments: Sequence[Attachment] = (), *, host: str, attempt: int,
-    started_at: datetime, finished_at: datetime, provenance: Json,
+    started_at: datetime, finished_at: datetime, provenance: Json, key: bytes | None = None,
 ) -> Path:  # fmt: skip
     """Write <unit_id>.<sha256>.parquet into `spool`, whole or not at all, and return its path.
+
+    With the host's key, its signature stands before .parquet.
 
     Raises:
         LabError: `host` is no host name.
@@ -96,7 +100,9 @@ def write_bundle(
     temporary = temporary_for(spool / "bundle")
     try:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=False)
-        target = spool / f"{unit.unit_id}.{file_sha256(temporary)}.parquet"
+        sha256 = file_sha256(temporary)
+        signed = f".{signature(key, host, sha256)}" if key else ""
+        target = spool / f"{unit.unit_id}.{sha256}{signed}.parquet"
         finish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -132,7 +138,7 @@ def read_bundle(path: Path) -> Bundle:
         raise BadBundle(f"{split} trials, {manifest['n_trials']} announced, or out of order")
     trials = table.slice(0, split)
     _check_rows(trials)
-    return Bundle(manifest, trials, _attachments(table, split, manifest), named[2], size)
+    return Bundle(manifest, trials, _attachments(table, split, manifest), named[2], size, named[3])
 
 
 def _check_claims(file: pq.ParquetFile) -> None:

@@ -21,10 +21,12 @@ from warehouse.bundles import BadBundle, Bundle, read_bundle
 from warehouse.database import writing
 from warehouse.durable import TEMPORARY, move, sweep, write_whole
 from warehouse.places import Places
+from warehouse.signing import refusal
 from warehouse.transport import MAX_REPORT_BYTES, Store
 
 TRANSPORT = "directory"
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
+UNPLANNED = "no plan in this warehouse asks for its unit"
 TIERS = ("weak", "medium", "strong", "unfit")  # DESIGN, The way of the data, 1
 
 
@@ -61,7 +63,7 @@ def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None 
             _take(con, places, store, path, taken)
         except FileNotFoundError:
             continue  # somebody took it away meanwhile
-        except OSError as error:
+        except (OSError, LabError) as error:
             taken.left.append((path.name, str(error)[:200]))
     for host, content in reports:
         with suppress(FileNotFoundError):
@@ -82,19 +84,45 @@ def _take(con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Pa
         if not stat.S_ISREG(path.lstat().st_mode):
             raise BadBundle("not a plain file")
         bundle = read_bundle(path)
+        if refused := refusal(places, bundle.manifest["host"], bundle.sha256, bundle.signature):
+            raise BadBundle(refused)
         # Attachments first: they are content-addressed, so a crash before the commit leaves nothing wrong behind.
         for a in bundle.attachments:
             store.put_file(a.content)
         if con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone():
             taken.known += 1
         else:
+            _check_planned(con, bundle)
             replicate = _insert(con, bundle)
             taken.ingested += 1
             taken.replicates += replicate > 0
     except BadBundle as error:
         _quarantine(con, places, store, path, str(error), taken)
         return
-    move(path, places.bundles / path.name)
+    # The same bundle may come signed and unsigned; one that is known replaces its file, which may be damaged.
+    kept = next(places.bundles.glob(f"{bundle.manifest['unit_id']}.{bundle.sha256}*.parquet"), None)
+    move(path, kept or places.bundles / path.name)
+
+
+def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
+    """Whether some plan asks for the bundle's unit, and it was computed with what was planned.
+
+    Raises:
+        BadBundle: with what differs.
+    """
+    m = bundle.manifest
+    planned = con.execute("SELECT phase, spec FROM units WHERE unit_id = ? LIMIT 1", [m["unit_id"]]).fetchone()
+    if planned is None:
+        raise BadBundle(UNPLANNED)
+    phase, spec = planned
+    if m["phase"] != phase:
+        raise BadBundle(f"it says {m['phase']}, its unit is one of {phase}")
+    wanted, used = json.loads(spec)["identity"], m["provenance"].get("identity")
+    if not isinstance(used, dict):
+        raise BadBundle("it does not say with which code, data and models it was computed")
+    if used != wanted:
+        differ = sorted(k for k in wanted.keys() | used.keys() if wanted.get(k) != used.get(k))
+        raise BadBundle(f"computed with other {', '.join(differ)[:200]} than planned")
 
 
 def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:

@@ -48,3 +48,23 @@ class Places:
     def reports(self) -> Path:
         """Capability reports of known hosts."""
         return self.home / "hosts"
+
+    @property
+    def keys(self) -> Path:
+        """Keys of hosts, which sign their bundles."""
+        return self.home / "keys"
+
+    @property
+    def records(self) -> Path:
+        """What the warehouse holds beside trials, as files: with the bundles, all that it takes to build it anew."""
+        return self.home / "records"
+
+    @property
+    def spool_reason(self) -> Path:
+        """Why the last delivery left something in the spool."""
+        return self.home / "spool.json"
+
+    @property
+    def ways(self) -> Path:
+        """What transports keep between two uses, such as git's own copy of the store."""
+        return self.home / "ways"

@@ -151,7 +151,7 @@ def deliver(
     """A bundle with one made-up trial that took `seconds` on `host`."""
     write_bundle(
         home.spool, unit, [Trial("x", "made up", error=error)], host=host, attempt=1, started_at=started,
-        finished_at=started + timedelta(seconds=seconds), provenance={},
+        finished_at=started + timedelta(seconds=seconds), provenance={"identity": unit.identity},
     )  # fmt: skip
     Store.here(home).deliver(home.spool)
 

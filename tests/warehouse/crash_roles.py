@@ -48,7 +48,7 @@ def write(places: Places, role: str) -> None:
             files = [Attachment("a.bin", hashlib.sha256(content).hexdigest(), content)]
             write_bundle(
                 places.spool, unit, trials_of(label), files, host="pi-4", attempt=1, started_at=now, finished_at=now,
-                provenance={},
+                provenance={"identity": unit.identity},
             )  # fmt: skip
             with (places.home / f"{role}.journal").open("a") as journal:
                 journal.write(f"{i}\n")

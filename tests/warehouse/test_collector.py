@@ -24,6 +24,7 @@ from warehouse.bundles import Bundle, write_bundle
 from warehouse.collector import Collected, collect
 from warehouse.database import writing
 from warehouse.places import Places
+from warehouse.records import save_units
 from warehouse.transport import Store
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -34,12 +35,20 @@ def make_unit(label: str) -> Unit:
     return Unit(unit_id, "p1", 1, {}, {"label": label}, {"code": "c", "data": "d", "models": {}})
 
 
-def put(folder: Path, label: str, attempt: int = 1, n: int = 2, content: bytes | None = None) -> Path:
+def plan(places: Places, *labels: str) -> None:
+    with writing(places) as con:
+        save_units(con, "run", "p1", [make_unit(label) for label in labels])
+
+
+def put(
+    folder: Path, label: str, attempt: int = 1, n: int = 2, content: bytes | None = None, key: bytes | None = None
+) -> Path:
+    unit = make_unit(label)
     files = [] if content is None else [Attachment("a.safetensors", hashlib.sha256(content).hexdigest(), content)]
     trials = [Trial(f"{label}-{i}", "none", seed=100, attempts=i + 1, details={"i": i}) for i in range(n)]
     return write_bundle(
-        folder, make_unit(label), trials, files, host="pi-4", attempt=attempt, started_at=NOW, finished_at=NOW,
-        provenance={"code_commit": "abc"},
+        folder, unit, trials, files, host="pi-4", attempt=attempt, started_at=NOW, finished_at=NOW,
+        provenance={"code_commit": "abc", "identity": unit.identity}, key=key,
     )  # fmt: skip
 
 
@@ -56,6 +65,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
 @pytest.fixture
 def store(places: Places) -> Store:
+    """The store of a warehouse whose plan asks for the units a and b."""
+    plan(places, "a", "b")
     return Store.here(places)
 
 
@@ -91,7 +102,7 @@ EVENT = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(events=st.lists(EVENT, min_size=1, max_size=9))
 def test_any_mixture_in_any_order_gives_each_good_bundle_once(events: list[tuple[str, int, int]]) -> None:
     """Good bundles repeated, torn and hostile entries, collected at any time: each good one counts once, the bad ones
@@ -99,6 +110,7 @@ def test_any_mixture_in_any_order_gives_each_good_bundle_once(events: list[tuple
     with tempfile.TemporaryDirectory() as folder:
         places = Places(Path(folder) / "home")
         store = Store(places.home / "results", places.spool, places.bundles)
+        plan(places, "first", *(f"unit-{i}" for i in range(9)))
         put(store.inbox, "first")
         assert collect(places, store).ingested == 1
         (first,) = query(places, "SELECT sha256 FROM bundles")
@@ -132,15 +144,43 @@ def test_any_mixture_in_any_order_gives_each_good_bundle_once(events: list[tuple
         assert not any(p.is_symlink() for p in places.home.rglob("*"))
 
 
-def test_nothing_waiting_opens_nothing(places: Places, store: Store) -> None:
+def test_nothing_waiting_opens_nothing(places: Places) -> None:
     """With an empty inbox no database is made or opened, so that an hourly collect costs nothing."""
+    store = Store.here(places)
     assert collect(places, store) == Collected()
     assert not places.warehouse.exists()
+    plan(places, "a")
     put(store.inbox, "a")
     assert collect(places, store).ingested == 1
     before = places.warehouse.stat().st_mtime_ns, places.snapshot.stat().st_mtime_ns
     assert collect(places, store) == Collected()
     assert (places.warehouse.stat().st_mtime_ns, places.snapshot.stat().st_mtime_ns) == before
+
+
+UNPLANNED = {
+    "unit": (make_unit("of no plan"), "no plan in this warehouse asks for its unit"),
+    "phase": (replace(make_unit("a"), phase="p2"), "it says p2, its unit is one of p1"),
+    "code": (replace(make_unit("a"), identity={"code": "c2", "data": "d", "models": {}}), "with other code than planned"),
+    "models": (
+        replace(make_unit("a"), identity={"code": "c", "data": "d", "models": {"m": "x"}}), "with other models than planned",
+    ),
+    "silence": (replace(make_unit("a"), identity=None), "does not say with which code"),  # type: ignore[arg-type]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", UNPLANNED)
+def test_only_what_was_planned_is_taken_in(places: Places, store: Store, what: str) -> None:
+    """Whole bundles that no plan asked for, or that other code, data or models made, never stand among its results."""
+    unit, reason = UNPLANNED[what]
+    write_bundle(
+        store.inbox, unit, [Trial("a-0", "none")], host="pi-4", attempt=1, started_at=NOW, finished_at=NOW,
+        provenance={"identity": unit.identity},
+    )  # fmt: skip
+    put(store.inbox, "b")
+    taken = collect(places, store)
+    assert taken.ingested == 1
+    assert [reason in told for _, told in taken.quarantined] == [True]
+    assert query(places, "SELECT unit_id FROM bundles") == [(make_unit("b").unit_id,)]
 
 
 def test_half_copied_files_are_not_taken(places: Places, store: Store) -> None:

@@ -38,7 +38,8 @@ def make_unit(label: str, phase: str = "p1", round: int = 1) -> Unit:
 def give(places: Places, unit: Unit, trials: list[Trial], host: str = "pi-4", attempt: int = 1) -> None:
     store = Store(places.home / "results", places.spool, places.bundles)
     write_bundle(
-        store.inbox, unit, trials, host=host, attempt=attempt, started_at=NOW, finished_at=NOW, provenance={}
+        store.inbox, unit, trials, host=host, attempt=attempt, started_at=NOW, finished_at=NOW,
+        provenance={"identity": unit.identity},
     )  # fmt: skip
 
 
@@ -78,8 +79,8 @@ def test_floats_survive_to_the_last_bit(floats: list[tuple[float, float]], text:
         unit = make_unit("a")
         give(places, unit, trials)
         with writing(places) as con:
-            take(places, con)
             records.save_units(con, "run", "p1", [unit])
+            take(places, con)
             ((found_unit, found),) = records.trials_of(con, "run", "p1")
     assert found_unit == unit
     assert found == trials
