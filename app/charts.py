@@ -9,18 +9,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from app import figures
 from app import format as words
+from app.figures import FONT_PX, GREY, OKABE_ITO, SYMBOLS
 from warehouse.reading import ALL_HOSTS
 
 Row = Mapping[str, Any]
-# Okabe & Ito 2008, without black (unseen on a dark page), yellow (unseen on a light one) last.
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
 ROW_PX, LINE_PX = 34, 17
-GREY = "#8A8F98"  # read on white and on near-black
 OVERALL = (GREY, "diamond-open")
-FONT_PX = 13
 
 
 def host_marks(known: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -106,7 +103,9 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
     marks = {ALL_HOSTS: OVERALL, **host_marks(known_hosts)}
     hosts = [h for h in marks if any(r["host"] == h for r in rows)]
     hosts += sorted({str(r["host"]) for r in rows} - set(hosts))
-    figure = go.Figure()
+    figure = figures.titled(
+        finding(rows, verdict), basis(rows, len(conditions)), words.words(str(rows[0]["metric"])), ""
+    )
     for i, host in enumerate(hosts):
         offset = (i - (len(hosts) - 1) / 2) * min(0.24, 0.7 / len(hosts))
         figure.add_trace(_points(rows, host, conditions, offset, marks.get(host, (GREY, "circle"))))
@@ -116,16 +115,10 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
                 x=0, xref="paper", xanchor="left", y=i, text=words.UNDEFINED, showarrow=False, font={"color": GREY, "size": FONT_PX}
             )  # fmt: skip
     if is_main and verdict and words.defined(verdict["threshold"]):
-        figure.add_vline(
-            x=verdict["threshold"], line_dash="dash", line_width=1.5, line_color=GREY,
-            annotation_text=f"threshold {verdict['threshold']:g}", annotation_position="top", annotation_font_size=FONT_PX,
-        )  # fmt: skip
+        figures.threshold(figure, verdict["threshold"], f"threshold {verdict['threshold']:g}")
     elif "difference" in str(rows[0]["metric"]):
-        figure.add_vline(
-            x=0, line_width=1, line_color=GREY, annotation_text="no difference", annotation_position="top",
-            annotation_font_size=FONT_PX,
-        )  # fmt: skip
-    _lay_out(figure, rows, conditions, hosts)
+        figures.threshold(figure, 0, "no difference", solid=True)
+    _lay_out(figure, conditions, hosts)
     return figure
 
 
@@ -159,23 +152,14 @@ def _told_apart(conditions: Sequence[str]) -> list[str]:
     return [" | ".join(p[shared:]) for p in parts]
 
 
-def _lay_out(figure: go.Figure, rows: Sequence[Row], conditions: Sequence[str], hosts: Sequence[str]) -> None:
+def _lay_out(figure: go.Figure, conditions: Sequence[str], hosts: Sequence[str]) -> None:
     lines = [textwrap.wrap(_label(c), 24)[:3] for c in _told_apart(conditions)]
     ticks = ["<br>".join(map(escape, own)) for own in lines]
     row_px = max(ROW_PX, LINE_PX * max(map(len, lines), default=1) + 8)
-    figure.update_layout(
-        height=130 + row_px * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1),
-        margin={"l": 8, "r": 16, "t": 28, "b": 72}, showlegend=len(hosts) > 1, hovermode="closest",
-        legend={
-            "orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom",
-            "font": {"size": FONT_PX},
-        },
-    )  # fmt: skip
-    figure.update_xaxes(
-        title_text=escape(words.words(str(rows[0]["metric"]))), title_font_size=FONT_PX, zeroline=False, automargin=True,
-        tickfont_size=FONT_PX, fixedrange=True,
-    )  # fmt: skip
+    inner = row_px * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1)
+    figure.update_layout(height=figure.layout.margin.t + figure.layout.margin.b + inner)
+    if len(hosts) > 1:
+        figures.with_legend(figure)
     figure.update_yaxes(
-        tickvals=list(range(len(conditions))), ticktext=ticks, range=[len(conditions) - 0.4, -0.6], showgrid=False,
-        zeroline=False, automargin=True, ticklabelstandoff=8, tickfont_size=FONT_PX, fixedrange=True,
-    )  # fmt: skip
+        tickvals=list(range(len(conditions))), ticktext=ticks, range=[len(conditions) - 0.4, -0.6], showgrid=False
+    )

@@ -88,9 +88,9 @@ def zone(name: str | None) -> tzinfo | None:
         return None
 
 
-def local_time(moment: datetime, where: tzinfo | None) -> str:
-    """ "23 Nov 2026, 21:04" on the reader's clock."""
-    return moment.astimezone(where).strftime("%-d %b %Y, %H:%M")
+def local_time(moment: datetime, where: tzinfo | None, short: bool = False) -> str:
+    """ "23 Nov 2026, 21:04" on the reader's clock; short: "23 Nov 21:04"."""
+    return moment.astimezone(where).strftime("%-d %b %H:%M" if short else "%-d %b %Y, %H:%M")
 
 
 def utc_time(moment: datetime) -> str:

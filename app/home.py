@@ -1,4 +1,4 @@
-"""The window: `streamlit run app/home.py`. One line here adds a page."""
+"""The window: `streamlit run app/home.py`. One line here adds a page; each answers one question."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).resolve().parent
+SIDEBAR_PX = 240  # narrow, so that six cards stand in a row beside it
 
-st.set_page_config(page_title="LLM memory experiments", layout="wide")
-page = st.navigation([st.Page(HERE / "overview.py", title="Overview", default=True)], position="top")
+st.set_page_config(page_title="LLM memory experiments", layout="wide", initial_sidebar_state=SIDEBAR_PX)
+page = st.navigation(
+    [
+        st.Page(HERE / "overview.py", title="Overview", default=True),
+    ],
+    position="top",
+)
 st.html(HERE / "style.css")
 page.run()

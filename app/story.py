@@ -24,8 +24,9 @@ class Story:
 
 
 def stopped_at(verdicts: Mapping[str, Row]) -> str | None:
-    """The prerequisite at which the chain stops: the first one that is decided, not PASS, not overridden."""
-    return next((p for p in words.BLOCKING if p in verdicts and _stops(verdicts[p])), None)
+    """The prerequisite at which the chain stops: decided, not PASS, not overridden, and nothing after it was decided."""
+    last = [p for p in words.TITLES if p in verdicts][-1:]
+    return next((p for p in last if p in words.BLOCKING and _stops(verdicts[p])), None)
 
 
 def _stops(verdict: Row) -> bool:

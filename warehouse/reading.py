@@ -64,7 +64,7 @@ def state() -> State:
     if not path.is_file():
         return State("missing", str(path), "make demo")
     try:
-        number = _query("SELECT coalesce(max(number), 0) AS number FROM schema_migrations")[0]["number"]
+        number = query("SELECT coalesce(max(number), 0) AS number FROM schema_migrations")[0]["number"]
     except duckdb.CatalogException:
         number = 0
     except READ_ERRORS as error:
@@ -78,7 +78,7 @@ def state() -> State:
 
 def runs() -> list[Row]:
     """All runs, the latest first; `arguments_given` is a dictionary."""
-    rows = _query(
+    rows = query(
         "SELECT run_id, plan_id, scale, domain, model, epoch(started_at) AS started_at, epoch(finished_at) AS finished_at, "
         "host, code_commit, dirty, arguments_given FROM runs ORDER BY runs.started_at DESC, run_id"
     )
@@ -92,15 +92,13 @@ def chain(run_id: str) -> list[Row]:
 
     `next_steps` is a list, `carried` a dictionary, `hosts` a list of names in order, `actual_s` None until it is known.
     """
-    rows = _query(
+    rows = query(
         "SELECT phase, status, reason, main_metric, main_condition, value, low, high, n, threshold, "
         "epoch(decided_at) AS decided_at, overridden_by, why, next_steps, carried FROM gate_history WHERE run_id = ?",
         [run_id],
     )
-    trials = {
-        r["phase"]: r for r in _query("SELECT phase, trials, failed FROM phase_trials WHERE run_id = ?", [run_id])
-    }
-    seconds = {r["phase"]: r for r in _query("SELECT phase, actual_s FROM predictions WHERE run_id = ?", [run_id])}
+    trials = {r["phase"]: r for r in query("SELECT phase, trials, failed FROM phase_trials WHERE run_id = ?", [run_id])}
+    seconds = {r["phase"]: r for r in query("SELECT phase, actual_s FROM predictions WHERE run_id = ?", [run_id])}
     hosts = phase_hosts(run_id)
     for row in rows:
         row["next_steps"], row["carried"] = json.loads(row["next_steps"]), json.loads(row["carried"])
@@ -114,14 +112,14 @@ def chain(run_id: str) -> list[Row]:
 def phase_hosts(run_id: str) -> dict[str, list[str]]:
     """Hosts whose bundles count, for each phase that has any."""
     found: dict[str, list[str]] = {}
-    for row in _query("SELECT phase, host FROM phase_hosts WHERE run_id = ? ORDER BY host", [run_id]):
+    for row in query("SELECT phase, host FROM phase_hosts WHERE run_id = ? ORDER BY host", [run_id]):
         found.setdefault(row["phase"], []).append(row["host"])
     return found
 
 
 def latest_results(run_id: str) -> dict[str, datetime]:
     """When the newest counted bundle of each phase came in; a phase without one is left out."""
-    rows = _query(
+    rows = query(
         "SELECT phase, epoch(max(last_at)) AS last_at FROM phase_hosts WHERE run_id = ? GROUP BY phase", [run_id]
     )
     return {r["phase"]: r["last_at"] for r in rows}
@@ -129,13 +127,13 @@ def latest_results(run_id: str) -> dict[str, datetime]:
 
 def measured_phases(run_id: str) -> list[str]:
     """Phases that have metrics, in order."""
-    rows = _query("SELECT DISTINCT phase FROM metrics WHERE run_id = ?", [run_id])
+    rows = query("SELECT DISTINCT phase FROM metrics WHERE run_id = ?", [run_id])
     return [r["phase"] for r in _in_order(rows)]
 
 
 def host_comparison(run_id: str, phase: str) -> list[Row]:
     """Each host's metrics of a phase, in the phase's order; `value` None means undefined, and `method` says why."""
-    return _query(
+    return query(
         "SELECT phase, host, tier, metric, condition, value, low, high, n, failed, method, timing "
         "FROM host_comparison WHERE run_id = ? AND phase = ? ORDER BY position, host",
         [run_id, phase],
@@ -144,7 +142,7 @@ def host_comparison(run_id: str, phase: str) -> list[Row]:
 
 def phase_metrics(run_id: str, phase: str) -> list[Row]:
     """The metrics over all hosts, which the verdict rests on, in the phase's order; `host` is ALL_HOSTS."""
-    return _query(
+    return query(
         "SELECT phase, ? AS host, NULL AS tier, metric, condition, value, low, high, n, failed, method, timing "
         "FROM phase_metrics WHERE run_id = ? AND phase = ? ORDER BY position",
         [ALL_HOSTS, run_id, phase],
@@ -153,7 +151,7 @@ def phase_metrics(run_id: str, phase: str) -> list[Row]:
 
 def host_agreement(run_id: str) -> tuple[int, int]:
     """(pairs of hosts whose intervals meet, pairs compared) over all metrics that do not rest on a clock."""
-    found = _query(
+    found = query(
         "SELECT count(*) FILTER (a.high >= b.low AND b.high >= a.low) AS meeting, count(*) AS compared "
         "FROM host_comparison a JOIN host_comparison b USING (run_id, phase, metric, condition) "
         "WHERE run_id = ? AND a.host < b.host AND NOT a.timing "
@@ -165,7 +163,7 @@ def host_agreement(run_id: str) -> tuple[int, int]:
 
 def progress(run_id: str) -> dict[str, tuple[int, int]]:
     """(units with a counted bundle, units asked for so far) of each phase that was started."""
-    rows = _query(
+    rows = query(
         "SELECT u.phase, count(DISTINCT b.unit_id) AS done, count(DISTINCT u.unit_id) AS asked FROM units u "
         "LEFT JOIN bundles b ON b.unit_id = u.unit_id AND b.replicate = 0 WHERE u.run_id = ? GROUP BY u.phase",
         [run_id],
@@ -175,12 +173,12 @@ def progress(run_id: str) -> dict[str, tuple[int, int]]:
 
 def hosts() -> list[Row]:
     """All hosts known, in the order in which they were first seen, so that a new one changes no other's place."""
-    return _query("SELECT host, tier, python FROM hosts ORDER BY first_seen, host")
+    return query("SELECT host, tier, python FROM hosts ORDER BY first_seen, host")
 
 
 def provenance(run_id: str) -> Row | None:
     """Where a run's numbers come from: run, plan (content parsed), versions, arguments, hosts with tier and units."""
-    found = _query(
+    found = query(
         "SELECT r.run_id, r.plan_id, p.sha256 AS plan_sha256, p.content, epoch(p.created_at) AS planned_at, r.scale, "
         "r.domain, r.model, r.host, r.code_commit, r.dirty, r.versions, r.arguments_given, r.arguments_defaulted, "
         "epoch(r.started_at) AS started_at, epoch(r.finished_at) AS finished_at, "
@@ -193,7 +191,7 @@ def provenance(run_id: str) -> Row | None:
     row = found[0]
     for name in ("content", "versions", "arguments_given", "arguments_defaulted"):
         row[name] = json.loads(row[name]) if row[name] else {}
-    row["hosts"] = _query(
+    row["hosts"] = query(
         "SELECT p.host, h.tier, h.python, sum(p.units)::BIGINT AS units FROM phase_hosts p LEFT JOIN hosts h USING (host) "
         "WHERE p.run_id = ? GROUP BY ALL ORDER BY p.host",
         [run_id],
@@ -207,7 +205,7 @@ def _in_order(rows: list[Row]) -> list[Row]:
     return sorted(known, key=lambda r: PHASE_ORDER.index(r["phase"]))
 
 
-def _query(sql: str, values: Sequence[Any] = ()) -> list[Row]:
+def query(sql: str, values: Sequence[Any] = ()) -> list[Row]:
     """Rows as dictionaries; columns that end in _at are aware datetimes in UTC (SQL gives them as epoch seconds)."""
     with _ONE_AT_A_TIME, duckdb.connect(str(snapshot_path()), read_only=True) as con:
         cursor = con.execute(sql, list(values))

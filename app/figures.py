@@ -1,0 +1,116 @@
+"""How every plot is drawn: the finding as its title, axes with units, thresholds as labelled lines, fixed colours.
+
+Colours and sizes are read on white and on near-black; text takes its colour from Streamlit's theme.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+Row = Mapping[str, Any]
+# Okabe & Ito 2008, without black (unseen on a dark page), yellow (unseen on a light one) last.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = OKABE_ITO
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
+GREY = "#8A8F98"
+FONT_PX, TITLE_PX = 13, 15
+TITLE_CHARS, BASIS_CHARS = 50, 58  # a line of each on a phone of 420 px, measured
+
+# One colour a name, on every page. Conditions of a kind share it: base_semantic is semantic's.
+NAMED = {
+    "none": GREY, "memo": GREY, "random": PURPLE, "recent": ORANGE, "temporal": ORANGE, "semantic": BLUE,
+    "base_semantic": BLUE, "base_temporal": ORANGE, "base_query": SKY, "base_best": BLUE, "base": SKY, "tuned": GREEN,
+    "tuned_s": GREEN, "tuned_r": RED, "tuned_s_random": PURPLE, "tuned_s_none": GREY, "train": GREEN, "train_s": GREEN,
+    "train_r": RED, "within": BLUE, "between": ORANGE,
+}  # fmt: skip
+
+
+def colour(name: str, among: Sequence[str] = ()) -> str:
+    """The colour of a condition; of a class, host or embedder by its place in `among`, which must be a fixed order."""
+    if name in NAMED:
+        return NAMED[name]
+    return OKABE_ITO[list(among).index(name) % len(OKABE_ITO)] if name in among else GREY
+
+
+def symbol(name: str, among: Sequence[str]) -> str:
+    """A shape for the same name, so that colour is never alone."""
+    return SYMBOLS[list(among).index(name) % len(SYMBOLS)] if name in among else SYMBOLS[0]
+
+
+def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 360) -> go.Figure:
+    """An empty figure with the finding as its title and n, test or interval below it; all four are data, not markup."""
+    lines = textwrap.wrap(finding, TITLE_CHARS) or [""]
+    small = textwrap.wrap(basis, BASIS_CHARS)
+    text = "<b>" + "<br>".join(map(escape, lines)) + "</b>"
+    if small:
+        text += f'<br><span style="font-size:{FONT_PX}px;color:{GREY}">' + "<br>".join(map(escape, small)) + "</span>"
+    above = 14 + 20 * len(lines) + 18 * len(small)
+    figure = go.Figure()
+    figure.update_layout(
+        title={"text": text, "font": {"size": TITLE_PX}, "x": 0, "xref": "container", "xanchor": "left", "y": 1,
+               "yref": "container", "yanchor": "top", "pad": {"t": 6, "l": 0}},
+        height=height + above, margin={"l": 8, "r": 16, "t": above + 16, "b": 48}, hovermode="closest", showlegend=False,
+        legend={"orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom",
+                "font": {"size": FONT_PX}, "title": {"text": ""}},
+        hoverlabel={"font": {"size": FONT_PX}},
+    )  # fmt: skip
+    figure.update_xaxes(
+        title_text=escape(x_title), title_font_size=FONT_PX, tickfont_size=FONT_PX, automargin=True, zeroline=False,
+        fixedrange=True,
+    )  # fmt: skip
+    figure.update_yaxes(
+        title_text=escape(y_title), title_font_size=FONT_PX, tickfont_size=FONT_PX, automargin=True, zeroline=False,
+        fixedrange=True, ticklabelstandoff=6,
+    )  # fmt: skip
+    return figure
+
+
+def with_legend(figure: go.Figure) -> go.Figure:
+    """A legend below the plot, where direct labels do not fit."""
+    margin = figure.layout.margin.b + 28
+    figure.update_layout(showlegend=True, margin_b=margin, height=figure.layout.height + 28)
+    return figure
+
+
+def threshold(figure: go.Figure, at: float, label: str, axis: str = "x", solid: bool = False) -> None:
+    """A labelled line at a threshold (dashed) or a point of reference such as zero (solid)."""
+    style = {"line_color": GREY, "line_width": 1 if solid else 1.5, "line_dash": "solid" if solid else "dash"}
+    note = {"annotation_text": escape(label), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
+    if axis == "x":
+        figure.add_vline(x=at, annotation_position="top", **style, **note)
+    else:
+        figure.add_hline(y=at, annotation_position="top right", **style, **note)
+
+
+def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x") -> None:
+    """A shaded range, such as an equivalence margin, with its label."""
+    note = {"annotation_text": escape(label), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
+    shape = {"fillcolor": GREY, "opacity": 0.16, "line_width": 0, "layer": "below"}
+    if axis == "x":
+        figure.add_vrect(x0=low, x1=high, annotation_position="outside top", **shape, **note)
+    else:
+        figure.add_hrect(y0=low, y1=high, annotation_position="top left", **shape, **note)
+
+
+def error_bars(rows: Sequence[Row], colour: str) -> dict[str, Any]:
+    """plotly's error_x or error_y from rows with value, low and high; a row without an interval has none."""
+    return {
+        "type": "data", "color": colour, "thickness": 2, "width": 5,
+        "array": [0 if r["high"] is None else r["high"] - r["value"] for r in rows],
+        "arrayminus": [0 if r["low"] is None else r["value"] - r["low"] for r in rows],
+    }  # fmt: skip
+
+
+def draw(figure: go.Figure, name: str) -> None:
+    """Put a figure on the page; its one button saves it as <name>.svg, title and all."""
+    config = {
+        "displaylogo": False, "modeBarButtons": [["toImage"]], "displayModeBar": "hover",
+        "toImageButtonOptions": {"format": "svg", "filename": name, "width": 720, "height": figure.layout.height},
+    }  # fmt: skip
+    st.plotly_chart(figure, config=config, key=f"plot-{name}")
