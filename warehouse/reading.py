@@ -21,7 +21,7 @@ from experiments.registry import PHASES
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
-SCHEMA = 3  # newest migration whose tables these queries know
+SCHEMA = 4  # newest migration whose tables these queries know
 Row = dict[str, Any]
 Identity = tuple[int, int, int]
 
@@ -174,6 +174,31 @@ def progress(run_id: str) -> dict[str, tuple[int, int]]:
 def hosts() -> list[Row]:
     """All hosts known, in the order in which they were first seen, so that a new one changes no other's place."""
     return query("SELECT host, tier, python FROM hosts ORDER BY first_seen, host")
+
+
+def audits(run_id: str) -> list[Row]:
+    """How far hosts agree where units were run a second time: a row for each pair of hosts, over all audits of the run.
+
+    `host` computed what counts, `other` computed it again (the same name: in another process). `units` is agreeing +
+    deviating_units + without_result; `deviations` lists {"phase", "unit_id", "deviation"} of those that do not agree.
+    """
+    pairs = query(
+        "SELECT host, other, count(*)::BIGINT AS audits, sum(units)::BIGINT AS units, sum(agreeing)::BIGINT AS agreeing, "
+        "sum(deviating_units)::BIGINT AS deviating_units, sum(without_result)::BIGINT AS without_result, "
+        "sum(trials)::BIGINT AS trials, sum(deviating_trials)::BIGINT AS deviating_trials, "
+        "max(largest_difference) AS largest_difference, max(tolerance) AS tolerance, epoch(max(last_at)) AS last_at "
+        "FROM audit_agreement WHERE run_id = ? GROUP BY host, other ORDER BY host, other",
+        [run_id],
+    )
+    found = query(
+        "SELECT host, other, phase, unit_id, deviation FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0 "
+        "ORDER BY audited_at, phase, unit_id",
+        [run_id],
+    )
+    for pair in pairs:
+        mine = [r for r in found if (r["host"], r["other"]) == (pair["host"], pair["other"])]
+        pair["deviations"] = [{k: r[k] for k in ("phase", "unit_id", "deviation")} for r in mine]
+    return pairs
 
 
 def provenance(run_id: str) -> Row | None:

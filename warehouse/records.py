@@ -105,42 +105,54 @@ def try_again(con: Connection, run_id: str) -> None:
     con.execute("DELETE FROM given_up WHERE run_id = ?", [run_id])
 
 
-def given_up_of(con: Connection, run_id: str, phase: str) -> list[tuple[Unit, str]]:
-    """Units of the phase that were given up and have no result, with the reason, in the order asked."""
+def given_up_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[tuple[Unit, str]]:
+    """Units of the phase that were given up and have no result (with `until`, had none then), with the reason, in the order asked."""
     rows = con.execute(
-        "SELECT u.spec, g.why FROM given_up g JOIN units u USING (run_id, unit_id) "
-        "WHERE g.run_id = ? AND u.phase = ? AND g.unit_id NOT IN (SELECT unit_id FROM bundles) ORDER BY u.position",
-        [run_id, phase],
+        "SELECT u.spec, g.why FROM given_up g JOIN units u USING (run_id, unit_id) WHERE g.run_id = ? AND u.phase = ? "
+        "AND g.unit_id NOT IN (SELECT unit_id FROM bundles WHERE received_at <= ? OR ? IS NULL) ORDER BY u.position",
+        [run_id, phase, until, until],
     ).fetchall()
     return [(Unit.from_json(json.loads(spec)), why) for spec, why in rows]
 
 
-def trials_of(con: Connection, run_id: str, phase: str, host: str | None = None) -> list[tuple[Unit, list[Trial]]]:
-    """Units with results and their trials, in the order asked: counted bundles, or the first bundle of one host."""
+def trials_of(
+    con: Connection, run_id: str, phase: str, host: str | None = None, until: datetime | None = None
+) -> list[tuple[Unit, list[Trial]]]:
+    """Units with results and their trials, in the order asked: counted bundles, or the first bundle of one host.
+
+    With `until`, only what was here then.
+    """
     chosen = con.execute(
         """
         SELECT u.spec, arg_min(b.sha256, b.replicate) FROM units u JOIN bundles b USING (unit_id)
-        WHERE u.run_id = ? AND u.phase = ? AND (b.host = ? OR ? IS NULL)
+        WHERE u.run_id = ? AND u.phase = ? AND (b.host = ? OR ? IS NULL) AND (b.received_at <= ? OR ? IS NULL)
         GROUP BY u.position, u.spec ORDER BY u.position
         """,
-        [run_id, phase, host, host],
+        [run_id, phase, host, host, until, until],
     ).fetchall()
-    rows = con.execute(
-        f"SELECT bundle_sha256, {', '.join(FIELDS)}, details FROM trials "  # noqa: S608 - only fixed words are put in
-        "WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[])) ORDER BY bundle_sha256, ordinal",
-        [[sha256 for _, sha256 in chosen]],
-    ).fetchall()
-    found: dict[str, list[Trial]] = {sha256: [] for _, sha256 in chosen}
-    for sha256, *fields, details in rows:
-        found[sha256].append(Trial(**dict(zip(FIELDS, fields, strict=True)), details=json.loads(details)))
+    found = trials_in(con, [sha256 for _, sha256 in chosen])
     return [(Unit.from_json(json.loads(spec)), found[sha256]) for spec, sha256 in chosen]
 
 
-def hosts_of(con: Connection, run_id: str, phase: str) -> list[str]:
-    """Hosts that have bundles of this phase."""
+def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]:
+    """The trials of each of these bundles, which are named by their SHA-256, in the order in which the unit gave them."""
     rows = con.execute(
-        "SELECT DISTINCT b.host FROM units u JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = ? ORDER BY 1",
-        [run_id, phase],
+        f"SELECT bundle_sha256, {', '.join(FIELDS)}, details FROM trials "  # noqa: S608 - only fixed words are put in
+        "WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[])) ORDER BY bundle_sha256, ordinal",
+        [list(bundles)],
+    ).fetchall()
+    found: dict[str, list[Trial]] = {sha256: [] for sha256 in bundles}
+    for sha256, *fields, details in rows:
+        found[sha256].append(Trial(**dict(zip(FIELDS, fields, strict=True)), details=json.loads(details)))
+    return found
+
+
+def hosts_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[str]:
+    """Hosts that have bundles of this phase; with `until`, had them then."""
+    rows = con.execute(
+        "SELECT DISTINCT b.host FROM units u JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = ? "
+        "AND (b.received_at <= ? OR ? IS NULL) ORDER BY 1",
+        [run_id, phase, until, until],
     ).fetchall()
     return [host for (host,) in rows]
 
@@ -199,11 +211,11 @@ def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
     return Verdict(Status(status), reason, json.loads(carried), main, threshold, tuple(json.loads(steps)))
 
 
-def carried_of(con: Connection, run_id: str) -> Json:
-    """All that the run's phases carried, later phases over earlier ones."""
+def carried_of(con: Connection, run_id: str, before: str | None = None) -> Json:
+    """All that the run's phases carried, or those before one of them; later phases over earlier ones."""
     rows = dict(con.execute("SELECT phase, carried FROM verdicts WHERE run_id = ?", [run_id]).fetchall())
     merged: Json = {}
-    for phase in PHASE_ORDER:
+    for phase in PHASE_ORDER[: PHASE_ORDER.index(before) if before else None]:
         merged |= json.loads(rows[phase]) if phase in rows else {}
     return merged
 

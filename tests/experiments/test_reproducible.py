@@ -1,34 +1,28 @@
 """A unit run again elsewhere gives what it gave: another process, one thread instead of all, another order, other batches.
 
 Choices, attempts, retrieved memos and written queries are equal; numbers that float32 sums stand behind agree within
-TOLERANCE, which is why no rule may hang on their last digits: retrieval rounds to nine decimals of float64 and then
+experiments.agreement.TOLERANCE, which is why no rule may hang on their last digits: retrieval rounds to nine decimals of float64 and then
 keeps memory's order, guessing ranks log-probabilities plus Gumbel noise and then keeps the order of the options.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from experiments.agreement import difference, plain
 from experiments.backends.base import Backends
 from experiments.contract import Json, Trial, Unit
 from experiments.data import universe
 from experiments.registry import configure, get_phase
 from experiments.retrieval import RetrievalConfig
 
-# Nats. Float32 has 24 bits; sums of 30 layers in another order moved a log-probability by at most 4e-5 (measured).
-TOLERANCE = 1e-3
-CLOCKS = {"latency_s"}
-TRAINED = {"adapter"}  # the digest of floats, whose last bits are another thread count's
 MINI = "all-MiniLM-L6-v2"
 TINY: Json = {"n_problems": 36, "run_seeds": [100, 200]}
 RETRIEVAL = RetrievalConfig().model_dump()
@@ -37,26 +31,6 @@ LORA: Json = {
 }  # fmt: skip
 pytestmark = pytest.mark.timeout(900)  # a busy machine converts and loads the weights in minutes
 Done = list[tuple[Unit, list[Trial]]]
-
-
-def difference(one: Any, two: Any, where: str = "") -> str:
-    """Where two values differ by more than TOLERANCE, or ""; clocks and digests of trained weights are left out."""
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        rows = [difference(one[k], two[k], f"{where}.{k}") for k in one if k not in CLOCKS | TRAINED]
-        return next(filter(None, rows), "")
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        return next(
-            filter(None, (difference(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, two, strict=True)))), ""
-        )
-    if isinstance(one, float) and isinstance(two, float):
-        return "" if math.isclose(one, two, rel_tol=TOLERANCE, abs_tol=TOLERANCE) else f"{where}: {one} {two}"
-    return "" if one == two else f"{where}: {one!r} {two!r}"
-
-
-def plain(trials: list[Trial]) -> list[Any]:
-    """Trials as they look after JSON."""
-    found: list[Any] = json.loads(json.dumps([asdict(t) for t in trials]))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +107,3 @@ def test_other_batches(done: Done, engines: Backends) -> None:
                 return t["problem_id"], t["condition"], t["seed"]
 
             assert not difference(sorted(parts, key=key), sorted(before, key=key)), f"{name} {kind}"
-
-
-def test_what_counts_as_different() -> None:
-    """The comparison itself sees a changed choice, a missing trial, and a number beyond the tolerance."""
-    one = {"answer": "O(n)", "details": {"logprobs": [-1.0, -2.0], "adapter": "x"}, "latency_s": 1.0}
-    assert not difference(one, {**one, "latency_s": 2.0, "details": {"logprobs": [-1.0, -2.0005], "adapter": "y"}})
-    assert difference(one, {**one, "answer": "O(1)"}) == ".answer: 'O(n)' 'O(1)'"
-    assert difference(one, {**one, "details": {"logprobs": [-1.0, -2.1], "adapter": "x"}}).startswith(
-        ".details.logprobs[1]"
-    )
-    assert difference([one], [one, one])

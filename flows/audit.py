@@ -1,0 +1,166 @@
+"""Audits without Prefect: draw a sample of finished units, run them again in another process of this host, settle.
+
+`python -m flows.audit` is that other process: it reads a job from standard input and writes a line of JSON a unit.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.backends.base import Backends
+from experiments.contract import PhaseConfig, Unit
+from experiments.domains import bring_data
+from experiments.environment import host_name
+from experiments.errors import LabError
+from experiments.identity import check_unit
+from experiments.registry import get_phase
+from experiments.seeds import generator
+from flows.chain import Run, put_job, run_unit
+from warehouse import audits
+from warehouse.audits import Audit, Finished
+from warehouse.bundles import MAX_ATTEMPT
+from warehouse.collector import collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Second:
+    """Where each unit of a sample was run again, and why one has no second result."""
+
+    where: dict[str, str] = field(default_factory=dict)  # unit id -> host
+    wrong: dict[str, str] = field(default_factory=dict)  # unit id -> why
+
+
+def draw(
+    places: Places, store: Store, run_id: str | None, fraction: float, seed: int | None, host: str | None
+) -> Audit:
+    """A random sample of the run's finished units; of those that `host` has not computed itself, unless it is this one.
+
+    Args:
+        run_id: the run decided last unless given.
+        fraction: of the finished units, above 0 to 1; at least one is drawn.
+        seed: of the sample; the number of audits of this run so far unless given, so that each draws another sample.
+
+    Raises:
+        LabError: no such run, nothing in it is finished, or nothing of it can be repeated with this code.
+    """
+    if not 0 < fraction <= 1:
+        raise LabError(f"--fraction {fraction:g} is not above 0 and up to 1", "--fraction 0.05")
+    if not places.warehouse.exists():
+        raise LabError("nothing is finished yet", "lab pipeline, or lab run p1 --scale smoke")
+    with writing(places, publish=True) as con:
+        collect(places, store, con)
+        run_id = run_id or audits.latest_run(con) or ""
+        found = audits.finished(con, run_id)
+        seed = audits.audits_before(con, run_id) if seed is None else seed
+    if not found:
+        what = f"run {run_id!r:.80} has no finished unit" if run_id else "no unit is finished yet"
+        raise LabError(what, "lab results names the last run")
+    able = [f for f in found if _repeatable(f.unit, store)]
+    if not able:
+        raise LabError(
+            f"none of the {len(found)} finished units of run {run_id} can be repeated: code, data or models differ here now",
+            "git checkout the commit that computed them, or lab audit --run another",
+        )
+    others = [f for f in able if host in (None, host_name()) or f.host != host]
+    if not others:
+        raise LabError(f"{host} computed every finished unit of run {run_id} itself", "lab audit --host another")
+    n = max(1, round(fraction * len(others)))
+    chosen = sorted(generator(seed, "audit", run_id).choice(len(others), n, replace=False).tolist())
+    return Audit(
+        secrets.token_hex(6), run_id, seed, fraction, len(others), len(found) - len(able),
+        tuple(others[i] for i in chosen),
+    )  # fmt: skip
+
+
+def _repeatable(unit: Unit, store: Store) -> bool:
+    """Whether code, data and models here are those that the unit's id was made from."""
+    with suppress(LabError, OSError):
+        config = get_phase(unit.phase).Config(**unit.config)
+        bring_data(config.domain, store.get_file)
+        check_unit(unit, config)
+        return True
+    return False
+
+
+def run_of(sample: Sequence[Finished], run_id: str) -> Run:
+    """As much of the run as submitting its units needs: the configurations that the units state themselves."""
+    configs: dict[str, PhaseConfig] = {
+        f.unit.phase: get_phase(f.unit.phase).Config(**f.unit.config) for f in sample
+    }  # fmt: skip
+    return Run(run_id, "", "", configs)
+
+
+def by_phase(sample: Sequence[Finished]) -> Iterator[tuple[str, list[Unit]]]:
+    """Units of a sample, phase by phase."""
+    for phase in dict.fromkeys(f.unit.phase for f in sample):
+        yield phase, [f.unit for f in sample if f.unit.phase == phase]
+
+
+def attempt_of(sample: Sequence[Finished]) -> int:
+    """A number for the second results that no bundle of the sample has yet."""
+    return min(MAX_ATTEMPT, 1 + max(f.attempts for f in sample))
+
+
+def again_here(places: Places, store: Store, audit: Audit, left: Sequence[Finished], second: Second, say: Say) -> None:
+    """Run units again in one other process of this host; a unit that fails there keeps the others from nothing."""
+    units = [f.unit for f in left]
+    second.where |= {u.unit_id: host_name() for u in units}
+    run = run_of(left, audit.run_id)
+    jobs = [[put_job(store, run, phase, own), [u.unit_id for u in own]] for phase, own in by_phase(left)]
+    text = json.dumps({"attempt": attempt_of(left), "jobs": jobs})
+    command = [sys.executable, "-m", "flows.audit"]
+    done = 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        if process.stdin is None or process.stdout is None:
+            raise OSError("no pipe to the other process")
+        with suppress(BrokenPipeError):
+            process.stdin.write(text)
+            process.stdin.close()
+        for line in process.stdout:
+            row = json.loads(line)
+            done += 1
+            if row["error"]:
+                second.wrong[row["unit_id"]] = row["error"]
+            say(f"{row['phase']}  {done} of {len(units)} units run again in another process")
+    if process.returncode:
+        missing = {u.unit_id for u in units} - set(second.wrong)
+        second.wrong |= dict.fromkeys(missing, f"the other process ended with code {process.returncode}")
+
+
+def settle(places: Places, store: Store, audit: Audit, before: set[str], second: Second) -> None:
+    """Take the second results in, as replicates, and store how far they agree with the first."""
+    with writing(places, publish=True) as con:
+        collect(places, store, con)
+        audits.settle(con, audit, second.where, before, second.wrong)
+
+
+def _other_process(job: Mapping[str, Any]) -> None:
+    """Run the units of a job and say of each, in a line, how it went."""
+    places = Places.here()
+    store = Store.here(places)
+    backends = Backends(store.get_file)
+    for sha256, unit_ids in job["jobs"]:
+        units = {u["unit_id"]: Unit.from_json(u) for u in json.loads(store.get_file(sha256))["units"]}
+        for unit_id in unit_ids:
+            error = ""
+            try:
+                run_unit(units[unit_id], backends, places, store, job["attempt"])
+            except Exception as failed:
+                error = f"{type(failed).__name__}: {str(failed)[:300]}"
+            print(json.dumps({"unit_id": unit_id, "phase": units[unit_id].phase, "error": error}), flush=True)
+
+
+if __name__ == "__main__":
+    _other_process(json.load(sys.stdin))
