@@ -15,7 +15,7 @@ from typing import IO
 import duckdb
 
 from experiments.errors import LabError
-from warehouse import snapshot
+from warehouse import snapshot, summaries
 from warehouse.places import Places
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
@@ -121,6 +121,7 @@ def writing(
             con.execute("SET TimeZone = 'UTC'")
             migrate(con)
             yield con
+            summaries.refresh(con)
             con.execute("CHECKPOINT")
         finally:
             con.close()

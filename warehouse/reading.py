@@ -21,7 +21,7 @@ from experiments.registry import PHASES
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
-SCHEMA = 4  # newest migration whose tables these queries know
+SCHEMA = 6  # newest migration whose tables these queries know
 Row = dict[str, Any]
 Identity = tuple[int, int, int]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from warehouse import summaries
 from warehouse.database import migrate
 
 HOSTILE = '<img src=x onerror="window.hurt=1"><b>bold</b>'
@@ -127,5 +128,6 @@ def publish(home: Path, *runs: tuple[str, str, str | None]) -> Path:
         for i, (run_id, decided, running) in enumerate(runs):
             write_run(con, run_id, decided, running, START + timedelta(hours=i))
         con.commit()
+        summaries.refresh(con)
         con.execute("CHECKPOINT")
     return new.rename(home / "snapshot.duckdb")
