@@ -9,19 +9,23 @@ INSERT INTO bundle_numbers
 SELECT sha256, (SELECT coalesce(max(number), 0) FROM bundle_numbers) + row_number() OVER (ORDER BY received_at, sha256)
 FROM bundles WHERE sha256 NOT IN (SELECT sha256 FROM bundle_numbers)
 """
-# Only what came in is read: details of other rows would be unpacked to look at them.
+# Trials are appended, so what came in lies at the end. Found by a scan of one column: to join by the column alone would
+# unpack the details of every row to look at them.
+FIRST = """
+SELECT min(rowid) FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM bundle_numbers WHERE number > ?)
+"""
 COUNTS = """
 INSERT INTO attempt_counts
 SELECT n.number, t.condition, t.attempts, t.solved, t.error IS NOT NULL, count(*)
-FROM bundle_numbers n JOIN trials t ON t.bundle_sha256 = n.sha256 WHERE n.number > ? GROUP BY ALL ORDER BY ALL
+FROM bundle_numbers n JOIN trials t ON t.bundle_sha256 = n.sha256 WHERE n.number > ? AND t.rowid >= ?
+GROUP BY ALL ORDER BY ALL
 """
 RESULTS = """
 INSERT INTO problem_results
 SELECT n.number, t.condition, t.problem_id, any_value(t.truth), median(t.attempts),
        avg(TRY_CAST(t.details ->> 'relevance' AS DOUBLE)), avg(t.tokens_in + coalesce(t.tokens_out, 0))
 FROM bundle_numbers n JOIN trials t ON t.bundle_sha256 = n.sha256
-WHERE n.number > ? AND t.attempts IS NOT NULL
-  AND t.rowid IN (SELECT t.rowid FROM bundle_numbers n JOIN trials t ON t.bundle_sha256 = n.sha256 WHERE n.number > ?)
+WHERE n.number > ? AND t.rowid >= ? AND t.attempts IS NOT NULL
 GROUP BY n.number, t.condition, t.problem_id ORDER BY ALL
 """
 
@@ -34,8 +38,9 @@ def refresh(con: Connection) -> int:
         con.execute(NUMBERS)
         (newest,) = con.execute("SELECT coalesce(max(number), 0) FROM bundle_numbers").fetchone() or (0,)
         if newest > last:
-            con.execute(COUNTS, [last])
-            con.execute(RESULTS, [last, last])
+            (first,) = con.execute(FIRST, [last]).fetchone() or (None,)
+            con.execute(COUNTS, [last, first])
+            con.execute(RESULTS, [last, first])
         con.commit()
     except Exception:
         con.rollback()
