@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,16 +32,22 @@ def join(
         bool,
         typer.Option("--quick", help="Do not measure speeds; the plan then takes this machine for an average one."),
     ] = False,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the server's key, - for standard input; asked for when it is needed.")
+    ] = None,
 ) -> None:
     """Let this machine work for a Prefect server: check, assess, register, and start a worker for its tier.
 
-    Run again it keeps what runs. A worker started by hand, prefect worker start --pool strong, is given work as well.
+    Run again it keeps what runs. A server in a LAN asks for a key, which lab invite --key shows there, and which is kept
+    here for the next time. A worker started by hand, prefect worker start --pool strong, is given work as well.
 
     Example: lab join http://coordinator:4200 --also weak
     """
     from lab.joining import join as join_it
+    from lab.lan import read_key
 
-    found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True))
+    key = read_key(key_file) if key_file else None
+    found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True), key)
     if found.started:
         print(f"started    {', '.join(f'worker-{p}' for p in found.started)}")
     if found.kept:
@@ -70,13 +77,12 @@ def hosts(as_json: AsJson = False) -> None:
 def _sources() -> tuple[Any, list[CapabilityReport]]:
     """(client of the server, reports in the results store); reports that cannot be read are named on stderr."""
     from flows.forecast import registered
-    from lab.services import api_url
+    from lab.services import connected
     from warehouse.places import Places
     from warehouse.transport import Store
-    from workpools.pools import connect
 
     store = Store.here(Places.here())
-    client = connect(api_url())
+    client = connected()
     reports, wrong = registered(store)
     for text in wrong:
         print(printable(text), file=sys.stderr)

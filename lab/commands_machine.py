@@ -102,10 +102,10 @@ def pools_create() -> None:
 
     Example: lab pools create
     """
-    from lab.services import api_url
-    from workpools.pools import connect, create_pools
+    from lab.services import connected
+    from workpools.pools import create_pools
 
-    made = create_pools(connect(api_url()))
+    made = create_pools(connected())
     print(f"made {', '.join(made)}" if made else "all pools are there")
 
 
@@ -113,17 +113,33 @@ def up(
     port: Port = SERVER_PORT,
     app_port: AppPort = PAGE_PORT,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Start the page as well.")] = True,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="Listen on this machine's address in the LAN, and ask for keys.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="With --lan: which address of this machine; found unless given.")
+    ] = None,
 ) -> None:
     """Start server, pools, deployments, assessment, workers and the page; what runs already is kept.
+
+    They listen on loopback, where only this machine's users come. With --lan others can join, with the key that
+    lab invite shows.
 
     Example: lab up --port 4300
     """
     from lab import services
+    from lab.commands_lan import print_invitation
+    from lab.lan import opened
 
-    found = services.up(port, app_port, page=page, say=print)
+    if address and not lan:
+        raise LabError(f"--address {address[:80]} is for the LAN", f"lab up --lan --address {address[:80]}")
+    command = "lab up --lan" if lan else "lab up"
+    found = services.up(port, app_port, page=page, say=print, command=command, door=opened(address) if lan else None)
     print(f"Prefect  {found.ui_url}")
     if page:
         print(f"Results  {found.app_url}")
+    if lan:
+        print_invitation()
 
 
 def status(as_json: AsJson = False) -> None:

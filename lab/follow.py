@@ -49,12 +49,11 @@ def printable(text: str) -> str:
 def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str, Any]], mode: str = "split") -> int:
     """Submit the pipeline (or join the one under way), follow it, print the table; returns the exit code."""
     from flows.chain import expected_seconds, options, plan
-    from lab.services import api_url
-    from workpools.pools import connect
+    from lab.services import connected
 
     run, _ = plan(scale, config)
     expected = expected_seconds(scale, config)
-    client = connect(api_url())
+    client = connected()
     flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None, "mode": mode})
     state = _watch(client, flow_run, run.run_id, expected)
     again = f"lab pipeline {options(scale, config)}"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from getpass import getpass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ import psutil
 
 from experiments.environment import host_name
 from experiments.errors import LabError
-from lab import processes, services
+from lab import processes, secrets, services
 from lab.services import START_S, Say
 from warehouse.places import Places
 from warehouse.transport import Store
@@ -33,11 +34,6 @@ ASSESS_S = 180.0  # a minute at most on a machine with nothing else to do; more 
 # Five idle workers that asked a server on SQLite each second lost three heartbeats in 4 min to "database is locked", and at
 # work it stood still for two minutes at a time. At 5 s the idle ones lost none, and it never stood still (measured).
 POLL_S = 5
-# The user's own settings of how to reach the server; all others of Prefect stay out of the workers.
-ACCESS = (
-    "PREFECT_API_AUTH_STRING", "PREFECT_API_SSL_CERT_FILE", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY",
-    "PREFECT_CLIENT_CUSTOM_HEADERS",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,11 @@ class Joined:
     kept: tuple[str, ...]  # pools whose workers ran already
 
 
-def join(url: str, also: Sequence[str], quick: bool, say: Say) -> Joined:
+def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None = None) -> Joined:
     """Make this machine serve the server's pool of its tier, and of those in `also`; what runs already is kept.
+
+    Args:
+        key: what the server lets machines in with; the one kept from an earlier join, or asked for, unless given.
 
     Raises:
         LabError: no server, other versions, results that would not reach the coordinator, a machine that is unfit or lacks
@@ -66,11 +65,11 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say) -> Joined:
     for tier in also:
         if tier not in TIERS:
             raise LabError(f"there is no tier {tier[:80]!r}", f"choose one of: {', '.join(TIERS)}")
-    client = _connected(api)
+    client, auth = _let_in(api, key)
     check_versions(_server_version(client, api), _own_version())
     environment = services.prefect_environment(places, SERVER_PORT) | {
         "PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S),
-        **{name: os.environ[name] for name in ACCESS if name in os.environ}
+        **({"PREFECT_API_AUTH_STRING": auth} if auth else {}),
     }  # fmt: skip
     alive = {s.name: s for s in processes.recorded(places) if s.alive and s.name.startswith("worker-")}
     for service in alive.values():
@@ -104,21 +103,48 @@ def api_of(url: str) -> str:
         parts = urlsplit(url)
     except LabError:
         raise LabError(f"{url[:200]!r} is no http address", f"lab join {EXAMPLE}") from None
+    if parts.username is not None or parts.password is not None:
+        # Not shown again: everybody on this machine could read it in the list of processes already.
+        raise LabError("a password does not belong into the address", f"lab join {EXAMPLE}, which asks for the key")
     if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in url):
         raise LabError(f"{url[:200]!r} is not the address of a server alone", f"lab join {EXAMPLE}")
     whole = url.rstrip("/")
     return whole if whole.endswith("/api") else f"{whole}/api"
 
 
-def _connected(api: str) -> Any:
+def _let_in(api: str, key: str | None) -> tuple[Any, str | None]:
+    """(client, user:password) of the server; a key that it takes is kept for the next time."""
+    from workpools.pools import RefusedError
+
+    auth = secrets.worker_auth(key) if key else services.auth_for(api)
+    try:
+        client = _connected(api, auth)
+    except RefusedError as error:
+        if key or not sys.stdin.isatty():
+            what = f"the server at {api} does not take this key" if key else f"the server at {api} asks for a key"
+            raise LabError(
+                what,
+                f"ssh coordinator lab invite --key | lab join {shlex.quote(api.removesuffix('/api'))} --key-file -",
+            ) from error
+        key = secrets.checked_key(
+            getpass(f"Key of {api.removesuffix('/api')} (on the coordinator: lab invite --key): ")
+        )
+        auth = secrets.worker_auth(key)
+        client = _connected(api, auth)
+    if key:
+        secrets.keep(api, key)
+    return client, auth
+
+
+def _connected(api: str, auth: str | None) -> Any:
     from workpools.pools import connect, unreachable
 
     try:
-        return connect(api)
+        return connect(api, auth)
     except LabError as error:
         if str(error) != str(unreachable(api)):
             raise
-        mend = "check the address; the server there has to listen on the network: prefect server start --host 0.0.0.0"
+        mend = "check the address; the server there has to listen on the network: lab up --lan"
         raise LabError(error.what, "start one: lab up" if is_here(api) else mend) from None
 
 

@@ -8,7 +8,15 @@ from typing import Any
 import typer
 
 from experiments.errors import LabError
-from lab import commands_chain, commands_data, commands_hosts, commands_keys, commands_machine, commands_plan
+from lab import (
+    commands_chain,
+    commands_data,
+    commands_hosts,
+    commands_keys,
+    commands_lan,
+    commands_machine,
+    commands_plan,
+)
 from lab.follow import printable
 
 EXIT_MISTAKE = 2
@@ -24,6 +32,7 @@ commands_data.register(app)
 commands_plan.register(app)
 commands_hosts.register(app)
 commands_keys.register(app)
+commands_lan.register(app)
 
 OVERVIEW = """\
 lab runs a chain of language-model memory experiments over your machines.
@@ -38,6 +47,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab data make         write generated problems as a file
   lab assess            measure this machine and name its tier
   lab join              let this machine work for a Prefect server elsewhere
+  lab invite            what to type on other machines, and the key they are asked for
   lab hosts             the machines: tier, status, what runs there
   lab drain             let a machine finish what it runs and take no more
   lab undrain           give a drained machine work again

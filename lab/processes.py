@@ -31,6 +31,11 @@ class Service:
     pid: int
     created: float  # start time in seconds since the epoch, as the system reports it
     port: int | None
+    address: str = "127.0.0.1"  # where the port is
+
+    @property
+    def url(self) -> str:
+        return f"http://[{self.address}]:{self.port}" if ":" in self.address else f"http://{self.address}:{self.port}"
 
     @property
     def alive(self) -> bool:
@@ -70,9 +75,12 @@ def recorded(places: Places) -> list[Service]:
 
 def _service(row: Mapping[str, Any]) -> Service:
     name, pid, created, port = row["name"], row["pid"], row["created"], row["port"]
+    address = row.get("address", "127.0.0.1")  # records of earlier versions have none
     if not isinstance(name, str) or type(pid) is not int or pid <= 0 or type(port) not in (int, NoneType):
         raise TypeError
-    return Service(name, pid, float(created), port)
+    if not isinstance(address, str):
+        raise TypeError
+    return Service(name, pid, float(created), port, address)
 
 
 def record(places: Places, services: Sequence[Service]) -> None:
@@ -81,8 +89,9 @@ def record(places: Places, services: Sequence[Service]) -> None:
 
 
 def start(
-    places: Places, name: str, command: Sequence[str], environment: Mapping[str, str], port: int | None = None
-) -> Service:
+    places: Places, name: str, command: Sequence[str], environment: Mapping[str, str], port: int | None = None,
+    address: str = "127.0.0.1",
+) -> Service:  # fmt: skip
     """Start `command` in a session of its own, with its output in logs/<name>.log, and record it."""
     logs = places.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -91,7 +100,7 @@ def start(
             list(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=dict(environment), start_new_session=True,
             cwd=places.home,
         )  # fmt: skip
-    service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port)
+    service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port, address)
     record(places, [*(s for s in recorded(places) if s.name != name), service])
     return service
 
@@ -131,13 +140,13 @@ def _runs(process: psutil.Process) -> bool:
     return False
 
 
-def holder_of(port: int) -> str | None:
-    """ "process 812 (prefect)" for who listens on a loopback port, "another process" when it cannot be named, or None."""
+def holder_of(port: int, address: str = "127.0.0.1") -> str | None:
+    """ "process 812 (prefect)" for who listens on a port here, "another process" when it cannot be named, or None."""
     import socket
 
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.settimeout(1)
-        if probe.connect_ex(("127.0.0.1", port)) != 0:
+        if probe.connect_ex((address, port)) != 0:
             return None
     with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):
         for c in psutil.net_connections("tcp"):

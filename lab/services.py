@@ -1,7 +1,8 @@
-"""What `lab up` starts and `lab down` stops: Prefect's server, workers, and the page, all on loopback."""
+"""What `lab up` starts and `lab down` stops: Prefect's server, workers, and the page, on loopback unless told otherwise."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -15,9 +16,13 @@ from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 
+from app.gate import PASSWORD
 from experiments.environment import checkout, host_name
 from experiments.errors import LabError
-from lab import PAGE_PORT, processes
+from lab import PAGE_PORT, processes, secrets
+from lab.doorkeeper import COORDINATOR_AUTH as SERVER_AUTH
+from lab.doorkeeper import WORKER_AUTH
+from lab.lan import LOOPBACK, Door
 from warehouse.durable import write_whole
 from warehouse.places import Places
 from warehouse.transport import Store
@@ -28,7 +33,15 @@ DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
 DATABASE_URL = "LAB_DATABASE_URL"
 REPORT_FRESH = timedelta(hours=24)
 START_S = 90.0  # a fresh server takes 18 s on two cores (measured); slower machines three times that
+# Four workers that ask each second keep a server on SQLite busy, and lose it heartbeats (measured).
+POLL_S = 3
+HEARTBEAT_S = 15  # offline after three that were missed, so that a dead machine's work goes on within 90 s
 Say = Callable[[str], Any]
+# The user's own settings of how to reach a server; all others of Prefect stay out of what lab starts.
+ACCESS = (
+    "PREFECT_API_AUTH_STRING", "PREFECT_API_SSL_CERT_FILE", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY",
+    "PREFECT_CLIENT_CUSTOM_HEADERS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,21 +60,56 @@ def api_url() -> str:
         return url
     for s in processes.recorded(Places.here()):
         if s.name == SERVER and s.alive:
-            return f"http://127.0.0.1:{s.port}/api"
+            return f"{s.url}/api"
     return DEFAULT_API
 
 
-def prefect_environment(places: Places, port: int) -> dict[str, str]:
-    """For server and workers: their own PREFECT_HOME, JSON results, no telemetry, polls of a second."""
+def connected() -> Any:
+    """A client of the server that commands talk to, let in by what this user has of it.
+
+    Raises:
+        LabError: nothing answers there, or it wants another key.
+    """
+    from workpools.pools import connect
+
+    url = api_url()
+    return connect(url, auth_for(url))
+
+
+def auth_for(url: str) -> str | None:
+    """user:password for a server: the user's own setting, else the coordinator's of this machine, else a join key kept."""
+    if own := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(SERVER_AUTH):
+        return own
+    for s in processes.recorded(Places.here()):
+        if s.name == SERVER and s.alive and s.address != LOOPBACK and url == f"{s.url}/api":
+            return secrets.coordinator_auth(secrets.issued())
+    key = secrets.kept(url)
+    return secrets.worker_auth(key) if key else None
+
+
+def prefect_environment(places: Places, port: int, door: Door | None = None) -> dict[str, str]:
+    """For server and workers: their own PREFECT_HOME, JSON results, no telemetry, polls of a second.
+
+    Secrets are in it, since a list of processes shows arguments to everybody and an environment to its user only.
+    """
+    door = door or Door()
+    access = {name: os.environ[name] for name in ACCESS if name in os.environ}
+    if door.keys:
+        access["PREFECT_API_AUTH_STRING"] = secrets.coordinator_auth(door.keys)
+    elif SERVER_AUTH in os.environ:
+        access.setdefault("PREFECT_API_AUTH_STRING", os.environ[SERVER_AUTH])
     return processes.clean_environment(
         places,
+        **access,
         PREFECT_HOME=str(places.home / "prefect"),
-        PREFECT_API_URL=f"http://127.0.0.1:{port}/api",
+        PREFECT_API_URL=f"{door.url(port)}/api",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_RESULTS_DEFAULT_SERIALIZER="json",
-        PREFECT_WORKER_QUERY_SECONDS="1",
+        PREFECT_WORKER_QUERY_SECONDS=str(POLL_S),
+        PREFECT_WORKER_HEARTBEAT_SECONDS=str(HEARTBEAT_S),
         PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
         PREFECT_CLIENT_RETRY_EXTRA_CODES="500",  # a server on SQLite that is busy says so with 500
+        PREFECT_CLIENT_MAX_RETRIES="8",  # each after twice the time: a server may be gone for eight minutes
         PREFECT_CLI_COLORS="false",
     )
 
@@ -83,22 +131,47 @@ def database() -> dict[str, str]:
     return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url} if url else {}
 
 
-def answers(url: str) -> bool:
-    """Whether a GET of a loopback address says 200."""
+def server_environment(port: int, door: Door) -> dict[str, str]:
+    """What the server alone is told: its database, its passwords, and that only its own page may ask from a browser."""
+    told = database() | {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": door.url(port)}
+    if door.keys:
+        told[SERVER_AUTH] = secrets.coordinator_auth(door.keys)
+        told[WORKER_AUTH] = secrets.worker_auth(door.keys.join)
+    elif SERVER_AUTH in os.environ:
+        told[SERVER_AUTH] = os.environ[SERVER_AUTH]
+    return told
+
+
+def answers(url: str, auth: str | None = None) -> bool:
+    """Whether a GET of an address of ours says 200; `auth` is user:password."""
+    basic = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()} if auth else {}
     try:
-        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - loopback addresses of our own
+        asked = urllib.request.Request(url, headers=basic)  # noqa: S310 - addresses of our own
+        with urllib.request.urlopen(asked, timeout=2) as reply:  # noqa: S310
             return bool(reply.status == 200)
     except (OSError, HTTPException):
         return False
 
 
-def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up") -> Up:
+def server_command(port: int, door: Door) -> list[str]:
+    """Prefect's own server; on a LAN behind the doorkeeper, which knows two passwords."""
+    if door.keys is None:
+        started = ["prefect", "server", "start"]
+    else:
+        started = ["uvicorn", "--factory", "lab.doorkeeper:app", "--timeout-keep-alive", "5", "--log-level", "warning"]
+    return [sys.executable, "-m", *started, "--host", door.address, "--port", str(port)]
+
+
+def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up", door: Door | None = None) -> Up:
     """Start what is not running, side by side where nothing waits for another; `command` is what the user typed.
+
+    Args:
+        door: where server and page listen, and what they ask for; loopback, and nothing, unless given.
 
     Raises:
         LabError: a port is taken, or a part does not come up (its log is named).
     """
-    places = Places.here()
+    places, door = Places.here(), door or Door()
     # Mistakes are told before anything is started: what these two refuse, every part would refuse later.
     host_name()
     Store.here(places)
@@ -106,35 +179,36 @@ def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up
     alive = {s.name: s for s in processes.recorded(places) if s.alive}
     if page and port == app_port:
         raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {_free(port + 1)}")
-    _check_port(alive, SERVER, port, f"{command} --port")
+    _check_port(alive, SERVER, port, f"{command} --port", door)
     if page:
-        _check_port(alive, PAGE, app_port, f"{command} --app-port")
+        _check_port(alive, PAGE, app_port, f"{command} --app-port", door)
     processes.record(places, list(alive.values()))
     started: list[str] = []
-    environment = prefect_environment(places, port)
+    environment = prefect_environment(places, port, door)
     fresh = SERVER not in alive
     assessing = threading.Thread(target=_assess_if_old, args=(places,))
     if fresh:
-        say(f"starting the Prefect server on 127.0.0.1:{port}")
-        serve = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        alive[SERVER] = processes.start(places, SERVER, serve, environment | database(), port)
+        say(f"starting the Prefect server on {door.address}:{port}")
+        told = environment | server_environment(port, door)
+        alive[SERVER] = processes.start(places, SERVER, server_command(port, door), told, port, door.address)
         started.append(SERVER)
     if page and PAGE not in alive:
-        alive[PAGE] = _start_page(places, app_port)
+        alive[PAGE] = _start_page(places, app_port, door)
         started.append(PAGE)
     assessing.start()
-    if not processes.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), START_S, alive[SERVER]):
+    if not processes.wait_until(lambda: answers(f"{door.url(port)}/api/health"), START_S, alive[SERVER]):
         raise LabError("the Prefect server did not come up", f"see {places.home / 'logs' / 'server.log'}")
-    started += _start_workers(places, port, environment, alive, fresh, assessing, say)
-    if page and not processes.wait_until(
-        lambda: answers(f"http://127.0.0.1:{app_port}/_stcore/health"), START_S, alive[PAGE]
-    ):
+    started += _start_workers(places, environment, alive, fresh, assessing, say)
+    health, asks = f"{door.url(app_port)}/_stcore/health", f"page:{door.keys.page}" if door.keys else None
+    if page and not processes.wait_until(lambda: answers(health, asks), START_S, alive[PAGE]):
         raise LabError("the page did not come up", f"see {places.home / 'logs' / 'page.log'}")
-    base = f"http://127.0.0.1:{port}"
-    return Up(base, f"http://127.0.0.1:{app_port}", f"{base}/api", tuple(started))
+    return Up(door.url(port), door.url(app_port), f"{door.url(port)}/api", tuple(started))
 
 
-def _check_port(alive: dict[str, processes.Service], name: str, port: int, option: str) -> None:
+def _check_port(
+    alive: dict[str, processes.Service], name: str, port: int, option: str, door: Door | None = None
+) -> None:
+    door = door or Door()
     if not 1 <= port <= 65535:
         raise LabError(f"there is no port {port}", f"Choose one of 1 to 65535: {option} {_free(DEFAULT_PORTS[name])}")
     if name in alive:
@@ -142,8 +216,10 @@ def _check_port(alive: dict[str, processes.Service], name: str, port: int, optio
             raise LabError(
                 f"the {name} already runs on port {alive[name].port}", "lab down first, or leave the port out"
             )
+        if alive[name].address != door.address:
+            raise LabError(f"the {name} already runs on {alive[name].address}", "lab down first, then this again")
         return
-    if holder := processes.holder_of(port):
+    if holder := processes.holder_of(port, door.address):
         raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {option} {_free(port + 100)}")
 
 
@@ -152,18 +228,20 @@ def _free(first: int) -> int:
     return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p) is None)
 
 
-def _start_page(places: Places, app_port: int) -> processes.Service:
+def _start_page(places: Places, app_port: int, door: Door) -> processes.Service:
     from importlib.util import find_spec
 
     spec = find_spec("app")
     if spec is None or not spec.submodule_search_locations or find_spec("streamlit") is None:
         raise LabError("the page's packages are not installed", "pip install '.[coordinator]', or lab up --no-page")
-    script = os.path.join(spec.submodule_search_locations[0], "home.py")  # noqa: PTH118 - find_spec gives strings
+    name = "gated.py" if door.keys else "home.py"
+    script = os.path.join(spec.submodule_search_locations[0], name)  # noqa: PTH118 - find_spec gives strings
     command = [
-        sys.executable, "-m", "streamlit", "run", script, "--server.address", "127.0.0.1", "--server.port", str(app_port),
+        sys.executable, "-m", "streamlit", "run", script, "--server.address", door.address, "--server.port", str(app_port),
         "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none",
     ]  # fmt: skip
-    return processes.start(places, PAGE, command, processes.clean_environment(places), app_port)
+    told = {PASSWORD: door.keys.page} if door.keys else {}
+    return processes.start(places, PAGE, command, processes.clean_environment(places, **told), app_port, door.address)
 
 
 def _report(places: Places) -> Any:
@@ -203,17 +281,16 @@ def worker_command(pool: str) -> list[str]:
 
 
 def _start_workers(
-    places: Places, port: int, environment: dict[str, str], alive: dict[str, processes.Service], fresh: bool,
+    places: Places, environment: dict[str, str], alive: dict[str, processes.Service], fresh: bool,
     assessing: threading.Thread, say: Say,
 ) -> list[str]:  # fmt: skip
     from workpools.pools import connect, create_pools, create_queues, online_workers
     from workpools.tiers import serves
 
-    client = connect(f"http://127.0.0.1:{port}/api")
+    client = connect(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING"))
     create_pools(client)
     if fresh:
         _bury_the_dead(client)
-    _deploy(places, environment, say)
     assessing.join()
     report = _report(places)
     if report is None:
@@ -232,6 +309,7 @@ def _start_workers(
         started.append(name)
     if started:
         say(f"starting workers: {', '.join(pools)}")
+    _deploy(places, environment, say)  # while they start, which takes as long
     ready = processes.wait_until(lambda: all(host_name() in online_workers(client).get(p, []) for p in pools), START_S)
     if not ready:
         raise LabError("the workers did not come online", f"see {places.home / 'logs'}")

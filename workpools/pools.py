@@ -20,6 +20,10 @@ def queue_of(host: str) -> str:
     return f"host-{checked_host(host)}"
 
 
+class RefusedError(LabError):
+    """A server that answers, and wants another password."""
+
+
 def unreachable(url: str) -> LabError:
     """The error when no server answers."""
     return LabError(f"no Prefect server answers at {url}", "start one: lab up, or prefect server start")
@@ -37,8 +41,11 @@ def checked_url(url: str) -> str:
     return url
 
 
-def connect(api_url: str) -> Any:
+def connect(api_url: str, auth: str | None = None) -> Any:
     """A synchronous Prefect client for the server at `api_url`, which must answer and let this user in.
+
+    Args:
+        auth: user:password; PREFECT_API_AUTH_STRING unless given.
 
     Raises:
         LabError: no address, nothing answers there, or it wants another password.
@@ -46,9 +53,9 @@ def connect(api_url: str) -> Any:
     checked_url(api_url)
     import httpx
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: api_url}):
+    with temporary_settings({PREFECT_API_URL: api_url} | ({PREFECT_API_AUTH_STRING: auth} if auth else {})):
         client = get_client(sync_client=True)
     try:
         # Not /health, which a server with a password answers to everybody.
@@ -56,7 +63,7 @@ def connect(api_url: str) -> Any:
     except httpx.HTTPStatusError as error:
         if error.response.status_code not in (401, 403):
             raise unreachable(api_url) from error
-        raise LabError(
+        raise RefusedError(
             f"the server at {api_url} refuses this user", "export PREFECT_API_AUTH_STRING=user:password"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

@@ -1,0 +1,14 @@
+"""The window behind its gate: `lab up --lan` runs this with the password in LAB_PAGE_PASSWORD; without one it does not start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from starlette.middleware import Middleware
+from streamlit.starlette import App
+
+from app.gate import PASSWORD, Gate
+
+password = os.environ.pop(PASSWORD, "")
+app = App(Path(__file__).with_name("home.py"), middleware=[Middleware(Gate, password=password)])
