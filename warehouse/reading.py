@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -230,10 +230,13 @@ def _in_order(rows: list[Row]) -> list[Row]:
     return sorted(known, key=lambda r: PHASE_ORDER.index(r["phase"]))
 
 
-def query(sql: str, values: Sequence[Any] = ()) -> list[Row]:
-    """Rows as dictionaries; columns that end in _at are aware datetimes in UTC (SQL gives them as epoch seconds)."""
+def query(sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
+    """Rows as dictionaries, for values by place (?) or by name ($name).
+
+    Columns that end in _at are aware datetimes in UTC (SQL gives them as epoch seconds).
+    """
     with _ONE_AT_A_TIME, duckdb.connect(str(snapshot_path()), read_only=True) as con:
-        cursor = con.execute(sql, list(values))
+        cursor = con.execute(sql, dict(values) if isinstance(values, Mapping) else list(values))
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     for row in rows:

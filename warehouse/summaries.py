@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from duckdb import DuckDBPyConnection as Connection
 
+TABLES = ("bundle_numbers", "attempt_counts", "problem_results")
 NUMBERS = """
 INSERT INTO bundle_numbers
 SELECT sha256, (SELECT coalesce(max(number), 0) FROM bundle_numbers) + row_number() OVER (ORDER BY received_at, sha256)
