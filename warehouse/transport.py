@@ -1,24 +1,37 @@
-"""The results store: where hosts deliver bundles, and files and reports are exchanged. Today a directory."""
+"""The results store as the rest of the program sees it: deliver, ask, fetch, whatever way LAB_RESULTS_URL names."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
+import logging
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from experiments.environment import checked_host
 from experiments.errors import LabError
-from warehouse.bundles import NAME
-from warehouse.durable import copy_whole, sweep, write_whole
+from warehouse import spool as spools
+from warehouse.durable import sweep, write_whole
 from warehouse.places import Places
+from warehouse.transports.base import (
+    FILES,
+    HOSTS,
+    INBOX,
+    MAX_REPORT_BYTES,
+    SHA256,
+    UNIT,
+    Transport,
+    UnreachableError,
+    bundles_in,
+    report_name,
+)
+from warehouse.transports.choice import transport_here
+from warehouse.transports.directory import Directory, reports_in
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
-UNIT = re.compile(r"[0-9a-f]{32}")
-MAX_REPORT_BYTES = 2**20  # a report is a few kilobytes
+__all__ = ["MAX_REPORT_BYTES", "Delivery", "Store", "UnreachableError"]
+FETCH_S = 5.0  # between two looks into a store elsewhere, which cost a connection each
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,117 +41,199 @@ class Delivery:
     delivered: int
     waiting: int
     reason: str | None = None
+    size_bytes: int = 0  # of what was delivered
+
+
+@dataclass
+class _Seen:
+    fetched_at: float = -FETCH_S
 
 
 @dataclass(frozen=True)
 class Store:
-    """A results store in a directory (local, or a mount): inbox/, files/<sha256>, hosts/."""
+    """The results store: inbox/, files/<sha256>, hosts/ in `root`.
+
+    `root` is the store itself where that is a directory, else this host's own copy of what it fetched and may need again.
+    """
 
     root: Path
     spool: Path
     archive: Path
+    transport: Transport | None = None  # None: the directory `root`, which is made when missing
+    _seen: _Seen = field(default_factory=_Seen, compare=False, repr=False)
 
     @staticmethod
     def here(places: Places) -> Store:
         """The store named by LAB_RESULTS_URL, else results/ in LAB_HOME.
 
         Raises:
-            LabError: the URL is of a kind that is not built, or not absolute.
+            LabError: the URL is of an unknown kind or not absolute, or what its kind needs is not installed.
         """
-        url = os.environ.get("LAB_RESULTS_URL")
-        return Store(_folder(url) if url else places.home / "results", places.spool, places.bundles)
+        way = transport_here(places)
+        root = way.root if isinstance(way, Directory) else places.home / "results"
+        return Store(root, places.spool, places.bundles, way)
+
+    @property
+    def way(self) -> Transport:
+        return self.transport or Directory(self.root, own=True)
+
+    @property
+    def kind(self) -> str:
+        """Name of the transport."""
+        return self.way.kind
+
+    @property
+    def where(self) -> str:
+        """The store's address for people."""
+        return self.way.where
 
     @property
     def inbox(self) -> Path:
-        return self.root / "inbox"
+        """Where the collector finds bundles."""
+        return self.root / INBOX
+
+    @property
+    def _remote(self) -> bool:
+        return not isinstance(self.way, Directory)
 
     def deliver(self, spool: Path) -> Delivery:
-        """Copy every bundle of the spool into the inbox, whole, then drop it from the spool; never raises for I/O."""
-        waiting = _bundles_in(spool)
-        delivered, left, reason = 0, 0, None
+        """Bring every bundle of the spool into the store, whole, then drop it from the spool; never raises for I/O."""
+        with suppress(OSError):
+            sweep(spool)
+        waiting = bundles_in(spool)
+        places = Places(self.spool.parent)
+        if not waiting:
+            spools.keep_reason(places, self.where, None)
+            return Delivery(0, 0)
+        failed = {p.name: "not a plain file" for p in waiting if p.exists() and not p.is_file()}
+        good = [p for p in waiting if p.name not in failed and p.exists()]
+        sizes = {}
+        for path in good:
+            with suppress(FileNotFoundError):
+                sizes[path.name] = path.stat().st_size
+        try:
+            failed |= self.way.send([p for p in good if p.name in sizes])
+        except OSError as error:
+            # The store as a whole says no, so the reason is not one bundle's.
+            reason = " ".join(str(error).split())
+            left = sum(p.exists() for p in waiting)
+            spools.keep_reason(places, self.where, reason if left else None)
+            return Delivery(0, left, reason if left else None)
+        delivered, size = spools.moved(spool, sizes, failed)
+        still = {name: reason for name, reason in failed.items() if (spool / name).exists()}
+        said = [f"{name}: {reason}" for name, reason in still.items()]
+        reason_ = said[-1] if said else None
+        spools.keep_reason(places, self.where, reason_)
+        return Delivery(delivered, len(still), reason_, size)
+
+    def fetch(self) -> list[str]:
+        """Bring what hosts delivered elsewhere to where the collector looks; what there is to tell, such as a branch rewritten.
+
+        In a directory it lies there already. A store that cannot be reached is told as well, and asked again the next time.
+        """
+        if not self._remote:
+            return []
+        self._seen.fetched_at = time.monotonic()
         try:
             self.inbox.mkdir(parents=True, exist_ok=True)
-            sweep(spool)
+            notes = self.way.fetch(self.inbox)
+            self._fetch_reports()
         except OSError as error:
-            return Delivery(0, len(waiting), f"{self.inbox}: {error.strerror or error}")
-        for path in waiting:
-            try:
-                # A copy, since spool and inbox may lie on different devices, where no rename is atomic.
-                copy_whole(path, self.inbox / path.name)
-                path.unlink()
-                delivered += 1
-            except OSError as error:
-                # Another process of this host may have delivered it meanwhile.
-                if path.exists():
-                    left, reason = left + 1, f"{path.name}: {error.strerror or error}"
-        return Delivery(delivered, left, reason)
+            notes = [" ".join(str(error).split())]
+        for note in notes:
+            log.warning("%s: %s", self.where, note)
+        return notes
+
+    def arrived(self) -> bool:
+        """Whether bundles wait for the collector. Cheap enough to be asked each second: a store elsewhere is asked every FETCH_S."""
+        if time.monotonic() - self._seen.fetched_at >= FETCH_S:
+            self.fetch()
+        return self.inbox.is_dir() and any(self.inbox.glob("*.parquet"))
 
     def waiting(self) -> set[str]:
         """Ids of the units whose bundles lie in the spool or the inbox, not taken in yet."""
-        return {p.name.split(".")[0] for folder in (self.spool, self.inbox) for p in _bundles_in(folder)}
+        return {p.name.split(".")[0] for folder in (self.spool, self.inbox) for p in bundles_in(folder)}
 
     def has_bundle(self, unit_id: str) -> bool:
-        """Whether a bundle of this unit lies in the inbox, the spool or the archive, as far as seen from here."""
+        """Whether a bundle of this unit lies in the spool, the store or the archive, as far as seen from here.
+
+        A store that does not answer has none: the unit is then computed, and its second bundle does no harm.
+        """
         if not UNIT.fullmatch(unit_id):
             raise LabError(f"invalid unit id {unit_id[:80]!r}", "32 hex digits")
+
+        def lies_in(folder: Path) -> bool:
+            return folder.is_dir() and next(folder.glob(f"{unit_id}.*.parquet"), None) is not None
+
         # In the order in which a bundle moves on, so that one that moves meanwhile is seen in the next folder.
-        folders = (self.spool, self.inbox, self.archive)
-        return any(next(f.glob(f"{unit_id}.*.parquet"), None) is not None for f in folders if f.is_dir())
+        if lies_in(self.spool):
+            return True
+        try:
+            if self.way.has(unit_id):
+                return True
+        except OSError as error:
+            log.warning("%s: %s", self.where, error)
+        return lies_in(self.inbox) or lies_in(self.archive)
 
     def put_file(self, content: bytes) -> str:
-        """Keep a file under its SHA-256, which is returned; one that was damaged is replaced."""
+        """Keep a file under its SHA-256, which is returned; one that was damaged is replaced.
+
+        Raises:
+            OSError: the store cannot be reached.
+        """
         sha256 = hashlib.sha256(content).hexdigest()
-        target = self.root / "files" / sha256
-        if not target.is_file() or target.stat().st_size != len(content) or target.read_bytes() != content:
-            write_whole(target, content)
+        self.way.put_file(sha256, content)
+        if self._remote:
+            write_whole(self.root / FILES / sha256, content)
         return sha256
 
     def get_file(self, sha256: str) -> bytes:
         """The file with this SHA-256, verified.
 
         Raises:
-            LabError: no digest, not there, or its content differs.
+            LabError: no digest, not there, or its content differs; UnreachableError: the store does not answer.
         """
         if not SHA256.fullmatch(sha256):
             raise LabError(f"invalid SHA-256 {sha256[:80]!r}", "64 hex digits")
-        path = self.root / "files" / sha256
-        if not path.is_file():
-            raise LabError(f"file {sha256[:12]} is not in {self.root}", "lab collect on the coordinator")
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
+        kept = self.root / FILES / sha256
+        if self._remote and kept.is_file():
+            content = kept.read_bytes()
+            if hashlib.sha256(content).hexdigest() == sha256:
+                return content
+        found = self.way.get_file(sha256)
+        if found is None:
+            raise LabError(f"file {sha256[:12]} is not in {self.where}", "lab collect on the coordinator")
+        if hashlib.sha256(found).hexdigest() != sha256:
             raise LabError(
-                f"file {sha256[:12]} in {self.root} was changed",
+                f"file {sha256[:12]} in {self.where} was changed",
                 f"on the coordinator, copy the bundle that brought it from {self.archive} to {self.inbox}, then: lab collect",
             )
-        return content
+        if self._remote:
+            write_whole(kept, found)
+        return found
 
     def put_report(self, host: str, content: bytes) -> None:
-        """Register a host's capability report."""
-        write_whole(self.root / "hosts" / f"capability_report_{checked_host(host)}.json", content)
+        """Register a host's capability report.
+
+        Raises:
+            LabError: no host's name; UnreachableError: the store does not answer.
+        """
+        self.way.put_report(checked_host(host), content)
 
     def reports(self) -> list[tuple[str, bytes]]:
         """(host, content) of every registered report; of one that is too large only so much that it shows."""
-        found = []
-        for path in sorted((self.root / "hosts").glob("capability_report_*.json")):
-            if path.is_file() and not path.is_symlink():
-                with suppress(OSError), path.open("rb") as file:
-                    found.append((path.stem.removeprefix("capability_report_"), file.read(MAX_REPORT_BYTES + 1)))
-        return found
+        if self._remote:
+            try:
+                self._fetch_reports()
+            except OSError as error:
+                log.warning("%s: %s", self.where, error)
+        return sorted(reports_in(self.root / HOSTS).items())
 
-
-def _bundles_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.parquet") if NAME.fullmatch(p.name)) if folder.is_dir() else []
-
-
-def _folder(url: str) -> Path:
-    parts = urlsplit(url)
-    if parts.scheme not in ("", "file") or (parts.scheme == "file" and parts.netloc not in ("", "localhost")):
-        raise LabError(
-            f"LAB_RESULTS_URL = {url[:200]!r}: {parts.scheme}:// is not supported", "use a path or file:///path"
-        )
-    path = Path(unquote(parts.path) if parts.scheme else url)
-    if not path.is_absolute():
-        raise LabError(
-            f"LAB_RESULTS_URL is not an absolute path: {url[:200]!r}", f"export LAB_RESULTS_URL={path.absolute()}"
-        )
-    return path
+    def _fetch_reports(self) -> None:
+        """Copy reports that are new. One that the collector put into quarantine does not come again until it changes."""
+        brought = self.root / "brought"
+        before = reports_in(brought)
+        for host, content in self.way.reports().items():
+            if before.get(host) != content:
+                write_whole(self.root / HOSTS / report_name(host), content)
+                write_whole(brought / report_name(host), content)

@@ -231,6 +231,7 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
 ) -> None:
     """The whole way: planned from a path, submitted, and run where neither the path nor a copy is."""
     given = {"p1": {"domain": f"jsonl:{reviews}", "n_problems": 36, "per_class": 6, "embedders": ["all-MiniLM-L6-v2"]}}
+    (tmp_path / "results" / "inbox").mkdir(parents=True)
     monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "results"))
     run, content = plan("smoke", given)
     assert content["domain"] == shown(run.configs["p1"].domain)

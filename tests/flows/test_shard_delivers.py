@@ -31,7 +31,12 @@ def test_a_shard_waits_for_the_way_to_the_results(blocked: Path, monkeypatch: py
     """A store that was away for a moment gets the bundle before the shard counts as done."""
     places = Places.here()
     store = Store.here(places)
-    monkeypatch.setattr(shard.time, "sleep", lambda _: blocked.unlink())
+
+    def mounted(_: float) -> None:
+        blocked.unlink()
+        (blocked / "inbox").mkdir(parents=True)
+
+    monkeypatch.setattr(shard.time, "sleep", mounted)
     shard._deliver(places, store)
     assert store.waiting() == {f"{1:032x}"}
     assert list(places.spool.glob("*.parquet")) == []

@@ -83,6 +83,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     there = Places(coordinator)
+    (coordinator / "results" / "inbox").mkdir(parents=True)  # who shares a folder has made it
     environment = services.prefect_environment(there, port) | {"PREFECT_SERVER_UI_ENABLED": "false"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = processes.start(there, services.SERVER, command, environment, port)

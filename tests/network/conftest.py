@@ -45,7 +45,7 @@ def laboratory(network: Network, new_home: Callable[[str], Path]) -> Iterator[La
     """
     one = Machine(network, MACHINES[0], new_home(MACHINES[0]))
     workers = {name: Machine(network, name, new_home(name)) for name in MACHINES[1:]}
-    (one.home / "results").mkdir()  # who shares a folder has made it
+    (one.home / "results" / "inbox").mkdir(parents=True)  # who shares a folder has made it
     for worker in workers.values():
         worker.mount(one.home / "results")
     made = Laboratory(one, workers)

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.errors import LabError
 from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.transport import Store, UnreachableError
 
 
 @pytest.fixture
@@ -53,7 +53,27 @@ def test_a_store_that_cannot_be_reached_says_why_and_keeps_all(places: Places, m
     assert str(blocked) in delivery.reason
     assert store.waiting() == {f"{0:032x}", f"{1:032x}"}
     blocked.unlink()
+    store.inbox.mkdir(parents=True)
     assert store.deliver(places.spool).delivered == 2
+
+
+def test_a_mount_that_is_not_there_swallows_nothing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unmounted mount point is an empty folder: what was written into it would be hidden by the next mount."""
+    mount = places.home / "mount"
+    mount.mkdir(parents=True)
+    names = fill(places.spool, 1)
+    monkeypatch.setenv("LAB_RESULTS_URL", str(mount))
+    store = Store.here(places)
+    said = store.deliver(places.spool).reason
+    assert said and "not mounted" in said and said.endswith(f"mkdir -p {mount}/inbox")
+    for write in (lambda: store.put_file(b"x"), lambda: store.put_report("pi-4", b"{}")):
+        with pytest.raises(UnreachableError, match="not mounted"):
+            write()
+    assert list(mount.iterdir()) == []
+    assert [p.name for p in places.spool.iterdir()] == names
+    # This machine's own folder is another thing: nobody has to make it, named or not.
+    monkeypatch.setenv("LAB_RESULTS_URL", str(places.home / "results"))
+    assert Store.here(places).deliver(places.spool).delivered == 1
 
 
 def test_one_bundle_that_cannot_be_copied_does_not_hold_up_the_rest(places: Places) -> None:
@@ -101,20 +121,32 @@ def test_reports_come_back_by_host(places: Places) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("s3://bucket/lab", "s3:// is not supported. use a path or file:///path"),
-        ("sftp://pi-4/lab", "sftp:// is not supported"),
-        ("file://elsewhere/lab", "file:// is not supported"),
+        ("ftp://pi-4/lab", "ftp:// is not supported. use a path or file:///path, sftp://"),
+        ("file://elsewhere/lab", "file:// is not supported for another host"),
         ("results", "not an absolute path: 'results'"),
         ("pi-4:/lab", "pi-4:// is not supported"),
+        ("gs://bucket/lab", "gs:// needs the package gcsfs. pip install gcsfs"),
+        ("sftp://-oProxyCommand=x/lab", "names no host"),
+        ("rsync+ssh://-e@pi-4/lab", "names no host"),
+        ("rsync+ssh://pi-4/lab;rm", "the path has to be absolute"),
+        ("rsync+ssh://pi-4/lab/../../etc", "the path has to be absolute"),
+        ("sftp://pi-4", "the path has to be absolute"),
+        ("sftp://me:secret@pi-4/lab", "a password stands in LAB_RESULTS_URL. use a key"),
+        ("git+https://me:secret@forge/lab.git", "holds a password"),
+        ("git+ext://sh/lab", r"git\+ext:// is not supported"),
+        ("git+file://lab.git", "no absolute path"),
+        ("quack://pi-4/lab", "no host and port"),
+        ("sftp://pi-4:many/lab", "is no URL"),
     ],
 )
 def test_a_url_that_is_not_built_is_named(
     places: Places, monkeypatch: pytest.MonkeyPatch, url: str, message: str
 ) -> None:
-    """A wrong LAB_RESULTS_URL is the user's mistake, told with the value seen and what works."""
+    """A wrong LAB_RESULTS_URL is the user's mistake, told with what works; nothing of it becomes an option of a program."""
     monkeypatch.setenv("LAB_RESULTS_URL", url)
-    with pytest.raises(LabError, match=message):
+    with pytest.raises(LabError, match=message) as told:
         Store.here(places)
+    assert "secret" not in str(told.value)
 
 
 def test_the_url_may_be_a_path_or_a_file_url(places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
