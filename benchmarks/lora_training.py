@@ -29,7 +29,8 @@ from typing import Any
 from benchmarks.common import Clock, show
 from experiments import e2_finetuned_retrieval as e2
 from experiments.backends.base import Backends, no_files
-from experiments.backends.peft_trainer import LoraSettings, train
+from experiments.backends.lora import LoraSettings
+from experiments.backends.peft_trainer import train
 from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import load_base
 from experiments.data import split

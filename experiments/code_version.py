@@ -3,7 +3,8 @@
 A unit's result is decided by what `units`, `sides` and `run` reach; a plan also by what `metrics` and `gate` reach. So an
 analysis can be mended without computing a trial again, and is a new plan all the same. Comments, docstrings, layout and
 estimates of cost do not count. Reached is read off the names in the text: too much at times, never too little, since nothing here is
-looked up by a name made at run time but phases and domains, which are roots.
+looked up by a name made at run time but phases, domains and backends, which are roots: of the backends those that serve the
+unit's own models, so that another engine changes no unit that does without it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 # These pass data or find places; they cannot change a result.
-NEUTRAL = frozenset({"contract", "environment", "errors", "identity", "registry", "code_version", "fitting"})
-ENGINES = (
-    "backends.base",
-    "backends.catalog",
-    "backends.transformers_lm",
-    "backends.sentence_embedder",
-    "backends.peft_trainer",
+NEUTRAL = frozenset(
+    {"contract", "environment", "errors", "identity", "registry", "code_version", "fitting", "backends.catalog"}
 )
+ENGINES = ("backends.base", "backends.sentence_embedder")
+DEFAULT_MODELS = ("smollm2-135m",)
 TRIALS = ("Config", "units", "sides", "run")  # of a phase: what decides its trials
 ANALYSIS = ("metrics", "gate")  # and what is made of them
 SAID = ("cost", "description")  # arguments that decide no result: of make_unit, of a config's field
@@ -32,14 +30,20 @@ Name = tuple[str, str]  # module below experiments/, a name at its top
 
 
 @cache
-def code_version(phase: str, domain: str, analysis: bool = False) -> str:
-    """16 hex digits: the hash of all definitions that decide the trials of `phase`, and with `analysis` its verdict."""
+def code_version(phase: str, domain: str, analysis: bool = False, models: tuple[str, ...] = DEFAULT_MODELS) -> str:
+    """16 hex digits: the hash of all definitions that decide the trials of `phase`, and with `analysis` its verdict.
+
+    Args:
+        models: names of the models that are used; the backends of the language models among them count.
+    """
+    from experiments.backends.catalog import is_language_model, prefix_of
     from experiments.domains import domain_module
     from experiments.registry import module_of
 
     module = module_of(phase).partition(".")[2]
     roots = [(module, name) for name in (*TRIALS, *(ANALYSIS if analysis else ()))]
-    roots += [(engine, WHOLE) for engine in (*ENGINES, domain_module(domain).partition(".")[2])]
+    backends = {f"backends.for_{prefix_of(name)}" for name in models if is_language_model(name)}
+    roots += [(engine, WHOLE) for engine in (*ENGINES, *sorted(backends), domain_module(domain).partition(".")[2])]
     # The search for near pairs is a unit of every phase.
     roots += [("leakage_gate", name) for name in ("next_units", "run", *(("measured", "decided") if analysis else ()))]
     return _hash(roots)

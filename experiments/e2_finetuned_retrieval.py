@@ -18,7 +18,7 @@ from pydantic import Field
 
 from experiments import e2_analysis
 from experiments.backends.base import Backends, LanguageModel, Reply, Unavailable
-from experiments.backends.peft_trainer import LoraSettings
+from experiments.backends.lora import LoraSettings
 from experiments.contract import Json, Metrics, PhaseConfig, Sides, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.distillation import dataset, hunch_prompt, query_quality
@@ -207,7 +207,7 @@ def _train(spec: Json, config: Config, bank: Bank, backends: Backends) -> Trial:
         "training", f"train_{name}", seed=config.data_seed, tokens_in=training.tokens, latency_s=training.seconds,
         details={
             "hypothesis": spec["hypothesis"], "adapter": adapter, "adapter_bytes": len(training.adapter),
-            "examples": len(examples), "held": len(held),
+            "examples": len(examples), "held": len(held), "engine": training.engine,
             "train_loss": training.train_loss, "validation_loss": training.validation_loss, "best_epoch": training.best_epoch,
         },
     )  # fmt: skip

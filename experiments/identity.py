@@ -27,10 +27,11 @@ def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:
     from experiments.backends.catalog import digest_of
     from experiments.data import universe
 
+    named = tuple(sorted(set(models)))
     return {
-        "code": code_version(phase, config.domain),
+        "code": code_version(phase, config.domain, models=named),
         "data": universe(config).version,
-        "models": {name: digest_of(name) for name in sorted(set(models))},
+        "models": {name: digest_of(name) for name in named},
     }
 
 

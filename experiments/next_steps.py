@@ -20,7 +20,7 @@ from experiments.contract import Metric, PhaseConfig
 from experiments.domains import domain_module, get_domain
 
 if TYPE_CHECKING:
-    from experiments.backends.peft_trainer import LoraSettings
+    from experiments.backends.lora import LoraSettings
 
 # Embedders to try besides those that were; the first comes with the project (SCIENCE, P1).
 EMBEDDERS = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "paraphrase-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5")

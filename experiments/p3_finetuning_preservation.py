@@ -17,8 +17,8 @@ from pydantic import Field
 
 from experiments import capability, next_steps, statistics
 from experiments.attempts import errors_of, row
-from experiments.backends.base import Backends, Unavailable
-from experiments.backends.peft_trainer import LoraSettings
+from experiments.backends.base import Backends, LanguageModel, Unavailable
+from experiments.backends.lora import LoraSettings
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
@@ -102,24 +102,29 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     part = unit.spec["part"]
     try:
         lm = backends.language_model(config.model, unit.spec["adapter"])
+        if part == PERPLEXITY:
+            return _likelihoods(lm, role, config)
     except Unavailable as error:
         return [Trial(i, role, error=str(error), details={"category": part}) for i in _ids(part, config)]
-    if part == PERPLEXITY:
-        rows = []
-        for text_id, text in zip(_ids(part, config), capability.held_out_texts(), strict=False):
-            loss, tokens = lm.negative_log_likelihood(text)
-            details: Json = {"category": part, "negative_log_likelihood": loss}
-            rows.append(Trial(text_id, role, tokens_in=tokens, details=details))
-        return rows
     prompts = capability.prompts(part, config.per_category)
     replies = lm.generate([p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
     return [
         Trial(
             p.prompt_id, role, solved=capability.judge(p, r.text), answer=r.text, tokens_in=r.tokens_in,
-            tokens_out=r.tokens_out, latency_s=r.latency_s, details={"category": part, "prompt": p.prompt},
+            tokens_out=r.tokens_out, latency_s=r.latency_s,
+            details={"category": part, "prompt": p.prompt, "engine": lm.describe()},
         )
         for p, r in zip(prompts, replies, strict=True)
     ]  # fmt: skip
+
+
+def _likelihoods(lm: LanguageModel, role: str, config: Config) -> list[Trial]:
+    rows = []
+    for text_id, text in zip(_ids(PERPLEXITY, config), capability.held_out_texts(), strict=False):
+        loss, tokens = lm.negative_log_likelihood(text)
+        details: Json = {"category": PERPLEXITY, "negative_log_likelihood": loss, "engine": lm.describe()}
+        rows.append(Trial(text_id, role, tokens_in=tokens, details=details))
+    return rows
 
 
 def _ids(part: str, config: Config) -> list[str]:
@@ -140,7 +145,9 @@ def _train(config: Config, backends: Backends) -> Trial:
     adapter = backends.attach("p3-adapter.safetensors", training.adapter)
     return Trial(
         "training", "train", seed=config.data_seed, tokens_in=training.tokens, latency_s=training.seconds,
-        details={"adapter": adapter, "train_loss": training.train_loss, "examples": len(examples)},
+        details={
+            "adapter": adapter, "train_loss": training.train_loss, "examples": len(examples), "engine": training.engine,
+        },
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from experiments.backends.base import LanguageModel, Scores
 from experiments.contract import PhaseConfig, Trial
 from experiments.domains import Domain, Problem, get_domain
 from experiments.guessing import RESERVED_TOKENS, guess, most_guesses
+from experiments.sampling import draw
 from experiments.seeds import generator
 
 
@@ -75,10 +76,13 @@ def solve(
         "retrieved": [m.problem.problem_id for m in memos[dropped:]],
         "memos_dropped": dropped,
         "group": problem.group,
+        "engine": lm.describe(),
         **(extra or {}),
     }
     if domain.answers == "guessing":
         return guess(lm, domain, problem, prompt, config, phase, condition, seeds or config.run_seeds, facts)
+    if not lm.scores:
+        return _sampled(lm, domain, problem, prompt, config, phase, condition, seeds or config.run_seeds, facts)
     scores = lm.score(prompt, [f" {option}" for option in domain.options])
     details = {"solved_by": "log-probabilities", "logprobs": list(scores.logprobs), **facts}
     trials: list[Trial] = []
@@ -89,6 +93,25 @@ def solve(
         trials.append(
             _trial(domain, problem, condition, seed, order, scores, {**own, "prompt": prompt} if not trials else own)
         )
+    return trials
+
+
+def _sampled(
+    lm: LanguageModel, domain: Domain, problem: Problem, prompt: str, config: PhaseConfig, phase: str, condition: str,
+    seeds: Sequence[int], details: dict[str, object],
+) -> list[Trial]:  # fmt: skip
+    """The trials from a model without log-probabilities, which draws its answers."""
+    keys = [(seed, phase, problem.problem_id, condition) for seed in seeds]
+    right = domain.options.index(problem.label)
+    trials: list[Trial] = []
+    for seed, drawn in zip(seeds, draw(lm, prompt, domain.options, right, config.temperature, keys), strict=True):
+        own: dict[str, object] = {
+            **details, "solved_by": "sampling", "guesses": [domain.options[i] for i in drawn.order],
+            "draws": drawn.draws, "unreadable": drawn.unreadable, "blind": drawn.blind,
+        }  # fmt: skip
+        scores = Scores((), drawn.tokens_in, drawn.tokens_out, drawn.latency_s)
+        own = {**own, "prompt": prompt} if not trials else own
+        trials.append(_trial(domain, problem, condition, seed, drawn.order, scores, own))
     return trials
 
 
@@ -123,7 +146,7 @@ def effort(config: PhaseConfig) -> float:
 
 def first_idea(domain: Domain, trial: Trial) -> str:
     """The answer that the solver thought of first: the most probable option, or the first guess."""
-    if domain.answers == "guessing":
+    if domain.answers == "guessing" or "logprobs" not in trial.details:
         return str(trial.details["guesses"][0])
     logprobs = trial.details["logprobs"]
     return domain.options[max(range(len(logprobs)), key=lambda i: logprobs[i])]

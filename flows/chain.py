@@ -62,23 +62,23 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
     Raises:
         LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
     """
-    from experiments.backends.catalog import digest_of, language_model_file
+    from experiments.backends.catalog import backend, digest_of
 
     for name in given or {}:
         module_of(name)
     configs = {name: configure(name, scale, (given or {}).get(name)) for name in PHASES}
     for model in {c.model for c in configs.values()}:
-        language_model_file(model)
-    models = {c.model for c in configs.values()} | {e for c in configs.values() for e in getattr(c, "embedders", ())}
+        backend(model).digest(model)
+    used = {name: tuple(sorted({c.model, *getattr(c, "embedders", ())} - {"hybrid"})) for name, c in configs.items()}
     content: Json = {
         "scale": scale,
         "domain": shown(configs["p1"].domain),
         "model": configs["p1"].model,
         "analyses": {name: list(get_phase(name).PLANNED) for name in PHASES},
         "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},
-        "code_versions": {name: code_version(name, c.domain, analysis=True) for name, c in configs.items()},
+        "code_versions": {name: code_version(name, c.domain, analysis=True, models=used[name]) for name, c in configs.items()},
         "data_version": sorted({universe(c).version for c in configs.values()}),
-        "digests": {name: digest_of(name) for name in sorted(models - {"hybrid"})},
+        "digests": {name: digest_of(name) for name in sorted({m for models in used.values() for m in models})},
     }
     plan_id = sha256_of(content)[:16]
     return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given or {}), content

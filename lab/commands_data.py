@@ -70,7 +70,7 @@ def _too_long(model: str) -> Callable[[str], str]:
         LabError: the model is not known, or cannot be loaded here.
     """
     from experiments.backends.base import Unavailable
-    from experiments.backends.transformers_lm import token_counter
+    from experiments.backends.catalog import token_counter
 
     try:
         count, window = token_counter(model)

@@ -11,6 +11,7 @@ from experiments.errors import LabError
 from lab import (
     commands_chain,
     commands_data,
+    commands_doctor,
     commands_hosts,
     commands_keys,
     commands_lan,
@@ -31,6 +32,7 @@ commands_chain.register(app)
 commands_data.register(app)
 commands_plan.register(app)
 commands_hosts.register(app)
+commands_doctor.register(app)
 commands_keys.register(app)
 commands_lan.register(app)
 
@@ -46,6 +48,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab data check        say what is wrong with your own labelled data
   lab data make         write generated problems as a file
   lab assess            measure this machine and name its tier
+  lab doctor            what this machine lacks, and the commands that mend it
   lab join              let this machine work for a Prefect server elsewhere
   lab invite            what to type on other machines, and the key they are asked for
   lab hosts             the machines: tier, status, what runs there

@@ -195,10 +195,13 @@ def _texts_per_s() -> float:
 
 def _tokens_per_s() -> float:
     """Tokens of a prompt a second through the default language model, the better of two after one to warm up."""
-    from experiments.backends.transformers_lm import TransformersModel
+    from experiments.backends.base import Backends, no_files
+    from experiments.backends.placing import measure_dtype
     from experiments.contract import PhaseConfig
 
-    model = TransformersModel(PhaseConfig().model)
+    # First, since the model is then loaded in what was chosen.
+    measure_dtype()
+    model = Backends(no_files).language_model(PhaseConfig().model)
     model.score("warm up", (" up",))
     best = 0.0
     for n in range(2):

@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from experiments.backends import weights
 from experiments.backends.base import Unavailable
+from experiments.backends.lora import (
+    LoraSettings,
+    Row,
+    Training,
+    by_length,
+    completion_tokens,
+    encode,
+    first_learned,
+    fit,
+    header,
+    peft_settings,
+)
+from experiments.backends.placing import place
 from experiments.backends.quiet import quiet
-from experiments.backends.transformers_lm import WINDOW_TOKENS, load_base
+from experiments.backends.transformers_lm import WINDOW_TOKENS, described, load_base
 from experiments.seeds import seed_for
 
 
-class LoraSettings(BaseModel):
-    """Hyperparameters of one LoRA training; each phase gives its own values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: int = Field(gt=0)
-    alpha: int = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-    learning_rate: float = Field(gt=0)
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    accumulation: int = Field(1, gt=0, description="batches a step")
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps with a rising rate")
-    patience: int | None = Field(None, description="epochs without a better validation loss before it stops")
-    targets: tuple[str, ...] = Field(("q_proj", "v_proj"), description="modules that get an adapter")
-
-
-@dataclass(frozen=True)
-class Training:
-    """An adapter and how it came about. Losses are mean negative log-likelihoods a completion token, in nats."""
-
-    adapter: bytes  # safetensors; the settings are in its header
-    seconds: float
-    tokens: int  # seen in training, padding not counted
-    train_loss: list[float] = field(default_factory=list)  # one an epoch
-    validation_loss: list[float] = field(default_factory=list)  # one an epoch, before the first as well
-    best_epoch: int = 0
-
-
-def _encode(tokenizer: Any, pair: tuple[str, str]) -> tuple[list[int], list[int]]:
-    """(token ids, labels): the prompt's labels are -100, so that only the completion is learned."""
-    prompt = tokenizer(pair[0]).input_ids
-    completion = [*tokenizer(pair[1], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-    ids = (prompt + completion)[-WINDOW_TOKENS:]
-    return ids, ([-100] * len(prompt) + completion)[-WINDOW_TOKENS:]
-
-
-def _batch(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> dict[str, Any]:
+def _batch(rows: Sequence[Row], pad: int) -> dict[str, Any]:
     import torch
 
     longest = max(len(ids) for ids, _ in rows)
@@ -65,11 +39,7 @@ def _batch(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> dict[str, A
     }
 
 
-def _completion_tokens(rows: Sequence[tuple[list[int], list[int]]]) -> int:
-    return sum(sum(label != -100 for label in labels) for _, labels in rows)
-
-
-def _loss(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int) -> Any:
+def _loss(model: Any, rows: Sequence[Row], pad: int) -> Any:
     """Negative log-likelihood of the completions, summed over their tokens.
 
     The vocabulary's 49,152 logits are a fifth of the work, so only positions before a learned token get them; from the
@@ -77,9 +47,9 @@ def _loss(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int) -> 
     """
     import torch
 
-    batch = _batch(rows, pad)
+    batch = {key: value.to(model.device) for key, value in _batch(rows, pad).items()}
     labels = batch.pop("labels")
-    keep = labels.shape[1] - min(next(i for i, label in enumerate(own) if label != -100) for _, own in rows) + 1
+    keep = labels.shape[1] - first_learned(rows) + 1
     logits = model(**batch, logits_to_keep=keep).logits[:, :-1]
     learned = labels[:, labels.shape[1] - keep + 1 :]
     return torch.nn.functional.cross_entropy(
@@ -87,29 +57,65 @@ def _loss(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int) -> 
     )
 
 
-def _mean_loss(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int, size: int) -> float:
-    import torch
+class _PeftTuner:
+    """A transformers model with an adapter of peft's, and its optimizer."""
 
-    model.eval()
-    ordered = sorted(rows, key=lambda row: len(row[0]))
-    with torch.inference_mode():
-        total = sum(_loss(model, ordered[i : i + size], pad).item() for i in range(0, len(ordered), size))
-    return float(total / _completion_tokens(rows))
+    def __init__(self, model: Any, pad: int) -> None:
+        import torch
+
+        self._model, self._pad = model, pad
+        self._optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+
+    def step(self, batches: Sequence[Sequence[Row]], learning_rate: float) -> float:
+        self._model.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        learned, total = sum(completion_tokens(batch) for batch in batches), 0.0
+        for batch in batches:
+            loss = _loss(self._model, batch, self._pad)
+            (loss / learned).backward()
+            total += loss.item()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return total
+
+    def mean_loss(self, rows: Sequence[Row], size: int) -> float:
+        import torch
+
+        self._model.eval()
+        with torch.inference_mode():
+            total = sum(_loss(self._model, batch, self._pad).item() for batch in by_length(rows, size))
+        return float(total / completion_tokens(rows))
+
+    def snapshot(self) -> dict[str, Any]:
+        from peft import get_peft_model_state_dict
+
+        found = get_peft_model_state_dict(self._model)
+        return {key: value.detach().cpu().clone().contiguous() for key, value in found.items()}
 
 
-def _snapshot(model: Any) -> dict[str, Any]:
-    from peft import get_peft_model_state_dict
+class PeftTrainer:
+    """LoRA for one model through peft."""
 
-    return {key: value.detach().clone().contiguous() for key, value in get_peft_model_state_dict(model).items()}
+    def __init__(self, name: str, quantized: bool = False, chosen: str = "") -> None:
+        self._name, self._quantized, self._chosen = name, quantized, chosen
+
+    def describe(self) -> dict[str, str]:
+        placed = place(self._name, weights.size(self._name), self._quantized)
+        return {**described(placed, "peft"), **({"chosen": self._chosen} if self._chosen else {})}
+
+    def train(
+        self, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]], settings: LoraSettings, seed: int
+    ) -> Training:  # fmt: skip
+        """As the function train() does."""
+        found = train(self._name, examples, validation, settings, seed, self._quantized)
+        return replace(found, engine=self.describe())
 
 
 def train(
-    name: str,
-    examples: Sequence[tuple[str, str]],
-    validation: Sequence[tuple[str, str]],
-    settings: LoraSettings,
-    seed: int,
-) -> Training:
+    name: str, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]], settings: LoraSettings,
+    seed: int, quantized: bool = False,
+) -> Training:  # fmt: skip
     """Train a LoRA adapter (Hu et al. 2021, arXiv:2106.09685) for model `name`; the best epoch on validation is kept.
 
     Args:
@@ -126,61 +132,13 @@ def train(
     except ImportError as error:
         raise Unavailable(f"{error}; install it: pip install '.[strong]'") from error
     started = time.perf_counter()
-    base, tokenizer = load_base(name)
-    rows, held = [_encode(tokenizer, e) for e in examples], [_encode(tokenizer, v) for v in validation]
-    lora = {
-        "r": settings.rank, "lora_alpha": settings.alpha, "lora_dropout": settings.dropout,
-        "target_modules": list(settings.targets),
-    }  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    base, tokenizer = load_base(name, quantized)
+    rows, held = ([encode(tokenizer, pair, WINDOW_TOKENS) for pair in pairs] for pairs in (examples, validation))
+    cards = [base.device] if base.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
         torch.manual_seed(seed_for(seed, "lora") % 2**63)
         with quiet():
-            model = get_peft_model(base, LoraConfig(**lora, task_type="CAUSAL_LM"))
-        result = _loop(model, rows, held, settings, seed, tokenizer.pad_token_id)
-    adapter = save(result.pop("best"), metadata={"lora": json.dumps(lora, sort_keys=True)})
+            model = get_peft_model(base, LoraConfig(**peft_settings(settings), task_type="CAUSAL_LM"))
+        result = fit(_PeftTuner(model, tokenizer.pad_token_id), rows, held, settings, seed)
+    adapter = save(result.pop("best"), metadata=header(settings))
     return Training(adapter, time.perf_counter() - started, **result)
-
-
-def _loop(
-    model: Any, rows: list[tuple[list[int], list[int]]], held: list[tuple[list[int], list[int]]], settings: LoraSettings,
-    seed: int, pad: int,
-) -> dict[str, Any]:  # fmt: skip
-    import torch
-
-    from experiments.seeds import generator
-
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate)
-    group = settings.batch_size * settings.accumulation
-    steps = settings.epochs * -(-len(rows) // group)
-    rising = max(1, round(settings.warmup * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
-    rng = generator(seed, "lora-order")
-    train_loss: list[float] = []
-    validation_loss = [_mean_loss(model, held, pad, settings.batch_size)] if held else []
-    best, best_epoch, tokens = _snapshot(model), 0, 0
-    for epoch in range(1, settings.epochs + 1):
-        model.train()
-        order, total = [rows[i] for i in rng.permutation(len(rows))], 0.0
-        for i in range(0, len(order), group):
-            # Batches of one step add up to the same gradient however they are cut; rows of like length need no padding.
-            step = sorted(order[i : i + group], key=lambda row: len(row[0]))
-            in_step = _completion_tokens(step)
-            for j in range(0, len(step), settings.batch_size):
-                part = step[j : j + settings.batch_size]
-                loss = _loss(model, part, pad)
-                (loss / in_step).backward()
-                total += loss.item()
-                tokens += sum(len(ids) for ids, _ in part)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-        train_loss.append(total / _completion_tokens(rows))
-        if held:
-            validation_loss.append(_mean_loss(model, held, pad, settings.batch_size))
-        if not held or validation_loss[-1] < min(validation_loss[:-1]):
-            best, best_epoch = _snapshot(model), epoch
-        elif settings.patience is not None and epoch - best_epoch >= settings.patience:
-            break
-    return {
-        "best": best, "tokens": tokens, "train_loss": train_loss, "validation_loss": validation_loss, "best_epoch": best_epoch,
-    }  # fmt: skip

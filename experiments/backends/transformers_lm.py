@@ -1,77 +1,57 @@
-"""Scoring and generation through transformers, in float32 on the CPU."""
+"""Scoring and generation through transformers, on the device and in the numbers that suit the machine and the model."""
 
 from __future__ import annotations
 
 import copy
-import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
+from experiments.backends import weights
 from experiments.backends.base import Reply, Scores, Unavailable
-from experiments.backends.catalog import digest_of, language_model_file
+from experiments.backends.lora import settings_in
+from experiments.backends.placing import QUANTISER, Placement, how_to_quantise, place, use_real_cores, version
 from experiments.backends.quiet import quiet
-from experiments.environment import lab_home
 
 # SmolLM2 was trained with 8,192 positions; 2,048 keeps a prompt under five seconds on two cores (measured).
 WINDOW_TOKENS = 2048
-INSTALL = "install it: pip install torch==2.13.0 && pip install '.[weak]'"
 
 
-def _converted(name: str) -> Path:
-    """The folder with the model as safetensors, made once from its GGUF file; safe when two processes make it."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source = language_model_file(name)
-    target = lab_home() / "models" / f"{name}-{digest_of(name)[:16]}"
-    if target.is_dir():
-        return target
-    making = target.with_name(f"{target.name}.making-{os.getpid()}")
-    model = AutoModelForCausalLM.from_pretrained(str(source.parent), gguf_file=source.name, dtype="float32")
-    # The weights are plain numbers by now; with this left in, loading would ask for the GGUF file again.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(making)
-    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(making)
-    try:
-        making.rename(target)
-    except OSError:
-        shutil.rmtree(making, ignore_errors=True)
-        if not target.is_dir():
-            raise
-    return target
-
-
-def load_base(name: str) -> tuple[Any, Any]:
-    """(model in evaluation mode, tokenizer).
+def load_base(name: str, quantized: bool = False) -> tuple[Any, Any]:
+    """(model in evaluation mode, tokenizer); the model's `placed` says where and how it is held.
 
     Raises:
-        Unavailable: torch, transformers or gguf is missing.
-        LabError: the model's package is not installed.
+        Unavailable: torch, transformers or gguf is missing, or what quantises.
+        LabError: the model is not here, or too big for this machine.
     """
     try:
-        import torch
+        import torch  # noqa: F401 - before transformers, which goes on without it
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise Unavailable(f"{error}; {INSTALL}") from error
-    torch.set_num_threads(
-        max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    )
+        raise Unavailable(f"{error}; {weights.INSTALL}") from error
+    use_real_cores()
+    placed = place(name, weights.size(name), quantized)
+    folder = str(weights.folder_quietly(name))
+    more = how_to_quantise(placed)
     with quiet():
-        try:
-            folder = _converted(name)
-        except ImportError as error:
-            raise Unavailable(f"{str(error).strip().partition(chr(10))[0]}; {INSTALL}") from error
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="float32", attn_implementation="sdpa")
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=placed.dtype, attn_implementation="sdpa", use_safetensors=True, **more
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if placed.device != "cpu" and not more:
+        model = model.to(placed.device)
+    model.placed = placed
     return model.eval(), tokenizer
+
+
+def described(placed: Placement, trainer: str = "") -> dict[str, str]:
+    """What computes, for a model's or a trainer's describe()."""
+    held = placed.dtype if placed.held == "full" else f"{placed.held} {QUANTISER}, {placed.dtype}"
+    engine = {"engine": trainer or "transformers", "version": version(trainer or "transformers")}
+    return {**engine, "torch": version("torch"), "device": placed.device, "numbers": held}
 
 
 def token_counter(name: str) -> tuple[Callable[[str], int], int]:
@@ -79,16 +59,9 @@ def token_counter(name: str) -> tuple[Callable[[str], int], int]:
 
     Raises:
         Unavailable: transformers or gguf is missing.
-        LabError: the model's package is not installed.
+        LabError: the model is not here.
     """
-    source = language_model_file(name)
-    try:
-        with quiet():
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
-    except ImportError as error:
-        raise Unavailable(f"{str(error).strip().partition(chr(10))[0]}; {INSTALL}") from error
+    tokenizer: Any = weights.tokenizer_of(name)
     return lambda text: len(tokenizer(text).input_ids), WINDOW_TOKENS
 
 
@@ -103,12 +76,13 @@ def with_adapter(model: Any, content: bytes) -> Any:
         from safetensors.torch import load
     except ImportError as error:
         raise Unavailable(f"{error}; install it: pip install '.[strong]'") from error
-    length = int.from_bytes(content[:8], "little")
-    settings = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["lora"])
+    settings = settings_in(content)
     with quiet():
         tuned = get_peft_model(model, LoraConfig(**settings, task_type="CAUSAL_LM"))
     set_peft_model_state_dict(tuned, load(content))
-    return tuned.merge_and_unload().eval()
+    # Merged into 8 or 4 bits it would be rounded; beside them it costs a little time.
+    full = model.placed.held == "full"
+    return (tuned.merge_and_unload() if full else tuned).eval()
 
 
 class _Sampler:
@@ -126,20 +100,35 @@ class _Sampler:
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         import torch
 
+        # Drawn on the processor, whose generators are the same on every machine.
         noise = [-torch.empty(scores.shape[1]).exponential_(generator=g).log() for g in self._generators]
-        return scores.float() / self._temperature + torch.stack(noise)
+        return scores.float() / self._temperature + torch.stack(noise).to(scores.device)
 
 
 class TransformersModel:
     """One causal language model on this host, tuned or not."""
 
-    def __init__(self, name: str, adapter: bytes | None = None) -> None:
+    scores = True
+
+    def __init__(self, name: str, adapter: bytes | None = None, quantized: bool = False) -> None:
         self.name = name
-        self.window = WINDOW_TOKENS
-        self._model, self._tokenizer = load_base(name)
+        self._model, self._tokenizer = load_base(name, quantized)
+        self.window = min(WINDOW_TOKENS, self._model.config.max_position_embeddings)
+        self._placed: Placement = self._model.placed
         self._start: tuple[list[int], Any] | None = None  # tokens and key/value cache of the last sampled start
         if adapter is not None:
             self._model = with_adapter(self._model, adapter)
+
+    def describe(self) -> dict[str, str]:
+        return described(self._placed)
+
+    def digest(self) -> str:
+        return weights.digest(self.name)
+
+    def _ids(self, rows: list[list[int]]) -> Any:
+        import torch
+
+        return torch.tensor(rows, device=self._placed.device)
 
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer(text).input_ids)
@@ -148,11 +137,11 @@ class TransformersModel:
         import torch
 
         started = time.perf_counter()
-        ids = self._tokenizer(prompt, return_tensors="pt").input_ids
+        ids = self._ids([self._tokenizer(prompt).input_ids])
         encoded = [self._tokenizer(o, add_special_tokens=False).input_ids for o in options]
         longest = max(len(e) for e in encoded)
         pad = self._tokenizer.pad_token_id
-        rows = torch.tensor([e + [pad] * (longest - len(e)) for e in encoded])
+        rows = self._ids([e + [pad] * (longest - len(e)) for e in encoded])
         with torch.inference_mode():
             # One prefill with the last position's logits only; then all options as one small batch on its cache.
             first = self._model(input_ids=ids, use_cache=True, logits_to_keep=1)
@@ -184,6 +173,7 @@ class TransformersModel:
             else:
                 self._tokenizer.padding_side = "left"
                 batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
+            batch = {key: batch[key].to(self._placed.device) for key in ("input_ids", "attention_mask")}
             out = self._model.generate(
                 **batch,
                 max_new_tokens=max_new_tokens,
@@ -209,8 +199,6 @@ class TransformersModel:
 
         Guesses at one problem share everything but what was tried, so that a round costs little more than its answers.
         """
-        import torch
-
         if len(seeds) != len(texts):
             raise ValueError(f"{len(seeds)} seeds for {len(texts)} prompts")
         rows = self._tokenizer(list(texts), add_special_tokens=special).input_ids
@@ -220,15 +208,15 @@ class TransformersModel:
         pad = [len(max(rows, key=len)) - len(row) for row in rows]
         fill, start = self._tokenizer.pad_token_id, len(common)
         batch = {
-            "input_ids": torch.tensor([common + [fill] * n + r[start:] for r, n in zip(rows, pad, strict=True)]),
-            "attention_mask": torch.tensor(
+            "input_ids": self._ids([common + [fill] * n + r[start:] for r, n in zip(rows, pad, strict=True)]),
+            "attention_mask": self._ids(
                 [[1] * start + [0] * n + [1] * (len(r) - start) for r, n in zip(rows, pad, strict=True)]
             ),
         }
         extra: dict[str, Any] = {"logits_processor": [_Sampler(temperature, seeds)]}
         if start:
             if self._start is None or self._start[0] != common:
-                first = self._model(input_ids=torch.tensor([common]), use_cache=True, logits_to_keep=1)
+                first = self._model(input_ids=self._ids([common]), use_cache=True, logits_to_keep=1)
                 self._start = common, first.past_key_values
             extra["past_key_values"] = copy.deepcopy(self._start[1])
             extra["past_key_values"].batch_repeat_interleave(len(rows))
@@ -242,7 +230,7 @@ class TransformersModel:
     def negative_log_likelihood(self, text: str) -> tuple[float, int]:
         import torch
 
-        ids = self._tokenizer(text, return_tensors="pt").input_ids[:, : self.window]
+        ids = self._ids([self._tokenizer(text).input_ids[: self.window]])
         with torch.inference_mode():
             logits = self._model(input_ids=ids).logits.float()
             loss = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="sum")

@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # In a process of its own, where no library has printed its warnings or switched off its bars before.
 FIRST_LOAD = """
 from experiments.backends.base import Backends, no_files
-from experiments.backends.peft_trainer import LoraSettings
+from experiments.backends.lora import LoraSettings
 backends = Backends(no_files)
 backends.embedder("all-MiniLM-L6-v2")
 lora = LoraSettings(rank=1, alpha=1, dropout=0, learning_rate=1e-4, epochs=1, batch_size=1)

@@ -25,6 +25,7 @@ class FakeLanguageModel:
     """Gives the log-probabilities and the reply it was made with and counts words as tokens; keeps what it was asked."""
 
     name = "fake"
+    scores = True
 
     def __init__(
         self,
@@ -36,6 +37,12 @@ class FakeLanguageModel:
         self.window = window
         self.says = says
         self.asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def describe(self) -> dict[str, str]:
+        return {"engine": "fake"}
+
+    def digest(self) -> str:
+        return "0" * 64
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from experiments import p3_finetuning_preservation as p3
-from experiments.backends.peft_trainer import LoraSettings
+from experiments.backends.lora import LoraSettings
 from experiments.contract import Status, Trial
 
 CONFIG = p3.Config()

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.attempts import ceiling_and_floor
 from experiments.backends.base import Backends, LanguageModel, Reply, Scores, no_files
-from experiments.backends.peft_trainer import LoraSettings, Training
+from experiments.backends.lora import LoraSettings, Training
 from experiments.contract import Json, Trial, Unit
 from experiments.data import split, universe
 from experiments.distillation import distilled, hunch_prompt, raw
@@ -35,6 +35,7 @@ class FakeGuesser:
     """A language model that says what a script says: the guesses of each seed, by the number of the round."""
 
     name = "fake"
+    scores = False
 
     def __init__(self, script: dict[int, list[str]], window: int = 2048) -> None:
         self.script = script
@@ -45,6 +46,12 @@ class FakeGuesser:
             for seed, texts in script.items()
             for turn, text in enumerate(texts)
         }
+
+    def describe(self) -> dict[str, str]:
+        return {"engine": "fake"}
+
+    def digest(self) -> str:
+        return "0" * 64
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

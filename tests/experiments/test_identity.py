@@ -167,7 +167,7 @@ def test_the_id_changes_with_all_that_decides_the_result(monkeypatch: pytest.Mon
         identity.make_unit("p2", CONFIG, {"problems": ["a", "b"]}, models=MODELS[:1]),
         identity.make_unit("e1", configure("e1", "smoke"), {"problems": ["a", "b"]}, models=MODELS),
     ]  # fmt: skip
-    monkeypatch.setattr(identity, "code_version", lambda phase, domain, analysis=False: "0" * 16)
+    monkeypatch.setattr(identity, "code_version", lambda phase, domain, models=(): "0" * 16)
     found.append(unit())
     monkeypatch.setattr("experiments.backends.catalog.digest_of", lambda name: "d" * 64)
     found.append(unit())
@@ -234,7 +234,7 @@ def test_a_unit_from_other_code_or_models_is_refused(
 ) -> None:
     """A host that is behind the coordinator says so and names the way out; it does not compute something else."""
     made = unit()
-    monkeypatch.setattr(patched, lambda *args: value)
+    monkeypatch.setattr(patched, lambda *args, **kwargs: value)
     with pytest.raises(LabError, match=word) as caught:
         identity.check_unit(made, CONFIG)
     assert value in caught.value.what and caught.value.mend

@@ -10,7 +10,7 @@ from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
 from experiments import p3_finetuning_preservation as p3
 from experiments.backends.base import Backends, no_files
-from experiments.backends.peft_trainer import LoraSettings, Training
+from experiments.backends.lora import LoraSettings, Training
 from experiments.contract import Json, Status, Trial, Unit
 from experiments.data import universe
 from experiments.registry import configure, get_phase

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from experiments.backends.base import Backends, LanguageModel, Unavailable, no_files
-from experiments.backends.peft_trainer import LoraSettings, Training, _encode, train
+from experiments.backends.lora import LoraSettings, Training, encode
+from experiments.backends.peft_trainer import train
 from experiments.backends.transformers_lm import WINDOW_TOKENS, with_adapter
 
 MODEL = "smollm2-135m"
@@ -131,11 +132,11 @@ def test_the_adapters_header_says_how_to_load_it(gentle: Training) -> None:
 
 def test_only_the_completion_is_learned(lm: Any) -> None:
     """Labels of the prompt are masked; with a prompt too long, its beginning is cut and the completion stays whole."""
-    ids, labels = _encode(lm._tokenizer, EXAMPLES[0])
+    ids, labels = encode(lm._tokenizer, EXAMPLES[0], WINDOW_TOKENS)
     learned = [i for i, label in zip(ids, labels, strict=True) if label != -100]
     assert lm._tokenizer.decode(learned) == f" fruit{lm._tokenizer.eos_token}"
     assert lm._tokenizer.decode(ids[: -len(learned)]) == EXAMPLES[0][0]
-    ids, labels = _encode(lm._tokenizer, ("word " * WINDOW_TOKENS, " fruit"))
+    ids, labels = encode(lm._tokenizer, ("word " * WINDOW_TOKENS, " fruit"), WINDOW_TOKENS)
     assert len(ids) == len(labels) == WINDOW_TOKENS
     assert [label for label in labels if label != -100] == learned
 

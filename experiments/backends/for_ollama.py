@@ -1,0 +1,256 @@
+"""Models that an Ollama server has: ollama/<model>, asked through Ollama's own client.
+
+Written after the server's documented HTTP API (docs.ollama.com, openapi.yaml): generate with `logprobs` and `top_logprobs`
+since server 0.12.11, without them before. The server is OLLAMA_HOST's, else the one on this machine. Nothing is pulled.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.backends.base import LoraTrainer, Reply, Scores, Unavailable
+from experiments.backends.catalog import missing
+from experiments.errors import LabError
+
+WINDOW_TOKENS = 2048  # as for our own engines: the same prompts fit, whatever serves the model
+KEEP_ALIVE = (
+    "10m"  # a shard's units follow each other within minutes; Ollama's own five would unload between two of them
+)
+TIMEOUT_S = 300.0  # one answer, loading of the model included; large models load for minutes from a slow disk
+LOOK_S = 2.0  # to say whether a server is there and what it has
+AT_ONCE = 4  # requests under way; more wait in the server, whose own limit is OLLAMA_NUM_PARALLEL
+TOP = 20  # the most alternatives a token that the server gives (its documents)
+CHARACTERS_A_TOKEN = (
+    3.0  # of code and English, low, so that a count is not too small; the server counts only what it reads
+)
+INSTALL = "pip install '.[medium]'"
+START = "start it: ollama serve; or set OLLAMA_HOST"
+
+
+def _client(timeout_s: float) -> Any:
+    try:
+        from ollama import Client
+    except ImportError as error:
+        raise Unavailable(f"{error}; install it: {INSTALL}") from error
+    return Client(timeout=timeout_s)
+
+
+def address() -> str:
+    """The server that is asked, as a person would write it."""
+    return os.environ.get("OLLAMA_HOST", "").strip() or "127.0.0.1:11434"
+
+
+@contextmanager
+def _asking(model: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
+    """The client's errors in our words: away, slow, without the model, or refusing."""
+    import httpx
+    from ollama import ResponseError
+
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise Unavailable(f"Ollama at {address()} did not answer in {timeout_s:g} s about {model!r}") from error
+    except (ConnectionError, httpx.TransportError) as error:
+        raise Unavailable(f"no Ollama server answers at {address()}; {START}") from error
+    except ResponseError as error:
+        if error.status_code == 404:
+            raise Unavailable(f"Ollama at {address()} has no model {model!r}; ollama pull {model}") from error
+        raise Unavailable(f"Ollama at {address()}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _tags() -> dict[str, str]:
+    """{model: digest} that the server has; raises Unavailable."""
+    client = _client(LOOK_S)
+    with _asking("its models", LOOK_S):
+        return {str(m.model): str(m.digest) for m in client.list().models}
+
+
+def _tagged(model: str) -> str:
+    """A model's name as the server lists it: without a tag it is the latest."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+def here() -> list[str]:
+    try:
+        return sorted(f"ollama/{model.removesuffix(':latest')}" for model in _tags())
+    except Unavailable:
+        return []
+
+
+def lacks() -> tuple[str, str]:
+    try:
+        return ("", "") if _tags() else ("Ollama has no model", "ollama pull smollm2:135m")
+    except Unavailable as error:
+        what, _, mend = str(error).partition("; ")
+        return what, mend.removeprefix("install it: ").removeprefix("start it: ").partition(";")[0]
+
+
+def digest(name: str) -> str:
+    """The digest that the server lists for the model, of its manifest: weights, template and parameters."""
+    model = name.partition("/")[2]
+    try:
+        found = _tags()
+    except Unavailable as error:
+        what, _, mend = str(error).partition("; ")
+        raise LabError(f"model {name!r} cannot be reached: {what}", mend) from error
+    if _tagged(model) not in found:
+        raise missing(name, f"Ollama at {address()} does not have it", f"ollama pull {model}")
+    return found[_tagged(model)].removeprefix("sha256:")
+
+
+def counter(name: str) -> tuple[Callable[[str], int], int]:
+    digest(name)
+    return _count, WINDOW_TOKENS
+
+
+def _count(text: str) -> int:
+    # The API tells how many tokens it read, and none without reading; so a text is taken for a little longer than it is.
+    return int(len(text) / CHARACTERS_A_TOKEN) + 1
+
+
+def load(name: str, adapter: bytes | None, quantized: bool) -> OllamaModel:
+    if adapter is not None:
+        raise Unavailable(
+            f"{name}: Ollama takes no adapter of ours; train and run it as hf/<repository> or mlx/<repository>"
+        )
+    return OllamaModel(name)
+
+
+def trainer(name: str, quantized: bool) -> LoraTrainer:
+    raise Unavailable(
+        f"{name}: Ollama trains nothing; name the model hf/<repository> or mlx/<repository> for P3 and E2"
+    )
+
+
+class OllamaModel:
+    """One model of an Ollama server.
+
+    Raises:
+        Unavailable: the client is not installed, no server answers, or it has no such model.
+    """
+
+    def __init__(self, name: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.name, self.window = name, WINDOW_TOKENS
+        self._model = name.partition("/")[2]
+        self._client, self._timeout_s = _client(timeout_s), timeout_s
+        with self._asking():
+            shown = self._client.show(self._model)
+            first = self._generate("1 + 1 =", 1, scored=True)
+        # A server that does not know the field leaves it out: then it cannot score, and answers are sampled.
+        self.scores = bool(first.logprobs and first.logprobs[0].top_logprobs)
+        self._numbers = str(shown.details.quantization_level or "") if shown.details else ""
+        self._version = self._server_version()
+        self._embedded: dict[str, tuple[NDArray[np.float64], float]] = {}
+
+    def _asking(self) -> AbstractContextManager[None]:
+        return _asking(self._model, self._timeout_s)
+
+    def _server_version(self) -> str:
+        # The client has no call of its own for /api/version.
+        with self._asking():
+            return str(self._client._request_raw("GET", "/api/version").json().get("version", ""))
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "engine": "ollama",
+            "version": self._version,
+            "device": address(),
+            "numbers": self._numbers or "unknown",
+        }
+
+    def digest(self) -> str:
+        return digest(self.name)
+
+    def count_tokens(self, text: str) -> int:
+        return _count(text)
+
+    def _options(self, most: int, temperature: float, seed: int, stop: str) -> dict[str, Any]:
+        # top_k 0 and top_p 1 leave the distribution whole, as our own engines sample from it; a seed is a signed 32-bit number.
+        plain = {"num_predict": most, "num_ctx": self.window, "temperature": temperature, "seed": seed % 2**31}
+        whole = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
+        return {**plain, **whole, **({"stop": [stop]} if stop else {})}
+
+    def _generate(
+        self, prompt: str, most: int, temperature: float = 0.0, seed: int = 0, stop: str = "", scored: bool = False
+    ) -> Any:
+        extra = {"logprobs": True, "top_logprobs": TOP} if scored else {}
+        return self._client.generate(
+            self._model, prompt, raw=True, stream=False, keep_alive=KEEP_ALIVE,
+            options=self._options(most, temperature, seed, stop), **extra,
+        )  # fmt: skip
+
+    def score(self, prompt: str, options: Sequence[str]) -> Scores:
+        """Log-probabilities from the server's most likely next tokens, one question for each text that options share.
+
+        An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts. Where none of the
+        TOP alternatives spells on, the least likely of them bounds it from above, and that is taken.
+        """
+        started = time.perf_counter()
+        sums, spelt = [0.0] * len(options), [""] * len(options)
+        open_ones, cost = set(range(len(options))), [0, 0]
+        while open_ones:
+            nodes = sorted({spelt[i] for i in open_ones})
+            with self._asking():
+                found = dict(
+                    zip(nodes, self._each(lambda n: self._generate(prompt + n, 1, scored=True), nodes), strict=True)
+                )
+            cost = [max(cost[0], *(r.prompt_eval_count or 0 for r in found.values())), cost[1] + len(nodes)]
+            for i in sorted(open_ones):
+                likely = {a.token: a.logprob for a in found[spelt[i]].logprobs[0].top_logprobs}
+                rest = options[i][len(spelt[i]) :]
+                fitting = [token for token in likely if token and rest.startswith(token)]
+                token = max(fitting, key=len, default=rest)
+                sums[i] += likely.get(token, min(likely.values()))
+                spelt[i] += token
+            open_ones = {i for i in open_ones if spelt[i] != options[i]}
+        return Scores(tuple(sums), cost[0], cost[1], time.perf_counter() - started)
+
+    def _each(self, ask: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """ask() of every item, AT_ONCE at a time; results in their order."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(ask, items))
+
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
+        temperature: float = 0.0, seeds: Sequence[int] = (),
+    ) -> list[Reply]:  # fmt: skip
+        if temperature > 0 and len(seeds) != len(prompts):
+            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
+        own = list(seeds) if temperature > 0 else [0] * len(prompts)
+
+        def ask(one: tuple[str, int]) -> Reply:
+            if chat:
+                found = self._client.chat(
+                    self._model, [{"role": "user", "content": one[0]}], stream=False, keep_alive=KEEP_ALIVE,
+                    options=self._options(max_new_tokens, temperature, one[1], stop),
+                )  # fmt: skip
+                text = found.message.content or ""
+            else:
+                found = self._generate(one[0], max_new_tokens, temperature, one[1], stop)
+                text = found.response or ""
+            return Reply(text, found.prompt_eval_count or 0, found.eval_count or 0, (found.total_duration or 0) / 1e9)
+
+        with self._asking():
+            return self._each(ask, list(zip(prompts, own, strict=True)))
+
+    def negative_log_likelihood(self, text: str) -> tuple[float, int]:
+        raise Unavailable(f"{self.name}: Ollama gives no log-probabilities of a text that it did not write")
+
+    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
+        """(unit vectors, seconds each took), through the server's embed; each distinct text once."""
+        for text in texts:
+            if text not in self._embedded:
+                started = time.perf_counter()
+                with self._asking():
+                    found = self._client.embed(self._model, text, keep_alive=KEEP_ALIVE)
+                vector = np.asarray(found.embeddings[0], dtype=np.float64)
+                self._embedded[text] = (vector / np.linalg.norm(vector), time.perf_counter() - started)
+        return np.stack([self._embedded[t][0] for t in texts]), [self._embedded[t][1] for t in texts]

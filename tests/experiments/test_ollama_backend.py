@@ -1,0 +1,199 @@
+"""The Ollama backend through Ollama's own client, against a test double of the server with SmolLM2 behind it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from ollama_double import DIGEST, MODEL, OllamaDouble, serving
+
+from experiments.backends import catalog, for_ollama
+from experiments.backends.base import Backends, LanguageModel, Unavailable, no_files
+from experiments.domains import get_domain
+from experiments.errors import LabError
+from experiments.registry import configure
+from experiments.solving import first_idea, solve
+
+NAME = f"ollama/{MODEL}"
+PROMPT = "Fruit or tool?\napple: fruit\nhammer: tool\npear:"
+OPTIONS = [" fruit", " tool"]
+
+
+@pytest.fixture
+def double(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaDouble]:
+    """A server of today, named by OLLAMA_HOST."""
+    made = OllamaDouble(lm)
+    with serving(made) as address:
+        monkeypatch.setenv("OLLAMA_HOST", address)
+        yield made
+
+
+@pytest.fixture
+def old(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaDouble]:
+    """A server from before log-probabilities."""
+    made = OllamaDouble(lm, logprobs=False)
+    with serving(made) as address:
+        monkeypatch.setenv("OLLAMA_HOST", address)
+        yield made
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> str:
+    """OLLAMA_HOST where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("OLLAMA_HOST", address)
+    return address
+
+
+def asked(double: OllamaDouble, path: str) -> list[dict[str, Any]]:
+    return [body for where, body in double.asked if where == path]
+
+
+def test_scores_are_those_of_the_same_model_read_whole(double: OllamaDouble, lm: LanguageModel) -> None:
+    """Following an option through the server's alternatives must sum to what one forward pass gives, or the ranks of
+    attempts would depend on the engine; options of one and of several tokens that begin alike."""
+    model = Backends(no_files).language_model(NAME)
+    options = [*OPTIONS, " fruit or tool", " fruit salad"]
+    found, expected = model.score(PROMPT, options), lm.score(PROMPT, options)
+    assert model.scores
+    assert found.logprobs[:2] == pytest.approx(expected.logprobs[:2], abs=1e-3)
+    assert found.tokens_in >= expected.tokens_in
+    # " salad" is far from likely there: bounded by the least likely alternative, so never under the true value.
+    assert all(f > e - 1e-3 for f, e in zip(found.logprobs, expected.logprobs, strict=True))
+    assert int(np.argmax(found.logprobs)) == int(np.argmax(expected.logprobs))
+
+
+def test_every_request_carries_what_makes_it_repeatable(double: OllamaDouble) -> None:
+    """Without seed, temperature and num_ctx the server's own defaults would decide: other texts, cut prompts."""
+    model = Backends(no_files).language_model(NAME)
+    replies = model.generate([PROMPT, "One, two,"], 3, temperature=0.7, seeds=[2**100 + 7, 8])
+    bodies = asked(double, "/api/generate")[-2:]
+    options = [b["options"] for b in bodies]
+    assert {o["seed"] for o in options} == {(2**100 + 7) % 2**31, 8}
+    assert all((o["temperature"], o["num_ctx"], o["num_predict"]) == (0.7, 2048, 3) for o in options)
+    assert all(b["raw"] and b["keep_alive"] == for_ollama.KEEP_ALIVE and b["stream"] is False for b in bodies)
+    assert [r.tokens_out for r in replies] == [3, 3] and all(r.latency_s > 0 and r.tokens_in > 3 for r in replies)
+    again = model.generate([PROMPT, "One, two,"], 3, temperature=0.7, seeds=[2**100 + 7, 8])
+    assert [r.text for r in again] == [r.text for r in replies]
+    with pytest.raises(ValueError, match="1 seeds for 2 prompts"):
+        model.generate(["a", "b"], 1, temperature=1.0, seeds=[1])
+
+
+def test_chat_goes_through_the_models_template_and_stops(double: OllamaDouble, lm: LanguageModel) -> None:
+    """P3's benchmarks are chats: the same greedy words as our own engine says to the same message."""
+    model = Backends(no_files).language_model(NAME)
+    found = model.generate(["Say hello."], 4, chat=True)[0]
+    assert asked(double, "/api/chat")[0]["messages"] == [{"role": "user", "content": "Say hello."}]
+    assert found.text.strip() == lm.generate(["Say hello."], 4, chat=True)[0].text.strip()
+    stopped = model.generate(["One\nTwo\nThree\n"], 8, stop="\n")[0]
+    assert "\n" not in stopped.text
+
+
+def test_no_more_requests_at_once_than_agreed(double: OllamaDouble) -> None:
+    """A hundred requests would queue in a server that others use as well; all are answered, in order."""
+    model = Backends(no_files).language_model(NAME)
+    double.delay_s, double.most_at_once = 0.05, 0
+    replies = model.generate([f"{n} + 0 =" for n in range(10)], 1)
+    assert len(replies) == 10 and 1 < double.most_at_once <= for_ollama.AT_ONCE
+
+
+def test_embeddings_are_of_length_one_and_asked_for_once(double: OllamaDouble) -> None:
+    """Relevance takes products for cosines, and E0's times rest on each text embedded once."""
+    embedder = Backends(no_files).embedder(NAME)
+    vectors, seconds = embedder.embed(["alpha", "beta", "alpha"])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0) and np.array_equal(vectors[0], vectors[2])
+    assert [b["input"] for b in asked(double, "/api/embed")] == ["alpha", "beta"] and min(seconds) > 0
+
+
+def test_it_says_what_it_is(double: OllamaDouble) -> None:
+    """Results name the engine, its version and how the weights are quantised; the digest is the server's own."""
+    model = Backends(no_files).language_model(NAME)
+    assert model.describe() == {
+        "engine": "ollama", "version": "0.12.11", "device": for_ollama.address(), "numbers": "Q4_1",
+    }  # fmt: skip
+    assert model.digest() == catalog.digest_of(NAME) == DIGEST
+    assert for_ollama.here() == [NAME] and for_ollama.lacks() == ("", "")
+    count, window = catalog.token_counter(NAME)
+    assert count("x" * 30) > 10 and window == model.window == 2048
+
+
+def test_a_server_without_log_probabilities_is_noticed_and_answers_are_sampled(old: OllamaDouble) -> None:
+    """SCIENCE, Solving: it samples answers instead, the trial says so, and its rank is the number of different answers."""
+    config, domain = configure("p2", "smoke", {"n_problems": 24}), get_domain("big_o")
+    model = Backends(no_files).language_model(NAME)
+    assert not model.scores
+    problem = domain.problems(12, 42)[0]
+    trials = solve(model, domain, problem, [], config, "p2", "none")
+    assert [t.seed for t in trials] == list(config.run_seeds)
+    for t in trials:
+        assert t.details["solved_by"] == "sampling" and "logprobs" not in t.details
+        guesses = t.details["guesses"]
+        assert guesses[-1] == problem.label and len(set(guesses)) == len(guesses) == t.attempts
+        assert t.details["draws"] >= len(guesses) - t.details["blind"] and t.tokens_in and t.latency_s
+        assert first_idea(domain, t) == guesses[0]
+        assert t.details["engine"]["version"] == "0.9.0"
+    again = solve(model, domain, problem, [], config, "p2", "none")
+    assert [t.details["guesses"] for t in again] == [t.details["guesses"] for t in trials]
+
+
+def test_a_server_that_is_away_is_one_clear_error(nobody: str) -> None:
+    """Planned or under way: the address that was asked and what starts it, not a traceback of the client."""
+    with pytest.raises(Unavailable, match=f"no Ollama server answers at {nobody}; start it: ollama serve"):
+        Backends(no_files).language_model(NAME)
+    with pytest.raises(LabError, match="ollama serve"):
+        catalog.digest_of(NAME)
+    assert for_ollama.here() == []
+    assert for_ollama.lacks() == (f"no Ollama server answers at {nobody}", "ollama serve")
+
+
+def test_a_missing_model_names_the_pull_and_nothing_is_pulled(double: OllamaDouble) -> None:
+    """Gigabytes are fetched by the user's word alone."""
+    with pytest.raises(Unavailable, match="ollama pull phi3:mini"):
+        Backends(no_files).language_model("ollama/phi3:mini")
+    with pytest.raises(LabError, match=f"{MODEL}.* ollama pull phi3:mini"):
+        catalog.digest_of("ollama/phi3:mini")
+    assert not [path for path, _ in double.asked if "pull" in path or "create" in path]
+
+
+def test_a_slow_or_broken_server_is_a_reason_not_a_hang(double: OllamaDouble) -> None:
+    """A unit that waits for ever holds its shard; one that fails is a row with its reason and tried again."""
+    model = for_ollama.OllamaModel(NAME, timeout_s=20)
+    impatient = for_ollama.OllamaModel(NAME, timeout_s=20)
+    impatient._client._client.timeout, impatient._timeout_s = 0.2, 0.2
+    double.delay_s = 1.5
+    with pytest.raises(Unavailable, match=r"did not answer in 0\.2 s"):
+        impatient.generate([PROMPT], 1)
+    double.delay_s, double.fails = 0.0, (500, "llama runner process has terminated")
+    with pytest.raises(Unavailable, match="llama runner process has terminated"):
+        model.generate([PROMPT], 1)
+    with pytest.raises(Unavailable, match="llama runner"):
+        model.score(PROMPT, OPTIONS)
+
+
+def test_what_ollama_cannot_do_is_said(double: OllamaDouble) -> None:
+    """It takes no adapter of ours, trains nothing, and scores no text that it did not write: P3 and E2 fail with a reason."""
+    with pytest.raises(Unavailable, match="no adapter"):
+        Backends(lambda sha256: b"").language_model(NAME, "a" * 64)
+    with pytest.raises(Unavailable, match="trains nothing"):
+        Backends(no_files).train(NAME, [], [], configure("p3", "smoke").lora, 42)  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable, match="did not write"):
+        Backends(no_files).language_model(NAME).negative_log_likelihood("text")
+
+
+def test_streams_are_lines_of_json_that_the_client_joins(double: OllamaDouble) -> None:
+    """The double must speak the documented API beyond what our backend asks of it, or it proves little about the client."""
+    from ollama import Client
+
+    client = Client()
+    parts = list(
+        client.generate(MODEL, "One, two,", raw=True, stream=True, options={"num_predict": 3, "temperature": 0})
+    )
+    whole = client.generate(MODEL, "One, two,", raw=True, options={"num_predict": 3, "temperature": 0})
+    assert [p.done for p in parts] == [False, False, False, True]
+    assert "".join(p.response for p in parts) == whole.response
+    assert client.show(MODEL).details is not None and parts[-1].eval_count == whole.eval_count == 3

@@ -1,0 +1,120 @@
+"""lab doctor: what this machine's tier needs, found or missing, each missing one with the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import commands_doctor
+from lab.commands_doctor import Check, checks, doctor
+from workpools import packages
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LAB_HOME of its own, and ports on which nothing listens."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    # Measured elsewhere; here it would take a second a test.
+    monkeypatch.setattr(commands_doctor, "_chosen", lambda module: "through peft")
+
+
+def named(found: list[Check], name: str) -> Check:
+    return next(c for c in found if c.name == name)
+
+
+def test_every_kind_is_looked_at_and_what_is_not_found_can_be_mended() -> None:
+    """A line that says missing without a command leaves the user where he was."""
+    found = checks("strong")
+    kinds = {"machine", "package", "engine", "model", "extension", "service", "permission"}
+    assert kinds <= {c.kind for c in found} <= kinds | {"size"}
+    assert all(c.mend for c in found if c.state != "found")
+    assert named(found, "smollm2-135m").state == named(found, "all-MiniLM-L6-v2").state == "found"
+    assert named(found, "ollama/...").state == "absent" and named(found, "ollama/...").mend == "ollama serve"
+    assert named(found, "Prefect server").detail == "http://127.0.0.1:9/api"
+
+
+def test_what_a_tier_does_without_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Pi of the tier weak is whole without peft and bitsandbytes; a strong machine without peft is not."""
+    monkeypatch.setattr("workpools.assess.find_spec", lambda name: None if name == "peft" else object())
+    monkeypatch.setattr(commands_doctor, "find_spec", lambda name: None if name == "bitsandbytes" else object())
+    states = {tier: (named(checks(tier), "LoRA through peft").state, named(checks(tier), "8-bit and 4-bit").state) for tier in
+              ("weak", "medium", "strong")}  # fmt: skip
+    assert states == {"weak": ("absent", "absent"), "medium": ("absent", "missing"), "strong": ("missing", "absent")}
+
+
+def test_an_unmet_requirement_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project's own metadata says what a tier needs; an old version is as bad as none."""
+    lacking = packages.unmet("weak", ["gguf>=0.17", "peft>=9; extra == 'weak'"], lambda name: "0.18")
+    monkeypatch.setattr(packages, "unmet", lambda tier: lacking)
+    one = named(checks("weak"), "peft>=9")
+    assert (one.state, one.mend) == ("missing", "pip install 'peft>=9'")
+    assert "peft 0.18 is installed" in one.detail
+
+
+def test_a_folder_that_cannot_be_written_is_a_missing_permission(tmp_path: Path) -> None:
+    """Found before a run, not by its first bundle."""
+    (tmp_path / "spool").write_text("a file where a folder belongs")
+    one = named(checks("weak"), "write spool")
+    assert one.state == "missing" and "File exists" in one.detail and "chown" in one.mend
+
+
+def test_a_way_to_the_results_needs_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rsync is asked for only where results go by rsync."""
+    assert "rsync" not in {c.name for c in checks("weak")}
+    monkeypatch.setenv("LAB_RESULTS_URL", "rsync+ssh://host/results")
+    monkeypatch.setattr(commands_doctor.shutil, "which", lambda program: None)
+    found = checks("weak")
+    assert (named(found, "rsync").state, named(found, "rsync").mend) == ("missing", "apt install rsync")
+
+
+def test_a_machine_that_is_unfit_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little memory for any tier is the first thing a user must hear."""
+    from workpools import hardware
+
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(2.0, 1.0, None))
+    one = checks()[0]
+    assert (one.name, one.state) == ("tier unfit", "missing") and "1.0 GB RAM available" in one.detail
+
+
+def test_scripts_get_json_and_an_exit_code(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 when something is missing, 0 when not, and the same checks as people read."""
+    whole = [Check("engine", "one", "found"), Check("engine", "two", "absent", "by choice", "pip install two")]
+    monkeypatch.setattr(commands_doctor, "checks", lambda tier: whole)
+    assert doctor(as_json=True) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": True,
+        "checks": [
+            {"kind": "engine", "name": "one", "state": "found", "detail": "", "mend": ""},
+            {"kind": "engine", "name": "two", "state": "absent", "detail": "by choice", "mend": "pip install two"},
+        ],
+    }
+    whole.append(Check("model", "three", "missing", "gone", "pip install three"))
+    assert doctor(as_json=True) == 1 and json.loads(capsys.readouterr().out)["ok"] is False
+    assert doctor() == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "  missing  three                        gone; pip install three", "1 missing",
+    ]  # fmt: skip
+
+
+def test_a_wrong_tier_is_the_users_mistake() -> None:
+    """Checked against nothing, every machine would be well."""
+    with pytest.raises(Exception, match="unknown tier 'huge'. one of: weak, medium, strong"):
+        doctor(tier="huge")
+
+
+def test_doctor_imports_no_engine_where_nothing_is_to_be_measured() -> None:
+    """torch takes seconds and a gigabyte: a small machine asks what it lacks without it."""
+    import subprocess
+
+    code = (
+        "import sys; from lab import commands_doctor as d; d._chosen = lambda m: ''; d.checks('weak');"
+        "print([m for m in ('torch', 'transformers', 'mlx', 'peft') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
