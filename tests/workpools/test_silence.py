@@ -1,0 +1,67 @@
+"""Who is watched for silence: every run that would be waited for, and none that was not told to give signs of life."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from workpools import silence
+from workpools.silence import SIGNS, SILENT_AFTER, create_watches, name_of
+
+DEPLOYMENTS = yaml.safe_load((Path(__file__).resolve().parents[2] / "prefect.yaml").read_text())["deployments"]
+
+
+class FakeAutomations:
+    """The server's automations in a list; `other` is what another machine makes at the same moment."""
+
+    def __init__(self, other: bool = False) -> None:
+        self.kept: list[Any] = []
+        self.other = other
+
+    def read_automations_by_name(self, name: str) -> list[Any]:
+        return [a for a in self.kept if a.name == name]
+
+    def create_automation(self, automation: Any) -> None:
+        for _ in range(2 if self.other else 1):
+            self.kept.append(SimpleNamespace(id=f"{len(self.kept)}", name=automation.name, core=automation))
+
+    def delete_automation(self, automation_id: str) -> None:
+        self.kept = [a for a in self.kept if a.id != automation_id]
+
+
+@pytest.mark.parametrize("tag", SILENT_AFTER)
+def test_each_deployment_that_is_watched_gives_signs_of_life(tag: str) -> None:
+    """A worker started by hand has Prefect's 180 s between heartbeats: each of its shards would be called crashed."""
+    watched = [d for d in DEPLOYMENTS if tag in d["tags"]]
+    assert len(watched) == 3
+    for one in watched:
+        beat = timedelta(seconds=int(one["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]))
+        assert 3 * beat <= SILENT_AFTER[tag]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_watch_is_made_once_whoever_comes_first(other: bool) -> None:
+    """lab up and each lab join make them; a hundred copies would each act."""
+    server = FakeAutomations(other)
+    assert create_watches(server) == [name_of(tag) for tag in SILENT_AFTER]
+    assert create_watches(server) == []
+    assert [a.name for a in server.kept] == [name_of(tag) for tag in SILENT_AFTER]
+
+
+def test_what_a_watch_does() -> None:
+    """It acts for each run alone, on runs with the tag alone, and never on one that has ended or waits on purpose."""
+    from prefect.client.schemas.objects import TERMINAL_STATES
+
+    for tag, within in SILENT_AFTER.items():
+        watch = silence._watch(tag)
+        trigger, (action,) = watch.trigger, watch.actions
+        assert action.state.value == "CRASHED" and f"{within.seconds} s" in action.message
+        assert trigger.posture.value == "Proactive" and trigger.within == within and trigger.threshold == 1
+        assert trigger.for_each == {"prefect.resource.id"} and trigger.after == {silence.HEARTBEAT} < trigger.expect
+        assert {f"prefect.flow-run.{s.value.capitalize()}" for s in TERMINAL_STATES} < set(SIGNS) == trigger.expect
+        assert trigger.match_related.root["prefect.resource.id"] == f"prefect.tag.{tag}"
