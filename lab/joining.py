@@ -59,6 +59,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     """
     from workpools.hosts import drained
     from workpools.pools import create_pools, create_queues
+    from workpools.silence import create_watches
 
     places, host = Places.here(), host_name()
     store, api = Store.here(places), api_of(url)
@@ -85,6 +86,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     say(f"{host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     say(f"registered in {store.root}")
     create_pools(client)
+    create_watches(client)
     create_queues(client, pools, host)
     started = _start(places, client, pools, alive, environment, say)
     if host in drained(client):

@@ -88,7 +88,7 @@ def auth_for(url: str) -> str | None:
 
 
 def prefect_environment(places: Places, port: int, door: Door | None = None) -> dict[str, str]:
-    """For server and workers: their own PREFECT_HOME, JSON results, no telemetry, polls of a second.
+    """For server and workers: their own PREFECT_HOME, JSON results, no telemetry.
 
     Secrets are in it, since a list of processes shows arguments to everybody and an environment to its user only.
     """
@@ -285,10 +285,12 @@ def _start_workers(
     assessing: threading.Thread, say: Say,
 ) -> list[str]:  # fmt: skip
     from workpools.pools import connect, create_pools, create_queues, online_workers
+    from workpools.silence import create_watches
     from workpools.tiers import serves
 
     client = connect(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING"))
     create_pools(client)
+    create_watches(client)
     if fresh:
         _bury_the_dead(client)
     assessing.join()
