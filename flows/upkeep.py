@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
+from prefect.client.schemas.objects import StateType
+from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL
 
+from experiments.environment import HOST_PATTERN, host_name
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.durable import write_whole
 from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.assess import assess
+from workpools.pools import online_workers, queue_of
+from workpools.tiers import TIERS
+
+SYNC_TAG = "sync:"  # with the host that is meant to deliver
 
 
 @flow(name="assess-host", persist_result=False)
@@ -37,9 +45,45 @@ def collect_bundles() -> dict[str, int]:
 
 
 @flow(name="sync", persist_result=False)
-def sync() -> dict[str, Any]:
-    """Deliver what waits in this host's spool."""
-    places = Places.here()
-    delivery = Store.here(places).deliver(places.spool)
-    get_run_logger().info("delivered %d, waiting %d %s", delivery.delivered, delivery.waiting, delivery.reason or "")
-    return {"delivered": delivery.delivered, "waiting": delivery.waiting}
+def sync(everywhere: bool = False) -> dict[str, Any]:
+    """Deliver what waits in this host's spool.
+
+    Args:
+        everywhere: have every other machine that is online deliver its own as well.
+    """
+    places, log = Places.here(), get_run_logger()
+    store = Store.here(places)
+    found = store.deliver(places.spool)
+    said = f": {found.reason}" if found.reason else ""
+    log.info(
+        "to %s: delivered %d (%d bytes), waiting %d%s",
+        store.where,
+        found.delivered,
+        found.size_bytes,
+        found.waiting,
+        said,
+    )
+    asked = _ask_others() if everywhere else []
+    return {"delivered": found.delivered, "waiting": found.waiting, "reason": found.reason, "asked": asked}
+
+
+def _ask_others() -> list[str]:
+    """A sync run for each other machine; one whose last such run has not begun yet is busy, and delivers as it works."""
+    asked: list[str] = []
+    with get_client(sync_client=True) as client:
+        for pool, workers in online_workers(client).items():
+            for host in workers:
+                if pool not in TIERS or host in (*asked, host_name()) or not HOST_PATTERN.fullmatch(host):
+                    continue
+                tag = f"{SYNC_TAG}{host}"
+                if not client.read_flow_runs(flow_run_filter=_open(tag), limit=1):
+                    run_deployment(
+                        f"sync/{pool}", timeout=0, as_subflow=False, work_queue_name=queue_of(host), tags=["sync", tag]
+                    )
+                    asked.append(host)
+    return asked
+
+
+def _open(tag: str) -> FlowRunFilter:
+    states = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
+    return FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]), state=FlowRunFilterState(type=states))

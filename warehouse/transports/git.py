@@ -265,4 +265,5 @@ class Git(Transport):
     def _refused(self, said: str) -> UnreachableError:
         lines = [line for line in said.splitlines() if line.strip() and not ADDED.match(line)]
         host = urlsplit(self._url).hostname or "this machine"
-        return ssh.unreachable(self.where, host, "\n".join(lines[:1]) or said)
+        # Its first line tells most, but for the banner of a host key that changed.
+        return ssh.unreachable(self.where, host, said if ssh.UNKNOWN_KEY.search(said) else "\n".join(lines[:1]) or said)

@@ -39,7 +39,7 @@ class Quack(Transport):
     def __init__(self, host: str, port: int | None, *, encrypted: bool) -> None:
         at = f"[{host}]" if ":" in host else host
         self._uri = f"quack:{at}:{port or PORT}"
-        self._encrypted, self._token = encrypted, token()
+        self._encrypted, self._token = encrypted, ""
         self.where = f"quack{'s' if encrypted else ''}://{at}:{port or PORT}"
         self._con: duckdb.DuckDBPyConnection | None = None
 
@@ -97,6 +97,7 @@ class Quack(Transport):
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
         try:
             if self._con is None:
+                self._token = token()
                 self._con = with_extensions(duckdb.connect())
             return self._con.execute(
                 "FROM quack_query(?, ?, token := ?, disable_ssl := ?)",
@@ -104,6 +105,8 @@ class Quack(Transport):
             ).fetchall()
         except duckdb.Error as error:
             raise UnreachableError(f"{self.where}: {_plain(str(error))}", MEND) from None
+        except LabError as error:
+            raise UnreachableError(f"{self.where}: {error.what}", error.mend) from None
 
 
 def sending(asked: str, what: str, name: str, part: int, parts: int, content: bytes) -> str:

@@ -116,7 +116,7 @@ class RemoteFolder:
             # Each file system raises errors of its own library.
             self._connected = None
             said = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UnreachableError(f"{self.where}: {said}", "lab sync when it is back") from error
+            raise UnreachableError(f"{self.where}: {said}", "when it is back: lab sync") from error
 
     def _names(self, fs: Any, folder: str) -> list[str]:
         try:

@@ -47,7 +47,7 @@ def connect(host: str, port: int | None, user: str | None) -> CheckedSFTP:
     try:
         return CheckedSFTP(host, port=port, username=user)
     except (OSError, EOFError, paramiko.SSHException) as error:
-        said = str(error) or type(error).__name__
+        said = str(error).removeprefix("[Errno None] ") or type(error).__name__
         if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in said:
             said = "host key verification failed"
         raise unreachable(f"sftp://{host}", host, said) from None

@@ -78,4 +78,4 @@ def unreachable(where: str, host: str, said: str) -> UnreachableError:
             f"{where}: the host key of {host} is not known here, or is another than before",
             f"compare its fingerprint with the one shown there, then: ssh {host}",
         )
-    return UnreachableError(f"{where}: {told(said)}", "lab sync when it is back")
+    return UnreachableError(f"{where}: {told(said)}", "when it is back: lab sync")
