@@ -14,6 +14,14 @@ TITLES = {
     "e1": "Retrieval strategies",
     "e2": "Fine-tuned retrieval",
 }
+QUESTIONS = {
+    "p1": "Do embeddings put problems with the same answer near each other?",
+    "p2": "Does a memory of solved problems help the solver at all?",
+    "p3": "Does fine-tuning leave the model's other abilities intact?",
+    "e0": "Which retrieval parameters bring back the most useful memos in bounded time?",
+    "e1": "Which memory helps more: what was solved last, or what is most alike?",
+    "e2": "Can fine-tuning teach the model to retrieve better from its memory of solved problems?",
+}
 BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (SCIENCE, chain)
 UNDEFINED = "undefined"
 
@@ -60,6 +68,13 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     """ "0.620 (0.550 to 0.690)"."""
     between = interval(low, high) if defined(value) else ""
     return f"{number(value)} ({between})" if between else number(value)
+
+
+def with_interval_abs(value: float, low: float | None, high: float | None) -> str:
+    """A difference without its sign, for a sentence that says which side it is on; the interval turns with it."""
+    if value >= 0:
+        return with_interval(value, low, high)
+    return with_interval(-value, None if high is None else -high, None if low is None else -low)
 
 
 def duration(seconds: float | None) -> str:
@@ -117,3 +132,16 @@ def command_and_remark(step: str) -> tuple[str, str]:
     """A next step's command and the remark in brackets behind it, so that only the command is copied."""
     command, _, remark = step.partition("  (")
     return command.strip(), remark.removesuffix(")").strip()
+
+
+def side(value: float, threshold: float) -> str:
+    """ "above", "below" or "at"."""
+    return "above" if value > threshold else "below" if value < threshold else "at"
+
+
+def size(n_bytes: float) -> str:
+    """ "1.2 GB"."""
+    for unit, most in (("B", 1e3), ("kB", 1e6), ("MB", 1e9)):
+        if n_bytes < most:
+            return f"{n_bytes / (most / 1e3):.3g} {unit}"
+    return f"{n_bytes / 1e9:.3g} GB"

@@ -7,12 +7,14 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).resolve().parent
+PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
 SIDEBAR_PX = 240  # narrow, so that six cards stand in a row beside it
 
 st.set_page_config(page_title="LLM memory experiments", layout="wide", initial_sidebar_state=SIDEBAR_PX)
 page = st.navigation(
     [
         st.Page(HERE / "overview.py", title="Overview", default=True),
+        *(st.Page(HERE / f"page_{phase}.py", title=phase.upper(), url_path=phase) for phase in PHASES),
     ],
     position="top",
 )

@@ -41,7 +41,8 @@ from warehouse import reading
 
 P = ParamSpec("P")
 T = TypeVar("T")
-RUN, NOTHING = "run", "nothing"  # what a page needs to be there
+RUN: Literal["run"] = "run"  # what a page needs to be there
+NOTHING: Literal["nothing"] = "nothing"
 REFRESH_S = 3  # a publication is seen within this
 KEPT = 512  # answers of one snapshot; a page asks some ten questions for each run and host
 UNREADY = {
@@ -81,7 +82,7 @@ def watch(seen: reading.Identity | None) -> None:
         st.rerun()
 
 
-def show(body: Callable[..., None], needs: Literal["run", "nothing"] = "run") -> None:
+def show(body: Callable[..., None], needs: Literal["run", "nothing"] = RUN) -> None:
     """Draw a page: its sidebar, then `body(view)`; or the one sentence and command of the state that forbids it."""
     filters.begin()
     try:

@@ -99,27 +99,27 @@ def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
     return rows
 
 
-def embedders(run_id: str, host: str | None = None) -> list[str]:
+def embedders_of(run_id: str, phase: str, host: str | None = None) -> list[str]:
     """Conditions of P1 that have vectors."""
     rows = _of_chosen(
         "SELECT DISTINCT condition FROM attempt_counts JOIN chosen USING (number) "
         "WHERE NOT failed AND condition <> 'leakage' ORDER BY condition",
-        run_id, "p1", host,
+        run_id, phase, host,
     )  # fmt: skip
     return [r["condition"] for r in rows]
 
 
-def map_points(run_id: str, embedder: str, host: str | None = None) -> list[Row]:
+def map_points(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
     """P1's 2-D map: problem_id, truth, family, x, y; at most MOST_POINTS, drawn by the hash of the problem."""
     return _of_chosen(
         "SELECT problem_id, truth, (details ->> 'group') AS family, ((details -> 'map') ->> 0)::DOUBLE AS x, "
         "((details -> 'map') ->> 1)::DOUBLE AS y FROM mine WHERE condition = $embedder AND error IS NULL "
         "AND (details -> 'map') IS NOT NULL ORDER BY hash(problem_id) LIMIT $most",
-        run_id, "p1", host, embedder=embedder, most=MOST_POINTS,
+        run_id, phase, host, embedder=embedder, most=MOST_POINTS,
     )  # fmt: skip
 
 
-def similarity_bins(run_id: str, embedder: str, host: str | None = None) -> list[Row]:
+def similarity_bins(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
     """Pairs of problems by cosine, within a class and between classes: kind, cosine (a bin's middle), pairs.
 
     Of more than MOST_PAIRED problems as many are drawn, by the hash of the problem.
@@ -131,5 +131,5 @@ def similarity_bins(run_id: str, embedder: str, host: str | None = None) -> list
         "FROM own a JOIN own b ON a.problem_id < b.problem_id) "
         "SELECT if(same, 'within', 'between') AS kind, (floor(cosine * $bins / 2) + 0.5) * 2 / $bins AS cosine, "
         "count(*) AS pairs FROM pair WHERE cosine IS NOT NULL GROUP BY ALL ORDER BY ALL",
-        run_id, "p1", host, embedder=embedder, most=MOST_PAIRED, bins=BINS,
+        run_id, phase, host, embedder=embedder, most=MOST_PAIRED, bins=BINS,
     )  # fmt: skip

@@ -123,6 +123,7 @@ def test_identity_changes_with_a_publication(home: Path) -> None:
 def test_titles_and_blocking_are_the_phases_own() -> None:
     """The page may not import the phases; here its copy of their titles is held to them."""
     assert {p: get_phase(p).TITLE for p in PHASES} == words.TITLES
+    assert {p: get_phase(p).QUESTION for p in PHASES} == words.QUESTIONS
     assert tuple(p for p in PHASES if get_phase(p).BLOCKING) == words.BLOCKING
 
 

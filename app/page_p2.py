@@ -1,0 +1,56 @@
+"""P2: does a memory help at all? Attempts by condition, paired differences, accuracies, the smallest visible effect."""
+
+from __future__ import annotations
+
+from app import comparisons, figures, filters, phase_page, plots
+from app import format as words
+
+CONDITIONS = ("none", "random", "recent", "semantic")
+
+
+def body(phase: phase_page.Phase) -> None:
+    """Four plots; the differences are of one retrieval, which the reader chooses."""
+    left, right = phase_page.pair()
+    with left:
+        comparisons.attempts(phase, CONDITIONS)
+    with right:
+        against_none(phase)
+    left, right = phase_page.pair()
+    with left:
+        comparisons.accuracies(phase)
+    pairs = [r["condition"] for r in phase.of("mean_difference")]
+    if not pairs:
+        return
+    with right:
+        main = phase.verdict["main_condition"] if phase.verdict else None
+        picked = filters.choice("Paired differences of", pairs, "pair", main)
+        first, second = picked.split(" - ", 1)
+        comparisons.differences(phase, first, second)
+
+
+def against_none(phase: phase_page.Phase) -> None:
+    """Mean paired difference of each retrieval from none."""
+    rows = phase.of("mean_difference")
+    if not rows:
+        return
+    known = [r for r in rows if words.defined(r["value"])]
+    finding = "No retrieval could be compared with none"
+    if known:
+        best = min(known, key=lambda r: float(r["value"]))
+        p = phase.find("adjusted_p", best["condition"])
+        chance = f", adjusted p {words.number(p['value'])}" if p else ""
+        verb = "saves" if best["value"] < 0 else "saves none; it costs"
+        finding = (
+            f"{best['condition'].split(' - ')[0].capitalize()} retrieval {verb} "
+            f"{words.with_interval_abs(best['value'], best['low'], best['high'])} attempts a problem{chance}"
+        )
+    basis = f"n {rows[0]['n']:,} problems, paired · {rows[0]['method']} · Wilcoxon, Holm"
+    colours = {r["condition"]: figures.colour(r["condition"].split(" - ")[0]) for r in rows}
+    figure = plots.rows_with_intervals(
+        rows, finding, basis, "attempts more (+) or fewer (-) than none", colours=colours
+    )
+    figures.threshold(figure, 0, "no difference", solid=True)
+    phase.draw(figure, "differences")
+
+
+phase_page.show("p2", body)
