@@ -21,6 +21,7 @@ from experiments.environment import host_name
 from experiments.errors import LabError
 from lab import processes, secrets, services
 from lab.services import START_S, Say
+from lab.tokens import remember_inbox_token
 from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.pools import SERVER_PORT, checked_url
@@ -67,6 +68,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
         if tier not in TIERS:
             raise LabError(f"there is no tier {tier[:80]!r}", f"choose one of: {', '.join(TIERS)}")
     client, auth = _let_in(api, key)
+    remember_inbox_token(api)
     check_versions(_server_version(client, api), _own_version())
     environment = services.prefect_environment(places, SERVER_PORT) | {
         "PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S),
@@ -84,7 +86,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     pools = pools_for(report, also)
     store.put_report(host, report.model_dump_json(indent=1).encode())
     say(f"{host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
-    say(f"registered in {store.root}")
+    say(f"registered in {store.where}")
     create_pools(client)
     create_watches(client)
     create_queues(client, pools, host)

@@ -342,6 +342,7 @@ DEPLOYMENTS = (
     {"pipeline/smoke", "pipeline/demo", "pipeline/full", "collect/coordinator", "sync/coordinator"}
     | {f"shard/{tier}" for tier in TIERS}
     | {f"assess-host/{tier}" for tier in TIERS}
+    | {f"sync/{tier}" for tier in TIERS}
 )
 
 
