@@ -17,12 +17,11 @@ import duckdb
 from experiments import leakage_gate
 from experiments.backends.base import Backends
 from experiments.code_version import code_version
-from experiments.contract import Json, PhaseConfig, Status, Trial, Unit, Verdict
+from experiments.contract import Json, PhaseConfig, Status, Unit, Verdict
 from experiments.data import universe
 from experiments.domains import bring_data, share_data, shown
 from experiments.environment import code_commit, host_name, package_versions
 from experiments.errors import LabError
-from experiments.giving_up import failed_trials
 from experiments.identity import canonical, check_unit, sha256_of
 from experiments.registry import PHASES, configure, get_phase, module_of
 from flows.forecast import rounds_of
@@ -30,12 +29,10 @@ from warehouse import records
 from warehouse.bundles import write_bundle
 from warehouse.collector import collect
 from warehouse.database import writing
+from warehouse.measuring import ALL_HOSTS, measure, results
 from warehouse.places import Places
 from warehouse.signing import key_of
 from warehouse.transport import Store
-
-ALL_HOSTS = "all"
-
 
 @dataclass(frozen=True)
 class Run:
@@ -168,7 +165,7 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
         pending = [u for u in asked if u.unit_id not in done]
         if pending:
             return Step(tuple(asked), tuple(pending))
-        so_far = _results(con, run, phase)
+        so_far = results(con, run.run_id, phase)
         new = leakage_gate.next_units(phase, run.configs[phase], carried_into(con, run, phase), so_far)
         known = {u.unit_id for u in asked}
         fresh = [u for u in new if u.unit_id not in known]
@@ -180,30 +177,14 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
 def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
     """Metrics over all hosts and for each, the verdict, both stored. An override is recorded only where it was needed."""
     config, carried = run.configs[phase], carried_into(con, run, phase)
-    hosts = records.hosts_of(con, run.run_id, phase)
-    overall = leakage_gate.measured(phase, config, carried, _flat(_results(con, run, phase)))
-    records.save_metrics(con, run.run_id, phase, ALL_HOSTS, overall)
-    for host in hosts:
-        trials = _flat(records.trials_of(con, run.run_id, phase, host))
-        # A host may have searched for leaks and nothing else.
-        if any(t.condition != leakage_gate.LEAKAGE for t in trials):
-            own = overall if len(hosts) == 1 else leakage_gate.measured(phase, config, carried, trials)
-            records.save_metrics(con, run.run_id, phase, host, own)
-    verdict = leakage_gate.decided(phase, config, overall)
+    found = measure(con, run.run_id, phase, config, carried)
+    for host, metrics in found.items():
+        records.save_metrics(con, run.run_id, phase, host, metrics)
+    verdict = leakage_gate.decided(phase, config, found[ALL_HOSTS])
     verdict = replace(verdict, next_steps=steps_of(run, verdict.next_steps))
     needed = override if stops(phase, verdict) else None
     records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)
     return verdict
-
-
-def _results(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> list[tuple[Unit, list[Trial]]]:
-    """Units with their trials; those that were given up have failed ones."""
-    found = records.trials_of(con, run.run_id, phase)
-    return found + [(unit, failed_trials(unit, why)) for unit, why in records.given_up_of(con, run.run_id, phase)]
-
-
-def _flat(results: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Trial]:
-    return [t for _, trials in results for t in trials]
 
 
 def stops(phase: str, verdict: Verdict) -> bool:

@@ -17,6 +17,7 @@ from lab import (
     commands_lan,
     commands_machine,
     commands_plan,
+    commands_warehouse,
 )
 from lab.follow import printable
 
@@ -34,6 +35,7 @@ commands_plan.register(app)
 commands_hosts.register(app)
 commands_doctor.register(app)
 commands_keys.register(app)
+commands_warehouse.register(app)
 commands_lan.register(app)
 
 OVERVIEW = """\
@@ -57,6 +59,8 @@ lab runs a chain of language-model memory experiments over your machines.
   lab redistribute      give up what a dead machine had under way
   lab pools create      make the work pools weak, medium, strong and coordinator
   lab collect           take delivered bundles into the warehouse
+  lab verify            prove that the warehouse holds what was computed
+  lab warehouse rebuild build the warehouse anew from bundles and records
   lab keys add          let a machine sign its results
   lab keys list         which machines sign, and whether they must
   lab keys remove       forget a machine's key

@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,11 @@ from warehouse.transport import MAX_REPORT_BYTES, Store
 TRANSPORT = "directory"
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
 UNPLANNED = "no plan in this warehouse asks for its unit"
+# Rows of trials from a bundle's table registered as `incoming`; its SHA-256, unit and host are asked for.
+TRIALS = (
+    "SELECT ?, ?, ?, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, tokens_in, tokens_out, "
+    "latency_s, error, details::JSON FROM incoming"
+)
 TIERS = ("weak", "medium", "strong", "unfit")  # DESIGN, The way of the data, 1
 
 
@@ -51,13 +57,22 @@ def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None 
     Raises:
         LabError: the warehouse is held by another process.
     """
+    store.fetch()
     taken = Collected()
     waiting, reports = _waiting(store), _new_reports(places, store)
-    if not waiting and not reports:
-        return taken
-    if con is None:
+    if con is not None:
+        _take_all(con, places, store, waiting, reports, taken)
+    elif waiting or reports:
         with writing(places, publish=True) as own:
-            return collect(places, store, own)
+            # Looked again: another collector may have held the lock until now.
+            _take_all(own, places, store, _waiting(store), _new_reports(places, store), taken)
+    return taken
+
+
+def _take_all(
+    con: duckdb.DuckDBPyConnection, places: Places, store: Store, waiting: Sequence[Path],
+    reports: Sequence[tuple[str, bytes]], taken: Collected,
+) -> None:  # fmt: skip
     for path in waiting:
         try:
             _take(con, places, store, path, taken)
@@ -68,7 +83,6 @@ def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None 
     for host, content in reports:
         with suppress(FileNotFoundError):
             _take_report(con, places, store, host, content, taken)
-    return taken
 
 
 def _waiting(store: Store) -> list[Path]:
@@ -86,13 +100,15 @@ def _take(con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Pa
         bundle = read_bundle(path)
         if refused := refusal(places, bundle.manifest["host"], bundle.sha256, bundle.signature):
             raise BadBundle(refused)
+        known = con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone()
+        if not known:
+            _check_planned(con, bundle)
         # Attachments first: they are content-addressed, so a crash before the commit leaves nothing wrong behind.
         for a in bundle.attachments:
             store.put_file(a.content)
-        if con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone():
+        if known:
             taken.known += 1
         else:
-            _check_planned(con, bundle)
             replicate = _insert(con, bundle)
             taken.ingested += 1
             taken.replicates += replicate > 0
@@ -102,6 +118,18 @@ def _take(con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Pa
     # The same bundle may come signed and unsigned; one that is known replaces its file, which may be damaged.
     kept = next(places.bundles.glob(f"{bundle.manifest['unit_id']}.{bundle.sha256}*.parquet"), None)
     move(path, kept or places.bundles / path.name)
+
+
+def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle) -> None:
+    """A bundle that lies in the archive already and has no row.
+
+    Raises:
+        BadBundle: no plan asks for it, or DuckDB refuses a value.
+    """
+    _check_planned(con, bundle)
+    for a in bundle.attachments:
+        store.put_file(a.content)
+    _insert(con, bundle)
 
 
 def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
@@ -158,11 +186,7 @@ def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
             m["schema_version"], TRANSPORT, canonical(m),
         ],
     )  # fmt: skip
-    con.execute(
-        "INSERT INTO trials SELECT ?, ?, ?, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, "
-        "tokens_in, tokens_out, latency_s, error, details::JSON FROM incoming",
-        [bundle.sha256, m["unit_id"], m["host"]],
-    )
+    con.execute(f"INSERT INTO trials {TRIALS}", [bundle.sha256, m["unit_id"], m["host"]])
     for a in bundle.attachments:
         con.execute(
             "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

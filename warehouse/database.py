@@ -15,7 +15,7 @@ from typing import IO
 import duckdb
 
 from experiments.errors import LabError
-from warehouse import snapshot, summaries
+from warehouse import record_files, snapshot, summaries
 from warehouse.places import Places
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
@@ -112,28 +112,43 @@ def writing(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that may write, to the migrated warehouse; with `publish` a snapshot follows when all went well.
 
+    When all went well its records are kept as files too (record_files.py).
+
     Raises:
-        LabError: the lock is held, the file is open elsewhere, or the warehouse's schema is newer or changed.
+        LabError: the lock is held, the file is open elsewhere or lost, or the warehouse's schema is newer or changed.
     """
     with locked(places, wait_s):
-        con = _open(places)
-        try:
-            con.execute("SET TimeZone = 'UTC'")
-            migrate(con)
+        if not places.warehouse.exists() and (places.records / record_files.INDEX).exists():
+            # A new, empty warehouse would take the place of its records too.
+            raise LabError(f"{places.warehouse} is gone, and its records are here", record_files.REBUILD)
+        with open_warehouse(places) as con:
             yield con
             summaries.refresh(con)
             con.execute("CHECKPOINT")
-        finally:
-            con.close()
+            record_files.keep(con, places, schema_version(con))
         if publish:
             snapshot.publish(places)
+
+
+@contextmanager
+def open_warehouse(places: Places) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the migrated warehouse; the caller holds its lock."""
+    con = _open(places)
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        migrate(con)
+        yield con
+    finally:
+        con.close()
 
 
 def _open(places: Places) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(str(places.warehouse))
-    except duckdb.IOException as error:
+    except duckdb.Error as error:
+        said = str(error).splitlines()[0][:300]
+        in_use = isinstance(error, duckdb.IOException) and "set lock" in said
+        mend = f"close what has it open; to look into it, open {places.snapshot} instead"
         raise LabError(
-            f"{places.warehouse} cannot be opened: {str(error).splitlines()[0][:300]}",
-            f"close what has it open; to look into it, open {places.snapshot} instead",
+            f"{places.warehouse} cannot be opened: {said}", mend if in_use else record_files.REBUILD
         ) from error

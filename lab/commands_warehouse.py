@@ -1,0 +1,154 @@
+"""Commands about the warehouse: verify, warehouse rebuild."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments.errors import LabError
+from lab.commands_machine import AsJson
+from lab.follow import printable
+
+if TYPE_CHECKING:
+    from warehouse.places import Places
+    from warehouse.transport import Store
+    from warehouse.verify import Verified
+
+EXIT_FAILED = 1
+MOST_LINES = 20  # of faults or notes; --json has all
+
+
+def verify(
+    phase: Annotated[str | None, typer.Option(help="Only what belongs to this phase.")] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compute all metrics and verdicts again, and read all attachments.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take what is wrong from the bundles again, then verify once more.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that the warehouse holds every trial exactly once, as it was computed; exit code 1 when it does not.
+
+    Example: lab verify --phase e1 --deep
+    """
+    from experiments.registry import module_of
+    from warehouse.collector import collect
+    from warehouse.database import writing
+    from warehouse.repair import repair as put_right
+    from warehouse.transport import Store
+
+    if phase is not None:
+        module_of(phase)
+    places = there()
+    store = Store.here(places)
+    with writing(places, publish=repair) as con:
+        found = _verified(con, places, store, phase, deep)
+        if repair:
+            done = put_right(con, places, store, found)
+            if done.back:
+                collect(places, store, con)
+    if repair:
+        # Once more with the record files that closing the warehouse has written.
+        with writing(places) as con:
+            found = _verified(con, places, store, phase, deep)
+    if as_json:
+        print(
+            json.dumps({"counts": found.counts, "faults": _plain(found.faults), "notes": _plain(found.notes)}, indent=1)
+        )
+    else:
+        if repair:
+            print(f"taken again: {done.bundles} bundles, {done.files} attachments, {done.back} out of quarantine")
+        _show(found, deep)
+    if found.faults:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _verified(con: Any, places: Places, store: Store, phase: str | None, deep: bool) -> Verified:
+    from warehouse import summaries
+    from warehouse import verify as checks
+    from warehouse.recompute import check_decided
+
+    found = checks.Verified()
+    checks.check_schema(con, found)
+    checks.check_plans(con, found)
+    summaries.refresh(con)
+    checks.check_summaries(con, found)
+    with_files = checks.check_bundles(con, places, found, phase)
+    checks.check_records(places, found)
+    checks.check_units(con, found, phase)
+    if deep:
+        checks.check_files(store, with_files, found)
+        check_decided(con, store.get_file, found, phase)
+    return found
+
+
+def _plain(findings: Any) -> list[dict[str, str]]:
+    return [{"check": f.check, "about": f.about, "what": f.what} for f in findings]
+
+
+def _show(found: Verified, deep: bool) -> None:
+    print(", ".join(f"{name} {n}" for name, n in found.counts.items()))
+    for word, findings in (("fault", found.faults), ("note", found.notes)):
+        for f in findings[:MOST_LINES]:
+            print(printable(f"{word}  {f.check}: {f.what}"))
+        if len(findings) > MOST_LINES:
+            print(f"{word}  and {len(findings) - MOST_LINES} more; lab verify --json has all")
+    if found.faults:
+        print(f"faults: {len(found.faults)}; to take what is wrong from the bundles again: lab verify --repair")
+    else:
+        print("all of it holds" + ("" if deep else "; metrics and verdicts are computed again with --deep"))
+
+
+def there() -> Places:
+    """This machine's places, where it has a warehouse."""
+    from warehouse.places import Places
+    from warehouse.record_files import INDEX
+
+    places = Places.here()
+    if not places.warehouse.exists() and not (places.records / INDEX).exists():
+        raise LabError(f"there is no warehouse in {places.home}", "make demo, or lab run p1 --scale smoke")
+    return places
+
+
+def rebuild(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where something is lost that the warehouse here still has.")
+    ] = False,
+) -> None:
+    """Build the whole warehouse anew from the bundles and the records beside them, and compare it row for row.
+
+    Example: lab warehouse rebuild
+    """
+    from warehouse.rebuild import rebuild as build
+    from warehouse.transport import Store
+
+    places = there()
+    done = build(places, Store.here(places), force)
+    rows = sum(done.rows.values())
+    print(f"built anew: {len(done.rows)} tables, {rows} rows, of them {done.rows['trials']} trials")
+    if not done.compared:
+        print("there was none that could be read to compare it with")
+    elif not done.differences:
+        print("equal to the one before, row for row")
+    for table, (before, now) in done.differences.items():
+        print(f"  {table}: {before} rows only before, {now} only now")
+    if done.found:
+        print(f"taken in from the archive, with no record of it: {done.found}")
+    for line in [*(f"lost  {x}" for x in done.lost), *(f"aside {x}" for x in done.aside)][:MOST_LINES]:
+        print(printable(f"  {line}"))
+    if done.kept:
+        print(f"the one before is kept: {done.kept}")
+    if done.lost:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    app.command()(verify)
+    group = typer.Typer(help="The warehouse as a whole.")
+    group.command("rebuild")(rebuild)
+    group.callback()(lambda: None)
+    app.add_typer(group, name="warehouse")

@@ -1,0 +1,69 @@
+"""A small run of P1, made once a session, and a copy of its home for whoever damages it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from experiments.backends.base import Backends
+from flows.chain import advance, conclude, open_run, run_unit
+from warehouse.collector import collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+
+EMBEDDER = "all-MiniLM-L6-v2"
+GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": [EMBEDDER]}}
+
+
+class FakeEmbedder:
+    """Vectors drawn from a text's hash: what they say does not matter here, only that they are kept."""
+
+    name = EMBEDDER
+
+    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
+        seeds = [int.from_bytes(hashlib.sha256(t.encode()).digest()[:8], "big") for t in texts]
+        rows = np.stack([np.random.default_rng(seed).normal(size=16) for seed in seeds])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True), [0.001] * len(texts)
+
+
+def clean_environment(patch: pytest.MonkeyPatch, home: Path) -> None:
+    for name in [v for v in os.environ if v.startswith("LAB_")]:
+        patch.delenv(name)
+    patch.setenv("LAB_HOME", str(home))
+    patch.setenv("LAB_HOST", "pi-4")
+
+
+@pytest.fixture(scope="session")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LAB_HOME of a run whose P1 is decided; nobody changes it."""
+    places = Places(tmp_path_factory.mktemp("computed") / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch, places.home)
+        store = Store.here(places)
+        backends = Backends(store.get_file, {EMBEDDER: FakeEmbedder()})
+        with writing(places) as con:
+            run = open_run(con, "smoke", GIVEN)
+            while pending := advance(con, run, "p1").pending:
+                for unit in pending:
+                    run_unit(unit, backends, places, store, attempt=1)
+                collect(places, store, con)
+        with writing(places, publish=True) as con:
+            conclude(con, run, "p1")
+    return places.home
+
+
+@pytest.fixture
+def run_home(computed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """A copy of the run's home, which is LAB_HOME."""
+    home = tmp_path / "home"
+    shutil.copytree(computed, home)
+    clean_environment(monkeypatch, home)
+    return Places(home)
