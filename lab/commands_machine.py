@@ -143,11 +143,12 @@ def up(
 
 
 def status(as_json: AsJson = False) -> None:
-    """What lab up started, with pids and ports.
+    """What lab up or lab join started and what runs below it, with pids and ports, and where it logs.
 
     Example: lab status
     """
     from lab import services
+    from warehouse.places import Places
 
     rows = services.status()
     if as_json:
@@ -156,8 +157,14 @@ def status(as_json: AsJson = False) -> None:
     if not rows:
         print("nothing runs; start it: lab up")
     for row in rows:
-        port = f"127.0.0.1:{row['port']}" if row["port"] else ""
-        print(f"{row['name']:<22} {'runs' if row['alive'] else 'stopped':<8} pid {row['pid']:<8} {port}")
+        port = f"{row['address']}:{row['port']}" if row["port"] else ""
+        print(f"{row['name']:<22} {'runs' if row['alive'] else 'stopped':<8} pid {row['pid']:<8} {port}".rstrip())
+        if row["runs"]:
+            print(f"  below it{'':<23} pid {', '.join(map(str, row['runs']))}")
+    if any(row["name"] == "left behind" for row in rows):
+        print("What was left behind by a worker that was killed ends with: lab down")
+    if rows:
+        print(f"logs                   {Places.here().home / 'logs'}")
 
 
 def down() -> None:

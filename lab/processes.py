@@ -18,8 +18,10 @@ import psutil
 
 from experiments.errors import LabError
 from warehouse.durable import write_whole
+from warehouse.logs import rotate
 from warehouse.places import Places
 
+MARK = "LAB_SERVICE"  # in the environment of whatever lab starts, and of all that starts from there
 STOP_WAIT_S = 6.0  # a worker whose server still answers ends within two or three seconds (measured)
 
 
@@ -95,9 +97,11 @@ def start(
     """Start `command` in a session of its own, with its output in logs/<name>.log, and record it."""
     logs = places.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
+    rotate(logs)
     with (logs / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 - fixed commands of our own
-            list(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=dict(environment), start_new_session=True,
+            list(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**environment, MARK: name},
+            start_new_session=True,
             cwd=places.home,
         )  # fmt: skip
     service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port, address)
@@ -105,13 +109,37 @@ def start(
     return service
 
 
+def family(service: Service) -> dict[int, psutil.Process]:
+    """A service that runs and all that it started, by pid."""
+    process = service.process()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if process:
+            return {p.pid: p for p in (process, *process.children(recursive=True))}
+    return {}
+
+
+def strays(places: Places) -> list[psutil.Process]:
+    """What services of this LAB_HOME started and left behind, as a flow whose worker was killed, oldest first."""
+    known = {pid for s in recorded(places) for pid in family(s)}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = process.environ()
+            ours = MARK in environment and environment.get("LAB_HOME") == str(places.home)
+            if ours and process.pid not in known | {os.getpid(), os.getppid()} and _runs(process):
+                found.append(process)
+    return sorted(found, key=lambda p: p.create_time())
+
+
 def stop(services: Sequence[Service]) -> list[str]:
     """SIGTERM, then after a while SIGKILL, to these services and all that they started; returns who was alive."""
-    alive = [(s, p) for s in services if (p := s.process())]
-    family: dict[int, psutil.Process] = {}
-    for _, process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family |= {p.pid: p for p in (process, *process.children(recursive=True))}
+    alive = [s for s in services if s.alive]
+    end({pid: p for s in services for pid, p in family(s).items()})
+    return [s.name for s in alive]
+
+
+def end(family: Mapping[int, psutil.Process]) -> None:
+    """SIGTERM, then after a while SIGKILL."""
     for process in family.values():
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -120,7 +148,6 @@ def stop(services: Sequence[Service]) -> list[str]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     _left_after(left, STOP_WAIT_S)
-    return [s.name for s, _ in alive]
 
 
 def _left_after(family: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:

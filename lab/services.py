@@ -357,18 +357,32 @@ def _bury_the_dead(client: Any) -> None:
 
 
 def status() -> list[dict[str, Any]]:
-    """Recorded services as plain rows."""
-    return [{"name": s.name, "pid": s.pid, "port": s.port, "alive": s.alive} for s in processes.recorded(Places.here())]
+    """Recorded services as plain rows, each with the flows that run below it, then what was left behind by dead ones."""
+    places = Places.here()
+    rows: list[dict[str, Any]] = [
+        {
+            "name": s.name, "pid": s.pid, "port": s.port, "address": s.address if s.port else None, "alive": s.alive,
+            "runs": sorted(p for p in processes.family(s) if p != s.pid),
+        }
+        for s in processes.recorded(places)
+    ]  # fmt: skip
+    left: list[dict[str, Any]] = [{"name": "left behind", "pid": p.pid, "port": None, "address": None, "alive": True, "runs": []}
+            for p in processes.strays(places)]  # fmt: skip
+    return rows + left
 
 
 def down(only: tuple[str, ...] | None = None) -> list[str]:
     """Stop recorded services (or those named): page and workers first, the server last, since workers sign off there."""
     places = Places.here()
     chosen = [s for s in processes.recorded(places) if only is None or s.name in only]
-    if not chosen:
-        return []
     stopped = processes.stop([s for s in chosen if s.name != SERVER])
     stopped += processes.stop([s for s in chosen if s.name == SERVER])
+    if only is None:
+        left_behind = {p.pid: p for p in processes.strays(places)}
+        processes.end(left_behind)
+        stopped += ["what was left behind"] if left_behind else []
+    if not chosen:
+        return stopped
     left = [s for s in processes.recorded(places) if s not in chosen]
     processes.record(places, left)
     return stopped

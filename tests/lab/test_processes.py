@@ -19,6 +19,7 @@ from front_door import Run, bare_environment
 
 from lab import processes, services
 from lab.processes import Service, holder_of, recorded, start, stop, wait_until
+from warehouse import logs
 from warehouse.places import Places
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(100)"
@@ -89,9 +90,17 @@ def test_a_started_service_is_on_record_and_on_its_own(begin: Begin, places: Pla
     assert recorded(places) == [other, renewed]
 
 
-def test_a_recycled_pid_is_not_touched(begin: Begin, places: Places) -> None:
+@pytest.fixture
+def somebodys(places: Places) -> Iterator[Service]:
+    """A process that lab did not start, in the same LAB_HOME."""
+    with subprocess.Popen([sys.executable, "-c", SLEEP], env=bare_environment(places.home)) as process:
+        yield Service("somebody's", process.pid, psutil.Process(process.pid).create_time(), None)
+        process.kill()
+
+
+def test_a_recycled_pid_is_not_touched(somebodys: Service, places: Places) -> None:
     """After a reboot a recorded pid may belong to anybody: without the same start time it is neither shown nor stopped."""
-    service = begin("somebody's", SLEEP)
+    service = somebodys
     ours = psutil.Process()
     strangers = [
         replace(service, name="server", created=service.created - 1),
@@ -139,7 +148,8 @@ def test_one_that_died_by_itself_is_not_alive(begin: Begin, places: Places) -> N
     assert not wait_until(lambda: False, 30, service)
     assert time.monotonic() - started < 20
     assert not service.alive
-    assert services.status() == [{"name": "server", "pid": service.pid, "port": None, "alive": False}]
+    (row,) = services.status()
+    assert (row["name"], row["pid"], row["port"], row["alive"], row["runs"]) == ("server", service.pid, None, False, [])
     assert wait_until(lambda: True, 1)
     assert not wait_until(lambda: False, 0.3, begin("page", SLEEP))
 
@@ -160,7 +170,9 @@ def test_status_and_down_of_another_process_see_the_same(begin: Begin, places: P
     """The user's next command, in another terminal, shows and stops what the first one started."""
     service = begin("server", SLEEP, port=4300)
     (row,) = json.loads(lab("status", "--json").stdout)
-    assert row == {"name": "server", "pid": service.pid, "port": 4300, "alive": True}
+    assert row == {
+        "name": "server", "pid": service.pid, "port": 4300, "address": "127.0.0.1", "alive": True, "runs": [],
+    }  # fmt: skip
     assert f"runs     pid {service.pid}" in lab("status").stdout
     assert services.api_url() == "http://127.0.0.1:4300/api"
     started = time.monotonic()
@@ -201,3 +213,46 @@ def test_services_start_without_the_users_prefect_settings(places: Places, monke
     assert environment["KEPT"] == "yes"
     assert environment["DO_NOT_TRACK"] == "1"
     assert "PREFECT_PROFILE" not in environment
+
+
+def test_what_a_killed_worker_left_behind_is_shown_and_ended(begin: Begin, places: Places, lab: Run) -> None:
+    """A flow outlives its killed worker, holds its memory, and no record names it: the mark in its environment does."""
+    service = begin("worker-weak", PARENT, SLEEP)
+    child = int(log_of(places, "worker-weak"))
+    (row,) = services.status()
+    assert row["runs"] == [child]
+    psutil.Process(service.pid).kill()
+    assert wait_until(lambda: not service.alive, 20)
+    assert not gone(child)
+    assert [r["name"] for r in services.status()] == ["worker-weak", "left behind"]
+    other = bare_environment(places.home.with_name("other")) | {processes.MARK: "worker-weak"}
+    with subprocess.Popen([sys.executable, "-c", SLEEP], env=other, stdout=subprocess.DEVNULL) as stranger:
+        try:
+            shown = lab("status").stdout
+            assert (
+                f"left behind            runs     pid {child}" in shown
+                and f"logs                   {places.home}" in shown
+            )
+            assert lab("down").stdout == "stopped what was left behind\n"
+            assert gone(child)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+    assert services.status() == []
+
+
+def test_logs_are_cut_while_their_process_writes_on(
+    begin: Begin, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that runs for months must not fill the disk with its log, nor lose it, nor have to be restarted for it."""
+    script = "import time\nprint('first', flush=True)\nwhile True: print('x' * 99, flush=True); time.sleep(0.01)"
+    begin("server", script)
+    monkeypatch.setattr(logs, "MAX_BYTES", 500)
+    folder = places.home / "logs"
+    for _ in range(logs.KEPT + 2):
+        assert wait_until(lambda: (folder / "server.log").stat().st_size > 500, 20)
+        assert logs.rotate(folder) == ["server.log"]
+    assert {p.name for p in folder.iterdir()} == {"server.log", "server.log.1", "server.log.2", "server.log.3"}
+    assert wait_until(lambda: "xx" in (folder / "server.log").read_text(), 20)
+    assert "\x00" not in (folder / "server.log").read_text()
+    assert "first" not in (folder / "server.log.3").read_text()
