@@ -1,0 +1,151 @@
+"""Provenance: where do the numbers come from, and can they be believed?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from app import cards, filters, origin, shell, tables
+from app import format as words
+from warehouse import reading, reading_checks
+
+Row = Mapping[str, Any]
+
+
+def headline(doubts: list[str]) -> str:
+    """What speaks against the numbers, in a sentence."""
+    if not doubts:
+        return "Nothing recorded speaks against these numbers"
+    return f"{words.count(len(doubts), 'thing')} to know before these numbers are believed"
+
+
+def doubts_of(found: Row, verdicts: Sequence[Row], checks: Row, audits: Sequence[Row]) -> list[str]:
+    """Each recorded fact that weakens what the run says, in a sentence."""
+    doubts = []
+    if found["dirty"]:
+        doubts.append("The code had uncommitted changes, so the commit alone does not give it again.")
+    if found["units_before"]:
+        doubts.append(
+            f"{found['units_before']:,} of {found['units']:,} units had results of an earlier plan before this one was stored, "
+            "so for them it announced nothing."
+        )
+    over = [v for v in verdicts if v["overridden_by"]]
+    if over:
+        names = words.listed([v["phase"].upper() for v in over])
+        doubts.append(
+            f"{names} did not pass and {'was' if len(over) == 1 else 'were'} overridden: {over[0]['why'] or 'no reason given'}"
+        )
+    leaky = [v["phase"].upper() for v in verdicts if v["reason"].startswith(cards.LEAKY)]
+    if leaky:
+        doubts.append(f"Data leaked in {words.listed(leaky)}, and the run went on.")
+    if checks["failed"]:
+        doubts.append(
+            f"{checks['failed']:,} of {words.count(checks['trials'], 'trial')} failed; they count as failed, not as zero."
+        )
+    if checks["given_up"]:
+        doubts.append(
+            f"{words.count(checks['given_up'], 'unit')} could not be computed and {'was' if checks['given_up'] == 1 else 'were'} given up."
+        )
+    differ = sum(a["deviating_units"] for a in audits)
+    if differ:
+        doubts.append(f"{words.count(differ, 'unit')} gave something else when run again.")
+    return doubts
+
+
+def leaks(run_id: str) -> None:
+    """What the leakage gate found before each phase."""
+    st.subheader("Leakage")
+    rows = shell.read(reading_checks.leakage, run_id)
+    if not rows:
+        st.caption("Not looked for yet: it is the first thing that a phase does.")
+        return
+    tables.show(
+        [
+            {
+                "phase": words.named(r["phase"]), "equal texts": r["exact"], "equal when normalised": r["normalised"],
+                "nearly alike": r["near"], "texts that name a class": r["named"], "pairs compared": r["compared"],
+                "allowed because": r["allowed"] or "",
+            }
+            for r in rows
+        ],
+        f"{run_id}-leakage",
+    )  # fmt: skip
+
+
+def exploratory(run_id: str) -> None:
+    """Numbers that the plan did not announce."""
+    rows = shell.read(reading_checks.exploratory, run_id)
+    st.subheader("Exploratory numbers")
+    if not rows:
+        st.caption("None: every metric is one that the plan announces.")
+        return
+    st.caption("These were not announced in the plan; they suggest, and decide nothing.")
+    tables.show(
+        [{"phase": r["phase"].upper(), "metric": words.words(r["metric"]), "conditions": r["conditions"]} for r in rows],
+        f"{run_id}-exploratory", height=min(360, 38 + 35 * len(rows)),
+    )  # fmt: skip
+
+
+def bundles(checks: Row) -> None:
+    """How the results came in."""
+    st.subheader("Results as they came in")
+    first, last = checks["first_at"], checks["last_at"]
+    where = words.zone(st.context.timezone)
+    rows = [
+        ("Units planned so far", f"{checks['units']:,}", ""),
+        ("With a result", f"{checks['with_result']:,}", ""),
+        ("Given up", f"{checks['given_up']:,}" if checks["given_up"] else "none", ""),
+        ("Repeats beside them", f"{checks['repeats']:,}" if checks["repeats"] else "none", "kept, and not counted"),
+        ("Needed another attempt", f"{checks['retried']:,}" if checks["retried"] else "none", ""),
+        ("Size", words.size(checks["size_bytes"]), ""),
+        ("First came in", words.local_time(first, where) if first else "", words.utc_time(first) if first else ""),
+        ("Last came in", words.local_time(last, where) if last else "", words.utc_time(last) if last else ""),
+        ("Trained adapters", checks["files"], ""),
+        ("In quarantine, of any run", f"{checks['quarantined']:,}" if checks["quarantined"] else "none", "refused bundles"),
+    ]  # fmt: skip
+    st.html(cards.definitions(rows, ("In quarantine, of any run",) if checks["quarantined"] else ()))
+
+
+def verify(run_id: str, audits: Sequence[Row]) -> None:
+    """Whether somebody checked: audits, and the commands that check again."""
+    st.subheader("Verified and audited")
+    if audits:
+        agreeing, units = (sum(a[k] for a in audits) for k in ("agreeing", "units"))
+        last = max(a["last_at"] for a in audits)
+        where = words.zone(st.context.timezone)
+        st.markdown(
+            f"**{agreeing:,} of {words.count(units, 'audited unit')} gave the same again**, the last on {words.local_time(last, where)}."
+        )
+    else:
+        st.caption("No unit was audited yet.")
+    left, right = st.columns(2)
+    for place, remark, command in (
+        (left, "Checksums, completeness, and every metric computed again from the trials", "lab verify"),
+        (right, "A random share of the units, run again elsewhere", f"lab audit --run {run_id} --fraction 0.05"),
+    ):
+        with place.container(gap="xxsmall"):
+            st.html(f'<div class="lab-remark lab-quiet">{escape(remark)}</div>')
+            st.code(command, language=None, wrap_lines=True)
+
+
+def body(view: filters.View) -> None:
+    """The page of one run."""
+    found = shell.read(reading.provenance, view.run_id)
+    verdicts = shell.read(reading.chain, view.run_id)
+    checks = shell.read(reading_checks.results, view.run_id)
+    audits = shell.read(reading.audits, view.run_id)
+    doubts = doubts_of(found or view.run | {"units_before": 0}, verdicts, checks, audits)
+    shell.title("Provenance", headline(doubts), [view.run_id, f"plan {view.run['plan_id']}"])
+    st.html("".join(f'<p class="lab-doubt lab-warns"><i></i><bdi>{escape(d)}</bdi></p>' for d in doubts))
+    st.subheader("Run and plan")
+    origin.show(found, view.where)
+    leaks(view.run_id)
+    exploratory(view.run_id)
+    bundles(checks)
+    verify(view.run_id, audits)
+
+
+shell.show(body)

@@ -1,0 +1,174 @@
+"""What Prefect's server says of the machines and their work now, over HTTP with short waits, so that no page hangs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from workpools.pools import DEFAULT_API
+from workpools.tiers import POOLS
+
+CONNECT_S, ANSWER_S = 0.8, 2.5  # a server that is away is known within a second; a busy one on SQLite may take two
+HOST_TAG = "host:"  # a shard says with it where it runs (workpools.hosts)
+UNNAMED = "ProcessWorker "  # how Prefect names a worker started without a name; offline it will never be heard of again
+DRAINED = "drained_hosts"  # the Prefect variable with the machines that take no more work (workpools.hosts)
+UNDER_WAY, WAITING, ENDED_BADLY = ("RUNNING", "PENDING", "CANCELLING"), ("SCHEDULED",), ("FAILED", "CRASHED")
+LISTED, ERRORS = 100, 10  # runs of a list; last errors
+ERROR_LEVEL = 40  # of Python's logging
+Json = dict[str, Any]
+
+
+class AwayError(Exception):
+    """No answer that can be used: `what` is wrong, and the command that mends it."""
+
+    def __init__(self, what: str, mend: str) -> None:
+        super().__init__(what)
+        self.what, self.mend = what, mend
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A worker's name as the server knows it."""
+
+    name: str
+    status: str  # online, offline, draining (drained, and something still runs) or drained
+    pools: tuple[str, ...]  # in which it is online
+    heartbeat_at: datetime | None
+    running: tuple[str, ...]  # names of runs that say that they run here
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A run of the pipeline or of a shard."""
+
+    name: str
+    state: str
+    pool: str
+    host: str
+    since: datetime | None  # start, or the time for which it is meant
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Now:
+    """Everything that one look at the server brought."""
+
+    at: datetime
+    machines: list[Machine] = field(default_factory=list)
+    under_way: list[FlowRun] = field(default_factory=list)
+    waiting: list[FlowRun] = field(default_factory=list)
+    errors: list[FlowRun] = field(default_factory=list)
+
+
+def address() -> str:
+    """PREFECT_API_URL, which `lab up` gives the page, else Prefect's default port on this machine."""
+    return os.environ.get("PREFECT_API_URL") or DEFAULT_API
+
+
+def look(url: str) -> Now:
+    """Ask the server at `url`.
+
+    Raises:
+        AwayError: nothing answers in time, it refuses this user, or says something else than Prefect would.
+    """
+    import httpx
+
+    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    limits = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+    try:
+        with httpx.Client(
+            base_url=f"{url.rstrip('/')}/", timeout=limits, auth=(user, password) if colon else None
+        ) as client:
+            return _asked(client)
+    except httpx.ConnectError:
+        raise AwayError(f"No Prefect server answers at {url}.", "lab up") from None
+    except httpx.TimeoutException:
+        raise AwayError(f"The Prefect server at {url} does not answer in time.", "lab status") from None
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        if code in (401, 403):
+            raise AwayError(
+                f"The Prefect server at {url} refuses this page.", "export PREFECT_API_AUTH_STRING=user:password"
+            ) from None
+        raise AwayError(f"The Prefect server at {url} answers with error {code}.", "lab status") from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AwayError(
+            f"What answers at {url[:200]} is no Prefect server ({type(error).__name__}).", "lab status"
+        ) from None
+
+
+def _asked(client: Any) -> Now:
+    pools = {p["name"] for p in _post(client, "work_pools/filter", {})}
+    workers = [(p, w) for p in POOLS if p in pools for w in _post(client, f"work_pools/{p}/workers/filter", {})]
+    under_way = _runs(client, UNDER_WAY, "START_TIME_ASC", LISTED)
+    return Now(
+        at=datetime.now(UTC),
+        machines=_machines(workers, under_way, _drained(client)),
+        under_way=[_run(r) for r in under_way],
+        # What a schedule will start some day waits for its time, not for a machine.
+        waiting=[_run(r) for r in _runs(client, WAITING, "EXPECTED_START_TIME_ASC", LISTED) if not r["auto_scheduled"]],
+        errors=[_run(r) for r in _runs(client, ENDED_BADLY, "END_TIME_DESC", ERRORS)],
+    )
+
+
+def _post(client: Any, path: str, body: Json) -> list[Json]:
+    reply = client.post(path, json=body)
+    reply.raise_for_status()
+    found: list[Json] = reply.json()
+    return found
+
+
+def _runs(client: Any, states: Sequence[str], sort: str, limit: int) -> list[Json]:
+    wanted = {"flow_runs": {"state": {"type": {"any_": list(states)}}}, "sort": sort, "limit": limit}
+    return _post(client, "flow_runs/filter", wanted)
+
+
+def _drained(client: Any) -> set[str]:
+    reply = client.get(f"variables/name/{DRAINED}")
+    if reply.status_code == 404:
+        return set()
+    reply.raise_for_status()
+    value = reply.json()["value"]
+    return {str(name) for name in value} if isinstance(value, list) else set()
+
+
+def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[Json], drained: set[str]) -> list[Machine]:
+    """One row a name; those of Prefect's own making only while they are online."""
+    running: dict[str, list[str]] = {}
+    for run in runs:
+        if run["state_type"] == "RUNNING":
+            running.setdefault(_host(run), []).append(str(run["name"]))
+    found = []
+    for name in sorted({str(w["name"]) for _, w in workers} | drained):
+        own = [(pool, w) for pool, w in workers if w["name"] == name]
+        online = tuple(pool for pool, w in own if w["status"] == "ONLINE")
+        if not online and name.startswith(UNNAMED):
+            continue
+        here = tuple(running.get(name, ()))
+        status = "online" if online else "offline"
+        if name in drained:
+            status = "draining" if here else "drained"
+        beats = [t for _, w in own if (t := _time(w["last_heartbeat_time"]))]
+        found.append(Machine(name, status, online, max(beats, default=None), here))
+    return found
+
+
+def _run(run: Json) -> FlowRun:
+    state = run["state"] or {}
+    return FlowRun(
+        name=str(run["name"]), state=str(run["state_name"] or run["state_type"]), pool=str(run["work_pool_name"] or ""),
+        host=_host(run), since=_time(run["end_time"] or run["start_time"] or run["expected_start_time"]),
+        message=str(state.get("message") or ""),
+    )  # fmt: skip
+
+
+def _host(run: Json) -> str:
+    """The host that a run's tags name, or nothing."""
+    return next((str(t).removeprefix(HOST_TAG) for t in run["tags"] if str(t).startswith(HOST_TAG)), "")
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None

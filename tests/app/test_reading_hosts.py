@@ -1,0 +1,108 @@
+"""What ran where, how fast, and where hosts differ, as the snapshot says it."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+from made_up_snapshot import START, publish
+
+from app import host_figures
+from warehouse import reading_checks, reading_hosts
+
+
+def timed(path: Path, *bundles: tuple[str, float, float]) -> None:
+    """Give bundles (by sha256) a start and an end, in seconds after the run's start."""
+    with duckdb.connect(str(path)) as con:
+        for sha256, begun, ended in bundles:
+            times = {
+                "started_at": (START + timedelta(seconds=begun)).isoformat(),
+                "finished_at": (START + timedelta(seconds=ended)).isoformat(),
+            }
+            con.execute("UPDATE bundles SET manifest = ? WHERE sha256 = ?", [json.dumps(times), sha256])
+
+
+def test_stretches_join_what_a_plot_could_not_part(home: Path) -> None:
+    """A run of 100,000 units is a few bars, its work is their seconds, and what lay there before is not drawn."""
+    path = publish(home, ("r1", "p1", None))
+    assert reading_hosts.stretches("r1") == []  # no bundle of the snapshot says when it was made
+    timed(
+        path, ("r1-p1-0-0", 0, 10), ("r1-p1-2-0", 10.5, 20), ("r1-p1-4-0", 900, 905), ("r1-p1-1-0", 5, 15),
+        ("r1-p1-6-0", -9000, -8990),
+    )  # fmt: skip
+    rows = reading_hosts.stretches("r1")
+    assert [(r["host"], r["units"], r["work_s"]) for r in rows] == [
+        ("laptop", 2, 19.5),
+        ("pi-4", 1, 10.0),
+        ("laptop", 1, 5.0),
+    ]
+    assert (rows[0]["begun_at"], rows[0]["ended_at"]) == (START, START + timedelta(seconds=20))
+    assert reading_hosts.reused("r1") == 1
+    assert host_figures.busy_by_host(rows) == {"laptop": 24.5, "pi-4": 10.0}
+
+
+def test_work_is_counted_once(home: Path) -> None:
+    """Replicates are repeats, not more work; failed trials are named by host."""
+    publish(home, ("r1", "p1 p2", None))
+    assert reading_hosts.work("r1") == [
+        {"host": "laptop", "units": 8, "trials": 24, "failed": 8},
+        {"host": "pi-4", "units": 8, "trials": 24, "failed": 8},
+    ]
+
+
+def test_only_ended_phases_are_compared_with_their_prediction(home: Path) -> None:
+    """A phase under way has no duration yet, and none is made up for it."""
+    path = publish(home, ("r1", "p2 p1 e0", None))
+    with duckdb.connect(str(path)) as con:
+        con.execute("UPDATE predictions SET actual_s = NULL WHERE phase = 'e0'")
+    assert reading_hosts.predictions("r1") == [
+        {"phase": "p1", "predicted_s": 180.0, "actual_s": 200.0},
+        {"phase": "p2", "predicted_s": 180.0, "actual_s": 48.2},
+    ]
+    assert "P2 was furthest off, 0.268 times" in host_figures.predicted(
+        reading_hosts.predictions("r1")
+    ).layout.title.text.replace("<br>", " ")
+
+
+def test_comparisons_that_do_not_meet_are_listed_and_those_of_a_clock_are_not(home: Path) -> None:
+    """A host that computes something else must be seen; a slower clock is no disagreement."""
+    path = publish(home, ("r1", "p1", None))
+    assert reading_hosts.apart("r1") == []
+    with duckdb.connect(str(path)) as con:
+        con.execute(
+            "UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND metric = 'accuracy' AND condition <> 'random'"
+        )
+        con.execute("UPDATE metrics SET timing = true WHERE condition = 'none'")
+    assert [(r["metric"], r["condition"], r["host"], r["other"]) for r in reading_hosts.apart("r1")] == [
+        ("accuracy", "semantic", "laptop", "pi-4")
+    ]
+
+
+def test_the_order_of_lanes_leaves_no_bar_over_another(home: Path) -> None:
+    """Two phases at once on one host are two lanes, or the later would hide the earlier."""
+    path = publish(home, ("r1", "p1 p2", None))
+    timed(path, ("r1-p1-0-0", 0, 100), ("r1-p2-0-0", 50, 150), ("r1-p2-2-0", 400, 450), ("r1-p1-1-0", 0, 10))
+    figure = host_figures.gantt(reading_hosts.stretches("r1"), None)
+    p1, p2 = figure.data
+    assert (list(p1.y), list(p2.y)) == ([0, 2], [1, 0])
+    assert list(figure.layout.yaxis.ticktext) == ["laptop", "pi-4"]
+
+
+def test_what_speaks_against_a_run_is_counted(home: Path) -> None:
+    """Units given up, repeats and failures are on the page that says whether to believe the numbers."""
+    path = publish(home, ("r1", "p1", "p2"))
+    with duckdb.connect(str(path)) as con:
+        con.execute("INSERT INTO given_up VALUES ('r1', 'r1-p2-7', 'out of memory', now())")
+        con.execute("INSERT INTO quarantine VALUES ('x.parquet', 'torn', 12, now())")
+        con.execute(
+            "UPDATE metrics SET metric = 'leak_near_pairs', value = 3, method = 'exploratory; cosine' WHERE condition = 'none'"
+        )
+        con.execute("""UPDATE units SET spec = '{"config": {"allow_leakage": "a trial run"}}'""")
+    found = reading_checks.results("r1")
+    counts = ("units", "with_result", "given_up", "repeats", "retried", "trials", "failed", "quarantined")
+    assert [found[k] for k in counts] == [16, 11, 1, 11, 0, 33, 11, 1]
+    assert reading_checks.exploratory("r1") == [{"phase": "p1", "metric": "leak_near_pairs", "conditions": 1}]
+    (leak,) = reading_checks.leakage("r1")
+    assert (leak["phase"], leak["near"], leak["exact"], leak["allowed"]) == ("p1", 3, None, "a trial run")

@@ -1,0 +1,101 @@
+"""Trials a page at a time, and one trial down to its prompt."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import duckdb
+import pytest
+from made_up_snapshot import HOSTILE, publish
+
+from app import trial_view
+from warehouse import reading_trials, summaries
+from warehouse.reading_trials import Outcome, Wanted
+
+
+def test_pages_hold_every_counted_trial_once_and_in_order(home: Path) -> None:
+    """Turning pages shows nothing twice and leaves nothing out, whatever the page's size; repeats are not counted."""
+    publish(home, ("r1", "e1 p1", "p2"), ("r2", "p1", None))
+    wanted = Wanted("r1")
+    whole = reading_trials.page(wanted, 0, 1000)
+    assert (whole.total, len(whole.rows)) == (57, 57)
+    assert [r["phase"] for r in whole.rows] == ["p1"] * 24 + ["p2"] * 9 + ["e1"] * 24
+    for size in (11, 50):
+        pages = [reading_trials.page(wanted, first, size) for first in range(0, 57, size)]
+        assert [r for p in pages for r in p.rows] == whole.rows
+        assert {p.total for p in pages} == {57}
+    behind = reading_trials.page(wanted, 60, 4)
+    assert (behind.total, behind.rows) == (57, [])
+    assert reading_trials.page(Wanted("neither")).total == 0
+    assert reading_trials.phases("r1") == ["p1", "p2", "e1"]
+
+
+def test_what_is_counted_beside_the_trials_agrees_with_the_trials(home: Path) -> None:
+    """A total comes from a summary; one that told another number than the rows would send a reader past the end."""
+    path = publish(home, ("r1", "p1 p2", None))
+    with duckdb.connect(str(path)) as con:
+        con.execute("UPDATE trials SET solved = (ordinal = 0) WHERE error IS NULL AND host = 'laptop'")
+        con.execute("UPDATE trials SET condition = 'semantic' WHERE ordinal = 1")
+        con.execute("DELETE FROM attempt_counts; DELETE FROM problem_results; DELETE FROM bundle_numbers")
+        summaries.refresh(con)
+    outcomes: tuple[Outcome, ...] = get_args(Outcome)
+    for outcome, others in product(outcomes, ((None, None, None), ("p2", "none", "laptop"))):
+        beside = reading_trials.page(Wanted("r1", *others, outcome), 0, 1000)
+        read = reading_trials.page(Wanted("r1", *others, outcome, "problem-"), 0, 1000)
+        assert (beside.total, len(beside.rows)) == (read.total, read.total)
+        assert beside.rows == read.rows
+    assert reading_trials.page(Wanted("r1", outcome="failed"), 0, 1000).total == 16
+    assert reading_trials.page(Wanted("r1", outcome="solved"), 0, 1000).total == 8
+    assert reading_trials.page(Wanted("r1", outcome="unsolved"), 0, 1000).total == 8
+    assert reading_trials.conditions("r1", "p1") == ["none", "semantic"]
+
+
+@pytest.mark.parametrize("text", ["' OR 1=1 --", "%", "_", HOSTILE, "problem-1'; DROP TABLE trials"])
+def test_a_search_is_data(home: Path, text: str) -> None:
+    """What is typed into the field is looked for as it stands; it is no pattern and no SQL."""
+    publish(home, ("r1", "p1", None))
+    assert reading_trials.page(Wanted("r1", text=text)).total == 0
+    assert reading_trials.page(Wanted("r1", text="lem-1")).total == 8
+
+
+def test_a_trial_comes_with_the_prompt_of_its_first_seed(home: Path) -> None:
+    """The prompt is stored once for all seeds; without it the options of the other seeds would have no names."""
+    path = publish(home, ("r1", "p2", None))
+    with duckdb.connect(str(path)) as con:
+        con.execute("UPDATE trials SET problem_id = 'p' WHERE ordinal < 2")
+        for ordinal, details in ((0, {"prompt": "Which?", "guesses": ["a"]}), (1, {"guesses": ["b"]})):
+            con.execute("UPDATE trials SET details = ? WHERE ordinal = ?", [json.dumps(details), ordinal])
+    found = [reading_trials.trial("r1-p2-0-0", i) for i in range(3)]
+    assert [r["details"].get("prompt") for r in found if r] == ["Which?", "Which?", None]
+    assert found[1] and (found[1]["phase"], found[1]["host"], found[1]["details"]["guesses"]) == ("p2", "laptop", ["b"])
+    assert reading_trials.trial("r1-p2-0-0", 9) is None
+
+
+def details(**more: Any) -> dict[str, Any]:
+    """Details as a choice among three options leaves them, two memos in the prompt."""
+    text = "Which class? Answer with one of: O(1), O(n, m), O(n).\n\n"
+    memos = "Function:\nx = 1\n\ny = 2\nAnswer: O(1)\n\nFunction:\nloop\nAnswer: O(n, m)\n\n"
+    return {
+        "prompt": f"{text}{memos}Function:\nasked\nAnswer:", "guesses": ["O(n)", "O(1)", "O(n, m)"],
+        "logprobs": [-1.0, -2.0, -3.0], "retrieved": ["m1", "m2"],
+    } | more  # fmt: skip
+
+
+def test_options_are_named_in_the_order_of_their_probabilities() -> None:
+    """A probability beside the wrong option would be worse than none; where the order is not certain none is named."""
+    assert trial_view.options_of(details()) == ["O(1)", "O(n, m)", "O(n)"]
+    assert trial_view.options_of(details(prompt="no options here")) is None
+    assert trial_view.options_of(details(guesses=["O(n)"])) is None
+    assert trial_view.options_of(details(guesses=["O(n)", "O(2)", "O(3)"])) is None
+    assert trial_view.softmax([0.0, 0.0]) == [0.5, 0.5]
+    assert trial_view.softmax([-1000.0, -1000.0 + 1]) == pytest.approx([0.26894, 0.73106], abs=1e-5)
+
+
+def test_memos_are_cut_out_of_the_prompt_only_when_all_are_found() -> None:
+    """A memo that is cut in the wrong place would show an answer that was never given."""
+    assert trial_view.memos_of(details()) == [("m1", "x = 1\n\ny = 2", "O(1)"), ("m2", "loop", "O(n, m)")]
+    assert trial_view.memos_of(details(retrieved=["m1"])) == []
+    assert trial_view.memos_of(details(retrieved=[])) == []
