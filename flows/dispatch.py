@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from flows.chain import Run, put_job
 from flows.forecast import registered
 from warehouse.transport import Store
 from workpools.hosts import HOST_TAG, UNNAMED, drained
-from workpools.placement import Placement, fit_hosts, place
+from workpools.placement import MOST_SHARDS, Placement, fit_hosts, place, shards_of
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
 
@@ -29,12 +30,11 @@ POLL_S = 1.0
 STATES_S = 2.0  # between two questions to the server about shards
 WORKERS_S = 15.0  # between two about workers; Prefect calls one offline after about 80 s (measured)
 WORKER_WAIT_S = 60.0  # workers that start together with the pipeline may be a little late
-SHARD_SECONDS = 60.0  # a shard's overhead is about ten seconds (measured), so smaller ones do not pay
-SHARDS_A_WORKER = 3  # where several share a pool: whoever is faster takes more of them
-MOST_SHARDS = 24  # open at a time; 50 at once brought a server on SQLite to "database is locked" (measured)
 SILENT = "its machine went silent"
 GIVEN_BACK = "given back"  # begins what a shard says that ended without work, since its machine is the wrong one
 OUT_OF_MEMORY = re.compile(r"out of memory|exited with status code: -9|can't allocate memory", re.IGNORECASE)
+
+Try = tuple[str, str | None]  # a unit, and the host that it is replicated on or None
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class Shard:
     pool: str
     unit_ids: tuple[str, ...] = ()
     host: str | None = None  # that it is meant for
+    replicate: bool = False
+
+    @property
+    def tried(self) -> set[Try]:
+        """Its units, each with the host whose own results are asked for; None where anybody's will do."""
+        return {(unit_id, self.host if self.replicate else None) for unit_id in self.unit_ids}
 
 
 @dataclass
@@ -52,8 +58,9 @@ class Outcome:
     """What went wrong with shards that ended, and what that means for their units."""
 
     wrong: list[str] = field(default_factory=list)
-    given_back: set[str] = field(default_factory=set)  # units whose shard found itself on a machine that is not fit
-    too_small: str | None = None  # the pool whose machine ran out of memory
+    failed: bool = False  # one of them at least was not only given back
+    given_back: set[Try] = field(default_factory=set)  # of shards that found themselves on a machine that is not fit
+    too_small: dict[str, str] = field(default_factory=dict)  # by unit, the pool whose machine ran out of memory
 
 
 def balance(units: Sequence[Unit], shards: int) -> list[list[Unit]]:
@@ -67,26 +74,37 @@ def balance(units: Sequence[Unit], shards: int) -> list[list[Unit]]:
     return [[units[i] for i in sorted(part)] for part in parts if part]
 
 
-def cut(units: Sequence[Unit], placed: Placement) -> list[tuple[list[Unit], str | None]]:
+def cut(units: Sequence[Unit], placed: Placement, others: int = 0) -> list[tuple[list[Unit], str | None]]:
     """Parts of the units with the host that each is meant for; None where any worker of the pool may take it.
 
     Any worker may while all of the pool are fit: then there are more parts than workers, and the faster take more. Where
     some are not, parts are meant for those that are.
+
+    Args:
+        others: shards that are open beside them.
     """
-    worth = max(1, round(sum(u.cost for u in units) / SHARD_SECONDS))
+    number = shards_of(sum(u.cost for u in units), len(units), placed.workers)
     if placed.unfit:
-        parts = balance(units, min(len(placed.hosts), worth, MOST_SHARDS))
+        parts = balance(units, min(number, placed.workers))
         return [(part, placed.hosts[i]) for i, part in enumerate(parts)]
-    most = placed.workers if placed.workers == 1 else placed.workers * SHARDS_A_WORKER
-    return [(part, None) for part in balance(units, min(most, len(units), worth, MOST_SHARDS))]
+    return [(part, None) for part in balance(units, max(1, min(number, max(MOST_SHARDS, placed.workers) - others)))]
 
 
 class Dispatcher:
-    """Submits the shards of one pipeline run."""
+    """Submits the shards of one pipeline run, and waits for them.
+
+    One client throughout: it asks again, ever more slowly, while a server that answered it before is gone.
+    """
 
     def __init__(self, store: Store, run: Run) -> None:
+        self.client = get_client(sync_client=True)
         self.store = store
         self.run = run
+        self._open: dict[UUID, Shard] = {}  # submitted, and neither ended nor given up
+
+    def under_way(self) -> set[Try]:
+        """What a shard is at work on, or waits to be."""
+        return {one for shard in self._open.values() for one in shard.tried}
 
     def hosts(self, phase: str) -> dict[str, Placement]:
         """Every host that the phase can be replicated on.
@@ -97,42 +115,52 @@ class Dispatcher:
         module = get_phase(phase)
         return self._asked(lambda online, reports, off: fit_hosts(module.PROFILE, module.NEEDS, online, reports, off))
 
-    def submit(self, phase: str, pending: Sequence[Unit], attempt: int, above: str | None = None) -> list[Shard]:
+    def submit(self, phase: str, pending: Sequence[Unit], attempt: int, above: str | None = None) -> None:
         """Cut the pending units into shards and submit them to the pool that fits.
+
+        Args:
+            above: a tier that was too small for them. Where no bigger one has a worker they are tried there again: what
+                ended them may have been something else.
 
         Raises:
             LabError: no worker that fits is online.
         """
         module = get_phase(phase)
-        placed = self._asked(
-            lambda online, reports, off: place(module.PROFILE, module.NEEDS, online, reports, above=above, drained=off)
-        )
-        return self._send(phase, placed, cut(pending, placed), attempt)
 
-    def submit_to(self, phase: str, host: str, placed: Placement, units: Sequence[Unit], attempt: int) -> list[Shard]:
+        def choose(online: Any, reports: Any, off: Any) -> Placement:
+            for tier in dict.fromkeys((above, None)):
+                with suppress(LabError):
+                    return place(module.PROFILE, module.NEEDS, online, reports, above=tier, drained=off)
+            return place(module.PROFILE, module.NEEDS, online, reports, drained=off)
+
+        placed = self._asked(choose)
+        self._send(phase, placed, cut(pending, placed, len(self._open)), attempt)
+
+    def submit_to(self, phase: str, host: str, placed: Placement, units: Sequence[Unit], attempt: int) -> None:
         """All units for one host, whoever has results of them already."""
-        return self._send(phase, placed, [(list(units), host)], attempt, replicate=True)
+        self._send(phase, placed, [(list(units), host)], attempt, replicate=True)
 
     def _asked(self, choose: Callable[..., Any]) -> Any:
-        deadline = time.monotonic() + WORKER_WAIT_S
-        with get_client(sync_client=True) as client:
-            while True:
-                try:
-                    return choose(online_workers(client), _reports(self.store), drained(client))
-                except LabError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(POLL_S)
+        deadline, said = time.monotonic() + WORKER_WAIT_S, False
+        while True:
+            try:
+                return choose(online_workers(self.client), _reports(self.store), drained(self.client))
+            except LabError as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not said:
+                    get_run_logger().warning("%s; it may still come within %.0f s", error, WORKER_WAIT_S)
+                said = True
+                time.sleep(POLL_S)
 
     def _send(
         self, phase: str, placed: Placement, parts: Sequence[tuple[list[Unit], str | None]], attempt: int,
         replicate: bool = False,
-    ) -> list[Shard]:  # fmt: skip
+    ) -> None:  # fmt: skip
         units = [u for part, _ in parts for u in part]
         job = put_job(self.store, self.run, phase, units)
         context = FlowRunContext.get()
         this = context.flow_run if context else None
-        shards = []
         for i, (part, host) in enumerate(parts):
             ids = tuple(u.unit_id for u in part)
             submitted: Any = run_deployment(
@@ -148,13 +176,37 @@ class Dispatcher:
                 idempotency_key=f"{this.id if this else self.run.run_id}-{this.run_count if this else 0}-{job[:16]}-"
                 f"{placed.pool}-{host or i}-{attempt}",
             )  # fmt: skip
-            shards.append(Shard(submitted.id, placed.pool, ids, host))
+            self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate)
         meant = sorted({host for _, host in parts if host})
         get_run_logger().info(
             "%s: %d units in %d shards to pool %s%s (%s)", phase, len(units), len(parts), placed.pool,
             f" for {', '.join(meant)}" if meant else "", placed.reason,
         )  # fmt: skip
-        return shards
+
+    def wait(self, collected: Callable[[], bool]) -> Outcome:
+        """Wait until `collected()` says that all is there, or a shard has failed, or all have ended.
+
+        With a failed one the others are not waited for, or its units would lie until the slowest is done. What was given back
+        is asked for again with the next that ends: the machine that is too busy now would only take it at once. A shard's own
+        word is not what counts: units are asked for again by whether they have a result. One whose machine has no worker
+        online any more is marked as crashed and waited for no longer; should it wake up, its bundles do no harm.
+        """
+        states_at = workers_at = time.monotonic()
+        outcome = Outcome()
+        while not collected():
+            if not self._open or outcome.failed:
+                # They delivered before they ended, and it was collected after that: there is no more to come of these.
+                return outcome
+            if time.monotonic() - states_at > STATES_S:
+                states_at = time.monotonic()
+                runs = {i: self.client.read_flow_run(i) for i in self._open}
+                _ended(self._open, runs, outcome)
+                if time.monotonic() - workers_at > WORKERS_S:
+                    workers_at = time.monotonic()
+                    _give_up_silent(self.client, self._open, runs, outcome)
+            time.sleep(POLL_S)
+        self._open.clear()
+        return outcome
 
 
 def _reports(store: Store) -> list[CapabilityReport]:
@@ -163,31 +215,6 @@ def _reports(store: Store) -> list[CapabilityReport]:
     for line in wrong:
         get_run_logger().warning("%s", line)
     return found
-
-
-def wait_for(shards: Sequence[Shard], collected: Callable[[], bool]) -> Outcome:
-    """Wait until `collected()` says that all is there, or every shard has ended; what went wrong with them.
-
-    A shard's own word is not what counts: units are asked for again by whether they have a result. One whose machine has
-    no worker online any more is marked as crashed and waited for no longer; should it wake up, its bundles do no harm.
-    """
-    states_at = workers_at = time.monotonic()
-    open_shards = {s.flow_run_id: s for s in shards}
-    outcome = Outcome()
-    with get_client(sync_client=True) as client:
-        while not collected():
-            if not open_shards:
-                # They delivered before they ended, and it was collected after that: there is no more to come.
-                return outcome
-            if time.monotonic() - states_at > STATES_S:
-                states_at = time.monotonic()
-                runs = {i: client.read_flow_run(i) for i in open_shards}
-                _ended(open_shards, runs, outcome)
-                if time.monotonic() - workers_at > WORKERS_S:
-                    workers_at = time.monotonic()
-                    _give_up_silent(client, open_shards, runs, outcome)
-            time.sleep(POLL_S)
-    return outcome
 
 
 def _ended(open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outcome) -> None:
@@ -200,11 +227,13 @@ def _ended(open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outco
             continue
         said = run.state.message or "no message"
         outcome.wrong.append(f"{run.name} {run.state.name.lower()}: {said}")
-        if GIVEN_BACK in said:
-            outcome.given_back.update(shard.unit_ids)
-        elif OUT_OF_MEMORY.search(said):
-            outcome.too_small = shard.pool
         get_run_logger().warning("%s", outcome.wrong[-1])
+        if GIVEN_BACK in said:
+            outcome.given_back |= shard.tried
+            continue
+        outcome.failed = True
+        if OUT_OF_MEMORY.search(said):
+            outcome.too_small |= dict.fromkeys(shard.unit_ids, shard.pool)
 
 
 def _give_up_silent(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outcome) -> None:
@@ -213,6 +242,7 @@ def _give_up_silent(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID
         if silent(runs[run_id].tags, online.get(shard.pool, []), shard.host):
             client.set_flow_run_state(run_id, Crashed(message=SILENT), force=True)
             del open_shards[run_id]
+            outcome.failed = True
             outcome.wrong.append(f"{runs[run_id].name} crashed: {SILENT}")
             get_run_logger().warning("%s", outcome.wrong[-1])
 

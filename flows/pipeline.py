@@ -17,7 +17,7 @@ from experiments.attempts import foretold
 from experiments.contract import Unit, Verdict
 from experiments.registry import PHASES
 from flows.chain import Run, Step, advance, conclude, open_run, options, stops
-from flows.dispatch import Dispatcher, wait_for
+from flows.dispatch import Dispatcher
 from flows.forecast import forecast, registered
 from flows.tries import Tries
 from warehouse import records
@@ -58,9 +58,15 @@ def pipeline(
         collect(places, store, con)
         _predict(con, store, run)
     log.info("run %s, plan %s", run.run_id, run.plan_id)
-    decided: dict[str, str] = {}
     started = time.time()
-    dispatcher = Dispatcher(store, run)
+    decided = _phases(places, Dispatcher(store, run), override, started, mode)
+    _progress(places, run, None, 0, 0, started)
+    return decided
+
+
+def _phases(places: Places, dispatcher: Dispatcher, override: str | None, started: float, mode: Mode) -> dict[str, str]:
+    """One phase after the other until a gate stops the chain; the verdicts."""
+    run, log, decided = dispatcher.run, get_run_logger(), dict[str, str]()
     for phase in PHASES:
         began = time.monotonic()
         worked = _work_through(places, dispatcher, phase, started, mode)
@@ -77,10 +83,9 @@ def pipeline(
             log.warning(
                 '%s stops the pipeline. To go on all the same: lab pipeline %s --override "why"',
                 phase.upper(),
-                options(scale, run.given),
+                options(run.scale, run.given),
             )
             break
-    _progress(places, run, None, 0, 0, started)
     return decided
 
 
@@ -102,32 +107,32 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
     hosts: dict[str, Placement] = {}
     while True:
         with writing(places) as con:
+            # What a shard delivered just before it ended is known before anything is asked for again.
+            collect(places, dispatcher.store, con)
             step = advance(con, run, phase)
             if mode == "replicate" and step.units and not hosts:
                 hosts = dispatcher.hosts(phase)
-            lacking = {h: tries.left(_lacking(con, step, h), h) for h in hosts}
+            under_way = dispatcher.under_way()
+            lacking = {h: left for h in hosts if (left := tries.left(_lacking(con, step, h), h, under_way))}
         _progress(places, run, phase, len(step.units) - len(step.pending), len(step.units), started)
-        if not step.pending and not any(lacking.values()):
+        if not step.pending and not lacking:
             return tries.worked
-        given_up, why = tries.hopeless(step.pending)
-        if given_up and not any(lacking.values()):
+        free = [u for u in step.pending if (u.unit_id, None) not in under_way]
+        given_up, why = tries.hopeless(free)
+        if given_up and not lacking:
             get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up), why)
             with writing(places) as con:
                 records.give_up_units(con, run.run_id, [u.unit_id for u in given_up], why)
             continue
         if not tries.worked and (seen := foretold(run.configs[phase])):
             get_run_logger().info("%s: %s", phase, seen)
-        if mode == "replicate" and any(lacking.values()):
-            shards = [
-                shard
-                for host, units in lacking.items()
-                if units
-                for shard in dispatcher.submit_to(phase, host, hosts[host], units, tries.begin(units, host))
-            ]
-        else:
-            shards = dispatcher.submit(phase, step.pending, tries.begin(step.pending), tries.too_small)
-        wanted = {h: units for h, units in lacking.items() if units}
-        tries.ended(wait_for(shards, partial(_collected, places, dispatcher, phase, step, wanted, started)))
+        for host, units in lacking.items():
+            if idle := [u for u in units if (u.unit_id, host) not in under_way]:
+                dispatcher.submit_to(phase, host, hosts[host], idle, tries.begin(idle, host))
+        if not lacking:
+            for above, units in tries.above(free).items():
+                dispatcher.submit(phase, units, tries.begin(units), above)
+        tries.ended(dispatcher.wait(partial(_collected, places, dispatcher, phase, step, lacking, started)))
 
 
 def _lacking(con: DuckDBPyConnection, step: Step, host: str) -> list[Unit]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import flow, get_client, get_run_logger, task
@@ -24,6 +27,7 @@ from workpools.hosts import HOST_TAG, drained
 
 DELIVER_S = 300.0  # that the way to the results may fail; then the shard fails, and says why
 DELIVER_AGAIN_S = 5.0
+ALONE_AGAIN_S = 1.0
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
@@ -90,6 +94,27 @@ def _may_run_here(phase: str, host: str | None, quantized: bool) -> None:
         raise LabError(f"{GIVEN_BACK} by {here}: {why}", "lab hosts")
 
 
+@contextmanager
+def _alone(places: Places) -> Iterator[None]:
+    """Held by one shard of this host at a time: its workers of several pools would start one each, on the same memory.
+
+    A lock of the system's, which a process that dies gives up, however it dies.
+    """
+    places.home.mkdir(parents=True, exist_ok=True)
+    with (places.home / f"shard-{host_name()}.lock").open("w") as file:
+        said = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    get_run_logger().info("%s works on another shard; this one waits for it", host_name())
+                said = True
+                time.sleep(ALONE_AGAIN_S)
+        yield
+
+
 def _deliver(places: Places, store: Store) -> None:
     """Deliver what still waits here: the way to the results may have failed for a while.
 
@@ -123,22 +148,27 @@ def shard(
     places = Places.here()
     store = Store.here(places)
     _say_where(phase, label)
-    _may_run_here(phase, host, quantized)
-    units = {u["unit_id"]: u for u in json.loads(store.get_file(job))["units"]}
-    backends = Backends(store.get_file)
-    log = get_run_logger()
-    log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
-    trials = 0
-    store.deliver(places.spool)  # what waits here from before is what is asked for, maybe
-    for unit_id in unit_ids:
-        if not replicate and store.has_bundle(unit_id):
-            log.info("unit %s already has a bundle", unit_id[:8])
-            continue
-        role = "/".join(
-            str(units[unit_id]["spec"][k])
-            for k in ("role", "part", "dataset", "condition")
-            if k in units[unit_id]["spec"]
-        )
-        trials += work(f"{phase} {role} {unit_id[:8]}".replace("  ", " "), units[unit_id], backends, attempt)
-    _deliver(places, store)
+    with _alone(places):
+        _may_run_here(phase, host, quantized)
+        units = {u["unit_id"]: u for u in json.loads(store.get_file(job))["units"]}
+        log = get_run_logger()
+        log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
+        store.deliver(places.spool)  # what waits here from before is what is asked for, maybe
+        backends = Backends(store.get_file, quantized=quantized)
+        trials = _work_through(phase, [units[i] for i in unit_ids], backends, store, attempt, replicate)
+        _deliver(places, store)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}
+
+
+def _work_through(
+    phase: str, units: Sequence[dict[str, Any]], backends: Backends, store: Store, attempt: int, replicate: bool
+) -> int:
+    """The trials computed: of the units that have no bundle yet, or of all when the phase is replicated."""
+    trials = 0
+    for unit in units:
+        if not replicate and store.has_bundle(unit["unit_id"]):
+            get_run_logger().info("unit %s already has a bundle", unit["unit_id"][:8])
+            continue
+        role = "/".join(str(unit["spec"][k]) for k in ("role", "part", "dataset", "condition") if k in unit["spec"])
+        trials += work(f"{phase} {role} {unit['unit_id'][:8]}".replace("  ", " "), unit, backends, attempt)
+    return trials

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,9 @@ from experiments.contract import Unit
 from experiments.errors import LabError
 from flows import dispatch, tries
 from flows.chain import Run
-from flows.dispatch import MOST_SHARDS, Outcome, Shard, balance, cut, silent
+from flows.dispatch import Dispatcher, Outcome, Shard, balance, cut, silent
 from flows.tries import MAX_ATTEMPTS, MAX_RETURNS, Tries
-from workpools.placement import Placement
+from workpools.placement import MOST_SHARDS, SHARD_SECONDS, Placement
 
 RUN = Run("smoke-1", "1", "smoke", {})
 
@@ -36,18 +37,20 @@ def placed(*hosts: str, unfit: tuple[str, ...] = ()) -> Placement:
     return Placement("strong", hosts, "because", unfit=unfit)
 
 
-@given(st.lists(st.floats(0.1, 500), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 2))
-def test_every_unit_is_in_one_shard_and_shards_are_bounded(costs: list[float], workers: int, unfit: int) -> None:
+@given(st.lists(st.floats(0.1, 500), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 2), st.integers(0, 30))
+def test_every_unit_is_in_one_shard_and_shards_are_bounded(
+    costs: list[float], workers: int, unfit: int, others: int
+) -> None:
     """A unit left out would never be computed; too many shards at once bring the server down."""
     hosts = tuple(f"h{i}" for i in range(workers))
     work = units(*costs)
-    parts = cut(work, placed(*hosts, unfit=tuple(f"u{i}" for i in range(unfit))))
+    parts = cut(work, placed(*hosts, unfit=tuple(f"u{i}" for i in range(unfit))), others)
     assert sorted(u.unit_id for part, _ in parts for u in part) == [u.unit_id for u in work]
-    assert 1 <= len(parts) <= min(MOST_SHARDS, max(1, round(sum(costs) / dispatch.SHARD_SECONDS)), len(work))
+    assert 1 <= len(parts) <= min(MOST_SHARDS, max(1, round(sum(costs) / SHARD_SECONDS)), len(work))
     if unfit:
         assert {host for _, host in parts} <= set(hosts) and len(parts) == len({host for _, host in parts})
     else:
-        assert {host for _, host in parts} == {None}
+        assert {host for _, host in parts} == {None} and len(parts) <= max(1, MOST_SHARDS - others)
 
 
 def test_faster_machines_may_take_more() -> None:
@@ -55,9 +58,43 @@ def test_faster_machines_may_take_more() -> None:
     work = units(*[60.0] * 30)
     assert len(cut(work, placed("pi", "desk"))) == 6
     assert len(cut(work, placed("desk"))) == 1
+    assert len(cut(units(*[60.0] * 100), placed(*(f"h{i}" for i in range(40))))) == 40  # none of many stands idle
     assert len(cut(units(10, 10), placed("pi", "desk"))) == 1
     assert [host for _, host in cut(work, placed("pi", "desk", unfit=("old",)))] == ["pi", "desk"]
     assert [[u.cost for u in part] for part in balance(units(5, 1, 4, 2), 2)] == [[5, 1], [4, 2]]
+
+
+class FakeRuns:
+    """A server's answers about flow runs, each in its given state."""
+
+    def __init__(self, **names: str) -> None:
+        self.names = {UUID(int=int(i.removeprefix("run"))): name for i, name in names.items()}
+
+    def read_flow_run(self, run_id: UUID) -> Any:
+        name = self.names[run_id]
+        ends = name != "Running"
+        state = SimpleNamespace(
+            is_final=lambda: ends, is_completed=lambda: name == "Completed", name=name, message=name
+        )
+        return SimpleNamespace(name="a shard", state=state, tags=[])
+
+
+@pytest.mark.parametrize(
+    ("states", "left"),
+    [({"run1": "Running", "run2": "Crashed"}, ("a",)), ({"run1": "Completed", "run2": "Failed"}, ())],
+)
+def test_a_failed_shard_is_not_waited_for_beside_the_others(
+    states: dict[str, str], left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that died in the first minute must not keep its units from the others for the hours these still need."""
+    monkeypatch.setattr(dispatch, "POLL_S", 0.0)
+    monkeypatch.setattr(dispatch, "STATES_S", 0.0)
+    dispatcher = Dispatcher.__new__(Dispatcher)
+    dispatcher.client = FakeRuns(**states)
+    dispatcher._open = {UUID(int=i): Shard(UUID(int=i), "weak", (unit,)) for i, unit in ((1, "a"), (2, "b"))}
+    outcome = dispatcher.wait(lambda: False)
+    assert outcome.failed and dispatcher.under_way() == {(unit, None) for unit in left}
+    assert dispatcher.wait(lambda: True) == Outcome() and not dispatcher.under_way()
 
 
 def ended(said: str, name: str = "Failed") -> tuple[Shard, Outcome]:
@@ -74,14 +111,19 @@ def test_what_a_shards_end_means() -> None:
     """Given back is no failure, out of memory asks for a bigger machine, whatever else is told and tried again."""
     assert ended("", "Completed")[1] == Outcome()
     _, back = ended("Flow run encountered an exception: LabError: given back by pi: 2.0 GB RAM available, 5 needed.")
-    assert back.given_back == {"a", "b"} and back.too_small is None and len(back.wrong) == 1
+    assert (
+        back.given_back == {("a", None), ("b", None)}
+        and not back.too_small
+        and len(back.wrong) == 1
+        and not back.failed
+    )
     for said in (
         "Process for flow run 'x' exited with status code: -9; This indicates that the process exited due to a SIGKILL",
         "MemoryError: out of memory on pi: ", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory",
     ):  # fmt: skip
-        assert ended(said)[1].too_small == "strong"
+        assert ended(said)[1].too_small == {"a": "strong", "b": "strong"}
     other = ended("ConnectError: no route to host")[1]
-    assert (other.given_back, other.too_small) == (set(), None) and "no route" in other.wrong[0]
+    assert (other.given_back, other.too_small, other.failed) == (set(), {}, True) and "no route" in other.wrong[0]
 
 
 def test_a_unit_is_tried_three_times_and_a_return_is_no_try() -> None:
@@ -90,7 +132,7 @@ def test_a_unit_is_tried_three_times_and_a_return_is_no_try() -> None:
     counted = Tries(RUN, "p2")
     for _ in range(5):
         counted.begin(work)
-        counted.ended(Outcome(["given back by pi"], {work[0].unit_id}))
+        counted.ended(Outcome(["given back by pi"], given_back={(work[0].unit_id, None)}))
     for i in range(MAX_ATTEMPTS):
         assert counted.begin(work) == 6 + i  # the numbers of submissions never repeat
         counted.ended(Outcome([f"shard crashed {i}"]))
@@ -98,7 +140,7 @@ def test_a_unit_is_tried_three_times_and_a_return_is_no_try() -> None:
     patient = Tries(RUN, "p2")
     for _ in range(MAX_RETURNS + 1):
         patient.begin(work)
-        patient.ended(Outcome(["given back by pi"], {work[0].unit_id}))
+        patient.ended(Outcome(["given back by pi"], given_back={(work[0].unit_id, None)}))
     assert patient.hopeless(work)[0] == []
     with pytest.raises(LabError, match=f"given back {MAX_RETURNS} times; given back by pi") as caught:
         patient.begin(work)
@@ -114,9 +156,16 @@ def test_a_host_that_cannot_is_left_out_of_a_comparison() -> None:
         counted.ended(Outcome(["crashed"]))
     assert counted.left(work, "pi") == work[1:]
     assert counted.left(work, "desk") == work
-    counted.ended(Outcome([], too_small="weak"))
-    counted.ended(Outcome([], too_small="medium"))
-    assert counted.too_small == "weak"  # a bigger machine is asked for once
+    assert counted.left(work, "pi", {(work[0].unit_id, "pi")}) == work  # its last try is under way
+
+
+def test_a_bigger_machine_is_asked_for_once_and_only_for_what_needs_it() -> None:
+    """One unit that fills the memory must not move a whole phase to the few big machines, nor climb without end."""
+    work = units(1.0, 1.0)
+    counted = Tries(RUN, "p2")
+    for pool in ("weak", "medium"):
+        counted.ended(Outcome([], too_small={work[1].unit_id: pool}))
+    assert counted.above(work) == {None: work[:1], "weak": work[1:]}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""A machine that serves several pools runs one shard at a time, on the kind of model that it was chosen for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import shard
+from warehouse.places import Places
+from warehouse.transport import Store
+
+HOLD = "import sys\nfrom flows import shard\nfrom warehouse.places import Places\n" + (
+    "with shard._alone(Places.here()):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_HOST", "pi")
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    monkeypatch.setattr(shard, "get_run_logger", lambda: logging.getLogger("test"))
+    return Places(tmp_path)
+
+
+def test_a_second_shard_waits_until_the_first_is_gone_even_killed(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of three pools would load three models into memory that holds one; a killed shard must not block the host."""
+    first = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout and first.stdout.readline() == b"held\n"
+    waits: list[float] = []
+
+    def kill_at_the_third(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            first.kill()
+            first.wait()
+
+    monkeypatch.setattr(shard.time, "sleep", kill_at_the_third)
+    with shard._alone(places):
+        assert waits == [shard.ALONE_AGAIN_S] * 3
+    with monkeypatch.context() as other:
+        other.setenv("LAB_HOST", "desk")
+        with shard._alone(places):  # another host that shares the folder has its own
+            pass
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_shard_for_a_machine_for_quantised_models_asks_for_one(
+    quantized: bool, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2 falls back to medium machines only because a quantised model fits there; the whole one would fill their memory."""
+    seen: list[bool] = []
+
+    def fake_work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
+        seen.append(backends.quantized)
+        return 1
+
+    monkeypatch.setattr(shard, "work", fake_work)
+    monkeypatch.setattr(shard, "_drained", lambda here: False)
+    monkeypatch.setattr(shard, "unfit_now", lambda profile, needs, quantized: "")
+    unit = {"unit_id": "0" * 32, "spec": {"role": "train"}}
+    job = Store.here(places).put_file(json.dumps({"units": [unit]}).encode())
+    done = shard.shard.fn("run", "e2", "shard 1 of 1", job, ["0" * 32], quantized=quantized)
+    assert done == {"host": "pi", "units": 1, "trials": 1} and seen == [quantized]
