@@ -27,12 +27,11 @@ from experiments.registry import PHASES, configure, get_phase, module_of
 from flows.forecast import rounds_of
 from warehouse import records
 from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
 from warehouse.measuring import ALL_HOSTS, measure, results
 from warehouse.places import Places
 from warehouse.signing import key_of
 from warehouse.transport import Store
+
 
 @dataclass(frozen=True)
 class Run:
@@ -73,7 +72,9 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
         "model": configs["p1"].model,
         "analyses": {name: list(get_phase(name).PLANNED) for name in PHASES},
         "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},
-        "code_versions": {name: code_version(name, c.domain, analysis=True, models=used[name]) for name, c in configs.items()},
+        "code_versions": {
+            name: code_version(name, c.domain, analysis=True, models=used[name]) for name, c in configs.items()
+        },
         "data_version": sorted({universe(c).version for c in configs.values()}),
         "digests": {name: digest_of(name) for name in sorted({m for models in used.values() for m in models})},
     }
@@ -250,30 +251,6 @@ def started(
             records.forget_run(con, run.run_id, run.plan_id)
         raise
     return run
-
-
-def run_here(
-    places: Places, scale: str, phase: str, given: Mapping[str, Mapping[str, Any]] | None, on_unit: Any
-) -> Verdict:
-    """Run one phase in this process, with no server; goes on where an earlier try stopped.
-
-    Args:
-        on_unit: called as on_unit(done, total, unit) after each unit and once before the first.
-    """
-    store = Store.here(places)
-    backends = Backends(store.get_file)
-    with writing(places) as con:
-        collect(places, store, con)
-        run = started(con, scale, phase, given)
-        step = advance(con, run, phase)
-    while step.pending:
-        on_unit(len(step.units) - len(step.pending), len(step.units), step.pending[0])
-        run_unit(step.pending[0], backends, places, store, attempt=1)
-        with writing(places) as con:
-            collect(places, store, con)
-            step = advance(con, run, phase)
-    with writing(places, publish=True) as con:
-        return conclude(con, run, phase)
 
 
 def expected_seconds(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from duckdb import DuckDBPyConnection
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
 
 from experiments.attempts import foretold
 from experiments.contract import Unit, Verdict
@@ -19,6 +20,7 @@ from experiments.registry import PHASES
 from flows.chain import Run, Step, advance, conclude, open_run, options, stops
 from flows.dispatch import Dispatcher
 from flows.forecast import forecast, registered
+from flows.reuse import REUSE_FILE, told_lines
 from flows.tries import Tries
 from warehouse import records
 from warehouse.collector import collect
@@ -133,6 +135,16 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
             for above, units in tries.above(free).items():
                 dispatcher.submit(phase, units, tries.begin(units), above)
         tries.ended(dispatcher.wait(partial(_collected, places, dispatcher, phase, step, lacking, started)))
+
+
+def _tell(places: Places, run: Run, lines: Sequence[str]) -> None:
+    """What is reused and why the rest is not: to the log, and to the command that follows this flow run."""
+    for line in lines:
+        get_run_logger().info("%s", line)
+    context = FlowRunContext.get()
+    flow_run = str(context.flow_run.id) if context and context.flow_run else run.run_id
+    path = places.home / REUSE_FILE
+    write_whole(path, json.dumps([flow_run, [*told_lines(path, flow_run), *lines]]).encode())
 
 
 def _lacking(con: DuckDBPyConnection, step: Step, host: str) -> list[Unit]:

@@ -1,13 +1,11 @@
-"""Commands about the experiments: run, pipeline, results, collect, sync, demo."""
+"""Commands about the experiments: pipeline, results, collect, sync, demo."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import signal
-import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +14,7 @@ import typer
 from experiments.errors import LabError
 from lab import PAGE_PORT
 from lab.commands_machine import AppPort, AsJson, Port
-from lab.follow import EXIT_GATE, printable
+from lab.follow import printable
 from workpools.pools import SERVER_PORT
 
 Scale = Annotated[str, typer.Option(help="smoke, demo or full.")]
@@ -55,83 +53,7 @@ def parse_settings(given: list[str] | None) -> dict[str, Any]:
     return values
 
 
-def run(
-    phase: Annotated[str, typer.Argument(help="p1, p2, p3, e0, e1 or e2.")],
-    scale: Scale = "demo",
-    domain: Domain = None,
-    data: Data = None,
-    settings: Settings = None,
-    allow_leakage: AllowLeakage = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run one phase in this process, with no server; what has a result is not computed again.
-
-    Values of other phases, which its run rests on, are set as p2.n_test=8; those that all phases share, such as the
-    domain, hold for all of them.
-
-    Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
-    """
-    from experiments.attempts import foretold
-    from experiments.registry import configure, module_of
-    from flows.chain import run_here
-    from warehouse.places import Places
-
-    module_of(phase)
-    given = by_phase(settings_of(settings, domain, data, allow_leakage), phase)
-    places = Places.here()
-
-    for line in _fitted(phase, scale, given):
-        print(line, file=sys.stderr)
-    told: list[str] = []
-
-    def show(done: int, total: int, unit: Any) -> None:
-        if not told and (seen := foretold(configure(phase, scale, given.get(phase)))):
-            print(f"{phase}  {seen}", file=sys.stderr)
-        told.append(unit.unit_id)
-        print(f"{phase}  {done} of {total} units done", file=sys.stderr)
-
-    verdict = run_here(places, scale, phase, given, show)
-    if as_json:
-        print(json.dumps(_as_json(places, scale, given, phase), indent=1, default=str))
-    else:
-        from lab.follow import interval
-
-        m = verdict.main
-        print(f"{phase}  {verdict.status.value}  {m.metric} {interval(m.value, m.low, m.high)}, n {m.n}")
-        print(printable(verdict.reason))
-        for step in verdict.next_steps:
-            print(printable(f"  try: {step}"))
-    if verdict.status.value == "FAIL":
-        raise typer.Exit(EXIT_GATE)
-
-
-def _fitted(phase: str, scale: str, given: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What the user's own data are too few for, in a line."""
-    from experiments.registry import configure, get_phase
-
-    own = given.get(phase, {})
-    module, config = get_phase(phase), configure(phase, scale, own)
-    asked = module.Config(**{**module.SCALES.get(scale, {}), **own, "domain": config.domain})
-    changed = {k: (v, getattr(config, k)) for k, v in asked if getattr(config, k) != v}
-    smaller = ", ".join(f"{key} {now} instead of {before}" for key, (before, now) in changed.items())
-    return [f"{phase}  the data serve {smaller}"] if smaller else []
-
-
-def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
-    from flows.chain import plan
-    from warehouse.database import writing
-    from warehouse.records import chain_of, metrics_of
-
-    run_, _ = plan(scale, given)
-    with writing(places) as con:
-        row = next(r for r in chain_of(con, run_.run_id) if r["phase"] == phase)
-        metrics = [
-            {k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_.run_id) if m["phase"] == phase
-        ]
-    return {"verdict": _parsed(row), "metrics": metrics}
-
-
-def _parsed(verdict: dict[str, Any]) -> dict[str, Any]:
+def parsed(verdict: dict[str, Any]) -> dict[str, Any]:
     """A row of verdicts with its JSON columns as values."""
     return {k: (json.loads(v) if k in ("carried", "next_steps") else v) for k, v in verdict.items()}
 
@@ -234,7 +156,7 @@ def results(
 
     run_id, rows = latest_chain()
     if as_json:
-        print(json.dumps({"run_id": run_id, "phases": [_parsed(r) for r in rows]}, indent=1, default=str))
+        print(json.dumps({"run_id": run_id, "phases": [parsed(r) for r in rows]}, indent=1, default=str))
     elif markdown:
         with writing(Places.here()) as con:
             under = stands_under(con, run_id)
@@ -333,5 +255,5 @@ def demo(
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the `lab` command."""
-    for command in (run, pipeline, results, collect, sync, demo):
+    for command in (pipeline, results, collect, sync, demo):
         app.command()(command)

@@ -135,12 +135,18 @@ def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
 
 def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float]) -> Any:
     """One live line on a terminal; elsewhere one plain line for each change."""
+    from flows.reuse import REUSE_FILE, told_lines
     from warehouse.places import Places
 
-    path = Places.here().home / "progress.json"
-    started, last, live = time.monotonic(), "", sys.stdout.isatty()
+    home = Places.here().home
+    path = home / "progress.json"
+    started, last, live, told = time.monotonic(), "", sys.stdout.isatty(), 0
     while True:
         state = client.read_flow_run(flow_run.id).state
+        lines = told_lines(home / REUSE_FILE, str(flow_run.id))[told:]
+        told += len(lines)
+        for text in lines:
+            print(f"\r\033[K{printable(text)}" if live else printable(text), flush=True)
         row = progress_of(path, run_id, expected)
         if row and not (state and state.is_final()):
             line = _line(row, time.monotonic() - started, expected)

@@ -9,6 +9,7 @@ import typer
 
 from experiments.errors import LabError
 from lab import (
+    commands_audit,
     commands_chain,
     commands_data,
     commands_doctor,
@@ -17,6 +18,7 @@ from lab import (
     commands_lan,
     commands_machine,
     commands_plan,
+    commands_run,
     commands_warehouse,
 )
 from lab.follow import printable
@@ -29,7 +31,9 @@ app = typer.Typer(
     help="Memory experiments over unequal machines.", context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 commands_machine.register(app)
+commands_run.register(app)
 commands_chain.register(app)
+commands_audit.register(app)
 commands_data.register(app)
 commands_plan.register(app)
 commands_hosts.register(app)
@@ -47,6 +51,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab plan              how long each phase will take, on which machine
   lab run p1            run one phase in this process, with no server
   lab results           the verdicts of the last run
+  lab audit             run some finished units again elsewhere, and compare
   lab data check        say what is wrong with your own labelled data
   lab data make         write generated problems as a file
   lab assess            measure this machine and name its tier

@@ -21,7 +21,8 @@ from experiments.domains import Problem, get_domain
 from experiments.errors import LabError
 from experiments.leakage import first_of, inspect, names_answer, refuse
 from experiments.registry import PHASES, configure, get_phase
-from flows.chain import plan, run_here
+from flows.chain import plan
+from flows.here import run_here
 from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.records import verdict_of

@@ -234,6 +234,7 @@ def test_a_failed_gate_stops_the_chain_and_says_what_to_try(
     assert lab.query("SELECT phase, status, why FROM verdicts") == [("p1", "FAIL", None)]
     assert lab.query("SELECT DISTINCT phase FROM units") == [("p1",)]
     assert "P1 stopped the chain" in done.stdout and "try: lab run p1" in done.stdout
+    assert "p1  0 of 3 units reused\np1  3 not reused: no result yet\n" in done.stdout
     assert "--override" in done.stdout
 
 
@@ -241,8 +242,8 @@ def test_a_failed_gate_stops_the_chain_and_says_what_to_try(
 def test_prefects_retry_of_a_stopped_pipeline_redoes_nothing(
     stopped: tuple[Lab, subprocess.CompletedProcess[str]],
 ) -> None:
-    """Retry in Prefect's page, or by its command, only does what has no result yet."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+    """Retry in Prefect's page, or by its command, only does what has no result yet, and says so in the log."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, LogFilter, LogFilterFlowRunId
     from prefect.states import Failed
 
     lab, _ = stopped
@@ -262,3 +263,7 @@ def test_prefects_retry_of_a_stopped_pipeline_redoes_nothing(
         time.sleep(0.5)
     assert lab.query("SELECT sha256 FROM bundles ORDER BY 1") == bundles
     assert len([r for r in client.read_flow_runs(limit=50) if "shard" in r.name]) == 1
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    while "p1  3 of 3 units reused" not in {r.message for r in client.read_logs(log_filter=wanted)}:
+        assert time.monotonic() < deadline, lab.logs()  # logs are sent every two seconds
+        time.sleep(0.5)

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
-from laboratory import ROOT, Lab, environment, kill
+from laboratory import HOST, Lab, kill
 
-SMALL = ("pipeline", "--scale", "smoke", "--mode", "replicate")
+from flows.chain import plan
+
+PER_CLASS = 4  # units that no other test has had computed
+SMALL = ("pipeline", "--scale", "smoke", "--mode", "replicate", "--set", f"p1.per_class={PER_CLASS}")
 OTHER = "other-host"
 
 
 @pytest.fixture(scope="module")
-def two_hosts(new_lab: Callable[[str], Lab]) -> Iterator[Lab]:
+def two_hosts(shared: Lab) -> Iterator[Lab]:
     """A laboratory whose own workers serve all tiers, and a worker of another name that polls every queue of pool weak."""
-    lab = new_lab("two-hosts")
-    lab.up()
-    with (lab.home / "other.log").open("wb") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "worker", "start", "--pool", "weak", "--name", OTHER, "--type", "process"],
-            env=environment(
-                lab.home, LAB_HOST=OTHER, PREFECT_HOME=str(lab.home / "prefect"), PREFECT_WORKER_QUERY_SECONDS="1",
-                PREFECT_API_URL=f"http://127.0.0.1:{lab.port}/api", PREFECT_RESULTS_DEFAULT_SERIALIZER="json",
-            ),
-            cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    from workpools.pools import online_workers
-
-    deadline = time.monotonic() + 120
-    while OTHER not in online_workers(lab.client()).get("weak", []):
-        assert worker.poll() is None and time.monotonic() < deadline, lab.logs()
-        time.sleep(1)
-    yield lab
+    worker = shared.worker(OTHER, "weak")
+    shared.wait_online("weak", {HOST, OTHER})
+    yield shared
     # It has nothing to finish, and a worker that signs off may take its server's timeouts to do so.
     family = psutil.Process(worker.pid)
     kill([family, *family.children(recursive=True)])
     worker.wait(10)
-    lab.down()
 
 
 @pytest.mark.slow
@@ -50,23 +36,42 @@ def test_a_replicated_phase_runs_on_both_and_they_agree(two_hosts: Lab) -> None:
     from test_pipeline import METRICS
 
     lab = two_hosts
+    run = [plan("smoke", {"p1": {"per_class": PER_CLASS}})[0].run_id]
     done = lab.lab(*SMALL)
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
-    hosts = {"test-host", OTHER}
-    rows = lab.query("SELECT DISTINCT host FROM host_comparison WHERE phase = 'p1'")
+    hosts = {HOST, OTHER}
+    rows = lab.query("SELECT DISTINCT host FROM host_comparison WHERE run_id = ? AND phase = 'p1'", run)
     assert {host for (host,) in rows} == hosts
     per_unit = lab.query(
         "SELECT u.unit_id, count(DISTINCT b.host), count(*) FILTER (WHERE b.replicate = 0) FROM units u "
-        "JOIN bundles b USING (unit_id) WHERE u.phase = 'p1' GROUP BY 1"
-    )
+        "JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = 'p1' GROUP BY 1", run,
+    )  # fmt: skip
     assert len(per_unit) == 3 and all(row[1:] == (2, 1) for row in per_unit)
     numbers: dict[str, list[tuple[object, ...]]] = {}
-    for phase, host, *row in lab.query(METRICS):
+    for phase, host, *row in lab.query(METRICS, run):
         if phase == "p1":
             numbers.setdefault(host, []).append(tuple(row))
-    assert numbers["test-host"] == numbers[OTHER] == numbers["all"]
-    trials = dict(lab.query("SELECT host, count(*) FROM trials GROUP BY 1"))
-    assert trials["test-host"] == trials[OTHER] > 60
+    assert numbers[HOST] == numbers[OTHER] == numbers["all"]
+    counts = "SELECT host, count(*) FROM trials JOIN units USING (unit_id) WHERE run_id = ? AND phase = 'p1' GROUP BY 1"
+    trials = dict(lab.query(counts, run))
+    assert trials[HOST] == trials[OTHER] == 1 + 2 * 6 * PER_CLASS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_audit_asks_the_other_host(two_hosts: Lab) -> None:
+    """A host that computes something else shows only when another one does the same work, and no number may change by it."""
+    lab = two_hosts
+    counted = lab.query("FROM counted_trials ORDER BY ALL")
+    done = lab.lab("audit", "--fraction", "1", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr + lab.logs()
+    found = json.loads(done.stdout)
+    assert found["disagreeing"] == [] and sum(p["agreeing"] for p in found["pairs"]) == 3
+    assert {frozenset((p["host"], p["other"])) for p in found["pairs"]} == {frozenset(("test-host", OTHER))}
+    assert "in another process" not in done.stderr
+    assert lab.query("FROM counted_trials ORDER BY ALL") == counted
+    ((replicates, hosts),) = lab.query("SELECT count(*), count(DISTINCT host) FROM bundles WHERE replicate = 2")
+    assert (replicates, hosts) == (3, len({p["other"] for p in found["pairs"]}))
 
 
 @pytest.mark.slow

@@ -1,0 +1,138 @@
+"""What of a phase is there already, and why the rest is not: told once of each unit, in a line for each reason.
+
+A unit's id is the hash of what decides its trials. Why an id is new is found by laying the unit beside the one that did the
+same piece of work in the earlier run which is most like this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from duckdb import DuckDBPyConnection as Connection
+
+from experiments.contract import Json, Unit
+from experiments.identity import canonical
+from flows.chain import Run, Step
+from warehouse.earlier import examples_of
+from warehouse.records import done_units, given_up_of, units_of
+
+NO_RESULT = "no result yet"
+PIECE = ("role", "part", "dataset", "condition", "embedder")  # of a unit's spec: which piece of work it is
+PARTS = ("problems", "first_order")  # and which part of that
+SHOWN = 3  # settings that a reason names
+SHOWN_CHARACTERS = 40
+REUSE_FILE = "reuse.json"  # in LAB_HOME: [flow run, lines], for the command that follows the pipeline
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """How many of some units have a result, and why the others have none."""
+
+    phase: str
+    units: int
+    reused: int
+    reasons: Mapping[str, int]  # why -> how many units
+
+    def lines(self) -> list[str]:
+        """For people: the count, then a line for each reason, the commonest first."""
+        rows = sorted(self.reasons.items(), key=lambda r: (-r[1], r[0]))
+        return [
+            f"{self.phase}  {self.reused} of {self.units} units reused",
+            *(f"{self.phase}  {n} not reused: {why}" for why, n in rows),
+        ]
+
+
+def told_lines(path: Path, flow_run: str) -> list[str]:
+    """The lines that this flow run has told so far; [] where the file is another's, damaged or not there."""
+    try:
+        whose, lines = json.loads(path.read_bytes())
+        return [str(line) for line in lines] if whose == flow_run else []
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+
+
+def reuse_of(con: Connection, run: Run, phase: str, step: Step, told: set[str]) -> Reuse:
+    """What is reused of the step's units that are not in `told`, to which they are added."""
+    fresh = [u for u in step.units if u.unit_id not in told]
+    told |= {u.unit_id for u in fresh}
+    done = done_units(con, [u.unit_id for u in fresh])
+    new = {u.unit_id for u in fresh} - done
+    reasons: Mapping[str, int] = Counter(_reasons(con, run, phase, step.units, new)) if new else {}
+    return Reuse(phase, len(fresh), len(done), reasons)
+
+
+def _reasons(con: Connection, run: Run, phase: str, units: Sequence[Unit], new: Collection[str]) -> Iterator[str]:
+    """Why each of the new units has no result."""
+    given_up = {u.unit_id: why for u, why in given_up_of(con, run.run_id, phase)}
+    examples = examples_of(con, phase, run.run_id)
+    earlier: list[Unit] = []
+    if examples:
+        first = next(u for u in units if u.unit_id in new)
+        # Stable: of runs that are equally like this one, the one started last.
+        like = min(examples, key=lambda r: len(_changes(examples[r], first)))
+        earlier = units_of(con, like, phase)
+    done = done_units(con, [u.unit_id for u in earlier])
+    exact, loose = {_place(u): u for u in earlier}, _numbered(earlier)
+    for place, unit in _numbered(units).items():
+        if unit.unit_id not in new:
+            continue
+        other = exact.get(_place(unit)) or loose.get(place)
+        if unit.unit_id in given_up:
+            yield f"given up, {given_up[unit.unit_id]}"
+        elif other is None or other.unit_id not in done:
+            yield NO_RESULT
+        else:
+            yield f"{', '.join(_changes(other, unit) or [_rests_on(other, unit)])} since run {like}"
+
+
+def _place(unit: Unit) -> str:
+    return canonical({k: unit.spec[k] for k in (*PIECE, *PARTS) if k in unit.spec})
+
+
+def _numbered(units: Sequence[Unit]) -> dict[tuple[str, int], Unit]:
+    """Units by their piece of work and how many of it came before: what is left to go by where the problems are others."""
+    count: Counter[str] = Counter()
+    found = {}
+    for unit in units:
+        piece = canonical({k: unit.spec[k] for k in PIECE if k in unit.spec})
+        found[piece, count[piece]] = unit
+        count[piece] += 1
+    return found
+
+
+def _changes(before: Unit, now: Unit) -> list[str]:
+    """What differs of all that decides a unit's trials, apart from what earlier results put into it."""
+    found = []
+    if before.identity["code"] != now.identity["code"]:
+        found.append(f"code of {now.phase} changed")
+    if before.identity["data"] != now.identity["data"]:
+        found.append("data changed")
+    old, new = before.identity["models"], now.identity["models"]
+    found += [f"model {name} changed" for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
+    if settings := _settings(before.config, now.config):
+        found.append(f"settings changed: {settings}")
+    return found
+
+
+def _settings(before: Json, now: Json) -> str:
+    names = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+    shown = [f"{k} {_short(before.get(k))}, now {_short(now.get(k))}" for k in names[:SHOWN]]
+    return "; ".join([*shown, *([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])])
+
+
+def _short(value: object) -> str:
+    text = canonical(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def _rests_on(before: Unit, now: Unit) -> str:
+    """What earlier results put into a unit of which all else is the same."""
+    names = [k for k in sorted(before.spec.keys() | now.spec.keys()) if before.spec.get(k) != now.spec.get(k)]
+    if before.files != now.files and "adapter" not in names:
+        names.append("files")
+    models = sorted(before.identity["models"].keys() ^ now.identity["models"].keys())
+    return f"results that it rests on changed ({', '.join([*names, *models])})"
