@@ -20,7 +20,7 @@ from experiments.registry import PHASES
 from flows.chain import Run, Step, advance, conclude, open_run, options, stops
 from flows.dispatch import Dispatcher
 from flows.forecast import forecast, registered
-from flows.reuse import REUSE_FILE, told_lines
+from flows.reuse import REUSE_FILE, reuse_of, told_lines
 from flows.tries import Tries
 from warehouse import records
 from warehouse.collector import collect
@@ -107,11 +107,14 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
     run = dispatcher.run
     tries = Tries(run, phase)
     hosts: dict[str, Placement] = {}
+    told: set[str] = set()
     while True:
         with writing(places) as con:
             # What a shard delivered just before it ended is known before anything is asked for again.
             collect(places, dispatcher.store, con)
             step = advance(con, run, phase)
+            if len(step.units) > len(told):
+                _tell(places, run, reuse_of(con, run, phase, step, told).lines())
             if mode == "replicate" and step.units and not hosts:
                 hosts = dispatcher.hosts(phase)
             under_way = dispatcher.under_way()
@@ -135,6 +138,16 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
             for above, units in tries.above(free).items():
                 dispatcher.submit(phase, units, tries.begin(units), above)
         tries.ended(dispatcher.wait(partial(_collected, places, dispatcher, phase, step, lacking, started)))
+
+
+def _tell(places: Places, run: Run, lines: Sequence[str]) -> None:
+    """What is reused and why the rest is not: to the log, and to the command that follows this flow run."""
+    for line in lines:
+        get_run_logger().info("%s", line)
+    context = FlowRunContext.get()
+    flow_run = str(context.flow_run.id) if context and context.flow_run else run.run_id
+    path = places.home / REUSE_FILE
+    write_whole(path, json.dumps([flow_run, [*told_lines(path, flow_run), *lines]]).encode())
 
 
 def _tell(places: Places, run: Run, lines: Sequence[str]) -> None:
