@@ -150,16 +150,6 @@ def _tell(places: Places, run: Run, lines: Sequence[str]) -> None:
     write_whole(path, json.dumps([flow_run, [*told_lines(path, flow_run), *lines]]).encode())
 
 
-def _tell(places: Places, run: Run, lines: Sequence[str]) -> None:
-    """What is reused and why the rest is not: to the log, and to the command that follows this flow run."""
-    for line in lines:
-        get_run_logger().info("%s", line)
-    context = FlowRunContext.get()
-    flow_run = str(context.flow_run.id) if context and context.flow_run else run.run_id
-    path = places.home / REUSE_FILE
-    write_whole(path, json.dumps([flow_run, [*told_lines(path, flow_run), *lines]]).encode())
-
-
 def _lacking(con: DuckDBPyConnection, step: Step, host: str) -> list[Unit]:
     """Units of which this host has no bundle."""
     done = records.done_units(con, [u.unit_id for u in step.units], host)
