@@ -34,7 +34,7 @@ ASKED = re.compile(
     "|".join(
         f"(?:{method} /api/(?:{path}))"
         for method, path in (
-            ("GET", r"(?:admin/)?version|health|ready|csrf-token"),
+            ("GET", r"(?:admin/)?version|admin/storage|health|ready|csrf-token"),
             ("GET", rf"(?:flow_runs|task_runs|flows|deployments|work_queues)/{ID}"),
             ("GET", rf"work_pools/(?:{POOL}|coordinator)(?:/queues/{NAME})?"),
             ("GET", rf"(?:variables|flows|concurrency_limits/tag)/(?:name/)?{NAME}"),
@@ -49,6 +49,7 @@ ASKED = re.compile(
             ("POST", r"flows/|task_runs/|logs/?|artifacts/|events/?"),
             ("POST", rf"(?:flow_runs|task_runs)/{ID}/set_state"),
             ("PATCH", rf"(?:flow_runs|task_runs|artifacts)/{ID}"),
+            ("PATCH", rf"flow_runs/{ID}/labels"),
         )
     )
 )
@@ -151,7 +152,7 @@ def check_body(method: str, path: str, body: bytes) -> None:
     said = _json(body)
     if not isinstance(said, dict | list):
         raise Refused("the body is no JSON")
-    if method == "PATCH" and path.startswith("/api/flow_runs/") and (more := set(said) - MAY_CHANGE):
+    if method == "PATCH" and re.fullmatch(rf"/api/flow_runs/{ID}", path) and (more := set(said) - MAY_CHANGE):
         raise Refused(f"a worker may not change {', '.join(sorted(map(str, more)))!r:.200} of a run")
     if path.endswith("/set_state"):
         state = said.get("state") if isinstance(said, dict) else None

@@ -16,6 +16,7 @@ import duckdb
 
 from experiments.errors import LabError
 from warehouse import record_files, snapshot, summaries
+from warehouse.durable import copy_whole
 from warehouse.places import Places
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
@@ -133,13 +134,27 @@ def writing(
 @contextmanager
 def open_warehouse(places: Places) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the migrated warehouse; the caller holds its lock."""
-    con = _open(places)
+    con = _backed_up(_open(places), places)
     try:
         con.execute("SET TimeZone = 'UTC'")
         migrate(con)
         yield con
     finally:
         con.close()
+
+
+def _backed_up(con: duckdb.DuckDBPyConnection, places: Places) -> duckdb.DuckDBPyConnection:
+    """The same warehouse; where migrations are due it was closed, copied into backups/ and opened again.
+
+    Raises:
+        OSError: there is no room for the copy; nothing is migrated.
+    """
+    there = schema_version(con)
+    if not 0 < there < max(number for number, _, _ in migrations()):
+        return con
+    con.close()  # which writes into the file what was only in its log
+    copy_whole(places.warehouse, places.backups / f"warehouse-schema-{there:04}.duckdb")
+    return _open(places)
 
 
 def _open(places: Places) -> duckdb.DuckDBPyConnection:

@@ -27,6 +27,11 @@ class Places:
         return self.home / "warehouse.lock"
 
     @property
+    def backups(self) -> Path:
+        """Copies of the warehouse from before each change of its schema."""
+        return self.home / "backups"
+
+    @property
     def snapshot(self) -> Path:
         return self.home / "snapshot.duckdb"
 

@@ -175,3 +175,38 @@ def test_a_reader_keeps_its_snapshot_while_a_new_one_is_published(places: Places
         assert reader.execute("SELECT count(*) FROM quarantine").fetchone() == (1,)
     assert not left.exists()
     assert not os.path.lexists(f"{places.snapshot}.wal")
+
+
+def test_an_older_warehouse_is_kept_aside_before_it_is_migrated(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade that goes wrong, or is regretted, must not cost months of trials: the copy opens with the older version."""
+    older = migrations()[:2]
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "migrations", lambda: older)
+        with database.locked(places), database.open_warehouse(places) as con:
+            con.execute("INSERT INTO quarantine VALUES ('kept', 'x', 1, now())")
+    assert not places.backups.exists()
+    for _ in range(2):
+        with writing(places) as con:
+            assert schema_version(con) == len(migrations())
+            assert con.execute("SELECT name FROM quarantine").fetchall() == [("kept",)]
+    (copy,) = places.backups.iterdir()
+    assert copy.name == "warehouse-schema-0002.duckdb"
+    with duckdb.connect(str(copy), read_only=True) as con:
+        assert schema_version(con) == 2
+        assert con.execute("SELECT name FROM quarantine").fetchall() == [("kept",)]
+
+
+def test_without_room_for_the_copy_nothing_is_migrated(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is the likeliest moment for a migration to fail half way."""
+    older = migrations()[:2]
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "migrations", lambda: older)
+        with database.locked(places), database.open_warehouse(places):
+            pass
+    places.backups.write_text("a file where the folder should be")
+    with pytest.raises(FileExistsError), writing(places):
+        pass
+    with duckdb.connect(str(places.warehouse), read_only=True) as con:
+        assert schema_version(con) == 2
