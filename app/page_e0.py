@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from app import figures, filters, phase_page, plots
+from app import figures, filters, pareto, phase_page, plots
 from app import format as words
 
 Row = Mapping[str, Any]
-CELL = re.compile(r"^(?P<embedder>.*) \| text (?P<weight>[\d.]+) \| k (?P<k>\d+) \| (?P<distance>\w+)$")
 SAME_TIME_S = 0.005  # of E0's config, where a run has none on record
 
 
 def body(phase: phase_page.Phase) -> None:
     """The grid of one embedder and distance, all cells in relevance and time, the factors."""
-    cells = cells_of(phase)
+    cells = pareto.cells(phase.of("relevance"), phase.of("retrieval_time_s"))
     if not cells:
         return
     embedders, distances = (sorted({c[k] for c in cells}) for k in ("embedder", "distance"))
@@ -36,20 +34,6 @@ def body(phase: phase_page.Phase) -> None:
     left, _ = phase_page.pair()
     with left:
         shares(phase)
-
-
-def cells_of(phase: phase_page.Phase) -> list[Row]:
-    """Each configuration with its factors, relevance, interval and time; those without one of both are left out."""
-    seconds = {r["condition"]: r["value"] for r in phase.of("retrieval_time_s") if words.defined(r["value"])}
-    cells: list[Row] = []
-    for row in phase.of("relevance"):
-        found = CELL.match(row["condition"])
-        if found and words.defined(row["value"]) and row["condition"] in seconds:
-            cells.append({
-                **row, "cell": row["condition"], "embedder": found["embedder"], "weight": float(found["weight"]),
-                "k": int(found["k"]), "distance": found["distance"], "time_s": seconds[row["condition"]],
-            })  # fmt: skip
-    return cells
 
 
 def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> None:
@@ -93,30 +77,9 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
     phase.draw(figure, f"grid-{best['embedder']}-{best['distance']}")
 
 
-def front_of(cells: Sequence[Row], same_s: float) -> list[Row]:
-    """Cells that none beats in relevance without being slower, by time; times nearer than `same_s` are one time.
-
-    The phase chooses by the same rule; here it only draws.
-    """
-    times: dict[str, float] = {}
-    group = last = float("-inf")
-    for c in sorted(cells, key=lambda c: float(c["time_s"])):
-        group = c["time_s"] if c["time_s"] - last >= same_s else group
-        last = c["time_s"]
-        times[c["cell"]] = group
-
-    def beaten(c: Row) -> bool:
-        mine = (times[c["cell"]], -c["value"])
-        return any(
-            (t := times[o["cell"]]) <= mine[0] and -o["value"] <= mine[1] and (t, -o["value"]) != mine for o in cells
-        )
-
-    return sorted((c for c in cells if not beaten(c)), key=lambda c: (float(c["time_s"]), float(c["value"])))
-
-
 def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> None:
     """Relevance against time: all cells, the front, the choice, the bounds."""
-    best = front_of(cells, float(phase.config.get("time_resolution_s", SAME_TIME_S)))
+    best = pareto.front(cells, float(phase.config.get("time_resolution_s", SAME_TIME_S)))
     bound_s, needed = (
         float(phase.config.get("choice_time_s", 0.1)),
         float(phase.config.get("relevance_threshold", 0.75)),
