@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -68,15 +69,13 @@ class InboxServer:
         self._con = with_extensions(duckdb.connect(":memory:", config={"memory_limit": MEMORY, "temp_directory": ""}))
         self._con.execute(TABLES)
         self._con.execute("SET GLOBAL quack_authorization_function = 'lab_allowed'")
+        _check_free(host, port)
         try:
             self._con.execute(
                 "CALL quack_serve(?, token := ?, allow_other_hostname := true, disable_ssl := true)", [self.uri, token]
             )
         except duckdb.Error as error:
-            raise LabError(
-                f"the inbox cannot listen on {at}:{port}: {str(error).splitlines()[0][:200]}",
-                f"lab inbox serve --port {port + 1}",
-            ) from None
+            raise _taken(host, port, str(error).splitlines()[0]) from None
         # The first connection makes the server load what it draws session ids with, which it could not do once it is locked:
         # without this every request is answered by HTTP 500 (seen with 1.5.5).
         with_extensions(duckdb.connect()).execute(
@@ -174,3 +173,18 @@ class InboxServer:
     def _reports(self, name: str, content: bytes) -> bytes:
         found = reports_in(self.root / HOSTS)
         return json.dumps({report_name(host): b64encode(text).decode() for host, text in found.items()}).encode()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Quack shares its port with whoever else asks for the same (SO_REUSEPORT), and each gets a part of the requests."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # Past connections may still fade away there; who listens is met all the same.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise _taken(host, port, error.strerror or str(error)) from None
+
+
+def _taken(host: str, port: int, said: str) -> LabError:
+    return LabError(f"the inbox cannot listen on {host}:{port}: {said[:200]}", f"lab inbox serve --port {port + 1}")

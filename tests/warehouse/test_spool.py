@@ -1,0 +1,62 @@
+"""The spool: what waits is kept with its reason, over restarts, and takes little room."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from test_transport import fill
+
+from experiments.contract import Trial, Unit
+from warehouse import spool
+from warehouse.bundles import write_bundle
+from warehouse.places import Places
+from warehouse.transport import Store
+
+
+def test_what_waits_is_listed_the_oldest_first_with_the_last_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds results missing sees on the machine itself how many, since when and why, also after a restart."""
+    places = Places(tmp_path / "home")
+    monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "mount"))
+    assert spool.look(places) == spool.Spool((), None)
+    names = fill(places.spool, 3)
+    os.utime(places.spool / names[2], (1_700_000_000, 1_700_000_000))
+    (places.spool / "notes.txt").write_text("mine")
+    assert spool.look(places).last_try is None
+    reason = Store.here(places).deliver(places.spool).reason
+    found = spool.look(Places(tmp_path / "home"))
+    assert [w.name for w in found.waiting] == [
+        names[2],
+        *sorted(names[:2], key=lambda n: (places.spool / n).stat().st_mtime),
+    ]
+    assert found.waiting[0].since == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert found.size_bytes == 3
+    assert found.last_try and (found.last_try.reason, found.last_try.where) == (reason, str(tmp_path / "mount"))
+    assert json.loads(json.dumps(found.to_json()))["last_try"]["reason"] == reason
+    # Half a record of the reason hides none of the bundles.
+    places.spool_reason.write_text('{"at": ')
+    assert len(spool.look(places).waiting) == 3 and spool.look(places).last_try is None
+    (tmp_path / "mount" / "inbox").mkdir(parents=True)
+    done = Store.here(places).deliver(places.spool)
+    assert (done.delivered, done.size_bytes) == (3, 3)
+    assert not places.spool_reason.exists()
+
+
+def test_a_bundle_is_compressed(tmp_path: Path) -> None:
+    """Prompts repeat and are kept whole, so that what goes over a slow line is a small part of what they are."""
+    unit = Unit("a" * 32, "p1", 1, {}, {}, {"code": "c", "data": "d", "models": {}})
+    prompt = "Given the following function, name its complexity class.\n" * 40
+    trials = [Trial(f"p-{i}", "none", details={"prompt": f"{prompt}{i}"}) for i in range(200)]
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    path = write_bundle(tmp_path, unit, trials, host="pi", attempt=1, started_at=now, finished_at=now, provenance={})
+    metadata = pq.read_metadata(path)
+    columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
+    assert {c.compression for c in columns} == {"ZSTD"}
+    plain = sum(len(t.details["prompt"]) for t in trials)
+    assert path.stat().st_size < plain / 20
