@@ -6,6 +6,7 @@ The pipeline flow and `lab run` both drive it; which units have a result is read
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from warehouse.measuring import ALL_HOSTS, measure, results
 from warehouse.places import Places
 from warehouse.signing import key_of
 from warehouse.transport import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,9 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
         places.spool, unit, trials, backends.take_attachments(), host=host_name(), attempt=attempt,
         started_at=started, finished_at=datetime.now(UTC), provenance=provenance, key=key_of(places, host_name()),
     )  # fmt: skip
-    store.deliver(places.spool)
+    delivery = store.deliver(places.spool)
+    if delivery.waiting:
+        log.warning("%d bundles wait in the spool of %s: %s", delivery.waiting, host_name(), delivery.reason)
     return len(trials)
 
 

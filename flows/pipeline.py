@@ -161,7 +161,7 @@ def _collected(
 ) -> bool:
     """Take in what waits; whether every pending unit has a result now, and every host those wanted of it."""
     store, run = dispatcher.store, dispatcher.run
-    if not store.inbox.is_dir() or not any(store.inbox.glob("*.parquet")):
+    if not store.arrived():
         return False
     with writing(places, publish=True) as con:
         collect(places, store, con)

@@ -185,22 +185,6 @@ def collect() -> None:
         print(printable(f"  {name}: {reason}"))
 
 
-def sync() -> None:
-    """Deliver what waits in this machine's spool.
-
-    Example: lab sync
-    """
-    from warehouse.places import Places
-    from warehouse.transport import Store
-
-    places = Places.here()
-    delivery = Store.here(places).deliver(places.spool)
-    print(
-        f"delivered {delivery.delivered}, waiting {delivery.waiting}"
-        + (f": {delivery.reason}" if delivery.reason else "")
-    )
-
-
 def demo(
     scale: Scale = "demo",
     override: Override = DEMO_WHY,
@@ -255,5 +239,5 @@ def demo(
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the `lab` command."""
-    for command in (pipeline, results, collect, sync, demo):
+    for command in (pipeline, results, collect, demo):
         app.command()(command)

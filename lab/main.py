@@ -18,6 +18,7 @@ from lab import (
     commands_lan,
     commands_machine,
     commands_plan,
+    commands_results,
     commands_run,
     commands_warehouse,
 )
@@ -40,6 +41,7 @@ commands_hosts.register(app)
 commands_doctor.register(app)
 commands_keys.register(app)
 commands_warehouse.register(app)
+commands_results.register(app)
 commands_lan.register(app)
 
 OVERVIEW = """\
@@ -71,6 +73,8 @@ lab runs a chain of language-model memory experiments over your machines.
   lab keys remove       forget a machine's key
   lab keys require      refuse results that are not signed
   lab sync              deliver what waits in this machine's spool
+  lab spool             what waits here to be delivered, since when and why
+  lab inbox serve       take results from machines that deliver over Quack
   lab status            what runs, on which port
   lab down              stop what lab up started
 

@@ -111,6 +111,7 @@ def prefect_environment(places: Places, port: int, door: Door | None = None) -> 
         PREFECT_CLIENT_RETRY_EXTRA_CODES="500",  # a server on SQLite that is busy says so with 500
         PREFECT_CLIENT_MAX_RETRIES="8",  # each after twice the time: a server may be gone for eight minutes
         PREFECT_CLI_COLORS="false",
+        PREFECT_LOGGING_EXTRA_LOGGERS="flows,warehouse",  # why a delivery left something, in the run's own log
     )
 
 
