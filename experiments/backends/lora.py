@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -59,6 +60,12 @@ def completion_tokens(rows: Sequence[Row]) -> int:
 def first_learned(rows: Sequence[Row]) -> int:
     """The first position with a label, of all rows; those before it need no logits."""
     return min(next(i for i, label in enumerate(own) if label != -100) for _, own in rows)
+
+
+def shared_start(rows: Sequence[Row]) -> int:
+    """Tokens with which all rows begin and that can be read once: the one before the first learned token is each row's own."""
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(ids for ids, _ in rows), strict=False))
+    return min(sum(1 for _ in alike), max(0, first_learned(rows) - 1))
 
 
 def by_length(rows: Sequence[Row], size: int) -> list[list[Row]]:

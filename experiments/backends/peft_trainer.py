@@ -20,6 +20,7 @@ from experiments.backends.lora import (
     fit,
     header,
     peft_settings,
+    shared_start,
 )
 from experiments.backends.placing import place
 from experiments.backends.quiet import quiet
@@ -42,15 +43,21 @@ def _batch(rows: Sequence[Row], pad: int) -> dict[str, Any]:
 def _loss(model: Any, rows: Sequence[Row], pad: int) -> Any:
     """Negative log-likelihood of the completions, summed over their tokens.
 
-    The vocabulary's 49,152 logits are a fifth of the work, so only positions before a learned token get them; from the
-    first learned one to the end of the longest row, since a model keeps the last positions of a batch alike.
+    What all rows begin with, the task's words, is a third of E2's tokens: it is read once, and its keys and values are
+    every row's, gradients included (dropout then falls on it alike for all). The vocabulary's 49,152 logits are a fifth of
+    the work, so only positions before a learned token get them; from the first learned one to the end of the longest row,
+    since a model keeps the last positions of a batch alike.
     """
     import torch
 
     batch = {key: value.to(model.device) for key, value in _batch(rows, pad).items()}
-    labels = batch.pop("labels")
+    ids, labels, start, more = batch["input_ids"], batch["labels"], shared_start(rows), dict[str, Any]()
+    if start:
+        more["past_key_values"] = model(input_ids=ids[:1, :start], use_cache=True, logits_to_keep=1).past_key_values
+        more["past_key_values"].batch_repeat_interleave(len(rows))
     keep = labels.shape[1] - first_learned(rows) + 1
-    logits = model(**batch, logits_to_keep=keep).logits[:, :-1]
+    mask = batch["attention_mask"]
+    logits = model(input_ids=ids[:, start:], attention_mask=mask, logits_to_keep=keep, **more).logits[:, :-1]
     learned = labels[:, labels.shape[1] - keep + 1 :]
     return torch.nn.functional.cross_entropy(
         logits.reshape(-1, logits.shape[-1]).float(), learned.reshape(-1), ignore_index=-100, reduction="sum"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -157,6 +158,8 @@ def how_to_quantise(placed: Placement) -> dict[str, Any]:
         return {}
     from transformers import BitsAndBytesConfig
 
+    # It says for each matrix and call that it computes in float16.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if placed.held == "8-bit":
         config = BitsAndBytesConfig(load_in_8bit=True)
     else:
