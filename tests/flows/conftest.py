@@ -29,3 +29,11 @@ def new_lab(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[
     yield make
     for lab in made:
         lab.down()
+
+
+@pytest.fixture(scope="session")
+def shared(new_lab: Callable[[str], Lab]) -> Lab:
+    """One laboratory for all tests that leave its machines alone; each looks only at its own run."""
+    lab = new_lab("shared")
+    lab.up()
+    return lab

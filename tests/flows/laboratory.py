@@ -16,6 +16,10 @@ from typing import Any
 import duckdb
 import psutil
 
+from lab.services import prefect_environment
+from warehouse.places import Places
+from workpools.pools import connect, online_workers
+
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "test-host"
 
@@ -38,12 +42,13 @@ class Lab:
 
     home: Path
     port: int = field(default_factory=free_port)
+    more: dict[str, str] = field(default_factory=dict)  # of the environment of all that it starts
 
     def lab(self, *arguments: str, timeout: float = 1200, **extra: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lab", *arguments]
         return subprocess.run(
             command,
-            env=environment(self.home, **extra),
+            env=environment(self.home, **self.more | extra),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -53,15 +58,31 @@ class Lab:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """A command in the background, its output in the home."""
-        with (self.home / "background.log").open("ab") as log:
+        return self._start("background", ["-m", "lab", *arguments], environment(self.home, **self.more))
+
+    def worker(self, host: str, pool: str, **settings: str) -> subprocess.Popen[bytes]:
+        """A plain worker that believes to be on another host, with a queue of nobody's; it polls all of the pool."""
+        ours = prefect_environment(Places(self.home), self.port)
+        told = {k: v for k, v in ours.items() if k.startswith("PREFECT_")} | settings
+        command = [
+            "-m", "prefect", "worker", "start", "--pool", pool, "--name", host, "--type", "process", "--limit", "1",
+        ]  # fmt: skip
+        return self._start(host, command, environment(self.home, **self.more | told | {"LAB_HOST": host}))
+
+    def _start(self, name: str, arguments: list[str], told: dict[str, str]) -> subprocess.Popen[bytes]:
+        (self.home / "logs").mkdir(exist_ok=True)
+        with (self.home / "logs" / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "lab", *arguments],
-                env=environment(self.home),
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                [sys.executable, *arguments], env=told, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
+
+    def wait_online(self, pool: str, hosts: set[str]) -> None:
+        """Return once workers with these names, and no others, are online in a pool."""
+        client = self.client()
+        deadline = time.monotonic() + 600
+        while set(online_workers(client).get(pool, [])) != hosts:
+            assert time.monotonic() < deadline, f"{online_workers(client)}\n{self.logs()}"
+            time.sleep(0.5)
 
     def up(self) -> None:
         done = self.lab("up", "--port", str(self.port), "--no-page")
@@ -72,8 +93,8 @@ class Lab:
 
     def logs(self) -> str:
         """The end of each log, for a failure's message."""
-        found = [*(self.home / "logs").glob("*.log"), self.home / "background.log"]
-        return "\n".join(f"--- {p.name}\n{p.read_text()[-1500:]}" for p in found if p.is_file())
+        found = sorted((self.home / "logs").glob("*.log"))
+        return "\n".join(f"--- {p.name}\n{p.read_text(errors='replace')[-1500:]}" for p in found)
 
     def services(self) -> dict[str, int]:
         return {row["name"]: row["pid"] for row in json.loads((self.home / "services.json").read_text())}
@@ -108,9 +129,16 @@ class Lab:
             return con.execute(sql, parameters or []).fetchall()
 
     def client(self) -> Any:
-        from workpools.pools import connect
-
         return connect(f"http://127.0.0.1:{self.port}/api")
+
+
+def flow_of(worker: psutil.Process) -> psutil.Process | None:
+    """The process of the flow run that a worker has started, if it runs."""
+    try:
+        found = [p for p in worker.children(recursive=True) if "prefect.engine" in p.cmdline()]
+    except psutil.NoSuchProcess:
+        return None
+    return found[0] if found else None
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -14,35 +14,49 @@ import psutil
 import pytest
 from laboratory import HOST, ROOT, Lab, environment, kill
 
+from flows.chain import plan
+
 PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
 WHY = "a test looks at every phase"
 SMALL = ("p2.per_unit=1", "p2.n_test=3")
 METRICS = (
-    "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics WHERE NOT timing "
-    "ORDER BY phase, host, position"
+    "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics "
+    "WHERE run_id = ? AND NOT timing ORDER BY phase, host, position"
 )
 # What E2 carries names the success criteria, which rest on a clock.
 VERDICTS = (
     "SELECT phase, status, main_metric, value, low, high, n, CASE WHEN phase <> 'e2' THEN carried END FROM verdicts "
-    "ORDER BY phase"
+    "WHERE run_id = ? ORDER BY phase"
 )
 TRIALS = (
-    "SELECT problem_id, condition, seed, attempts, answer, tokens_in, tokens_out, error FROM counted_trials "
-    "ORDER BY unit_id, ordinal"
+    "SELECT problem_id, condition, seed, attempts, answer, tokens_in, tokens_out, error FROM counted_trials JOIN units "
+    "USING (unit_id) WHERE run_id = ? ORDER BY unit_id, ordinal"
 )
+BUNDLES = "SELECT sha256 FROM bundles JOIN units USING (unit_id) WHERE run_id = ? ORDER BY 1"
 
 
 def pipeline(*more: str) -> list[str]:
     return ["pipeline", "--scale", "smoke", *(part for s in SMALL for part in ("--set", s)), *more]
 
 
+def run_id(**p1: float) -> list[str]:
+    """[id of the run that `pipeline` starts], with these values of P1."""
+    given = {"p2": {"per_unit": 1, "n_test": 3}} | ({"p1": p1} if p1 else {})
+    return [plan("smoke", given)[0].run_id]
+
+
+def shards(lab: Lab, run: list[str]) -> list[Any]:
+    """Flow runs of a run's shards."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+
+    wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=["shard", *run]))
+    return list(lab.client().read_flow_runs(flow_run_filter=wanted))
+
+
 @pytest.fixture(scope="module")
-def undisturbed(new_lab: Callable[[str], Lab]) -> Iterator[tuple[Lab, subprocess.CompletedProcess[str]]]:
+def undisturbed(shared: Lab) -> tuple[Lab, subprocess.CompletedProcess[str]]:
     """A pipeline that ran from start to end, with gates overridden."""
-    lab = new_lab("undisturbed")
-    lab.up()
-    yield lab, lab.lab(*pipeline("--override", WHY))
-    lab.down()
+    return shared, shared.lab(*pipeline("--override", WHY))
 
 
 @pytest.mark.slow
@@ -50,7 +64,7 @@ def undisturbed(new_lab: Callable[[str], Lab]) -> Iterator[tuple[Lab, subprocess
 def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
     """The product's one promise: each phase is computed for real and decided, and the command says so."""
     lab, done = undisturbed
-    verdicts = {row[0]: row[1] for row in lab.query("SELECT phase, status FROM verdicts")}
+    verdicts = {row[0]: row[1] for row in lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", run_id())}
     assert set(verdicts) == set(PHASES), done.stdout + done.stderr + lab.logs()
     assert done.returncode == (3 if "FAIL" in verdicts.values() else 0), done.stdout + done.stderr
     for phase in PHASES:
@@ -59,10 +73,11 @@ def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.Com
     assert re.search(r"E1 \[[#-]{20}\] \d of 5 units   elapsed .* left", done.stdout), done.stdout
     assert lab.query("SELECT count(*) FROM quarantine") == [(0,)]
     ((units, bundles),) = lab.query(
-        "SELECT count(DISTINCT u.unit_id), count(DISTINCT b.unit_id) FROM units u LEFT JOIN bundles b USING (unit_id)"
-    )
+        "SELECT count(DISTINCT u.unit_id), count(DISTINCT b.unit_id) FROM units u LEFT JOIN bundles b USING (unit_id) "
+        "WHERE run_id = ?", run_id(),
+    )  # fmt: skip
     assert units == bundles > 12
-    assert lab.query("SELECT count(*) FROM counted_trials WHERE error IS NOT NULL") == [(0,)]
+    assert [error for *_, error in lab.query(TRIALS, run_id()) if error is not None] == []
 
 
 @pytest.mark.slow
@@ -71,9 +86,12 @@ def test_what_a_phase_carries_is_data_in_the_warehouse(
 ) -> None:
     """P1's embedder, E0's configuration and E1's hypothesis reach the next phase through the warehouse and nothing else."""
     lab, _ = undisturbed
-    carried = {phase: json.loads(text) for phase, text in lab.query("SELECT phase, carried FROM verdicts")}
+    carried = {
+        phase: json.loads(text)
+        for phase, text in lab.query("SELECT phase, carried FROM verdicts WHERE run_id = ?", run_id())
+    }
     specs: dict[str, list[dict[str, Any]]] = {}
-    for phase, unit in lab.query("SELECT phase, spec FROM units ORDER BY position"):
+    for phase, unit in lab.query("SELECT phase, spec FROM units WHERE run_id = ? ORDER BY position", run_id()):
         if (spec := json.loads(unit)["spec"]).get("role") != "leakage":
             specs.setdefault(phase, []).append(spec)
     assert {s["retrieval"]["embedder"] for s in specs["p2"]} == {carried["p1"]["embedder"]}
@@ -92,7 +110,7 @@ def test_an_override_is_on_record_where_it_was_needed(
 ) -> None:
     """Going on past a gate is allowed, silently doing so is not."""
     lab, done = undisturbed
-    rows = lab.query("SELECT phase, status, overridden_by, why FROM verdicts")
+    rows = lab.query("SELECT phase, status, overridden_by, why FROM verdicts WHERE run_id = ?", run_id())
     for phase, status, by, why in rows:
         needed = phase in ("p1", "p2", "p3") and status != "PASS"
         assert (by, why) == ((HOST, WHY) if needed else (None, None)), phase
@@ -105,8 +123,8 @@ def test_a_run_says_where_it_came_from(undisturbed: tuple[Lab, subprocess.Comple
     lab, _ = undisturbed
     ((commit, versions, given, defaulted, host, finished, content),) = lab.query(
         "SELECT code_commit, versions, arguments_given, arguments_defaulted, r.host, finished_at, content "
-        "FROM runs r JOIN plans USING (plan_id)"
-    )
+        "FROM runs r JOIN plans USING (plan_id) WHERE run_id = ?", run_id(),
+    )  # fmt: skip
     assert len(commit) == 40 or commit.startswith("wheel-")
     assert {"torch", "transformers", "prefect", "duckdb"} <= set(json.loads(versions))
     assert json.loads(given)["config"]["p2"] == {"n_test": 3, "per_unit": 1}
@@ -124,16 +142,13 @@ def test_prefect_shows_flows_shards_tasks_and_a_verdict_table_each(
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
     lab, _ = undisturbed
-    client = lab.client()
-    runs = client.read_flow_runs(limit=100)
-    shards = [r for r in runs if r.name.split(" · ")[0] in PHASES]
-    assert {r.name.split(" · ")[0] for r in shards} == set(PHASES)
-    assert all(r.name.endswith(f" · {HOST}") and r.state.is_completed() for r in shards), [r.name for r in shards]
-    assert all(r.parent_task_run_id is not None for r in shards)
-    assert len(client.read_task_runs(limit=200)) > len(shards)
-    keys = {
-        a.key for a in client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_="verdict-%")))
-    }
+    client, found = lab.client(), shards(lab, run_id())
+    assert {r.name.split(" · ")[0] for r in found} == set(PHASES)
+    assert all(r.name.endswith(f" · {HOST}") and r.state.is_completed() for r in found), [r.name for r in found]
+    assert all(r.parent_task_run_id is not None for r in found)
+    assert len(client.read_task_runs(limit=200)) > len(found)
+    named = ArtifactFilter(key=ArtifactFilterKey(like_=f"verdict-{run_id()[0]}-%"))
+    keys = {a.key for a in client.read_artifacts(artifact_filter=named)}
     assert {k.rsplit("-", 1)[1] for k in keys} == set(PHASES)
 
 
@@ -157,29 +172,21 @@ def test_the_hourly_sync_is_scheduled(undisturbed: tuple[Lab, subprocess.Complet
 def test_a_second_run_computes_nothing(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
     """Results are kept: the same command again only reads them."""
     lab, done = undisturbed
-    before = lab.query("SELECT count(*) FROM bundles"), lab.query(METRICS), lab.query(VERDICTS)
-    shards = len([r for r in lab.client().read_flow_runs(limit=100) if "shard" in r.name])
+    run = run_id()
+    before = [lab.query(sql, run) for sql in (BUNDLES, METRICS, VERDICTS)]
+    submitted = len(shards(lab, run))
     again = lab.lab(*pipeline("--override", WHY))
     assert again.returncode == done.returncode, again.stdout + again.stderr
-    assert (lab.query("SELECT count(*) FROM bundles"), lab.query(METRICS), lab.query(VERDICTS)) == before
-    assert len([r for r in lab.client().read_flow_runs(limit=100) if "shard" in r.name]) == shards
+    assert [lab.query(sql, run) for sql in (BUNDLES, METRICS, VERDICTS)] == before
+    assert len(shards(lab, run)) == submitted
 
 
 @pytest.fixture(scope="module")
 def cut_off(new_lab: Callable[[str], Lab]) -> Iterator[Lab]:
-    """A pipeline whose machine lost power in P2 and in E2, whose medium worker died in E1, and that was started again."""
+    """A pipeline whose machine lost power in E2, with an adapter made and the other not, and that was started again."""
     lab = new_lab("cut-off")
     lab.up()
     command = lab.start(*pipeline("--override", WHY))
-    lab.wait_for(lambda row: row["phase"] == "p2" and row["done"] == 2)
-    lab.kill_everything()
-    kill([psutil.Process(command.pid)])
-    command.wait()
-    lab.up()
-    command = lab.start(*pipeline("--override", WHY))
-    lab.wait_for(lambda row: row["phase"] == "e1" and row["done"] == 2 and row["total"] == 3)
-    worker = psutil.Process(lab.services()["worker-medium"])
-    kill([worker, *worker.children(recursive=True)])
     lab.wait_for(lambda row: row["phase"] == "e2" and row["done"] == 2)
     lab.kill_everything()
     kill([psutil.Process(command.pid)])
@@ -197,11 +204,12 @@ def test_a_killed_run_gives_the_same_numbers_to_the_last_digit(
 ) -> None:
     """Machines die in the middle; what comes out must not depend on it."""
     whole, _ = undisturbed
-    assert cut_off.query(VERDICTS) == whole.query(VERDICTS), cut_off.logs()
-    assert cut_off.query(METRICS) == whole.query(METRICS)
-    assert cut_off.query(TRIALS) == whole.query(TRIALS)
-    counted = "SELECT count(*), count(DISTINCT unit_id) FROM bundles WHERE replicate = 0"
-    assert cut_off.query(counted) == whole.query(counted)
+    counted = (
+        "SELECT count(*), count(DISTINCT unit_id) FROM bundles JOIN units USING (unit_id) "
+        "WHERE run_id = ? AND replicate = 0"
+    )
+    for sql in (VERDICTS, METRICS, TRIALS, counted):
+        assert cut_off.query(sql, run_id()) == whole.query(sql, run_id()), cut_off.logs()
     assert cut_off.query("SELECT count(*) FROM quarantine") == [(0,)]
 
 
@@ -215,12 +223,9 @@ def test_a_silent_worker_is_given_up_and_named(cut_off: Lab) -> None:
 
 
 @pytest.fixture(scope="module")
-def stopped(new_lab: Callable[[str], Lab]) -> Iterator[tuple[Lab, subprocess.CompletedProcess[str]]]:
+def stopped(shared: Lab) -> tuple[Lab, subprocess.CompletedProcess[str]]:
     """A pipeline whose P1 says FAIL: its threshold is out of reach."""
-    lab = new_lab("stopped")
-    lab.up()
-    yield lab, lab.lab(*pipeline("--set", "p1.knn_threshold=1.0"))
-    lab.down()
+    return shared, shared.lab(*pipeline("--set", "p1.knn_threshold=1.0"))
 
 
 @pytest.mark.slow
@@ -231,8 +236,9 @@ def test_a_failed_gate_stops_the_chain_and_says_what_to_try(
     """What rests on a failed prerequisite is not worth its computing time."""
     lab, done = stopped
     assert done.returncode == 3, done.stdout + done.stderr + lab.logs()
-    assert lab.query("SELECT phase, status, why FROM verdicts") == [("p1", "FAIL", None)]
-    assert lab.query("SELECT DISTINCT phase FROM units") == [("p1",)]
+    run = run_id(knn_threshold=1.0)
+    assert lab.query("SELECT phase, status, why FROM verdicts WHERE run_id = ?", run) == [("p1", "FAIL", None)]
+    assert lab.query("SELECT DISTINCT phase FROM units WHERE run_id = ?", run) == [("p1",)]
     assert "P1 stopped the chain" in done.stdout and "try: lab run p1" in done.stdout
     assert "p1  0 of 3 units reused\np1  3 not reused: no result yet\n" in done.stdout
     assert "--override" in done.stdout
@@ -247,9 +253,10 @@ def test_prefects_retry_of_a_stopped_pipeline_redoes_nothing(
     from prefect.states import Failed
 
     lab, _ = stopped
-    client = lab.client()
-    bundles = lab.query("SELECT sha256 FROM bundles ORDER BY 1")
-    (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(like_="pipeline")))
+    client, own = lab.client(), run_id(knn_threshold=1.0)
+    bundles = lab.query(BUNDLES, own)
+    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(like_="pipeline")))
+    (run,) = [r for r in runs if "knn_threshold" in str(r.parameters)]
     client.set_flow_run_state(run.id, Failed(message="the test says so"), force=True)
     address = {"PREFECT_API_URL": f"http://127.0.0.1:{lab.port}/api", "PREFECT_HOME": str(lab.home / "prefect")}
     retried = subprocess.run(
@@ -261,8 +268,8 @@ def test_prefects_retry_of_a_stopped_pipeline_redoes_nothing(
     while not ((now := client.read_flow_run(run.id)).state.is_completed() and now.run_count == 2):
         assert time.monotonic() < deadline, now
         time.sleep(0.5)
-    assert lab.query("SELECT sha256 FROM bundles ORDER BY 1") == bundles
-    assert len([r for r in client.read_flow_runs(limit=50) if "shard" in r.name]) == 1
+    assert lab.query(BUNDLES, own) == bundles
+    assert len(shards(lab, own)) == 1
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     while "p1  3 of 3 units reused" not in {r.message for r in client.read_logs(log_filter=wanted)}:
         assert time.monotonic() < deadline, lab.logs()  # logs are sent every two seconds
