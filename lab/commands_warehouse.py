@@ -45,7 +45,7 @@ def verify(
     places = there()
     store = Store.here(places)
     with writing(places, publish=repair) as con:
-        found = _verified(con, places, store, phase, deep)
+        found = verified(con, places, store, phase, deep)
         if repair:
             done = put_right(con, places, store, found)
             if done.back:
@@ -53,7 +53,7 @@ def verify(
     if repair:
         # Once more with the record files that closing the warehouse has written.
         with writing(places) as con:
-            found = _verified(con, places, store, phase, deep)
+            found = verified(con, places, store, phase, deep)
     if as_json:
         print(
             json.dumps({"counts": found.counts, "faults": _plain(found.faults), "notes": _plain(found.notes)}, indent=1)
@@ -61,12 +61,13 @@ def verify(
     else:
         if repair:
             print(f"taken again: {done.bundles} bundles, {done.files} attachments, {done.back} out of quarantine")
-        _show(found, deep)
+        show(found, deep)
     if found.faults:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _verified(con: Any, places: Places, store: Store, phase: str | None, deep: bool) -> Verified:
+def verified(con: Any, places: Places, store: Store, phase: str | None, deep: bool) -> Verified:
+    """What all checks find, those of one phase or of all."""
     from warehouse import summaries
     from warehouse import verify as checks
     from warehouse.recompute import check_decided
@@ -89,7 +90,8 @@ def _plain(findings: Any) -> list[dict[str, str]]:
     return [{"check": f.check, "about": f.about, "what": f.what} for f in findings]
 
 
-def _show(found: Verified, deep: bool) -> None:
+def show(found: Verified, deep: bool) -> None:
+    """Print what was looked at, and the first of what was found."""
     print(", ".join(f"{name} {n}" for name, n in found.counts.items()))
     for word, findings in (("fault", found.faults), ("note", found.notes)):
         for f in findings[:MOST_LINES]:

@@ -14,6 +14,7 @@ from lab import (
     commands_data,
     commands_doctor,
     commands_hosts,
+    commands_keeping,
     commands_keys,
     commands_lan,
     commands_machine,
@@ -41,6 +42,7 @@ commands_hosts.register(app)
 commands_doctor.register(app)
 commands_keys.register(app)
 commands_warehouse.register(app)
+commands_keeping.register(app)
 commands_results.register(app)
 commands_lan.register(app)
 
@@ -68,6 +70,10 @@ lab runs a chain of language-model memory experiments over your machines.
   lab collect           take delivered bundles into the warehouse
   lab verify            prove that the warehouse holds what was computed
   lab warehouse rebuild build the warehouse anew from bundles and records
+  lab backup            write bundles and records into one file
+  lab restore           fill an empty LAB_HOME from a backup, and verify it
+  lab clean             take away what is old and needed by nothing
+  lab export            write a view of the results into a file
   lab keys add          let a machine sign its results
   lab keys list         which machines sign, and whether they must
   lab keys remove       forget a machine's key

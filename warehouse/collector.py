@@ -120,8 +120,8 @@ def _take(con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Pa
     move(path, kept or places.bundles / path.name)
 
 
-def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle) -> None:
-    """A bundle that lies in the archive already and has no row.
+def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, path: Path) -> None:
+    """A bundle that lies in the archive, at `path`, and has no row; it counts as received when its file came.
 
     Raises:
         BadBundle: no plan asks for it, or DuckDB refuses a value.
@@ -129,7 +129,7 @@ def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle) 
     _check_planned(con, bundle)
     for a in bundle.attachments:
         store.put_file(a.content)
-    _insert(con, bundle)
+    _insert(con, bundle, datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
 
 def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
@@ -153,7 +153,7 @@ def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
         raise BadBundle(f"computed with other {', '.join(differ)[:200]} than planned")
 
 
-def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
+def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime | None = None) -> int:
     """Rows of one bundle in one transaction; returns its replicate number.
 
     Raises:
@@ -163,7 +163,7 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
     con.register("incoming", bundle.trials.drop_columns(["attachment"]))
     con.begin()
     try:
-        replicate = _insert_rows(con, bundle)
+        replicate = _insert_rows(con, bundle, received_at or datetime.now(UTC))
         con.commit()
     except duckdb.DataError as error:
         con.rollback()
@@ -176,13 +176,13 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
     return replicate
 
 
-def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> int:
+def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime) -> int:
     m = bundle.manifest
     (replicate,) = con.execute("SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]]).fetchone() or (0,)
     con.execute(
         "INSERT INTO bundles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            bundle.sha256, m["unit_id"], m["host"], m["attempt"], replicate, datetime.now(UTC), bundle.size_bytes,
+            bundle.sha256, m["unit_id"], m["host"], m["attempt"], replicate, received_at, bundle.size_bytes,
             m["schema_version"], TRANSPORT, canonical(m),
         ],
     )  # fmt: skip

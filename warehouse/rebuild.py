@@ -112,7 +112,7 @@ def _build(places: Places, store: Store, new: Path, schema: int, files: dict[str
         con.commit()
         for path in there.values():
             try:
-                take_archived(con, store, read_bundle(path))
+                take_archived(con, store, read_bundle(path), path)
                 done.found += 1
             except BadBundle as error:
                 done.aside.append(f"{path.name}: {error}")
@@ -151,8 +151,12 @@ def registered(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> Iterator[None]
 def renumber(con: duckdb.DuckDBPyConnection) -> None:
     """Of the bundles of each unit the first one counts, also where the one that counted is lost."""
     con.execute(
-        "UPDATE bundles SET replicate = now.n FROM (SELECT sha256, row_number() OVER (PARTITION BY unit_id ORDER BY replicate) - 1 AS n "
-        "FROM bundles) now WHERE bundles.sha256 = now.sha256 AND bundles.replicate <> now.n"
+        """
+        UPDATE bundles SET replicate = now.n FROM (
+          SELECT sha256, row_number() OVER (PARTITION BY unit_id ORDER BY received_at, replicate, sha256) - 1 AS n FROM bundles
+          WHERE unit_id IN (SELECT unit_id FROM bundles GROUP BY 1 HAVING list_sort(list(replicate)) <> range(count(*)))
+        ) now WHERE bundles.sha256 = now.sha256 AND bundles.replicate <> now.n
+        """
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from duckdb import DuckDBPyConnection as Connection
 
@@ -41,7 +42,7 @@ def repair(con: Connection, places: Places, store: Store, found: Verified) -> Re
             for a in bundle.attachments:
                 store.put_file(a.content)
                 done.files += 1
-            _take_again(con, store, bundle)
+            _take_again(con, store, bundle, there[sha256])
             done.bundles += 1
         except BadBundle as error:
             done.left.append(f"{there[sha256].name}: {error}")
@@ -53,17 +54,17 @@ def repair(con: Connection, places: Places, store: Store, found: Verified) -> Re
     return done
 
 
-def _take_again(con: Connection, store: Store, bundle: Bundle) -> None:
+def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> None:
     """Row and trials of a bundle as its file says; its place among the bundles of its unit stays."""
     known = con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone()
     if known is None:
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
-        take_archived(con, store, bundle)
+        take_archived(con, store, bundle, path)
         return
     m = bundle.manifest
     con.begin()
     try:
-        _forget_summary(con, bundle.sha256)
+        forget_summary(con, bundle.sha256)
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
         con.execute(
             "UPDATE bundles SET unit_id = ?, host = ?, attempt = ?, size_bytes = ?, schema_version = ?, manifest = ? WHERE sha256 = ?",
@@ -84,7 +85,7 @@ def _take_again(con: Connection, store: Store, bundle: Bundle) -> None:
         raise
 
 
-def _forget_summary(con: Connection, sha256: str) -> None:
+def forget_summary(con: Connection, sha256: str) -> None:
     """What pages count of this bundle is made again when the warehouse is closed."""
     for table in ("attempt_counts", "problem_results"):
         con.execute(
