@@ -21,7 +21,7 @@ from experiments.registry import get_phase
 from flows.chain import run_unit
 from flows.dispatch import GIVEN_BACK, OUT_OF_MEMORY
 from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.transport import Store, UnreachableError
 from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
 
@@ -37,6 +37,8 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
     """
     try:
         state.result()
+    except UnreachableError:
+        return True
     except (LabError, MemoryError):
         return False
     except Exception as error:
@@ -115,6 +117,22 @@ def _alone(places: Places) -> Iterator[None]:
         yield
 
 
+def _asked_for(store: Store, job: str) -> bytes:
+    """The file with the units; a store that was away for a moment is asked again.
+
+    Raises:
+        UnreachableError: it still is after DELIVER_S.
+    """
+    end = time.monotonic() + DELIVER_S
+    while True:
+        try:
+            return store.get_file(job)
+        except UnreachableError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(DELIVER_AGAIN_S)
+
+
 def _deliver(places: Places, store: Store) -> None:
     """Deliver what still waits here: the way to the results may have failed for a while.
 
@@ -150,7 +168,7 @@ def shard(
     _say_where(phase, label)
     with _alone(places):
         _may_run_here(phase, host, quantized)
-        units = {u["unit_id"]: u for u in json.loads(store.get_file(job))["units"]}
+        units = {u["unit_id"]: u for u in json.loads(_asked_for(store, job))["units"]}
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
         store.deliver(places.spool)  # what waits here from before is what is asked for, maybe

@@ -227,7 +227,7 @@ def test_another_host_takes_the_data_from_the_store(
 
 
 def test_a_unit_planned_here_runs_on_a_host_without_the_file(
-    home: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The whole way: planned from a path, submitted, and run where neither the path nor a copy is."""
     given = {"p1": {"domain": f"jsonl:{reviews}", "n_problems": 36, "per_class": 6, "embedders": ["all-MiniLM-L6-v2"]}}
@@ -246,6 +246,10 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     there = Places.here()
     assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.here(there), 1) == 18
     assert [p.name.split(".")[0] for p in (tmp_path / "results" / "inbox").iterdir()] == [units[0].unit_id]
+    # And when the results cannot leave that host, its log says why.
+    (tmp_path / "results").rename(tmp_path / "elsewhere")
+    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.here(there), 2) == 18
+    assert "1 bundles wait in the spool" in caplog.text and "not mounted" in caplog.text
 
 
 @pytest.mark.parametrize(

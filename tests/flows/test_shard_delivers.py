@@ -10,7 +10,7 @@ import pytest
 from experiments.errors import LabError
 from flows import shard
 from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.transport import Store, UnreachableError
 
 
 @pytest.fixture
@@ -53,3 +53,38 @@ def test_a_shard_whose_results_cannot_be_delivered_fails_with_the_reason(
         shard._deliver(places, Store.here(places))
     assert str(blocked) in str(told.value)
     assert len(list(places.spool.glob("*.parquet"))) == 1
+
+
+def test_a_shard_asks_again_for_its_units(blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that hangs for a moment when a shard starts would cost one of the three tries of all its units."""
+    store = Store.here(Places.here())
+    monkeypatch.setattr(shard, "DELIVER_S", -1.0)
+    with pytest.raises(UnreachableError, match="not mounted"):
+        shard._asked_for(store, hashlib.sha256(b"job").hexdigest())
+    monkeypatch.undo()
+
+    def mounted(_: float) -> None:
+        blocked.unlink()
+        (blocked / "inbox").mkdir(parents=True)
+        store.put_file(b"job")
+
+    monkeypatch.setattr(shard.time, "sleep", mounted)
+    assert shard._asked_for(store, hashlib.sha256(b"job").hexdigest()) == b"job"
+    # What is not there is another thing, and waiting would not bring it.
+    with pytest.raises(LabError, match="is not in"):
+        shard._asked_for(store, "0" * 64)
+
+
+def test_what_may_pass_is_tried_again() -> None:
+    """A store that does not answer is no mistake of the user's; other code than planned stays one, however often tried."""
+
+    class Ended:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def result(self) -> None:
+            raise self.error
+
+    assert shard._may_pass(None, None, Ended(UnreachableError("the store does not answer", "lab sync")))
+    assert not shard._may_pass(None, None, Ended(LabError("other code than planned", "git pull")))
+    assert not shard._may_pass(None, None, Ended(MemoryError()))

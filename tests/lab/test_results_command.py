@@ -52,6 +52,16 @@ def test_what_cannot_go_is_shown_with_its_reason_and_goes_later(called: Run, hom
     assert not path.exists() and (store / "inbox" / NAME).read_bytes() == b"1"
 
 
+@pytest.mark.slow
+def test_a_run_whose_results_cannot_leave_ends_with_the_reason(called: Run, home: Path, tmp_path: Path) -> None:
+    """It computed the same unit again and again, for ever, since its result never reached the warehouse."""
+    done = called("run", "p1", "--scale", "smoke", LAB_RESULTS_URL=str(tmp_path / "mount"))
+    assert done.returncode == 2, done.stderr
+    assert "did not reach the warehouse. lab spool" in done.stderr and "not mounted" in done.stderr
+    assert "1 bundles wait" in called("spool").stdout
+    assert not (tmp_path / "mount").exists()
+
+
 def test_sizes_are_told_as_people_say_them() -> None:
     """A number of bytes with eight digits is not read."""
     assert [size(n) for n in (0, 999, 1000, 12_345_678, 5e12)] == ["0 B", "999 B", "1.0 kB", "12.3 MB", "5000.0 GB"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from warehouse.durable import copy_whole, sweep, write_whole
+from warehouse.durable import copy_whole, write_whole
 from warehouse.transports.base import FILES, HOSTS, INBOX, MAX_REPORT_BYTES, UnreachableError, report_name
 
 
@@ -48,8 +48,6 @@ class Directory:
                 f"{self.root} has no folder inbox, so it is no results store, or not mounted",
                 f"mount it; for a new store: mkdir -p {inbox}",
             )
-        with suppress(OSError):
-            sweep(inbox)
 
     def has(self, unit_id: str) -> bool:
         return next((self.root / INBOX).glob(f"{unit_id}.*.parquet"), None) is not None
@@ -65,7 +63,11 @@ class Directory:
 
     def get_file(self, sha256: str) -> bytes | None:
         path = self.root / FILES / sha256
-        return path.read_bytes() if path.is_file() else None
+        if path.is_file():
+            return path.read_bytes()
+        if not self.own:
+            self.ready()  # a mount that is gone is another thing than a file that is not there
+        return None
 
     def put_report(self, host: str, content: bytes) -> None:
         self.ready()
