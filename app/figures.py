@@ -20,7 +20,9 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = OKABE_ITO
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 GREY = "#8A8F98"
 FONT_PX, TITLE_PX = 13, 15
-TITLE_CHARS, BASIS_CHARS = 50, 58  # a line of each on a phone of 420 px, measured
+TOP_PX = 16  # above the title: with 6 the first of several lines is cut in half (seen in Chromium, plotly.js 3)
+BOTTOM_PX = 60  # numbers and title of the axis
+TITLE_CHARS, BASIS_CHARS = 54, 62  # a line of each on a phone of 420 px, measured
 
 # One colour a name, on every page. Conditions of a kind share it: base_semantic is semantic's.
 NAMED = {
@@ -43,19 +45,27 @@ def symbol(name: str, among: Sequence[str]) -> str:
     return SYMBOLS[list(among).index(name) % len(SYMBOLS)] if name in among else SYMBOLS[0]
 
 
-def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 360) -> go.Figure:
-    """An empty figure with the finding as its title and n, test or interval below it; all four are data, not markup."""
+def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 280) -> go.Figure:
+    """An empty figure with the finding as its title and n, test or interval below it; all four are data, not markup.
+
+    Args:
+        height: of the plot inside its axes, in pixels.
+    """
     lines = textwrap.wrap(finding, TITLE_CHARS) or [""]
     small = textwrap.wrap(basis, BASIS_CHARS)
     text = "<b>" + "<br>".join(map(escape, lines)) + "</b>"
     if small:
-        text += f'<br><span style="font-size:{FONT_PX}px;color:{GREY}">' + "<br>".join(map(escape, small)) + "</span>"
-    above = 14 + 20 * len(lines) + 18 * len(small)
+        text += (
+            f'<br><span style="font-size:{FONT_PX}px;color:{GREY};font-weight:400">'
+            + "<br>".join(map(escape, small))
+            + "</span>"
+        )
+    above = TOP_PX + 8 + 20 * len(lines) + 18 * len(small)
     figure = go.Figure()
     figure.update_layout(
         title={"text": text, "font": {"size": TITLE_PX}, "x": 0, "xref": "container", "xanchor": "left", "y": 1,
-               "yref": "container", "yanchor": "top", "pad": {"t": 6, "l": 0}},
-        height=height + above, margin={"l": 8, "r": 16, "t": above + 16, "b": 48}, hovermode="closest", showlegend=False,
+               "yref": "container", "yanchor": "top", "pad": {"t": TOP_PX, "l": 0}},
+        height=above + 20 + height + BOTTOM_PX, margin={"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX}, hovermode="closest", showlegend=False,
         legend={"orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom",
                 "font": {"size": FONT_PX}, "title": {"text": ""}},
         hoverlabel={"font": {"size": FONT_PX}},
@@ -78,12 +88,18 @@ def with_legend(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def threshold(figure: go.Figure, at: float, label: str, axis: str = "x", solid: bool = False) -> None:
-    """A labelled line at a threshold (dashed) or a point of reference such as zero (solid)."""
+def threshold(
+    figure: go.Figure, at: float, label: str, axis: str = "x", solid: bool = False, place: str = "top"
+) -> None:  # fmt: skip
+    """A labelled line at a threshold (dashed) or a point of reference such as zero (solid).
+
+    Args:
+        place: of the label at a line across x, in plotly's words; beside another line "top left" or "top right".
+    """
     style = {"line_color": GREY, "line_width": 1 if solid else 1.5, "line_dash": "solid" if solid else "dash"}
     note = {"annotation_text": escape(label), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
     if axis == "x":
-        figure.add_vline(x=at, annotation_position="top", **style, **note)
+        figure.add_vline(x=at, annotation_position=place, **style, **note)
     else:
         figure.add_hline(y=at, annotation_position="top right", **style, **note)
 

@@ -139,6 +139,11 @@ def side(value: float, threshold: float) -> str:
     return "above" if value > threshold else "below" if value < threshold else "at"
 
 
+def ago(moment: datetime | None, now: datetime) -> str:
+    """ "12 s ago"; nothing for a time that is not known, and never in the future."""
+    return "" if moment is None else f"{duration(max(0.0, round((now - moment).total_seconds())))} ago"
+
+
 def size(n_bytes: float) -> str:
     """ "1.2 GB"."""
     for unit, most in (("B", 1e3), ("kB", 1e6), ("MB", 1e9)):

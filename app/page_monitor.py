@@ -18,20 +18,6 @@ LAST = "monitor-last"  # the last look that succeeded, of this session
 MESSAGE_CHARACTERS = 400
 
 
-def ago(moment: datetime | None, now: datetime) -> str:
-    """ "12 s ago"."""
-    return "" if moment is None else f"{words.duration(max(0.0, round((now - moment).total_seconds())))} ago"
-
-
-def headline(now: Now) -> str:
-    """Machines, work and queue in a sentence."""
-    online = sum(bool(m.pools) for m in now.machines)
-    machines = f"{words.count(online, 'machine')} online" if online else "No machine is online"
-    shards = f"{words.count(len(now.under_way), 'run')} under way" if now.under_way else "nothing under way"
-    waiting = f", {len(now.waiting):,} waiting" if now.waiting else ""
-    return f"{machines}, {shards}{waiting}"
-
-
 @st.fragment(run_every=REFRESH_S)
 def live() -> None:
     """The part of the page that is drawn again every REFRESH_S seconds."""
@@ -39,12 +25,14 @@ def live() -> None:
     try:
         now = prefect_api.look(url)
         st.session_state[LAST] = now
-        shell.title("Monitor", headline(now), [f"asked {now.at.astimezone(_where()).strftime('%H:%M:%S')}", url])
+        shell.title(
+            "Monitor", prefect_api.in_words(now), [f"asked {now.at.astimezone(_where()).strftime('%H:%M:%S')}", url]
+        )
     except prefect_api.AwayError as away:
         shell.empty(away.what, away.mend)
         last: Now | None = st.session_state.get(LAST)
         if last is not None:
-            st.caption(f"What follows was so {ago(last.at, datetime.now(UTC))}, when the server last answered.")
+            st.caption(f"What follows was so {words.ago(last.at, datetime.now(UTC))}, when the server last answered.")
             _all(last)
         return spool()
     _all(now)
@@ -83,7 +71,7 @@ def machines(now: Now) -> None:
 def _machine(m: Machine, tiers: dict[str, str], now: datetime) -> dict[str, str]:
     return {
         "machine": m.name, "status": m.status, "tier": tiers.get(m.name, "not known"), "pools": ", ".join(m.pools) or "none",
-        "last heartbeat": ago(m.heartbeat_at, now) or "never", "runs now": ", ".join(m.running) or "nothing",
+        "last heartbeat": words.ago(m.heartbeat_at, now) or "never", "runs now": ", ".join(m.running) or "nothing",
     }  # fmt: skip
 
 
@@ -109,7 +97,7 @@ def work(title: str, runs: list[FlowRun], now: datetime, nothing: str, command: 
                 "state": r.state,
                 "pool": r.pool,
                 "machine": r.host or "not known",
-                "since": ago(r.since, now),
+                "since": words.ago(r.since, now),
             }
             for r in runs
         ],
@@ -129,7 +117,7 @@ def queue(now: Now) -> None:
     tables.show(
         [
             {
-                "pool": pool or "none", "waiting": n, "longest": ago(oldest[pool], now.at).removesuffix(" ago") or "not known",
+                "pool": pool or "none", "waiting": n, "longest": words.ago(oldest[pool], now.at).removesuffix(" ago") or "not known",
                 "served by": ", ".join(m.name for m in now.machines if pool in m.pools) or "no machine that is online",
             }
             for pool, n in sorted(counts.items())
@@ -150,7 +138,7 @@ def errors(now: Now) -> None:
     tables.show(
         [
             {
-                "run": r.name, "state": r.state, "machine": r.host or "not known", "when": ago(r.since, now.at),
+                "run": r.name, "state": r.state, "machine": r.host or "not known", "when": words.ago(r.since, now.at),
                 "message": words.shortened(" ".join(r.message.split()), MESSAGE_CHARACTERS),
             }
             for r in now.errors
@@ -166,7 +154,7 @@ def spool() -> None:
     if not found["bundles"]:
         st.caption("Empty: every result of this machine is delivered.")
         return
-    since = ago(found["oldest_at"], datetime.now(UTC)).removesuffix(" ago")
+    since = words.ago(found["oldest_at"], datetime.now(UTC)).removesuffix(" ago")
     why = f" The last try: {words.shortened(found['reason'], MESSAGE_CHARACTERS)}." if found["reason"] else ""
     st.text(
         f"{words.count(found['bundles'], 'result')}, {words.size(found['size_bytes'])}, wait to be delivered, "

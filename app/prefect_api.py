@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from app import format as words
 from workpools.pools import DEFAULT_API
 from workpools.tiers import POOLS
 
@@ -61,6 +62,14 @@ class Now:
     under_way: list[FlowRun] = field(default_factory=list)
     waiting: list[FlowRun] = field(default_factory=list)
     errors: list[FlowRun] = field(default_factory=list)
+
+
+def in_words(now: Now) -> str:
+    """Machines, work and queue in a sentence."""
+    online = sum(bool(m.pools) for m in now.machines)
+    machines = f"{words.count(online, 'machine')} online" if online else "No machine is online"
+    runs = f"{words.count(len(now.under_way), 'run')} under way" if now.under_way else "nothing under way"
+    return f"{machines}, {runs}" + (f", {len(now.waiting):,} waiting" if now.waiting else "")
 
 
 def address() -> str:

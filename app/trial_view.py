@@ -135,7 +135,7 @@ def probability_figure(
     right = trial["truth"]
     rank = 1 + sum(s > shares[options.index(right)] for s in shares) if right in options else None
     finding = (
-        f"The model gave the right answer {words.number(100 * shares[options.index(right)])} %, rank {rank} of {len(options)}"
+        f"The right answer got {words.number(100 * shares[options.index(right)])} %, rank {rank} of {len(options)}"
         if rank
         else f"The model found {options[max(range(len(shares)), key=lambda i: shares[i])]} most probable"
     )

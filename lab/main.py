@@ -19,6 +19,7 @@ from lab import (
     commands_lan,
     commands_machine,
     commands_plan,
+    commands_report,
     commands_results,
     commands_run,
     commands_warehouse,
@@ -44,6 +45,7 @@ commands_keys.register(app)
 commands_warehouse.register(app)
 commands_keeping.register(app)
 commands_results.register(app)
+commands_report.register(app)
 commands_lan.register(app)
 
 OVERVIEW = """\
@@ -55,6 +57,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab plan              how long each phase will take, on which machine
   lab run p1            run one phase in this process, with no server
   lab results           the verdicts of the last run
+  lab report            a run as one file that opens anywhere
   lab audit             run some finished units again elsewhere, and compare
   lab data check        say what is wrong with your own labelled data
   lab data make         write generated problems as a file

@@ -1,0 +1,127 @@
+"""The pages Hosts, Trials, Compare, Provenance and Monitor in the states in which a reader may meet them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import duckdb
+import pytest
+from made_up_snapshot import HOSTILE, publish
+from streamlit.testing.v1 import AppTest
+
+APP = Path(__file__).resolve().parents[2] / "app"
+OF_A_RUN = ("hosts", "trials", "compare", "provenance")
+FULL = ("full", "p1 p2 p3 e0 e1 e2", None)
+
+
+def shown(name: str, **query: str) -> AppTest:
+    """A page, run once, with what its address says; no exception is on it."""
+    page = AppTest.from_file(str(APP / f"page_{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        page.query_params[key] = value
+    page.run()
+    assert [e.value for e in page.exception] == []
+    return page
+
+
+def said(page: AppTest) -> str:
+    """All HTML, captions and text of a page."""
+    html = [str(h.proto.body) for h in page.get("html")]
+    return "\n".join(
+        [*html, *(c.value for c in page.caption), *(m.value for m in page.markdown), *(t.value for t in page.text)]
+    )
+
+
+@pytest.mark.parametrize("name", OF_A_RUN)
+def test_without_results_each_page_names_the_command(home: Path, name: str) -> None:
+    """A fresh checkout shows a sentence and a command on every page, never a traceback."""
+    page = shown(name)
+    assert "There are no results on this host yet." in said(page)
+    assert [c.value for c in page.code] == ["make demo"]
+
+
+def test_a_run_that_has_only_begun_is_a_state_of_each_page(home: Path) -> None:
+    """Before the first verdict there is no metric, no second run and no duration; each page says so."""
+    publish(home, ("begun", "", "p1"))
+    assert "No metric yet" in said(shown("hosts"))
+    assert "There is one run only" in said(shown("compare"))
+    assert "Not looked for yet" in said(shown("provenance"))
+    assert "1 to 9" in said(shown("trials"))
+
+
+def test_hosts_shows_agreement_work_and_durations(home: Path) -> None:
+    """Who did what, whether they agree, and how good the plan was stand on one page."""
+    path = publish(home, FULL)
+    with duckdb.connect(str(path)) as con:
+        con.execute(
+            "UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND phase = 'p1' AND condition = 'semantic'"
+        )
+    page = shown("hosts", phase="p1")
+    assert "The hosts&#x27; intervals meet in" in said(page)
+    assert "1 comparison of two hosts" in said(page)
+    assert [c.value for c in page.code] == ["lab audit --fraction 0.05", "lab assess"]
+    assert [d.value["host"].tolist() for d in page.dataframe if "trials" in d.value] == [["laptop", "pi-4"]]
+
+
+def test_provenance_says_what_speaks_against_the_numbers(home: Path) -> None:
+    """An override, uncommitted changes and failed trials must not stand in small print."""
+    publish(home, FULL)
+    text = said(shown("provenance"))
+    assert "3 things to know before these numbers are believed" in text
+    for part in (
+        "uncommitted changes",
+        "P2 did not pass and was overridden: pilot says go on",
+        "48 of 144 trials failed",
+    ):
+        assert part in text
+    assert HOSTILE not in text
+
+
+def test_trials_are_filtered_by_the_address_down_to_one(home: Path) -> None:
+    """A copied link opens the same filters, and the same trial, whose texts are text."""
+    path = publish(home, ("r1", "p1 e1", None))
+    with duckdb.connect(str(path)) as con:
+        con.execute("UPDATE trials SET problem_id = ?, error = ? WHERE ordinal = 2", [HOSTILE, f"failed at {HOSTILE}"])
+    page = shown("trials", run="r1", phase="e1", outcome="failed")
+    assert "**1 to 8** of 8 trials" in said(page)
+    assert page.dataframe[0].value["problem_id"].tolist() == [HOSTILE] * 8
+    one = shown("trials", run="r1", trial="r1-e1-0-0.2")
+    assert ("This trial failed" in said(one), HOSTILE in said(one)) == (True, False)
+    assert one.code[0].value == f"failed at {HOSTILE}"
+    assert one.query_params["trial"] in ("r1-e1-0-0.2", ["r1-e1-0-0.2"])
+    gone = shown("trials", run="r1", trial="nowhere.0")
+    assert "This trial is not in the results any more." in said(gone)
+    assert "No trial is like this." in said(shown("trials", run="r1", problem="none such"))
+
+
+def test_pages_of_trials_are_turned(home: Path) -> None:
+    """The buttons turn the page, the address follows, and another filter starts at the front."""
+    publish(home, FULL)
+    page = shown("trials", page="3")
+    assert "**101 to 144** of 144 trials" in said(page)
+    page.button(key="page-Previous").click().run()
+    assert "**51 to 100** of 144 trials" in said(page)
+    page.text_input(key="choice-problem").set_value("problem-1").run()
+    assert "**1 to 48** of 48 trials" in said(page)
+
+
+def test_two_runs_are_compared(home: Path) -> None:
+    """The other run is chosen in the address; both are named, and equal plans are called equal."""
+    publish(home, FULL, ("other", "p1 p2", None))
+    page = shown("compare", run="full", **{"with": "other"})
+    text = said(page)
+    assert ("full" in text, "other" in text) == (True, True)
+    assert "settings, versions and digests are equal" in text
+    assert page.dataframe[0].value["verdict B"].tolist()[:3] == ["PASS", "FAIL", "not run"]
+
+
+def test_the_page_of_the_machines_says_that_no_server_answers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the server away the page names the address and the command, and still shows this machine's spool."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/api"
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    page = shown("monitor")
+    assert f"No Prefect server answers at {url}." in said(page)
+    assert [c.value for c in page.code] == ["lab up"]
+    assert "every result of this machine is delivered" in said(page)

@@ -1,0 +1,113 @@
+"""A run as one file: whole, escaped, and with no need of a server or a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from made_up_snapshot import HOSTILE, publish
+from playwright.sync_api import Browser, expect
+
+from app import report
+from lab.main import main
+
+FULL = ("demo-full", "p1 p2 p3 e0 e1 e2", None)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a whole run."""
+    home = tmp_path_factory.mktemp("report")
+    publish(home, FULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_HOME", str(home))
+        return report.page("demo-full")
+
+
+def test_the_file_is_whole_and_every_text_in_it_is_text(text: str) -> None:
+    """It is sent to others: markup in data must not run there, and what it shows must be what the snapshot says."""
+    own, scripts = (
+        re.sub(r"<script.*?</script>", "", text, flags=re.S),
+        re.findall(r"<script.*?</script>", text, flags=re.S),
+    )
+    assert HOSTILE not in text
+    assert "&lt;img src=x" in own
+    assert [re.sub("<.*?>", "", s) for s in re.findall(r'<span class="lab-pill.*?</span>', own)][:6] == [
+        "PASS", "FAIL", "INCONCLUSIVE", "PASS", "PASS", "INCONCLUSIVE",
+    ]  # fmt: skip
+    assert all(
+        f"<h2>{name}</h2>" in own
+        for name in ("P1 Embedding validity", "E2 Fine-tuned retrieval", "Hosts", "Provenance")
+    )
+    figures = [json.loads(re.sub("<.*?>", "", s)) for s in scripts if s.startswith('<script type="application/json"')]
+    assert len(figures) >= 6
+    assert all(f["layout"]["title"]["text"] for f in figures)
+
+
+def test_the_file_asks_nothing_of_a_network(text: str) -> None:
+    """It must open anywhere: nothing is linked, and a policy forbids what a library might fetch."""
+    own = re.sub(r"<script.*?</script>", "", text, flags=re.S)
+    assert "default-src 'none'" in own
+    assert re.findall(r"""(?:src|href)=["'](?!data:)[^"']+|@import|<link|<iframe""", own) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--run", "other"], "unknown run 'other'. choose one of: r1"),
+        (["--out", "missing/report.html"], "no folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """A wrong run or folder is told with what to type instead, and writes nothing."""
+    publish(home, ("r1", "p1", None))
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "argv", ["lab", "report", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err
+    assert (ended.value.code, said in error, error.count("\n")) == (2, True, 1)
+    assert list(home.glob("**/*.html")) == []
+
+
+def test_no_results_name_the_command_that_makes_some(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a fresh checkout the command says what to do first."""
+    monkeypatch.setattr(sys, "argv", ["lab", "report"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, "make demo" in capsys.readouterr().err) == (2, True)
+    assert list(home.iterdir()) == []
+
+
+def test_the_written_file_draws_itself_without_a_network(
+    home: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Opened from disk with no network, on a phone and in the dark: plots are drawn, nothing hurts, nothing overflows."""
+    publish(home, FULL)
+    out = home / "a report.html"
+    monkeypatch.setattr(sys, "argv", ["lab", "report", "--run", "demo-full", "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code or 0, "demo-full in" in capsys.readouterr().out) == (0, True)
+    context = browser.new_context(offline=True, viewport={"width": 420, "height": 900}, color_scheme="dark")
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(out.as_uri())
+    expect(page.locator(".plot .main-svg").first).to_be_visible(timeout=30_000)
+    assert page.locator(".plot:not(:has(.main-svg))").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    assert page.evaluate("window.hurt") is None
+    expect(page.locator("body")).to_have_css("background-color", "rgb(18, 20, 23)")
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").last.click()
+    assert saved.value.suggested_filename == "table.csv"
+    context.close()
