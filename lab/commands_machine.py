@@ -131,7 +131,7 @@ def up(
     from lab.commands_lan import print_invitation
     from lab.lan import opened
 
-    if address and not lan:
+    if address is not None and not lan:
         raise LabError(f"--address {address[:80]} is for the LAN", f"lab up --lan --address {address[:80]}")
     command = "lab up --lan" if lan else "lab up"
     found = services.up(port, app_port, page=page, say=print, command=command, door=opened(address) if lan else None)

@@ -42,7 +42,7 @@ def opened(address: str | None = None) -> Door:
     Raises:
         LabError: no address of this machine, or one that is open to more than a LAN.
     """
-    return Door(checked_address(address) if address else _found(), secrets.issued())
+    return Door(_found() if address is None else checked_address(address), secrets.issued())
 
 
 def checked_address(text: str) -> str:

@@ -92,9 +92,13 @@ def record(places: Places, services: Sequence[Service]) -> None:
 
 def start(
     places: Places, name: str, command: Sequence[str], environment: Mapping[str, str], port: int | None = None,
-    address: str = "127.0.0.1",
+    address: str = "127.0.0.1", folder: Path | None = None,
 ) -> Service:  # fmt: skip
-    """Start `command` in a session of its own, with its output in logs/<name>.log, and record it."""
+    """Start `command` in a session of its own, with its output in logs/<name>.log, and record it.
+
+    Args:
+        folder: where it is started; LAB_HOME unless given.
+    """
     logs = places.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     rotate(logs)
@@ -102,7 +106,7 @@ def start(
         child = subprocess.Popen(  # noqa: S603 - fixed commands of our own
             list(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**environment, MARK: name},
             start_new_session=True,
-            cwd=places.home,
+            cwd=folder or places.home,
         )  # fmt: skip
     service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port, address)
     record(places, [*(s for s in recorded(places) if s.name != name), service])

@@ -17,9 +17,9 @@ from http.client import HTTPException
 from typing import Any
 
 from app.gate import PASSWORD
-from experiments.environment import checkout, host_name
+from experiments.environment import host_name
 from experiments.errors import LabError
-from lab import PAGE_PORT, processes, secrets
+from lab import PAGE_PORT, processes, secrets, shipped
 from lab.doorkeeper import COORDINATOR_AUTH as SERVER_AUTH
 from lab.doorkeeper import WORKER_AUTH
 from lab.lan import LOOPBACK, Door
@@ -241,8 +241,9 @@ def _start_page(places: Places, app_port: int, door: Door) -> processes.Service:
         sys.executable, "-m", "streamlit", "run", script, "--server.address", door.address, "--server.port", str(app_port),
         "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none",
     ]  # fmt: skip
-    told = {PASSWORD: door.keys.page} if door.keys else {}
-    return processes.start(places, PAGE, command, processes.clean_environment(places, **told), app_port, door.address)
+    told = processes.clean_environment(places, **({PASSWORD: door.keys.page} if door.keys else {}))
+    # Streamlit reads its settings from .streamlit in the folder that it is started in.
+    return processes.start(places, PAGE, command, told, app_port, door.address, shipped.folder())
 
 
 def _report(places: Places) -> Any:
@@ -321,15 +322,15 @@ def _start_workers(
 
 def _deploy(places: Places, environment: dict[str, str], say: Say) -> None:
     """`prefect deploy --all`, unless the same file was deployed to this database before."""
-    root = checkout()
-    if root is None:
-        raise LabError("prefect.yaml is not here", "run lab up in a checkout of the project")
+    root = shipped.folder()
     digest = hashlib.sha256((root / "prefect.yaml").read_bytes()).hexdigest().encode()
     mark = places.home / "prefect" / "deployed"
     if mark.is_file() and mark.read_bytes() == digest:
         return
     say("deploying prefect.yaml")
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    command = [
+        sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(root / "prefect.yaml"),
+    ]  # fmt: skip
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603
     if done.returncode != 0:
         raise LabError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-300:]}", "prefect deploy --all")

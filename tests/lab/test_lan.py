@@ -95,7 +95,7 @@ def test_only_one_address_of_this_machine_is_opened(kept: Path) -> None:
     """0.0.0.0 would open every network this machine is in, and no address but loopback is opened without keys."""
     for text, said in (
         ("0.0.0.0", "every interface"), ("::", "every interface"), ("192.0.2.7", "no address of this machine"),  # noqa: S104
-        ("desk", "no IP address"), ("224.0.0.1", "every interface"),
+        ("desk", "no IP address"), ("", "no IP address"), ("224.0.0.1", "every interface"),
     ):  # fmt: skip
         with pytest.raises(LabError, match=said):
             lan.opened(text)
