@@ -157,7 +157,7 @@ def _lay_out(figure: go.Figure, conditions: Sequence[str], hosts: Sequence[str])
     ticks = ["<br>".join(map(escape, own)) for own in lines]
     row_px = max(ROW_PX, LINE_PX * max(map(len, lines), default=1) + 8)
     inner = row_px * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1)
-    figure.update_layout(height=figure.layout.margin.t + figure.layout.margin.b + inner)
+    figure.update_layout(height=figure.layout.margin.t + figure.layout.margin.b + 16 + inner)
     if len(hosts) > 1:
         figures.with_legend(figure)
     figure.update_yaxes(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app import figures, plots
+import streamlit as st
+
+from app import figures, filters, plots
 from app import format as words
 from app.phase_page import Phase, Row
 from warehouse import reading_phases
@@ -52,10 +54,9 @@ def differences(phase: Phase, first: str, second: str, margin: float | None = No
     fewer = sum(r["problems"] for r in rows if r["difference"] < 0)
     finding = f"{first} needs fewer attempts than {second} in {fewer:,} of {n:,} problems"
     if main:
-        finding = (
-            f"{first} minus {second}: {main['value']:+.2f} attempts ({words.interval(main['low'], main['high'])})"
-            if words.defined(main["low"]) else f"{first} minus {second}: {main['value']:+.2f} attempts"
-        )  # fmt: skip
+        said = words.with_interval_abs(main["value"], main["low"], main["high"])
+        verb = "saves" if main["value"] < 0 else "costs"
+        finding = f"{first.capitalize()} {verb} {said} attempts a problem against {second}"
     basis = [f"n {n:,} problems, median of the seeds"]
     for name, said in (("adjusted_p", "adjusted p"), ("equivalence_p", "equivalence p (TOST)")):
         if found := phase.find(name, f"{first} - {second}"):
@@ -66,8 +67,16 @@ def differences(phase: Phase, first: str, second: str, margin: float | None = No
     figure = plots.differences(rows, main, finding, " · ".join(basis), first, second, margin)
     if visible and spread and margin is None:
         at = -visible["value"] * spread
-        figures.threshold(figure, at, f"visible from {words.number(at)}")
+        figures.threshold(figure, at, f"visible from {words.number(at)}", place="top left")
     phase.draw(figure, f"paired-{first}-{second}")
+
+
+def chosen_pair(phase: Phase, pairs: Sequence[str], default: str | None, margin: float | None = None) -> None:
+    """The paired differences of one comparison; which one is chosen below, so that plots beside each other stand in line."""
+    place = st.container()
+    first, second = filters.choice("Paired differences of", pairs, "pair", default).split(" - ", 1)
+    with place:
+        differences(phase, first, second, margin)
 
 
 def _spread(rows: Sequence[Row]) -> float | None:

@@ -65,7 +65,8 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
     figure.update_layout(
         title={"text": text, "font": {"size": TITLE_PX}, "x": 0, "xref": "container", "xanchor": "left", "y": 1,
                "yref": "container", "yanchor": "top", "pad": {"t": TOP_PX, "l": 0}},
-        height=above + 20 + height + BOTTOM_PX, margin={"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX}, hovermode="closest", showlegend=False,
+        height=above + 20 + height + BOTTOM_PX, margin={"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX},
+        hovermode="closest", showlegend=False,
         legend={"orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom",
                 "font": {"size": FONT_PX}, "title": {"text": ""}},
         hoverlabel={"font": {"size": FONT_PX}},

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import cards, charts, figures, filters, origin, shell, story, tables
+from app import cards, charts, figures, filters, shell, story, tables
 from app import format as words
 from warehouse import reading
 
@@ -64,22 +64,7 @@ def metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
     order = {name: i for i, name in enumerate([metric, *names])} | {metric: -1}
     conditions = [x["condition"] for x in of_phase]
     rows = sorted(of_phase, key=lambda r: (order[r["metric"]], conditions.index(r["condition"])))
-    table(rows, f"{view.run_id}-{phase}-metrics")
-
-
-def table(rows: list[reading.Row], name: str) -> None:
-    """All rows of the phase, those of the plot first."""
-    tables.show(
-        [
-            {
-                "phase": r["phase"].upper(), "metric": words.words(r["metric"]), "condition": r["condition"],
-                "host": r["host"], "value": r["value"], "low": r["low"], "high": r["high"], "n": r["n"],
-                "failed": r["failed"], "method": r["method"],
-            }
-            for r in rows
-        ],
-        name, numbers=("value", "low", "high"),
-    )  # fmt: skip
+    tables.metrics([{**r, "phase": phase.upper()} for r in rows], f"{view.run_id}-{phase}-metrics", ("phase", "host"))
 
 
 def body(view: filters.View) -> None:
@@ -93,8 +78,6 @@ def body(view: filters.View) -> None:
     st.html(cards.strip(verdicts, done, shell.read(reading.phase_hosts, run_id), last))
     reasons(verdicts)
     metrics_by_host(view, verdicts)
-    st.subheader("Provenance")
-    origin.show(shell.read(reading.provenance, run_id), where)
 
 
 shell.show(body)

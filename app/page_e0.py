@@ -49,7 +49,7 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
     )
     basis = f"n {best['n']:,} queries a cell · {best['embedder']}, {best['distance']} · {best['method']}"
     figure = figures.titled(
-        finding, basis, "weight of text (the rest is features)", "k (memos brought back)", height=320
+        finding, basis, "weight of text (the rest is features)", "k (memos brought back)", height=260
     )
 
     def say(w: float, k: int) -> str:
@@ -60,10 +60,16 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
     figure.add_heatmap(
         x=[f"{w:g}" for w in weights], y=[str(k) for k in ks], xgap=2, ygap=2, showscale=False,
         z=[[found[w, k]["value"] if (w, k) in found else None for w in weights] for k in ks],
-        text=[[words.number(found[w, k]["value"]) if (w, k) in found else "" for w in weights] for k in ks],
-        texttemplate="%{text}", textfont={"size": figures.FONT_PX}, hoverinfo="text",
-        hovertext=[[say(w, k) for w in weights] for k in ks], colorscale=[[0, "#DCEBF7"], [1, "#0B4F85"]],
+        hoverinfo="text",
+        hovertext=[[say(w, k) for w in weights] for k in ks], colorscale=[[0, "#E3EFF9"], [1, "#0B4F85"]],
     )  # fmt: skip
+    low, high = min(float(c["value"]) for c in cells), max(float(c["value"]) for c in cells)
+    for (w, k), c in found.items():
+        dark = c["value"] - low < 0.45 * (high - low)
+        figure.add_annotation(
+            x=weights.index(w), y=ks.index(k), text=words.number(c["value"]), showarrow=False,
+            font={"size": figures.FONT_PX, "color": "#16181D" if dark else "#FFFFFF"},
+        )  # fmt: skip
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)
     if chosen and (chosen["embedder"], chosen["distance"]) == (best["embedder"], best["distance"]):
@@ -92,7 +98,7 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
             f"{words.side(chosen['value'], needed)} {needed:g}"
         )
     basis = f"n {cells[0]['n']:,} queries for each of {len(cells)} configurations · {len(best)} on the Pareto front"
-    figure = figures.titled(finding, basis, "time of a retrieval (ms, median)", "relevance (0 to 1)", height=320)
+    figure = figures.titled(finding, basis, "time of a retrieval (ms, median)", "relevance (0 to 1)", height=260)
     on_front = {c["cell"] for c in best}
     for name, own, colour, size, mode in (
         ("beaten by another", [c for c in cells if c["cell"] not in on_front], figures.GREY, 7, "markers"),

@@ -45,7 +45,7 @@ def by_class(phase: phase_page.Phase) -> None:
         finding = f"Semantic memos help most with {most} ({100 * gains[most]:+.0f} points), least with {least} ({100 * gains[least]:+.0f})"
     basis = f"n {rows[0]['n']:,} trials a class and condition · Wilson 95 %"
     figure = figures.titled(
-        finding, basis, "accuracy (share of first guesses that are right)", "", height=40 + 46 * len(labels)
+        finding, basis, "accuracy (share of first guesses that are right)", "", height=10 + 48 * len(labels)
     )
     for i, strategy in enumerate(CONDITIONS):
         own = [r for r in rows if r["strategy"] == strategy]
@@ -74,7 +74,7 @@ def effects(phase: phase_page.Phase) -> None:
         word = "negligible" if size < 0.147 else "small" if size < 0.33 else "medium" if size < 0.474 else "large"
         finding = f"Semantic against temporal is a {word} effect: Cliff's delta {main['value']:+.2f}"
     basis = f"n {phase.of('cliffs_delta')[0]['n']:,} problems, paired · negative: the first needs fewer attempts"
-    figure = figures.titled(finding, basis, "effect size (-1 to 1)", "", height=60 + 46 * len(pairs))
+    figure = figures.titled(finding, basis, "effect size (-1 to 1)", "", height=20 + 52 * len(pairs))
     for metric, name, colour, shape in (
         ("cliffs_delta", "Cliff's delta", figures.BLUE, "circle"),
         ("rank_biserial", "rank-biserial, matched pairs", figures.RED, "diamond"),
@@ -106,7 +106,7 @@ def relevance(phase: phase_page.Phase) -> None:
     totals = {c: sum(r["n"] for r in rows if r["condition"] == c) for c in dict.fromkeys(r["condition"] for r in rows)}
     basis = f"n {', '.join(f'{n:,} problems {c}' for c, n in totals.items())} · Spearman (semantic); means with 95 % intervals"
     figure = figures.titled(
-        finding, basis, "relevance of what was retrieved (0 to 1, steps of 0.1)", "mean attempts", height=300
+        finding, basis, "relevance of what was retrieved (0 to 1, steps of 0.1)", "mean attempts", height=240
     )
     for c in totals:
         own = [r for r in rows if r["condition"] == c]

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import comparisons, figures, filters, phase_page, plots, tables
+from app import comparisons, figures, phase_page, plots, tables
 from app import format as words
 from warehouse import reading_phases
 
@@ -45,9 +45,7 @@ def body(phase: phase_page.Phase) -> None:
     with right:
         pairs = [r["condition"] for r in phase.of("mean_difference")]
         if pairs:
-            picked = filters.choice("Paired differences of", pairs, "pair")
-            first, second = picked.split(" - ", 1)
-            comparisons.differences(phase, first, second, float(phase.config.get("margin", 0.25)))
+            comparisons.chosen_pair(phase, pairs, None, float(phase.config.get("margin", 0.25)))
     left, right = phase_page.pair()
     with left:
         queries(phase)

@@ -83,7 +83,7 @@ def clusters(phase: phase_page.Phase, embedder: str) -> None:
     basis = (
         f"n {len(points):,} problems · t-SNE to two dimensions, for the eye only; the silhouette is of all dimensions"
     )
-    figure = figures.titled(finding, basis, "t-SNE 1 (no unit)", "t-SNE 2 (no unit)", height=400)
+    figure = figures.titled(finding, basis, "t-SNE 1 (no unit)", "t-SNE 2 (no unit)", height=330)
     for name in classes:
         own = [p for p in points if p["truth"] == name]
         figure.add_scatter(
@@ -112,7 +112,7 @@ def similarities(phase: phase_page.Phase, embedder: str) -> None:
         finding = f"Pairs of one class are {words.number(abs(gap))} {'more' if gap > 0 else 'less'} alike than others in {embedder}"
     totals = {kind: sum(b["pairs"] for b in bins if b["kind"] == kind) for kind in ("within", "between")}
     basis = f"n {totals['within']:,} pairs within a class, {totals['between']:,} between; lines at the means"
-    figure = figures.titled(finding, basis, "cosine similarity of two problems", "share of pairs (%)", height=400)
+    figure = figures.titled(finding, basis, "cosine similarity of two problems", "share of pairs (%)", height=330)
     for kind in ("between", "within"):
         own = [b for b in bins if b["kind"] == kind]
         figure.add_bar(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app import comparisons, figures, filters, phase_page, plots
+from app import comparisons, figures, phase_page, plots
 from app import format as words
 
 CONDITIONS = ("none", "random", "recent", "semantic")
@@ -23,9 +23,7 @@ def body(phase: phase_page.Phase) -> None:
         return
     with right:
         main = phase.verdict["main_condition"] if phase.verdict else None
-        picked = filters.choice("Paired differences of", pairs, "pair", main)
-        first, second = picked.split(" - ", 1)
-        comparisons.differences(phase, first, second)
+        comparisons.chosen_pair(phase, pairs, main)
 
 
 def against_none(phase: phase_page.Phase) -> None:

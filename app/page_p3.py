@@ -8,6 +8,8 @@ from app import figures, phase_page, plots
 from app import format as words
 from warehouse import reading_phases
 
+WIDEST = 220  # percent; a category of few prompts has an interval to several hundred, which would hide the thresholds
+
 
 def body(phase: phase_page.Phase) -> None:
     """Retention, scores before and after, training loss, perplexity."""
@@ -40,12 +42,14 @@ def retention(phase: phase_page.Phase) -> None:
             lowest = min(known, key=lambda r: float(r["value"]))
             finding += f"; the least in {lowest['condition']}, {lowest['value']:.0f} %"
     sizes = sorted({r["n"] for r in rows if r["condition"] != "overall"})
-    basis = f"n {words.number(sizes[0]) if sizes else 0} prompts a category · tuned / base, paired bootstrap 95 %"
+    basis = f"n {sizes[0] if sizes else 0} prompts a category · tuned / base, paired bootstrap 95 %"
     colours = {r["condition"]: figures.BLUE if r["condition"] == "overall" else figures.GREEN for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "retention (% of the base model's score)", colours=colours)
-    figures.threshold(figure, whole, f"overall {whole:.0f} %")
+    figures.threshold(figure, whole, f"overall {whole:.0f} %", place="top right")
     figure.add_vline(x=each, line_color=figures.GREY, line_width=1.5, line_dash="dot", annotation_text=f"each {each:.0f} %",
                      annotation_position="top left", annotation_font_size=figures.FONT_PX, annotation_font_color=figures.GREY)  # fmt: skip
+    widest = max((r["high"] for r in rows if words.defined(r["high"])), default=0)
+    figure.update_xaxes(range=[0, min(max(widest, 120) * 1.05, WIDEST)])
     phase.draw(figure, "retention")
 
 
@@ -99,7 +103,9 @@ def perplexity(phase: phase_page.Phase) -> None:
     change = f": {100 * (ratio['value'] - 1):+.1f} %" if ratio else ""
     finding = f"Perplexity of other text {'rises' if ratio and ratio['value'] > 1 else 'does not rise'}{change}"
     basis = f"n {rows[0]['n']:,} held-out paragraphs · lower is better"
-    phase.draw(plots.rows_with_intervals(rows, finding, basis, "perplexity (no unit)"), "perplexity")
+    figure = plots.rows_with_intervals(rows, finding, basis, "perplexity (no unit)")
+    figure.update_xaxes(rangemode="tozero")
+    phase.draw(figure, "perplexity")
 
 
 phase_page.show("p3", body)

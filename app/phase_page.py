@@ -73,8 +73,9 @@ def _body(name: str, plots: Callable[[Phase], None], view: filters.View) -> None
             st.code(story.again(view.run, verdicts), language=None, width=660)
         return
     if verdict is not None and verdict["next_steps"]:
-        st.html(f'<p class="lab-small">What to try, as the failure protocol of {name.upper()} says:</p>')
-        shell.steps(verdict["next_steps"])
+        with st.container(gap="xsmall"):
+            st.html(f'<div class="lab-try">What to try, says the failure protocol of {name.upper()}:</div>')
+            shell.steps(verdict["next_steps"])
     rows = shell.read(reading_phases.metrics, view.run_id, name, view.host)
     if not rows and view.host is not None and verdict is not None:
         st.caption(f"{view.host} has no result of {words.named(name)} in this run. Choose another host, or all.")
@@ -116,10 +117,7 @@ def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, i
 def _numbers(name: str, view: filters.View, rows: Sequence[Row]) -> None:
     st.subheader("All numbers")
     host = f"-{view.host}" if view.host else ""
-    tables.show(
-        [{**r, "metric": words.words(r["metric"])} for r in rows],
-        f"{view.run_id}-{name}{host}", numbers=("value", "low", "high"),
-    )  # fmt: skip
+    tables.metrics(rows, f"{view.run_id}-{name}{host}")
 
 
 def pair() -> tuple[Any, Any]:

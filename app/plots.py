@@ -12,7 +12,7 @@ from app import figures
 from app import format as words
 
 Row = Mapping[str, Any]
-ROW_PX = 36
+ROW_PX = 40
 
 
 def rows_with_intervals(
@@ -27,7 +27,7 @@ def rows_with_intervals(
         labels: what to call a condition, where not by its name.
         colours: of conditions whose name says no colour.
     """
-    figure = figures.titled(finding, basis, x_title, y_title, height=40 + ROW_PX * max(len(rows), 1))
+    figure = figures.titled(finding, basis, x_title, y_title, height=16 + ROW_PX * max(len(rows), 1))
     names = [str(r["condition"]) for r in rows]
     for i, row in enumerate(rows):
         if not words.defined(row["value"]):
@@ -46,7 +46,7 @@ def rows_with_intervals(
         )  # fmt: skip
     ticks = [escape(words.shortened((labels or {}).get(n, n) or "all", 26)) for n in names]
     figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.4, -0.75], showgrid=False
+        tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.5, -0.8], showgrid=False
     )
     return figure
 
@@ -59,7 +59,7 @@ def attempts(rows: Sequence[Row], order: Sequence[str], finding: str, unit: str 
     sizes = set(totals.values())
     if len(sizes) == 1:
         basis = f"n {sizes.pop():,} {unit} a condition"
-    figure = figures.titled(finding, basis, "attempts needed", "share of trials (%)", height=300)
+    figure = figures.titled(finding, basis, "attempts needed", "share of trials (%)", height=240)
     for c in named:
         own = [r for r in rows if r["condition"] == c]
         shares = [100 * r["trials"] / totals[c] for r in own]
@@ -86,7 +86,7 @@ def differences(
         main: the metric mean_difference of the pair, or None.
         margin: attempts within which the two count as equivalent.
     """
-    figure = figures.titled(finding, basis, f"attempts of {first} minus {second}, a problem", "problems", height=300)
+    figure = figures.titled(finding, basis, f"attempts of {first} minus {second}, a problem", "problems", height=240)
     if margin is not None:
         figures.band(figure, -margin, margin, f"equivalence ±{margin:g}")
     wide = 0.42 if len(rows) > 24 else 0.8
@@ -96,7 +96,7 @@ def differences(
         x=[r["difference"] for r in rows], y=[r["problems"] for r in rows], width=wide, marker_color=signs, opacity=0.75,
         hoverinfo="text", hovertext=[f"{r['difference']:+g} attempts: {words.count(r['problems'], 'problem')}" for r in rows],
     )  # fmt: skip
-    figures.threshold(figure, 0, "" if margin is not None else "no difference", solid=True)
+    figures.threshold(figure, 0, "" if margin is not None else "no difference", solid=True, place="top right")
     top = max((r["problems"] for r in rows), default=1)
     if main is not None and words.defined(main["value"]):
         figure.add_scatter(
@@ -111,7 +111,7 @@ def differences(
 
 def losses(rows: Sequence[Row], finding: str, basis: str) -> go.Figure:
     """Training loss by epoch as a full line, validation loss dashed from before the first epoch, one colour a training."""
-    figure = figures.titled(finding, basis, "epoch", "loss (nats a token)", height=280)
+    figure = figures.titled(finding, basis, "epoch", "loss (nats a token)", height=230)
     for row in rows:
         colour = figures.colour(row["condition"])
         for kind, first, dash in (("train_loss", 1, "solid"), ("validation_loss", 0, "dash")):

@@ -11,10 +11,13 @@ import streamlit as st
 
 from app import format as words
 
+Row = Mapping[str, Any]
+
 
 def show(
-    rows: Sequence[Mapping[str, Any]] | pd.DataFrame, name: str, numbers: Sequence[str] = (), height: int = 0
-) -> None:
+    rows: Sequence[Row] | pd.DataFrame, name: str, numbers: Sequence[str] = (), height: int = 0,
+    files: Sequence[Row] | None = None,
+) -> None:  # fmt: skip
     """A table and its two downloads.
 
     Args:
@@ -22,6 +25,7 @@ def show(
         name: of the files, without an ending, and unique on the page.
         numbers: columns shown with three significant digits, "undefined" for None; they stay numbers, so they sort.
         height: pixels; 0 for as many rows as fit ten.
+        files: what the files hold, where it is more than what is shown.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     for column in numbers:
@@ -29,17 +33,36 @@ def show(
     shown: Any = frame
     if numbers:
         shown = frame.style.format(lambda x: words.number(float(str(x))), subset=list(numbers), na_rep=words.UNDEFINED)
-    st.dataframe(shown, hide_index=True, width="stretch", height=height or "auto")
+    st.dataframe(shown, hide_index=True, width="stretch", height=height or "auto", placeholder=words.UNDEFINED)
+    saved = frame if files is None else pd.DataFrame(list(files))
     with st.container(horizontal=True, gap="small"):
-        for ending, mime, made in (
-            ("csv", "text/csv", lambda: frame.to_csv(index=False).encode()),
-            ("parquet", "application/vnd.apache.parquet", lambda: parquet(frame)),
+        for ending, said, mime, made in (
+            ("csv", "CSV", "text/csv", lambda: saved.to_csv(index=False).encode()),
+            ("parquet", "Parquet", "application/vnd.apache.parquet", lambda: parquet(saved)),
         ):
             st.download_button(
-                ending.upper() if ending == "csv" else ending.capitalize(), made, f"{name}.{ending}", mime,
-                key=f"download-{name}-{ending}", on_click="ignore", type="tertiary", icon=":material/download:",
-                help=f"Download this table as {name}.{ending}",
+                said, made, f"{name}.{ending}", mime, key=f"download-{name}-{ending}", on_click="ignore", type="tertiary",
+                icon=":material/download:", help=f"Download this table as {name}.{ending}",
             )  # fmt: skip
+
+
+def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
+    """Metrics as a table, the interval in words; the files keep its ends as numbers.
+
+    Args:
+        rows: of the table metrics, in the order to show.
+        more: further columns to show, before the others.
+    """
+    show(
+        [
+            {
+                **{k: r[k] for k in more}, "metric": words.words(r["metric"]), "condition": r["condition"], "value": r["value"],
+                "interval": words.interval(r["low"], r["high"]), "n": r["n"], "failed": r["failed"], "method": r["method"],
+            }
+            for r in rows
+        ],
+        name, numbers=("value",), files=rows,
+    )  # fmt: skip
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
