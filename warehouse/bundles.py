@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from experiments.contract import Attachment, Json, Trial, Unit
 from experiments.environment import checked_host
 from experiments.errors import LabError
 from experiments.identity import canonical
-from warehouse.durable import finish, temporary_for
+from warehouse.durable import finish, telling_when_full, temporary_for
 from warehouse.signing import signature
 
 SCHEMA_VERSION = 1
@@ -28,6 +30,7 @@ MAX_ROWS = 1_000_000  # E1 at full scale is 1,350 trials over all its units
 BATCH_ROWS = 512
 # Only these are written. A dictionary or a shared prefix could make rows far larger than the metadata tells.
 ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED"}
+OTHERWISE = r"[0-9][eE]|0\.0000"  # numbers that orjson may write otherwise: 0.00005 for 5e-05
 PHASE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 ATTACHMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})(?:\.([0-9a-f]{64}))?\.parquet")  # unit, SHA-256, signature
@@ -78,7 +81,7 @@ def write_bundle(
     With the host's key, its signature stands before .parquet.
 
     Raises:
-        LabError: `host` is no host name.
+        LabError: `host` is no host name, or the disk is full.
         ValueError: a trial's details hold NaN or something that is not JSON.
     """
     manifest = {
@@ -96,16 +99,17 @@ def write_bundle(
         for name in SCHEMA.names:
             columns[name].append({"ordinal": -1 - i, "attachment": a.content}.get(name))
     table = pa.table(columns, schema=SCHEMA).replace_schema_metadata({"manifest": canonical(manifest)})
-    spool.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_for(spool / "bundle")
-    try:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=False)
-        sha256 = file_sha256(temporary)
-        signed = f".{signature(key, host, sha256)}" if key else ""
-        target = spool / f"{unit.unit_id}.{sha256}{signed}.parquet"
-        finish(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with telling_when_full(spool):
+        spool.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_for(spool / "bundle")
+        try:
+            pq.write_table(table, temporary, compression="zstd", use_dictionary=False)
+            sha256 = file_sha256(temporary)
+            signed = f".{signature(key, host, sha256)}" if key else ""
+            target = spool / f"{unit.unit_id}.{sha256}{signed}.parquet"
+            finish(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
     return target
 
 
@@ -203,16 +207,38 @@ def _check_rows(trials: pa.Table) -> None:
     for name in ("problem_id", "condition", "details"):
         if trials[name].null_count:
             raise BadBundle(f"a trial has no {name}")
-    for text in trials["details"].to_pylist():
-        try:
-            details = json.loads(text)
-            if not isinstance(details, dict):
-                raise BadBundle("a trial's details are not an object")
-            # Canonical text also rules out NaN, doubled keys and half surrogate pairs, which DuckDB refuses.
-            if canonical(details) != text:
-                raise BadBundle("a trial's details are not canonical JSON")
-        except (ValueError, RecursionError) as error:
-            raise BadBundle("a trial's details are not JSON") from error
+    for text in unsure(trials["details"]):
+        _check_details(text)
+
+
+def unsure(details: pa.ChunkedArray) -> list[str]:
+    """Those that are not canonical JSON objects for sure: orjson tells ten times faster, and writes most values alike."""
+    otherwise = pc.match_substring_regex(details, OTHERWISE).to_pylist()
+    return [t for t, other in zip(details.to_pylist(), otherwise, strict=True) if other or not _same(t)]
+
+
+def _same(text: str) -> bool:
+    try:
+        details = orjson.loads(text)
+        return isinstance(details, dict) and orjson.dumps(details, option=orjson.OPT_SORT_KEYS) == text.encode()
+    except (ValueError, TypeError):
+        return False
+
+
+def _check_details(text: str) -> None:
+    """What `canonical` itself says; it also rules out NaN, doubled keys and half surrogate pairs, which DuckDB refuses.
+
+    Raises:
+        BadBundle: no JSON object in canonical text.
+    """
+    try:
+        details = json.loads(text)
+        if not isinstance(details, dict):
+            raise BadBundle("a trial's details are not an object")
+        if canonical(details) != text:
+            raise BadBundle("a trial's details are not canonical JSON")
+    except (ValueError, RecursionError) as error:
+        raise BadBundle("a trial's details are not JSON") from error
 
 
 def _attachments(table: pa.Table, split: int, manifest: Json) -> tuple[Attachment, ...]:

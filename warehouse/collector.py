@@ -25,7 +25,7 @@ from warehouse.places import Places
 from warehouse.signing import refusal
 from warehouse.transport import MAX_REPORT_BYTES, Store
 
-TRANSPORT = "directory"
+FROM_ARCHIVE = "archive"  # in the place of a transport, where the row was lost that knew it
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
 UNPLANNED = "no plan in this warehouse asks for its unit"
 # Rows of trials from a bundle's table registered as `incoming`; its SHA-256, unit and host are asked for.
@@ -109,7 +109,7 @@ def _take(con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Pa
         if known:
             taken.known += 1
         else:
-            replicate = _insert(con, bundle)
+            replicate = _insert(con, bundle, datetime.now(UTC), store.way.kind)
             taken.ingested += 1
             taken.replicates += replicate > 0
     except BadBundle as error:
@@ -129,7 +129,7 @@ def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, 
     _check_planned(con, bundle)
     for a in bundle.attachments:
         store.put_file(a.content)
-    _insert(con, bundle, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    _insert(con, bundle, datetime.fromtimestamp(path.stat().st_mtime, UTC), FROM_ARCHIVE)
 
 
 def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
@@ -153,7 +153,7 @@ def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
         raise BadBundle(f"computed with other {', '.join(differ)[:200]} than planned")
 
 
-def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime | None = None) -> int:
+def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime, transport: str) -> int:
     """Rows of one bundle in one transaction; returns its replicate number.
 
     Raises:
@@ -163,7 +163,7 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetim
     con.register("incoming", bundle.trials.drop_columns(["attachment"]))
     con.begin()
     try:
-        replicate = _insert_rows(con, bundle, received_at or datetime.now(UTC))
+        replicate = _insert_rows(con, bundle, received_at, transport)
         con.commit()
     except duckdb.DataError as error:
         con.rollback()
@@ -176,14 +176,14 @@ def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetim
     return replicate
 
 
-def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime) -> int:
+def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime, transport: str) -> int:
     m = bundle.manifest
     (replicate,) = con.execute("SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]]).fetchone() or (0,)
     con.execute(
         "INSERT INTO bundles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             bundle.sha256, m["unit_id"], m["host"], m["attempt"], replicate, received_at, bundle.size_bytes,
-            m["schema_version"], TRANSPORT, canonical(m),
+            m["schema_version"], transport, canonical(m),
         ],
     )  # fmt: skip
     con.execute(f"INSERT INTO trials {TRIALS}", [bundle.sha256, m["unit_id"], m["host"]])

@@ -16,7 +16,7 @@ import duckdb
 
 from experiments.errors import LabError
 from warehouse import record_files, snapshot, summaries
-from warehouse.durable import copy_whole
+from warehouse.durable import copy_whole, telling_when_full
 from warehouse.places import Places
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
@@ -116,9 +116,10 @@ def writing(
     When all went well its records are kept as files too (record_files.py).
 
     Raises:
-        LabError: the lock is held, the file is open elsewhere or lost, or the warehouse's schema is newer or changed.
+        LabError: the lock is held, the file is open elsewhere or lost, the warehouse's schema is newer or changed, or the disk is
+            full.
     """
-    with locked(places, wait_s):
+    with telling_when_full(places.home), locked(places, wait_s):
         if not places.warehouse.exists() and (places.records / record_files.INDEX).exists():
             # A new, empty warehouse would take the place of its records too.
             raise LabError(f"{places.warehouse} is gone, and its records are here", record_files.REBUILD)

@@ -7,11 +7,42 @@ import os
 import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from experiments.errors import LabError
+
 TEMPORARY = ".part-"
+NO_ROOM = "No space left on device"
 STALE_S = 24 * 3600.0  # a temporary file of that age was left by a process that died
+
+
+@contextmanager
+def telling_when_full(folder: Path) -> Iterator[None]:
+    """A full disk, whoever met it, as one error that says what to do.
+
+    Raises:
+        LabError: there is no room on the disk of `folder`, or in this user's share of it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _of_no_room(error):
+            raise LabError(
+                f"the disk of {folder} is full; nothing that was stored is lost",
+                "make room, lab clean --older-than 30d or else",
+            ) from error
+        raise
+
+
+def _of_no_room(error: BaseException | None) -> bool:
+    """Whether it began with a full disk; what failed to be rolled back after that is only what followed."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or NO_ROOM in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,144 @@
+"""A disk that is full: one clear error, nothing stored is lost, and all goes on once there is room."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from crash_roles import trials_of, unit_id_of, unit_of
+from duckdb import DuckDBPyConnection as Connection
+
+from experiments.errors import LabError
+from warehouse import verify as checks
+from warehouse.bundles import write_bundle
+from warehouse.collector import collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.records import save_units
+from warehouse.transport import Store
+from warehouse.verify import Verified
+
+SIZE_MB = 24  # a new warehouse and its snapshot take about 10
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"no file system of its own can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int = 0) -> Path:
+    """A file that takes what room there is but `leave` bytes."""
+    blocker = folder / "blocker"
+    with blocker.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 65536)
+        except OSError:
+            pass
+        file.truncate(max(0, file.tell() - leave))
+    return blocker
+
+
+def put(folder: Path, label: str, bulk: int = 0) -> Path:
+    now, trials = datetime.now(UTC), trials_of(label)
+    for i in range(bulk):
+        trials[0].details[f"key-{i}"] = unit_id_of(f"{label}{i}")
+    return write_bundle(
+        folder, unit_of(label), trials, host="pi-4", attempt=1, started_at=now, finished_at=now,
+        provenance={"identity": {}},
+    )  # fmt: skip
+
+
+def stored(places: Places) -> tuple[set[str], list[str]]:
+    """Units with a result, and what does not verify."""
+    with writing(places) as con:
+        found = Verified()
+        checks.check_schema(con, found)
+        checks.check_bundles(con, places, found)
+        checks.check_records(places, found)
+        units = {u for (u,) in con.execute("SELECT unit_id FROM bundles").fetchall()}
+    return units, [f.what for f in found.faults]
+
+
+def test_results_are_refused_with_one_clear_error_and_none_is_torn(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host whose disk is full the spool holds what it held, no half of a bundle, and the next one goes in again."""
+    places = Places(disk / "home")
+    kept = put(places.spool, "kept")
+    blocker = fill(disk)
+    with pytest.raises(LabError, match="is full; nothing that was stored is lost") as refused:
+        put(places.spool, "lost", bulk=2000)
+    assert "lab clean" in refused.value.mend
+    assert [p.name for p in places.spool.iterdir()] == [kept.name]
+    blocker.unlink()
+    assert put(places.spool, "lost", bulk=2000).is_file()
+
+
+def test_a_delivery_onto_a_full_disk_leaves_all_in_the_spool(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's disk is another one: what does not fit stays here, with the reason, and goes when there is room."""
+    monkeypatch.setenv("LAB_RESULTS_URL", f"file://{disk}")
+    places = Places(tmp_path / "home")
+    store = Store.here(places)
+    (disk / "inbox").mkdir()
+    for label in "abc":
+        put(places.spool, label, bulk=500)
+    blocker = fill(disk)
+    delivery = store.deliver(places.spool)
+    assert (delivery.delivered, delivery.waiting) == (0, 3)
+    assert "No space left on device" in (delivery.reason or "")
+    assert len(list(places.spool.glob("*.parquet"))) == 3
+    blocker.unlink()
+    assert store.deliver(places.spool).delivered == 3
+    assert not list((disk / "inbox").glob(".part-*"))
+
+
+@pytest.mark.parametrize("leave", [0, 300_000, 2_000_000])
+def test_a_collector_on_a_full_disk_loses_and_doubles_nothing(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, leave: int
+) -> None:
+    """Wherever it meets the end of the disk - warehouse, archive, records or snapshot - it says so, the bundles are still in
+    inbox or archive, and with room again each is counted once."""
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    places = Places(disk / "home")
+    store = Store.here(places)
+    labels = [f"unit-{i}" for i in range(30)]
+
+    def plan(con: Connection) -> None:
+        save_units(con, "run", "p1", [unit_of(label) for label in labels])
+
+    with writing(places, publish=True) as con:
+        plan(con)
+    put(store.inbox, labels[0])
+    assert collect(places, store).ingested == 1
+    for label in labels[1:]:
+        put(store.inbox, label, bulk=1000)
+    blocker = fill(disk, leave)
+    told = ""
+    try:
+        taken = collect(places, store)
+        told = " ".join(reason for _, reason in taken.left)
+    except LabError as error:
+        told = str(error)
+    assert "full" in told or "No space left on device" in told
+    blocker.unlink()
+    collect(places, store)
+    units, wrong = stored(places)
+    assert units == {unit_id_of(label) for label in labels}
+    assert wrong == []
+    assert not places.quarantine.exists()
