@@ -12,15 +12,16 @@ from warehouse.database import writing
 from warehouse.places import Places
 
 SMALL = ("run", "p1", "--scale", "smoke", "--set", 'embedders=["all-MiniLM-L6-v2"]')
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_changed_result_is_found_by_running_it_again(lab: Run, home: Path, closed_port: int) -> None:
+def test_a_changed_result_is_found_by_running_it_again(called: Run, home: Path, closed_port: int) -> None:
     """The one thing an audit is for: agreement is said to be there, and a number that was tampered with is named."""
-    done = lab(*SMALL, LAB_HOST="laptop")
+    done = called(*SMALL, LAB_HOST="laptop", **OFFLINE)
     assert done.returncode in (0, 3), done.stderr
-    done = lab("audit", "--fraction", "1", "--json", LAB_HOST="laptop")
+    done = called("audit", "--fraction", "1", "--json", LAB_HOST="laptop", **OFFLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     (pair,) = found["pairs"]
@@ -33,12 +34,12 @@ def test_a_changed_result_is_found_by_running_it_again(lab: Run, home: Path, clo
             "SELECT t.unit_id, problem_id FROM counted_trials t JOIN units u USING (unit_id) WHERE truth IS NOT NULL LIMIT 1"
         ).fetchall()
         con.execute("UPDATE trials SET truth = 'O(lies)' WHERE unit_id = ? AND problem_id = ?", [unit_id, problem])
-    done = lab("audit", "--fraction", "1", "--seed", "7", LAB_HOST="desktop")
+    done = called("audit", "--fraction", "1", "--seed", "7", LAB_HOST="desktop", **OFFLINE)
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = [x for x in done.stdout.splitlines() if unit_id in x]
     assert line.startswith(f"p1 unit {unit_id}, laptop and desktop: 1 of ") and ".truth: 'O(lies)'" in line
     assert "seed 7" in done.stderr
-    shown = lab("audit", "--stored")
+    shown = called("audit", "--stored")
     assert shown.returncode == 0 and "another process there" in shown.stdout and unit_id in shown.stdout
-    done = lab("audit", "--host", "other", PREFECT_API_URL=f"http://127.0.0.1:{closed_port}/api")
+    done = called("audit", "--host", "other", PREFECT_API_URL=f"http://127.0.0.1:{closed_port}/api")
     assert done.returncode == 2 and "no Prefect server answers" in done.stderr, done.stderr

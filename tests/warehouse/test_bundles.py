@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -248,3 +249,48 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_bundle(other)
     with pytest.raises(BadBundle, match="not readable"):
         read_bundle(tmp_path / f"{'b' * 32}.{'0' * 64}.parquet")
+
+
+@settings(max_examples=400)
+@given(st.dictionaries(TEXT, JSON, max_size=4) | JSON, st.sampled_from(["ours", "orjson's", "Python's"]))
+def test_the_fast_look_at_details_never_passes_what_the_slow_one_refuses(value: Any, how: str) -> None:
+    """Two libraries write JSON here: where they differ in a number or a letter, the one that names things must decide."""
+    if how == "orjson's":
+        if any(isinstance(n, int) and abs(n) >= 2**63 for n in numbers_in(value)):
+            return  # orjson writes none of these
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    else:
+        text = canonical(value) if how == "ours" else json.dumps(value)
+    if not bundles.unsure(pa.chunked_array([[text]])):
+        assert isinstance(value, dict) and canonical(json.loads(text)) == text
+        bundles._check_details(text)
+
+
+def numbers_in(value: Any) -> list[Any]:
+    if isinstance(value, dict | list):
+        return [n for inner in (value.values() if isinstance(value, dict) else value) for n in numbers_in(inner)]
+    return [value]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":0.00005}', '{"a":1e-5}', '{"a":1E5}', '{"a":NaN}', '{"a":1,"a":1}', '{"b":1,"a":1}', '{"a": 1}', "[]", '{"a":-0}',
+     '{"a":1.50}', '{"a":18446744073709551616.0}', '{"a":"\\u00e9"}', '{"a":"\\ud800"}', "{}{}", '{"a":' * 2000 + "1" + "}" * 2000],
+)  # fmt: skip
+def test_details_that_are_not_canonical_are_refused(text: str) -> None:
+    """Equal details must have equal text, or two equal trials could differ in their checksums."""
+    assert bundles.unsure(pa.chunked_array([[text]])) == [text]
+    with pytest.raises(BadBundle, match="details"):
+        bundles._check_details(text)
+
+
+def test_ordinary_details_are_seen_to_be_canonical_at_once() -> None:
+    """The fast look is worth nothing where it never says yes."""
+    details = {
+        "logprobs": [-0.51, -2.25],
+        "retrieved": ["p-1", "é"],
+        "prompt": "def f(n):\n    return n",
+        "k": 5,
+        "x": None,
+    }
+    assert bundles.unsure(pa.chunked_array([[canonical(details)] * 3])) == []
