@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.environment import lab_home
@@ -201,6 +202,10 @@ def _tokens_per_s() -> float:
 
     # First, since the model is then loaded in what was chosen.
     measure_dtype()
+    if find_spec("mlx_lm") is not None:
+        from experiments.backends import for_mlx
+
+        for_mlx.measure()
     model = Backends(no_files).language_model(PhaseConfig().model)
     model.score("warm up", (" up",))
     best = 0.0

@@ -83,20 +83,31 @@ def measure_dtype() -> dict[str, Any]:
             continue  # the device has no such type
     fast = [d for d in DTYPES[1:] if rates.get(d, 0) >= FASTER * rates["float32"]]
     chosen = fast[0] if fast else "float32"
-    place = lab_home() / MEASURED
-    place.parent.mkdir(parents=True, exist_ok=True)
-    making = place.with_suffix(f".{os.getpid()}")
-    making.write_text(json.dumps({device: chosen}))
-    making.replace(place)
+    keep(MEASURED, {device: chosen})
     return {"device": device, "dtype": chosen, "gflops": rates}
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Leave what was measured in LAB_HOME, whole or not at all."""
+    path = lab_home() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_suffix(f".{os.getpid()}")
+    making.write_text(json.dumps(found))
+    making.replace(path)
+
+
+def kept(name: str) -> dict[str, Any]:
+    """What was measured, {} before or when the file is damaged."""
+    try:
+        found = json.loads((lab_home() / name).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def dtype_here(device: str) -> str:
     """The type that an assessment chose for this device; float32 before any."""
-    try:
-        chosen = json.loads((lab_home() / MEASURED).read_text()).get(device, "float32")
-    except (OSError, ValueError, AttributeError):
-        return "float32"
+    chosen = kept(MEASURED).get(device, "float32")
     return chosen if chosen in DTYPES else "float32"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from experiments.backends.base import Backends, LanguageModel, Unavailable, no_f
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.mlx_lm_engine import from_peft, load_base, to_peft
 from experiments.backends.mlx_trainer import MlxTrainer
+from experiments.environment import lab_home
 
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'mlx[cpu]' mlx-lm")
 
@@ -27,8 +30,10 @@ SETTINGS = LoraSettings(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("tiny") / "llama")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_HOME", str(tmp_path_factory.mktemp("home")))
+        yield make(tmp_path_factory.mktemp("tiny") / "llama")
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +150,7 @@ def test_the_faster_trains(mlx: float, torch: float | None, only: bool, way: str
 def test_the_choice_is_measured_and_written_into_the_training(folder: Path) -> None:
     """Through the front: the trainer of mlx/ on this machine, whichever it is, trains and says why it was chosen."""
     rates = for_mlx.rates()
+    assert json.loads((lab_home() / for_mlx.MEASURED).read_text()) == {"mlx": rates[0], "torch": rates[1]}
     assert rates[0] > 0 and (rates[1] is None or rates[1] > 0)
     found = Backends(no_files).train(f"mlx/{folder}", EXAMPLES, [], SETTINGS.model_copy(update={"epochs": 1}), 42)
     assert found.engine["engine"] == {"mlx": "mlx-lm", "peft": "peft"}[for_mlx.chosen(*rates, False)[0]]

@@ -23,7 +23,9 @@ PAIRS = [
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """(a tiny Llama with an adapter whose B is not zero, so that A has gradients too; its tokenizer)."""
-    base, tokenizer = load_base(f"hf/{make(tmp_path_factory.mktemp('tiny') / 'llama')}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_HOME", str(tmp_path_factory.mktemp("home")))
+        base, tokenizer = load_base(f"hf/{make(tmp_path_factory.mktemp('tiny') / 'llama')}")
     torch.manual_seed(3)
     settings = LoraConfig(
         r=2, lora_alpha=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
