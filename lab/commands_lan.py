@@ -47,12 +47,15 @@ def invite(
 
 def print_invitation() -> None:
     """One `lab join` line a tier, and where its key comes from; no secret."""
+    from lab import inbox
     from lab.lan import join_lines
     from lab.services import SERVER
     from warehouse.places import Places
 
     results = os.environ.get("LAB_RESULTS_URL")
-    shared = None if results is None or "://" not in results or results.startswith("file:") else results
+    shared = (
+        inbox.url() if results is None else results if "://" in results and not results.startswith("file:") else None
+    )
     for tier, line in join_lines(_running(SERVER), shared):
         print(f"{tier:<8} {line}")
     print("On each machine, the line of its tier; it asks for the key, which this shows: lab invite --key")

@@ -119,6 +119,7 @@ def up(
     address: Annotated[
         str | None, typer.Option(help="With --lan: which address of this machine; found unless given.")
     ] = None,
+    inbox_port: Annotated[int, typer.Option(help="With --lan: port that results are delivered to.")] = 9494,
 ) -> None:
     """Start server, pools, deployments, assessment, workers and the page; what runs already is kept.
 
@@ -127,18 +128,21 @@ def up(
 
     Example: lab up --port 4300
     """
-    from lab import services
+    from lab import inbox, services
     from lab.commands_lan import print_invitation
     from lab.lan import opened
 
     if address is not None and not lan:
         raise LabError(f"--address {address[:80]} is for the LAN", f"lab up --lan --address {address[:80]}")
     command = "lab up --lan" if lan else "lab up"
-    found = services.up(port, app_port, page=page, say=print, command=command, door=opened(address) if lan else None)
+    door = opened(address) if lan else None
+    if door and (why := inbox.start(door, inbox_port, command)):
+        print(why)
+    found = services.up(port, app_port, page=page, say=print, command=command, door=door)
     print(f"Prefect  {found.ui_url}")
     if page:
         print(f"Results  {found.app_url}")
-    if lan:
+    if door:
         print_invitation()
 
 

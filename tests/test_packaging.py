@@ -72,6 +72,7 @@ def wheel(built: Path) -> Path:
 def answer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the installed wheel says of itself."""
     root = tmp_path_factory.mktemp("installed")
+    # Without --ignore-installed pip would first remove the project from the environment that these tests run in.
     command = [
         sys.executable,
         "-m",
@@ -79,6 +80,7 @@ def answer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
         "install",
         "-q",
         "--no-deps",
+        "--ignore-installed",
         "--no-index",
         "--prefix",
         str(root / "prefix"),
