@@ -19,7 +19,7 @@ from experiments.contract import Attachment, Json, Trial, Unit
 from experiments.environment import checked_host
 from experiments.errors import LabError
 from experiments.identity import canonical
-from warehouse.durable import finish, temporary_for
+from warehouse.durable import finish, telling_when_full, temporary_for
 from warehouse.signing import signature
 
 SCHEMA_VERSION = 1
@@ -81,7 +81,7 @@ def write_bundle(
     With the host's key, its signature stands before .parquet.
 
     Raises:
-        LabError: `host` is no host name.
+        LabError: `host` is no host name, or the disk is full.
         ValueError: a trial's details hold NaN or something that is not JSON.
     """
     manifest = {
@@ -99,16 +99,17 @@ def write_bundle(
         for name in SCHEMA.names:
             columns[name].append({"ordinal": -1 - i, "attachment": a.content}.get(name))
     table = pa.table(columns, schema=SCHEMA).replace_schema_metadata({"manifest": canonical(manifest)})
-    spool.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_for(spool / "bundle")
-    try:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=False)
-        sha256 = file_sha256(temporary)
-        signed = f".{signature(key, host, sha256)}" if key else ""
-        target = spool / f"{unit.unit_id}.{sha256}{signed}.parquet"
-        finish(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with telling_when_full(spool):
+        spool.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_for(spool / "bundle")
+        try:
+            pq.write_table(table, temporary, compression="zstd", use_dictionary=False)
+            sha256 = file_sha256(temporary)
+            signed = f".{signature(key, host, sha256)}" if key else ""
+            target = spool / f"{unit.unit_id}.{sha256}{signed}.parquet"
+            finish(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
     return target
 
 
