@@ -12,7 +12,7 @@ from app import figures
 from app import format as words
 
 Row = Mapping[str, Any]
-ROW_PX, AXIS_PX = 30, 90
+ROW_PX = 30
 NAMES = {  # measure of reading_compare: (as it is read, unit on the axis, what less of it is called, and more)
     "attempts": ("Attempts", "attempts", "fewer attempts", "more attempts"),
     "right at first": ("Right at the first guess", "share of problems", "fewer first guesses right", "more first guesses right"),
@@ -51,7 +51,7 @@ def differences(rows: Sequence[Row], measure: str) -> go.Figure:
     n = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     figure = figures.titled(
         finding(rows, measure), f"n {n} problems each · {rows[0]['method']}",
-        f"B - A ({unit}); left of zero: {less}", "", height=AXIS_PX + ROW_PX * len(rows),
+        f"B - A ({unit}); left of zero: {less}", "", height=ROW_PX * len(rows),
     )  # fmt: skip
     places = list(range(len(rows)))
     figure.add_trace(

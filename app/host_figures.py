@@ -14,7 +14,7 @@ from app import figures
 from app import format as words
 
 Row = Mapping[str, Any]
-LANE_PX, AXIS_PX = 34, 120  # a lane or row; axis with its title, dates of two lines and margins
+LANE_PX, DATE_PX = 34, 20  # a lane or row; the second line of a date below the axis
 MEASURES = {  # field of a capability report: (what it is, unit)
     "matrix_gflops": ("Matrix product", "10⁹ operations a second"),
     "embedding_texts_per_s": ("Embedding", "texts a second"),
@@ -43,7 +43,7 @@ def gantt(stretches: Sequence[Row], where: tzinfo | None) -> go.Figure:
     figure = figures.titled(
         f"{most} did {share} of the work of {words.duration(whole)}",
         f"{words.count(units, 'result')} · {words.duration(lasted_s)} from the first start to the last end",
-        _clock(stretches, where), "", height=AXIS_PX + LANE_PX * rows,
+        _clock(stretches, where), "", height=DATE_PX + LANE_PX * rows,
     )  # fmt: skip
     for phase in words.TITLES:
         own = [(s, lane) for s, lane in zip(stretches, lanes, strict=True) if s["phase"] == phase]
@@ -112,9 +112,7 @@ def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figu
         times = f"{words.number(values[0] / values[-1])} times {worst}" if values[-1] else f"{worst} nothing"
         finding = f"{what}: {best} is fastest, {times}"
     n = f"n {len(own)} hosts" if len(own) > 1 else "n 1 host"
-    figure = figures.titled(
-        finding, f"{n} · one measurement each, by lab assess", unit, "", height=AXIS_PX - 20 + LANE_PX * len(own)
-    )
+    figure = figures.titled(finding, f"{n} · one measurement each, by lab assess", unit, "", height=LANE_PX * len(own))
     figure.add_trace(
         go.Bar(
             orientation="h", x=values, y=list(range(len(own))), marker={"color": [figures.colour(r["host"], known) for r in own]},
@@ -145,7 +143,7 @@ def predicted(rows: Sequence[Row]) -> go.Figure:
         ("minutes", 60.0) if max(max(r["actual_s"], r["predicted_s"]) for r in rows) >= 180 else ("seconds", 1.0)
     )
     basis = f"n {words.count(len(rows), 'phase')} · time on the clock, from the first unit to the verdict"
-    figure = figures.titled(finding, basis, f"duration ({unit})", "", height=AXIS_PX - 20 + LANE_PX * len(rows))
+    figure = figures.titled(finding, basis, f"duration ({unit})", "", height=LANE_PX * len(rows))
     for i, r in enumerate(rows):
         figure.add_shape(
             type="line", x0=r["predicted_s"] / size, x1=r["actual_s"] / size, y0=i, y1=i,

@@ -142,7 +142,7 @@ def probability_figure(
     seed = "" if trial["seed"] is None else f" of seed {trial['seed']}"
     figure = figures.titled(
         finding, f"n {len(options)} options · softmax of their log-probabilities · order of guesses{seed} beside each",
-        "probability among the options (%)", "", height=90 + 30 * len(options),
+        "probability among the options (%)", "", height=30 * len(options),
     )  # fmt: skip
     label = [f"guess {guesses.index(o) + 1}" + (", right" if o == right else "") for o in options]
     figure.add_trace(

@@ -194,7 +194,7 @@ def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up
         alive[SERVER] = processes.start(places, SERVER, server_command(port, door), told, port, door.address)
         started.append(SERVER)
     if page and PAGE not in alive:
-        alive[PAGE] = _start_page(places, app_port, door)
+        alive[PAGE] = _start_page(places, app_port, door, environment)
         started.append(PAGE)
     assessing.start()
     if not processes.wait_until(lambda: answers(f"{door.url(port)}/api/health"), START_S, alive[SERVER]):
@@ -229,7 +229,7 @@ def _free(first: int) -> int:
     return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p) is None)
 
 
-def _start_page(places: Places, app_port: int, door: Door) -> processes.Service:
+def _start_page(places: Places, app_port: int, door: Door, environment: dict[str, str]) -> processes.Service:
     from importlib.util import find_spec
 
     spec = find_spec("app")
@@ -241,7 +241,9 @@ def _start_page(places: Places, app_port: int, door: Door) -> processes.Service:
         sys.executable, "-m", "streamlit", "run", script, "--server.address", door.address, "--server.port", str(app_port),
         "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none",
     ]  # fmt: skip
-    told = processes.clean_environment(places, **({PASSWORD: door.keys.page} if door.keys else {}))
+    # The page asks the server what the machines do.
+    asks = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
+    told = processes.clean_environment(places, **asks, **({PASSWORD: door.keys.page} if door.keys else {}))
     # Streamlit reads its settings from .streamlit in the folder that it is started in.
     return processes.start(places, PAGE, command, told, app_port, door.address, shipped.folder())
 

@@ -27,7 +27,7 @@ def paired(first: str, second: str) -> list[Row]:
     Each row: phase, condition, measure, n (problems), first, second (means), value (difference), low, high, method, and
     `shared`: how many of the n are one and the same result, which cannot differ. Intervals are of the paired t test.
     """
-    columns = ", ".join(f'{sql} AS "{name}"' for name, sql in MEASURES.items())
+    columns = ", ".join(f'avg({sql}) AS "{name}"' for name, sql in MEASURES.items())
     numbers = ", ".join(
         f'count(b."{m}" - a."{m}") AS "{m} n", avg(a."{m}") FILTER (b."{m}" IS NOT NULL) AS "{m} first", '
         f'avg(b."{m}") FILTER (a."{m}" IS NOT NULL) AS "{m} second", avg(b."{m}" - a."{m}") AS "{m} value", '
@@ -37,9 +37,9 @@ def paired(first: str, second: str) -> list[Row]:
     rows = query(
         f"""
         WITH solved AS (
-            SELECT u.run_id, u.phase, p.condition, p.problem_id, p.number, {columns}
+            SELECT u.run_id, u.phase, p.condition, p.problem_id, min(p.number) AS number, {columns}
             FROM units u JOIN bundles b USING (unit_id) JOIN bundle_numbers s USING (sha256) JOIN problem_results p USING (number)
-            WHERE b.replicate = 0 AND u.run_id IN (?, ?)
+            WHERE b.replicate = 0 AND u.run_id IN (?, ?) GROUP BY ALL
         )
         SELECT a.phase, a.condition, count(*) FILTER (a.number = b.number) AS shared, {numbers}
         FROM solved a JOIN solved b USING (phase, condition, problem_id) WHERE a.run_id = ? AND b.run_id = ?
