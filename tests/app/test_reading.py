@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from made_up_snapshot import HOSTILE, MINILM, START, publish
 
-from app import cards, charts, story
+from app import cards, charts, shell, story
 from app import format as words
 from experiments.registry import PHASES, get_phase
 from warehouse import reading
@@ -157,6 +157,45 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     assert "stopped" not in overridden.sentence
     assert "P2 says FAIL, overridden: 'pilot says go on" in overridden.sentence
     assert overridden.then == "P3 Fine-tuning preservation"
+
+
+def test_a_chain_that_went_on_did_not_stop() -> None:
+    """A run without gates decides what comes after a FAIL: it must not be said to have stopped there."""
+    failed, passed = ({"status": s, "overridden_by": None, "why": None, "next_steps": []} for s in ("FAIL", "PASS"))
+    assert story.stopped_at({"p1": failed}) == "p1"
+    assert story.stopped_at({"p1": failed, "p2": passed}) is None
+    assert story.stopped_at({"p1": passed, "e0": failed}) is None
+
+
+def test_a_question_is_asked_once_a_publication(home: Path) -> None:
+    """Ten readers of one page cost one query, and a new snapshot's answer is never an old one."""
+    publish(home, ("r1", "p1", None))
+    asked: list[str] = []
+
+    def question(run_id: str) -> list[str]:
+        asked.append(run_id)
+        return [r["run_id"] for r in reading.runs()]
+
+    assert shell.read(question, "x") is shell.read(question, "x") and asked == ["x"]
+    publish(home, ("r2", "p1", None))
+    assert shell.read(question, "x") == ["r2"] and asked == ["x", "x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [(-1.5, -2.0, -1.0, "1.50 (1.00 to 2.00)"), (0.5, 0.1, 0.9, "0.500 (0.100 to 0.900)"), (-1.5, None, None, "1.50")],
+)
+def test_a_difference_without_its_sign_turns_its_interval(
+    value: float, low: float | None, high: float | None, text: str
+) -> None:
+    """ "Saves 1.5 (1 to 2) attempts" is the same as a difference of -1.5 (-2 to -1), and not (-1 to -2)."""
+    assert words.with_interval_abs(value, low, high) == text
+
+
+@pytest.mark.parametrize(("n", "text"), [(900, "900 B"), (1_858_872, "1.86 MB"), (1.2e9, "1.2 GB")])
+def test_sizes(n: float, text: str) -> None:
+    """Sizes are written as LOOK says."""
+    assert words.size(n) == text
 
 
 def test_only_what_was_overridden_is_called_so() -> None:
