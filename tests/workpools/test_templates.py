@@ -1,0 +1,89 @@
+"""Pools of containers: their base job templates as Prefect's own schema wants them, and an image for each tier."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import prefect
+import pytest
+from prefect.server.schemas.actions import WorkPoolCreate
+from prefect.utilities.schema_tools import is_valid_schema, validate
+from prefect.utilities.templating import find_placeholders
+
+from workpools.tiers import TIERS
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = {"docker": "prefect-docker", "kubernetes": "prefect-kubernetes"}
+
+
+def template(kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(resources.files("workpools.templates").joinpath(f"{kind}.json").read_text())
+    return found
+
+
+def prefects_own(kind: str) -> dict[str, Any]:
+    """The template that Prefect would give such a pool."""
+    path = (
+        Path(prefect.__file__).parent
+        / "server"
+        / "api"
+        / "collections_data"
+        / "views"
+        / "aggregate-worker-metadata.json"
+    )
+    found: dict[str, Any] = json.loads(path.read_text())[KINDS[kind]][kind]["default_base_job_configuration"]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prefect_takes_the_template(kind: str) -> None:
+    """A pool with one that Prefect refuses, or whose placeholders nothing fills, fails at its first run and not before."""
+    found = template(kind)
+    assert WorkPoolCreate(name="strong", type=kind, base_job_template=found).base_job_template == found
+    is_valid_schema(found["variables"], preprocess=False)
+    variables = found["variables"]["properties"]
+    assert {p.name for p in find_placeholders(found["job_configuration"])} <= set(variables)
+    defaults = {name: v["default"] for name, v in variables.items() if v.get("default") is not None}
+    assert validate(defaults, found["variables"], raise_on_error=False, preprocess=False) == []
+    assert defaults["image"] == "llm-memory-experiments:strong"
+    broken = found | {"variables": {"type": "object", "properties": {}}}
+    with pytest.raises(ValueError, match="undeclared variable"):
+        WorkPoolCreate(name="strong", type=kind, base_job_template=broken)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_prefects_own_but_for_defaults_and_what_a_flow_may_not_ask(kind: str) -> None:
+    """Fields of our own making would be ignored silently by the worker of that type, or break with its next version."""
+    ours, theirs = template(kind), prefects_own(kind)
+    taken = {"privileged", "network_mode"} if kind == "docker" else set()
+    assert set(ours["variables"]["properties"]) == set(theirs["variables"]["properties"]) - taken
+    assert set(ours["job_configuration"]) == set(theirs["job_configuration"]) - taken
+    for name, variable in ours["variables"]["properties"].items():
+        own = theirs["variables"]["properties"][name]
+        assert {k: v for k, v in variable.items() if k != "default"} == {k: v for k, v in own.items() if k != "default"}
+
+
+def test_containers_get_no_rights_that_a_unit_does_not_need() -> None:
+    """A unit computes and delivers: neither root nor the cluster's interface, nor the host's devices or network."""
+    spec = template("kubernetes")["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    (container,) = spec["containers"]
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert not {"privileged", "network_mode"} & set(template("docker")["job_configuration"])
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_each_tier_has_its_image(tier: str) -> None:
+    """The image installs the tier's extra and every package of the wheel, under a user that is not root."""
+    lines = (ROOT / "docker" / f"Dockerfile.{tier}").read_text().splitlines()
+    assert any(f'"/src[{tier},quack]"' in line for line in lines)
+    copied = {line.split()[1] for line in lines if line.startswith("COPY ")}
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {p.split(".")[0] for p in packages} | {".streamlit"} <= copied | {"constraints.txt"}
+    assert lines.index("USER lab") > max(i for i, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
+    assert "ENV LAB_HOME=/data HF_HUB_OFFLINE=1" in lines
