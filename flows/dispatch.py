@@ -20,6 +20,9 @@ from experiments.errors import LabError
 from experiments.registry import get_phase
 from flows.chain import Run, put_job
 from flows.forecast import registered
+from warehouse.assignments import assign
+from warehouse.database import writing
+from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.hosts import HOST_TAG, UNNAMED, drained
 from workpools.placement import MOST_SHARDS, Placement, fit_hosts, place, shards_of
@@ -177,6 +180,8 @@ class Dispatcher:
                 f"{placed.pool}-{host or i}-{attempt}",
             )  # fmt: skip
             self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate)
+        with writing(Places.here()) as con:
+            assign(con, self.run.run_id, placed.pool, parts, attempt)
         meant = sorted({host for _, host in parts if host})
         get_run_logger().info(
             "%s: %d units in %d shards to pool %s%s (%s)", phase, len(units), len(parts), placed.pool,

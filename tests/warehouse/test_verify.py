@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from duckdb import DuckDBPyConnection as Connection
 from test_rebuild import repeat, rows_of
 
 from experiments.errors import LabError
-from warehouse import recompute, signing
+from warehouse import recompute, records, signing
 from warehouse import verify as checks
+from warehouse.assignments import assign
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.places import Places
@@ -155,11 +156,12 @@ def test_a_unit_without_a_result_is_named_with_whom_it_was_assigned_to(run_home:
         (run_id,) = con.execute("SELECT run_id FROM runs").fetchone() or ("",)
         for table in ("bundles WHERE sha256 = ?", "trials WHERE bundle_sha256 = ?"):
             con.execute(f"DELETE FROM {table}", [sha256])
-        then = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
-        rows = [["weak", None, 1, then], ["strong", "mac", 2, then + timedelta(hours=1)]]
-        con.executemany(
-            "INSERT INTO assignments VALUES (?, ?, 'p1', ?, ?, ?, ?)", [[run_id, unit_id, *r] for r in rows]
-        )
+        (unit,) = [u for u in records.units_of(con, run_id, "p1") if u.unit_id == unit_id]
+        assign(con, run_id, "weak", [([unit], None)], 1)
+        assign(con, run_id, "strong", [([unit], "mac")], 2)
+        assign(con, run_id, "strong", [], 3)
+        hour = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+        con.execute("UPDATE assignments SET assigned_at = ?::TIMESTAMPTZ + to_hours(attempt - 1)", [hour])
         found = Verified()
         checks.check_units(con, found)
         (missing,) = found.faults
