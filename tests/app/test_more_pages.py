@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from fake_prefect import serving
 from made_up_snapshot import HOSTILE, publish
 from streamlit.testing.v1 import AppTest
 
@@ -125,3 +126,19 @@ def test_the_page_of_the_machines_says_that_no_server_answers(home: Path, monkey
     assert f"No Prefect server answers at {url}." in said(page)
     assert [c.value for c in page.code] == ["lab up"]
     assert "every result of this machine is delivered" in said(page)
+
+
+def test_the_page_of_the_machines_keeps_what_it_saw_last(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the server is away for a moment the reader still sees who was there, and that this is old."""
+    publish(home, FULL)
+    with serving() as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        page = shown("monitor")
+        assert "1 machine online, 2 runs under way, 1 waiting" in said(page)
+        assert page.dataframe[0].value["tier"].tolist() == ["not known", "strong", "weak"]
+        assert page.dataframe[3].value["message"].tolist() == ["<b>disk full</b>"]
+    page.run()
+    assert [e.value for e in page.exception] == []
+    assert "No Prefect server answers" in said(page)
+    assert "What follows was so" in said(page)
+    assert page.dataframe[0].value["machine"].tolist() == ["desktop", "laptop", "pi-4"]

@@ -2,80 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
+from fake_prefect import ANSWERS, FakePrefect, serving
 
 from app import format as words
 from app import prefect_api
 
-NOON = "2026-11-20T12:00:00Z"
-
-
-def run(name: str, kind: str, **more: Any) -> dict[str, Any]:
-    """A flow run as the API gives it."""
-    return {
-        "name": name, "state_type": kind, "state_name": kind.capitalize(), "work_pool_name": "weak", "tags": [],
-        "start_time": NOON, "end_time": None, "expected_start_time": NOON, "auto_scheduled": False,
-        "state": {"message": None},
-    } | more  # fmt: skip
-
-
-ANSWERS: dict[str, Any] = {
-    "/api/work_pools/filter": [{"name": "weak"}, {"name": "somebody's"}],
-    "/api/work_pools/weak/workers/filter": [
-        {"name": "pi-4", "status": "ONLINE", "last_heartbeat_time": NOON},
-        {"name": "laptop", "status": "OFFLINE", "last_heartbeat_time": None},
-        {"name": "ProcessWorker 1", "status": "OFFLINE", "last_heartbeat_time": NOON},
-    ],
-    "/api/variables/name/drained_hosts": {"value": ["laptop", "desktop"]},
-    "RUNNING": [run("e1 · shard 1 of 2 · pi-4", "RUNNING", tags=["e1", "host:pi-4"]), run("pipeline", "PENDING")],
-    "SCHEDULED": [run("e1 · shard 2 of 2", "SCHEDULED"), run("sync", "SCHEDULED", auto_scheduled=True)],
-    "FAILED": [run("p1", "FAILED", state={"message": "<b>disk full</b>"}, end_time=NOON)],
-}
-
-
-class FakePrefect(BaseHTTPRequestHandler):
-    """Prefect's HTTP API as far as the page asks it, with the replies of ANSWERS."""
-
-    status = 200
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        states = body.get("flow_runs", {}).get("state", {}).get("type", {}).get("any_", [""])
-        self._reply(ANSWERS.get(self.path) if self.path in ANSWERS else ANSWERS.get(states[0]))
-
-    def do_GET(self) -> None:
-        self._reply(ANSWERS.get(self.path))
-
-    def _reply(self, answer: Any) -> None:
-        content = json.dumps(answer).encode()
-        self.send_response(self.status if answer is not None else 404)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing in the output of the tests."""
-
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The API's address of a FakePrefect."""
-    monkeypatch.setattr(FakePrefect, "status", 200)
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), FakePrefect)
-    thread = threading.Thread(target=serving.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{serving.server_port}/api"
-    serving.shutdown()
-    thread.join()
-    serving.server_close()
+    with serving() as url:
+        yield url
 
 
 def test_one_look_brings_machines_work_queue_and_errors(server: str) -> None:
