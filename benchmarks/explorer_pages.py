@@ -1,0 +1,216 @@
+"""How long does a page of the explorer take over ten million trials?
+
+    python -m benchmarks.explorer_pages --trials 10000000 --runs 10
+
+    {
+      "benchmark": "explorer_pages",
+      "ratio": 3.28,
+      "needed": null,
+      "seconds": {
+        "generating": 967.744, "plain_counts": 1.569, "summary_counts": 0.478,
+        "overview_first": 1.345, "p1_first": 2.141, "p2_first": 1.325, "p3_first": 1.175, "e0_first": 1.125,
+        "e1_first": 1.211, "e2_first": 1.549,
+        "overview_after_first": 1.145, "p1_after_first": 0.935, "p2_after_first": 0.688, "p3_after_first": 0.59, "e0_after_first": 0.594,
+        "e1_after_first": 0.935, "e2_after_first": 1.047,
+        "overview_kept": 0.569, "p1_kept": 0.548, "p2_kept": 0.56, "p3_kept": 0.595, "e0_kept": 0.567,
+        "e1_kept": 0.647, "e2_kept": 0.663},
+      "counts": {"trials": 10002870, "runs": 10, "pages": 7, "snapshot_mb": 542},
+      "compared": "counting E1's attempts of a run from trials, against from summaries; same counts",
+      "host": {"machine": "Linux x86_64", "cores": 2, "torch_threads": 2, "load_1_min": 14.3, "torch": "2.13.0+cpu"},
+      "slowest_after_first_s": 1.145,
+      "needed_s": 1.0
+    }
+
+A snapshot is generated: runs of P1, P2, P3, E0, E1 and E2 whose trials, metrics and verdicts are drawn by a hash, written
+through the real migrations and summaries. Each page's script is then run as Streamlit runs it: `first` with the imports of
+a fresh server, then for a run that was not asked for before (`after_first`, nothing kept), then again (`kept`).
+A test run of Streamlit itself takes half a second of that (`kept`, where nothing is asked).
+- ratio: seconds to count E1's attempts of one run from its trials, over those from the summaries; same counts.
+- slowest_after_first_s is what `needed_s` bounds: a second a page. Pages are timed in processor seconds of all threads, so
+  that other work on the machine does not count; on an idle one the clock shows less, since the database uses all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from benchmarks.common import show
+from warehouse import reading, reading_phases, summaries
+from warehouse.database import migrate
+
+NAME = "explorer_pages"
+NEEDED_S = 1.0
+APP = Path(__file__).resolve().parent.parent / "app"
+PAGES = ("overview", "page_p1", "page_p2", "page_p3", "page_e0", "page_e1", "page_e2")
+PER_UNIT = 100  # problems
+SHARES = {"p2": (0.1, ("none", "random", "recent", "semantic")), "e1": (1.0, ("none", "temporal", "semantic")),
+          "e2": (1.0, ("base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"))}  # fmt: skip
+EMBEDDERS, MAPPED, DIMENSIONS = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "hybrid"), 100, 384
+UNITS = """
+INSERT INTO units SELECT $run, md5($run || $phase || i), $phase, 1, i, '{}', '[]' FROM range($units) t(i)
+"""
+BUNDLES = """
+INSERT INTO bundles SELECT sha256($run || $phase || i), md5($run || $phase || i), 'host-' || (i % 4), 1, 0,
+  TIMESTAMPTZ '2026-11-01' + to_hours($number), 900, 1, 'directory', '{}' FROM range($units) t(i)
+"""
+TRIALS = """
+INSERT INTO trials SELECT sha256($run || $phase || (p // $per_unit)), md5($run || $phase || (p // $per_unit)),
+  'host-' || ((p // $per_unit) % 4), (p % $per_unit) * 99 + c * 9 + s, 'problem-' || p, $conditions[c + 1], 100 * (s + 1),
+  1 + (hash(p, c, s) % (6 - c % 3))::INTEGER, true, 'O(n)', 'class-' || (p % 6), 500 + p % 200, 31, 1.5, NULL,
+  '{"solved_by":"log-probabilities","retrieved":["problem-' || (p + 1) || '","problem-' || (p + 9) || '"],"logprobs":[-3.31,'
+    || '-2.12,-1.68,-1.21,-3.23,-4.' || s || '],"group":"g' || (p % 60) || '","relevance":' || (hash(p, c) % 1000) / 1000.0 || '}'
+FROM range($problems) a(p), range(len($conditions)) b(c), range(3) d(s)
+"""
+VECTORS = """
+INSERT INTO trials SELECT sha256($run || 'p1' || e), md5($run || 'p1' || e), 'host-0', p, 'problem-' || p, $embedders[e + 1], NULL,
+  NULL, NULL, NULL, 'class-' || (p % 6), NULL, NULL, 0.03, NULL, to_json({
+    'vector': list_transform(range($dimensions), i -> (hash(p, e, i) % 1000) / 1000.0), 'map': [p % 13, p // 13], 'group': 'g'})
+FROM range($mapped) a(p), range(len($embedders)) b(e)
+"""
+TRAINING = """
+INSERT INTO trials SELECT sha256($run || $phase || '0'), md5($run || $phase || '0'), 'host-0', 100000 + i, 'training', $names[i + 1],
+  42, NULL, NULL, NULL, NULL, 36370, NULL, 237.0, NULL,
+  '{"examples":50,"held":4,"train_loss":[1.0,0.5,0.3],"validation_loss":[1.1,0.9,0.8],"adapter_bytes":1858872}'
+FROM range(len($names)) t(i)
+"""
+
+
+def metric_rows() -> list[tuple[str, str, str]]:
+    """(phase, metric, condition) of what the pages draw."""
+    rows = [
+        ("p1", m, e)
+        for m in ("similarity_ratio", "knn_accuracy", "knn_accuracy_groupwise", "silhouette")
+        for e in EMBEDDERS
+    ]
+    rows += [("p3", "retention", c) for c in ("instruction", "arithmetic", "format", "knowledge", "overall")]
+    for phase, (_, conditions) in SHARES.items():
+        rows += [(phase, m, c) for m in ("attempts_mean", "accuracy", "tokens_mean") for c in conditions]
+        pairs = [f"{c} - {conditions[0]}" for c in conditions[1:]]
+        rows += [
+            (phase, m, p)
+            for m in ("mean_difference", "adjusted_p", "cliffs_delta", "improvement_percent")
+            for p in pairs
+        ]
+    rows += [("e1", "class_accuracy", f"class-{i} {c}") for i in range(6) for c in SHARES["e1"][1]]
+    cells = [f"{e} | text {w:g} | k {k} | {d}" for e in EMBEDDERS for w in (1, 0.7, 0.5, 0.3, 0) for k in (3, 5, 7, 10)
+             for d in ("cosine", "euclidean")]  # fmt: skip
+    return rows + [("e0", m, c) for m in ("relevance", "retrieval_time_s", "efficiency") for c in cells]
+
+
+def generate(path: Path, trials: int, runs: int) -> int:
+    """Write the snapshot; returns how many trials it holds."""
+    problems = max(PER_UNIT, int(trials / runs / sum(3 * share * len(c) for share, c in SHARES.values())))
+    with duckdb.connect(str(path)) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        migrate(con)
+        for number in range(runs):
+            generate_run(con, number, problems)
+        summaries.refresh(con)
+        con.execute("CHECKPOINT")
+        (count,) = con.execute("SELECT count(*) FROM trials").fetchone() or (0,)
+    return int(count)
+
+
+def generate_run(con: duckdb.DuckDBPyConnection, number: int, problems: int) -> None:
+    """One run: what every phase leaves."""
+    run = f"run-{number}"
+    started = "TIMESTAMPTZ '2026-11-01' + to_hours(?)"
+    sql = f"INSERT INTO runs SELECT ?, 'plan', 'full', 'big_o', 'generated', {started}, NULL, 'host-0', 'none', false, '{{}}', '{{}}', '{{}}'"  # noqa: E501
+    con.execute(sql, [run, number])
+    counts = {phase: int(problems * share) for phase, (share, _) in SHARES.items()}
+    units = {"p1": len(EMBEDDERS), "p3": 1, "e0": 1} | {phase: -(-n // PER_UNIT) for phase, n in counts.items()}
+    for phase, n in units.items():
+        con.execute(UNITS, {"run": run, "phase": phase, "units": n})
+        con.execute(BUNDLES, {"run": run, "phase": phase, "units": n, "number": number})
+        con.execute(
+            "INSERT INTO verdicts VALUES (?, ?, 'PASS', 'generated', '{}', '[]', 'none', '', 0.5, 0.4, 0.6, 30, NULL, now(), NULL, NULL)",
+            [run, phase],
+        )  # fmt: skip
+    for phase, n in counts.items():
+        asked = {"run": run, "phase": phase, "per_unit": PER_UNIT, "problems": n, "conditions": list(SHARES[phase][1])}
+        con.execute(TRIALS, asked)
+    con.execute(VECTORS, {"run": run, "embedders": list(EMBEDDERS), "mapped": MAPPED, "dimensions": DIMENSIONS})
+    for phase, names in (("p3", ["train"]), ("e2", ["train_s", "train_r"])):
+        con.execute(TRAINING, {"run": run, "phase": phase, "names": names})
+    con.executemany(
+        "INSERT INTO metrics VALUES (?, ?, 'all', ?, ?, ?, 0.5, 0.4, 0.6, 150, 0, 'generated', false)",
+        [[run, phase, i, metric, condition] for i, (phase, metric, condition) in enumerate(metric_rows())],
+    )
+
+
+def page_seconds(page: str, run: str) -> float:
+    """Processor seconds of the page's script, all threads; a page that failed is no measurement."""
+    from streamlit.testing.v1 import AppTest
+
+    shown = AppTest.from_file(str(APP / f"{page}.py"), default_timeout=120)
+    shown.query_params["run"] = run
+    started = time.process_time()
+    shown.run()
+    seconds = time.process_time() - started
+    assert not shown.exception, f"{page}: {[e.message for e in shown.exception]}"  # noqa: S101
+    return seconds
+
+
+def from_trials(run: str) -> list[reading.Row]:
+    """E1's attempts as they were counted without summaries."""
+    return reading.query(
+        "SELECT t.condition, t.attempts, count(*) AS trials FROM units u JOIN bundles b USING (unit_id) "
+        "JOIN trials t ON t.bundle_sha256 = b.sha256 WHERE u.run_id = ? AND u.phase = 'e1' AND b.replicate = 0 "
+        "GROUP BY ALL ORDER BY condition, attempts",
+        [run],
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Generate, open every page, print."""
+    parser = argparse.ArgumentParser(description="Time the explorer's pages over a generated snapshot.")
+    parser.add_argument("--trials", type=int, default=10_000_000, help="in all (default ten million)")
+    parser.add_argument("--runs", type=int, default=10, help="that they belong to (default 10)")
+    parser.add_argument("--home", type=Path, help="keep the snapshot there and use it again (default: a temporary one)")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        home = (given.home or Path(temporary)).resolve()
+        os.environ["LAB_HOME"] = str(home)
+        home.mkdir(parents=True, exist_ok=True)
+        path = home / "snapshot.duckdb"
+        started = time.perf_counter()
+        if not path.exists():
+            generate(path, given.trials, given.runs)
+        generated_s = time.perf_counter() - started
+        last = f"run-{given.runs - 1}"
+        first = {page: page_seconds(page, last) for page in PAGES}
+        after = {page: page_seconds(page, "run-0") for page in PAGES}
+        kept = {page: page_seconds(page, "run-0") for page in PAGES}
+        measure_counts(generated_s, {"first": first, "after_first": after, "kept": kept}, last, given.runs)
+
+
+def measure_counts(generated_s: float, pages: dict[str, dict[str, float]], run: str, runs: int) -> None:
+    """The same counts in both ways, and everything printed."""
+    started = time.perf_counter()
+    plain = from_trials(run)
+    plain_s = time.perf_counter() - started
+    started = time.perf_counter()
+    ours = reading_phases.attempt_counts(run, "e1")
+    ours_s = time.perf_counter() - started
+    assert plain == ours, "the summaries count something else than the trials"  # noqa: S101
+    total = reading.query("SELECT count(*) AS n FROM trials")[0]["n"]
+    seconds = {"generating": generated_s, "plain_counts": plain_s, "summary_counts": ours_s}
+    seconds |= {f"{page.removeprefix('page_')}_{when}": s for when, found in pages.items() for page, s in found.items()}
+    size = reading.snapshot_path().stat().st_size
+    show(
+        NAME, plain_s / ours_s, None, {k: max(s, 0.001) for k, s in seconds.items()},
+        {"trials": total, "runs": runs, "pages": len(PAGES), "snapshot_mb": size // 10**6},
+        "counting E1's attempts of a run from trials, against from summaries; same counts",
+        slowest_after_first_s=round(max(pages["after_first"].values()), 3), needed_s=NEEDED_S,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
