@@ -30,6 +30,8 @@ NAMED = {
     "base_semantic": BLUE, "base_temporal": ORANGE, "base_query": SKY, "base_best": BLUE, "base": SKY, "tuned": GREEN,
     "tuned_s": GREEN, "tuned_r": RED, "tuned_s_random": PURPLE, "tuned_s_none": GREY, "train": GREEN, "train_s": GREEN,
     "train_r": RED, "within": BLUE, "between": ORANGE,
+    "all-MiniLM-L6-v2": BLUE, "hybrid": ORANGE, "all-mpnet-base-v2": GREEN, "paraphrase-MiniLM-L6-v2": PURPLE,
+    "O(1)": BLUE, "O(log n)": GREEN, "O(n)": SKY, "O(n log n)": PURPLE, "O(n^2)": RED, "O(2^n)": ORANGE,
 }  # fmt: skip
 
 
