@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import embedding_repeats
+from benchmarks import embedding_repeats, ingest, snapshot_readers
 from benchmarks.common import KEYS, Clock, ForgetfulEmbedder, show
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -102,3 +102,32 @@ def test_a_benchmark_without_a_bound_says_null(capsys: pytest.CaptureFixture[str
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == [*KEYS, "note"]
     assert printed["needed"] is None
+
+
+def test_the_collector_is_timed_for_the_same_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its ratio says something only while both ways end with the same rows."""
+    ingest.main(["--bundles", "3", "--trials", "20", "--turns", "1"])
+    printed = json.loads(capsys.readouterr().out)
+    assert set(KEYS) <= set(printed) and printed["needed"] == ingest.NEEDED
+    assert {k: printed["counts"][k] for k in ("bundles", "trials", "turns")} == {"bundles": 3, "trials": 60, "turns": 1}
+    seconds = printed["seconds"]
+    assert printed["ratio"] == pytest.approx(seconds["duckdb"] / seconds["collector"], rel=0.1, abs=0.02)
+
+
+def test_unequal_tables_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A way that left something out would be the faster one."""
+    monkeypatch.setattr(ingest, "DIRECT", f"{ingest.DIRECT} AND ordinal < 19")
+    with pytest.raises(ValueError, match="unequal work"):
+        ingest.main(["--bundles", "2", "--trials", "20", "--turns", "1"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_reader_asks_while_a_snapshot_is_published(capsys: pytest.CaptureFixture[str]) -> None:
+    """That nobody is stopped is only seen where somebody reads all the time, in a process of its own."""
+    snapshot_readers.main(["--trials", "20000", "--publications", "20"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["reader_errors"] == 0
+    assert printed["counts"]["trials"] == 20_000 and printed["counts"]["questions"] > 0
+    assert printed["longest_pause_s"] > 0
