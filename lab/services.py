@@ -33,8 +33,7 @@ DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
 DATABASE_URL = "LAB_DATABASE_URL"
 REPORT_FRESH = timedelta(hours=24)
 START_S = 300.0  # a fresh server takes 18 s on two cores, and was seen to take over 90 on busy ones; one that dies is told at once
-# Four workers that ask each second keep a server on SQLite busy, and lose it heartbeats (measured).
-POLL_S = 3
+POLL_S = 3  # five workers that asked each second lost a server on SQLite heartbeats (measured, lab/joining.py)
 HEARTBEAT_S = 15  # offline after three that were missed, so that a dead machine's work goes on within 90 s
 Say = Callable[[str], Any]
 # The user's own settings of how to reach a server; all others of Prefect stay out of what lab starts.
@@ -297,6 +296,8 @@ def _start_workers(
     create_watches(client)
     if fresh:
         _bury_the_dead(client)
+    # Before the workers start: beside them it met "database is locked" on SQLite and did not end in three minutes (seen).
+    _deploy(places, environment, say)
     assessing.join()
     report = _report(places)
     if report is None:
@@ -315,7 +316,6 @@ def _start_workers(
         started.append(name)
     if started:
         say(f"starting workers: {', '.join(pools)}")
-    _deploy(places, environment, say)  # while they start, which takes as long
     ready = processes.wait_until(lambda: all(host_name() in online_workers(client).get(p, []) for p in pools), START_S)
     if not ready:
         raise LabError("the workers did not come online", f"see {places.home / 'logs'}")
@@ -333,7 +333,12 @@ def _deploy(places: Places, environment: dict[str, str], say: Say) -> None:
     command = [
         sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(root / "prefect.yaml"),
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=START_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"prefect deploy did not end within {START_S:.0f} s", "lab up again") from None
     if done.returncode != 0:
         raise LabError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-300:]}", "prefect deploy --all")
     write_whole(mark, digest)

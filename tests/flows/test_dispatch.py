@@ -17,6 +17,7 @@ from flows import dispatch, tries
 from flows.chain import Run
 from flows.dispatch import Dispatcher, Outcome, Shard, balance, cut, silent
 from flows.tries import MAX_ATTEMPTS, MAX_RETURNS, Tries
+from lab import services
 from workpools.placement import MOST_SHARDS, SHARD_SECONDS, Placement
 
 RUN = Run("smoke-1", "1", "smoke", {})
@@ -184,3 +185,12 @@ def test_a_bigger_machine_is_asked_for_once_and_only_for_what_needs_it() -> None
 def test_silence(tags: list[str], workers: list[str], meant_for: str | None, expected: bool) -> None:
     """A shard meant for a machine that is gone would be waited for without end; one that runs must not be given up."""
     assert silent(tags, workers, meant_for) is expected
+
+
+def test_a_dead_machine_is_noticed_and_replaced_within_90_s() -> None:
+    """Longest waits added up: three heartbeats missed, the server's look, the pipeline's, a worker's next question."""
+    from prefect.settings import get_current_settings
+
+    foreman = get_current_settings().server.services.foreman
+    missed_s = services.HEARTBEAT_S * foreman.inactivity_heartbeat_multiple
+    assert missed_s + foreman.loop_seconds + dispatch.WORKERS_S + dispatch.STATES_S + services.POLL_S <= 90

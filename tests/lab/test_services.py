@@ -97,3 +97,11 @@ def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monke
     with pytest.raises(LabError) as caught:
         services.database()
     assert "LAB_DATABASE_URL" in str(caught.value) and "secret" not in str(caught.value) + (caught.value.mend or "")
+
+
+def test_a_deployment_that_does_not_end_is_told_in_a_line(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a very busy machine lab up ended with a page of traceback, and left open what to do."""
+    monkeypatch.setattr(services, "START_S", 0.01)
+    with pytest.raises(LabError, match="did not end within"):
+        services._deploy(places, dict(os.environ), print)
+    assert not (places.home / "prefect" / "deployed").exists()
