@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.deployments import run_deployment
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.upkeep import assess_host
+from flows import upkeep
+from flows.upkeep import assess_host, sync
 from workpools.assess import parse_report
 
 
@@ -27,3 +32,67 @@ def test_assess_host_writes_and_registers_what_lab_assess_would(
     report = parse_report(content)
     assert said == {"host": "pi-4", "tier": report.tier}
     assert report.clock_offset_s is None
+
+
+def test_sync_delivers_and_says_why_when_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hourly run is how results of an idle machine leave it; its result tells where the way is closed."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "mount"))
+    _wait_there(tmp_path / "home")
+    with disable_run_logger():
+        said = sync.fn()
+        assert (said["delivered"], said["waiting"], said["asked"]) == (0, 1, [])
+        assert "not mounted" in said["reason"]
+        (tmp_path / "mount" / "inbox").mkdir(parents=True)
+        assert sync.fn() == {"delivered": 1, "waiting": 0, "reason": None, "asked": []}
+
+
+class FakeClient:
+    """A server that knows which hosts still have a sync run that did not end."""
+
+    def __init__(self, busy: set[str]) -> None:
+        self.busy = {f"sync:{host}" for host in busy}
+
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, limit: int) -> list[str]:
+        assert flow_run_filter.tags and flow_run_filter.tags.all_ and flow_run_filter.state and limit == 1
+        return [t for t in flow_run_filter.tags.all_ if t in self.busy]
+
+
+def test_each_other_machine_is_asked_once_and_not_while_it_has_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a machine that is busy for a day, 24 runs would wait; one that serves two pools has one spool."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_HOST", "desk")
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    asked: list[tuple[str, str]] = []
+
+    def fake_run_deployment(*arguments: object, **named: object) -> None:
+        given = inspect.signature(run_deployment).bind(*arguments, **named).arguments
+        assert given["timeout"] == 0 and given["as_subflow"] is False
+        asked.append((str(given["name"]), str(given["work_queue_name"])))
+
+    online = {
+        "coordinator": ["desk"], "weak": ["desk", "pi-4", "strong-1", "ProcessWorker 0a1b"], "strong": ["strong-1", "busy-1"],
+        "somebody-elses": ["far"],
+    }  # fmt: skip
+    monkeypatch.setattr(upkeep, "online_workers", lambda _: online)
+    monkeypatch.setattr(upkeep, "get_client", lambda sync_client: FakeClient({"busy-1"}))
+    monkeypatch.setattr(upkeep, "run_deployment", fake_run_deployment)
+    with disable_run_logger():
+        assert sync.fn(everywhere=True)["asked"] == ["pi-4", "strong-1"]
+    assert asked == [("sync/weak", "host-pi-4"), ("sync/weak", "host-strong-1")]
+
+
+def _wait_there(home: Path) -> str:
+    """Something that is called like a bundle, in a spool."""
+    name = f"{5:032x}.{hashlib.sha256(b'5').hexdigest()}.parquet"
+    (home / "spool").mkdir(parents=True)
+    (home / "spool" / name).write_bytes(b"5")
+    return name
