@@ -121,14 +121,17 @@ def disagreements(view: filters.View) -> None:
 def timeline(view: filters.View) -> None:
     """What ran where, and what each host did in all."""
     st.subheader("What ran where")
-    rows = [s for s in shell.read(reading_hosts.stretches, view.run_id) if view.host in (None, s["host"])]
+    found = shell.read(reading_hosts.timeline, view.run_id)
+    rows = [s for s in found.stretches if view.host in (None, s["host"])]
     if not rows:
         st.caption(f"{view.host or 'No host'} has computed nothing for this run.")
     else:
         figures.draw(host_figures.gantt(rows, view.where), f"{view.run_id}-what-ran-where")
-    if n := shell.read(reading_hosts.reused, view.run_id):
-        st.caption(f"{words.count(n, 'result')} of an earlier run served this one again and took no time; not drawn.")
-    busy = host_figures.busy_by_host(shell.read(reading_hosts.stretches, view.run_id))
+    if found.reused:
+        st.caption(
+            f"{words.count(found.reused, 'result')} of an earlier run served this one again and took no time; not drawn."
+        )
+    busy = host_figures.busy_by_host(found.stretches)
     done = [w for w in shell.read(reading_hosts.work, view.run_id) if view.host in (None, w["host"])]
     if done:
         tables.show(

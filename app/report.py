@@ -135,7 +135,7 @@ def _forests(run: Row, drawn: Drawn, known: Sequence[str]) -> Iterator[go.Figure
 
 def _hosts(run_id: str) -> str:
     """What ran where, predicted against actual, and audits."""
-    stretches, predictions = reading_hosts.stretches(run_id), reading_hosts.predictions(run_id)
+    stretches, predictions = reading_hosts.timeline(run_id).stretches, reading_hosts.predictions(run_id)
     figures = [host_figures.gantt(stretches, None)] if stretches else []
     figures += [host_figures.predicted(predictions)] if predictions else []
     work = [{k: w[k] for k in ("host", "units", "trials", "failed")} for w in reading_hosts.work(run_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from warehouse.reading import PHASE_ORDER, Row, query
 
@@ -11,58 +12,56 @@ CLOCK_SLACK_S = 300  # how far a host's clock may be off and its reports still b
 SPEEDS = ("matrix_gflops", "embedding_texts_per_s", "prefill_tokens_per_s", "disk_write_mb_s")  # fields of a report
 
 # Every bundle of a run's units, repeats included, with its times in seconds since the epoch. A manifest is parsed once:
-# that is most of the work.
-_EACH = """
-    read AS MATERIALIZED (
-        SELECT u.phase, b.host, epoch(r.started_at) - ? AS earliest,
-               json_extract_string(b.manifest, ['$.started_at', '$.finished_at']) AS times
-        FROM units u JOIN runs r USING (run_id) JOIN bundles b USING (unit_id) WHERE u.run_id = ?
-    ),
-    each AS MATERIALIZED (
-        SELECT phase, host, earliest, epoch(TRY_CAST(times[1] AS TIMESTAMPTZ)) AS started,
-               epoch(TRY_CAST(times[2] AS TIMESTAMPTZ)) AS finished
-        FROM read
-    )
+# that is most of the work. The last row counts what was there before the run.
+_STRETCHES = """
+WITH read AS MATERIALIZED (
+    SELECT u.phase, b.host, epoch(r.started_at) - ? AS earliest,
+           json_extract_string(b.manifest, ['$.started_at', '$.finished_at']) AS times
+    FROM units u JOIN runs r USING (run_id) JOIN bundles b USING (unit_id) WHERE u.run_id = ?
+),
+each AS MATERIALIZED (
+    SELECT phase, host, earliest, epoch(TRY_CAST(times[1] AS TIMESTAMPTZ)) AS started,
+           epoch(TRY_CAST(times[2] AS TIMESTAMPTZ)) AS finished
+    FROM read
+),
+timed AS MATERIALIZED (SELECT * FROM each WHERE finished >= started AND finished >= earliest),
+marked AS (
+    SELECT *, started > (SELECT (max(finished) - min(started)) / ? FROM timed)
+                        + max(finished) OVER (PARTITION BY host, phase ORDER BY started, finished
+                                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS fresh
+    FROM timed
+),
+numbered AS (
+    SELECT *, coalesce(sum(fresh::INTEGER) OVER (PARTITION BY host, phase ORDER BY started, finished
+                                                 ROWS UNBOUNDED PRECEDING), 0) AS stretch
+    FROM marked
+)
+SELECT phase, host, min(started) AS begun_at, max(finished) AS ended_at, count(*) AS units, sum(finished - started) AS work_s
+FROM numbered GROUP BY phase, host, stretch
+UNION ALL SELECT NULL, NULL, NULL, NULL, count(*), NULL FROM each WHERE finished < earliest
+ORDER BY begun_at NULLS LAST, host, phase
 """
 
 
-def stretches(run_id: str) -> list[Row]:
-    """When each host worked on each phase: a row a stretch without a gap that a plot could show, the earliest first.
+@dataclass(frozen=True)
+class Timeline:
+    """When hosts worked on phases, and how many bundles were there before the run, so that nothing was computed for it.
 
-    `begun_at` and `ended_at` are aware datetimes, `units` the bundles in the stretch, `work_s` the sum of their seconds.
-    Left out are bundles without readable times, and those that were there before the run.
+    Each stretch: phase, host, `begun_at` and `ended_at` (aware datetimes), `units` (bundles in it), `work_s` (the sum of
+    their seconds).
     """
-    return query(
-        f"""
-        WITH {_EACH},
-        timed AS MATERIALIZED (SELECT * FROM each WHERE finished >= started AND finished >= earliest),
-        marked AS (
-            SELECT *, started > (SELECT (max(finished) - min(started)) / ? FROM timed)
-                                + max(finished) OVER (PARTITION BY host, phase ORDER BY started, finished
-                                                      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS fresh
-            FROM timed
-        ),
-        numbered AS (
-            SELECT *, coalesce(sum(fresh::INTEGER) OVER (PARTITION BY host, phase ORDER BY started, finished
-                                                         ROWS UNBOUNDED PRECEDING), 0) AS stretch
-            FROM marked
-        )
-        SELECT phase, host, min(started) AS begun_at, max(finished) AS ended_at, count(*) AS units,
-               sum(finished - started) AS work_s
-        FROM numbered GROUP BY phase, host, stretch ORDER BY begun_at, host, phase
-        """,  # noqa: S608 - only the fixed words above are put in
-        [CLOCK_SLACK_S, run_id, STRETCHES],
-    )
+
+    stretches: list[Row]
+    reused: int
 
 
-def reused(run_id: str) -> int:
-    """How many of the run's bundles were there before it, so that nothing was computed for it."""
-    return int(
-        query(
-            f"WITH {_EACH} SELECT count(*) AS n FROM each WHERE finished < earliest",  # noqa: S608
-            [CLOCK_SLACK_S, run_id],
-        )[0]["n"]
-    )
+def timeline(run_id: str) -> Timeline:
+    """What ran where: a stretch has no gap that a plot could show; the earliest first.
+
+    Bundles without readable times, and those that were there before the run, are in no stretch.
+    """
+    *rows, before = query(_STRETCHES, [CLOCK_SLACK_S, run_id, STRETCHES])
+    return Timeline(rows, before["units"])
 
 
 def predictions(run_id: str) -> list[Row]:

@@ -27,19 +27,19 @@ def timed(path: Path, *bundles: tuple[str, float, float]) -> None:
 def test_stretches_join_what_a_plot_could_not_part(home: Path) -> None:
     """A run of 100,000 units is a few bars, its work is their seconds, and what lay there before is not drawn."""
     path = publish(home, ("r1", "p1", None))
-    assert reading_hosts.stretches("r1") == []  # no bundle of the snapshot says when it was made
+    assert reading_hosts.timeline("r1").stretches == []  # no bundle of the snapshot says when it was made
     timed(
         path, ("r1-p1-0-0", 0, 10), ("r1-p1-2-0", 10.5, 20), ("r1-p1-4-0", 900, 905), ("r1-p1-1-0", 5, 15),
         ("r1-p1-6-0", -9000, -8990),
     )  # fmt: skip
-    rows = reading_hosts.stretches("r1")
+    rows = reading_hosts.timeline("r1").stretches
     assert [(r["host"], r["units"], r["work_s"]) for r in rows] == [
         ("laptop", 2, 19.5),
         ("pi-4", 1, 10.0),
         ("laptop", 1, 5.0),
     ]
     assert (rows[0]["begun_at"], rows[0]["ended_at"]) == (START, START + timedelta(seconds=20))
-    assert reading_hosts.reused("r1") == 1
+    assert reading_hosts.timeline("r1").reused == 1
     assert host_figures.busy_by_host(rows) == {"laptop": 24.5, "pi-4": 10.0}
 
 
@@ -84,7 +84,7 @@ def test_the_order_of_lanes_leaves_no_bar_over_another(home: Path) -> None:
     """Two phases at once on one host are two lanes, or the later would hide the earlier."""
     path = publish(home, ("r1", "p1 p2", None))
     timed(path, ("r1-p1-0-0", 0, 100), ("r1-p2-0-0", 50, 150), ("r1-p2-2-0", 400, 450), ("r1-p1-1-0", 0, 10))
-    figure = host_figures.gantt(reading_hosts.stretches("r1"), None)
+    figure = host_figures.gantt(reading_hosts.timeline("r1").stretches, None)
     p1, p2 = figure.data
     assert (list(p1.y), list(p2.y)) == ([0, 2], [1, 0])
     assert list(figure.layout.yaxis.ticktext) == ["laptop", "pi-4"]
