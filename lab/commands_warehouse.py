@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -147,10 +148,35 @@ def rebuild(
         raise typer.Exit(EXIT_FAILED)
 
 
+def merge(
+    home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coordinator, or a copy of it.")],
+) -> None:
+    """Take the runs, trials and machines of another coordinator's warehouse into this one; the other is only read.
+
+    Of a run that both know the trials come together and its verdicts stay; to decide it again: lab pipeline.
+
+    Example: lab warehouse merge /mnt/other/.lab
+    """
+    from warehouse.merge import merge as take_in
+    from warehouse.places import Places as Found
+    from warehouse.transport import Store
+
+    here = Found.here()
+    done = take_in(here, Store.here(here), Found(home.absolute()))
+    print(printable(f"runs       {', '.join(done.runs) or 'none new'}"))
+    if done.shared:
+        print(printable(f"in both    {', '.join(done.shared)}"))
+    got = done.collected
+    print(f"bundles    {got.ingested} taken in, of them {got.replicates} second results")
+    for name, reason in [*got.quarantined, *got.left]:
+        print(printable(f"refused    {name}: {reason}"))
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to the `lab` command."""
     app.command()(verify)
     group = typer.Typer(help="The warehouse as a whole.")
     group.command("rebuild")(rebuild)
+    group.command("merge")(merge)
     group.callback()(lambda: None)
     app.add_typer(group, name="warehouse")

@@ -72,6 +72,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab pools create      make the work pools weak, medium, strong and coordinator
   lab collect           take delivered bundles into the warehouse
   lab verify            prove that the warehouse holds what was computed
+  lab warehouse merge   take in another coordinator's warehouse
   lab warehouse rebuild build the warehouse anew from bundles and records
   lab backup            write bundles and records into one file
   lab restore           fill an empty LAB_HOME from a backup, and verify it
