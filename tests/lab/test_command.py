@@ -116,7 +116,7 @@ def test_a_phase_run_here_prints_its_verdict_and_is_not_run_twice(
     assert "units done" in first.stderr
     again = lab(*command)
     assert again.returncode == first.returncode
-    assert again.stderr == ""
+    assert again.stderr == "p1  2 of 2 units reused\n"
     assert again.stdout.startswith(f"p1  {said['verdict']['status']}  similarity_ratio ")
     results = json.loads(lab("results", "--json").stdout)
     assert results["run_id"] == said["verdict"]["run_id"]
