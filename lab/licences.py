@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -37,7 +38,7 @@ EXTRAS = ("weak", "medium", "strong", "coordinator", "quack", "sftp")
 
 def licence_of(found: metadata.Distribution) -> str:
     """The expression in a package's metadata, else its classifiers, else the first line of its licence; "" if it says nothing."""
-    fields = found.metadata
+    fields: Any = found.metadata  # an email.message.Message, of which its type says too little
     if expression := fields.get("License-Expression"):
         return str(expression)
     named = [c.rpartition(" :: ")[2] for c in fields.get_all("Classifier") or [] if c.startswith("License :: OSI")]
@@ -50,7 +51,7 @@ def licence_of(found: metadata.Distribution) -> str:
 def needed() -> dict[str, metadata.Distribution]:
     """What the project runs on and is installed here, by name; what only developers need is left out."""
     found: dict[str, metadata.Distribution] = {}
-    waiting = [(PROJECT, EXTRAS)]
+    waiting: list[tuple[str, tuple[str, ...]]] = [(PROJECT, EXTRAS)]
     seen: set[tuple[str, tuple[str, ...]]] = set()
     while waiting:
         name, extras = waiting.pop()
