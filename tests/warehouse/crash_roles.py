@@ -1,6 +1,7 @@
-"""Run by test_warehouse_crash: forks writers and collectors from a process that has its imports done.
+"""Run by test_warehouse_crash: forks writers, collectors and migrators from a process that has its imports done.
 
-Commands, one a line: `start ROLE` answers with the child's pid, `wait PID` with its exit code (-9 when killed).
+Commands, one a line: `start ROLE HOME` answers with the child's pid, `wait PID` with its exit code (-9 when killed). Each child
+says in a file, by one byte, which stage it is in, so that it can be killed there.
 """
 
 from __future__ import annotations
@@ -10,24 +11,34 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas  # noqa: F401 - pyarrow looks for it at its first table, half a second in each child otherwise
 
 from experiments.contract import Attachment, Trial, Unit
 from experiments.errors import LabError
+from warehouse import collector, database, record_files, snapshot
 from warehouse.bundles import write_bundle
 from warehouse.collector import collect
+from warehouse.database import migrations, schema_version, writing
 from warehouse.places import Places
 from warehouse.transport import Store
 
 TRIALS = 5
-PAUSE_S = 0.02
+UNITS = 400  # of each writer that are planned
+PAUSE_S = 0.05
+STAGES = {"spool": b"s", "delivery": b"d", "ingest": b"i", "snapshot": b"p", "records": b"r", "migrate": b"m"}
 
 
 def unit_id_of(label: str) -> str:
     return hashlib.sha256(label.encode()).hexdigest()[:32]
+
+
+def unit_of(label: str) -> Unit:
+    return Unit(unit_id_of(label), "p1", 1, {}, {}, {})
 
 
 def content_of(label: str) -> bytes:
@@ -38,28 +49,55 @@ def trials_of(label: str) -> list[Trial]:
     return [Trial(f"{label}-{j}", "none", attempts=j + 1, details={"text": "x" * 500}) for j in range(TRIALS)]
 
 
+def staged(places: Places, role: str, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, with its stage told while it runs."""
+
+    def run(*args: Any, **values: Any) -> Any:
+        _tell(places, role, STAGES[stage])
+        try:
+            return function(*args, **values)
+        finally:
+            _tell(places, role, b"-")
+
+    return run
+
+
+def _tell(places: Places, role: str, stage: bytes) -> None:
+    handle = os.open(places.home / f"stage.{role}", os.O_WRONLY | os.O_CREAT)
+    os.pwrite(handle, stage, 0)
+    os.close(handle)
+
+
 def write(places: Places, role: str) -> None:
     """Write the units role-0, role-1, ... that have no bundle, note each in a journal, deliver now and then."""
-    store, now, i = Store.here(places), datetime.now(UTC), 0
+    store, now = Store.here(places), datetime.now(UTC)
+    spool = staged(places, role, "spool", write_bundle)
+    deliver = staged(places, role, "delivery", store.deliver)
+    i = 0
     while not (places.home / "stop").exists():
         label = f"{role}-{i}"
-        if not store.has_bundle(unit_id_of(label)):
-            unit, content = Unit(unit_id_of(label), "p1", 1, {}, {}, {}), content_of(label)
+        if i < UNITS and not store.has_bundle(unit_id_of(label)):
+            content = content_of(label)
             files = [Attachment("a.bin", hashlib.sha256(content).hexdigest(), content)]
-            write_bundle(
-                places.spool, unit, trials_of(label), files, host="pi-4", attempt=1, started_at=now, finished_at=now,
-                provenance={"identity": unit.identity},
+            spool(
+                places.spool, unit_of(label), trials_of(label), files, host="pi-4", attempt=1, started_at=now,
+                finished_at=now, provenance={"identity": {}},
             )  # fmt: skip
             with (places.home / f"{role}.journal").open("a") as journal:
                 journal.write(f"{i}\n")
             time.sleep(PAUSE_S)
         if i % 3 == 0:
-            store.deliver(places.spool)
-        i += 1
+            deliver(places.spool)
+        i = i + 1 if i < UNITS else 0
+        if i == 0:
+            time.sleep(PAUSE_S)
 
 
-def gather(places: Places) -> None:
+def gather(places: Places, role: str) -> None:
     """Collect until told to stop; nothing here is bad, so anything in quarantine is a fault."""
+    collector._insert = staged(places, role, "ingest", collector._insert)
+    snapshot.publish = staged(places, role, "snapshot", snapshot.publish)
+    record_files.keep = staged(places, role, "records", record_files.keep)
     while not (places.home / "stop").exists():
         try:
             taken = collect(places, Store.here(places))
@@ -72,9 +110,23 @@ def gather(places: Places) -> None:
         time.sleep(PAUSE_S)
 
 
+def migrate(places: Places, role: str) -> None:
+    """Make one new warehouse after the other, after a look at the one that the last death left."""
+    database.migrate = staged(places, role, "migrate", database.migrate)
+    folder = places.home / "migrating"
+    folder.mkdir(exist_ok=True)
+    i = max((int(p.name) for p in folder.iterdir()), default=0)
+    while not (places.home / "stop").exists():
+        with writing(Places(folder / str(i)), publish=True) as con:
+            assert schema_version(con) == len(migrations())
+            assert con.execute("SELECT count(*) FROM schema_migrations").fetchone() == (len(migrations()),)
+        i += 1
+
+
 def child(places: Places, role: str) -> None:
+    kinds = {"writer": write, "collector": gather, "migrator": migrate}
     try:
-        gather(places) if role.startswith("collector") else write(places, role)
+        kinds[role.split("-")[0]](places, role)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -82,16 +134,15 @@ def child(places: Places, role: str) -> None:
 
 
 def main() -> None:
-    places = Places(Path(sys.argv[1]))
     for line in sys.stdin:
-        command, value = line.split()
+        command, *values = line.split()
         if command == "start":
             pid = os.fork()
             if pid == 0:
-                child(places, value)
+                child(Places(Path(values[1])), values[0])
             print(pid, flush=True)
         else:
-            print(os.waitstatus_to_exitcode(os.waitpid(int(value), 0)[1]), flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(int(values[0]), 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processes killed at any moment, while they write, deliver and collect, lose nothing and double nothing."""
+"""Processes killed while they write, deliver, collect, publish and migrate lose nothing and double nothing."""
 
 from __future__ import annotations
 
@@ -9,40 +9,58 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
-from crash_roles import TRIALS, content_of, unit_id_of
+from crash_roles import STAGES, TRIALS, UNITS, content_of, unit_id_of, unit_of
 
+from experiments.identity import canonical
+from warehouse import verify as checks
 from warehouse.collector import collect
+from warehouse.database import migrations, schema_version, writing
 from warehouse.places import Places
 from warehouse.transport import Store
+from warehouse.verify import Verified
 
-KILLS = 25
-LONGEST_S = 25.0  # no further kills after that, however slow the machine is
-ROLES = ("writer-a", "writer-b", "collector-a", "collector-b")
+KILLS = 35  # a stage; over the six stages 210
+LOOK_S = 20.0  # that a stage is waited for; then the role dies wherever it is
+WRITERS = ("writer-a", "writer-b")
+ROLES = {
+    "spool": WRITERS, "delivery": WRITERS, "ingest": ("collector-a", "collector-b"), "snapshot": ("collector-a", "collector-b"),
+    "records": ("collector-a", "collector-b"), "migrate": ("migrator-a",),
+}  # fmt: skip
+
+
+class Server:
+    """The process that forks the roles."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("crash_roles.py")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LAB_")}
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, command: str) -> int:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
 
 
 class Children:
-    """Processes of one role each, forked by crash_roles.py."""
+    """Processes of one role each, in one home."""
 
-    def __init__(self, home: Path) -> None:
-        script = Path(__file__).with_name("crash_roles.py")
-        self.server = subprocess.Popen(
-            [sys.executable, str(script), str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, server: Server, home: Path) -> None:
+        self.server, self.home = server, home
         self.pids: dict[str, int] = {}
 
-    def _ask(self, command: str) -> int:
-        assert self.server.stdin
-        assert self.server.stdout
-        self.server.stdin.write(f"{command}\n")
-        self.server.stdin.flush()
-        return int(self.server.stdout.readline())
-
     def start(self, role: str) -> None:
-        self.pids[role] = self._ask(f"start {role}")
+        self.pids[role] = self.server.ask(f"start {role} {self.home}")
 
     def kill(self, role: str) -> int:
         """kill -9, and the exit code: -9 unless it had ended by itself."""
@@ -50,56 +68,89 @@ class Children:
         return self.wait(role)
 
     def wait(self, role: str) -> int:
-        return self._ask(f"wait {self.pids.pop(role)}")
+        return self.server.ask(f"wait {self.pids.pop(role)}")
+
+    def stage(self, role: str) -> bytes:
+        try:
+            return (self.home / f"stage.{role}").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    found = Server()
+    yield found
+    found.process.communicate(timeout=30)
+
+
+def plan(places: Places) -> None:
+    labels = [f"{writer}-{i}" for writer in WRITERS for i in range(UNITS)]
+    specs = [canonical(unit_of(label).to_json()) for label in labels]
+    with writing(places, publish=True) as con:
+        con.execute(
+            "INSERT INTO units SELECT 'run', unnest(?::VARCHAR[]), 'p1', 1, unnest(range(?)), unnest(?::VARCHAR[]), '[]'",
+            [[unit_id_of(label) for label in labels], len(labels), specs],
+        )
 
 
 def counted(places: Places) -> int:
     """Units with a result in the snapshot; a snapshot that does not open fails the test."""
-    if not places.snapshot.exists():
-        return 0
     with duckdb.connect(str(places.snapshot), read_only=True) as con:
         (n,) = con.execute("SELECT count(DISTINCT unit_id) FROM counted_trials").fetchone() or (0,)
         return int(n)
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_points_loses_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two writers and two collectors share one home and die some 25 times: every unit that was written is counted
-    exactly once with all its trials and its attachment, and the snapshot opens after each death."""
+@pytest.mark.timeout(900)  # a crowded machine takes ten times as long
+@pytest.mark.parametrize("stage", STAGES)
+def test_kill_9_loses_and_doubles_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Two writers and two collectors share one home, and one of them dies again and again, most often in one stage: every
+    unit that was written is counted exactly once with all its trials and its attachment, the snapshot opens after each
+    death of whoever writes it, and all of it verifies. A migrator dies within new warehouses, which come up migrated."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
     seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    rng, places, children = random.Random(seed), Places(tmp_path), Children(tmp_path)
-    kills, seen = 0, 0
+    rng, places, children = random.Random(seed), Places(tmp_path), Children(server, tmp_path)
+    plan(places)
+    roles = [*WRITERS, *ROLES["ingest"]] if stage != "migrate" else [*ROLES["migrate"]]
+    hit: Counter[bytes] = Counter()
+    seen = 0
     try:
-        for role in ROLES:
+        for role in roles:
             children.start(role)
-        began = time.monotonic()
-        while kills < KILLS and time.monotonic() - began < LONGEST_S:
-            time.sleep(rng.uniform(0.02, 0.6))
-            role = rng.choice(ROLES)
-            assert children.kill(role) == -9, f"{role} ended by itself"
-            children.start(role)
-            kills += 1
-            now = counted(places)
-            assert now >= seen
-            seen = now
+        for _ in range(KILLS):
+            victim = rng.choice(ROLES[stage])
+            end = time.monotonic() + LOOK_S
+            while children.stage(victim) != STAGES[stage] and time.monotonic() < end:
+                # Of two collectors one waits for the lock: whoever gets there first.
+                victim = next((r for r in ROLES[stage] if children.stage(r) == STAGES[stage]), victim)
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.01))
+            hit[children.stage(victim)] += 1
+            assert children.kill(victim) == -9, f"{victim} ended by itself, seed {seed}"
+            children.start(victim)
+            if victim not in WRITERS:
+                now = counted(places)
+                assert now >= seen
+                seen = now
         (tmp_path / "stop").touch()
-        assert [children.wait(role) for role in ROLES] == [0, 0, 0, 0]
+        assert [children.wait(role) for role in roles] == [0] * len(roles)
     finally:
         for role in list(children.pids):
             children.kill(role)
-        children.server.communicate(timeout=10)
-    assert kills >= 10
-    _check(places, kills)
+    print(f"{stage}: seed {seed}, {KILLS} kills, of them in that stage {hit[STAGES[stage]]}")
+    assert hit[STAGES[stage]] > 0
+    _check(places) if stage != "migrate" else _check_migrated(places)
 
 
-def _check(places: Places, kills: int) -> None:
+def _check(places: Places) -> None:
     store = Store.here(places)
     assert store.deliver(places.spool).reason is None
     collect(places, store)
     written = set()
-    for role in ("writer-a", "writer-b"):
+    for role in WRITERS:
         numbers = [int(line) for line in (places.home / f"{role}.journal").read_text().split()]
         # A writer killed between its bundle and its journal leaves a gap there; the unit was written all the same.
         written |= {f"{role}-{i}" for i in range(max(numbers) + 1)}
@@ -107,7 +158,7 @@ def _check(places: Places, kills: int) -> None:
     with duckdb.connect(str(places.snapshot), read_only=True) as con:
         bundles = con.execute("SELECT unit_id, replicate FROM bundles").fetchall()
         trials = con.execute("SELECT unit_id, list(problem_id ORDER BY ordinal) FROM trials GROUP BY 1").fetchall()
-    print(f"{kills} kills, {len(bundles)} bundles")
+    print(f"{len(bundles)} bundles")
     found = {unit_id for unit_id, _ in bundles}
     assert ids.keys() <= found, "lost"
     assert len(found - ids.keys()) <= 2  # of each writer the last one may lack its line in the journal
@@ -121,3 +172,21 @@ def _check(places: Places, kills: int) -> None:
     assert len(list(places.bundles.glob("*.parquet"))) == len(found)
     assert store.waiting() == set()
     assert not places.quarantine.exists()
+    with writing(places) as con:
+        done = Verified()
+        checks.check_schema(con, done)
+        checks.check_summaries(con, done)
+        checks.check_bundles(con, places, done)
+        checks.check_records(places, done)
+    assert done.faults == []
+
+
+def _check_migrated(places: Places) -> None:
+    homes = sorted((places.home / "migrating").iterdir())
+    assert len(homes) > 1
+    for home in homes:
+        with writing(Places(home)) as con:
+            assert schema_version(con) == len(migrations())
+            done = Verified()
+            checks.check_schema(con, done)
+            assert done.findings == []
