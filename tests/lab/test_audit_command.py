@@ -16,30 +16,28 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_changed_result_is_found_by_running_it_again(called: Run, home: Path, closed_port: int) -> None:
     """The one thing an audit is for: agreement is said to be there, and a number that was tampered with is named."""
     done = called(*SMALL, LAB_HOST="laptop", **OFFLINE)
     assert done.returncode in (0, 3), done.stderr
-    done = called("audit", "--fraction", "1", "--json", LAB_HOST="laptop", **OFFLINE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    (pair,) = found["pairs"]
-    assert (pair["host"], pair["other"], pair["units"], pair["agreeing"]) == ("laptop", "laptop", 2, 2)
-    assert pair["trials"] > 30 and found["disagreeing"] == []
-    assert "2 of 2 units run again in another process" in done.stderr
     with writing(Places(home)) as con:
-        assert con.execute("SELECT count(*) FROM bundles WHERE replicate = 1").fetchone() == (2,)
         ((unit_id, problem),) = con.execute(
             "SELECT t.unit_id, problem_id FROM counted_trials t JOIN units u USING (unit_id) WHERE truth IS NOT NULL LIMIT 1"
         ).fetchall()
         con.execute("UPDATE trials SET truth = 'O(lies)' WHERE unit_id = ? AND problem_id = ?", [unit_id, problem])
-    done = called("audit", "--fraction", "1", "--seed", "7", LAB_HOST="desktop", **OFFLINE)
+    done = called("audit", "--fraction", "1", "--seed", "7", "--json", LAB_HOST="desktop", **OFFLINE)
     assert done.returncode == 1, done.stdout + done.stderr
-    (line,) = [x for x in done.stdout.splitlines() if unit_id in x]
-    assert line.startswith(f"p1 unit {unit_id}, laptop and desktop: 1 of ") and ".truth: 'O(lies)'" in line
-    assert "seed 7" in done.stderr
+    assert "seed 7" in done.stderr and "2 of 2 units run again in another process" in done.stderr
+    found = json.loads(done.stdout)
+    (pair,) = found["pairs"]
+    assert (pair["host"], pair["other"], pair["units"], pair["agreeing"]) == ("laptop", "desktop", 2, 1)
+    assert pair["deviating_trials"] == 1 and pair["trials"] > 30
+    (wrong,) = found["disagreeing"]
+    assert wrong["unit_id"] == unit_id and ".truth: 'O(lies)'" in wrong["deviation"]
+    with writing(Places(home)) as con:
+        assert con.execute("SELECT count(*) FROM bundles WHERE replicate = 1").fetchone() == (2,)
     shown = called("audit", "--stored")
-    assert shown.returncode == 0 and "another process there" in shown.stdout and unit_id in shown.stdout
+    assert shown.returncode == 0 and f"p1 unit {unit_id}, laptop and desktop: 1 of " in shown.stdout
     done = called("audit", "--host", "other", PREFECT_API_URL=f"http://127.0.0.1:{closed_port}/api")
     assert done.returncode == 2 and "no Prefect server answers" in done.stderr, done.stderr
