@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
 
-.PHONY: demo setup test check chromium screenshots clean
+.PHONY: demo setup test check programs screenshots clean
 
 demo: $(SETUP)
 	@$(BIN)/lab demo $(if $(ONCE),--once) $(if $(GATES),--gates) $(if $(OVERRIDE),--override "$(OVERRIDE)") $(if $(PORT),--port $(PORT)) $(if $(APP_PORT),--app-port $(APP_PORT))
@@ -22,7 +22,7 @@ $(SETUP): pyproject.toml constraints.txt
 	@touch $@
 
 # Two processes, since many tests wait for servers; a file stays in one, which has its server.
-test: $(SETUP) chromium
+test: $(SETUP) programs
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(SETUP)
@@ -30,12 +30,15 @@ check: $(SETUP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-# The browser test opens the page in Debian's Chromium.
-chromium:
-	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || echo "chromium is missing: apt-get install chromium"
+# What the tests meet for real: the page in Debian's Chromium, results over ssh, rsync and git. A test without its
+# program is skipped and says so.
+PROGRAMS := chromium:chromium sshd:openssh-server ssh:openssh-client rsync:rsync git:git
+programs:
+	@PATH="$$PATH:/usr/sbin"; missing=""; for p in $(PROGRAMS); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
+	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || echo "missing: apt-get install$$missing"
 
 # Retakes the README's picture from the page that `make demo` keeps up.
-screenshots: $(SETUP) chromium
+screenshots: $(SETUP) programs
 	@$(BIN)/python -m app.screenshots http://127.0.0.1:8501 docs/overview.png
 
 clean:

@@ -57,7 +57,8 @@ def run_here(
             if unit in step.pending:
                 # It would be computed again and again.
                 raise LabError(
-                    f"unit {unit.unit_id[:8]} was computed and its result did not reach the warehouse", "lab spool, lab collect"
+                    f"unit {unit.unit_id[:8]} was computed and its result did not reach the warehouse",
+                    "lab spool, lab collect",
                 )
             if len(step.units) > len(told):
                 on_reuse(reuse_of(con, run, phase, step, told))

@@ -22,6 +22,7 @@ from lab import (
     commands_report,
     commands_results,
     commands_run,
+    commands_service,
     commands_warehouse,
 )
 from lab.follow import printable
@@ -36,7 +37,6 @@ app = typer.Typer(
 commands_machine.register(app)
 commands_run.register(app)
 commands_chain.register(app)
-commands_audit.register(app)
 commands_data.register(app)
 commands_plan.register(app)
 commands_hosts.register(app)
@@ -47,6 +47,8 @@ commands_keeping.register(app)
 commands_results.register(app)
 commands_report.register(app)
 commands_lan.register(app)
+commands_service.register(app)
+commands_audit.register(app)
 
 OVERVIEW = """\
 lab runs a chain of language-model memory experiments over your machines.
@@ -86,6 +88,7 @@ lab runs a chain of language-model memory experiments over your machines.
   lab spool             what waits here to be delivered, since when and why
   lab inbox serve       take results from machines that deliver over Quack
   lab status            what runs, on which port
+  lab service install   start this machine's part with the machine (--dry-run shows the files)
   lab down              stop what lab up started
 
 Each has --help with an example."""

@@ -127,7 +127,11 @@ SURROUNDINGS = {
     "store of assess": (["assess"], {"LAB_RESULTS_URL": "ftp://pi/x"}, ["'ftp://pi/x'", "file:///path"]),
     "store of up": (["up"], {"LAB_RESULTS_URL": "ftp://pi/x"}, ["'ftp://pi/x'", "file:///path"]),
     "store of sync": (["sync"], {"LAB_RESULTS_URL": "here"}, ["absolute path: 'here'", "export LAB_RESULTS_URL=/"]),
-    "store of collect": (["collect"], {"LAB_RESULTS_URL": "s3://pi/x"}, ["s3:// needs the package s3fs", "pip install s3fs"]),
+    "store of collect": (
+        ["collect"],
+        {"LAB_RESULTS_URL": "s3://pi/x"},
+        ["s3:// needs the package s3fs", "pip install s3fs"],
+    ),
     "no address": (
         ["pools", "create"],
         {"PREFECT_API_URL": "http://[::1"},
