@@ -41,6 +41,7 @@ def patience() -> None:
 def test_empty_state_then_results_appear_by_themselves(page: Page, served: tuple[str, Path]) -> None:
     """A first visit names the command; a publication, and the next one, show without a touch of the page."""
     url, home = served
+    (home / "snapshot.duckdb").unlink(missing_ok=True)  # of another file's tests, which share the server
     page.goto(url)
     expect(page.locator("[data-testid=stCode]")).to_have_text("make demo")
     publish(home, ("demo-one", "p1", "p2"))
