@@ -112,7 +112,7 @@ def test_tables_and_plots_can_be_taken_along(page: Page, served: tuple[str, Path
     frames = []
     for name, read in (("CSV", pd.read_csv), ("Parquet", pd.read_parquet)):
         with page.expect_download() as waiting:
-            page.get_by_role("button", name=name).first.click()
+            page.get_by_role("button", name=name, exact=True).first.click()
         path = tmp_path / waiting.value.suggested_filename
         waiting.value.save_as(path)
         frames.append(read(path))
