@@ -190,8 +190,9 @@ class OllamaModel:
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
         """Log-probabilities from the server's most likely next tokens, one question for each text that options share.
 
-        An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts. Where none of the
-        TOP alternatives spells on, the least likely of them bounds it from above, and that is taken.
+        An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts. Where the token
+        that it would choose is not among the TOP alternatives, a shorter one is followed, or else the least likely of
+        them stands for the rest: an estimate, on either side of the true value, of an option that is unlikely anyway.
         """
         started = time.perf_counter()
         sums, spelt = [0.0] * len(options), [""] * len(options)
