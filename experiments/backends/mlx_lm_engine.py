@@ -38,18 +38,29 @@ def load_base(name: str, quantized: bool = False) -> tuple[Any, Any, Held]:
     except ImportError as error:
         raise Unavailable(f"{error}; install it: {INSTALL}") from error
     folder = weights.folder_quietly(name)
-    held = (
-        "full" if "quantization" in json.loads((folder / "config.json").read_text("utf-8")) else _held(name, quantized)
-    )
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    held: Held = "full" if "quantization" in config else _held(name, quantized)
     tokenizer: Any = weights.tokenizer_of(name)
     with quiet():
         # Lazily: what is quantised is read matrix by matrix, and the full model never stands in memory.
-        model, config = load_model(Path(folder), lazy=True)
+        model, config = load_model(Path(folder), lazy=True, model_config=rotation(config))
         if held in BITS:
             model, _ = quantize_model(model, config, GROUP, BITS[held])
     mx.eval(model.parameters())
     model.eval()
     return model, tokenizer, held
+
+
+def rotation(config: dict[str, Any]) -> dict[str, Any]:
+    """The rotary embedding in the words of mlx-lm, where the configuration has it in those of transformers 5.
+
+    mlx-lm 0.32 does not know `rope_parameters` and would take a base of 10,000 in silence: 0.6 nats off for SmolLM2.
+    """
+    found = config.get("rope_parameters")
+    if not isinstance(found, dict) or "rope_theta" in config:
+        return {}
+    base = {"rope_theta": found["rope_theta"]} if "rope_theta" in found else {}
+    return base if found.get("rope_type", "default") == "default" else {**base, "rope_scaling": found}
 
 
 def _held(name: str, quantized: bool) -> Held:

@@ -15,7 +15,7 @@ from tiny_llama import make
 from experiments.backends import for_hf, for_mlx
 from experiments.backends.base import Backends, LanguageModel, Unavailable, no_files
 from experiments.backends.lora import LoraSettings, Training
-from experiments.backends.mlx_lm_engine import from_peft, load_base, to_peft
+from experiments.backends.mlx_lm_engine import from_peft, load_base, rotation, to_peft
 from experiments.backends.mlx_trainer import MlxTrainer
 from experiments.environment import lab_home
 
@@ -169,6 +169,21 @@ def test_without_mlx_the_command_that_installs_it(folder: Path, monkeypatch: pyt
     assert for_mlx.here() == []
     with pytest.raises(Unavailable, match="mlx-lm is not installed"):
         for_mlx.trainer(f"mlx/{folder}", False)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"rope_parameters": {"rope_theta": 1e5, "rope_type": "default"}}, {"rope_theta": 1e5}),
+        ({"rope_theta": 5e4, "rope_parameters": {"rope_theta": 1e5}}, {}),
+        ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}},
+         {"rope_theta": 5e5, "rope_scaling": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}}),
+        ({"hidden_size": 8}, {}),
+    ],
+)  # fmt: skip
+def test_the_rotary_base_is_told_to_mlx(config: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Left to its default, every position would be turned by other angles, and answers would be quietly worse."""
+    assert rotation(config) == expected
 
 
 @pytest.mark.slow
