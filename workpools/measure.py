@@ -179,7 +179,7 @@ def _measured(engines: Sequence[str]) -> Iterator[tuple[str, float | None, str]]
     for engine in engines:
         try:
             yield engine, round({"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine](), 1), ""
-        except (Unavailable, LabError, OSError, RuntimeError) as error:
+        except (Unavailable, LabError, ImportError, OSError, RuntimeError) as error:
             yield engine, None, " ".join(str(error).split())[:200]
 
 
