@@ -37,9 +37,10 @@ programs:
 	@PATH="$$PATH:/usr/sbin"; missing=""; for p in $(PROGRAMS); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
 	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || echo "missing: apt-get install$$missing"
 
-# Retakes the README's picture from the page that `make demo` keeps up.
+# Retakes the README's pictures from the page that `make demo` keeps up.
 screenshots: $(SETUP) programs
 	@$(BIN)/python -m app.screenshots http://127.0.0.1:8501 docs/overview.png
+	@$(BIN)/python -m app.screenshots http://127.0.0.1:8501/hosts docs/hosts.png
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
