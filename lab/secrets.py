@@ -124,9 +124,14 @@ def kept(api_url: str) -> str | None:
 
 
 def _joined(api_url: str) -> Path:
-    """One file a server, named by its host and port."""
-    parts = urlsplit(api_url)
-    name = re.sub(r"[^a-z0-9.-]", "_", f"{parts.hostname}-{parts.port or ''}".lower())
+    """One file a server, named by its host and port; LabError when it has none."""
+    try:
+        parts = urlsplit(api_url)
+        name = re.sub(r"[^a-z0-9.-]", "_", f"{parts.hostname}-{parts.port or ''}".lower())
+    except ValueError as error:
+        raise LabError(
+            f"{api_url[:200]!r} is no address: {error}", "export PREFECT_API_URL=http://host:4200/api"
+        ) from None
     return folder() / "joined" / name[:200]
 
 
