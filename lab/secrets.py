@@ -130,7 +130,7 @@ def _joined(api_url: str) -> Path:
         name = re.sub(r"[^a-z0-9.-]", "_", f"{parts.hostname}-{parts.port or ''}".lower())
     except ValueError as error:
         raise LabError(
-            f"{api_url[:200]!r} is no address: {error}", "export PREFECT_API_URL=http://host:4200/api"
+            f"PREFECT_API_URL = {api_url[:200]!r}: {error}", "export PREFECT_API_URL=http://127.0.0.1:4200/api"
         ) from None
     return folder() / "joined" / name[:200]
 
