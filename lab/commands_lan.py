@@ -22,7 +22,9 @@ def invite(
 
     Secrets are shown by this command alone. They stay in a file that only you can read.
 
-    Example: lab invite --key | ssh pi-4 lab join http://192.168.1.10:4200 --key-file -
+    The key goes to another machine's lab join by --key-file - (standard input).
+
+    Example: lab invite --key
     """
     from app.gate import link
     from lab import secrets
