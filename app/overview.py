@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import cards, charts, figures, filters, shell, story, tables
+from app import by_host, cards, filters, shell, story, tables
 from app import format as words
 from warehouse import reading
 
@@ -35,36 +35,15 @@ def reasons(verdicts: Mapping[str, Row]) -> None:
 
 
 def metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
-    """Phase and metric, the forest plot, the table."""
-    st.subheader("Metrics by host")
-    phases = shell.read(reading.measured_phases, view.run_id)
-    if not phases:
-        st.caption("No metric yet: they are computed when a phase is decided.")
+    """Phase and metric, the forest plot, the table of the whole phase with the metric first."""
+    found = by_host.chosen(view, verdicts, [h["host"] for h in shell.read(reading.hosts)])
+    if found is None:
         return
-    left, right = st.columns(2)
-    with left:
-        phase = filters.choice("Phase", phases, "phase", phases[-1], words.named)
-    of_phase = shell.read(reading.host_comparison, view.run_id, phase)
-    if len({r["host"] for r in of_phase}) != 1:  # with one host the two are the same
-        of_phase = [*shell.read(reading.phase_metrics, view.run_id, phase), *of_phase]
-    of_phase = [r for r in of_phase if view.host in (None, r["host"])]
-    if not of_phase:
-        st.caption(f"{view.host} has no result of {words.named(phase)}.")
-        return
-    verdict = verdicts.get(phase)
-    names = list(dict.fromkeys(r["metric"] for r in of_phase))
-    with right:
-        metric = filters.choice("Metric", names, "metric", verdict["main_metric"] if verdict else None, words.words)
-    shown = [r for r in of_phase if r["metric"] == metric]
-    if any(words.defined(r["value"]) for r in shown):
-        known = [h["host"] for h in shell.read(reading.hosts)]
-        figures.draw(charts.forest(shown, known, verdict), f"{view.run_id}-{phase}-{metric}")
-    else:
-        st.caption(charts.finding(shown, verdict))
-    order = {name: i for i, name in enumerate([metric, *names])} | {metric: -1}
-    conditions = [x["condition"] for x in of_phase]
-    rows = sorted(of_phase, key=lambda r: (order[r["metric"]], conditions.index(r["condition"])))
-    tables.metrics([{**r, "phase": phase.upper()} for r in rows], f"{view.run_id}-{phase}-metrics", ("phase", "host"))
+    order = {name: i for i, name in enumerate(found.names)} | {found.metric: -1}
+    conditions = [x["condition"] for x in found.of_phase]
+    rows = sorted(found.of_phase, key=lambda r: (order[r["metric"]], conditions.index(r["condition"])))
+    file = f"{view.run_id}-{found.phase}-metrics"
+    tables.metrics([{**r, "phase": found.phase.upper()} for r in rows], file, ("phase", "host"))
 
 
 def body(view: filters.View) -> None:

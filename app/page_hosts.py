@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app import charts, figures, filters, host_figures, shell, tables
+from app import by_host, figures, filters, host_figures, shell, tables
 from app import format as words
 from warehouse import reading, reading_hosts
 
@@ -63,34 +63,14 @@ def headline(run_id: str, hosts: Sequence[str]) -> str:
 
 
 def agreement(view: filters.View, known: list[str]) -> None:
-    """One metric of one phase by host, with intervals, and the comparisons that do not meet."""
-    st.subheader("Metrics by host")
-    phases = shell.read(reading.measured_phases, view.run_id)
-    if not phases:
-        st.caption("No metric yet: they are computed when a phase is decided.")
+    """One metric of one phase by host, with intervals, and its table."""
+    verdicts = {v["phase"]: v for v in shell.read(reading.chain, view.run_id)}
+    found = by_host.chosen(view, verdicts, known, "-by-host")
+    if found is None:
         return
-    left, right = st.columns(2)
-    with left:
-        phase = filters.choice("Phase", phases, "phase", phases[-1], words.named)
-    rows = shell.read(reading.host_comparison, view.run_id, phase)
-    if len({r["host"] for r in rows}) != 1:  # with one host the two are the same
-        rows = [*shell.read(reading.phase_metrics, view.run_id, phase), *rows]
-    rows = [r for r in rows if view.host in (None, r["host"])]
-    if not rows:
-        st.caption(f"{view.host} has no result of {words.named(phase)}.")
-        return
-    verdict = next((v for v in shell.read(reading.chain, view.run_id) if v["phase"] == phase), None)
-    names = list(dict.fromkeys(r["metric"] for r in rows))
-    with right:
-        metric = filters.choice("Metric", names, "metric", verdict["main_metric"] if verdict else None, words.words)
-    shown = [r for r in rows if r["metric"] == metric]
-    if any(words.defined(r["value"]) for r in shown):
-        figures.draw(charts.forest(shown, known, verdict), f"{view.run_id}-{phase}-{metric}-by-host")
-    else:
-        st.caption(charts.finding(shown, verdict))
     tables.show(
-        [{k: r[k] for k in ("condition", "host", "value", "low", "high", "n", "failed", "method")} for r in shown],
-        f"{view.run_id}-{phase}-{metric}-by-host", numbers=("value", "low", "high"),
+        [{k: r[k] for k in ("condition", "host", "value", "low", "high", "n", "failed", "method")} for r in found.shown],
+        f"{view.run_id}-{found.phase}-{found.metric}-by-host", numbers=("value", "low", "high"),
     )  # fmt: skip
 
 

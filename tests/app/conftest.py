@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from app.screenshots import FLAGS, browser_path
 
@@ -63,3 +63,11 @@ def browser() -> Iterator[Browser]:
         found = play.chromium.launch(executable_path=path, args=list(FLAGS))
         yield found
         found.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A fresh page of the module's own `context`, whose profile and clock it chooses."""
+    page = context.new_page()
+    yield page
+    page.close()

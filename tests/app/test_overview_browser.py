@@ -24,14 +24,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    """A fresh page at 1400 px."""
-    page = context.new_page()
-    yield page
-    page.close()
-
-
 @pytest.fixture(autouse=True, scope="module")
 def patience() -> None:
     """Expectations wait as long as a slow machine needs."""

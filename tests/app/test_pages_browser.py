@@ -32,14 +32,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    """A fresh page at 1400 px."""
-    page = context.new_page()
-    yield page
-    page.close()
-
-
 def settled(page: Page) -> None:
     """Wait until the script has ended."""
     expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
