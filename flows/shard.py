@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from experiments.errors import LabError
 from experiments.registry import get_phase
 from flows.chain import run_unit
 from flows.dispatch import GIVEN_BACK, OUT_OF_MEMORY
+from warehouse.durable import try_lock
 from warehouse.places import Places
 from warehouse.transport import Store, UnreachableError
 from workpools.fit import unfit_now
@@ -105,15 +105,11 @@ def _alone(places: Places) -> Iterator[None]:
     places.home.mkdir(parents=True, exist_ok=True)
     with (places.home / f"shard-{host_name()}.lock").open("w") as file:
         said = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not said:
-                    get_run_logger().info("%s works on another shard; this one waits for it", host_name())
-                said = True
-                time.sleep(ALONE_AGAIN_S)
+        while not try_lock(file):
+            if not said:
+                get_run_logger().info("%s works on another shard; this one waits for it", host_name())
+            said = True
+            time.sleep(ALONE_AGAIN_S)
         yield
 
 

@@ -20,7 +20,7 @@ from experiments.environment import host_name
 from experiments.errors import LabError
 from warehouse import record_files
 from warehouse.database import locked, open_warehouse, schema_version
-from warehouse.durable import finish, temporary_for, write_whole
+from warehouse.durable import file_sha256, finish, temporary_for, write_whole
 from warehouse.places import Places
 from warehouse.rebuild import Rebuilt, rebuild
 from warehouse.transport import Store
@@ -70,7 +70,7 @@ def backup(places: Places, store: Store, target: Path) -> BackedUp:
         for name, path in found.items():
             # What leaves the spool meanwhile is on its way to the inbox, and in the next backup.
             with suppress(FileNotFoundError):
-                entries.append(Entry(name, _sha256(path), path.stat().st_size))
+                entries.append(Entry(name, file_sha256(path), path.stat().st_size))
         temporary = temporary_for(target)
         try:
             with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -207,8 +207,3 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
     if len(content) != member.size:
         raise LabError(f"{member.name[:80]!r} in the backup is cut off", "take another backup")
     return content
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

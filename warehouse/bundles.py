@@ -19,7 +19,7 @@ from experiments.contract import Attachment, Json, Trial, Unit
 from experiments.environment import checked_host
 from experiments.errors import LabError
 from experiments.identity import canonical
-from warehouse.durable import finish, telling_when_full, temporary_for
+from warehouse.durable import file_sha256, finish, telling_when_full, temporary_for
 from warehouse.signing import signature
 
 SCHEMA_VERSION = 1
@@ -64,12 +64,6 @@ class Bundle:
     sha256: str
     size_bytes: int
     signature: str | None = None
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_bundle(

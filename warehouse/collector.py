@@ -139,13 +139,15 @@ def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
         BadBundle: with what differs.
     """
     m = bundle.manifest
-    planned = con.execute("SELECT phase, spec FROM units WHERE unit_id = ? LIMIT 1", [m["unit_id"]]).fetchone()
+    planned = con.execute(
+        "SELECT phase, spec->'identity' FROM units WHERE unit_id = ? LIMIT 1", [m["unit_id"]]
+    ).fetchone()
     if planned is None:
         raise BadBundle(UNPLANNED)
-    phase, spec = planned
+    phase, identity = planned
     if m["phase"] != phase:
         raise BadBundle(f"it says {m['phase']}, its unit is one of {phase}")
-    wanted, used = json.loads(spec)["identity"], m["provenance"].get("identity")
+    wanted, used = json.loads(identity), m["provenance"].get("identity")
     if not isinstance(used, dict):
         raise BadBundle("it does not say with which code, data and models it was computed")
     if used != wanted:
@@ -241,7 +243,7 @@ def _new_reports(places: Places, store: Store) -> list[tuple[str, bytes]]:
         path = places.reports / f"capability_report_{host}.json"
         return path.read_bytes() if path.is_file() else None
 
-    return [(host, content) for host, content in store.reports() if known(host) != content]
+    return [(host, content) for host, content in store.reports_here() if known(host) != content]
 
 
 def _take_report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import sys
@@ -10,13 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
-from typing import IO
 
 import duckdb
 
 from experiments.errors import LabError
 from warehouse import record_files, snapshot, summaries
-from warehouse.durable import copy_whole, telling_when_full
+from warehouse.durable import copy_whole, telling_when_full, try_lock
 from warehouse.places import Places
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
@@ -85,7 +83,7 @@ def locked(places: Places, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     places.home.mkdir(parents=True, exist_ok=True)
     with places.lock.open("a+", encoding="utf-8") as file:
         deadline = time.monotonic() + wait_s
-        while not _try_lock(file):
+        while not try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
                 raise LabError(
@@ -97,14 +95,6 @@ def locked(places: Places, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         file.write(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})")
         file.flush()
         yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

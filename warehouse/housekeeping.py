@@ -77,7 +77,7 @@ def sizes(places: Places, store: Store) -> dict[str, int]:
         "warehouse": places.warehouse, "snapshot": places.snapshot, "bundles": places.bundles, "records": places.records,
         "spool": places.spool, "inbox": store.inbox, "files": store.root / "files", "quarantine": places.quarantine,
     }  # fmt: skip
-    return {name: _size(path) for name, path in parts.items()}
+    return {name: bytes_of(path) for name, path in parts.items()}
 
 
 def _old_bundles(con: Connection, places: Places, before: datetime, force: bool) -> Iterator[Removal]:
@@ -98,7 +98,7 @@ def _old_bundles(con: Connection, places: Places, before: datetime, force: bool)
             continue
         path = there.get(sha256, places.bundles / f"{unit_id}.{sha256}.parquet")
         why = f"the verdict of {', '.join(sorted(verdicts))} rests on it" if verdicts else "no verdict rests on it"
-        yield Removal("bundle", path, _size(path), why)
+        yield Removal("bundle", path, bytes_of(path), why)
 
 
 def _old_files(folder: Path, kind: str, before: datetime, why: str) -> list[Removal]:
@@ -133,7 +133,8 @@ def _forget(con: Connection, sha256: str) -> None:
         raise
 
 
-def _size(path: Path) -> int:
+def bytes_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder; 0 where neither is there."""
     if path.is_dir():
         return sum(p.lstat().st_size for p in path.rglob("*") if p.is_file())
     return path.stat().st_size if path.exists() else 0

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from experiments.errors import LabError
 from warehouse import summaries
-from warehouse.durable import finish, temporary_for, write_whole
+from warehouse.durable import file_sha256, finish, temporary_for, write_whole
 from warehouse.places import Places
 
 INDEX = "index.json"
@@ -119,9 +119,7 @@ def damage(path: Path, kept: Kept) -> str | None:
     """What is wrong with a file of records, or None."""
     if not path.is_file():
         return "missing"
-    with path.open("rb") as file:
-        whole = hashlib.file_digest(file, "sha256").hexdigest() == kept.sha256
-    return None if whole else "its content is not what was written"
+    return None if file_sha256(path) == kept.sha256 else "its content is not what was written"
 
 
 def _part(columns: dict[str, str]) -> str:
@@ -150,8 +148,7 @@ def _write(con: duckdb.DuckDBPyConnection, path: Path, table: str, columns: dict
     temporary = temporary_for(path)
     try:
         pq.write_table(rows, temporary, compression="zstd")
-        with temporary.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_sha256(temporary)
         finish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -227,6 +227,10 @@ class Store:
                 self._fetch_reports()
             except OSError as error:
                 log.warning("%s: %s", self.where, error)
+        return self.reports_here()
+
+    def reports_here(self) -> list[tuple[str, bytes]]:
+        """reports() as they lie here since the last fetch()."""
         return sorted(reports_in(self.root / HOSTS).items())
 
     def _fetch_reports(self) -> None:
