@@ -131,9 +131,9 @@ class Dispatcher:
         module = get_phase(phase)
 
         def choose(online: Any, reports: Any, off: Any) -> Placement:
-            for tier in dict.fromkeys((above, None)):
+            if above is not None:
                 with suppress(LabError):
-                    return place(module.PROFILE, module.NEEDS, online, reports, above=tier, drained=off)
+                    return place(module.PROFILE, module.NEEDS, online, reports, above=above, drained=off)
             return place(module.PROFILE, module.NEEDS, online, reports, drained=off)
 
         placed = self._asked(choose)

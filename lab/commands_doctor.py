@@ -212,17 +212,12 @@ def _unwritable(folder: Path) -> str:
 
 def _sizes(tier: str) -> Iterator[Check]:
     from experiments.environment import lab_home
+    from warehouse.housekeeping import bytes_of
 
     for name in ("warehouse.duckdb", "snapshot.duckdb", "bundles", "spool", "models"):
         path = lab_home() / name
         if path.exists():
-            yield Check("size", name, "found", f"{_bytes(path) / 1e6:,.1f} MB")
-
-
-def _bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            yield Check("size", name, "found", f"{bytes_of(path) / 1e6:,.1f} MB")
 
 
 def doctor(

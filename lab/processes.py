@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from experiments.errors import LabError
+from lab.lan import bracketed
 from warehouse.durable import write_whole
 from warehouse.logs import rotate
 from warehouse.places import Places
@@ -37,7 +38,7 @@ class Service:
 
     @property
     def url(self) -> str:
-        return f"http://[{self.address}]:{self.port}" if ":" in self.address else f"http://{self.address}:{self.port}"
+        return f"http://{bracketed(self.address)}:{self.port}"
 
     @property
     def alive(self) -> bool:

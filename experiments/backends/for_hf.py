@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 from experiments.backends import weights
 from experiments.backends.catalog import cached_repositories
@@ -18,8 +17,7 @@ def here() -> list[str]:
 
 
 def lacks() -> tuple[str, str]:
-    absent = [package for package in ENGINE if find_spec(package) is None]
-    return (", ".join(absent), weights.INSTALL.removeprefix("install it: ")) if absent else ("", "")
+    return weights.lacks(ENGINE)
 
 
 def digest(name: str) -> str:

@@ -18,8 +18,7 @@ def here() -> list[str]:
 
 
 def lacks() -> tuple[str, str]:
-    absent = [package for package in ENGINE if find_spec(package) is None]
-    return (", ".join(absent), weights.INSTALL.removeprefix("install it: ")) if absent else ("", "")
+    return weights.lacks(ENGINE)
 
 
 def digest(name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.backends.base import Unavailable
@@ -25,6 +27,12 @@ INSTALL = "install it: pip install torch==2.13.0 && pip install '.[weak]'"
 
 # A GGUF file of 4 bits a parameter unpacks to eight times its size: up to here any machine of a tier has room for it.
 SMALL_GGUF_BYTES = 250_000_000
+
+
+def lacks(packages: Sequence[str]) -> tuple[str, str]:
+    """(those of an engine's packages that are not installed, the command that installs them); both empty without any."""
+    absent = [package for package in packages if find_spec(package) is None]
+    return (", ".join(absent), INSTALL.removeprefix("install it: ")) if absent else ("", "")
 
 
 def gguf_folder() -> Path:
