@@ -105,7 +105,7 @@ def checked_key(text: str) -> str:
     """A join key as it was typed or pasted; LabError when it is none. It is not shown."""
     key = text.strip()
     if not KEY.fullmatch(key):
-        raise LabError("that is no join key", "copy what this shows on the coordinator: lab key")
+        raise LabError("that is no join key", "copy what this shows on the coordinator: lab invite --key")
     return key
 
 
