@@ -20,6 +20,7 @@ import psutil
 from experiments.environment import host_name
 from experiments.errors import LabError
 from lab import processes, secrets, services
+from lab.environments import prefect_environment
 from lab.services import START_S, Say
 from lab.tokens import remember_inbox_token
 from warehouse.places import Places
@@ -70,7 +71,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     client, auth = _let_in(api, key)
     remember_inbox_token(api)
     check_versions(_server_version(client, api), _own_version())
-    environment = services.prefect_environment(places, SERVER_PORT) | {
+    environment = prefect_environment(places, SERVER_PORT) | {
         "PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S),
         **({"PREFECT_API_AUTH_STRING": auth} if auth else {}),
     }  # fmt: skip

@@ -22,6 +22,7 @@ from warehouse.durable import write_whole
 from warehouse.logs import rotate
 from warehouse.places import Places
 
+DATABASE_URL = "LAB_DATABASE_URL"  # holds a password that the server alone needs; it gets it as a setting of Prefect's
 MARK = "LAB_SERVICE"  # in the environment of whatever lab starts, and of all that starts from there
 STOP_WAIT_S = 6.0  # a worker whose server still answers ends within two or three seconds (measured)
 
@@ -188,8 +189,8 @@ def holder_of(port: int, address: str = "127.0.0.1") -> str | None:
 
 
 def clean_environment(places: Places, **extra: str) -> dict[str, str]:
-    """This process's environment without PREFECT_*, with LAB_HOME fixed and telemetry off."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    """This process's environment without PREFECT_* and the database's password, with LAB_HOME fixed and telemetry off."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k != DATABASE_URL}
     return kept | {"LAB_HOME": str(places.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
 
 

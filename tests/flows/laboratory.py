@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import psutil
 
-from lab.services import prefect_environment
+from lab.environments import prefect_environment
 from warehouse.places import Places
 from workpools.pools import connect, online_workers
 

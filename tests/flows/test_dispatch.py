@@ -17,7 +17,7 @@ from flows import dispatch, tries
 from flows.chain import Run
 from flows.dispatch import Dispatcher, Outcome, Shard, balance, cut, silent
 from flows.tries import MAX_ATTEMPTS, MAX_RETURNS, Tries
-from lab import services
+from lab import environments
 from workpools.placement import MOST_SHARDS, SHARD_SECONDS, Placement
 
 RUN = Run("smoke-1", "1", "smoke", {})
@@ -192,5 +192,5 @@ def test_a_dead_machine_is_noticed_and_replaced_within_90_s() -> None:
     from prefect.settings import get_current_settings
 
     foreman = get_current_settings().server.services.foreman
-    missed_s = services.HEARTBEAT_S * foreman.inactivity_heartbeat_multiple
-    assert missed_s + foreman.loop_seconds + dispatch.WORKERS_S + dispatch.STATES_S + services.POLL_S <= 90
+    missed_s = environments.HEARTBEAT_S * foreman.inactivity_heartbeat_multiple
+    assert missed_s + foreman.loop_seconds + dispatch.WORKERS_S + dispatch.STATES_S + environments.POLL_S <= 90

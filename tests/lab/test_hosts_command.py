@@ -22,7 +22,7 @@ from front_door import Run, bare_environment
 from made_up_host import made_up_report
 
 from experiments.errors import LabError
-from lab import joining, processes, services
+from lab import environments, joining, processes, services
 from lab.commands_hosts import _print_hosts, remarks
 from lab.processes import recorded
 from warehouse.places import Places
@@ -84,7 +84,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         port = int(free.getsockname()[1])
     there = Places(coordinator)
     (coordinator / "results" / "inbox").mkdir(parents=True)  # who shares a folder has made it
-    environment = services.prefect_environment(there, port) | {"PREFECT_SERVER_UI_ENABLED": "false"}
+    environment = environments.prefect_environment(there, port) | {"PREFECT_SERVER_UI_ENABLED": "false"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = processes.start(there, services.SERVER, command, environment, port)
     try:

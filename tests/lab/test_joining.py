@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from made_up_host import made_up_report
 
 from experiments.errors import LabError
-from lab import joining, processes, services
+from lab import environments, joining, processes
 from lab.processes import Service
 from warehouse.places import Places
 from workpools import packages
@@ -145,7 +145,7 @@ def test_this_machines_own_addresses_are_known() -> None:
 
 def test_a_worker_for_another_server_is_not_taken_for_ours(places: Places) -> None:
     """Kept silently, the machine would go on working for the old coordinator, or deliver where nobody looks."""
-    ours = services.prefect_environment(places, 4321) | {"LAB_RESULTS_URL": "/shared", "LAB_HOST": "desk"}
+    ours = environments.prefect_environment(places, 4321) | {"LAB_RESULTS_URL": "/shared", "LAB_HOST": "desk"}
     command = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(100)"]
     service = processes.start(places, "worker-weak", command, ours)
     try:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from front_door import Run, bare_environment
 
-from lab import processes, services
+from lab import environments, processes, services
 from lab.processes import Service, holder_of, recorded, start, stop, wait_until
 from warehouse import logs
 from warehouse.places import Places
@@ -205,7 +205,7 @@ def test_services_start_without_the_users_prefect_settings(places: Places, monke
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:1/api")
     monkeypatch.setenv("PREFECT_PROFILE", "cloud")
     monkeypatch.setenv("KEPT", "yes")
-    environment = services.prefect_environment(places, 4321)
+    environment = environments.prefect_environment(places, 4321)
     assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
     assert environment["PREFECT_HOME"] == str(places.home / "prefect")
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"

@@ -14,7 +14,8 @@ import pytest
 
 from experiments.environment import host_name
 from experiments.errors import LabError
-from lab import processes, services
+from lab import environments, processes, services
+from lab.lan import Door
 from lab.processes import Service
 from warehouse.places import Places
 from workpools.assess import assess
@@ -89,13 +90,16 @@ def test_what_answers_is_told_from_what_does_not(busy_port: int, closed_port: in
 def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt address would let the server start on SQLite unseen, or print the password of the right one."""
     monkeypatch.delenv("LAB_DATABASE_URL", raising=False)
-    assert services.database() == {}
+    assert environments.database() == {}
     url = "postgresql+asyncpg://lab:secret@db/prefect"
     monkeypatch.setenv("LAB_DATABASE_URL", url)
-    assert services.database() == {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+    assert environments.database() == {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+    # Its password is the server's alone: workers and flows run what others sent.
+    assert url not in environments.prefect_environment(Places.here(), 4200).values()
+    assert url in environments.server_environment(4200, Door()).values()
     monkeypatch.setenv("LAB_DATABASE_URL", "postgres://lab:secret@db/prefect")
     with pytest.raises(LabError) as caught:
-        services.database()
+        environments.database()
     assert "LAB_DATABASE_URL" in str(caught.value) and "secret" not in str(caught.value) + (caught.value.mend or "")
 
 

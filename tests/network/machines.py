@@ -18,7 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 from namespaces import Network
 
-from lab.services import prefect_environment
+from lab.environments import prefect_environment
 from warehouse.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
