@@ -85,7 +85,7 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that lab backup wr
     print(f"restored into {places.home}: {files} files, {done.rows['bundles']} bundles, {done.rows['trials']} trials")
     for line in done.lost[:MOST_LINES]:
         print(printable(f"  lost  {line}"))
-    with writing(places) as con:
+    with writing(places, publish=True) as con:
         found = verified(con, places, store, None, deep=False)
     show(found, deep=False)
     if found.faults or done.lost:

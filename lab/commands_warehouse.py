@@ -40,12 +40,13 @@ def verify(
     from warehouse.database import writing
     from warehouse.repair import repair as put_right
     from warehouse.transport import Store
+    from warehouse.verifications import plain
 
     if phase is not None:
         module_of(phase)
     places = there()
     store = Store.here(places)
-    with writing(places, publish=repair) as con:
+    with writing(places, publish=not repair) as con:
         found = verified(con, places, store, phase, deep)
         if repair:
             done = put_right(con, places, store, found)
@@ -53,11 +54,11 @@ def verify(
                 collect(places, store, con)
     if repair:
         # Once more with the record files that closing the warehouse has written.
-        with writing(places) as con:
+        with writing(places, publish=True) as con:
             found = verified(con, places, store, phase, deep)
     if as_json:
         print(
-            json.dumps({"counts": found.counts, "faults": _plain(found.faults), "notes": _plain(found.notes)}, indent=1)
+            json.dumps({"counts": found.counts, "faults": plain(found.faults), "notes": plain(found.notes)}, indent=1)
         )
     else:
         if repair:
@@ -68,8 +69,8 @@ def verify(
 
 
 def verified(con: Any, places: Places, store: Store, phase: str | None, deep: bool) -> Verified:
-    """What all checks find, those of one phase or of all."""
-    from warehouse import summaries
+    """What all checks find, those of one phase or of all; it is stored, for the pages."""
+    from warehouse import summaries, verifications
     from warehouse import verify as checks
     from warehouse.recompute import check_decided
 
@@ -84,11 +85,8 @@ def verified(con: Any, places: Places, store: Store, phase: str | None, deep: bo
     if deep:
         checks.check_files(store, with_files, found)
         check_decided(con, store.get_file, found, phase)
+    verifications.store(con, found, phase, deep)
     return found
-
-
-def _plain(findings: Any) -> list[dict[str, str]]:
-    return [{"check": f.check, "about": f.about, "what": f.what} for f in findings]
 
 
 def show(found: Verified, deep: bool) -> None:

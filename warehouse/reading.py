@@ -1,4 +1,4 @@
-"""Reading the published snapshot, and nothing else: every query opens it read-only, asks and closes.
+"""Reading the published snapshot, and nothing else: opened read-only once a publication, and asked.
 
 The collector replaces snapshot.duckdb by an atomic rename, so a reader never meets the writer's lock.
 """
@@ -21,15 +21,17 @@ from experiments.registry import PHASES
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
-SCHEMA = 6  # newest migration whose tables these queries know
+SCHEMA = 7  # newest migration whose tables these queries know
 Row = dict[str, Any]
 Identity = tuple[int, int, int]
 
 READ_ERRORS = (duckdb.Error, OSError)  # what a query raises when the file went away or is damaged
 
 # DuckDB shares one open database per path within a process: a query that overlapped another could see the file that
-# was replaced meanwhile. One at a time, each opens the file that is there now.
+# was replaced meanwhile. One at a time, each asks the file that is there now.
 _ONE_AT_A_TIME = threading.Lock()
+# The connection to the file of that path and identity: to open it costs 15 ms, most of what a page asked (measured).
+_opened: dict[tuple[Path, Identity | None], duckdb.DuckDBPyConnection] = {}
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,31 @@ def query(sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]
 
     Columns that end in _at are aware datetimes in UTC (SQL gives them as epoch seconds).
     """
-    with _ONE_AT_A_TIME, duckdb.connect(str(snapshot_path()), read_only=True) as con:
-        cursor = con.execute(sql, dict(values) if isinstance(values, Mapping) else list(values))
-        names = [column[0] for column in cursor.description or ()]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    with _ONE_AT_A_TIME:
+        try:
+            cursor = _connection().execute(sql, dict(values) if isinstance(values, Mapping) else list(values))
+            names = [column[0] for column in cursor.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except duckdb.Error:  # of a file that was damaged under it, a connection may not recover
+            _close()
+            raise
     for row in rows:
         for name in names:
             if name.endswith("_at") and row[name] is not None:
                 row[name] = datetime.fromtimestamp(row[name], UTC)
     return rows
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """The connection to the snapshot that lies there now; the caller holds the lock."""
+    path = snapshot_path()
+    now = (path, identity(path))
+    if now not in _opened:
+        _close()  # first, or DuckDB would hand out the replaced file again
+        _opened[now] = duckdb.connect(str(path), read_only=True)
+    return _opened[now]
+
+
+def _close() -> None:
+    while _opened:
+        _opened.popitem()[1].close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from warehouse.reading import PHASE_ORDER, Row, query
 
 LEAKS = {
@@ -69,3 +71,20 @@ def results(run_id: str) -> Row:
         "SELECT f.name, f.sha256 FROM files f JOIN units u USING (unit_id) WHERE u.run_id = ? ORDER BY 1", [run_id]
     )
     return row | counted | {"files": ", ".join(f"{f['name']} {f['sha256'][:12]}" for f in files) or "none"}
+
+
+def verified(most: int = 20) -> list[Row]:
+    """What lab verify found of the whole warehouse and of single phases, the latest first: rows of verification_history.
+
+    `phase` is None where all was verified, `deep` whether metrics and verdicts were computed again, `faults` and `notes` how
+    many were found, `findings` a list of the first of them ({"fault", "check", "about", "what"}), `counts` a dictionary,
+    `bundles_since` how many bundles have come in since.
+    """
+    rows = query(
+        "SELECT epoch(verified_at) AS verified_at, host, phase, deep, faults, notes, counts, findings, bundles_since "
+        "FROM verification_history v ORDER BY v.verified_at DESC LIMIT ?",
+        [most],
+    )
+    for row in rows:
+        row["counts"], row["findings"] = json.loads(row["counts"]), json.loads(row["findings"])
+    return rows

@@ -17,6 +17,7 @@ from warehouse.bundles import write_bundle
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.places import Places
+from warehouse.reading_checks import verified
 from warehouse.transport import Store
 
 GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}}
@@ -57,6 +58,15 @@ def test_verify_says_what_holds_what_is_missing_and_what_does_not(called: Run, f
     mended = called("verify", "--repair", "--deep")
     assert mended.returncode == 0
     assert mended.stdout.startswith("taken again: 1 bundles")
+    kept = [(v["phase"], v["deep"], v["faults"]) for v in verified()]
+    assert kept == [
+        (None, True, 0),
+        (None, True, 1),
+        ("e1", False, 0),
+        (None, False, 1),
+        ("p1", False, 1),
+        (None, False, 0),
+    ]
     refused = called("verify", "--phase", "p9")
     assert (refused.returncode, refused.stderr.startswith("unknown phase 'p9'")) == (2, True)
 
