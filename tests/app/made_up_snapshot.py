@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,14 @@ def publish(home: Path, *runs: tuple[str, str, str | None], more: Callable[..., 
         con.execute("CHECKPOINT")
     _MADE[runs, more] = new.read_bytes()
     return new.rename(home / "snapshot.duckdb")
+
+
+@contextmanager
+def changed(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to a copy of a snapshot, or to a new one, that is then renamed into its place, as the collector does."""
+    new = path.with_name("changed.duckdb")
+    if path.exists():
+        shutil.copy(path, new)
+    with duckdb.connect(str(new)) as con:
+        yield con
+    new.rename(path)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import duckdb
 import pytest
 from fake_prefect import serving
-from made_up_snapshot import HOSTILE, publish
+from made_up_snapshot import HOSTILE, changed, publish
 from streamlit.testing.v1 import AppTest
 
 APP = Path(__file__).resolve().parents[2] / "app"
@@ -54,7 +53,7 @@ def test_a_run_that_has_only_begun_is_a_state_of_each_page(home: Path) -> None:
 def test_hosts_shows_agreement_work_and_durations(home: Path) -> None:
     """Who did what, whether they agree, and how good the plan was stand on one page."""
     path = publish(home, FULL)
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute(
             "UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND phase = 'p1' AND condition = 'semantic'"
         )
@@ -82,7 +81,7 @@ def test_provenance_says_what_speaks_against_the_numbers(home: Path) -> None:
 def test_trials_are_filtered_by_the_address_down_to_one(home: Path) -> None:
     """A copied link opens the same filters, and the same trial, whose texts are text."""
     path = publish(home, ("r1", "p1 e1", None))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("UPDATE trials SET problem_id = ?, error = ? WHERE ordinal = 2", [HOSTILE, f"failed at {HOSTILE}"])
     page = shown("trials", run="r1", phase="e1", outcome="failed")
     assert "**1 to 8** of 8 trials" in said(page)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import duckdb
 import pytest
-from made_up_snapshot import publish
+from made_up_snapshot import changed, publish
 from streamlit.testing.v1 import AppTest
 
 from warehouse.database import migrate
@@ -25,14 +24,14 @@ def no_run(home: Path) -> None:
 
 def newer(home: Path) -> None:
     """Written by a later version."""
-    with duckdb.connect(str(home / "snapshot.duckdb")) as con:
+    with changed(home / "snapshot.duckdb") as con:
         migrate(con)
         con.execute("INSERT INTO schema_migrations VALUES (9, '0009_later.sql', 'x', now())")
 
 
 def older(home: Path) -> None:
     """Written before there were migrations."""
-    with duckdb.connect(str(home / "snapshot.duckdb")) as con:
+    with changed(home / "snapshot.duckdb") as con:
         con.execute("CREATE TABLE anything (x INTEGER)")
 
 
@@ -43,7 +42,7 @@ def damaged(home: Path) -> None:
 
 def half(home: Path) -> None:
     """The schema's number without its tables, as between two queries of another kind of file."""
-    with duckdb.connect(str(publish(home))) as con:
+    with changed(publish(home)) as con:
         con.execute("DROP VIEW phase_metrics; DROP VIEW host_comparison; DROP VIEW gate_history; DROP TABLE runs")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from made_up_phases import CLASSES, RTL, enrich
-from made_up_snapshot import MINILM, publish
+from made_up_snapshot import MINILM, changed, publish
 from streamlit.testing.v1 import AppTest
 
 from app import figures, pareto, plots
@@ -75,7 +74,7 @@ def test_a_host_is_asked_for_in_the_address(home: Path) -> None:
     publish(home, FULL, more=enrich)
     rows = shown("p2", host="pi-4").get("dataframe")[0].value
     assert set(rows["metric"]) == {"adjusted p", "accuracy"}  # enrich writes metrics over all hosts only
-    with duckdb.connect(str(home / "snapshot.duckdb")) as con:
+    with changed(home / "snapshot.duckdb") as con:
         con.execute("DELETE FROM metrics WHERE host = 'pi-4'")
     assert "pi-4 has no result of P2 Retrieval utility" in said(shown("p2", host="pi-4"))
 
@@ -92,7 +91,7 @@ def test_an_address_that_asks_for_what_is_not_there_shows_what_is(home: Path) ->
 def test_filters_that_leave_no_run_can_be_taken_back(home: Path) -> None:
     """Each filter lists all values, so two of them may exclude each other; one button shows all runs again."""
     path = publish(home, FULL, ("r2", "p1", None))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("UPDATE runs SET scale = 'full', domain = 'equations' WHERE run_id = 'r2'")
     page = shown("p1", scale="full", domain="big_o")
     assert "No run has this scale, domain and model together." in said(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from made_up_snapshot import HOSTILE, MINILM, START, publish
+from made_up_snapshot import HOSTILE, MINILM, START, changed, publish
 
 from app import cards, charts, shell, story
 from app import format as words
@@ -26,7 +26,7 @@ def test_no_snapshot_is_missing(home: Path) -> None:
 def test_another_schema_is_named(home: Path) -> None:
     """A snapshot of a newer version is refused with both numbers, not half read."""
     path = publish(home)
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("INSERT INTO schema_migrations VALUES (9, '0009_later.sql', 'x', now())")
     state = reading.state()
     assert (state.kind, "schema 9" in state.detail, f"knows {reading.SCHEMA}" in state.detail) == ("schema", True, True)
@@ -35,9 +35,22 @@ def test_another_schema_is_named(home: Path) -> None:
 
 def test_a_snapshot_without_a_schema_is_published_anew(home: Path) -> None:
     """An older snapshot needs no newer code: collecting migrates the warehouse and publishes it."""
-    with duckdb.connect(str(home / "snapshot.duckdb")) as con:
+    with changed(home / "snapshot.duckdb") as con:
         con.execute("CREATE TABLE anything (x INTEGER)")
     assert (reading.state().kind, reading.state().mend) == ("schema", "lab collect")
+
+
+def test_a_new_snapshot_is_asked_at_once_and_the_old_one_let_go(home: Path) -> None:
+    """The open file is kept between questions; a kept old one would show old results, and its disk space would not be freed."""
+    publish(home, ("r1", "p1", None))
+    assert [r["run_id"] for r in reading.runs()] == ["r1"]
+    (first,) = reading._opened.values()
+    assert reading.runs() and list(reading._opened.values()) == [first]
+    publish(home, ("r2", "p1", None))
+    assert [r["run_id"] for r in reading.runs()] == ["r2"]
+    assert len(reading._opened) == 1
+    with pytest.raises(duckdb.ConnectionException):
+        first.execute("SELECT 1")
 
 
 def test_known_schema_is_the_newest_migration() -> None:
@@ -105,7 +118,7 @@ def test_hosts_agree_where_their_intervals_meet(home: Path) -> None:
     """The first screen says how many comparisons agree; one metric set apart is counted, a timing is not."""
     path = publish(home, ("r1", "p1", None))
     assert reading.host_agreement("r1") == (4, 4)
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND condition = 'semantic'")
         con.execute("UPDATE metrics SET timing = true WHERE condition = 'none'")
     assert reading.host_agreement("r1") == (2, 3)

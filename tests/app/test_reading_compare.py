@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import duckdb
 import pytest
-from made_up_snapshot import publish
+from made_up_snapshot import changed, publish
 
 from app import compare_figures
 from warehouse import reading_compare
@@ -16,7 +15,7 @@ from warehouse import reading_compare
 def two_runs(home: Path) -> None:
     """Two runs of P2 in which three problems took 1, 2, 3 attempts, and 2, 4, 6."""
     path = publish(home, ("a", "p2", None), ("b", "p2", None))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("DELETE FROM problem_results")
         for run, values in (("a", (1, 2, 3)), ("b", (2, 4, 6))):
             (number,) = con.execute(
@@ -47,7 +46,7 @@ def test_differences_are_paired_by_problem(home: Path) -> None:
 def test_one_result_that_serves_both_runs_is_named(home: Path) -> None:
     """Two runs that share a result cannot differ in it; a difference of zero there is no finding."""
     two_runs(home)
-    with duckdb.connect(str(home / "snapshot.duckdb")) as con:
+    with changed(home / "snapshot.duckdb") as con:
         con.execute("DELETE FROM units WHERE run_id = 'b'")
         con.execute("INSERT INTO units SELECT 'b', * EXCLUDE (run_id) FROM units WHERE run_id = 'a'")
     rows = [r for r in reading_compare.paired("a", "b") if r["measure"] == "attempts"]
@@ -64,7 +63,7 @@ def test_the_interval_of_a_difference_follows_from_both() -> None:
 def test_metrics_that_both_have_are_compared(home: Path) -> None:
     """An undefined value is no zero, and a metric without an interval gets none."""
     path = publish(home, ("a", "p2", None), ("b", "p2 e0", None))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("UPDATE metrics SET value = 0.6 WHERE run_id = 'b' AND condition = 'none'")
     rows = reading_compare.metrics("a", "b")
     assert {r["phase"] for r in rows} == {"p2"}
@@ -80,10 +79,10 @@ def test_plans_are_compared_key_by_key(home: Path) -> None:
     """The one setting that changed is named with both values; equal ones are counted, not listed."""
     path = publish(home, ("a", "p2", None), ("b", "p2", None))
     assert reading_compare.plans("a", "b")[0] == []
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         (content,) = con.execute("SELECT content FROM plans").fetchone() or ("{}",)
-        changed = json.loads(content) | {"configs": {"p2": {"k": 7}}, "data_version": ["x" * 1000]}
-        con.execute("INSERT INTO plans VALUES ('plan-2', now(), ?, 'ff')", [json.dumps(changed)])
+        content = json.loads(content) | {"configs": {"p2": {"k": 7}}, "data_version": ["x" * 1000]}
+        con.execute("INSERT INTO plans VALUES ('plan-2', now(), ?, 'ff')", [json.dumps(content)])
         con.execute("UPDATE runs SET plan_id = 'plan-2', dirty = false WHERE run_id = 'b'")
     rows, equal = reading_compare.plans("a", "b")
     assert {r["key"]: (r["first"], r["second"]) for r in rows if r["key"] != "plan.data_version"} == {

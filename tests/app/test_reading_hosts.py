@@ -6,8 +6,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
-from made_up_snapshot import START, publish
+from made_up_snapshot import START, changed, publish
 
 from app import host_figures
 from warehouse import reading_checks, reading_hosts
@@ -15,7 +14,7 @@ from warehouse import reading_checks, reading_hosts
 
 def timed(path: Path, *bundles: tuple[str, float, float]) -> None:
     """Give bundles (by sha256) a start and an end, in seconds after the run's start."""
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         for sha256, begun, ended in bundles:
             times = {
                 "started_at": (START + timedelta(seconds=begun)).isoformat(),
@@ -55,7 +54,7 @@ def test_work_is_counted_once(home: Path) -> None:
 def test_only_ended_phases_are_compared_with_their_prediction(home: Path) -> None:
     """A phase under way has no duration yet, and none is made up for it."""
     path = publish(home, ("r1", "p2 p1 e0", None))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("UPDATE predictions SET actual_s = NULL WHERE phase = 'e0'")
     assert reading_hosts.predictions("r1") == [
         {"phase": "p1", "predicted_s": 180.0, "actual_s": 200.0},
@@ -70,7 +69,7 @@ def test_comparisons_that_do_not_meet_are_listed_and_those_of_a_clock_are_not(ho
     """A host that computes something else must be seen; a slower clock is no disagreement."""
     path = publish(home, ("r1", "p1", None))
     assert reading_hosts.apart("r1") == []
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute(
             "UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND metric = 'accuracy' AND condition <> 'random'"
         )
@@ -93,7 +92,7 @@ def test_the_order_of_lanes_leaves_no_bar_over_another(home: Path) -> None:
 def test_what_speaks_against_a_run_is_counted(home: Path) -> None:
     """Units given up, repeats and failures are on the page that says whether to believe the numbers."""
     path = publish(home, ("r1", "p1", "p2"))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("INSERT INTO given_up VALUES ('r1', 'r1-p2-7', 'out of memory', now())")
         con.execute("INSERT INTO quarantine VALUES ('x.parquet', 'torn', 12, now())")
         con.execute(

@@ -7,9 +7,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-import duckdb
 import pytest
-from made_up_snapshot import HOSTILE, publish
+from made_up_snapshot import HOSTILE, changed, publish
 
 from app import trial_view
 from warehouse import reading_trials, summaries
@@ -36,7 +35,7 @@ def test_pages_hold_every_counted_trial_once_and_in_order(home: Path) -> None:
 def test_what_is_counted_beside_the_trials_agrees_with_the_trials(home: Path) -> None:
     """A total comes from a summary; one that told another number than the rows would send a reader past the end."""
     path = publish(home, ("r1", "p1 p2", None))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("UPDATE trials SET solved = (ordinal = 0) WHERE error IS NULL AND host = 'laptop'")
         con.execute("UPDATE trials SET condition = 'semantic' WHERE ordinal = 1")
         con.execute("DELETE FROM attempt_counts; DELETE FROM problem_results; DELETE FROM bundle_numbers")
@@ -64,7 +63,7 @@ def test_a_search_is_data(home: Path, text: str) -> None:
 def test_a_trial_comes_with_the_prompt_of_its_first_seed(home: Path) -> None:
     """The prompt is stored once for all seeds; without it the options of the other seeds would have no names."""
     path = publish(home, ("r1", "p2", None))
-    with duckdb.connect(str(path)) as con:
+    with changed(path) as con:
         con.execute("UPDATE trials SET problem_id = 'p' WHERE ordinal < 2")
         for ordinal, details in ((0, {"prompt": "Which?", "guesses": ["a"]}), (1, {"guesses": ["b"]})):
             con.execute("UPDATE trials SET details = ? WHERE ordinal = ?", [json.dumps(details), ordinal])
