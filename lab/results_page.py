@@ -44,8 +44,8 @@ def page(
         lines.append(_row(cells))
     lines.append("")
     for v in verdicts:
-        why = f" Overridden: {v['why']}" if v["why"] else ""
-        lines.append(f"- **{v['phase'].upper()} {v['status']}.** {_cell(v['reason'])}{_cell(why)}")
+        said = [v["reason"], *([f"Overridden: {v['why']}"] if v["why"] else [])]
+        lines.append(f"- **{v['phase'].upper()} {v['status']}.** {' '.join(map(_cell, said))}")
     for v in verdicts:
         lines += ["", *_numbers(v["phase"], [m for m in metrics if m["phase"] == v["phase"]])]
     return "\n".join(lines) + "\n"

@@ -42,7 +42,7 @@ def test_a_run_on_one_page() -> None:
     rows = [line for line in lines if line.startswith("| knn")]
     assert cells(rows[0])[2:] == ["0.5 (0.3 to 0.69)", "30", "1", "k 5"] and cells(rows[1])[2] == "undefined"
     assert "not recorded" in page("full-1", [VERDICT], [], {}, UNDER)
-    assert "Overridden: seen before" in page("full-1", [{**VERDICT, "why": "seen before"}], [], {}, UNDER)
+    assert ". Overridden: seen before" in page("full-1", [{**VERDICT, "why": "seen before"}], [], {}, UNDER)
 
 
 def test_single_configurations_are_counted_when_they_are_too_many() -> None:
