@@ -112,10 +112,13 @@ WantedBy=default.target
 
 
 def launchd_agent(start: list[str]) -> bytes:
-    """The agent; what `lab up` started goes on after it has ended."""
+    """The agent; what `lab up` started goes on after it has ended.
+
+    Without a ProcessType: launchd keeps one of type Background to the slow cores.
+    """
     return plistlib.dumps({
         "Label": LABEL, "ProgramArguments": [sys.executable, "-m", "lab", *start], "RunAtLoad": True,
-        "AbandonProcessGroup": True, "EnvironmentVariables": _environment(), "Umask": 0o077, "ProcessType": "Background",
+        "AbandonProcessGroup": True, "EnvironmentVariables": _environment(), "Umask": 0o077,
         "StandardErrorPath": str(Path.home() / "Library" / "Logs" / f"{NAME}.log"),
     })  # fmt: skip
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import os
 import plistlib
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -95,3 +98,41 @@ def test_what_is_installed_is_what_was_shown(
         done = called("service", "install", **config)
         assert done.returncode == 0 and said in done.stdout and str(path) in done.stdout
         assert path.read_text() in shown
+
+
+def said_of(unit: str, folder: Path) -> tuple[int, str]:
+    """(exit status, what systemd finds wrong) of a user's unit."""
+    path = folder / "tried.service"
+    path.write_text(unit)
+    (folder / "run").mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", str(path)], capture_output=True, text=True, check=False, timeout=60,
+        env=os.environ | {"XDG_RUNTIME_DIR": str(folder / "run")},
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="not installed here: apt-get install systemd")
+@pytest.mark.parametrize("arguments", [[], ["--lan"], ["--join", "http://192.168.1.10:4200"]], ids=" ".join)
+def test_systemd_finds_nothing_wrong_with_a_unit(called: Run, tmp_path: Path, arguments: list[str]) -> None:
+    """What it does not know it ignores, and says so only in a journal that nobody reads."""
+    shown = called("service", "install", "--dry-run", *arguments, LAB_RESULTS_URL=AWKWARD).stdout
+    unit = shown.partition("# " + str(commands_service.agent_path()))[0]
+    assert said_of(unit, tmp_path) == (0, "")
+    # And it would say so.
+    for right, wrong in ((sys.executable, "/nowhere/python"), ("Type=oneshot", "Type=one"), ("UMask=", "Mask=")):
+        assert right in unit
+        assert said_of(unit.replace(right, wrong), tmp_path) != (0, ""), wrong
+
+
+def test_launchd_knows_each_key_of_the_agent(called: Run) -> None:
+    """It refuses a key of the wrong type; as a background process the machine would compute on its slow cores alone."""
+    _, agent, _ = parts(called("service", "install", "--join", "http://192.168.1.10:4200", "--dry-run").stdout)
+    # launchd.plist(5)
+    types = {
+        "Label": str, "ProgramArguments": list, "EnvironmentVariables": dict, "RunAtLoad": bool, "Umask": int,
+        "AbandonProcessGroup": bool, "StandardErrorPath": str,
+    }  # fmt: skip
+    assert {key: type(value) for key, value in agent.items()} == types
+    assert agent["Umask"] == 0o077
+    assert {type(v) for v in agent["EnvironmentVariables"].values()} == {str}  # type: ignore[attr-defined]
