@@ -22,7 +22,9 @@ def headline(doubts: list[str]) -> str:
     return f"{words.count(len(doubts), 'thing')} to know before these numbers are believed"
 
 
-def doubts_of(found: Row, verdicts: Sequence[Row], checks: Row, audits: Sequence[Row]) -> list[str]:
+def doubts_of(
+    found: Row, verdicts: Sequence[Row], checks: Row, audits: Sequence[Row], proofs: Sequence[Row] = ()
+) -> list[str]:
     """Each recorded fact that weakens what the run says, in a sentence."""
     doubts = []
     if found["dirty"]:
@@ -52,6 +54,9 @@ def doubts_of(found: Row, verdicts: Sequence[Row], checks: Row, audits: Sequence
     differ = sum(a["deviating_units"] for a in audits)
     if differ:
         doubts.append(f"{words.count(differ, 'unit')} gave something else when run again.")
+    faults = sum(p["faults"] for p in holding(proofs))
+    if faults:
+        doubts.append(f"lab verify found {words.count(faults, 'fault')} in the warehouse; they are listed below.")
     return doubts
 
 
@@ -109,18 +114,67 @@ def bundles(checks: Row) -> None:
     st.html(cards.definitions(rows, ("In quarantine, of any run",) if checks["quarantined"] else ()))
 
 
-def verify(run_id: str, audits: Sequence[Row]) -> None:
-    """Whether somebody checked: audits, and the commands that check again."""
+def holding(proofs: Sequence[Row]) -> list[Row]:
+    """Of what lab verify found, the latest first, what still holds: back to the last time that it looked at everything."""
+    whole = next((i for i, p in enumerate(proofs) if p["phase"] is None), len(proofs) - 1)
+    return list(proofs[: whole + 1])
+
+
+def verified(proofs: Sequence[Row], where: Any) -> None:
+    """When the warehouse was last proved, how deep, how it came out, and whether results came in since."""
+    if not proofs:
+        st.caption("The warehouse was never verified.")
+        return
+    last = proofs[0]
+    of = words.named(last["phase"]) if last["phase"] else "the whole warehouse"
+    how = "every metric computed again" if last["deep"] else "checksums and completeness"
+    found = f"{words.count(last['faults'], 'fault')} found" if last["faults"] else "No fault found"
+    st.html(
+        f'<p class="lab-doubt{" lab-warns" if last["faults"] else ""}">{"<i></i>" if last["faults"] else ""}'
+        f"<strong>{found} by the last lab verify</strong>, of {escape(of)}: {how}, on "
+        f'<time title="{words.utc_time(last["verified_at"])}">{words.local_time(last["verified_at"], where)}</time> '
+        f"on <bdi>{escape(last['host'])}</bdi>.</p>"
+    )
+    if last["bundles_since"]:
+        came = words.count(last["bundles_since"], "result")
+        st.caption(f"{came} came in after it and {'is' if last['bundles_since'] == 1 else 'are'} not proved yet.")
+    findings = [
+        {"kind": "fault" if f["fault"] else "note", "check": f["check"], "about": f["about"], "what": f["what"]}
+        for p in holding(proofs)
+        for f in p["findings"]
+    ]
+    if findings:
+        tables.show(findings, "verify-findings")
+    if len(proofs) > 1:
+        with st.expander(f"The last {len(proofs)} times"):
+            rows = [
+                {
+                    "when": words.local_time(p["verified_at"], where), "host": p["host"], "of": (p["phase"] or "all").upper(),
+                    "computed again": "yes" if p["deep"] else "no", "faults": p["faults"], "notes": p["notes"],
+                    "results since": p["bundles_since"],
+                }
+                for p in proofs
+            ]  # fmt: skip
+            tables.show(rows, "verify-history")
+
+
+def audited(audits: Sequence[Row], where: Any) -> None:
+    """How many units gave the same when run again, and when the last was."""
+    if not audits:
+        st.caption("No unit of this run was audited yet.")
+        return
+    agreeing, units = (sum(a[k] for a in audits) for k in ("agreeing", "units"))
+    last = max(a["last_at"] for a in audits)
+    st.markdown(
+        f"**{agreeing:,} of {words.count(units, 'audited unit')} gave the same again**, the last on {words.local_time(last, where)}."
+    )
+
+
+def verify(run_id: str, audits: Sequence[Row], proofs: Sequence[Row], where: Any) -> None:
+    """Whether somebody checked: verify, audits, and the commands that check again."""
     st.subheader("Verified and audited")
-    if audits:
-        agreeing, units = (sum(a[k] for a in audits) for k in ("agreeing", "units"))
-        last = max(a["last_at"] for a in audits)
-        where = words.zone(st.context.timezone)
-        st.markdown(
-            f"**{agreeing:,} of {words.count(units, 'audited unit')} gave the same again**, the last on {words.local_time(last, where)}."
-        )
-    else:
-        st.caption("No unit was audited yet.")
+    verified(proofs, where)
+    audited(audits, where)
     left, right = st.columns(2)
     for place, remark, command in (
         (left, "Checksums, completeness, and every metric computed again from the trials", "lab verify"),
@@ -137,15 +191,17 @@ def body(view: filters.View) -> None:
     verdicts = shell.read(reading.chain, view.run_id)
     checks = shell.read(reading_checks.results, view.run_id)
     audits = shell.read(reading.audits, view.run_id)
-    doubts = doubts_of(found or view.run | {"units_before": 0}, verdicts, checks, audits)
+    proofs = shell.read(reading_checks.verified)
+    doubts = doubts_of(found or view.run | {"units_before": 0}, verdicts, checks, audits, proofs)
     shell.title("Provenance", headline(doubts), [view.run_id, f"plan {view.run['plan_id']}"])
-    st.html("".join(f'<p class="lab-doubt lab-warns"><i></i><bdi>{escape(d)}</bdi></p>' for d in doubts))
+    if doubts:
+        st.html("".join(f'<p class="lab-doubt lab-warns"><i></i><bdi>{escape(d)}</bdi></p>' for d in doubts))
     st.subheader("Run and plan")
     origin.show(found, view.where)
     leaks(view.run_id)
     exploratory(view.run_id)
     bundles(checks)
-    verify(view.run_id, audits)
+    verify(view.run_id, audits, proofs, view.where)
 
 
 shell.show(body)

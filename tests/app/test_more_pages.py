@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
+import duckdb
 import pytest
 from fake_prefect import serving
 from made_up_snapshot import HOSTILE, changed, publish
@@ -76,6 +78,47 @@ def test_provenance_says_what_speaks_against_the_numbers(home: Path) -> None:
     ):
         assert part in text
     assert HOSTILE not in text
+
+
+def verified(con: duckdb.DuckDBPyConnection, at: str, phase: str | None, findings: list[dict[str, object]]) -> None:
+    """One run of lab verify, as warehouse/verify.py records it."""
+    faults = sum(bool(f["fault"]) for f in findings)
+    con.execute(
+        "INSERT INTO verifications VALUES (?, 'laptop', ?, true, '{}', ?, ?, ?)",
+        [at, phase, faults, len(findings) - faults, json.dumps(findings)],
+    )
+
+
+def test_provenance_says_when_the_results_were_proved(home: Path) -> None:
+    """What lab verify found, and what came in after it, decides whether the numbers can be believed; its texts are text."""
+    path = publish(home, FULL)
+    assert "The warehouse was never verified." in said(shown("provenance"))
+    fault = {"fault": True, "check": "checksum", "about": HOSTILE, "what": "another SHA-256"}
+    with changed(path) as con:
+        verified(con, "2026-11-19 00:00:00+00", None, [fault])
+        verified(con, "2026-11-21 00:00:00+00", "p1", [])
+    page = shown("provenance")
+    assert "4 things to know before these numbers are believed" in said(page)
+    assert "lab verify found 1 fault in the warehouse" in said(page)
+    assert "No fault found by the last lab verify</strong>, of P1 Embedding validity" in said(page)
+    assert [f.value["about"].tolist() for f in page.dataframe if "about" in f.value] == [[HOSTILE]]
+    with changed(path) as con:
+        verified(con, "2026-11-22 00:00:00+00", None, [])
+        con.execute("UPDATE bundles SET received_at = TIMESTAMPTZ '2026-11-23' WHERE unit_id = 'full-p1-0'")
+    page = shown("provenance")
+    assert "3 things to know" in said(page)
+    assert "of the whole warehouse: every metric computed again" in said(page)
+    assert "came in after it and" in said(page)
+
+
+def test_a_run_without_a_doubt_says_so(home: Path) -> None:
+    """Nothing to warn of is a sentence too, not an empty box that Streamlit refuses."""
+    path = publish(home, ("clean", "p1", None))
+    with changed(path) as con:
+        con.execute(
+            "UPDATE runs SET dirty = false; UPDATE attempt_counts SET failed = false; UPDATE trials SET error = NULL"
+        )
+    assert "Nothing recorded speaks against these numbers" in said(shown("provenance"))
 
 
 def test_trials_are_filtered_by_the_address_down_to_one(home: Path) -> None:
