@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from prefect.utilities.templating import find_placeholders
 from workpools.tiers import TIERS
 
 ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 KINDS = {"docker": "prefect-docker", "kubernetes": "prefect-kubernetes"}
 
 
@@ -77,13 +79,45 @@ def test_containers_get_no_rights_that_a_unit_does_not_need() -> None:
     assert not {"privileged", "network_mode"} & set(template("docker")["job_configuration"])
 
 
+def instructions(tier: str) -> list[tuple[str, str]]:
+    """(instruction, its words) of a tier's Dockerfile, without comments, continued lines joined."""
+    text = (ROOT / "docker" / f"Dockerfile.{tier}").read_text()
+    whole = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", text))
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in whole.splitlines() if line)]
+
+
 @pytest.mark.parametrize("tier", TIERS)
 def test_each_tier_has_its_image(tier: str) -> None:
-    """The image installs the tier's extra and every package of the wheel, under a user that is not root."""
-    lines = (ROOT / "docker" / f"Dockerfile.{tier}").read_text().splitlines()
-    assert any(f'"/src[{tier},quack]"' in line for line in lines)
-    copied = {line.split()[1] for line in lines if line.startswith("COPY ")}
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert {p.split(".")[0] for p in packages} | {".streamlit"} <= copied | {"constraints.txt"}
-    assert lines.index("USER lab") > max(i for i, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
-    assert "ENV LAB_HOME=/data HF_HUB_OFFLINE=1" in lines
+    """The image installs the tier's extra under a user that is not root, by number, or Kubernetes will not start it."""
+    found = instructions(tier)
+    words = [word for word, _ in found]
+    assert words[0] == "FROM" and set(words) == {"FROM", "RUN", "COPY", "USER", "ENV", "VOLUME", "CMD"}
+    assert words.index("USER") > max(i for i, word in enumerate(words) if word in ("RUN", "COPY"))
+    spec = template("kubernetes")["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    assert ("USER", str(spec["securityContext"]["runAsUser"])) in found
+    assert ("ENV", "LAB_HOME=/data HF_HUB_OFFLINE=1") in found
+    assert json.loads(dict(found)["CMD"]) == ["lab", "assess"]
+    (extras,) = re.findall(r'"/src\[([a-z,]+)\]"', " ".join(rest for _, rest in found))
+    assert extras == f"{tier},quack"
+    assert set(extras.split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_images_differ_in_their_tier_alone_and_install_what_is_tested() -> None:
+    """Three copies drift apart; another torch than the tested one gives other numbers under the same unit."""
+    assert len({str(instructions(tier)).replace(f"[{tier},", "[") for tier in TIERS}) == 1
+    installed = " ".join(rest for _, rest in instructions("weak"))
+    pinned = re.findall(r"pip install [^&]*?([a-z0-9-]+==\S+)", installed)
+    assert len(pinned) == 2
+    setup = (ROOT / "Makefile").read_text()
+    assert all(f" {pin}\n" in setup for pin in pinned)
+    assert "-c /src/constraints.txt" in installed
+
+
+def test_the_builder_is_sent_what_the_images_copy_and_no_more() -> None:
+    """Results, signing keys and the environment lie in the same folder; a file that is lacking breaks the build."""
+    sources = [w for word, rest in instructions("weak") if word == "COPY" for w in rest.split()[:-1]]
+    assert all((ROOT / source).exists() for source in sources)
+    packages = {p.split(".")[0] for p in PROJECT["tool"]["setuptools"]["packages"]}
+    assert packages | {".streamlit", "prefect.yaml", "pyproject.toml", "README.md", "constraints.txt"} == set(sources)
+    sent = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert sent == ["*", *(f"!{source}" for source in sources), "**/__pycache__"]
