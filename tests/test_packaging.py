@@ -141,3 +141,18 @@ def test_a_unit_has_the_same_id_in_a_wheel_and_in_a_checkout(answer: dict[str, A
     where, versions = json.loads(done.stdout)
     assert where.startswith(source)
     assert answer["versions"] == versions
+
+
+def test_pip_installs_a_folder_as_the_images_do(built: Path, wheel: Path, tmp_path: Path) -> None:
+    """`pip install .`, from a clean checkout or from what a Dockerfile copies of it, installs what the wheel holds."""
+    lines = (ROOT / "docker" / "Dockerfile.weak").read_text().splitlines()
+    for source in [w for line in lines if line.startswith("COPY ") for w in line.split()[1:-1]]:
+        found = built.parent / "src" / source
+        (shutil.copytree if found.is_dir() else shutil.copyfile)(found, tmp_path / source)
+    asked = ["-q", "--no-deps", "--ignore-installed", "--no-build-isolation", "--prefix", str(tmp_path / "prefix"), "."]
+    subprocess.run([sys.executable, "-m", "pip", "install", *asked], check=True, timeout=200, cwd=tmp_path)
+    (site,) = (tmp_path / "prefix").rglob("site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        packages = {n for n in archive.namelist() if n.partition("/")[0] in HOUSE}
+    assert {n for n in packages if not (site / n).is_file()} == set()
+    assert (tmp_path / "prefix" / "share" / "llm-memory-experiments" / "prefect.yaml").is_file()
