@@ -146,7 +146,7 @@ def reason(phase: str, verdict: Row) -> str:
     """A verdict with its sentence."""
     return (
         f'<div class="lab-reason"><strong>{escape(words.named(phase))}</strong>{pill(verdict["status"])}'
-        f"<p>{escape(verdict['reason'])}"
+        f"<p>{escape(words.reason(verdict['reason']))}"
         + (f'<br><span class="lab-quiet">{escape(why)}</span>' if (why := overridden(verdict)) else "")
         + "</p></div>"
     )

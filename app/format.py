@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -131,7 +132,12 @@ def listed(names: list[str]) -> str:
 def command_and_remark(step: str) -> tuple[str, str]:
     """A next step's command and the remark in brackets behind it, so that only the command is copied."""
     command, _, remark = step.partition("  (")
-    return command.strip(), remark.removesuffix(")").strip()
+    return command.strip(), words(remark.removesuffix(")").strip())
+
+
+def reason(text: str) -> str:
+    """A verdict's reason; the full stop of an error quoted in it goes where another stop follows."""
+    return re.sub(r"(?<!\.)\.(?=;|\.(?!\.))", "", text)
 
 
 def side(value: float, threshold: float) -> str:

@@ -36,6 +36,19 @@ def body(phase: phase_page.Phase) -> None:
         shares(phase)
 
 
+def in_report(phase: phase_page.Phase) -> None:
+    """Every plot, the grid of the chosen embedder and distance."""
+    cells = pareto.cells(phase.of("relevance"), phase.of("retrieval_time_s"))
+    if not cells:
+        return
+    main = phase.verdict["main_condition"] if phase.verdict else None
+    chosen = next((c for c in cells if c["cell"] == main), None)
+    of = chosen or max(cells, key=lambda c: float(c["value"]))
+    grid(phase, [c for c in cells if (c["embedder"], c["distance"]) == (of["embedder"], of["distance"])], chosen)
+    front(phase, cells, chosen)
+    shares(phase)
+
+
 def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> None:
     """Relevance by weight of text and k."""
     if not cells:
@@ -141,4 +154,5 @@ def shares(phase: phase_page.Phase) -> None:
     phase.draw(figure, "factors")
 
 
-phase_page.show("e0", body)
+if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone
+    phase_page.show("e0", body)

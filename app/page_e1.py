@@ -13,20 +13,26 @@ CONDITIONS = ("none", "temporal", "semantic")
 
 def body(phase: phase_page.Phase) -> None:
     """Six plots, two in a row."""
-    margin = float(phase.config.get("margin", 0.25))
-    for first, second in (
-        (
-            lambda: comparisons.attempts(phase, CONDITIONS),
-            lambda: comparisons.differences(phase, "semantic", "temporal", margin),
-        ),
-        (lambda: by_class(phase), lambda: effects(phase)),
-        (lambda: relevance(phase), lambda: tokens(phase)),
-    ):
-        left, right = phase_page.pair()
-        with left:
-            first()
-        with right:
-            second()
+    for plots_of_row in ((attempts, difference), (by_class, effects), (relevance, tokens)):
+        for place, plot in zip(phase_page.pair(), plots_of_row, strict=True):
+            with place:
+                plot(phase)
+
+
+def in_report(phase: phase_page.Phase) -> None:
+    """Every plot."""
+    for plot in (attempts, difference, by_class, effects, relevance, tokens):
+        plot(phase)
+
+
+def attempts(phase: phase_page.Phase) -> None:
+    """How many guesses each condition needs."""
+    comparisons.attempts(phase, CONDITIONS)
+
+
+def difference(phase: phase_page.Phase) -> None:
+    """Semantic minus temporal, with the margin within which they count as equivalent."""
+    comparisons.differences(phase, "semantic", "temporal", float(phase.config.get("margin", 0.25)))
 
 
 def by_class(phase: phase_page.Phase) -> None:
@@ -138,4 +144,5 @@ def tokens(phase: phase_page.Phase) -> None:
     phase.draw(figure, "tokens")
 
 
-phase_page.show("e1", body)
+if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone
+    phase_page.show("e1", body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -53,6 +53,20 @@ def body(phase: phase_page.Phase) -> None:
         losses(phase)
     cost(phase)
     criteria(phase)
+
+
+def in_report(phase: phase_page.Phase) -> None:
+    """Every plot, the differences of the main pair."""
+    conditions(phase)
+    against_base(phase)
+    comparisons.attempts(phase, ORDER)
+    pairs = [r["condition"] for r in phase.of("mean_difference")]
+    main = str(phase.verdict["main_condition"]) if phase.verdict else ""
+    if pairs:
+        first, second = str(main if main in pairs else pairs[0]).split(" - ", 1)
+        comparisons.differences(phase, first, second, float(phase.config.get("margin", 0.25)))
+    queries(phase)
+    losses(phase)
 
 
 def conditions(phase: phase_page.Phase) -> None:
@@ -111,7 +125,7 @@ def losses(phase: phase_page.Phase) -> None:
     rows = phase.read(reading_phases.trainings)
     for row in rows:
         if row["error"]:
-            st.caption(f"{row['condition']} was not trained: {words.shortened(str(row['error']), 200)}")
+            phase.say(f"{row['condition']} was not trained: {words.shortened(str(row['error']), 200)}")
     known = [r for r in rows if r["train_loss"]]
     if not known:
         return
@@ -165,14 +179,19 @@ def criteria(phase: phase_page.Phase) -> None:
             f"Performance S / R {words.with_interval(ratio['value'], ratio['low'], ratio['high'])}, n {ratio['n']:,} problems; "
             "performance is 1 / mean attempts. Times and tokens are those of one training each, so they have no interval."
         )
-    tables.show(
-        [
-            {"criterion": words.words(r["condition"]), "asks of S / R": CRITERIA.get(r["condition"], ""), "measured": r["method"],
-             "met": "yes" if r["value"] else "no"}
-            for r in rows
-        ],
-        f"{phase.view.run_id}-e2-criteria",
-    )  # fmt: skip
+    tables.show(criteria_rows(rows), f"{phase.view.run_id}-e2-criteria")
 
 
-phase_page.show("e2", body)
+def criteria_rows(rows: Sequence[Row]) -> list[Row]:
+    """A criterion a row: what it asks, what was measured, whether it is met."""
+    return [
+        {
+            "criterion": words.words(r["condition"]), "asks of S / R": CRITERIA.get(r["condition"], ""), "measured": r["method"],
+            "met": "yes" if r["value"] else "no",
+        }
+        for r in rows
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone
+    phase_page.show("e2", body)

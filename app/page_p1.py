@@ -32,6 +32,19 @@ def body(phase: phase_page.Phase) -> None:
         similarities(phase, embedder)
 
 
+def in_report(phase: phase_page.Phase) -> None:
+    """Every plot, those of vectors of the main embedder."""
+    embedders = phase.read(reading_phases.embedders_of)
+    ratio(phase, embedders)
+    knn(phase, embedders)
+    if not embedders:
+        return
+    main = str(phase.verdict["main_condition"]) if phase.verdict else ""
+    embedder = main if main in embedders else str(embedders[0])
+    clusters(phase, embedder)
+    similarities(phase, embedder)
+
+
 def ratio(phase: phase_page.Phase, embedders: Sequence[str]) -> None:
     """Within / between similarity of each embedder against the threshold."""
     rows = phase.of("similarity_ratio")
@@ -127,4 +140,5 @@ def similarities(phase: phase_page.Phase, embedder: str) -> None:
     phase.draw(figures.with_legend(figure), f"similarities-{embedder}")
 
 
-phase_page.show("p1", body)
+if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone
+    phase_page.show("p1", body)

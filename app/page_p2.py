@@ -26,6 +26,15 @@ def body(phase: phase_page.Phase) -> None:
         comparisons.chosen_pair(phase, pairs, main)
 
 
+def in_report(phase: phase_page.Phase) -> None:
+    """Every plot, the differences pair by pair."""
+    comparisons.attempts(phase, CONDITIONS)
+    against_none(phase)
+    comparisons.accuracies(phase)
+    for row in phase.of("mean_difference"):
+        comparisons.differences(phase, *row["condition"].split(" - ", 1))
+
+
 def against_none(phase: phase_page.Phase) -> None:
     """Mean paired difference of each retrieval from none."""
     rows = phase.of("mean_difference")
@@ -51,4 +60,5 @@ def against_none(phase: phase_page.Phase) -> None:
     phase.draw(figure, "differences")
 
 
-phase_page.show("p2", body)
+if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone
+    phase_page.show("p2", body)

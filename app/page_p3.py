@@ -25,6 +25,12 @@ def body(phase: phase_page.Phase) -> None:
         perplexity(phase)
 
 
+def in_report(phase: phase_page.Phase) -> None:
+    """Every plot."""
+    for plot in (retention, scores, losses, perplexity):
+        plot(phase)
+
+
 def retention(phase: phase_page.Phase) -> None:
     """Tuned / base of each category and overall, in percent, with both thresholds."""
     rows = [_percent(r) for r in phase.of("retention")]
@@ -108,4 +114,5 @@ def perplexity(phase: phase_page.Phase) -> None:
     phase.draw(figure, "perplexity")
 
 
-phase_page.show("p3", body)
+if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone
+    phase_page.show("p3", body)

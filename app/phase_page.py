@@ -50,6 +50,10 @@ class Phase:
         """A plot whose file is named by run, phase and what it shows."""
         figures.draw(figure, f"{self.view.run_id}-{self.name}-{what}")
 
+    def say(self, text: str) -> None:
+        """A quiet line beside the plots."""
+        st.caption(text)
+
 
 def show(name: str, plots: Callable[[Phase], None]) -> None:
     """A phase's page: head, what to do next where it did not pass, `plots(phase)`, all its numbers."""
@@ -100,7 +104,7 @@ def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, i
             f"took {words.duration(verdict['actual_s'])}" if verdict["actual_s"] is not None else "",
             f"decided {words.local_time(verdict['decided_at'], view.where)}", cards.overridden(verdict),
         ]  # fmt: skip
-        reason = verdict["reason"]
+        reason = words.reason(verdict["reason"])
     elif done:
         last = shell.read(reading.latest_results, view.run_id).get(name)
         reason = f"{done[0]:,} of {words.count(done[1], 'unit')} done."

@@ -13,7 +13,19 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from app import cards, charts, comparisons, filters, host_figures, story
+from app import (
+    cards,
+    charts,
+    filters,
+    host_figures,
+    page_e0,
+    page_e1,
+    page_e2,
+    page_p1,
+    page_p2,
+    page_p3,
+    story,
+)
 from app import format as words
 from app.phase_page import Phase
 from warehouse import reading, reading_checks, reading_hosts, reading_phases
@@ -21,11 +33,7 @@ from warehouse import reading, reading_checks, reading_hosts, reading_phases
 Row = Mapping[str, Any]
 HERE = Path(__file__).resolve().parent
 MOST_ROWS = 400  # of a table; the rest stays in the warehouse
-# The metrics that are drawn of a phase beside its main one; what P2 and E1 compare is drawn by app/comparisons.py.
-DRAWN = {
-    "p1": ("knn_accuracy",), "p2": (), "p3": ("score",), "e0": ("variance_share",), "e1": ("attempts_mean",),
-    "e2": ("attempts_mean", "query_quality"),
-}  # fmt: skip
+PAGES = {"p1": page_p1, "p2": page_p2, "p3": page_p3, "e0": page_e0, "e1": page_e1, "e2": page_e2}
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,15 @@ class Drawn(Phase):
     """A phase whose plots are kept for a file instead of being put on a page."""
 
     kept: list[go.Figure] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def draw(self, figure: Any, what: str) -> None:
         """Keep the figure; `what` names it on a page only."""
         self.kept.append(figure)
+
+    def say(self, text: str) -> None:
+        """Keep the line."""
+        self.said.append(text)
 
 
 def page(run_id: str) -> str:
@@ -86,10 +99,12 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
     rows = reading.phase_metrics(str(run["run_id"]), phase)
     view = filters.View(dict(run), [dict(run)], None, None)
     drawn = Drawn(phase, view, rows, reading_phases.config(str(run["run_id"]), phase), verdict)
-    _compare(drawn)
-    for figure in _forests(run, drawn, known):
-        drawn.draw(figure, "")
+    PAGES[phase].in_report(drawn)
+    drawn.kept.extend(_by_host(run, drawn, known))
     plotted = "".join(_plot(figure) for figure in drawn.kept)
+    notes = "".join(f'<p class="lab-quiet"><bdi>{escape(text)}</bdi></p>' for text in drawn.said)
+    criteria = page_e2.criteria_rows(drawn.of("criterion"))
+    asked = f"<h3>Success criteria</h3>{_table(criteria)}" if criteria else ""
     whole = f"{len(rows):,} numbers" if len(rows) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(rows):,} numbers"
     numbers = _table(
         [
@@ -103,34 +118,18 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
     )  # fmt: skip
     return _section(
         words.named(phase),
-        f'<p class="lab-quiet">{escape(words.QUESTIONS[phase])}</p><div class="plots">{plotted}</div>'
+        f'<p class="lab-quiet">{escape(words.QUESTIONS[phase])}</p><div class="plots">{plotted}</div>{notes}{asked}'
         f"<details><summary>{whole}</summary>{numbers}</details>",
     )
 
 
-def _compare(drawn: Drawn) -> None:
-    """What P2 and E1 compare, pair by pair."""
-    if drawn.name == "p2":
-        against = [r["condition"] for r in drawn.of("mean_difference") if r["condition"].endswith(" - none")]
-        for condition in against:
-            comparisons.differences(drawn, condition.removesuffix(" - none"), "none")
-    elif drawn.name == "e1":
-        comparisons.differences(drawn, "semantic", "temporal", drawn.config.get("margin"))
-    if drawn.name in ("p2", "e1"):
-        comparisons.attempts(drawn, [r["condition"] for r in drawn.of("accuracy")])
-        comparisons.accuracies(drawn)
-
-
-def _forests(run: Row, drawn: Drawn, known: Sequence[str]) -> Iterator[go.Figure]:
-    """The main metric by host, then DRAWN over all hosts."""
+def _by_host(run: Row, drawn: Drawn, known: Sequence[str]) -> Iterator[go.Figure]:
+    """The main metric by host, where more than one host has it."""
     by_host = reading.host_comparison(str(run["run_id"]), drawn.name)
-    if len({r["host"] for r in by_host}) != 1:
-        by_host = [*drawn.rows, *by_host]  # type: ignore[list-item]
     main = drawn.verdict["main_metric"] if drawn.verdict else ""
-    for metric in dict.fromkeys((main, *DRAWN[drawn.name])):
-        rows = [r for r in (by_host if metric == main else drawn.of(metric)) if r["metric"] == metric]
-        if any(words.defined(r["value"]) for r in rows):
-            yield charts.forest(rows, known, drawn.verdict)
+    rows = [r for r in [*drawn.rows, *by_host] if r["metric"] == main]
+    if len({r["host"] for r in by_host}) > 1 and any(words.defined(r["value"]) for r in rows):
+        yield charts.forest(rows, known, drawn.verdict)
 
 
 def _hosts(run_id: str) -> str:

@@ -316,3 +316,15 @@ def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
     assert most == 2 and figure.layout.height >= most * charts.LINE_PX * len(grid)
     assert charts._told_apart(["one"]) == ["one"]
     assert charts._told_apart(["a | b", "a | c"]) == ["b", "c"]
+
+
+def test_a_reason_and_a_remark_read_as_sentences() -> None:
+    """A quoted error's own full stop, and a setting's name in a remark, must not look like misprints."""
+    assert words.reason("cannot be loaded: no cached files.; kNN 0.50 (needs > 0.7). So it is..") == (
+        "cannot be loaded: no cached files; kNN 0.50 (needs > 0.7). So it is."
+    )
+    assert words.reason("and so on... Then 0.5.") == "and so on... Then 0.5."
+    assert words.command_and_remark("lab run e2 --set a_b=1  (learning_rate halved)") == (
+        "lab run e2 --set a_b=1",
+        "learning rate halved",
+    )

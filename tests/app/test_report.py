@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_up_phases import enrich
 from made_up_snapshot import HOSTILE, publish
 from playwright.sync_api import Browser, expect
 
@@ -45,6 +46,23 @@ def test_the_file_is_whole_and_every_text_in_it_is_text(text: str) -> None:
     figures = [json.loads(re.sub("<.*?>", "", s)) for s in scripts if s.startswith('<script type="application/json"')]
     assert len(figures) >= 6
     assert all(f["layout"]["title"]["text"] for f in figures)
+
+
+def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
+    """Who gets the file has no page to look at: the map, the front, the losses and the criteria must be in it."""
+    publish(home, FULL, more=enrich)
+    text = report.page("demo-full")
+    drawn = [
+        json.loads(s)["layout"]["xaxis"]["title"]["text"]
+        for s in re.findall(r'<script type="application/json">(.*?)</script>', text, flags=re.S)
+    ]
+    for axis in (
+        "t-SNE 1 (no unit)", "cosine similarity of two problems", "attempts more (+) or fewer (-) than none",
+        "retention (% of the base model&#x27;s score)", "epoch", "time of a retrieval (ms, median)", "share of variance (%)",
+        "effect size (-1 to 1)", "query quality (0 to 1)",
+    ):  # fmt: skip
+        assert axis in drawn
+    assert "<h3>Success criteria</h3>" in text
 
 
 def test_the_file_asks_nothing_of_a_network(text: str) -> None:
