@@ -36,7 +36,7 @@ def paired(first: str, second: str) -> list[Row]:
     )
     rows = query(
         f"""
-        WITH solved AS (
+        WITH solved AS MATERIALIZED ( -- or it is counted twice, for a and for b
             SELECT u.run_id, u.phase, p.condition, p.problem_id, min(p.number) AS number, {columns}
             FROM units u JOIN bundles b USING (unit_id) JOIN bundle_numbers s USING (sha256) JOIN problem_results p USING (number)
             WHERE b.replicate = 0 AND u.run_id IN (?, ?) GROUP BY ALL
