@@ -19,13 +19,14 @@ from experiments.contract import Unit
 from experiments.errors import LabError
 from experiments.registry import get_phase
 from flows.chain import Run, put_job
-from flows.forecast import registered
+from flows.forecast import registered, speeds_at
 from warehouse.assignments import assign
 from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.transport import Store
+from workpools.cutting import cut
 from workpools.hosts import HOST_TAG, UNNAMED, drained
-from workpools.placement import MOST_SHARDS, Placement, fit_hosts, place, shards_of
+from workpools.placement import Placement, fit_hosts, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
 
@@ -64,33 +65,6 @@ class Outcome:
     failed: bool = False  # one of them at least was not only given back
     given_back: set[Try] = field(default_factory=set)  # of shards that found themselves on a machine that is not fit
     too_small: dict[str, str] = field(default_factory=dict)  # by unit, the pool whose machine ran out of memory
-
-
-def balance(units: Sequence[Unit], shards: int) -> list[list[Unit]]:
-    """Units in `shards` parts of about equal cost (longest first onto the lightest part), each in its given order."""
-    parts: list[list[int]] = [[] for _ in range(shards)]
-    loads = [0.0] * shards
-    for i in sorted(range(len(units)), key=lambda i: (-units[i].cost, i)):
-        lightest = loads.index(min(loads))
-        parts[lightest].append(i)
-        loads[lightest] += units[i].cost
-    return [[units[i] for i in sorted(part)] for part in parts if part]
-
-
-def cut(units: Sequence[Unit], placed: Placement, others: int = 0) -> list[tuple[list[Unit], str | None]]:
-    """Parts of the units with the host that each is meant for; None where any worker of the pool may take it.
-
-    Any worker may while all of the pool are fit: then there are more parts than workers, and the faster take more. Where
-    some are not, parts are meant for those that are.
-
-    Args:
-        others: shards that are open beside them.
-    """
-    number = shards_of(sum(u.cost for u in units), len(units), placed.workers)
-    if placed.unfit:
-        parts = balance(units, min(number, placed.workers))
-        return [(part, placed.hosts[i]) for i, part in enumerate(parts)]
-    return [(part, None) for part in balance(units, max(1, min(number, max(MOST_SHARDS, placed.workers) - others)))]
 
 
 class Dispatcher:
@@ -137,7 +111,10 @@ class Dispatcher:
             return place(module.PROFILE, module.NEEDS, online, reports, drained=off)
 
         placed = self._asked(choose)
-        self._send(phase, placed, cut(pending, placed, len(self._open)), attempt)
+        with writing(Places.here()) as con:
+            speeds = speeds_at(self.run, phase, pending, _reports(self.store), con)
+        parts = cut([u.cost for u in pending], placed, speeds, len(self._open))
+        self._send(phase, placed, [([pending[i] for i in p.units], p.host) for p in parts], attempt)
 
     def submit_to(self, phase: str, host: str, placed: Placement, units: Sequence[Unit], attempt: int) -> None:
         """All units for one host, whoever has results of them already."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from duckdb import DuckDBPyConnection
 
 from experiments import leakage_gate
-from experiments.contract import Json, PhaseConfig
+from experiments.contract import Json, PhaseConfig, Unit
 from experiments.errors import LabError
 from experiments.registry import PHASES, get_phase
 from experiments.solving import effort
 from warehouse import records
 from warehouse.transport import Store
 from workpools.assess import CapabilityReport, parse_report
-from workpools.plan import Record, Round, Schedule, pooled, schedule
+from workpools.plan import Record, Recorded, Round, Schedule, measured, pooled, schedule, speed_of
 
 if TYPE_CHECKING:
     from flows.chain import Run
@@ -116,10 +116,22 @@ def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnect
         con: of the warehouse; where it has durations of a phase at this scale, domain and model on a host, they decide.
     """
     carried = records.carried_of(con, run.run_id) if con else {}
-    rows = records.durations_of(con, run.scale) if con else []
-    recorded = pooled(
+    return schedule(rounds_of(run.configs, carried), reports, _recorded(run, con) if con else None)
+
+
+def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:
+    """What hosts took for the run's phases before, at its scale, domain and model."""
+    return pooled(
         (r.phase, r.round, r.host, Record(r.cost_s, r.seconds))
-        for r in rows
+        for r in records.durations_of(con, run.scale)
         if r.phase in run.configs and (r.domain, r.model) == (run.configs[r.phase].domain, run.configs[r.phase].model)
     )
-    return schedule(rounds_of(run.configs, carried), reports, recorded)
+
+
+def speeds_at(
+    run: Run, phase: str, units: Sequence[Unit], reports: Sequence[CapabilityReport], con: DuckDBPyConnection
+) -> dict[str, float | None]:
+    """How fast each registered host is at these units of one phase, as the plan has it; None where nothing was measured."""
+    module, recorded = get_phase(phase), _recorded(run, con)
+    one = Round(phase, max(u.round for u in units), "", module.PROFILE, tuple(module.NEEDS), ())
+    return measured({r.host: speed_of(one, r, recorded) for r in reports})

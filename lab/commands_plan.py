@@ -142,7 +142,7 @@ def _machines(stages: Sequence[Stage]) -> list[dict[str, Any]]:
         for share in stage.shares:
             row = rows.setdefault(share.host, {"machine": share.host, "shards": 0, "units": 0, "expected_s": 0.0,
                                                "work_s": 0.0, "reference_s": 0.0, "speed_from": []})  # fmt: skip
-            row["shards"] += 1
+            row["shards"] += share.shards
             row["units"] += len(share.units)
             row["expected_s"] += share.seconds
             work = sum(stage.round.costs[i] for i in share.units)
@@ -165,7 +165,7 @@ def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport]
             {
                 "round": s.round.number, "name": s.round.name, "pool": s.pool, "reason": s.reason,
                 "quantized": s.quantized, "units": len(s.round.costs), "expected_s": s.seconds if s.pool else None,
-                "lower_bound_s": s.lower_bound_s if s.pool else None, "shards": len(s.shares),
+                "lower_bound_s": s.lower_bound_s if s.pool else None, "shards": sum(x.shards for x in s.shares),
             }
             for s in stages
         ]  # fmt: skip
@@ -239,7 +239,7 @@ def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[st
         if stage.pool is None:
             found.append(f"{phase.upper()} has no machine: {stage.reason}.")
     if idle := _idle(planned, reports):
-        found.append(f"Nothing to do, since each unit ends sooner elsewhere or does not fit: {_some(idle)}.")
+        found.append(f"Nothing to do, since too little would be gained or it does not fit: {_some(idle)}.")
     shares = [share for stage in planned.stages for share in stage.shares]
     if unmeasured := list(dict.fromkeys(s.host for s in shares if s.speed.basis == UNMEASURED)):
         found.append(
@@ -262,10 +262,11 @@ def dominance(planned: Schedule) -> str:
     if found is None:
         return ""
     stage, host = found.stage, found.last.host
+    together = f"on {len(stage.shares)} machines" if len(stage.shares) > 1 else "too little to share out"
     why = {
         "one machine": f"all of it on {host}, the only machine that fits",
         "one unit": f"its longest unit alone takes that on {host}, and a unit is not divided",
-        "all the work": f"{len(stage.round.costs)} units on {len(stage.shares)} machines, {host} the last to end",
+        "all the work": f"{len(stage.round.costs)} units {together}, {host} the last to end",
     }[found.cause]
     what = f"{stage.round.phase.upper()} {stage.round.name}"
     return f"What dominates: {what}, {duration(stage.seconds)} ({100 * found.of_all:.0f} %), {why}."

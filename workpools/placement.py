@@ -10,20 +10,6 @@ from workpools.assess import CapabilityReport
 from workpools.hosts import UNNAMED
 from workpools.tiers import NEEDS, TIERS, tiers_for
 
-SHARD_SECONDS = 60.0  # on the reference machine; a shard's overhead is about ten (measured), so smaller ones do not pay
-SHARDS_A_WORKER = 3  # where several share a pool: whoever is faster takes more of them
-MOST_SHARDS = 24  # open at a time, for few hosts; 50 brought a server on SQLite to "database is locked" (measured)
-
-
-def shards_of(cost_s: float, units: int, workers: int) -> int:
-    """Into how many shards units are cut that cost so many seconds on the reference machine, for so many fit workers.
-
-    More than workers, so that the faster take more; but one each where workers are more than MOST_SHARDS, which want
-    PostgreSQL behind their server.
-    """
-    wanted = workers if workers == 1 else min(workers * SHARDS_A_WORKER, max(MOST_SHARDS, workers))
-    return max(1, min(wanted, units, round(cost_s / SHARD_SECONDS)))
-
 
 @dataclass(frozen=True)
 class Placement:

@@ -1,9 +1,7 @@
 """A plan: which machine does what, for how long, and what dominates. Pure arithmetic over reports and units' costs.
 
 A cost is the seconds that a unit takes on the reference machine, the two cores on which all costs were measured. Rounds
-follow each other; within one, units are independent. They are placed on the unequal machines of the pool, longest first,
-each where it ends first: LPT on uniform machines (Gonzalez, Ibarra and Sahni 1977, SIAM J. Comput. 6:155), at most 1.58 times
-as long as the best (Kovács 2010, Algorithmica 57:413), and near the lower bound where units are small against the whole.
+follow each other; within one, units are independent. They are cut into shards as the pipeline cuts them (workpools/cutting.py).
 """
 
 from __future__ import annotations
@@ -12,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from experiments.errors import LabError
 from workpools.assess import CapabilityReport
+from workpools.cutting import START_S, cut, taken
 from workpools.placement import place
 from workpools.tiers import TIERS, serves
 
@@ -23,9 +20,6 @@ from workpools.tiers import TIERS, serves
 REFERENCE_GFLOPS = 180.0  # measured: 171 to 189 in 13 tries
 REFERENCE_TEXTS_PER_S = 70.0  # measured: 49 to 75 in 10 tries
 REFERENCE_TOKENS_PER_S = 400.0  # measured: 325 to 441 in 14 tries
-# What a shard takes beside its units: in a demo 9 to 14 s, on the mean of nine shards 11.5 s (measured, two busy cores). Most
-# of it is starting Python and asking Prefect, which no graphics processor shortens, so it is the same for all machines.
-START_S = 11.5
 BELIEVED = (1e-3, 1e3)  # a speed outside, relative to the reference, is a failed measurement and not a machine
 RECORDED, UNMEASURED = "recorded", "nothing measured"
 ALL_ROUNDS = 0
@@ -64,11 +58,12 @@ class Speed:
 
 @dataclass(frozen=True)
 class Share:
-    """What one host does of a round: one shard."""
+    """What one host does of a round."""
 
     host: str
     units: tuple[int, ...]  # indices into Round.costs, in their order
-    seconds: float  # the shard's start included
+    shards: int
+    seconds: float  # the shards' starts included
     speed: Speed
 
 
@@ -120,33 +115,6 @@ class Dominant:
     cause: Cause
 
 
-def spread(costs: Sequence[float], speeds: Sequence[float]) -> list[list[int]]:
-    """For each machine the indices of its units, in order: longest first, each to the machine on which it ends first.
-
-    A heap of loads would not do, since which machine ends first depends on the unit's own length.
-
-    Args:
-        costs: seconds on the reference machine, one a unit.
-        speeds: multiples of the reference machine, one a machine.
-
-    Returns:
-        As many lists as machines; a machine that would only delay the end has an empty one. The longest takes at most
-        (sum(costs) + (m - 1) * max(costs)) / sum(speeds), m = len(speeds): none of the machines would have ended the unit
-        that ends last any sooner, and these m inequalities are summed.
-    """
-    inverse = 1.0 / np.asarray(speeds, dtype=np.float64)
-    load, ends = np.zeros(len(inverse)), np.empty(len(inverse))
-    parts: list[list[int]] = [[] for _ in inverse]
-    lengths = np.asarray(costs, dtype=np.float64)
-    for i in np.argsort(-lengths, kind="stable").tolist():
-        np.add(load, lengths[i], out=ends)
-        np.multiply(ends, inverse, out=ends)
-        first = int(ends.argmin())
-        parts[first].append(i)
-        load[first] += lengths[i]
-    return [sorted(part) for part in parts]
-
-
 def lower_bound(costs: Sequence[float], speeds: Sequence[float]) -> float:
     """Seconds that no placement beats: all the work on all machines, or the longest unit on the fastest."""
     return max(sum(costs) / sum(speeds), max(costs) / max(speeds))
@@ -174,15 +142,17 @@ def _stage(
         placed = place(planned.profile, planned.needs, served, list(known.values()), "registered")
     except LabError as error:
         return Stage(planned, None, error.what)
-    speeds = [speed_of(planned, known[host], recorded) for host in placed.hosts]
-    factors = [s.factor for s in speeds]
-    shares = []
-    for host, speed, units in zip(placed.hosts, speeds, spread(planned.costs, factors), strict=True):
-        if units:
-            seconds = START_S + sum(planned.costs[i] for i in units) / speed.factor
-            shares.append(Share(host, tuple(units), seconds, speed))
-    bound = START_S + lower_bound(planned.costs, factors)
-    return Stage(planned, placed.pool, placed.reason, placed.quantized, len(speeds), tuple(shares), bound)
+    speeds = {host: speed_of(planned, known[host], recorded) for host in placed.hosts}
+    factors = {host: speed.factor for host, speed in speeds.items()}
+    loads = taken(cut(planned.costs, placed, measured(speeds)), planned.costs, factors)
+    shares = tuple(Share(host, load.units, load.shards, load.seconds, speeds[host]) for host, load in loads.items())
+    bound = START_S + lower_bound(planned.costs, list(factors.values()))
+    return Stage(planned, placed.pool, placed.reason, placed.quantized, len(speeds), shares, bound)
+
+
+def measured(speeds: Mapping[str, Speed]) -> dict[str, float | None]:
+    """Speeds by host as `cut` asks for them: None where nothing was measured."""
+    return {host: None if speed.basis == UNMEASURED else speed.factor for host, speed in speeds.items()}
 
 
 def speed_of(planned: Round, report: CapabilityReport, recorded: Recorded) -> Speed:

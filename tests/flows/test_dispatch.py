@@ -1,4 +1,4 @@
-"""How units are cut into shards, what their end means, and how often they are tried."""
+"""What the end of shards means for their units, and how often these are tried."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from experiments.contract import Unit
 from experiments.errors import LabError
 from flows import dispatch, tries
 from flows.chain import Run
-from flows.dispatch import Dispatcher, Outcome, Shard, balance, cut, silent
+from flows.dispatch import Dispatcher, Outcome, Shard, silent
 from flows.tries import MAX_ATTEMPTS, MAX_RETURNS, Tries
 from lab import environments
-from workpools.placement import MOST_SHARDS, SHARD_SECONDS, Placement
 
 RUN = Run("smoke-1", "1", "smoke", {})
 
@@ -32,37 +29,6 @@ def log(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def units(*costs: float) -> list[Unit]:
     return [Unit(f"{i:032x}", "p2", 1, {}, {}, {}, cost=cost) for i, cost in enumerate(costs)]
-
-
-def placed(*hosts: str, unfit: tuple[str, ...] = ()) -> Placement:
-    return Placement("strong", hosts, "because", unfit=unfit)
-
-
-@given(st.lists(st.floats(0.1, 500), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 2), st.integers(0, 30))
-def test_every_unit_is_in_one_shard_and_shards_are_bounded(
-    costs: list[float], workers: int, unfit: int, others: int
-) -> None:
-    """A unit left out would never be computed; too many shards at once bring the server down."""
-    hosts = tuple(f"h{i}" for i in range(workers))
-    work = units(*costs)
-    parts = cut(work, placed(*hosts, unfit=tuple(f"u{i}" for i in range(unfit))), others)
-    assert sorted(u.unit_id for part, _ in parts for u in part) == [u.unit_id for u in work]
-    assert 1 <= len(parts) <= min(MOST_SHARDS, max(1, round(sum(costs) / SHARD_SECONDS)), len(work))
-    if unfit:
-        assert {host for _, host in parts} <= set(hosts) and len(parts) == len({host for _, host in parts})
-    else:
-        assert {host for _, host in parts} == {None} and len(parts) <= max(1, MOST_SHARDS - others)
-
-
-def test_faster_machines_may_take_more() -> None:
-    """With as many shards as machines the slowest one would decide; with one machine more shards only cost starts."""
-    work = units(*[60.0] * 30)
-    assert len(cut(work, placed("pi", "desk"))) == 6
-    assert len(cut(work, placed("desk"))) == 1
-    assert len(cut(units(*[60.0] * 100), placed(*(f"h{i}" for i in range(40))))) == 40  # none of many stands idle
-    assert len(cut(units(10, 10), placed("pi", "desk"))) == 1
-    assert [host for _, host in cut(work, placed("pi", "desk", unfit=("old",)))] == ["pi", "desk"]
-    assert [[u.cost for u in part] for part in balance(units(5, 1, 4, 2), 2)] == [[5, 1], [4, 2]]
 
 
 class FakeRuns:

@@ -15,7 +15,7 @@ from experiments.data import split
 from experiments.e2_finetuned_retrieval import CONDITIONS
 from experiments.registry import PHASES, configure, get_phase
 from flows.chain import Run, advance, expected_seconds, open_run, plan
-from flows.forecast import forecast, registered, rounds_of
+from flows.forecast import forecast, registered, rounds_of, speeds_at
 from warehouse import records
 from warehouse.bundles import write_bundle
 from warehouse.collector import collect
@@ -23,6 +23,8 @@ from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.assess import CapabilityReport
+from workpools.cutting import cut
+from workpools.placement import Placement
 from workpools.plan import RECORDED, Round, speed_of
 from workpools.tiers import decide
 
@@ -186,6 +188,23 @@ def test_what_a_machine_took_decides_the_next_forecast(home: Places) -> None:
     assert {s.speed.basis for s in p1.shares if s.host != "a"} <= {"180 GFLOPS"}
     assert {s.speed.basis for s in p2.shares} == {"180 GFLOPS"}
     assert speeds == ["180 GFLOPS"]
+
+
+def test_the_pipeline_cuts_as_the_plan_tells(home: Places) -> None:
+    """A plan of shards that nobody submits would foretell times that nobody sees: machine by machine they have to be the same
+    units, also when one of them turned out slower than it was measured."""
+    reports = [made_up_report("a", 360.0), made_up_report("b", 180.0), made_up_report("c", 540.0)]
+    run, units = first_run(home, "full")
+    deliver(home, units[-1], "c", units[-1].cost * 2)
+    with writing(home) as con:
+        collect(home, Store.here(home), con)
+        stage = forecast(run, reports, con).stages[0]
+        speeds = speeds_at(run, "p1", units, reports, con)
+    assert stage.pool and speeds == {"a": 2.0, "b": 1.0, "c": pytest.approx(0.5)}
+    parts = cut([u.cost for u in units], Placement(stage.pool, ("a", "b", "c"), ""), speeds)
+    sent = {p.host: [units[i].cost for i in p.units] for p in parts}
+    assert sent == {s.host: pytest.approx([stage.round.costs[i] for i in s.units]) for s in stage.shares}
+    assert len(sent) > 1 and stage.seconds > 0
 
 
 def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Places) -> None:

@@ -60,13 +60,14 @@ def test_the_table_shows_each_phase_with_pool_machines_shards_and_durations(call
     """Before hours are spent a user sees who does what for how long; the table and the JSON tell the same."""
     register(home, "slow", 8, gflops=90.0)
     register(home, "fast", 16, gflops=360.0)
-    done = called(*SMOKE)
+    words = (*SMOKE, "--set", "p2.n_test=12", "--set", "p2.per_unit=1")  # enough to be shared out
+    done = called(*words)
     assert (done.returncode, done.stderr) == (0, "")
     body = rows(done.stdout)
     assert [r[0] for r in body if r[0]] == [p.upper() for p in PHASES]
     assert [r[1] for r in body if r[0]] == ["weak"] * 3 + ["medium"] * 2 + ["strong"]
-    found = json.loads(called(*SMOKE, "--json").stdout)
-    assert found["run_id"] == plan("smoke")[0].run_id
+    found = json.loads(called(*words, "--json").stdout)
+    assert found["run_id"] == plan("smoke", {"p2": {"n_test": 12, "per_unit": 1}})[0].run_id
     assert f"run {found['run_id']} on 2 registered machines" in done.stdout
     assert found["machines"] == [{"machine": "fast", "tier": "strong"}, {"machine": "slow", "tier": "medium"}]
     listed = [m["machine"] for p in found["phases"] for m in p["machines"]]
@@ -83,10 +84,18 @@ def test_the_table_shows_each_phase_with_pool_machines_shards_and_durations(call
         assert phase["last_run"] is None
     assert found["expected_s"] == pytest.approx(sum(p["expected_s"] for p in found["phases"]))
     assert found["no_machine"] == found["idle"] == []
-    assert (found["dominates"]["phase"], found["dominates"]["machine"]) == ("e2", "fast")
-    assert "What dominates: E2 evaluation, " in done.stdout
-    assert "all of it on fast, the only machine that fits." in done.stdout
+    assert found["dominates"]["phase"] == "p2" and "What dominates: P2 solving, " in done.stdout
+    assert " units on 2 machines, " in done.stdout
     assert "last run" not in done.stdout
+
+
+def test_what_takes_longest_is_named_with_its_only_machine(called: Run, home: Path) -> None:
+    """Another machine shortens a run only if it fits what dominates it."""
+    register(home, "slow", 8, gflops=90.0)
+    register(home, "fast", 16, gflops=360.0)
+    shown = called(*SMOKE).stdout
+    assert "What dominates: E2 evaluation, " in shown and "all of it on fast, the only machine that fits." in shown
+    assert "Nothing to do, since too little would be gained or it does not fit: slow.\n" in shown
 
 
 def test_a_set_value_changes_the_plan(called: Run, home: Path) -> None:
@@ -112,7 +121,7 @@ def test_phases_without_a_machine_are_named_with_what_is_missing(called: Run, ho
         "E0 has no machine: e0_e1 needs a medium worker (5 GB RAM available, 10 GB disk); registered: weak 1, medium 0, strong 0.\n"
         in done.stdout
     )
-    assert "Nothing to do, since each unit ends sooner elsewhere or does not fit: shed.\n" in done.stdout
+    assert "Nothing to do, since too little would be gained or it does not fit: shed.\n" in done.stdout
     assert "Taken for speed 1, since nothing was measured: pi-4. On these machines: lab assess\n" in done.stdout
     found = json.loads(called(*SMOKE, "--json").stdout)
     assert (found["no_machine"], found["idle"]) == (["e0", "e1", "e2"], ["shed"])

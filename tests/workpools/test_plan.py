@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from datetime import UTC, datetime
 
@@ -13,34 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workpools.assess import CapabilityReport
+from workpools.cutting import START_S
 from workpools.plan import (
     ALL_ROUNDS,
     RECORDED,
     REFERENCE_GFLOPS,
     REFERENCE_TEXTS_PER_S,
     REFERENCE_TOKENS_PER_S,
-    START_S,
     UNMEASURED,
     Record,
     Round,
     Speed,
     dominant,
-    lower_bound,
     pooled,
     schedule,
     speed_of,
-    spread,
 )
 from workpools.tiers import decide, serves, tiers_for
 
 ALL = ("embedder", "language_model", "lora")
-EMBED = Round("p1", 1, "embedding", "prerequisites", ("embedder",), (6.0, 4.0, 2.0))
-SOLVE = Round("e1", 2, "evaluation", "e0_e1", ("embedder", "language_model"), (8.0,) * 6)
+EMBED = Round("p1", 1, "embedding", "prerequisites", ("embedder",), (120.0, 80.0, 40.0))
+SOLVE = Round("e1", 2, "evaluation", "e0_e1", ("embedder", "language_model"), (160.0,) * 6)
 TRAIN = Round("e2", 1, "training", "e2", ALL, (50.0, 50.0, 1.0))
-LPT_RATIO = 1 + 1 / math.sqrt(3)  # Kovács 2010: how far LPT on uniform machines is from the best, at most
-
-costs_of = st.lists(st.floats(0.01, 100), min_size=1, max_size=40)
-speeds_of = st.lists(st.floats(0.05, 20), min_size=1, max_size=8)
 
 
 def made_up_report(
@@ -54,62 +47,6 @@ def made_up_report(
         disk_free_gb=100.0, gpus=[], engines=list(engines), matrix_gflops=gflops, embedding_texts_per_s=texts,
         prefill_tokens_per_s=tokens, tier=decision.tier, profiles=decision.profiles, reasons=decision.reasons,
     )  # fmt: skip
-
-
-def ends(parts: list[list[int]], costs: list[float], speeds: list[float]) -> list[float]:
-    return [sum(costs[i] for i in part) / speed for part, speed in zip(parts, speeds, strict=True)]
-
-
-def test_a_small_placement_by_hand() -> None:
-    """Costs 6, 5, 4, 3 on speeds 1 and 2: 6 ends first on the fast machine (3 s against 6), then 5 at 5 s on the slow one
-    (5.5), 4 at 5 s on the fast one (9), and 3 at 6.5 s on the fast one (8). The bound is 18 / 3 = 6 s."""
-    assert spread([3.0, 4.0, 5.0, 6.0], [1.0, 2.0]) == [[2], [0, 1, 3]]
-    assert lower_bound([3.0, 4.0, 5.0, 6.0], [1.0, 2.0]) == 6
-    assert lower_bound([3.0, 30.0], [1.0, 2.0]) == 15
-    assert spread([1.0, 1.0, 1.0], [1.0, 1.0]) == [[0, 2], [1]]
-    assert spread([8.0, 1.0], [0.01, 1.0]) == [[], [0, 1]]
-
-
-@given(costs_of, speeds_of)
-def test_every_unit_is_placed_once_and_no_later_than_is_proven(costs: list[float], speeds: list[float]) -> None:
-    """A unit left out would never run, one placed twice would run for nothing; the end lies between the lower bound and
-    LPT's own upper bound, whatever the units and machines."""
-    parts = spread(costs, speeds)
-    assert sorted(itertools.chain(*parts)) == list(range(len(costs)))
-    assert len(parts) == len(speeds) and all(part == sorted(part) for part in parts)
-    last = max(ends(parts, costs, speeds))
-    assert lower_bound(costs, speeds) <= last * (1 + 1e-9)
-    assert last <= (sum(costs) + (len(speeds) - 1) * max(costs)) / sum(speeds) * (1 + 1e-9)
-
-
-@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=6), st.lists(st.floats(0.1, 10), min_size=1, max_size=3))
-def test_it_is_near_the_best_of_all_placements(costs: list[float], speeds: list[float]) -> None:
-    """Against every placement there is: never shorter than the best, nor longer than theory allows."""
-    every = itertools.product(range(len(speeds)), repeat=len(costs))
-    best = min(
-        max(sum(c for c, j in zip(costs, where, strict=True) if j == m) / s for m, s in enumerate(speeds))
-        for where in every
-    )
-    last = max(ends(spread(costs, speeds), costs, speeds))
-    assert lower_bound(costs, speeds) <= best * (1 + 1e-9)
-    assert best <= last * (1 + 1e-9)
-    assert last <= LPT_RATIO * best * (1 + 1e-9)
-
-
-@st.composite
-def many_small(draw: st.DrawFn) -> tuple[list[float], list[float]]:
-    """Machines up to 80 times as fast as others, and units that are small against the whole: thirty and more a machine."""
-    speeds = draw(st.lists(st.floats(0.05, 4), min_size=1, max_size=20))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    spread_of_costs = draw(st.sampled_from([1.0, 3.0, 10.0]))
-    return rng.uniform(1, spread_of_costs, draw(st.integers(30, 200)) * len(speeds)).tolist(), speeds
-
-
-@given(many_small())
-def test_small_units_end_within_a_twentieth_of_the_lower_bound(case: tuple[list[float], list[float]]) -> None:
-    """Where units are small against the whole, unequal machines end nearly together: at most 5 % is lost."""
-    costs, speeds = case
-    assert max(ends(spread(costs, speeds), costs, speeds)) <= 1.05 * lower_bound(costs, speeds)
 
 
 def test_a_hundred_thousand_units_on_a_thousand_machines() -> None:
@@ -160,7 +97,8 @@ def test_a_plan_is_feasible(reports: list[CapabilityReport], costs: list[float])
         assert all(stage.pool in serves(known[s.host].tier) for s in stage.shares)
         assert START_S < stage.lower_bound_s <= stage.seconds * (1 + 1e-9)
         for share in stage.shares:
-            assert share.seconds == pytest.approx(START_S + sum(costs[i] for i in share.units) / share.speed.factor)
+            work = sum(costs[i] for i in share.units) / share.speed.factor
+            assert share.shards >= 1 and share.seconds == pytest.approx(share.shards * START_S + work)
     assert planned.seconds == pytest.approx(sum(s.seconds for s in planned.stages))
 
 
@@ -169,10 +107,10 @@ def test_rounds_and_phases_follow_each_other() -> None:
     reports = [made_up_report("a", gflops=REFERENCE_GFLOPS), made_up_report("b", gflops=REFERENCE_GFLOPS / 2)]
     again = Round("e1", 3, "again", "e0_e1", ("language_model",), (30.0,))
     planned = schedule([EMBED, SOLVE, again], reports)
-    # 6 + 2 on a, 4 on b at half the speed; 4 x 8 and 2 x 8 in the same way; one unit on a alone.
-    assert [s.seconds for s in planned.stages] == [START_S + 8, START_S + 32, START_S + 30]
+    # 120 + 40 on a, 80 on b at half the speed; 4 x 160 and 2 x 160 in the same way; one unit on a alone.
+    assert [s.seconds for s in planned.stages] == [START_S + 160, START_S + 640, START_S + 30]
     assert [[share.host for share in s.shares] for s in planned.stages] == [["a", "b"], ["a", "b"], ["a"]]
-    assert planned.seconds == 3 * START_S + 70
+    assert planned.seconds == 3 * START_S + 830
     assert {phase: len(stages) for phase, stages in planned.phases.items()} == {"p1": 1, "e1": 2}
 
 
@@ -213,20 +151,21 @@ def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
     assert speed_of(TRAIN, a, recorded) == Speed(0.25, RECORDED)
     assert speed_of(SOLVE, b, recorded) == speed_of(EMBED, a, recorded) == Speed(0.1, "18 GFLOPS")
     (stage,) = schedule([SOLVE], [a], recorded).stages
-    assert stage.seconds == START_S + 24
+    assert stage.seconds == START_S + 480
 
 
 def test_what_dominates_is_named_with_its_cause() -> None:
     """Whoever wants to be done sooner must know what to add: another machine that fits, a faster one, or nothing."""
     a, b = made_up_report("a", gflops=180.0), made_up_report("b", 5.5, gflops=180.0)
-    found = dominant(schedule([EMBED, SOLVE, TRAIN], [a, b]))
+    train = Round("e2", 1, "training", "e2", ALL, (700.0, 700.0, 1.0))
+    found = dominant(schedule([EMBED, SOLVE, train], [a, b]))
     assert found is not None
-    assert (found.stage.round, found.last.host, found.cause) == (TRAIN, "a", "one machine")
-    # Of 3 START_S and 8 s of P1 (6 and 4 + 2), 24 of E1, 101 of E2.
-    assert found.of_all == pytest.approx((START_S + 101) / (3 * START_S + 6 + 24 + 101))
+    assert (found.stage.round, found.last.host, found.cause) == (train, "a", "one machine")
+    # Of 120 s of P1 (120 and 80 + 40), 480 of E1 in three shards a machine, 1401 of E2.
+    assert found.of_all == pytest.approx((START_S + 1401) / (5 * START_S + 120 + 480 + 1401))
     found = dominant(schedule([EMBED, SOLVE], [a, b]))
     assert found is not None and (found.stage.round, found.cause) == (SOLVE, "all the work")
-    long = Round("p3", 1, "training", "prerequisites", ALL, (90.0, 20.0, 20.0))
+    long = Round("p3", 1, "training", "prerequisites", ALL, (900.0, 20.0, 20.0))
     found = dominant(schedule([SOLVE, long], [a, b]))
     assert found is not None and (found.stage.round, found.last.host, found.cause) == (long, "a", "one unit")
     single = Round("p3", 1, "training", "prerequisites", ALL, (90.0,))

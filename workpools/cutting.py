@@ -1,0 +1,138 @@
+"""How the units of a round are cut into shards, and which machine does which: the plan and the pipeline both ask here.
+
+Unequal machines get units longest first, each where it ends first: LPT on uniform machines (Gonzalez, Ibarra and Sahni 1977,
+SIAM J. Comput. 6:155), at most 1.58 times as long as the best (Kovács 2010, Algorithmica 57:413), and near the lower bound
+where units are small against the whole.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workpools.placement import Placement
+
+SHARD_SECONDS = 60.0  # a shard's start is about ten (measured), so smaller ones do not pay
+SHARDS_A_WORKER = 3  # where several share a pool: whoever is faster takes more of them
+MOST_SHARDS = 24  # open at a time, for few hosts; 50 brought a server on SQLite to "database is locked" (measured)
+# What a shard takes beside its units: in a demo 9 to 14 s, on the mean of nine shards 11.5 s (measured, two busy cores). Most
+# of it is starting Python and asking Prefect, which no graphics processor shortens, so it is the same for all machines.
+START_S = 11.5
+# Parts that anyone may take serve a machine that joins, is drained or is slower than believed; so much longer they may take.
+SHARED_MAY_COST = 1.05
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard."""
+
+    units: tuple[int, ...]  # indices into the costs, in their order
+    host: str | None = None  # that it is meant for; None where any worker of the pool may take it
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one machine does of a round."""
+
+    units: tuple[int, ...]  # indices into the costs, in their order
+    shards: int
+    seconds: float  # the shards' starts included
+
+
+def cut(costs: Sequence[float], placed: Placement, speeds: Mapping[str, float | None], others: int = 0) -> list[Part]:
+    """Parts of units, by what is known of the pool's workers.
+
+    Where speeds are known each machine gets a part that suits it, and machines that would only gain seconds get none. Equal
+    parts for whoever comes are as good where machines are alike, and serve one that joins later. They are all there is where
+    nothing is known of a worker's speed, and do not come about where one of the pool must not get any.
+
+    Args:
+        costs: seconds on the reference machine, one a unit.
+        speeds: multiples of the reference machine, of the hosts that are registered; None where nothing was measured.
+        others: shards that are open beside them.
+    """
+    known = {h: speeds[h] or 1.0 for h in placed.hosts if h in speeds}
+    room = max(1, max(MOST_SHARDS, placed.workers) - others)
+    wanted = placed.workers if placed.workers == 1 else placed.workers * SHARDS_A_WORKER
+    number = max(1, min(wanted, room, len(costs), round(sum(costs) / SHARD_SECONDS)))
+    if placed.unfit and known:
+        return meant_for(costs, known)
+    shared = [Part(tuple(units)) for units in balance(costs, number)]
+    if placed.unfit or placed.workers == 1 or not all(speeds.get(h) for h in placed.hosts):
+        return shared
+    meant = meant_for(costs, known)
+    if number < 2 * placed.workers:
+        return meant  # nobody could take more than another
+    as_meant, as_shared = (max(load.seconds for load in taken(p, costs, known).values()) for p in (meant, shared))
+    return shared if as_shared <= SHARED_MAY_COST * as_meant else meant
+
+
+def meant_for(costs: Sequence[float], speeds: Mapping[str, float]) -> list[Part]:
+    """A part for each of the fastest machines, as many as would work for longer than they take to start."""
+    fastest = sorted(speeds, key=lambda h: -speeds[h])
+    enough = max(1, round(sum(costs) / (START_S * speeds[fastest[0]])))
+    hosts = [h for h in speeds if h in set(fastest[:enough])]
+    parts = spread(costs, [speeds[h] for h in hosts])
+    return [Part(tuple(units), host) for host, units in zip(hosts, parts, strict=True) if units]
+
+
+def taken(parts: Sequence[Part], costs: Sequence[float], speeds: Mapping[str, float]) -> dict[str, Load]:
+    """By machine, what it does of these parts: its own, or the next of everybody's when it is done with one.
+
+    Of machines that are free at once the fastest comes first, which is a guess: in truth it is who asks first.
+    """
+    found: dict[str, Load] = {}
+    free = [(0.0, -speed, i, host) for i, (host, speed) in enumerate(speeds.items())]
+    heapq.heapify(free)
+    for part in parts:
+        work = sum(costs[i] for i in part.units)
+        if part.host is not None:
+            host, until = part.host, START_S + work / speeds[part.host]
+        else:
+            at, negative, i, host = heapq.heappop(free)
+            until = at + START_S - work / negative
+            heapq.heappush(free, (until, negative, i, host))
+        before = found.get(host, Load((), 0, 0.0))
+        found[host] = Load(tuple(sorted((*before.units, *part.units))), before.shards + 1, until)
+    return {host: found[host] for host in speeds if host in found}
+
+
+def balance(costs: Sequence[float], number: int) -> list[list[int]]:
+    """Units in `number` parts of about equal cost, longest first onto the lightest part; each in order, none empty."""
+    parts: list[list[int]] = [[] for _ in range(number)]
+    loads = [(0.0, i) for i in range(number)]
+    for unit in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        load, lightest = heapq.heappop(loads)
+        parts[lightest].append(unit)
+        heapq.heappush(loads, (load + costs[unit], lightest))
+    return [sorted(part) for part in parts if part]
+
+
+def spread(costs: Sequence[float], speeds: Sequence[float]) -> list[list[int]]:
+    """For each machine the indices of its units, in order: longest first, each to the machine on which it ends first.
+
+    A heap of loads would not do, since which machine ends first depends on the unit's own length.
+
+    Args:
+        costs: seconds on the reference machine, one a unit.
+        speeds: multiples of the reference machine, one a machine.
+
+    Returns:
+        As many lists as machines; a machine that would only delay the end has an empty one. The longest takes at most
+        (sum(costs) + (m - 1) * max(costs)) / sum(speeds), m = len(speeds): none of the machines would have ended the unit
+        that ends last any sooner, and these m inequalities are summed.
+    """
+    inverse = 1.0 / np.asarray(speeds, dtype=np.float64)
+    load, ends = np.zeros(len(inverse)), np.empty(len(inverse))
+    parts: list[list[int]] = [[] for _ in inverse]
+    lengths = np.asarray(costs, dtype=np.float64)
+    for i in np.argsort(-lengths, kind="stable").tolist():
+        np.add(load, lengths[i], out=ends)
+        np.multiply(ends, inverse, out=ends)
+        first = int(ends.argmin())
+        parts[first].append(i)
+        load[first] += lengths[i]
+    return [sorted(part) for part in parts]
