@@ -21,6 +21,7 @@ from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.hosts import drained
+from workpools.needs import needs_of
 from workpools.placement import Placement, fit_hosts
 from workpools.pools import online_workers
 
@@ -39,7 +40,8 @@ def others(client: Any, store: Store, audit: Audit, host: str | None) -> Where:
     for phase in {f.unit.phase for f in audit.sample}:
         module = get_phase(phase)
         try:
-            fit[phase] = fit_hosts(module.PROFILE, module.NEEDS, online, reports, off)
+            model = next(f.unit.config["model"] for f in audit.sample if f.unit.phase == phase)
+            fit[phase] = fit_hosts(module.PROFILE, needs_of(module.NEEDS, model), online, reports, off)
         except LabError:
             fit[phase] = {}
         if host is not None and host not in fit[phase]:

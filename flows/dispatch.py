@@ -26,6 +26,7 @@ from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.cutting import cut
 from workpools.hosts import HOST_TAG, UNNAMED, drained
+from workpools.needs import needs_of
 from workpools.placement import Placement, fit_hosts, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
@@ -89,8 +90,8 @@ class Dispatcher:
         Raises:
             LabError: no fit worker with a host's name is online.
         """
-        module = get_phase(phase)
-        return self._asked(lambda online, reports, off: fit_hosts(module.PROFILE, module.NEEDS, online, reports, off))
+        profile, needs = self._asks(phase)
+        return self._asked(lambda online, reports, off: fit_hosts(profile, needs, online, reports, off))
 
     def submit(self, phase: str, pending: Sequence[Unit], attempt: int, above: str | None = None) -> None:
         """Cut the pending units into shards and submit them to the pool that fits.
@@ -102,13 +103,13 @@ class Dispatcher:
         Raises:
             LabError: no worker that fits is online.
         """
-        module = get_phase(phase)
+        profile, needs = self._asks(phase)
 
         def choose(online: Any, reports: Any, off: Any) -> Placement:
             if above is not None:
                 with suppress(LabError):
-                    return place(module.PROFILE, module.NEEDS, online, reports, above=above, drained=off)
-            return place(module.PROFILE, module.NEEDS, online, reports, drained=off)
+                    return place(profile, needs, online, reports, above=above, drained=off)
+            return place(profile, needs, online, reports, drained=off)
 
         placed = self._asked(choose)
         with writing(Places.here()) as con:
@@ -119,6 +120,11 @@ class Dispatcher:
     def submit_to(self, phase: str, host: str, placed: Placement, units: Sequence[Unit], attempt: int) -> None:
         """All units for one host, whoever has results of them already."""
         self._send(phase, placed, [(list(units), host)], attempt, replicate=True)
+
+    def _asks(self, phase: str) -> tuple[str, tuple[str, ...]]:
+        """(profile, needs) of a phase with this run's model."""
+        module = get_phase(phase)
+        return module.PROFILE, needs_of(module.NEEDS, self.run.configs[phase].model)
 
     def _asked(self, choose: Callable[..., Any]) -> Any:
         deadline, said = time.monotonic() + WORKER_WAIT_S, False

@@ -19,6 +19,7 @@ from experiments.solving import effort
 from warehouse import records
 from warehouse.transport import Store
 from workpools.assess import CapabilityReport, parse_report
+from workpools.needs import needs_of
 from workpools.plan import Record, Recorded, Round, Schedule, measured, pooled, schedule, speed_of
 
 if TYPE_CHECKING:
@@ -44,15 +45,16 @@ def rounds_of(configs: Mapping[str, PhaseConfig], carried: Json | None = None) -
     known, found = GUESS | (carried or {}), list[Round]()
     for phase in PHASES:
         config, module = configs[phase], get_phase(phase)
+        needs = needs_of(module.NEEDS, config.model)
         costs = _costs(phase, configs, known)
         search = SEARCH_S * _texts(phase, configs, known)
         if config.near_duplicates == "refuse":
-            found.append(Round(phase, 1, "search for near pairs", module.PROFILE, tuple(module.NEEDS), (search,)))
+            found.append(Round(phase, 1, "search for near pairs", module.PROFILE, needs, (search,)))
         else:
             costs[0] = [search, *costs[0]]
         for number, units in enumerate(costs, 1):
             name = NAMES.get((phase, number), f"round {number}")
-            found.append(Round(phase, number, name, module.PROFILE, tuple(module.NEEDS), tuple(units)))
+            found.append(Round(phase, number, name, module.PROFILE, needs, tuple(units)))
     return found
 
 
@@ -133,5 +135,7 @@ def speeds_at(
 ) -> dict[str, float | None]:
     """How fast each registered host is at these units of one phase, as the plan has it; None where nothing was measured."""
     module, recorded = get_phase(phase), _recorded(run, con)
-    one = Round(phase, max(u.round for u in units), "", module.PROFILE, tuple(module.NEEDS), ())
+    one = Round(
+        phase, max(u.round for u in units), "", module.PROFILE, needs_of(module.NEEDS, run.configs[phase].model), ()
+    )
     return measured({r.host: speed_of(one, r, recorded) for r in reports})

@@ -24,6 +24,7 @@ from warehouse.places import Places
 from warehouse.transport import Store, UnreachableError
 from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
+from workpools.needs import needs_of
 
 DELIVER_S = 300.0  # that the way to the results may fail; then the shard fails, and says why
 DELIVER_AGAIN_S = 5.0
@@ -79,21 +80,28 @@ def _drained(here: str) -> bool:
         return here in drained(client)
 
 
-def _may_run_here(phase: str, host: str | None, quantized: bool) -> None:
+def _may_run_here(host: str | None) -> None:
     """Give the shard back where it must not run: what was true when it was submitted may not be so any more.
 
     Raises:
         LabError: beginning with GIVEN_BACK. The pipeline submits its units again; no attempt is counted.
     """
-    here, module = host_name(), get_phase(phase)
+    here = host_name()
     if host is not None and host != here:
-        why = f"meant for {host}, taken by {here}, whose worker polls all queues"
-    elif _drained(here):
-        why = "it was drained"
-    else:
-        why = unfit_now(module.PROFILE, module.NEEDS, quantized)
-    if why:
-        raise LabError(f"{GIVEN_BACK} by {here}: {why}", "lab hosts")
+        _give_back(f"meant for {host}, taken by {here}, whose worker polls all queues")
+    if _drained(here):
+        _give_back("it was drained")
+
+
+def _fits_now(phase: str, model: str, quantized: bool) -> None:
+    """As _may_run_here, for memory, disk, engines and the model."""
+    module = get_phase(phase)
+    if why := unfit_now(module.PROFILE, needs_of(module.NEEDS, model), quantized):
+        _give_back(why)
+
+
+def _give_back(why: str) -> None:
+    raise LabError(f"{GIVEN_BACK} by {host_name()}: {why}", "lab hosts")
 
 
 @contextmanager
@@ -163,8 +171,9 @@ def shard(
     store = Store.here(places)
     _say_where(phase, label)
     with _alone(places):
-        _may_run_here(phase, host, quantized)
+        _may_run_here(host)
         units = {u["unit_id"]: u for u in json.loads(_asked_for(store, job))["units"]}
+        _fits_now(phase, units[unit_ids[0]]["config"]["model"], quantized)
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
         store.deliver(places.spool)  # what waits here from before is what is asked for, maybe

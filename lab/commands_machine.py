@@ -85,6 +85,10 @@ def _described(report: CapabilityReport) -> Iterator[str]:
         yield f"  has        {' '.join(report.cpu_flags)}"
     yield f"  GPU        {'; '.join(report.gpus) or 'none'}"
     yield f"  engines    {', '.join(report.engines) or 'none'}"
+    if own := [name for name in report.models or () if not name.startswith("ollama/")]:
+        yield f"  models     {', '.join(own)}"
+    if report.mlx_lora is not None:
+        yield f"  MLX        {report.mlx_lora}"
     if report.embedding_texts_per_s is not None:
         yield f"  embeds     {report.embedding_texts_per_s:.3g} texts/s"
     if report.prefill_tokens_per_s is not None:

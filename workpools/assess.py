@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from experiments.environment import host_name, lab_home, package_versions
 from experiments.errors import LabError
-from workpools import hardware, measure, nearby, packages
+from workpools import hardware, measure, nearby, needs, packages
 from workpools.old_reports import from_public, from_version_1
 from workpools.pools import DEFAULT_API, checked_url
 from workpools.report import MAX_REPORT_BYTES, MEND, VERSION, CapabilityReport, not_json, refused, validated
@@ -80,6 +80,8 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         cpu_flags=found["cpu_flags"],
         unmet_requirements=None if lacking is None else [u.requirement for u in lacking],
         ollama_models=found["ollama_models"],
+        models=found["models"],
+        mlx_lora=measure.mlx_lora() if "mlx" in there else None,
         clock_offset_s=found["clock_offset_s"],
         tier=decision.tier,
         profiles=decision.profiles,
@@ -97,6 +99,7 @@ def _look(api_url: str, seconds: float) -> tuple[dict[str, Any], list[str]]:
             "apple": lambda: hardware.apple_gpus(each_s),
             "cpu_flags": lambda: hardware.cpu_flags(each_s),
             "ollama_models": lambda: nearby.ollama_models(nearby.ollama_address()),
+            "models": needs.local_models,
             "clock_offset_s": lambda: nearby.clock_offset_s(api_url),
         },
         seconds,
@@ -105,6 +108,8 @@ def _look(api_url: str, seconds: float) -> tuple[dict[str, Any], list[str]]:
     if found["nvidia"] is None:
         reasons.append(f"NVIDIA's cards are not known: nvidia-smi did not answer within {seconds:.0f} s")
     reasons.append(nearby.clock_reason(found["clock_offset_s"]) or "")
+    if found["models"] is not None:
+        found["models"] += needs.of_ollama(found["ollama_models"])
     found["gpus"] = [*(found["nvidia"] or []), *(found["amd"] or []), *(found["apple"] or [])]
     return found, reasons
 

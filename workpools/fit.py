@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from experiments.environment import lab_home
 from workpools.assess import engines
 from workpools.hardware import GB, memory
+from workpools.needs import is_model, lacking, models_here
 from workpools.tiers import NEEDS
 
 
@@ -16,7 +17,7 @@ def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> st
 
     Args:
         profile: prerequisites, e0_e1 or e2 (SCIENCE, Which machine may run what).
-        needs: engines that the phase asks for.
+        needs: engines and models that the phase asks for (workpools.needs).
         quantized: e2 with a quantised model, which is content with less.
     """
     need = NEEDS["e2_quantized" if quantized and profile == "e2" else profile]
@@ -27,5 +28,5 @@ def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> st
         return f"{ram_gb:.1f} GB RAM available, {need.ram_gb:g} needed"
     if disk_gb < need.disk_gb:
         return f"{disk_gb:.1f} GB disk free, {need.disk_gb:g} needed"
-    missing = sorted(set(needs) - set(engines()))
+    missing = lacking(needs, engines(), models_here() if any(map(is_model, needs)) else ())
     return f"no {', '.join(missing)} here" if missing else ""

@@ -183,6 +183,13 @@ def _measured(engines: Sequence[str]) -> Iterator[tuple[str, float | None, str]]
             yield engine, None, " ".join(str(error).split())[:200]
 
 
+def mlx_lora() -> str | None:
+    """What trains the models of MLX on this host, and why; None before it was measured."""
+    from experiments.backends import for_mlx
+
+    return for_mlx.told()
+
+
 def _texts_per_s() -> float:
     """Short texts a second through the default embedder."""
     from experiments.backends.catalog import EMBEDDERS

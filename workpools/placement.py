@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from experiments.errors import LabError
 from workpools.assess import CapabilityReport
 from workpools.hosts import UNNAMED
+from workpools.needs import fetch, is_model, lacking
 from workpools.tiers import NEEDS, TIERS, tiers_for
 
 
@@ -39,7 +40,7 @@ def place(
 
     Args:
         profile: prerequisites, e0_e1 or e2.
-        needs: engines that its machines must have.
+        needs: engines and models that its machines must have (workpools.needs).
         online: names of the online workers of each pool.
         reports: known hosts; a worker named like one is believed to be it, one with no report is believed able.
         above: a tier whose machines turned out too small; only bigger ones are looked at.
@@ -72,9 +73,12 @@ def place(
     there = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
     wanted = tiers_for(profile)[0]
     detail = f"; {'; '.join(sorted(set(lacking)))}" if lacking else ""
+    mend = f"prefect worker start --pool {wanted}" + (", on a machine after: make setup" if lacking else "")
+    if models := [n for n in needs if is_model(n) and any(n in text for text in lacking)]:
+        mend = f"on one of them: {fetch(models[0])}, then lab assess"
     raise LabError(
         f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); {there_is}: {there}{detail}",
-        f"prefect worker start --pool {wanted}" + (", on a machine after: make setup" if lacking else ""),
+        mend,
     )
 
 
@@ -109,7 +113,7 @@ def _missing(report: CapabilityReport | None, needs: Sequence[str], quantized: b
     """What a reported host lacks; [] for one without a report."""
     if report is None:
         return []
-    missing = sorted(set(needs) - set(report.engines))
+    missing = lacking(needs, report.engines, report.models)
     # The medium tier also takes hosts that fit e0_e1 alone.
     if quantized and not report.profiles.get("e2_quantized", True):
         need = NEEDS["e2_quantized"]

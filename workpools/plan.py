@@ -13,6 +13,7 @@ from typing import Literal
 from experiments.errors import LabError
 from workpools.assess import CapabilityReport
 from workpools.cutting import START_S, cut, taken
+from workpools.needs import asks_a_model
 from workpools.placement import place
 from workpools.tiers import TIERS, serves
 
@@ -36,7 +37,7 @@ class Round:
     number: int  # as Unit.round
     name: str  # what its units do
     profile: str  # prerequisites, e0_e1 or e2
-    needs: tuple[str, ...]  # engines of the machine
+    needs: tuple[str, ...]  # engines and models of the machine
     costs: tuple[float, ...]  # seconds on the reference machine, one a unit
 
 
@@ -172,7 +173,7 @@ def speed_of(planned: Round, report: CapabilityReport, recorded: Recorded) -> Sp
 
 def _measured(planned: Round, report: CapabilityReport) -> Iterable[tuple[float | None, float, str]]:
     """(measured, of the reference machine, unit) of what dominates the round, the nearest to its work first."""
-    if "language_model" in planned.needs:
+    if asks_a_model(planned.needs):
         yield report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s"
     else:
         yield report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s"

@@ -86,6 +86,12 @@ class CapabilityReport(_Fields):
         None, ge=0, description="tokens of a prompt a second through the default language model"
     )
     ollama_models: list[str] | None = Field(None, description="models that Ollama has; null when it does not answer")
+    models: list[str] | None = Field(
+        None, description="language models that can be loaded, by the names that phases take; null where not known"
+    )
+    mlx_lora: str | None = Field(
+        None, description="what trains the models of MLX and why, by measured rates; null without MLX or not measured"
+    )
     clock_offset_s: float | None = Field(
         None,
         description="seconds by which this host's clock is ahead of the Prefect server's, good to about two; "

@@ -63,6 +63,13 @@ def rates() -> tuple[float, float | None]:
     return found["mlx"], found.get("torch")
 
 
+def told() -> str | None:
+    """What trains LoRA here and why, by what was measured; None before."""
+    found = placing.kept(MEASURED)
+    mlx = found.get("mlx")
+    return "LoRA through {}: {}".format(*chosen(mlx, found.get("torch"), False)) if isinstance(mlx, float) else None
+
+
 def chosen(mlx_gflops: float, torch_gflops: float | None, only_mlx_reads_it: bool) -> tuple[str, str]:
     """(mlx or peft, why) for LoRA."""
     if only_mlx_reads_it:

@@ -66,7 +66,7 @@ def test_a_shard_for_a_machine_for_quantised_models_asks_for_one(
     monkeypatch.setattr(shard, "work", fake_work)
     monkeypatch.setattr(shard, "_drained", lambda here: False)
     monkeypatch.setattr(shard, "unfit_now", lambda profile, needs, quantized: "")
-    unit = {"unit_id": "0" * 32, "spec": {"role": "train"}}
+    unit = {"unit_id": "0" * 32, "spec": {"role": "train"}, "config": {"model": "smollm2-135m"}}
     job = Store.here(places).put_file(json.dumps({"units": [unit]}).encode())
     done = shard.shard.fn("run", "e2", "shard 1 of 1", job, ["0" * 32], quantized=quantized)
     assert done == {"host": "pi", "units": 1, "trials": 1} and seen == [quantized]

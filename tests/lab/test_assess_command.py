@@ -68,6 +68,7 @@ def test_only_what_is_known_is_printed(known: bool) -> None:
     more: dict[str, Any] = {
         "matrix_gflops": 0.0, "embedding_texts_per_s": 21.44, "prefill_tokens_per_s": 449.6, "disk_write_mb_s": 0.0,
         "ram_limit_gb": 4.0, "cpu_flags": ["avx2", "fma"], "ollama_models": [], "clock_offset_s": -7.5,
+        "models": ["smollm2-135m", "ollama/phi3"], "mlx_lora": "LoRA through peft: because",
     }  # fmt: skip
     report = CapabilityReport(
         host="desk", created_at=datetime(2025, 1, 2, tzinfo=UTC), os="Linux", architecture="x86_64", python="3.11.2",
@@ -82,6 +83,6 @@ def test_only_what_is_known_is_printed(known: bool) -> None:
     assert ("  processor  4 cores, 0 GFLOPS" in lines) is known
     assert [line in lines for line in (
         "  has        avx2 fma", "  embeds     21.4 texts/s", "  reads      450 tokens/s", "  Ollama     has no models",
-        "  clock      -7.5 s to the Prefect server's",
-    )] == [known] * 5  # fmt: skip
+        "  clock      -7.5 s to the Prefect server's", "  models     smollm2-135m", "  MLX        LoRA through peft: because",
+    )] == [known] * 7  # fmt: skip
     assert "  GPU        A; B" in lines

@@ -15,6 +15,7 @@ VERSION_1: dict[str, Any] = {
 GOOD: dict[str, Any] = VERSION_1 | {
     "report_version": 2, "ram_limit_gb": 7, "cpu_flags": ["asimd"], "unmet_requirements": ["peft>=0.18"],
     "prefill_tokens_per_s": 60.5, "ollama_models": ["phi3:mini"], "clock_offset_s": -0.4,
+    "models": ["smollm2-135m", "ollama/phi3:mini"], "mlx_lora": "LoRA through mlx: torch and peft are not both installed",
 }  # fmt: skip
 
 BASIC: dict[str, Any] = {

@@ -70,13 +70,15 @@ def test_a_quick_look_tells_the_tier_without_measuring(
     assert report.prefill_tokens_per_s is report.clock_offset_s is report.ollama_models is None
     assert {"embedder", "language_model", "lora"} <= set(report.engines)
     assert "ollama" not in report.engines
+    assert {"smollm2-135m", "mlx/smollm2-135m"} <= set(report.models or ())
+    assert report.mlx_lora is None
     assert report.unmet_requirements == []
     assert not any("not measured" in r for r in report.reasons)
     assert list(home.iterdir()) == []
 
 
 # numpy and pyarrow come with the results store, in 0.2 s (measured).
-HEAVY = {"torch", "transformers", "sentence_transformers", "pandas", "scipy", "prefect", "httpx", "huggingface_hub"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "pandas", "scipy", "prefect", "httpx", "mlx"}
 
 
 def test_a_quick_look_imports_nothing_heavy(tmp_path: Path, nobody: str) -> None:
@@ -232,6 +234,7 @@ REPORTS = st.builds(
     reasons=st.lists(TEXT, max_size=3), ram_limit_gb=st.none() | FINITE, cpu_flags=st.none() | st.lists(TEXT, max_size=2),
     unmet_requirements=st.none() | st.lists(TEXT, max_size=2), prefill_tokens_per_s=st.none() | FINITE,
     ollama_models=st.none() | st.lists(TEXT, max_size=2), clock_offset_s=st.none() | st.floats(-1e9, 1e9),
+    models=st.none() | st.lists(TEXT, max_size=2), mlx_lora=st.none() | TEXT,
 )  # fmt: skip
 
 
