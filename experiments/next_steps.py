@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EMBEDDERS = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "paraphrase-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5")
 BUNDLED_EMBEDDER = PACKAGED[EMBEDDERS[0]][2]
 WEAK, STRONG = "pip install '.[weak]'", "pip install '.[strong]'"  # the packages of embedding and choice, and of LoRA
-LARGER_MODEL = "hf/microsoft/Phi-3-mini-4k-instruct"  # SCIENCE, Models
+LARGER_REPOSITORY = "microsoft/Phi-3-mini-4k-instruct"  # SCIENCE, Models
 HALF_WIDTHS = 2 * 1.96  # standard errors between the ends of a 95 % interval
 INSTALL = re.compile(r"pip install [^\n;]+")
 
@@ -124,8 +124,11 @@ def harder(phase: str, config: PhaseConfig, why: str) -> tuple[str, ...]:
 
 
 def larger_model(phase: str, why: str) -> str:
-    """A model with more ability, where the host has it."""
-    return command(phase, {"model": LARGER_MODEL}, f"a larger model: {why}")
+    """A model with more ability. Few hosts have it, and nothing is downloaded unasked, so the reason says how it comes."""
+    fetch = f"hf download {LARGER_REPOSITORY}"
+    return command(
+        phase, {"model": f"hf/{LARGER_REPOSITORY}"}, f"a larger model: {why}; a machine without it first: {fetch}"
+    )
 
 
 def gentler(phase: str, lora: LoraSettings) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from experiments.backends.base import Backends
+from experiments.backends.remembered import backends_for
 from experiments.contract import Unit, Verdict
 from experiments.errors import LabError
 from flows.chain import Run, Step, advance, conclude, options, plan, run_unit, started
@@ -42,7 +43,7 @@ def run_here(
         LabError: with `resume`, the run has not begun the phase and no unit of it can be reused; with the reasons.
     """
     store = Store.here(places)
-    backends = Backends(store.get_file)
+    backends = backends_for(phase, Backends(store.get_file))
     told: set[str] = set()
     with writing(places) as con:
         collect(places, store, con)

@@ -13,6 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.tasks import exponential_backoff
 
 from experiments.backends.base import Backends
+from experiments.backends.remembered import backends_for
 from experiments.contract import Unit
 from experiments.environment import host_name
 from experiments.errors import LabError
@@ -177,7 +178,7 @@ def shard(
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
         store.deliver(places.spool)  # what waits here from before is what is asked for, maybe
-        backends = Backends(store.get_file, quantized=quantized)
+        backends = backends_for(phase, Backends(store.get_file, quantized=quantized))
         trials = _work_through(phase, [units[i] for i in unit_ids], backends, store, attempt, replicate)
         _deliver(places, store)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}

@@ -214,7 +214,7 @@ def _sizes(tier: str) -> Iterator[Check]:
     from experiments.environment import lab_home
     from warehouse.housekeeping import bytes_of
 
-    for name in ("warehouse.duckdb", "snapshot.duckdb", "bundles", "spool", "models"):
+    for name in ("warehouse.duckdb", "snapshot.duckdb", "bundles", "spool", "models", "embeddings.sqlite"):
         path = lab_home() / name
         if path.exists():
             yield Check("size", name, "found", f"{bytes_of(path) / 1e6:,.1f} MB")

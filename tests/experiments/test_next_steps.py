@@ -222,6 +222,13 @@ def test_e2_grows_with_the_phase_that_feeds_it() -> None:
     assert given_by(step) == ("e2", {"e2": {"n_test": 24}, "e1": {"n_test": 24}})
 
 
+def test_a_larger_model_comes_with_the_command_that_fetches_it() -> None:
+    """Hardly any machine has it, and a run never downloads: typed as it stood, the step ended with an error."""
+    step = next_steps.larger_model("p3", "why")
+    _, given = given_by(step)
+    assert f"hf download {given['p3']['model'].removeprefix('hf/')})" in step and "a larger model: why" in step
+
+
 def test_quoting_survives_a_shell() -> None:
     """Lists, objects and names with blanks come back as they were."""
     values = {"embedders": ["a b", "it's"], "k": 3, "domain": "jsonl:my file.jsonl", "flag": True}
