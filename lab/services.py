@@ -95,7 +95,7 @@ def server_command(port: int, door: Door) -> list[str]:
         started = ["prefect", "server", "start"]
     else:
         started = ["uvicorn", "--factory", "lab.doorkeeper:app", "--timeout-keep-alive", "5", "--log-level", "warning"]
-    return [sys.executable, "-m", *started, "--host", door.address, "--port", str(port)]
+    return [sys.executable, "-m", "lab.serving", *started, "--host", door.address, "--port", str(port)]
 
 
 def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up", door: Door | None = None) -> Up:

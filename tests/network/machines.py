@@ -49,6 +49,11 @@ def lab(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "lab", *arguments]
 
 
+def served(*arguments: str) -> list[str]:
+    """Prefect's server as `lab up` runs it."""
+    return [sys.executable, "-m", "lab.serving", "prefect", "server", *arguments]
+
+
 def prefect(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prefect", *arguments]
 
@@ -123,7 +128,7 @@ class Laboratory:
         one.more = {k: v for k, v in prefect_environment(Places(one.home), PORT).items() if k.startswith("PREFECT_")}
         one.more |= {"PREFECT_API_URL": f"{self.url}/api", "PREFECT_SERVER_UI_ENABLED": "false"}
         address = one.network.address(one.name)
-        one.start("server", prefect("server", "start", "--host", address, "--port", str(PORT)))
+        one.start("server", served("start", "--host", address, "--port", str(PORT)))
         one.must([sys.executable, "-c", HEALTHY, f"{self.url}/api/health", "240"])
         # Helping the weak tier, so that the phases of the test find both whatever memory is free just now.
         join = lab("join", self.url, "--also", "weak", "--quick")
