@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from experiments.errors import LabError
 
 EXIT_FAILED, EXIT_GATE = 1, 3
 START_WAIT_S = 90.0  # a worker polls every second or ten; past this nobody serves the coordinator pool
+AWAY_S = 600.0  # machines ask a server that is gone again for eight minutes; past this the pipeline itself has ended
+AGAIN_S = 0.5
 
 
 def duration(seconds: float) -> str:
@@ -55,8 +57,8 @@ def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str
     expected = expected_seconds(scale, config)
     client = connected()
     flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None, "mode": mode})
-    state = _watch(client, flow_run, run.run_id, expected)
     again = f"lab pipeline {options(scale, config)}"
+    state = _watch(client, flow_run, run.run_id, expected, again)
     if not state.is_completed():
         print(printable(f"the pipeline ended as {state.name}: {state.message or ''}"), file=sys.stderr)
         print(f"Try again: {again}", file=sys.stderr)
@@ -133,16 +135,73 @@ def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
     return client.create_flow_run_from_deployment(deployment.id, parameters=parameters, state=Scheduled())
 
 
-def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float]) -> Any:
-    """One live line on a terminal; elsewhere one plain line for each change."""
+class _Patience:
+    """Asks a server that may be gone for a while; says once that it is gone, and once that it is back."""
+
+    def __init__(self, again: str, clear: str) -> None:
+        self.again = again  # the command that goes on
+        self.clear = clear  # of the live line, before another is printed
+        self.away_s = 0.0  # in all
+
+    def ask(self, question: Callable[[], Any]) -> Any:
+        """What the server answers.
+
+        Raises:
+            LabError: it was gone for AWAY_S, lets nobody in any more, or has another database than before.
+        """
+        import httpx
+        from prefect.exceptions import ObjectNotFound
+
+        gone_at: float | None = None
+        while True:
+            try:
+                answer = question()
+                break
+            except ObjectNotFound:
+                raise LabError("the server does not know this pipeline run any more", self.again) from None
+            except httpx.HTTPError as error:
+                if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500:
+                    status = error.response.status_code
+                    raise LabError(f"the server refuses to tell of this run ({status})", self.again) from None
+                if gone_at is None:
+                    gone_at = time.monotonic()
+                    self._say(
+                        f"the server does not answer ({type(error).__name__}); what runs goes on and keeps its results"
+                    )
+                if time.monotonic() - gone_at > AWAY_S:
+                    raise LabError(
+                        f"the server did not come back within {duration(AWAY_S)}", f"lab up, then {self.again}"
+                    ) from None
+                time.sleep(AGAIN_S)
+        if gone_at is not None:
+            self.away_s += time.monotonic() - gone_at
+            self._say("the server answers again")
+        return answer
+
+    def _say(self, text: str) -> None:
+        print(f"{self.clear}{text}", file=sys.stderr, flush=True)
+
+
+def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], again: str) -> Any:
+    """One live line on a terminal; elsewhere one plain line for each change. `again` is the command that goes on."""
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    # The client's own retries would be silent for a minute.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        return _followed(client, flow_run, run_id, expected, again)
+
+
+def _followed(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], again: str) -> Any:
+    """The state in which the pipeline ended."""
     from flows.reuse import REUSE_FILE, told_lines
     from warehouse.places import Places
 
     home = Places.here().home
     path = home / "progress.json"
     started, last, live, told = time.monotonic(), "", sys.stdout.isatty(), 0
+    patience = _Patience(again, "\r\033[K" if live else "")
     while True:
-        state = client.read_flow_run(flow_run.id).state
+        state = patience.ask(lambda: client.read_flow_run(flow_run.id)).state
         lines = told_lines(home / REUSE_FILE, str(flow_run.id))[told:]
         told += len(lines)
         for text in lines:
@@ -159,9 +218,10 @@ def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float]) 
             if live:
                 print("\r\033[K", end="")
             return state
-        if state and (state.is_scheduled() or state.is_pending()) and time.monotonic() - started > START_WAIT_S:
+        waited_s = time.monotonic() - started - patience.away_s
+        if state and (state.is_scheduled() or state.is_pending()) and waited_s > START_WAIT_S:
             raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
-        time.sleep(0.5)
+        time.sleep(AGAIN_S)
 
 
 def progress_of(path: Path, run_id: str, phases: Mapping[str, Any]) -> dict[str, Any] | None:

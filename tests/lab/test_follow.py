@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
 
 from experiments.contract import Metric, Status, Verdict
+from experiments.errors import LabError
 from experiments.registry import PHASES, SCALES
 from flows.chain import expected_seconds, open_run
-from lab.follow import _line, duration, ending, interval, print_chain, printable, progress_of, show_finished
+from lab import follow
+from lab.follow import _line, _watch, duration, ending, interval, print_chain, printable, progress_of, show_finished
 from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.records import save_verdict
@@ -152,6 +159,77 @@ def test_a_pipeline_that_decided_nothing_has_failed() -> None:
     code, text = ending([], tuple(PHASES), AGAIN)
     assert code == 1
     assert AGAIN in text
+
+
+class FakeServer:
+    """Answers about one flow run: states by name, and errors that are raised."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+
+    def read_flow_run(self, run_id: UUID) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(state=State(type=StateType(answer)))
+
+
+def refusal(status: int) -> Exception:
+    request = httpx.Request("POST", "http://coordinator:4200")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(status, request=request))
+
+
+@pytest.fixture
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Follows a run on a FakeServer to its end, without pauses."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setattr(follow, "AGAIN_S", 0.0)
+    run = SimpleNamespace(id=UUID(int=1))
+    return lambda *answers: _watch(FakeServer(*answers), run, "demo-1", EXPECTED, AGAIN)
+
+
+GONE = httpx.ConnectError("All connection attempts failed")
+
+
+def test_a_server_that_comes_back_is_followed_on(
+    followed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A restarted server must cost the one who waits two lines, not a traceback and the way back to the run."""
+    state = followed("RUNNING", GONE, GONE, refusal(503), "RUNNING", httpx.ReadTimeout(""), "COMPLETED")
+    assert state.is_completed()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    away = "the server does not answer ({}); what runs goes on and keeps its results"
+    back = "the server answers again"
+    assert shown.err.splitlines() == [away.format("ConnectError"), back, away.format("ReadTimeout"), back]
+
+
+def test_a_server_that_stays_away_ends_the_command_and_not_the_run(
+    followed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes back in the morning reads what to start; a wrong password or another database will not pass by waiting."""
+    monkeypatch.setattr(follow, "AWAY_S", -1.0)
+    with pytest.raises(LabError, match="did not come back") as caught:
+        followed("RUNNING", GONE, "COMPLETED")
+    assert caught.value.mend == f"lab up, then {AGAIN}"
+    with pytest.raises(LabError, match=r"refuses to tell of this run \(401\)"):
+        followed(refusal(401), "COMPLETED")
+    with pytest.raises(LabError, match="does not know this pipeline run") as caught:
+        followed(ObjectNotFound(refusal(404)), "COMPLETED")
+    assert caught.value.mend == AGAIN
+
+
+def test_time_without_a_server_is_no_time_without_a_worker(
+    followed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run waits in the queue of a server that was restarted: that nobody took it meanwhile says nothing of the workers."""
+    now = [0.0]
+    monkeypatch.setattr(follow, "AGAIN_S", 40.0)
+    monkeypatch.setattr(follow.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(follow.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    assert followed("SCHEDULED", GONE, GONE, GONE, "SCHEDULED", "COMPLETED").is_completed()
+    with pytest.raises(LabError, match="no worker took the pipeline"):
+        followed("SCHEDULED", "SCHEDULED", "SCHEDULED", "SCHEDULED", "COMPLETED")
 
 
 HOSTILE = {
