@@ -34,6 +34,7 @@ from workpools.report import CapabilityReport
 POLL_S = 1.0
 STATES_S = 2.0  # between two questions to the server about shards
 WORKERS_S = 15.0  # between two about workers; Prefect calls one offline after about 80 s (measured)
+NOT_BEGUN_S = 90.0  # a free worker begins within about ten; longer, and the machine it is meant for is busy or stuck
 WORKER_WAIT_S = 60.0  # workers that start together with the pipeline may be a little late
 SILENT = "its machine went silent"
 GIVEN_BACK = "given back"  # begins what a shard says that ended without work, since its machine is the wrong one
@@ -51,6 +52,7 @@ class Shard:
     unit_ids: tuple[str, ...] = ()
     host: str | None = None  # that it is meant for
     replicate: bool = False
+    at: float = 0.0  # when it was submitted, by the monotonic clock
 
     @property
     def tried(self) -> set[Try]:
@@ -79,6 +81,7 @@ class Dispatcher:
         self.store = store
         self.run = run
         self._open: dict[UUID, Shard] = {}  # submitted, and neither ended nor given up
+        self._sent: set[str] = set()  # units that were submitted before
 
     def under_way(self) -> set[Try]:
         """What a shard is at work on, or waits to be."""
@@ -114,7 +117,8 @@ class Dispatcher:
         placed = self._asked(choose)
         with writing(Places.here()) as con:
             speeds = speeds_at(self.run, phase, pending, _reports(self.store), con)
-        parts = cut([u.cost for u in pending], placed, speeds, len(self._open))
+        again = any(u.unit_id in self._sent for u in pending)
+        parts = cut([u.cost for u in pending], placed, speeds, len(self._open), again)
         self._send(phase, placed, [([pending[i] for i in p.units], p.host) for p in parts], attempt)
 
     def submit_to(self, phase: str, host: str, placed: Placement, units: Sequence[Unit], attempt: int) -> None:
@@ -162,7 +166,8 @@ class Dispatcher:
                 idempotency_key=f"{this.id if this else self.run.run_id}-{this.run_count if this else 0}-{job[:16]}-"
                 f"{placed.pool}-{host or i}-{attempt}",
             )  # fmt: skip
-            self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate)
+            self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate, time.monotonic())
+            self._sent.update(ids)
         with writing(Places.here()) as con:
             assign(con, self.run.run_id, placed.pool, parts, attempt)
         meant = sorted({host for _, host in parts if host})
@@ -177,7 +182,8 @@ class Dispatcher:
         With a failed one the others are not waited for, or its units would lie until the slowest is done. What was given back
         is asked for again with the next that ends: the machine that is too busy now would only take it at once. A shard's own
         word is not what counts: units are asked for again by whether they have a result. One whose machine has no worker
-        online any more is marked as crashed and waited for no longer; should it wake up, its bundles do no harm.
+        online any more is marked as crashed and waited for no longer; should it wake up, its bundles do no harm. One that the
+        machine it is meant for does not begin is taken back, for whoever is free.
         """
         states_at = workers_at = time.monotonic()
         outcome = Outcome()
@@ -192,6 +198,7 @@ class Dispatcher:
                 if time.monotonic() - workers_at > WORKERS_S:
                     workers_at = time.monotonic()
                     _give_up_silent(self.client, self._open, runs, outcome)
+                    _take_back(self.client, self._open, runs, outcome)
             time.sleep(POLL_S)
         self._open.clear()
         return outcome
@@ -233,6 +240,22 @@ def _give_up_silent(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID
             outcome.failed = True
             outcome.wrong.append(f"{runs[run_id].name} crashed: {SILENT}")
             get_run_logger().warning("%s", outcome.wrong[-1])
+
+
+def _take_back(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outcome) -> None:
+    """Shards that the machine they are meant for has not begun. A comparison of machines waits for them."""
+    for run_id, shard in list(open_shards.items()):
+        state = runs[run_id].state
+        waits = state is None or state.is_scheduled() or state.is_pending()
+        if shard.host is None or shard.replicate or not waits or time.monotonic() - shard.at < NOT_BEGUN_S:
+            continue
+        said = f"{GIVEN_BACK}: {shard.host} did not begin it within {NOT_BEGUN_S:.0f} s"
+        client.set_flow_run_state(run_id, Crashed(message=said), force=True)
+        del open_shards[run_id]
+        outcome.failed = True  # it is asked for at once
+        outcome.given_back |= shard.tried
+        outcome.wrong.append(f"{runs[run_id].name} {said}")
+        get_run_logger().warning("%s", outcome.wrong[-1])
 
 
 def silent(tags: Sequence[str], workers: Sequence[str], meant_for: str | None = None) -> bool:

@@ -42,7 +42,9 @@ class Load:
     seconds: float  # the shards' starts included
 
 
-def cut(costs: Sequence[float], placed: Placement, speeds: Mapping[str, float | None], others: int = 0) -> list[Part]:
+def cut(
+    costs: Sequence[float], placed: Placement, speeds: Mapping[str, float | None], others: int = 0, again: bool = False
+) -> list[Part]:
     """Parts of units, by what is known of the pool's workers.
 
     Where speeds are known each machine gets a part that suits it, and machines that would only gain seconds get none. Equal
@@ -53,6 +55,7 @@ def cut(costs: Sequence[float], placed: Placement, speeds: Mapping[str, float | 
         costs: seconds on the reference machine, one a unit.
         speeds: multiples of the reference machine, of the hosts that are registered; None where nothing was measured.
         others: shards that are open beside them.
+        again: some of the units were sent before: whoever is free next takes them, since machines may be stuck.
     """
     known = {h: speeds[h] or 1.0 for h in placed.hosts if h in speeds}
     room = max(1, max(MOST_SHARDS, placed.workers) - others)
@@ -61,7 +64,7 @@ def cut(costs: Sequence[float], placed: Placement, speeds: Mapping[str, float | 
     if placed.unfit and known:
         return meant_for(costs, known)
     shared = [Part(tuple(units)) for units in balance(costs, number)]
-    if placed.unfit or placed.workers == 1 or not all(speeds.get(h) for h in placed.hosts):
+    if again or placed.unfit or placed.workers == 1 or not all(speeds.get(h) for h in placed.hosts):
         return shared
     meant = meant_for(costs, known)
     if number < 2 * placed.workers:

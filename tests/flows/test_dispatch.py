@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -32,17 +33,23 @@ def units(*costs: float) -> list[Unit]:
 
 
 class FakeRuns:
-    """A server's answers about flow runs, each in its given state."""
+    """A server's answers about flow runs, each in its given state; it keeps the messages of states that are set."""
 
     def __init__(self, **names: str) -> None:
         self.names = {UUID(int=int(i.removeprefix("run"))): name for i, name in names.items()}
+        self.set: dict[UUID, str] = {}
+
+    def set_flow_run_state(self, run_id: UUID, state: Any, force: bool) -> None:
+        assert state.is_crashed() and force
+        self.set[run_id] = state.message
 
     def read_flow_run(self, run_id: UUID) -> Any:
         name = self.names[run_id]
-        ends = name != "Running"
+        ends = name not in ("Running", "Scheduled")
         state = SimpleNamespace(
-            is_final=lambda: ends, is_completed=lambda: name == "Completed", name=name, message=name
-        )
+            is_final=lambda: ends, is_completed=lambda: name == "Completed", name=name, message=name,
+            is_scheduled=lambda: name == "Scheduled", is_pending=lambda: False,
+        )  # fmt: skip
         return SimpleNamespace(name="a shard", state=state, tags=[])
 
 
@@ -62,6 +69,33 @@ def test_a_failed_shard_is_not_waited_for_beside_the_others(
     outcome = dispatcher.wait(lambda: False)
     assert outcome.failed and dispatcher.under_way() == {(unit, None) for unit in left}
     assert dispatcher.wait(lambda: True) == Outcome() and not dispatcher.under_way()
+
+
+def test_a_shard_that_its_machine_does_not_begin_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose one place is taken by a process that hangs stays online: what is meant for it would wait for ever.
+    What runs, what anybody may take and what compares machines is left alone, and no attempt is counted."""
+    for name in ("POLL_S", "STATES_S", "WORKERS_S"):
+        monkeypatch.setattr(dispatch, name, 0.0)
+    monkeypatch.setattr(dispatch, "online_workers", lambda client: {"weak": ["pi"]})
+    now = time.monotonic()
+    late, long = now - dispatch.NOT_BEGUN_S - 1, now - 9999
+    shards = {
+        "a": Shard(UUID(int=1), "weak", ("a",), "pi", at=late), "b": Shard(UUID(int=2), "weak", ("b",), "pi", at=now),
+        "c": Shard(UUID(int=3), "weak", ("c",), "pi", at=long), "d": Shard(UUID(int=4), "weak", ("d",), None, at=long),
+        "e": Shard(UUID(int=5), "weak", ("e",), "pi", True, at=long),
+    }  # fmt: skip
+    dispatcher = Dispatcher.__new__(Dispatcher)
+    dispatcher.client = FakeRuns(run1="Scheduled", run2="Scheduled", run3="Running", run4="Scheduled", run5="Scheduled")
+    dispatcher._open = {s.flow_run_id: s for s in shards.values()}
+    outcome = dispatcher.wait(lambda: False)
+    assert outcome.given_back == {("a", None)} and outcome.failed and not outcome.too_small
+    assert dispatcher.client.set == {UUID(int=1): "given back: pi did not begin it within 90 s"}
+    assert dispatcher.under_way() == {("b", None), ("c", None), ("d", None), ("e", "pi")}
+    unit, counted = Unit("a", "p2", 1, {}, {}, {}), Tries(RUN, "p2")
+    for _ in range(MAX_ATTEMPTS):
+        counted.begin([unit])
+        counted.ended(outcome)
+    assert counted.hopeless([unit])[0] == []
 
 
 def ended(said: str, name: str = "Failed") -> tuple[Shard, Outcome]:

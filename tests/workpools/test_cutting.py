@@ -140,6 +140,13 @@ def test_machines_that_are_alike_share_what_is_left() -> None:
     assert sorted(str(p.host) for p in cut([60.0] * 100, placed(*many), many)) == sorted(many)  # none stands idle
 
 
+def test_what_is_sent_again_is_for_whoever_is_free() -> None:
+    """A machine may be stuck with the shard that was not finished: what is meant for it would be stuck as well."""
+    three = {"pi": 0.1, "laptop": 1.0, "desktop": 3.0}
+    assert {p.host for p in cut([60.0] * 30, placed(*three), three, again=True)} == {None}
+    assert {p.host for p in cut([60.0] * 30, placed("laptop", unfit=("pi",)), three, again=True)} == {"laptop"}
+
+
 def test_nothing_is_meant_for_a_machine_of_which_nothing_is_known() -> None:
     """A worker without --name has a queue of nobody's; what was meant for it would lie there for ever."""
     unnamed = "ProcessWorker 1234"
