@@ -57,6 +57,9 @@ def differences(phase: Phase, first: str, second: str, margin: float | None = No
         said = words.with_interval_abs(main["value"], main["low"], main["high"])
         verb = "saves" if main["value"] < 0 else "costs"
         finding = f"{first.capitalize()} {verb} {said} attempts a problem against {second}"
+        if words.holds_zero(main["low"], main["high"]):
+            said = words.with_interval(main["value"], main["low"], main["high"])
+            finding = f"{first.capitalize()} is not told apart from {second}: {said} attempts a problem"
     basis = [f"n {n:,} problems, median of the seeds"]
     for name, said in (("adjusted_p", "adjusted p"), ("equivalence_p", "equivalence p (TOST)")):
         if found := phase.find(name, f"{first} - {second}"):

@@ -5,6 +5,7 @@ Colours and sizes are read on white and on near-black; text takes its colour fro
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -53,8 +54,8 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
     Args:
         height: of the plot inside its axes, in pixels.
     """
-    lines = textwrap.wrap(finding, TITLE_CHARS) or [""]
-    small = textwrap.wrap(basis, BASIS_CHARS)
+    lines = balanced(finding, TITLE_CHARS) or [""]
+    small = balanced(basis, BASIS_CHARS)
     text = "<b>" + "<br>".join(map(escape, lines)) + "</b>"
     if small:
         text += (
@@ -82,6 +83,20 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
         fixedrange=True, ticklabelstandoff=6,
     )  # fmt: skip
     return figure
+
+
+def balanced(text: str, most: int) -> list[str]:
+    """As few lines of at most `most` characters as hold a text, all about as long, so that no last word stands alone.
+
+    What is short and in brackets, such as an interval, stays whole, as does a number with its per cent sign; a dot ends a line.
+    """
+    kept = re.sub(r"\([^()]{1,24}\)| %| ·", lambda found: found[0].replace(" ", "\u00a0"), text)
+    lines = textwrap.wrap(kept, most)
+    for width in range(most - 1, most // 2, -1):
+        if len(narrower := textwrap.wrap(kept, width)) > len(lines):
+            break
+        lines = narrower
+    return lines
 
 
 def with_legend(figure: go.Figure) -> go.Figure:

@@ -78,6 +78,11 @@ def with_interval_abs(value: float, low: float | None, high: float | None) -> st
     return with_interval(-value, None if high is None else -high, None if low is None else -low)
 
 
+def holds_zero(low: float | None, high: float | None) -> bool:
+    """Whether an interval of a difference holds zero, so that nothing is saved or lost for certain."""
+    return low is not None and high is not None and low <= 0 <= high
+
+
 def duration(seconds: float | None) -> str:
     """ "3 min 20 s"; nothing when it is not known."""
     if seconds is None:

@@ -96,6 +96,9 @@ def against_base(phase: phase_page.Phase) -> None:
     finding = f"{tuned} {verb} {said} % of the attempts of {base}" + (
         f", adjusted p {words.number(p['value'])}" if p else ""
     )
+    if words.holds_zero(best["low"], best["high"]):
+        said = words.with_interval(best["value"], best["low"], best["high"])
+        finding = f"No tuned model is told apart from its base; nearest: {tuned}, {said} % of the attempts saved"
     basis = f"n {best['n']:,} problems, paired · one-sided Wilcoxon, Holm · {best['method']}"
     colours = {r["condition"]: figures.colour(r["condition"].split(" - ")[0]) for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "attempts saved (% of the base's)", colours=colours)

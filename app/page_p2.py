@@ -51,6 +51,9 @@ def against_none(phase: phase_page.Phase) -> None:
             f"{best['condition'].split(' - ')[0].capitalize()} retrieval {verb} "
             f"{words.with_interval_abs(best['value'], best['low'], best['high'])} attempts a problem{chance}"
         )
+        if words.holds_zero(best["low"], best["high"]):
+            said = words.with_interval(best["value"], best["low"], best["high"])
+            finding = f"No retrieval is told apart from none; nearest: {best['condition'].split(' - ')[0]}, {said} attempts{chance}"
     basis = f"n {rows[0]['n']:,} problems, paired · {rows[0]['method']} · Wilcoxon, Holm"
     colours = {r["condition"]: figures.colour(r["condition"].split(" - ")[0]) for r in rows}
     figure = plots.rows_with_intervals(

@@ -177,7 +177,7 @@ def verify(run_id: str, audits: Sequence[Row], proofs: Sequence[Row], where: Any
     audited(audits, where)
     left, right = st.columns(2)
     for place, remark, command in (
-        (left, "Checksums, completeness, and every metric computed again from the trials", "lab verify"),
+        (left, "Checksums, completeness, and every metric computed again from the trials", "lab verify --deep"),
         (right, "A random share of the units, run again elsewhere", f"lab audit --run {run_id} --fraction 0.05"),
     ):
         with place.container(gap="xxsmall"):

@@ -177,3 +177,26 @@ def test_the_margin_and_the_mean_are_drawn() -> None:
     assert [(s.x0, s.x1) for s in figure.layout.shapes if s.type == "rect"] == [(-0.25, 0.25)]
     mean = figure.data[1]
     assert (mean.x[0], mean.error_x.array[0], mean.error_x.arrayminus[0]) == pytest.approx((-0.4, 0.3, 0.2))
+
+
+def test_a_title_is_cut_where_it_reads_well() -> None:
+    """A last word on a line of its own, or an interval in two lines, is the first thing that a reader stumbles over."""
+    text = "Neighbours of hybrid share its class in 0.500 (0.332 to 0.668), below 0.7 in 12 % of all"
+    lines = figures.balanced(text, 54)
+    assert [line.replace("\u00a0", " ") for line in lines] == [
+        "Neighbours of hybrid share its class in 0.500",
+        "(0.332 to 0.668), below 0.7 in 12 % of all",
+    ]
+    assert figures.balanced("n 12 · the test · bootstrap", 16) == ["n 12\u00a0· the", "test\u00a0· bootstrap"]
+    assert figures.balanced("", 54) == []
+
+
+def test_a_difference_whose_interval_holds_zero_is_no_saving(home: Path) -> None:
+    """ "Saves 0.03 (-0.4 to 0.5)" would be believed; such a pair is not told apart."""
+    path = publish(home, FULL, more=enrich)
+    with changed(path) as con:
+        con.execute("UPDATE metrics SET value = -0.1, low = -0.5, high = 0.3 WHERE metric = 'mean_difference'")
+    titles = " ".join(c.proto.spec for c in shown("p2").get("plotly_chart"))
+    assert "No retrieval is told apart from none" in titles.replace("<br>", " ")
+    assert "is not told apart from none" in titles.replace("<br>", " ")
+    assert " saves " not in titles.replace("<br>", " ")
