@@ -30,6 +30,7 @@ from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.transport import Store
+from workpools.placement import place
 
 Say = Callable[[str], None]
 
@@ -117,9 +118,7 @@ def again_here(places: Places, store: Store, audit: Audit, left: Sequence[Finish
     """Run units again in one other process of this host; a unit that fails there keeps the others from nothing."""
     units = [f.unit for f in left]
     second.where |= {u.unit_id: host_name() for u in units}
-    run = run_of(left, audit.run_id)
-    jobs = [[put_job(store, run, phase, own), [u.unit_id for u in own]] for phase, own in by_phase(left)]
-    text = json.dumps({"attempt": attempt_of(left), "jobs": jobs})
+    text = json.dumps(_job(store, audit, left))
     command = [sys.executable, "-m", "flows.audit"]
     done = 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -139,6 +138,24 @@ def again_here(places: Places, store: Store, audit: Audit, left: Sequence[Finish
         second.wrong |= dict.fromkeys(missing, f"the other process ended with code {process.returncode}")
 
 
+def _job(store: Store, audit: Audit, left: Sequence[Finished]) -> dict[str, Any]:
+    """What the other process is to do: of each phase the units, and whether with a quantised model."""
+    run = run_of(left, audit.run_id)
+    jobs = [
+        [put_job(store, run, phase, own), [u.unit_id for u in own], quantized]
+        for quantized in (False, True)
+        for phase, own in by_phase([f for f in left if _quantized(f) is quantized])
+    ]
+    return {"attempt": attempt_of(left), "jobs": jobs}
+
+
+def _quantized(one: Finished) -> bool:
+    """Whether the first result came from a pool whose machines run that phase with a quantised model only."""
+    with suppress(LabError):
+        return one.pool is not None and place(get_phase(one.unit.phase).PROFILE, (), {one.pool: [one.host]}).quantized
+    return False
+
+
 def settle(places: Places, store: Store, audit: Audit, before: set[str], second: Second) -> None:
     """Take the second results in, as replicates, and store how far they agree with the first."""
     with writing(places, publish=True) as con:
@@ -150,13 +167,13 @@ def _other_process(job: Mapping[str, Any]) -> None:
     """Run the units of a job and say of each, in a line, how it went."""
     places = Places.here()
     store = Store.here(places)
-    backends = Backends(store.get_file)
-    for sha256, unit_ids in job["jobs"]:
+    backends = {quantized: Backends(store.get_file, quantized=quantized) for quantized in (False, True)}
+    for sha256, unit_ids, quantized in job["jobs"]:
         units = {u["unit_id"]: Unit.from_json(u) for u in json.loads(store.get_file(sha256))["units"]}
         for unit_id in unit_ids:
             error = ""
             try:
-                run_unit(units[unit_id], backends, places, store, job["attempt"])
+                run_unit(units[unit_id], backends[quantized], places, store, job["attempt"])
             except Exception as failed:
                 error = f"{type(failed).__name__}: {str(failed)[:300]}"
             print(json.dumps({"unit_id": unit_id, "phase": units[unit_id].phase, "error": error}), flush=True)

@@ -25,6 +25,9 @@ class Finished:
     host: str  # that computed it
     sha256: str
     attempts: int  # the highest attempt of any of its bundles
+    pool: str | None = (
+        None  # that it was sent to last before its bundle came; None: it was computed where it was planned
+    )
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,15 @@ def finished(con: Connection, run_id: str) -> list[Finished]:
     """All units of the run that have a result, in the order asked."""
     rows = con.execute(
         """
-        SELECT u.spec, b.host, b.sha256, (SELECT max(attempt) FROM bundles o WHERE o.unit_id = u.unit_id) FROM units u
+        SELECT u.spec, b.host, b.sha256, (SELECT max(attempt) FROM bundles o WHERE o.unit_id = u.unit_id),
+               (SELECT arg_max(place, assigned_at) FROM assignments a
+                WHERE a.unit_id = u.unit_id AND a.assigned_at <= b.received_at)
+        FROM units u
         JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND b.replicate = 0 ORDER BY u.phase, u.position
         """,
         [run_id],
     ).fetchall()
-    return [Finished(Unit.from_json(json.loads(spec)), host, sha256, last) for spec, host, sha256, last in rows]
+    return [Finished(Unit.from_json(json.loads(spec)), *others) for spec, *others in rows]
 
 
 def audits_before(con: Connection, run_id: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from experiments.backends.base import Backends
 from experiments.contract import Trial, Unit
 from experiments.errors import LabError
+from experiments.registry import get_phase
 from flows import audit, chain
 from warehouse import audits, records
+from warehouse.assignments import assign
+from warehouse.audits import Finished
 from warehouse.bundles import write_bundle
 from warehouse.collector import collect
 from warehouse.database import writing
@@ -111,3 +116,42 @@ def test_an_unknown_run_is_named(units: list[Unit], draw: Draw) -> None:
     """A misspelt run is the user's mistake, not an audit without units."""
     with pytest.raises(LabError, match="'demo-nope' has no finished unit"):
         draw(run_id="demo-nope")
+
+
+def test_a_quantised_model_is_asked_again_quantised(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The full model answers otherwise than the 8-bit one that E2 uses on medium machines: the audit would find every unit
+    of such a run deviating, though nothing is wrong with it."""
+    module = get_phase("e2")
+    config = module.Config(**module.SCALES["smoke"]).model_dump(mode="json")
+    pools = {"0" * 32: "medium", "1" * 32: "strong", "2" * 32: "weak", "3" * 32: None}
+    sample = tuple(
+        Finished(Unit(unit_id, "e2", 1, config, {}, {}), "pi-4", "f" * 64, 1, pool) for unit_id, pool in pools.items()
+    )
+    asked: dict[str, bool] = {}
+
+    def note(unit: Unit, backends: Backends, *_: object) -> None:
+        asked[unit.unit_id] = backends.quantized
+
+    monkeypatch.setattr(audit, "run_unit", note)
+    drawn = audits.Audit("a", "run", 0, 1.0, 4, 0, sample)
+    audit._other_process(json.loads(json.dumps(audit._job(Store.here(places), drawn, sample))))
+    assert asked == {unit_id: pool == "medium" for unit_id, pool in pools.items()}
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_the_pool_that_a_result_came_from_is_known(places: Places, units: list[Unit]) -> None:
+    """A unit that was sent on to a bigger pool is judged by where its result came from, not by where it was sent later."""
+    run_id = _run(places)
+    with writing(places) as con:
+        for place in ("weak", "medium", "strong"):
+            assign(con, run_id, place, [(units[:1], None)], 1)
+        assert audits.finished(con, run_id)[0].pool is None
+        con.execute("UPDATE assignments SET assigned_at = assigned_at - INTERVAL 1 HOUR WHERE place <> 'strong'")
+        assert [f.pool for f in audits.finished(con, run_id)] == ["medium"] + [None] * len(units)
+
+
+def _run(places: Places) -> str:
+    with writing(places) as con:
+        return audits.latest_run(con) or ""
