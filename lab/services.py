@@ -107,11 +107,14 @@ def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up
     Raises:
         LabError: a port is taken, or a part does not come up (its log is named).
     """
+    from warehouse.database import refuse_newer
+
     places, door = Places.here(), door or Door()
-    # Mistakes are told before anything is started: what these two refuse, every part would refuse later.
+    # Mistakes are told before anything is started: what these refuse, every part would refuse later.
     host_name()
     Store.here(places)
     database()
+    refuse_newer(places)
     alive = {s.name: s for s in processes.recorded(places) if s.alive}
     if page and port == app_port:
         raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {_free(port + 1)}")

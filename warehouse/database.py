@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 
 import duckdb
@@ -39,11 +39,7 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
     )
     rows = con.execute("SELECT number, sha256 FROM schema_migrations ORDER BY number").fetchall()
     applied: dict[int, str] = dict(rows)
-    newest = max((number for number, _, _ in known), default=0)
-    if applied and max(applied) > newest:
-        raise LabError(
-            f"the warehouse has schema {max(applied)}, this version knows {newest}", "run: git pull && make setup"
-        )
+    _known(max(applied, default=0), known)
     for number, name, sql in known:
         sha256 = hashlib.sha256(sql.encode()).hexdigest()
         if number in applied:
@@ -71,6 +67,22 @@ def schema_version(con: duckdb.DuckDBPyConnection) -> int:
         return 0
     (number,) = con.execute("SELECT coalesce(max(number), 0) FROM schema_migrations").fetchone() or (0,)
     return int(number)
+
+
+def _known(number: int, known: list[tuple[int, str, str]]) -> None:
+    newest = max((n for n, _, _ in known), default=0)
+    if number > newest:
+        raise LabError(f"the warehouse has schema {number}, this version knows {newest}", "run: git pull && make setup")
+
+
+def refuse_newer(places: Places) -> None:
+    """Nothing, unless the published snapshot is of a warehouse that is newer than this code; asked without the lock.
+
+    Raises:
+        LabError: it is newer, with both numbers.
+    """
+    with suppress(duckdb.Error), duckdb.connect(str(places.snapshot), read_only=True) as con:
+        _known(schema_version(con), migrations())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from experiments.errors import LabError
 from lab import environments, processes, services
 from lab.lan import Door
 from lab.processes import Service
+from warehouse.database import refuse_newer, writing
 from warehouse.places import Places
 from workpools.assess import assess
 
@@ -54,6 +55,21 @@ def test_a_server_that_runs_elsewhere_is_not_doubled(places: Places, closed_port
         services.up(closed_port, 8501, page=False, say=print)
     assert refused.value.mend.startswith("lab down")
     assert processes.recorded(places) == [running]
+
+
+def test_an_older_version_does_not_start_on_a_newer_warehouse(places: Places, closed_port: int) -> None:
+    """All would come up and look well, and each run fail at its first look into the warehouse."""
+    with writing(places, publish=True) as con:
+        con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
+    with pytest.raises(LabError, match="has schema 99, this version knows"):
+        services.up(closed_port, 8501, page=False, say=print)
+    assert processes.recorded(places) == []
+    # What cannot be read is no reason to keep a laboratory from starting, which makes it anew.
+    places.snapshot.write_bytes(b"half a file")
+    refuse_newer(places)
+    places.snapshot.unlink()
+    refuse_newer(places)
+    assert not places.snapshot.exists()
 
 
 def test_a_server_that_dies_is_told_at_once_with_its_log(
