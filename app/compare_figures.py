@@ -35,6 +35,8 @@ def finding(rows: Sequence[Row], measure: str) -> str:
     """In how many conditions the difference leaves zero out, and the largest of them."""
     _, _, less, more = NAMES[measure]
     beside = [r for r in rows if r["low"] is not None and (r["low"] > 0 or r["high"] < 0)]
+    if all(r["shared"] == r["n"] for r in rows):
+        return "Both runs rest on the same results, so nothing can differ"
     if not beside:
         return f"No condition shows a difference in {measure}: every interval holds zero"
     most = max(beside, key=lambda r: abs(r["value"]))

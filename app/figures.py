@@ -88,9 +88,13 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
 def balanced(text: str, most: int) -> list[str]:
     """As few lines of at most `most` characters as hold a text, all about as long, so that no last word stands alone.
 
-    What is short and in brackets, such as an interval, stays whole, as does a number with its per cent sign; a dot ends a line.
+    What is short and in brackets, such as an interval, stays whole, as does a number with its letter or sign; a dot ends a line.
     """
-    kept = re.sub(r"\([^()]{1,24}\)| %| ·", lambda found: found[0].replace(" ", "\u00a0"), text)
+    kept = re.sub(
+        r"\([^()]{1,24}\)| %| ·|\b(?:text|k|rho|delta) (?=[-+\d])",
+        lambda found: found[0].replace(" ", "\u00a0"),
+        text,
+    )
     lines = textwrap.wrap(kept, most)
     for width in range(most - 1, most // 2, -1):
         if len(narrower := textwrap.wrap(kept, width)) > len(lines):

@@ -50,26 +50,30 @@ def verdicts(first: Row, second: Row) -> None:
     """Each phase's verdict and main number in both runs."""
     st.subheader("Verdicts")
     chains = [{v["phase"]: v for v in shell.read(reading.chain, r["run_id"])} for r in (first, second)]
-    rows = [
-        {"phase": words.named(p)}
-        | {f"{k} {name}": value for name, c in zip("AB", chains, strict=True) for k, value in _said(c.get(p)).items()}
-        for p in words.TITLES
-        if any(p in c for c in chains)
-    ]
+    rows = [_beside(p, *(c.get(p) for c in chains)) for p in words.TITLES if any(p in c for c in chains)]
     if not rows:
         st.caption("Neither run has a verdict yet.")
         return
     tables.show(rows, f"{first['run_id']}-{second['run_id']}-verdicts")
 
 
-def _said(verdict: Row | None) -> dict[str, str]:
-    if verdict is None:
-        return {"verdict": "not run", "metric": "", "value": ""}
-    about = f", {verdict['main_condition']}" if verdict["main_condition"] else ""
+def _beside(phase: str, first: Row | None, second: Row | None) -> dict[str, str]:
+    """Both verdicts, then both main numbers, so that what is compared stands together."""
+    metrics = [
+        f"{words.words(v['main_metric'])}{', ' if v['main_condition'] else ''}{v['main_condition']}"
+        for v in (first, second)
+        if v
+    ]
+    both = zip("AB", (first, second), strict=True)
+    said = [(letter, v["status"] if v else "not run", _value(v)) for letter, v in both]
     return {
-        "verdict": verdict["status"], "metric": f"{words.words(verdict['main_metric'])}{about}",
-        "value": words.with_interval(verdict["value"], verdict["low"], verdict["high"]),
+        "phase": words.named(phase), **{f"verdict {letter}": status for letter, status, _ in said},
+        "metric": "; B: ".join(dict.fromkeys(metrics)), **{f"value {letter}": value for letter, _, value in said},
     }  # fmt: skip
+
+
+def _value(verdict: Row | None) -> str:
+    return words.with_interval(verdict["value"], verdict["low"], verdict["high"]) if verdict else ""
 
 
 def by_problem(first: Row, second: Row) -> None:

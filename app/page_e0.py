@@ -77,11 +77,14 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
         hovertext=[[say(w, k) for w in weights] for k in ks], colorscale=[[0, "#E3EFF9"], [1, "#0B4F85"]],
     )  # fmt: skip
     low, high = min(float(c["value"]) for c in cells), max(float(c["value"]) for c in cells)
+
+    def ink(cell: Row) -> str:
+        return "#16181D" if cell["value"] - low < 0.45 * (high - low) else "#FFFFFF"
+
     for (w, k), c in found.items():
-        dark = c["value"] - low < 0.45 * (high - low)
         figure.add_annotation(
             x=weights.index(w), y=ks.index(k), text=words.number(c["value"]), showarrow=False,
-            font={"size": figures.FONT_PX, "color": "#16181D" if dark else "#FFFFFF"},
+            font={"size": figures.FONT_PX, "color": ink(c)},
         )  # fmt: skip
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)
@@ -90,9 +93,7 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
         figure.add_shape(
             type="rect", x0=x - 0.48, x1=x + 0.48, y0=y - 0.48, y1=y + 0.48, line={"color": figures.ORANGE, "width": 3}
         )
-        figure.add_annotation(
-            x=x, y=y - 0.3, text="chosen", showarrow=False, font={"size": 12, "color": figures.ORANGE}
-        )
+        figure.add_annotation(x=x, y=y - 0.3, text="chosen", showarrow=False, font={"size": 12, "color": ink(chosen)})
     phase.draw(figure, f"grid-{best['embedder']}-{best['distance']}")
 
 

@@ -45,7 +45,8 @@ def body(phase: phase_page.Phase) -> None:
     with right:
         pairs = [r["condition"] for r in phase.of("mean_difference")]
         if pairs:
-            comparisons.chosen_pair(phase, pairs, None, float(phase.config.get("margin", 0.25)))
+            main = phase.verdict["main_condition"] if phase.verdict else None
+            comparisons.chosen_pair(phase, pairs, main, float(phase.config.get("margin", 0.25)))
     left, right = phase_page.pair()
     with left:
         queries(phase)

@@ -40,7 +40,7 @@ def rows_with_intervals(
         said = words.with_interval(row["value"], row["low"], row["high"])
         figure.add_scatter(
             x=[row["value"]], y=[i], mode="markers+text", marker={"color": colour, "size": 10},
-            error_x=figures.error_bars([row], colour), text=[words.number(row["value"])], textposition="top center",
+            error_x=figures.error_bars([row], colour), text=[words.number(row["value"])], textposition="top center", cliponaxis=False,
             textfont={"size": figures.FONT_PX - 1}, hoverinfo="text",
             hovertext=f"{escape(names[i] or 'all')}: {said}, n {row['n']:,}",
         )  # fmt: skip

@@ -23,7 +23,8 @@ def show(
     Args:
         rows: one mapping a row, with the same names in the same order; the names are the columns.
         name: of the files, without an ending, and unique on the page.
-        numbers: columns shown with three significant digits, "undefined" for None; they stay numbers, so they sort.
+        numbers: columns shown with three significant digits, "undefined" for None; they stay numbers, so they sort. Whole
+            numbers are shown with commas.
         height: pixels; 0 for as many rows as fit ten.
         files: what the files hold, where it is more than what is shown.
     """
@@ -31,9 +32,14 @@ def show(
     for column in numbers:
         frame[column] = frame[column].astype("float64")
     shown: Any = frame
+    whole = [str(c) for c in frame.columns if pd.api.types.is_integer_dtype(frame[c])]
     if numbers:
         shown = frame.style.format(lambda x: words.number(float(str(x))), subset=list(numbers), na_rep=words.UNDEFINED)
-    st.dataframe(shown, hide_index=True, width="stretch", height=height or "auto", placeholder=words.UNDEFINED)
+        shown = shown.format("{:,}", subset=whole)
+    counts = {} if numbers else {c: st.column_config.NumberColumn(format="localized") for c in whole}
+    st.dataframe(
+        shown, hide_index=True, width="stretch", height=height or "auto", placeholder=words.UNDEFINED, column_config=counts
+    )  # fmt: skip
     saved = frame if files is None else pd.DataFrame(list(files))
     with st.container(horizontal=True, gap="small"):
         for ending, said, mime, made in (

@@ -1,7 +1,8 @@
-"""Hosts, provenance and the comparison in a real browser, on a phone."""
+"""Trials, hosts, provenance and the comparison in a real browser: a click, the keyboard, the address, a phone."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,27 @@ def page(browser: Browser) -> Iterator[Page]:
     context.set_default_timeout(WAIT_MS)
     yield context.new_page()
     context.close()
+
+
+@pytest.mark.slow
+def test_a_click_opens_a_trial_and_the_keyboard_turns_the_page(page: Page, served: tuple[str, Path]) -> None:
+    """From the list to one trial and back by mouse, to the next fifty by keyboard; the address follows each step."""
+    url, home = served
+    publish(home, *RUNS)
+    page.goto(f"{url}/trials?run=full&phase=e1")
+    table = page.locator("[data-testid=stDataFrame] .dvn-scroller").first
+    expect(table).to_be_visible()
+    expect(page.locator("[data-testid=stMain]")).to_contain_text("1 to 24 of 24 trials")
+    table.click(position={"x": 220, "y": 60})
+    expect(page.get_by_role("button", name="Back to the list")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"trial=full-e1-0-0\.\d"))
+    page.get_by_role("button", name="Back to the list").click()
+    expect(page.locator("[data-testid=stMain]")).to_contain_text("1 to 24 of 24 trials")
+    page.goto(f"{url}/trials?run=full")
+    page.get_by_role("button", name="Next").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-testid=stMain]")).to_contain_text("51 to 100 of 144 trials")
+    expect(page).to_have_url(re.compile("page=2"))
 
 
 @pytest.mark.slow

@@ -188,6 +188,7 @@ def test_a_title_is_cut_where_it_reads_well() -> None:
         "(0.332 to 0.668), below 0.7 in 12 % of all",
     ]
     assert figures.balanced("n 12 · the test · bootstrap", 16) == ["n 12\u00a0· the", "test\u00a0· bootstrap"]
+    assert figures.balanced("highest at text 0.3, k 3", 18) == ["highest at", "text\u00a00.3, k\u00a03"]
     assert figures.balanced("", 54) == []
 
 

@@ -97,8 +97,11 @@ def test_plans_are_compared_key_by_key(home: Path) -> None:
 def test_the_plot_says_what_differs_and_when_nothing_does() -> None:
     """The title is the finding: intervals that hold zero must not be told as a difference."""
     row = {"phase": "e1", "condition": "semantic", "value": -0.5, "low": -0.8, "high": -0.2, "n": 30, "method": "m"}
+    row |= {"shared": 0}
     flat = row | {"condition": "none", "low": -0.9, "high": 0.1}
     assert compare_figures.finding([row, flat], "attempts") == (
         "B has 0.500 (0.200 to 0.800) fewer attempts in E1 semantic; 1 of 2 conditions differ"
     )
     assert compare_figures.finding([flat], "attempts").startswith("No condition shows a difference in attempts")
+    same = flat | {"value": 0.0, "low": 0.0, "high": 0.0, "shared": 30}
+    assert compare_figures.finding([same], "tokens") == "Both runs rest on the same results, so nothing can differ"
