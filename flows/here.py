@@ -7,10 +7,12 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from experiments.backends import catalog
 from experiments.backends.base import Backends
 from experiments.backends.remembered import backends_for
 from experiments.contract import Unit, Verdict
 from experiments.errors import LabError
+from experiments.registry import get_phase
 from flows.chain import Run, Step, advance, conclude, options, plan, run_unit, started
 from flows.reuse import Reuse, reuse_of
 from warehouse import records
@@ -40,11 +42,15 @@ def run_here(
         resume: refuse to begin the phase: some of it must be there.
 
     Raises:
+        LabError: this machine has not got the model's engine.
         LabError: with `resume`, the run has not begun the phase and no unit of it can be reused; with the reasons.
     """
     store = Store.here(places)
     backends = backends_for(phase, Backends(store.get_file))
     told: set[str] = set()
+    if "language_model" in get_phase(phase).NEEDS:
+        # Else every trial would fail with it, and a verdict would have to say so.
+        catalog.check_engine(plan(scale, given)[0].configs[phase].model)
     with writing(places) as con:
         collect(places, store, con)
         run, step = _begun(con, scale, phase, given, told, on_reuse, resume)

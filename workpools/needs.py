@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from importlib import import_module
 
 from experiments.backends import catalog
 from workpools import nearby
@@ -67,8 +66,7 @@ def fetch(model: str) -> str:
 
 def local_models() -> list[str]:
     """Models that this host can load without a service; nothing heavy is imported."""
-    own = [import_module(f"experiments.backends.for_{p}") for p in catalog.prefixes() if p != "ollama"]
-    return sorted(name for backend in own if not backend.lacks()[0] for name in backend.here())
+    return catalog.models_here(without=("ollama",))
 
 
 def of_ollama(listed: Sequence[str] | None) -> list[str]:

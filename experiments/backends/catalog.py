@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -59,10 +59,15 @@ def backend(name: str) -> Backend:
     return cast("Backend", import_module(f"experiments.backends.for_{prefix_of(name)}"))
 
 
-def models_here() -> list[str]:
-    """Names of the language models that this machine has now, those that come in packages first."""
-    order = sorted(prefixes(), key=lambda p: (p != PACKAGED, p))
-    return [name for p in order for name in import_module(f"experiments.backends.for_{p}").here()]
+def models_here(without: Collection[str] = ()) -> list[str]:
+    """Names of the language models that this machine can load now, those that come in packages first.
+
+    Args:
+        without: prefixes of backends that are not asked.
+    """
+    order = sorted(set(prefixes()) - set(without), key=lambda p: (p != PACKAGED, p))
+    own = [import_module(f"experiments.backends.for_{p}") for p in order]
+    return [name for module in own if not module.lacks()[0] for name in module.here()]
 
 
 def unknown(name: str) -> LabError:
@@ -71,8 +76,19 @@ def unknown(name: str) -> LabError:
 
 
 def missing(name: str, why: str, mend: str) -> LabError:
-    """What to say of a model that is not here."""
+    """What to say of a model that cannot be had here."""
     return LabError(f"model {name[:200]!r} is not here: {why}; {_names_here()}", mend)
+
+
+def check_engine(name: str) -> None:
+    """Refuse a language model whose engine this machine has not got, before anything is computed.
+
+    Raises:
+        LabError: naming what is missing, what this machine has, and the command that installs it.
+    """
+    lacking, mend = backend(name).lacks()
+    if lacking:
+        raise missing(name, f"not installed: {lacking}", mend)
 
 
 def _names_here() -> str:

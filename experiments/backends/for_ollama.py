@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from experiments.backends.base import LoraTrainer, Reply, Scores, Unavailable
 from experiments.backends.catalog import missing
-from experiments.errors import LabError
 
 WINDOW_TOKENS = 2048  # as for our own engines: the same prompts fit, whatever serves the model
 KEEP_ALIVE = (
@@ -100,7 +99,7 @@ def digest(name: str) -> str:
         found = _tags()
     except Unavailable as error:
         what, _, mend = str(error).partition("; ")
-        raise LabError(f"model {name!r} cannot be reached: {what}", mend) from error
+        raise missing(name, what, mend) from error
     if _tagged(model) not in found:
         raise missing(name, f"Ollama at {address()} does not have it", f"ollama pull {model}")
     return found[_tagged(model)].removeprefix("sha256:")

@@ -19,6 +19,8 @@ from experiments.backends import base, catalog, weights
 from experiments.backends.sizing import Size, gguf_size
 from experiments.code_version import code_version
 from experiments.errors import LabError
+from flows.here import run_here
+from warehouse.places import Places
 
 PACKAGED = "smollm2-135m"
 NAMES = {
@@ -91,6 +93,29 @@ def test_a_model_that_is_not_here_comes_with_what_mends_it(name: str, mend: str)
     with pytest.raises(LabError) as caught:
         catalog.backend(name).digest(name)
     assert mend in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "lacks"), [("mlx", ("mlx-lm", "pip install mlx-lm")), ("wheel", ("torch", "pip install torch"))]
+)  # fmt: skip
+def test_a_missing_engine_is_told_before_anything_is_computed(
+    prefix: str, lacks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every trial would fail with it; and a model that cannot be loaded is none that this machine has."""
+    name = f"mlx/{PACKAGED}" if prefix == "mlx" else PACKAGED
+    catalog.check_engine(name)
+    monkeypatch.setattr(f"experiments.backends.for_{prefix}.lacks", lambda: lacks)
+    with pytest.raises(LabError, match=f"not installed: {lacks[0]}; this machine has: .*{lacks[1]}") as caught:
+        catalog.check_engine(name)
+    assert f"has: {name}" not in str(caught.value) and f", {name}" not in str(caught.value)
+
+
+def test_a_run_with_a_model_that_cannot_be_loaded_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty failed trials and an INCONCLUSIVE verdict said before what one line says; P1 asks no language model."""
+    monkeypatch.setattr("experiments.backends.for_wheel.lacks", lambda: ("torch", "pip install torch"))
+    with pytest.raises(LabError, match="not installed: torch"):
+        run_here(Places.here(), "smoke", "p2", None, lambda *_: None)
+    assert not Places.here().warehouse.exists()
 
 
 def test_a_folders_digest_is_of_its_contents(tmp_path: Path) -> None:
