@@ -6,34 +6,34 @@ import errno
 import json
 import re
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from experiments.contract import Json
-from experiments.environment import checked_host
 from experiments.errors import LabError
 from experiments.identity import canonical
-from warehouse.bundles import BadBundle, Bundle, read_bundle
+from warehouse.bundles import NAME, BadBundle, Bundle, memory_needed, read_bundle
 from warehouse.database import writing
 from warehouse.durable import TEMPORARY, move, sweep, write_whole
+from warehouse.host_reports import checked_report, new_reports
 from warehouse.places import Places
 from warehouse.signing import refusal
-from warehouse.transport import MAX_REPORT_BYTES, Store
+from warehouse.transport import Store
+from warehouse.trial_rows import insert_trials
 
 FROM_ARCHIVE = "archive"  # in the place of a transport, where the row was lost that knew it
-CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
 UNPLANNED = "no plan in this warehouse asks for its unit"
-# Rows of trials from a bundle's table registered as `incoming`; its SHA-256, unit and host are asked for.
-TRIALS = (
-    "SELECT ?, ?, ?, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, tokens_in, tokens_out, "
-    "latency_s, error, details::JSON FROM incoming"
-)
-TIERS = ("weak", "medium", "strong", "unfit")  # DESIGN, The way of the data, 1
+# What is taken in at once, in one transaction. Memory bounds it: all of a group may be read before it is inserted.
+GROUP_BUNDLES = 200
+GROUP_BYTES = 64 * 2**20  # in memory
+CHUNK_TRIALS = 5_000  # of small bundles as many as make up these are inserted together
 
 
 @dataclass
@@ -59,13 +59,13 @@ def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None 
     """
     store.fetch()
     taken = Collected()
-    waiting, reports = _waiting(store), _new_reports(places, store)
+    waiting, reports = _waiting(store), new_reports(places, store)
     if con is not None:
         _take_all(con, places, store, waiting, reports, taken)
     elif waiting or reports:
         with writing(places, publish=True) as own:
             # Looked again: another collector may have held the lock until now.
-            _take_all(own, places, store, _waiting(store), _new_reports(places, store), taken)
+            _take_all(own, places, store, _waiting(store), new_reports(places, store), taken)
     return taken
 
 
@@ -73,51 +73,143 @@ def _take_all(
     con: duckdb.DuckDBPyConnection, places: Places, store: Store, waiting: Sequence[Path],
     reports: Sequence[tuple[str, bytes]], taken: Collected,
 ) -> None:  # fmt: skip
-    for path in waiting:
-        try:
-            _take(con, places, store, path, taken)
-        except FileNotFoundError:
-            continue  # somebody took it away meanwhile
-        except (OSError, LabError) as error:
-            taken.left.append((path.name, str(error)[:200]))
+    for group in _groups(waiting):
+        _take(con, places, store, group, taken)
     for host, content in reports:
         with suppress(FileNotFoundError):
             _take_report(con, places, store, host, content, taken)
 
 
+def _groups(waiting: Sequence[Path]) -> Iterator[list[Path]]:
+    """Entries of the inbox in order, as many together as memory has room for."""
+    group: list[Path] = []
+    room = GROUP_BYTES
+    for path in waiting:
+        needed = memory_needed(path)
+        if group and (needed > room or len(group) == GROUP_BUNDLES):
+            yield group
+            group, room = [], GROUP_BYTES
+        group.append(path)
+        room -= needed
+    if group:
+        yield group
+
+
 def _waiting(store: Store) -> list[Path]:
     if not store.inbox.is_dir():
         return []
-    sweep(store.inbox)
+    for folder in store.folders:
+        sweep(folder)
     return sorted(p for p in store.inbox.iterdir() if not p.name.startswith(TEMPORARY))
 
 
-def _take(con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Path, taken: Collected) -> None:
-    """One entry of the inbox: into the warehouse and the archive, or into quarantine."""
+@dataclass
+class _Seen:
+    """What became of the entries of one group while they were read."""
+
+    good: list[tuple[Path, str, bool]] = field(default_factory=list)  # with its SHA-256, and whether it was here before
+    bad: list[tuple[Path, str]] = field(default_factory=list)  # with the reason
+    left: list[tuple[str, str]] = field(default_factory=list)  # name and reason
+
+
+def _take(
+    con: duckdb.DuckDBPyConnection, places: Places, store: Store, group: Sequence[Path], taken: Collected
+) -> None:
+    """Entries of the inbox: into the warehouse, all of them or none, then into the archive, or into quarantine."""
+    seen = _Seen()
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise BadBundle("not a plain file")
-        bundle = read_bundle(path)
-        if refused := refusal(places, bundle.manifest["host"], bundle.sha256, bundle.signature):
-            raise BadBundle(refused)
-        known = con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone()
-        if not known:
-            _check_planned(con, bundle)
-        # Attachments first: they are content-addressed, so a crash before the commit leaves nothing wrong behind.
-        for a in bundle.attachments:
-            store.put_file(a.content)
-        if known:
-            taken.known += 1
-        else:
-            replicate = _insert(con, bundle, datetime.now(UTC), store.way.kind)
-            taken.ingested += 1
-            taken.replicates += replicate > 0
+        with closing(_new_bundles(con, places, store, group, seen)) as bundles:
+            replicates = _insert(con, bundles, datetime.now(UTC), store.way.kind)
     except BadBundle as error:
-        _quarantine(con, places, store, path, str(error), taken)
-        return
-    # The same bundle may come signed and unsigned; one that is known replaces its file, which may be damaged.
-    kept = next(places.bundles.glob(f"{bundle.manifest['unit_id']}.{bundle.sha256}*.parquet"), None)
-    move(path, kept or places.bundles / path.name)
+        if len(group) > 1:
+            # One of them, and nobody knows which.
+            for path in group:
+                _take(con, places, store, [path], taken)
+            return
+        seen, replicates = _Seen(bad=[(group[0], str(error))]), {}
+    there = archived(places)
+    taken.left += seen.left
+    for path, sha256, known in seen.good:
+        taken.known += known
+        taken.ingested += not known
+        taken.replicates += not known and replicates[sha256] > 0
+        # The same bundle may come signed and unsigned; one that is known replaces its file, which may be damaged.
+        target = there.setdefault(sha256, places.bundles / path.name)
+        with _telling_what_stays(path, taken):
+            move(path, target)
+    for path, reason in seen.bad:
+        with _telling_what_stays(path, taken):
+            _quarantine(con, places, store, path, reason, taken)
+
+
+@contextmanager
+def _telling_what_stays(path: Path, taken: Collected) -> Iterator[None]:
+    """A file of the inbox that cannot be read or moved now stays for the next call and stops nothing."""
+    try:
+        yield
+    except FileNotFoundError:
+        return  # somebody took it away meanwhile
+    except (OSError, LabError) as error:
+        taken.left.append((path.name, str(error)[:200]))
+
+
+def _new_bundles(
+    con: duckdb.DuckDBPyConnection, places: Places, store: Store, group: Sequence[Path], seen: _Seen
+) -> Generator[Bundle, None, None]:
+    """The bundles of a group that are to be inserted; the next ones are read and checked while one is inserted."""
+    names = [named for path in group if (named := NAME.fullmatch(path.name))]
+    known = _known(con, [named[2] for named in names])
+    planned = _planned(con, [named[1] for named in names])
+    with ThreadPoolExecutor(1) as reader:
+        readings = [(path, reader.submit(_read, places, path)) for path in group]
+        try:
+            for path, reading in readings:
+                try:
+                    bundle = reading.result()
+                    before = bundle.sha256 in known
+                    if not before:
+                        _check_planned(bundle, planned)
+                    # Attachments first: content-addressed, so a crash before the commit leaves nothing wrong behind.
+                    for a in bundle.attachments:
+                        store.put_file(a.content)
+                except BadBundle as error:
+                    seen.bad.append((path, str(error)))
+                    continue
+                except FileNotFoundError:
+                    continue
+                except (OSError, LabError) as error:
+                    seen.left.append((path.name, str(error)[:200]))
+                    continue
+                known.add(bundle.sha256)
+                seen.good.append((path, bundle.sha256, before))
+                if not before:
+                    yield bundle
+        finally:
+            reader.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(places: Places, path: Path) -> Bundle:
+    """Read and check an entry of the inbox, all but whether a plan asks for it; runs beside the warehouse's own thread.
+
+    Raises:
+        BadBundle: with the reason.
+        FileNotFoundError: it is gone.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise BadBundle("not a plain file")
+    bundle = read_bundle(path)
+    if refused := refusal(places, bundle.manifest["host"], bundle.sha256, bundle.signature):
+        raise BadBundle(refused)
+    return bundle
+
+
+def archived(places: Places) -> dict[str, Path]:
+    """SHA-256 -> file of every bundle in the archive, by its name."""
+    found = {}
+    for path in sorted(places.bundles.glob("*.parquet")):
+        if named := NAME.fullmatch(path.name):
+            found[named[2]] = path
+    return found
 
 
 def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, path: Path) -> None:
@@ -126,28 +218,42 @@ def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, 
     Raises:
         BadBundle: no plan asks for it, or DuckDB refuses a value.
     """
-    _check_planned(con, bundle)
+    _check_planned(bundle, _planned(con, [bundle.manifest["unit_id"]]))
     for a in bundle.attachments:
         store.put_file(a.content)
-    _insert(con, bundle, datetime.fromtimestamp(path.stat().st_mtime, UTC), FROM_ARCHIVE)
+    _insert(con, [bundle], datetime.fromtimestamp(path.stat().st_mtime, UTC), FROM_ARCHIVE)
 
 
-def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
+def _known(con: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> set[str]:
+    rows = con.execute(
+        "SELECT sha256 FROM bundles WHERE sha256 IN (SELECT unnest(?::VARCHAR[]))", [list(hashes)]
+    ).fetchall()
+    return {sha256 for (sha256,) in rows}
+
+
+def _planned(con: duckdb.DuckDBPyConnection, unit_ids: Sequence[str]) -> dict[str, tuple[str, Json]]:
+    """Unit -> (phase, identity), of those that some plan asks for."""
+    rows = con.execute(
+        "SELECT DISTINCT ON (unit_id) unit_id, phase, spec->'identity' FROM units "
+        "WHERE unit_id IN (SELECT unnest(?::VARCHAR[]))",
+        [list(unit_ids)],
+    ).fetchall()
+    return {unit_id: (phase, json.loads(identity)) for unit_id, phase, identity in rows}
+
+
+def _check_planned(bundle: Bundle, planned: Mapping[str, tuple[str, Json]]) -> None:
     """Whether some plan asks for the bundle's unit, and it was computed with what was planned.
 
     Raises:
         BadBundle: with what differs.
     """
     m = bundle.manifest
-    planned = con.execute(
-        "SELECT phase, spec->'identity' FROM units WHERE unit_id = ? LIMIT 1", [m["unit_id"]]
-    ).fetchone()
-    if planned is None:
+    if m["unit_id"] not in planned:
         raise BadBundle(UNPLANNED)
-    phase, identity = planned
+    phase, wanted = planned[m["unit_id"]]
     if m["phase"] != phase:
         raise BadBundle(f"it says {m['phase']}, its unit is one of {phase}")
-    wanted, used = json.loads(identity), m["provenance"].get("identity")
+    used = m["provenance"].get("identity")
     if not isinstance(used, dict):
         raise BadBundle("it does not say with which code, data and models it was computed")
     if used != wanted:
@@ -155,46 +261,60 @@ def _check_planned(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
         raise BadBundle(f"computed with other {', '.join(differ)[:200]} than planned")
 
 
-def _insert(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime, transport: str) -> int:
-    """Rows of one bundle in one transaction; returns its replicate number.
+def _insert(
+    con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
+) -> dict[str, int]:
+    """Rows of bundles in one transaction; returns SHA-256 -> replicate number.
 
     Raises:
-        BadBundle: DuckDB refuses a value.
+        BadBundle: DuckDB refuses a value; nothing was inserted.
     """
-    # Outside the transaction: DuckDB 2 lets go of a table in no transaction that has failed.
-    con.register("incoming", bundle.trials.drop_columns(["attachment"]))
     con.begin()
     try:
-        replicate = _insert_rows(con, bundle, received_at, transport)
+        replicates = _insert_rows(con, bundles, received_at, transport)
         con.commit()
     except duckdb.DataError as error:
         con.rollback()
         raise BadBundle(f"the warehouse refuses a value: {str(error)[:200]}") from error
-    except Exception:
+    except BaseException:
         con.rollback()
         raise
-    finally:
-        con.unregister("incoming")
-    return replicate
+    return replicates
 
 
-def _insert_rows(con: duckdb.DuckDBPyConnection, bundle: Bundle, received_at: datetime, transport: str) -> int:
-    m = bundle.manifest
-    (replicate,) = con.execute("SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]]).fetchone() or (0,)
-    con.execute(
-        "INSERT INTO bundles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            bundle.sha256, m["unit_id"], m["host"], m["attempt"], replicate, received_at, bundle.size_bytes,
+def _insert_rows(
+    con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
+) -> dict[str, int]:
+    chunk: list[Bundle] = []
+    rows: list[list[object]] = []
+    replicates: dict[str, int] = {}
+    per_unit: Counter[str] = Counter()
+    for bundle in bundles:
+        m = bundle.manifest
+        if m["unit_id"] not in per_unit:
+            (per_unit[m["unit_id"]],) = con.execute(
+                "SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]]
+            ).fetchone() or (0,)
+        replicates[bundle.sha256] = per_unit[m["unit_id"]]
+        per_unit[m["unit_id"]] += 1
+        rows.append([
+            bundle.sha256, m["unit_id"], m["host"], m["attempt"], replicates[bundle.sha256], received_at, bundle.size_bytes,
             m["schema_version"], transport, canonical(m),
-        ],
-    )  # fmt: skip
-    con.execute(f"INSERT INTO trials {TRIALS}", [bundle.sha256, m["unit_id"], m["host"]])
-    for a in bundle.attachments:
-        con.execute(
-            "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            [a.sha256, m["unit_id"], a.name, len(a.content)],
-        )
-    return int(replicate)
+        ])  # fmt: skip
+        for a in bundle.attachments:
+            con.execute(
+                "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [a.sha256, m["unit_id"], a.name, len(a.content)],
+            )
+        chunk.append(bundle)
+        if sum(b.trials.num_rows for b in chunk) >= CHUNK_TRIALS:
+            insert_trials(con, chunk)
+            chunk = []
+    if chunk:
+        insert_trials(con, chunk)
+    if rows:
+        con.executemany("INSERT INTO bundles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    return replicates
 
 
 def _quarantine(
@@ -238,20 +358,12 @@ def _move_folder(path: Path, target: Path, beside: Path) -> None:
         path.replace(beside)
 
 
-def _new_reports(places: Places, store: Store) -> list[tuple[str, bytes]]:
-    def known(host: str) -> bytes | None:
-        path = places.reports / f"capability_report_{host}.json"
-        return path.read_bytes() if path.is_file() else None
-
-    return [(host, content) for host, content in store.reports_here() if known(host) != content]
-
-
 def _take_report(
     con: duckdb.DuckDBPyConnection, places: Places, store: Store, host: str, content: bytes, taken: Collected
 ) -> None:
     """A host's report into `hosts`, keeping when it was first seen."""
     try:
-        report, seen = _checked_report(host, content)
+        report, seen = checked_report(host, content)
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError) as error:
         path = store.root / "hosts" / f"capability_report_{host}.json"
         _quarantine(con, places, store, path, f"not a capability report: {str(error)[:200]}", taken)
@@ -262,27 +374,3 @@ def _take_report(
         [host, report["tier"], seen, seen, canonical(report), report["python"], canonical(report["versions"])],
     )
     write_whole(places.reports / f"capability_report_{host}.json", content)
-
-
-def _checked_report(host: str, content: bytes) -> tuple[Json, datetime]:
-    """The report and when it was made.
-
-    Raises:
-        ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError: it is none.
-    """
-    if len(content) > MAX_REPORT_BYTES:
-        raise ValueError(f"more than {MAX_REPORT_BYTES} bytes")
-    report = json.loads(content)
-    if not isinstance(report, dict):
-        raise TypeError("not an object")
-    canonical(report).encode()  # refuses NaN and half surrogate pairs
-    if report["host"] != checked_host(host):
-        raise ValueError("the report names another host than its file")
-    seen = datetime.fromisoformat(report["created_at"])
-    if seen.tzinfo is None or seen > datetime.now(UTC) + CLOCK_SLACK:
-        raise ValueError("created_at has no time zone or lies in the future")
-    if report["tier"] not in TIERS:
-        raise ValueError(f"tier is none of {', '.join(TIERS)}")
-    if not isinstance(report["python"], str) or not isinstance(report["versions"], dict):
-        raise TypeError("python is no text, or versions is no object")
-    return report, seen.astimezone(UTC)

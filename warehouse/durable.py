@@ -123,7 +123,8 @@ def copy_whole(source: Path, target: Path) -> None:
 
 def sweep(folder: Path, older_than_s: float = STALE_S) -> None:
     """Remove what killed processes left half written in `folder`."""
-    for path in folder.glob(f"{TEMPORARY}*"):
+    # rsync keeps what it has of a file in a folder with such a name.
+    for path in (*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*/*")):
         # Its writer may be alive and give it its final name at this moment.
         with suppress(FileNotFoundError):
             if path.is_file() and time.time() - path.lstat().st_mtime > older_than_s:

@@ -12,9 +12,9 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection as Connection
 
 from experiments.errors import LabError
+from warehouse.collector import archived
 from warehouse.durable import TEMPORARY
 from warehouse.places import Places
-from warehouse.rebuild import archived
 from warehouse.repair import forget_summary
 from warehouse.transport import Store
 

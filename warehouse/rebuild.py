@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import duckdb
 
 from experiments.errors import LabError
 from warehouse import record_files, snapshot, summaries
-from warehouse.bundles import NAME, BadBundle, Bundle, read_bundle
-from warehouse.collector import TRIALS, take_archived
+from warehouse.bundles import BadBundle, Bundle, read_bundle
+from warehouse.collector import archived, take_archived
 from warehouse.database import locked, migrate, migrations, open_warehouse, schema_version
 from warehouse.durable import sync_folder, temporary_for
 from warehouse.places import Places
 from warehouse.transport import Store
+from warehouse.trial_rows import insert_trials
 
 
 @dataclass
@@ -30,15 +30,6 @@ class Rebuilt:
     compared: bool = False  # the warehouse that was here could be read
     differences: dict[str, tuple[int, int]] = field(default_factory=dict)  # table -> rows only before, rows only now
     kept: Path | None = None  # where the warehouse that was here lies now
-
-
-def archived(places: Places) -> dict[str, Path]:
-    """SHA-256 -> file of every bundle in the archive, by its name."""
-    found = {}
-    for path in sorted(places.bundles.glob("*.parquet")):
-        if named := NAME.fullmatch(path.name):
-            found[named[2]] = path
-    return found
 
 
 def rebuild(places: Places, store: Store, force: bool = False) -> Rebuilt:
@@ -108,7 +99,7 @@ def _build(places: Places, store: Store, new: Path, schema: int, files: dict[str
                 continue
             for a in bundle.attachments:
                 store.put_file(a.content)
-            insert_trials(con, bundle)
+            insert_trials(con, [bundle])
         con.commit()
         for path in there.values():
             try:
@@ -128,24 +119,6 @@ def _read(path: Path | None) -> Bundle:
     if path is None:
         raise BadBundle("its file is not in the archive")
     return read_bundle(path)
-
-
-def insert_trials(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:
-    """Trials of a bundle that has its row already; the caller decides about the transaction."""
-    with registered(con, bundle):
-        con.execute(
-            f"INSERT INTO trials {TRIALS}", [bundle.sha256, bundle.manifest["unit_id"], bundle.manifest["host"]]
-        )
-
-
-@contextmanager
-def registered(con: duckdb.DuckDBPyConnection, bundle: Bundle) -> Iterator[None]:
-    """The bundle's trials as the table `incoming`."""
-    con.register("incoming", bundle.trials.drop_columns(["attachment"]))
-    try:
-        yield
-    finally:
-        con.unregister("incoming")
 
 
 def renumber(con: duckdb.DuckDBPyConnection) -> None:

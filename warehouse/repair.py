@@ -10,11 +10,12 @@ from duckdb import DuckDBPyConnection as Connection
 
 from experiments.identity import canonical
 from warehouse.bundles import BadBundle, Bundle, read_bundle
-from warehouse.collector import UNPLANNED, take_archived
+from warehouse.collector import UNPLANNED, archived, take_archived
 from warehouse.durable import move
 from warehouse.places import Places
-from warehouse.rebuild import archived, insert_trials, renumber
+from warehouse.rebuild import renumber
 from warehouse.transport import Store
+from warehouse.trial_rows import insert_trials
 from warehouse.verify import Verified
 
 
@@ -78,7 +79,7 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
                 bundle.sha256,
             ],
         )
-        insert_trials(con, bundle)
+        insert_trials(con, [bundle])
         con.commit()
     except Exception:
         con.rollback()

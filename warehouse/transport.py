@@ -93,6 +93,11 @@ class Store:
         return self.root / INBOX
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """All that is here of the store."""
+        return self.inbox, self.root / FILES, self.root / HOSTS
+
+    @property
     def _remote(self) -> bool:
         return not isinstance(self.way, Directory)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import duckdb
-import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
 from experiments.contract import Json, Unit
@@ -20,10 +19,10 @@ from experiments.errors import LabError
 from experiments.identity import canonical, sha256_of
 from warehouse import record_files, signing
 from warehouse.bundles import NAME, BadBundle, Bundle, read_bundle
-from warehouse.collector import TRIALS
 from warehouse.database import migrate, migrations, schema_version
 from warehouse.places import Places
 from warehouse.transport import Store
+from warehouse.trial_rows import ROWS, table_of
 
 BATCH_TRIALS = 50_000  # compared at a time
 Check = Literal["migrations", "plans", "bundles", "trials", "files", "records", "units", "metrics", "verdicts"]
@@ -171,17 +170,10 @@ def _compare_trials(con: Connection, batch: Sequence[Bundle], done: Verified) ->
     """Row by row, as often as each row is, both ways."""
     if not batch:
         return
-    tables = []
-    for b in batch:
-        n = b.trials.num_rows
-        table = b.trials.drop_columns(["attachment"])
-        for name, value in (("host", b.manifest["host"]), ("unit_id", b.manifest["unit_id"]), ("sha256", b.sha256)):
-            table = table.add_column(0, name, pa.array([value] * n, pa.string()))
-        tables.append(table)
-        done.counts["trials"] += n
-    con.register("incoming", pa.concat_tables(tables))
+    done.counts["trials"] += sum(b.trials.num_rows for b in batch)
+    con.register("incoming", table_of(batch))
     try:
-        theirs = TRIALS.replace("?, ?, ?", "sha256, unit_id, host")
+        theirs = f"SELECT {ROWS} FROM incoming"  # noqa: S608 - fixed words
         ours = "FROM trials WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[]))"
         found = con.execute(
             f"SELECT DISTINCT bundle_sha256 FROM (({ours} EXCEPT ALL {theirs}) UNION ALL "  # noqa: S608 - fixed words

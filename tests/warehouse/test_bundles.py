@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
@@ -294,3 +295,29 @@ def test_ordinary_details_are_seen_to_be_canonical_at_once() -> None:
         "x": None,
     }
     assert bundles.unsure(pa.chunked_array([[canonical(details)] * 3])) == []
+
+
+@pytest.mark.parametrize(
+    "texts", [['{"a":[1', "2]}"], ['{"a":1},{"b":2}', "{}"], ['{"a":"', '"}'], ["{}", "[]"], ["{}", "", "{}"]]
+)
+def test_details_are_judged_each_by_itself(texts: list[str]) -> None:
+    """Many are looked at together: two halves that make a whole, or two in the place of one, must not pass for that."""
+    wrong = [t for t in texts if t != "{}"]
+    assert bundles.unsure(pa.chunked_array([["{}"] * 40 + texts + ["{}"] * 40])) == wrong
+
+
+def test_what_a_bundle_needs_in_memory_is_known_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector reads as many bundles at once as memory has room for; one that needs more than it claims is refused
+    while it is read, and a pipe in the inbox does not hold it up."""
+    path = write(tmp_path, [Trial("p", "none", details={"text": "x" * i}) for i in range(500)])
+    assert bundles.memory_needed(path) > read_bundle(path).trials.nbytes > 125_000
+    os.mkfifo(tmp_path / f"{'0' * 32}.{'0' * 64}.parquet")
+    assert bundles.memory_needed(tmp_path / f"{'0' * 32}.{'0' * 64}.parquet") == 0
+    other = tmp_path / f"{'1' * 32}.{'0' * 64}.parquet"
+    other.write_bytes(b"no Parquet")
+    assert bundles.memory_needed(other) == bundles.memory_needed(tmp_path / "gone") == 0
+    monkeypatch.setattr(bundles, "_claimed", lambda _: 100_000)
+    with pytest.raises(BadBundle, match="more than 100000 bytes uncompressed, its metadata claims less"):
+        read_bundle(path)

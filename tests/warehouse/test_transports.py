@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 
@@ -13,6 +14,7 @@ from stores import KINDS, Scene, bundle, scene
 
 from experiments.errors import LabError
 from warehouse import spool
+from warehouse.durable import sweep
 from warehouse.places import Places
 
 NUMBERS = count(1)  # of units, so that the tests of one store do not meet
@@ -116,3 +118,28 @@ def test_a_store_that_went_away_loses_nothing(store_of: Scene) -> None:
     assert spool.look(places) == spool.Spool((), None)
     coordinator.fetch()
     assert (coordinator.inbox / name).read_bytes() == b"computed while the store was away"
+
+
+def test_what_an_interrupted_delivery_left_goes_after_a_day(store_of: Scene) -> None:
+    """A host that was switched off while it sent, and never came back, leaves no half file there for ever; what is being
+    sent at this moment is left alone."""
+    if store_of.kind not in ("directory", "fsspec-file", "sftp", "rsync"):
+        pytest.skip("nothing half written is ever to be seen there")
+    inbox = store_of.folder / "store" / "inbox"
+    old, young = [], []
+    for folder in (inbox, inbox / ".part-arriving"):
+        folder.mkdir(exist_ok=True)
+        for names, age_s in ((old, 2 * 86400), (young, 3600)):
+            path = folder / f".part-{age_s}" if folder is inbox else folder / f".{'0' * 32}.parquet.{age_s}"
+            path.write_bytes(b"half")
+            os.utime(path, (time.time() - age_s,) * 2)
+            names.append(path)
+    coordinator = store_of.coordinator()
+    assert coordinator.fetch() == []
+    if store_of.kind == "directory":
+        for folder in coordinator.folders:
+            sweep(folder)
+    gone = {"fsspec-file": old[:1], "sftp": old[:1], "rsync": old[1:]}.get(store_of.kind, old)
+    assert [p for p in (*old, *young) if not p.exists()] == gone
+    for path in (*old, *young):
+        path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ UNIT = re.compile(r"[0-9a-f]{32}")
 MAX_REPORT_BYTES = 2**20  # a report is a few kilobytes
 REPORT = re.compile(r"capability_report_([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.json")
 INBOX, FILES, HOSTS = "inbox", "files", "hosts"  # the folders of a results store
+SWEEP_S = 3600.0  # between two looks for what interrupted deliveries left
 CONNECT_S = 20  # until a machine that does not answer counts as unreachable
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import LabError
-from warehouse.durable import TEMPORARY, finish, temporary_for
+from warehouse.durable import STALE_S, TEMPORARY, finish, temporary_for
 from warehouse.transports.base import (
     FILES,
     HOSTS,
@@ -18,6 +19,7 @@ from warehouse.transports.base import (
     MAX_REPORT_BYTES,
     NAME,
     REPORT,
+    SWEEP_S,
     UnreachableError,
     report_name,
 )
@@ -37,6 +39,7 @@ class RemoteFolder:
         self.kind, self.where, self.root, self.objects = kind, where, root, objects
         self._connect = connect
         self._connected: Any = None
+        self._swept_at = -SWEEP_S
 
     def send(self, bundles: Sequence[Path]) -> dict[str, str]:
         failed = {}
@@ -66,6 +69,7 @@ class RemoteFolder:
                 finally:
                     temporary.unlink(missing_ok=True)
                 fs.rm_file(f"{self.root}/{INBOX}/{name}")
+            self._sweep(fs)
         return []
 
     def put_file(self, sha256: str, content: bytes) -> None:
@@ -119,11 +123,25 @@ class RemoteFolder:
             raise UnreachableError(f"{self.where}: {said}", "when it is back: lab sync") from error
 
     def _names(self, fs: Any, folder: str) -> list[str]:
+        return sorted(self._entries(fs, folder))
+
+    def _entries(self, fs: Any, folder: str) -> dict[str, Any]:
         try:
             fs.invalidate_cache()
-            return sorted(str(e["name"]).rpartition("/")[2] for e in fs.ls(f"{self.root}/{folder}", detail=True))
+            return {str(e["name"]).rpartition("/")[2]: e for e in fs.ls(f"{self.root}/{folder}", detail=True)}
         except FileNotFoundError:
-            return []
+            return {}
+
+    def _sweep(self, fs: Any) -> None:
+        """Remove what deliveries that were cut off a day ago left half written; an object store shows nothing half written."""
+        if self.objects or time.monotonic() - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = time.monotonic()
+        for folder in (INBOX, FILES, HOSTS):
+            for name, entry in self._entries(fs, folder).items():
+                if name.startswith(TEMPORARY) and entry["type"] == "file" and _age_s(entry) > STALE_S:
+                    with suppress(FileNotFoundError):
+                        fs.rm_file(f"{self.root}/{folder}/{name}")
 
     def _write(self, fs: Any, name: str, content: bytes) -> None:
         """Whole or not at all: on a file system under a temporary name first, then renamed beside it."""
@@ -143,6 +161,12 @@ class RemoteFolder:
             with suppress(Exception):
                 fs.rm_file(temporary)
             raise
+
+
+def _age_s(entry: Any) -> float:
+    """Seconds since a file was written to, by its own machine's clock, which the bound of a day allows for."""
+    changed = entry["mtime"]  # a number, or a time
+    return float(time.time() - getattr(changed, "timestamp", lambda: changed)())
 
 
 def _flush(file: Any) -> None:

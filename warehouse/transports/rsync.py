@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from warehouse.durable import finish, temporary_for
+from warehouse.durable import STALE_S, finish, temporary_for
 from warehouse.transports import ssh
 from warehouse.transports.base import (
     FILES,
@@ -19,6 +20,7 @@ from warehouse.transports.base import (
     INBOX,
     NAME,
     REPORT,
+    SWEEP_S,
     Transport,
     UnreachableError,
     report_name,
@@ -31,6 +33,7 @@ IO_S = 60  # without a byte, after which rsync gives up by itself
 # lies in PARTIAL until the next try.
 ARRIVING, PARTIAL = ".part-arriving", ".part-rsync"
 ADDED = re.compile(r"rsync error:|rsync: connection unexpectedly closed|rsync: \[\w+\] (read|write) error")
+HALF = re.compile(r"\.part-[a-z]+/[A-Za-z0-9._-]+")  # what of a file is there
 GONE = 24  # rsync's exit code when a file vanished before it was sent
 
 
@@ -42,6 +45,7 @@ class Rsync(Transport):
     def __init__(self, host: str, port: int | None, user: str | None, path: str, keep: Path, url: str) -> None:
         self.where, self.host, self.root = url, host, path
         self._port, self._keep = port, keep
+        self._swept_at = -SWEEP_S
         # IPv6 stands in brackets, or its colons would part host and path.
         at = f"[{host}]" if ":" in host else host
         self._target = f"{user}@{at}" if user else at
@@ -65,6 +69,7 @@ class Rsync(Transport):
         return any(name.startswith(f"{unit_id}.") for name in self._names(INBOX, f"{unit_id}.*.parquet"))
 
     def fetch(self, inbox: Path) -> list[str]:
+        self._sweep()
         names = [n for n in self._names(INBOX, "*.parquet") if NAME.fullmatch(n)]
         if not names:
             return []
@@ -166,6 +171,22 @@ class Rsync(Transport):
         lines = [line.split(maxsplit=4) for line in done.stdout.decode(errors="replace").splitlines()]
         return sorted(line[4] for line in lines if len(line) == 5 and line[0].startswith("-"))
 
+    def _sweep(self) -> None:
+        """Remove what deliveries that were cut off a day ago left half written; a later one would have gone on with it."""
+        if time.monotonic() - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = time.monotonic()
+        options = ["--list-only", "--recursive", "--include=/.part-*/", "--include=/.part-*/*", "--exclude=*"]
+        done = self._rsync(options, None, self._remote(INBOX))
+        if done.returncode:
+            return  # whatever it is, the next step meets it and tells
+        lines = [line.split(maxsplit=4) for line in done.stdout.decode(errors="replace").splitlines()]
+        before = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(time.time() - STALE_S))
+        files = [(x[4], f"{x[2]} {x[3]}") for x in lines if len(x) == 5 and x[0].startswith("-")]
+        old = [name for name, changed in files if changed < before and HALF.fullmatch(name)]
+        if old:
+            self._remove(old)
+
     def _list(self, folder: str, patterns: Sequence[str]) -> ssh.subprocess.CompletedProcess[bytes]:
         options = ["--list-only", "--dirs", *(f"--include={p}" for p in patterns), "--exclude=*"]
         return self._rsync(options, None, self._remote(folder))
@@ -173,8 +194,12 @@ class Rsync(Transport):
     def _remove(self, names: Sequence[str]) -> None:
         """Let go of bundles that lie here: an empty folder is made equal to the inbox, as far as these names go."""
         with self._scratch() as empty:
+            folders = {name.rpartition("/")[0] for name in names} - {""}
+            for within in folders:
+                (Path(empty) / within).mkdir()  # stays there, whatever else is in it
+            kept = [f"/{n}" for n in (*names, *(f"{w}/" for w in folders))]
             options = ["--recursive", "--delete", "--include-from=-", "--exclude=*"]
-            done = self._rsync(options, None, f"{empty}/", self._remote(INBOX), stdin="\n".join(f"/{n}" for n in names))
+            done = self._rsync(options, None, f"{empty}/", self._remote(INBOX), stdin="\n".join(kept))
         if done.returncode:
             raise self._refused(done)
 
