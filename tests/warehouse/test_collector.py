@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -290,63 +289,6 @@ def test_a_bundle_goes_in_as_a_whole_or_not_at_all(
     assert query(places, "SELECT (SELECT count(*) FROM bundles), (SELECT count(*) FROM trials)") == [(0, 0)]
     assert collect(places, store).ingested == 1
     assert query(places, "SELECT count(*) FROM counted_trials") == [(2,)]
-
-
-def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bundles go in together; where DuckDB refuses one of them, that one is quarantined and the others go in all the same."""
-    good, bad = put(store.inbox, "a"), put(store.inbox, "b")
-    real = collector.read_bundle
-
-    def spoilt(path: Path) -> Bundle:
-        bundle = real(path)
-        if path != bad:
-            return bundle
-        column = bundle.trials.schema.get_field_index("details")
-        return replace(bundle, trials=bundle.trials.set_column(column, "details", pa.array(["{"] * 2)))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(collector, "read_bundle", spoilt)
-        taken = collect(places, store)
-    assert taken.ingested == 1
-    assert [(name, "the warehouse refuses a value" in reason) for name, reason in taken.quarantined] == [
-        (bad.name, True)
-    ]
-    assert query(places, "SELECT DISTINCT unit_id FROM trials") == [(make_unit("a").unit_id,)]
-    assert [p.name for p in places.bundles.iterdir()] == [good.name]
-
-
-def test_a_stop_in_a_later_group_keeps_the_earlier_ones(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is taken in together is bounded, so that a backlog of days needs no memory for all of it and a collector that
-    dies in it has not worked for nothing; nothing of the group it died in is there, and the next call takes the rest."""
-    labels = [f"u{i}" for i in range(5)]
-    plan(places, *labels)
-    for label in labels:
-        put(store.inbox, label)
-    real, calls = collector.insert_trials, 0
-
-    class StopError(BaseException):
-        pass
-
-    def stopping(*args: Any) -> None:
-        nonlocal calls
-        calls += 1
-        real(*args)
-        if calls == 2:
-            raise StopError
-
-    monkeypatch.setattr(collector, "GROUP_BUNDLES", 2)
-    with monkeypatch.context() as patch:
-        patch.setattr(collector, "insert_trials", stopping)
-        with pytest.raises(StopError):
-            collect(places, store)
-    assert len(list(store.inbox.iterdir())) == 3
-    assert collect(places, store).ingested == 3
-    assert query(places, "SELECT count(*), count(DISTINCT unit_id), max(replicate) FROM bundles") == [(5, 5, 0)]
-    assert query(places, "SELECT count(*) FROM counted_trials") == [(10,)]
 
 
 def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
