@@ -116,12 +116,12 @@ def threshold(
     """A labelled line at a threshold (dashed) or a point of reference such as zero (solid).
 
     Args:
-        place: of the label at a line across x, in plotly's words; beside another line "top left" or "top right".
+        place: of the label at a line across x, above the plot, in plotly's words; beside another line "top left" or "top right".
     """
     style = {"line_color": GREY, "line_width": 1 if solid else 1.5, "line_dash": "solid" if solid else "dash"}
     note = {"annotation_text": escape(label), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
     if axis == "x":
-        figure.add_vline(x=at, annotation_position=place, **style, **note)
+        figure.add_vline(x=at, annotation_position=place, annotation_yanchor="bottom", **style, **note)
     else:
         figure.add_hline(y=at, annotation_position="top right", **style, **note)
 

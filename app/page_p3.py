@@ -52,8 +52,7 @@ def retention(phase: phase_page.Phase) -> None:
     colours = {r["condition"]: figures.BLUE if r["condition"] == "overall" else figures.GREEN for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "retention (% of the base model's score)", colours=colours)
     figures.threshold(figure, whole, f"overall {whole:.0f} %", place="top right")
-    figure.add_vline(x=each, line_color=figures.GREY, line_width=1.5, line_dash="dot", annotation_text=f"each {each:.0f} %",
-                     annotation_position="top left", annotation_font_size=figures.FONT_PX, annotation_font_color=figures.GREY)  # fmt: skip
+    figures.threshold(figure, each, f"each {each:.0f} %", place="top left")
     widest = max((r["high"] for r in rows if words.defined(r["high"])), default=0)
     figure.update_xaxes(range=[0, min(max(widest, 120) * 1.05, WIDEST)])
     phase.draw(figure, "retention")

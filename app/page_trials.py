@@ -110,7 +110,7 @@ def listing(chosen: Wanted) -> None:
     frame["phase"] = frame["phase"].str.upper()
     frame = frame.dropna(axis="columns", how="all")
     picked = cast(Any, st.dataframe)(
-        frame, hide_index=True, width="stretch", height=36 * min(len(frame), 14) + 40, on_select="rerun",
+        frame, hide_index=True, width="stretch", placeholder="", height=36 * min(len(frame), 14) + 40, on_select="rerun",
         selection_mode=["single-row", "single-cell"], key=f"trials-{abs(hash((chosen, first, st.session_state.get('trials-opened'))))}",
         column_config={"latency_s": st.column_config.NumberColumn(format="%.3g"), "solved": st.column_config.CheckboxColumn()},
     )  # fmt: skip
