@@ -29,6 +29,7 @@ from warehouse.bundles import MAX_ATTEMPT
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.places import Places
+from warehouse.record_files import refuse_lost
 from warehouse.transport import Store
 from workpools.placement import place
 
@@ -58,6 +59,7 @@ def draw(
     """
     if not 0 < fraction <= 1:
         raise LabError(f"--fraction {fraction:g} is not above 0 and up to 1", "--fraction 0.05")
+    refuse_lost(places)
     if not places.warehouse.exists():
         raise LabError("nothing is finished yet", "lab pipeline, or lab run p1 --scale smoke")
     with writing(places, publish=True) as con:

@@ -148,16 +148,33 @@ def _defaulted(configs: Mapping[str, PhaseConfig], given: Mapping[str, Mapping[s
 
 
 def carried_into(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Json:
-    """What the phases before `phase` carried; LabError when one that it needs has no verdict yet."""
+    """What the phases before `phase` carried.
+
+    Raises:
+        LabError: one that it needs has no verdict yet, or carried nothing.
+    """
     carried = records.carried_of(con, run.run_id)
-    for needed, by in (("embedder", "p1"), ("retrieval", "e0"), ("memos", "e1")):
-        wanted = {"embedder": ("p2",), "retrieval": ("e1", "e2"), "memos": ("e2",)}[needed]
+    if (by := _lacking(carried, phase)) is None:
+        return carried
+    what, verdict = f"{phase} needs what {by} carries, and {by}", records.verdict_of(con, run.run_id, by)
+    if verdict is None:
+        raise LabError(f"{what} has no verdict in run {run.run_id}", f"lab run {by} {options(run.scale, run.given)}")
+    raise LabError(
+        f"{what} carried nothing in run {run.run_id}: {verdict.status.value}, {verdict.reason}",
+        verdict.next_steps[0] if verdict.next_steps else "lab results",
+    )
+
+
+def _lacking(carried: Json, phase: str) -> str | None:
+    """The phase whose finding `phase` needs and has not got."""
+    for needed, by, wanted in (
+        ("embedder", "p1", ("p2",)),
+        ("retrieval", "e0", ("e1", "e2")),
+        ("memos", "e1", ("e2",)),
+    ):
         if phase in wanted and needed not in carried:
-            raise LabError(
-                f"{phase} needs what {by} carries, and {by} has no verdict in run {run.run_id}",
-                f"lab run {by} {options(run.scale, run.given)}",
-            )
-    return carried
+            return by
+    return None
 
 
 def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
@@ -247,7 +264,8 @@ def started(
     try:
         for earlier in list(PHASES)[: list(PHASES).index(phase)]:
             if records.verdict_of(con, run.run_id, earlier) is None:
-                if advance(con, run, earlier).pending:
+                # One that cannot begin is none's business but of the phases that need it themselves.
+                if _lacking(records.carried_of(con, run.run_id), earlier) or advance(con, run, earlier).pending:
                     break
                 conclude(con, run, earlier)
         carried_into(con, run, phase)

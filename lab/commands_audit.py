@@ -70,7 +70,9 @@ def audit(
 def _stored_run(places: Any, run: str | None) -> str:
     from warehouse.audits import latest_run
     from warehouse.database import writing
+    from warehouse.record_files import refuse_lost
 
+    refuse_lost(places)
     found = run
     if found is None and places.warehouse.exists():
         with writing(places) as con:

@@ -106,10 +106,10 @@ def show(found: Verified, deep: bool) -> None:
 def there() -> Places:
     """This machine's places, where it has a warehouse."""
     from warehouse.places import Places
-    from warehouse.record_files import INDEX
+    from warehouse.record_files import kept_beside
 
     places = Places.here()
-    if not places.warehouse.exists() and not (places.records / INDEX).exists():
+    if not places.warehouse.exists() and not kept_beside(places):
         raise LabError(f"there is no warehouse in {places.home}", "make demo, or lab run p1 --scale smoke")
     return places
 

@@ -269,10 +269,12 @@ def latest_chain() -> tuple[str, list[dict[str, Any]]]:
     """
     from warehouse.database import writing
     from warehouse.places import Places
+    from warehouse.record_files import refuse_lost
     from warehouse.records import chain_of
 
     nothing = LabError("no phase was decided yet", "make demo, or lab run p1 --scale smoke")
     places = Places.here()
+    refuse_lost(places)
     if not places.warehouse.exists():
         raise nothing  # and no empty warehouse made by looking
     with writing(places) as con:

@@ -115,6 +115,25 @@ def load(con: duckdb.DuckDBPyConnection, places: Places, files: dict[str, Kept])
     return wrong
 
 
+def refuse_lost(places: Places) -> None:
+    """Where the warehouse is gone and what it can be built from is here, say so: it would look as if nothing had ever been done.
+
+    Raises:
+        LabError: with the command that builds it.
+    """
+    if not places.warehouse.exists() and (kept := kept_beside(places)):
+        raise LabError(f"{places.warehouse} is gone, and its {' and '.join(kept)} are here", REBUILD)
+
+
+def kept_beside(places: Places) -> list[str]:
+    """What of a warehouse is here beside it: records, bundles, both or neither."""
+    there = {
+        "records": (places.records / INDEX).exists(),
+        "bundles": next(places.bundles.glob("*.parquet"), None) is not None,
+    }
+    return [word for word, found in there.items() if found]
+
+
 def damage(path: Path, kept: Kept) -> str | None:
     """What is wrong with a file of records, or None."""
     if not path.is_file():

@@ -77,9 +77,13 @@ def test_rebuild_says_whether_it_is_equal(called: Run, filled: Places) -> None:
     assert done.returncode == 0
     assert "equal to the one before, row for row" in done.stdout
     filled.warehouse.unlink()
-    lost = called("verify")
-    assert lost.returncode == 2
-    assert lost.stderr.strip().endswith("lab warehouse rebuild")
+    for command in (["verify"], ["results"], ["audit"], ["audit", "--stored"]):
+        lost = called(*command)
+        assert (lost.returncode, lost.stderr.strip().endswith("lab warehouse rebuild")) == (2, True), command
+    hidden = filled.records.rename(filled.home / "hidden")
+    assert "its bundles are here" in called("results").stderr
+    assert called("warehouse", "rebuild").stderr.strip().endswith("lab restore FILE, from a backup")
+    hidden.rename(filled.records)
     assert "none that could be read" in called("warehouse", "rebuild").stdout
     assert called("verify").returncode == 0
     next(filled.bundles.iterdir()).unlink()
