@@ -104,7 +104,7 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
     hosts = [h for h in marks if any(r["host"] == h for r in rows)]
     hosts += sorted({str(r["host"]) for r in rows} - set(hosts))
     figure = figures.titled(
-        finding(rows, verdict), basis(rows, len(conditions)), words.words(str(rows[0]["metric"])), ""
+        finding(rows, verdict), basis(rows, len(conditions)), words.axis(str(rows[0]["metric"])), ""
     )
     for i, host in enumerate(hosts):
         offset = (i - (len(hosts) - 1) / 2) * min(0.24, 0.7 / len(hosts))
@@ -118,6 +118,8 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
         figures.threshold(figure, verdict["threshold"], f"threshold {verdict['threshold']:g}")
     elif "difference" in str(rows[0]["metric"]):
         figures.threshold(figure, 0, "no difference", solid=True)
+    elif str(rows[0]["metric"]).endswith("_ratio"):
+        figures.threshold(figure, 1, "no change", solid=True)
     _lay_out(figure, conditions, hosts)
     return figure
 

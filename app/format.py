@@ -25,6 +25,14 @@ QUESTIONS = {
 }
 BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (SCIENCE, chain)
 UNDEFINED = "undefined"
+UNITS = (  # of metrics, by how they end
+    ("attempts_mean", "attempts"), ("difference", "attempts"), ("percent", "%"), ("tokens_mean", "tokens"), ("_tokens", "tokens"),
+    ("_bytes", "bytes"), ("_problems", "problems"), ("accuracy", "share"), ("accuracy_groupwise", "share"), ("rate", "share"),
+    ("score", "share"), ("share", "share"), ("quality", "0 to 1"), ("relevance", "0 to 1"), ("efficiency", "relevance a second"),
+    ("ratio", "ratio"), ("retention", "tuned / base"), ("loss", "nats a token"), ("similarity", "cosine"),
+    ("similarity_std", "cosine"), ("separation", "cosine"), ("_pairs", "pairs"), ("leak_named", "texts"),
+    ("smallest_effect", "Cohen's dz"),
+)  # fmt: skip
 
 
 def defined(value: float | None) -> bool:
@@ -122,6 +130,13 @@ def utc_time(moment: datetime) -> str:
 def words(name: str) -> str:
     """A metric's name as it is read: "adjusted p", "mean difference"."""
     return name.replace("_", " ")
+
+
+def axis(metric: str) -> str:
+    """A metric's name with its unit, for an axis: "mean difference (attempts)"."""
+    if metric.endswith("_s"):
+        return f"{words(metric.removesuffix('_s'))} (s)"
+    return f"{words(metric)} ({next((unit for end, unit in UNITS if metric.endswith(end)), 'no unit')})"
 
 
 def named(phase: str) -> str:

@@ -169,6 +169,7 @@ def _provenance(run_id: str) -> str:
         ("Model digests", json.dumps(plan.get("digests", {}), ensure_ascii=False), ""),
         ("Packages", ", ".join(f"{k} {v}" for k, v in found["versions"].items()), ""),
         ("Arguments given", json.dumps(found["arguments_given"], ensure_ascii=False), ""),
+        ("Verified", _verified(), ""),
         ("Results", f"{checks['with_result']:,} of {checks['units']:,} units, {checks['trials']:,} trials, "
                     f"{checks['failed']:,} failed, {checks['given_up']:,} given up", ""),
     ]  # fmt: skip
@@ -176,6 +177,18 @@ def _provenance(run_id: str) -> str:
     return _section(
         "Provenance",
         f"{cards.definitions(rows)}<details><summary>The plan, as stored</summary><pre>{whole}</pre></details>",
+    )
+
+
+def _verified() -> str:
+    """When lab verify last looked at the warehouse, and what it found."""
+    last = next(iter(reading_checks.verified(1)), None)
+    if last is None:
+        return "never"
+    faults = words.count(last["faults"], "fault") if last["faults"] else "no fault"
+    return (
+        f"{words.utc_time(last['verified_at'])} on {last['host']}, of {last['phase'] or 'everything'}: {faults}; "
+        f"{words.count(last['bundles_since'], 'result')} since"
     )
 
 

@@ -318,6 +318,19 @@ def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
     assert charts._told_apart(["a | b", "a | c"]) == ["b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        ("mean_difference", "mean difference (attempts)"), ("training_time_s", "training time (s)"),
+        ("knn_accuracy", "knn accuracy (share)"),
+        ("improvement_percent", "improvement percent (%)"), ("adjusted_p", "adjusted p (no unit)"),
+    ],
+)  # fmt: skip
+def test_an_axis_names_its_unit(metric: str, text: str) -> None:
+    """A number on an axis without a unit can be read as anything."""
+    assert words.axis(metric) == text
+
+
 def test_a_reason_and_a_remark_read_as_sentences() -> None:
     """A quoted error's own full stop, and a setting's name in a remark, must not look like misprints."""
     assert words.reason("cannot be loaded: no cached files.; kNN 0.50 (needs > 0.7). So it is..") == (

@@ -63,6 +63,7 @@ def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
     ):  # fmt: skip
         assert axis in drawn
     assert "<h3>Success criteria</h3>" in text
+    assert "<dt>Verified</dt><dd>never</dd>" in text
 
 
 def test_the_file_asks_nothing_of_a_network(text: str) -> None:
