@@ -14,6 +14,9 @@ from experiments.contract import Json, Metric, Metrics, Status, Trial, Unit, Ver
 from experiments.identity import canonical, sha256_of
 from warehouse.bundles import FIELDS
 
+# Of trials, those of the bundles in a list. By their row ids, or the details of every trial would be unpacked to look at it:
+# 2 million trials, 100,000 of them asked for, take half the time (measured, DuckDB 1.5); more the more there are.
+OF_BUNDLES = "rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[])))"
 PHASE_ORDER = ("p1", "p2", "p3", "e0", "e1", "e2")
 
 
@@ -138,7 +141,7 @@ def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]
     """The trials of each of these bundles, which are named by their SHA-256, in the order in which the unit gave them."""
     rows = con.execute(
         f"SELECT bundle_sha256, {', '.join(FIELDS)}, details FROM trials "  # noqa: S608 - only fixed words are put in
-        "WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[])) ORDER BY bundle_sha256, ordinal",
+        f"WHERE {OF_BUNDLES} ORDER BY bundle_sha256, ordinal",
         [list(bundles)],
     ).fetchall()
     found: dict[str, list[Trial]] = {sha256: [] for sha256 in bundles}

@@ -21,6 +21,7 @@ from warehouse import record_files, signing
 from warehouse.bundles import NAME, BadBundle, Bundle, read_bundle
 from warehouse.database import migrate, migrations, schema_version
 from warehouse.places import Places
+from warehouse.records import OF_BUNDLES
 from warehouse.transport import Store
 from warehouse.trial_rows import ROWS, table_of
 
@@ -174,7 +175,7 @@ def _compare_trials(con: Connection, batch: Sequence[Bundle], done: Verified) ->
     con.register("incoming", table_of(batch))
     try:
         theirs = f"SELECT {ROWS} FROM incoming"  # noqa: S608 - fixed words
-        ours = "FROM trials WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[]))"
+        ours = f"FROM trials WHERE {OF_BUNDLES}"
         found = con.execute(
             f"SELECT DISTINCT bundle_sha256 FROM (({ours} EXCEPT ALL {theirs}) UNION ALL "  # noqa: S608 - fixed words
             f"(SELECT * FROM ({theirs}) EXCEPT ALL {ours})) ORDER BY 1",
