@@ -16,7 +16,7 @@ from benchmarks import embedding_repeats, ingest, snapshot_readers
 from benchmarks.common import KEYS, Clock, ForgetfulEmbedder, show
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common"))
+SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common", "postgresql"))
 
 
 @pytest.fixture(autouse=True)
