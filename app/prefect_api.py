@@ -112,7 +112,7 @@ def look(url: str) -> Now:
 def _asked(client: Any) -> Now:
     pools = {p["name"] for p in _post(client, "work_pools/filter", {})}
     workers = [(p, w) for p in POOLS if p in pools for w in _post(client, f"work_pools/{p}/workers/filter", {})]
-    under_way = _runs(client, UNDER_WAY, "START_TIME_ASC", LISTED)
+    under_way = _placed(_runs(client, UNDER_WAY, "START_TIME_ASC", LISTED), workers)
     return Now(
         at=datetime.now(UTC),
         machines=_machines(workers, under_way, _drained(client)),
@@ -133,6 +133,17 @@ def _post(client: Any, path: str, body: Json) -> list[Json]:
 def _runs(client: Any, states: Sequence[str], sort: str, limit: int) -> list[Json]:
     wanted = {"flow_runs": {"state": {"type": {"any_": list(states)}}}, "sort": sort, "limit": limit}
     return _post(client, "flow_runs/filter", wanted)
+
+
+def _placed(runs: Sequence[Json], workers: Sequence[tuple[str, Json]]) -> list[Json]:
+    """Runs under way, each with its host: a pipeline names none, and is where its pool's only worker is."""
+    online = [(pool, str(w["name"])) for pool, w in workers if w["status"] == "ONLINE"]
+    only = {pool: name for pool, name in online if sum(p == pool for p, _ in online) == 1}
+    alone = (only.get(str(r["work_pool_name"] or "")) for r in runs)
+    return [
+        {**r, "tags": [*r["tags"], f"{HOST_TAG}{name}"]} if name and not _host(r) else r
+        for r, name in zip(runs, alone, strict=True)
+    ]
 
 
 def _drained(client: Any) -> set[str]:

@@ -29,7 +29,7 @@ def test_one_look_brings_machines_work_queue_and_errors(server: str) -> None:
         ("pi-4", "online", ("weak",), ("e1 · shard 1 of 2 · pi-4",)),
     ]
     assert now.machines[2].heartbeat_at == datetime(2026, 11, 20, 12, tzinfo=UTC)
-    assert [(r.name, r.host) for r in now.under_way] == [("e1 · shard 1 of 2 · pi-4", "pi-4"), ("pipeline", "")]
+    assert [(r.name, r.host) for r in now.under_way] == [("e1 · shard 1 of 2 · pi-4", "pi-4"), ("pipeline", "pi-4")]
     assert [r.name for r in now.waiting] == ["e1 · shard 2 of 2"]  # a schedule's next run waits for its time only
     assert [(r.name, r.message) for r in now.errors] == [("p1", "<b>disk full</b>")]
     assert prefect_api.in_words(now) == "1 machine online, 2 runs under way, 1 waiting"
@@ -74,3 +74,15 @@ def test_a_time_is_told_as_how_long_ago() -> None:
     assert words.ago(now - timedelta(seconds=75), now) == "1 min 15 s ago"
     assert words.ago(now + timedelta(seconds=5), now) == "0.0 s ago"
     assert words.ago(None, now) == ""
+
+
+def test_a_run_is_placed_only_where_it_alone_can_be() -> None:
+    """A pipeline names no host; with two machines in its pool a guess would be wrong half the time."""
+    run = {"work_pool_name": "coordinator", "tags": ["pipeline"]}
+    here, there = (
+        ("coordinator", {"name": "desk", "status": "ONLINE"}),
+        ("coordinator", {"name": "pi", "status": "ONLINE"}),
+    )
+    gone = ("coordinator", {"name": "old", "status": "OFFLINE"})
+    assert prefect_api._placed([run], [here, gone])[0]["tags"] == ["pipeline", "host:desk"]
+    assert prefect_api._placed([run], [here, there]) == [run]
