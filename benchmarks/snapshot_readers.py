@@ -16,7 +16,7 @@
     }
 
 The plain way is a bare copy of the same file, which readers could see half written; ours also brings it to the disk and
-renames it in one step. A second process asks the snapshot over and over, as the pages do, each time opening it anew: its
+renames it in one step. A second process asks the snapshot over and over, as the pages do, opening it once a publication: its
 pauses are the times that its questions took. All trials are made up, streamed a million at a time.
 """
 
