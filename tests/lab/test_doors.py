@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -159,6 +160,41 @@ def test_sockets_are_kept_as_requests_are(path: str, token: str, passed: str) ->
     keeper = Doorkeeper(inside, "coordinator:c", "worker:w")
     asyncio.run(keeper({"type": "websocket", "path": path, "headers": []}, receive, send))
     assert json.loads(inside.messages[0]["text"])["token"] == passed
+
+
+# All that a worker may ask for which changes something at the server.
+CHANGES = {
+    "PATCH /api/artifacts/{id}", "PATCH /api/flow_runs/{id}", "PATCH /api/flow_runs/{id}/labels", "PATCH /api/task_runs/{id}",
+    "POST /api/artifacts/", "POST /api/deployments/get_scheduled_flow_runs", "POST /api/events",
+    "POST /api/flow_runs/{id}/set_state", "POST /api/flows/", "POST /api/logs/", "POST /api/task_runs/",
+    "POST /api/task_runs/{id}/set_state", "POST /api/work_pools/{name}/get_scheduled_flow_runs",
+    "POST /api/work_pools/{work_pool_name}/queues", "POST /api/work_pools/{work_pool_name}/workers/heartbeat",
+}  # fmt: skip
+
+
+def test_each_request_that_prefect_knows_is_closed_to_strangers_and_changes_little_for_workers() -> None:
+    """Another version brings other requests: one that nobody thought of must not be open, nor open to workers."""
+    from prefect.server.api.server import create_app  # seconds, which no other test here needs
+    from prefect.settings import PREFECT_SERVER_API_AUTH_STRING, temporary_settings
+
+    with temporary_settings({PREFECT_SERVER_API_AUTH_STRING: "coordinator:c"}):
+        server = create_app(ignore_cache=True)
+    (api,) = (r.app for r in server.routes if getattr(r, "path", None) == "/api")
+    known = [(m.upper(), f"/api{path.removeprefix('/api')}") for path, ms in api.openapi()["paths"].items() for m in ms]
+    assert len(known) > 150
+    keeper, changes = Doorkeeper(server, "coordinator:c", "worker:w"), set()
+    for method, path in known:
+        named = re.sub(r"\{(name|work_pool_name)\}", "weak", path) if "/work_pools/" in path else path
+        asked = re.sub(r"\{[^}]*\}", ID, named)
+        for user in (None, "worker:wrong"):
+            assert (ask(keeper, method, asked, user=user)[0] == 200) is (path in ("/api/health", "/api/ready")), path
+        if (
+            method != "GET"
+            and doorkeeper.ASKED.fullmatch(f"{method} {asked}")
+            and not path.endswith(("/filter", "/count"))
+        ):
+            changes.add(f"{method} {path}")
+    assert changes == CHANGES
 
 
 def test_the_server_of_a_lan_does_not_start_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
