@@ -14,6 +14,7 @@ from experiments.environment import HOST_PATTERN, host_name
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.durable import write_whole
+from warehouse.logs import rotate
 from warehouse.places import Places
 from warehouse.transport import Store
 from workpools.assess import assess
@@ -46,7 +47,7 @@ def collect_bundles() -> dict[str, int]:
 
 @flow(name="sync", persist_result=False)
 def sync(everywhere: bool = False) -> dict[str, Any]:
-    """Deliver what waits in this host's spool.
+    """Deliver what waits in this host's spool, and keep its logs to their size.
 
     Args:
         everywhere: have every other machine that is online deliver its own as well.
@@ -63,6 +64,7 @@ def sync(everywhere: bool = False) -> dict[str, Any]:
         found.waiting,
         said,
     )
+    rotate(places.home / "logs")
     asked = _ask_others() if everywhere else []
     return {"delivered": found.delivered, "waiting": found.waiting, "reason": found.reason, "asked": asked}
 

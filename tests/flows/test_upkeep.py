@@ -1,19 +1,23 @@
-"""The small flows around the pipeline, called as functions: no server is started here."""
+"""The small flows around the pipeline: called as functions where no server is needed, by a server where machines are."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import time
 from pathlib import Path
 
+import psutil
 import pytest
-from prefect.client.schemas.filters import FlowRunFilter
+from laboratory import HOST, Lab, kill
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.deployments import run_deployment
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import upkeep
 from flows.upkeep import assess_host, sync
+from warehouse.logs import MAX_BYTES
 from workpools.assess import parse_report
 
 
@@ -45,6 +49,18 @@ def test_sync_delivers_and_says_why_when_it_cannot(tmp_path: Path, monkeypatch: 
         assert "not mounted" in said["reason"]
         (tmp_path / "mount" / "inbox").mkdir(parents=True)
         assert sync.fn() == {"delivered": 1, "waiting": 0, "reason": None, "asked": []}
+
+
+def test_sync_keeps_the_logs_to_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that runs for months is never started anew, so only what runs each hour can keep its log off the disk's end."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    log = tmp_path / "logs" / "worker.log"
+    log.parent.mkdir()
+    log.write_bytes(b"x" * (MAX_BYTES + 1))
+    with disable_run_logger():
+        sync.fn()
+    assert (log.stat().st_size, log.with_name("worker.log.1").stat().st_size) == (0, MAX_BYTES + 1)
 
 
 class FakeClient:
@@ -96,3 +112,35 @@ def _wait_there(home: Path) -> str:
     (home / "spool").mkdir(parents=True)
     (home / "spool" / name).write_bytes(b"5")
     return name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_hourly_sync_reaches_machines_that_joined(shared: Lab, tmp_path: Path) -> None:
+    """What waits on a worker's own disk is delivered there: the coordinator alone would sync only itself."""
+    far = "far-host"
+    name = _wait_there(tmp_path)
+    delivered = shared.home / "results" / "inbox" / name
+    worker = shared.worker(far, "weak", LAB_HOME=str(tmp_path), LAB_RESULTS_URL=str(shared.home / "results"))
+    try:
+        deadline = time.monotonic() + 300
+        client = shared.client()
+        while not (seen := [w.name for w in client.read_workers_for_work_pool("weak")]) or far not in seen:
+            assert time.monotonic() < deadline, shared.logs()
+            time.sleep(0.5)
+        deployment = client.read_deployment_by_name("sync/coordinator")
+        assert deployment.parameters == {"everywhere": True}
+        client.create_flow_run_from_deployment(deployment.id)
+        while not delivered.is_file():
+            assert time.monotonic() < deadline, shared.logs()
+            time.sleep(0.5)
+        assert list((tmp_path / "spool").glob("*.parquet")) == []
+        meant = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[f"sync:{far}"])))
+        assert [r.work_queue_name for r in meant] == [f"host-{far}"]
+        ours = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"sync:{HOST}"]))
+        assert client.read_flow_runs(flow_run_filter=ours) == []
+    finally:
+        delivered.unlink(missing_ok=True)
+        family = psutil.Process(worker.pid)
+        kill([family, *family.children(recursive=True)])
+        worker.wait(10)
