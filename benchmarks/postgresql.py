@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lab.processes import holder_of
+
 USER = "postgres"
 READY_S = 60.0
+FIRST_PORT = 20_000  # below those that the system gives to whoever connects
 
 
 class NoPostgresqlError(Exception):
@@ -23,9 +25,9 @@ class NoPostgresqlError(Exception):
 
 
 def free_port() -> int:
-    """A port of loopback on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port of loopback on which nobody listens, not the same for two processes that look at once."""
+    first = FIRST_PORT + os.getpid() % 10_000
+    return next(p for p in range(first, 65536) if holder_of(p) is None)
 
 
 def binary(name: str) -> str | None:

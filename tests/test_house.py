@@ -29,8 +29,8 @@ FLOORS = {
     "app": {"warehouse", "workpools"},
     "lab": {"experiments", "warehouse", "workpools", "flows", "app"},
 }
-# Beside the house, not in the wheel: what measures the science and the window, and no floor may use it.
-BESIDE: dict[str, set[str]] = {"benchmarks": {"experiments", "warehouse", "app"}}
+# Beside the house, not in the wheel: what measures its floors, Prefect's server under its workers too, and no floor may use it.
+BESIDE: dict[str, set[str]] = {"benchmarks": set(FLOORS)}
 # The window reads the snapshot (reading, and reading_* beside it) and knows the names of pools; all else is not its business.
 APP_SEES = {"workpools.tiers", "workpools.pools"} | {
     f"warehouse.{p.stem}" for p in (ROOT / "warehouse").glob("reading*.py")
@@ -57,7 +57,7 @@ FOREIGN = {  # what a floor never imports, wherever in a file
     "flows": {"streamlit", "plotly", "typer", "rich"} | ENGINES,
     "app": {"prefect", "duckdb", "typer", "rich"} | ENGINES,
     "lab": {"streamlit", "plotly"} | ENGINES,
-    "benchmarks": {"prefect", "plotly", "typer", "rich"} | NETWORK,
+    "benchmarks": {"plotly", "typer", "rich"} | NETWORK,
 }
 
 
