@@ -25,12 +25,15 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.best: dict[str, float] = {}  # a side's shortest turn: what other work disturbed least
 
     @contextmanager
     def side(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.seconds[name] += time.perf_counter() - started
+        took = time.perf_counter() - started
+        self.seconds[name] += took
+        self.best[name] = min(took, self.best.get(name, took))
 
 
 class ForgetfulEmbedder(SentenceEmbedder):
