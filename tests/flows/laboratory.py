@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,17 @@ class Lab:
             check=False,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """A command in the background, its output in the home."""
-        return self._start("background", ["-m", "lab", *arguments], environment(self.home, **self.more))
+    def start(self, *arguments: str, log: str = "background") -> subprocess.Popen[bytes]:
+        """A command in the background, its output in the home's logs."""
+        return self._start(log, ["-m", "lab", *arguments], environment(self.home, **self.more))
 
-    def worker(self, host: str, pool: str, **settings: str) -> subprocess.Popen[bytes]:
-        """A plain worker that believes to be on another host, with a queue of nobody's; it polls all of the pool."""
+    def worker(self, host: str, pool: str, queues: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
+        """A plain worker that believes to be on another host; it polls these queues, or else all of the pool."""
         ours = prefect_environment(Places(self.home), self.port)
         told = {k: v for k, v in ours.items() if k.startswith("PREFECT_")} | settings
         command = [
             "-m", "prefect", "worker", "start", "--pool", pool, "--name", host, "--type", "process", "--limit", "1",
+            *(word for queue in queues for word in ("--work-queue", queue)),
         ]  # fmt: skip
         return self._start(host, command, environment(self.home, **self.more | told | {"LAB_HOST": host}))
 

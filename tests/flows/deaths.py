@@ -1,0 +1,130 @@
+"""Ways for a machine to die in the middle of its work, and a laboratory of several machines to do it in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+from laboratory import Lab, flow_of, kill
+
+from warehouse.places import Places
+from warehouse.transport import Store
+from workpools.assess import parse_report
+from workpools.plan import REFERENCE_TEXTS_PER_S
+
+WORKER, FLOW, BOTH, ASLEEP = "worker-killed", "flow-killed", "both-killed", "flow-stopped"
+HOSTS = (WORKER, FLOW, BOTH, ASLEEP)  # each is called by what becomes of it
+FAKE = Path(__file__).with_name("fake_embedder")
+BEAT_S = 5  # of these workers: offline after three that were missed, and the server looks every 15 s
+
+
+def embedders(home: Path, number: int) -> tuple[list[str], dict[str, str]]:
+    """(names of embedders that a hub's cache in `home` has, the environment that finds it and FakeEmbedder)."""
+    names = [f"fake-{i}" for i in range(number)]
+    for name in names:
+        folder = home / "hub" / "hub" / f"models--sentence-transformers--{name}"
+        for path, content in (("refs/main", "0" * 40), (f"snapshots/{'0' * 40}/model.safetensors", name)):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(content)
+    path = os.pathsep.join((str(FAKE), *filter(None, [os.environ.get("PYTHONPATH")])))
+    return names, {"HF_HOME": str(home / "hub"), "PYTHONPATH": path}
+
+
+def register(home: Path, own: str) -> None:
+    """Register the hosts as machines that are like `own` and as fast as each other, so that each gets a part of its own."""
+    store = Store.here(Places(home))
+    report = parse_report(dict(store.reports())[own])
+    for host in (own, *HOSTS):
+        made_up = report.model_copy(update={"host": host, "embedding_texts_per_s": REFERENCE_TEXTS_PER_S})
+        store.put_report(host, made_up.model_dump_json().encode())
+
+
+def given(names: list[str], per_class: int) -> list[str]:
+    """Values of a chain that ends with P1, whose units are the embedders; other numbers of problems make other units."""
+    return ["--scale", "smoke", "--set", f"p1.embedders={json.dumps(names)}", "--set", f"p1.per_class={per_class}"]
+
+
+def delivered(lab: Lab, seen: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Units that have reached the coordinator, taken in or not, by host; `seen` keeps the manifests read before."""
+    for folder in (lab.home / "results" / "inbox", lab.home / "bundles"):
+        for path in folder.glob("*.parquet"):
+            if path.name not in seen:
+                with contextlib.suppress(FileNotFoundError):  # taken in just now, so it is in the next folder
+                    seen[path.name] = json.loads(pq.read_schema(path).metadata[b"manifest"]) | {"at": time.monotonic()}
+    found: dict[str, list[str]] = {}
+    for manifest in seen.values():
+        found.setdefault(manifest["host"], []).append(manifest["unit_id"])
+    return found
+
+
+@dataclass
+class Disturbed:
+    """What was seen of a pipeline in which four of five machines died."""
+
+    done: subprocess.CompletedProcess[bytes]
+    died_at: dict[str, float]
+    seen: dict[str, dict[str, Any]]  # manifests of all bundles
+    ended: dict[str, bool] = field(default_factory=dict)  # whether a flow process that was not killed ended by itself
+
+    def goes_on_s(self, host: str, units: list[str]) -> float | None:
+        """Seconds from a machine's death until another delivered the first of the units it owed; None where it owed none."""
+        mine = {m["unit_id"] for m in self.seen.values() if m["host"] == host and m["at"] <= self.died_at[host]}
+        rest = [m["at"] for m in self.seen.values() if m["host"] != host and m["unit_id"] in set(units) - mine]
+        return min(rest) - self.died_at[host] if rest else None
+
+
+def strike(host: str, worker: psutil.Process, flow: psutil.Process) -> None:
+    """What the host is called by."""
+    if host == ASLEEP:
+        flow.suspend()
+    else:
+        kill({WORKER: [worker], FLOW: [flow], BOTH: [worker, flow]}[host])
+
+
+def has_ended(process: psutil.Process, timeout_s: float) -> bool:
+    """Whether it ends within a time; a zombie has ended, and who should reap it may be dead."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def disturb(lab: Lab, workers: Mapping[str, psutil.Process], arguments: list[str]) -> Disturbed:
+    """Run a pipeline, strike each machine with its first result, and wake the stopped one when all is done."""
+    seen: dict[str, dict[str, Any]] = {}
+    died_at: dict[str, float] = {}
+    flows: dict[str, psutil.Process] = {}
+    command = lab.start("pipeline", *arguments)
+    deadline = time.monotonic() + 900
+    try:
+        while command.poll() is None:
+            there = delivered(lab, seen)
+            for host in set(there) & set(workers) - set(died_at):
+                if (flow := flow_of(workers[host])) is not None:
+                    flows[host], died_at[host] = flow, time.monotonic()
+                    strike(host, workers[host], flow)
+            assert time.monotonic() < deadline, lab.logs()
+            time.sleep(0.05)
+        assert set(died_at) == set(HOSTS), f"{died_at}\n{lab.logs()}"
+        flows[ASLEEP].resume()
+        ended = {h: has_ended(flows[h], 240) for h in (ASLEEP, WORKER)}
+    finally:
+        kill([p for p in flows.values() if p.is_running()])
+    assert lab.lab("collect").returncode == 0
+    delivered(lab, seen)
+    log = (lab.home / "logs" / "background.log").read_bytes()
+    return Disturbed(subprocess.CompletedProcess([], command.returncode, log), died_at, seen, ended)

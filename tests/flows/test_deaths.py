@@ -1,0 +1,180 @@
+"""Machines that die at work, on a real server with real workers: no result is lost or doubled, and the work goes on."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import pytest
+from deaths import (
+    ASLEEP,
+    BEAT_S,
+    BOTH,
+    FLOW,
+    HOSTS,
+    WORKER,
+    Disturbed,
+    delivered,
+    disturb,
+    embedders,
+    given,
+    register,
+)
+from laboratory import HOST, Lab, kill
+
+from flows import dispatch
+from workpools import silence
+from workpools.pools import create_queues, queue_of
+
+EMBEDDERS = 30  # units, at 9.8 s each by P1's own estimate, so that there is a shard for each of five machines
+METRICS = (
+    "SELECT metric, condition, value, low, high, n, failed, method FROM metrics WHERE run_id = ? AND host = 'all' "
+    "AND NOT timing ORDER BY position"
+)
+VERDICTS = "SELECT phase, status, main_metric, value, low, high, n, carried FROM verdicts WHERE run_id = ?"
+TRIALS = (
+    "SELECT unit_id, problem_id, condition, answer, truth, error FROM counted_trials JOIN units USING (unit_id) "
+    "WHERE run_id = ? ORDER BY unit_id, ordinal"
+)
+COUNTED = (
+    "SELECT count(DISTINCT unit_id), count(sha256) FILTER (replicate = 0) FROM units LEFT JOIN bundles USING (unit_id) "
+    "WHERE run_id = ?"
+)
+
+
+@pytest.fixture(scope="module")
+def begun(new_lab: Callable[[str], Lab]) -> tuple[Lab, subprocess.Popen[bytes]]:
+    """Where one process computes the same undisturbed, while the laboratory starts."""
+    lab = new_lab("alone")
+    names, lab.more = embedders(lab.home, EMBEDDERS)
+    return lab, lab.start("run", "p1", *given(names, 16))
+
+
+@pytest.fixture(scope="module")
+def several(begun: object, new_lab: Callable[[str], Lab]) -> Iterator[tuple[Lab, dict[str, psutil.Process], list[str]]]:
+    """A laboratory in which four more hosts serve the weak pool, and its embedders; each host is told to beat often."""
+    lab = new_lab("deaths")
+    names, lab.more = embedders(lab.home, EMBEDDERS)
+    lab.up()
+    register(lab.home, HOST)
+    client, started = lab.client(), {}
+    for h in HOSTS:
+        create_queues(client, ["weak"], h)
+        started[h] = lab.worker(h, "weak", ("default", queue_of(h)), PREFECT_WORKER_HEARTBEAT_SECONDS=str(BEAT_S))
+    workers = {host: psutil.Process(p.pid) for host, p in started.items()}
+    lab.wait_online("weak", {HOST, *HOSTS})
+    yield lab, workers, names
+    kill([p for w in workers.values() if w.is_running() for p in (w, *w.children(recursive=True))])
+    for process in started.values():
+        process.wait(10)
+    lab.down()
+
+
+@pytest.fixture(scope="module")
+def disturbed(several: tuple[Lab, dict[str, psutil.Process], list[str]]) -> Disturbed:
+    """A pipeline over five machines of which four die; the automation is given less time, so that the test needs less."""
+    lab, workers, names = several
+    client = lab.client()
+    assert silence.create_watches(client) == []  # lab up has made them
+    (watch,) = client.read_automations_by_name(silence.name_of("shard"))
+    client.delete_automation(watch.id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(silence.SILENT_AFTER, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
+        assert silence.create_watches(client) == [silence.name_of("shard")]
+    return disturb(lab, workers, given(names, 16))
+
+
+def run_id(lab: Lab, per_class: int) -> str:
+    """Of the run with so many problems of each class; "" where none has been planned."""
+    found = lab.query(
+        "SELECT run_id FROM runs WHERE CAST(arguments_given->'$.config.p1.per_class' AS INTEGER) = ?", [per_class]
+    )
+    return str(found[0][0]) if found else ""
+
+
+def shards(lab: Lab, run: str, host: str | None = None) -> list[Any]:
+    """Flow runs of a run's shards, the earliest first; those that say that they ran on a host."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    tags = [run, *([f"host:{host}"] if host else [])]
+    wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=tags))
+    return list(lab.client().read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_ASC))
+
+
+def died(lab: Lab, host: str) -> Any:
+    (shard, *_) = shards(lab, run_id(lab, 16), host)
+    return shard
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_nothing_is_lost_or_doubled_and_every_number_is_the_undisturbed_one(
+    begun: tuple[Lab, subprocess.Popen[bytes]], several: tuple[Lab, dict[str, psutil.Process], list[str]],
+    disturbed: Disturbed,
+) -> None:  # fmt: skip
+    """Which machines died while a phase was computed must not be found in any of its numbers."""
+    lab, alone = several[0], begun[0]
+    assert begun[1].wait(600) == 3, alone.logs()
+    assert disturbed.done.returncode == 3, disturbed.done.stdout.decode() + lab.logs()
+    run = run_id(lab, 16)
+    assert lab.query(COUNTED, [run]) == [(EMBEDDERS + 1, EMBEDDERS + 1)]
+    assert lab.query("SELECT * FROM quarantine") == []
+    for sql in (VERDICTS, METRICS, TRIALS):
+        assert lab.query(sql, [run]) == alone.query(sql, [run_id(alone, 16)])
+    assert len(lab.query(TRIALS, [run])) == EMBEDDERS * 96 + 1
+    for host in HOSTS:
+        print(f"{host}: {died(lab, host).state.message}; others went on after", end=" ")
+        print(disturbed.goes_on_s(host, died(lab, host).parameters["unit_ids"]), "s")
+
+
+@pytest.mark.slow
+def test_a_flow_whose_worker_died_ends_by_itself(
+    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+) -> None:
+    """Its results count although nobody of its machine answers any more, and its memory is free again."""
+    lab = several[0]
+    shard = died(lab, WORKER)
+    assert disturbed.ended[WORKER]
+    assert shard.state.is_completed() or shard.state.is_crashed()
+    assert delivered(lab, disturbed.seen)[WORKER]
+
+
+@pytest.mark.slow
+def test_what_a_killed_flow_owed_goes_to_a_bigger_tier_once(
+    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+) -> None:
+    """The kernel kills so when memory is out: the same tier would only be killed again."""
+    lab = several[0]
+    shard = died(lab, FLOW)
+    assert shard.state.is_crashed() and "status code: -9" in shard.state.message
+    owed = set(shard.parameters["unit_ids"]) - set(delivered(lab, disturbed.seen)[FLOW])
+    later = [s for s in shards(lab, run_id(lab, 16)) if set(s.parameters["unit_ids"]) & owed and s.id != shard.id]
+    assert owed and later and all("medium" in s.tags for s in later), [(s.name, s.tags) for s in later]
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_gone_altogether_is_given_up(
+    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+) -> None:
+    """Prefect leaves its run Running for ever; a pipeline that believed that would wait for ever."""
+    lab = several[0]
+    said = str(died(lab, BOTH).state.message)
+    assert died(lab, BOTH).state.is_crashed() and (said == dispatch.SILENT or "no heartbeat" in said)
+    assert set(died(lab, BOTH).parameters["unit_ids"]) - set(delivered(lab, disturbed.seen)[BOTH])
+
+
+@pytest.mark.slow
+def test_a_stopped_process_that_wakes_up_after_its_replacement_does_no_harm(
+    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+) -> None:
+    """Its worker lives, so only its silence tells; awake it delivers what it had begun, and that is not counted twice."""
+    lab = several[0]
+    shard = died(lab, ASLEEP)
+    assert disturbed.ended[ASLEEP]
+    assert any("no heartbeat" in str(s.message) for s in lab.client().read_flow_run_states(shard.id))
+    twice = lab.query("SELECT count(*) FROM bundles WHERE host = ? AND replicate > 0", [ASLEEP])
+    assert twice in ([(0,)], [(1,)]), disturbed.seen  # none if it was stopped between two units
