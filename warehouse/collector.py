@@ -33,7 +33,7 @@ UNPLANNED = "no plan in this warehouse asks for its unit"
 # What is taken in at once, in one transaction. Memory bounds it: all of a group may be read before it is inserted.
 GROUP_BUNDLES = 200
 GROUP_BYTES = 64 * 2**20  # in memory
-CHUNK_TRIALS = 5_000  # of small bundles as many as make up these are inserted together
+CHUNK_TRIALS = 15_000  # of small bundles as many as make up these are inserted together
 
 
 @dataclass
