@@ -33,9 +33,13 @@ def take(url: str, out: Path, width: int = 1400, height: int = 900, dark: bool =
             page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=30_000)
             page.wait_for_timeout(1500)  # plotly and the table draw after the script has ended
             # Streamlit scrolls inside the page, so a picture of all of it needs a window as tall as its content.
-            tall = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-            page.set_viewport_size({"width": width, "height": max(height, int(tall))})
-            page.wait_for_timeout(1000)
+            tall = 0
+            for _ in range(10):  # a table that is drawn late makes the page taller
+                before, tall = tall, int(page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight"))
+                if tall == before:
+                    break
+                page.set_viewport_size({"width": width, "height": max(height, tall)})
+                page.wait_for_timeout(1000)
             out.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=str(out))
         finally:
