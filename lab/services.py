@@ -284,20 +284,26 @@ def _deploy(places: Places, environment: dict[str, str], say: Say) -> None:
 
 
 def _bury_the_dead(client: Any) -> None:
-    """Runs that a dead coordinator left open: their processes are gone, so nobody would ever end them."""
+    """Runs that a dead coordinator left open: their processes are gone, so nobody would ever end them.
+
+    Other machines tell of their own; what lives here goes on.
+    """
     import psutil
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
+
+    from workpools.hosts import HOST_TAG
 
     kinds = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.SCHEDULED]
     found = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds)))
     )
     for run in found:
-        if run.auto_scheduled:
+        elsewhere = [t for t in run.tags if t.startswith(HOST_TAG) and t != f"{HOST_TAG}{host_name()}"]
+        if run.auto_scheduled or elsewhere:
             continue
-        _, _, pid = (run.infrastructure_pid or "").partition(":")
+        pid = (run.infrastructure_pid or "").rpartition(":")[2]  # with a host before it or without
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
             if "prefect" in " ".join(psutil.Process(int(pid)).cmdline()):
                 continue

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -125,3 +128,40 @@ def test_a_deployment_that_does_not_end_is_told_in_a_line(places: Places, monkey
     with pytest.raises(LabError, match="did not end within"):
         services._deploy(places, dict(os.environ), print)
     assert not (places.home / "prefect" / "deployed").exists()
+
+
+class FakeRuns:
+    """A server with open flow runs, which keeps what is set."""
+
+    def __init__(self, *runs: SimpleNamespace) -> None:
+        self.runs = runs
+        self.ended: list[str] = []
+
+    def read_flow_runs(self, flow_run_filter: Any) -> tuple[SimpleNamespace, ...]:
+        return self.runs
+
+    def set_flow_run_state(self, run_id: str, state: Any, force: bool) -> None:
+        assert state.is_crashed() and force
+        self.ended.append(run_id)
+
+
+def test_only_runs_whose_process_is_gone_are_ended_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that died alone comes back to pipelines that live on: ended, their units would be computed again, or never."""
+    monkeypatch.setenv("LAB_HOST", "desk")
+    living = subprocess.Popen([sys.executable, "-c", "input()", "prefect.engine"], stdin=subprocess.PIPE)
+    gone = subprocess.Popen([sys.executable, "-c", "pass", "prefect.engine"])
+    gone.wait()
+
+    def run(name: str, pid: str | None, *tags: str, planned: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(id=name, infrastructure_pid=pid, tags=list(tags), auto_scheduled=planned)
+
+    server = FakeRuns(
+        run("lives", str(living.pid)), run("lives, with a host", f"desk:{living.pid}", "host:desk"), run("gone", str(gone.pid)),
+        run("gone here", str(gone.pid), "host:desk"), run("elsewhere", str(gone.pid), "host:pi"), run("never begun", None),
+        run("planned", None, planned=True),
+    )  # fmt: skip
+    try:
+        services._bury_the_dead(server)
+    finally:
+        living.communicate(b"\n")
+    assert server.ended == ["gone", "gone here", "never begun"]
