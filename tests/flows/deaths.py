@@ -128,3 +128,19 @@ def disturb(lab: Lab, workers: Mapping[str, psutil.Process], arguments: list[str
     delivered(lab, seen)
     log = (lab.home / "logs" / "background.log").read_bytes()
     return Disturbed(subprocess.CompletedProcess([], command.returncode, log), died_at, seen, ended)
+
+
+def kill_each_flow(lab: Lab, workers: Mapping[str, psutil.Process], command: subprocess.Popen[bytes]) -> int:
+    """SIGKILL to every process of a shard until a command has ended; how many there were."""
+    services = lab.services()
+    watched = [*workers.values(), *(psutil.Process(services[f"worker-{p}"]) for p in ("weak", "medium", "strong"))]
+    killed = 0
+    deadline = time.monotonic() + 600
+    while command.poll() is None:
+        for worker in watched:
+            if (flow := flow_of(worker)) is not None:
+                kill([flow])
+                killed += 1
+        assert time.monotonic() < deadline, lab.logs()
+        time.sleep(0.05)
+    return killed

@@ -21,11 +21,12 @@ from deaths import (
     disturb,
     embedders,
     given,
+    kill_each_flow,
     register,
 )
 from laboratory import HOST, Lab, kill
 
-from flows import dispatch
+from flows import dispatch, tries
 from workpools import silence
 from workpools.pools import create_queues, queue_of
 
@@ -178,3 +179,21 @@ def test_a_stopped_process_that_wakes_up_after_its_replacement_does_no_harm(
     assert any("no heartbeat" in str(s.message) for s in lab.client().read_flow_run_states(shard.id))
     twice = lab.query("SELECT count(*) FROM bundles WHERE host = ? AND replicate > 0", [ASLEEP])
     assert twice in ([(0,)], [(1,)]), disturbed.seen  # none if it was stopped between two units
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_unit_that_fails_everywhere_is_given_up_on_record(
+    several: tuple[Lab, dict[str, psutil.Process], list[str]],
+) -> None:
+    """A unit that kills each machine must end after three tries, and the phase must go on to its verdict without it."""
+    lab, workers, names = several
+    arguments = given(names[:1], 15)
+    killed = kill_each_flow(lab, workers, command := lab.start("pipeline", *arguments))
+    assert command.returncode == 3, lab.logs()
+    run = run_id(lab, 15)
+    assert killed == len(shards(lab, run)) == tries.MAX_ATTEMPTS
+    assert [s.tags for s in shards(lab, run) if "weak" not in s.tags] and "weak" in shards(lab, run)[0].tags
+    lost = lab.query("SELECT why FROM given_up WHERE run_id = ?", [run])
+    assert len(lost) == 2 and all("no result after 3 tries" in why and "status code: -9" in why for (why,) in lost)
+    assert lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", [run]) == [("p1", "INCONCLUSIVE")]
