@@ -30,6 +30,7 @@ from workpools.needs import needs_of
 DELIVER_S = 300.0  # that the way to the results may fail; then the shard fails, and says why
 DELIVER_AGAIN_S = 5.0
 ALONE_AGAIN_S = 1.0
+ALONE_S = 600.0  # as long as a shard should be: another machine may be free by then, and a stopped process never ends
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
@@ -110,15 +111,20 @@ def _alone(places: Places) -> Iterator[None]:
     """Held by one shard of this host at a time: its workers of several pools would start one each, on the same memory.
 
     A lock of the system's, which a process that dies gives up, however it dies.
+
+    Raises:
+        LabError: beginning with GIVEN_BACK, after ALONE_S.
     """
     places.home.mkdir(parents=True, exist_ok=True)
     with (places.home / f"shard-{host_name()}.lock").open("w") as file:
-        said = False
+        waited = 0.0
         while not try_lock(file):
-            if not said:
+            if not waited:
                 get_run_logger().info("%s works on another shard; this one waits for it", host_name())
-            said = True
+            if waited >= ALONE_S:
+                _give_back(f"another shard is at work there for {ALONE_S:.0f} s or more")
             time.sleep(ALONE_AGAIN_S)
+            waited += ALONE_AGAIN_S
         yield
 
 

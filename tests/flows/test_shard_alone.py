@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from experiments.errors import LabError
 from flows import shard
 from warehouse.places import Places
 from warehouse.transport import Store
@@ -50,6 +51,22 @@ def test_a_second_shard_waits_until_the_first_is_gone_even_killed(
         other.setenv("LAB_HOST", "desk")
         with shard._alone(places):  # another host that shares the folder has its own
             pass
+
+
+def test_a_shard_does_not_wait_for_ever_for_another(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is stopped keeps its lock: whoever waited for it would never give the units to a machine that is free."""
+    first = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout and first.stdout.readline() == b"held\n"
+    waits: list[float] = []
+    monkeypatch.setattr(shard.time, "sleep", waits.append)
+    with (
+        pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi: another shard is at work there"),
+        shard._alone(places),
+    ):
+        pass
+    assert sum(waits) == shard.ALONE_S
+    first.kill()
+    first.wait()
 
 
 @pytest.mark.parametrize("quantized", [False, True])
