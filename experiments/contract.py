@@ -7,12 +7,13 @@ resuming, the pages - follows from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from experiments.backends.base import Backends
@@ -45,6 +46,22 @@ class PhaseConfig(BaseModel):
     allow_leakage: str | None = Field(
         None, min_length=1, description="why to go on with data that leak; marks all results"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        # Settings within settings too: JSON, in which a plan is stored, has no infinity.
+        if not _is_finite(value):
+            raise ValueError("numbers must be finite")
+        return value
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 @dataclass(frozen=True)

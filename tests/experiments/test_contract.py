@@ -163,6 +163,23 @@ def test_any_unknown_key_is_refused_in_one_line(key: str, value: object) -> None
 
 
 @pytest.mark.parametrize(
+    ("name", "given"),
+    [("e0", {"choice_relevance": float("inf")}), ("e0", {"text_weights": [float("nan")]}), ("p1", {"temperature": float("inf")})],
+)  # fmt: skip
+def test_numbers_that_are_not_finite_are_refused(name: str, given: dict[str, Any]) -> None:
+    """A plan is stored as JSON, which has none: one that was taken could not be read again."""
+    with pytest.raises(LabError, match="numbers must be finite"):
+        configure(name, "smoke", given)
+
+
+def test_settings_within_settings_are_finite_too() -> None:
+    """`--set lora=...` is read as JSON with Infinity in it."""
+    lora = configure("e2", "smoke").lora.model_dump()
+    with pytest.raises(LabError, match="numbers must be finite"):
+        configure("e2", "smoke", {"lora": {**lora, "learning_rate": float("inf")}})
+
+
+@pytest.mark.parametrize(
     ("name", "sizes"),
     [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [2, 10])],
 )
