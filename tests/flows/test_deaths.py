@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -27,8 +28,9 @@ from deaths import (
 from laboratory import HOST, Lab, kill
 
 from flows import dispatch, tries
+from lab import services
 from workpools import silence
-from workpools.pools import create_queues, queue_of
+from workpools.pools import create_queues, online_workers, queue_of
 
 EMBEDDERS = 30  # units, at 9.8 s each by P1's own estimate, so that there is a shard for each of five machines
 METRICS = (
@@ -197,3 +199,40 @@ def test_a_unit_that_fails_everywhere_is_given_up_on_record(
     lost = lab.query("SELECT why FROM given_up WHERE run_id = ?", [run])
     assert len(lost) == 2 and all("no result after 3 tries" in why and "status code: -9" in why for (why,) in lost)
     assert lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", [run]) == [("p1", "INCONCLUSIVE")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
+    several: tuple[Lab, dict[str, psutil.Process], list[str]],
+) -> None:
+    """Machines finish what they have and keep the results; the pipeline goes on where it was, with no command given."""
+    lab, _, names = several
+    seen: dict[str, dict[str, Any]] = {}
+    before, alive = sum(map(len, delivered(lab, seen).values())), len(online_workers(lab.client())["weak"])
+    command = lab.start("pipeline", *given(names, 14), log="away")
+    deadline = time.monotonic() + 800
+
+    def until(check: Callable[[], object]) -> None:
+        while not check():
+            assert time.monotonic() < deadline, lab.logs()
+            time.sleep(0.2)
+
+    def all_at_work() -> bool:
+        states = [s.state for s in shards(lab, run_id(lab, 14))] if run_id(lab, 14) else []
+        return len(states) == alive and all(s.is_running() or s.is_final() for s in states)
+
+    until(all_at_work)
+    there = sum(map(len, delivered(lab, seen).values()))
+    server = psutil.Process(lab.services()[services.SERVER])
+    kill([server, *server.children(recursive=True)])
+    assert there < before + EMBEDDERS + 1
+    until(lambda: sum(map(len, delivered(lab, seen).values())) == before + EMBEDDERS + 1)
+    lab.up()
+    run = run_id(lab, 14)
+    until(lambda: lab.query("SELECT 1 FROM verdicts WHERE run_id = ?", [run]))
+    until(lambda: all(s.state.is_completed() for s in shards(lab, run)))
+    assert command.wait(120) == 3, lab.logs()
+    assert lab.query(COUNTED, [run]) == [(EMBEDDERS + 1, EMBEDDERS + 1)]
+    said = (lab.home / "logs" / "away.log").read_text()
+    assert said.count("the server does not answer") == said.count("the server answers again") == 1, said
