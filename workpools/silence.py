@@ -6,9 +6,12 @@ stopped while its worker lives, for a pipeline that died itself, and for shards 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 # prefect.yaml asks each run of these flows for a heartbeat every 30 s, Prefect's least.
 # One that is only late costs a shard that is computed again, but a pipeline its follower: so that one is given longer.
@@ -29,8 +32,6 @@ def name_of(tag: str) -> str:
 
 def create_watches(client: Any) -> list[str]:
     """Make the automations that are not there; the names of what was made. Two machines may do so at once."""
-    from prefect.exceptions import ObjectNotFound
-
     made = []
     for tag in SILENT_AFTER:
         if client.read_automations_by_name(name_of(tag)):
@@ -39,9 +40,21 @@ def create_watches(client: Any) -> list[str]:
         made.append(name_of(tag))
         # Names need not be unique, so of two that were made at once both machines keep the same one.
         for double in sorted(client.read_automations_by_name(name_of(tag)), key=lambda a: str(a.id))[1:]:
-            with suppress(ObjectNotFound):
-                client.delete_automation(double.id)
+            _delete(client, double.id)
     return made
+
+
+def _delete(client: Any, automation_id: UUID) -> None:
+    """Gone is gone: the other machine may have been faster."""
+    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+    try:
+        client.delete_automation(automation_id)
+    except ObjectNotFound:
+        return
+    except PrefectHTTPStatusError as error:  # what Prefect 3.8 raises here for a 404
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
 
 
 def _watch(tag: str) -> Any:

@@ -1,4 +1,4 @@
-"""An empty LAB_HOME, a real Streamlit on a free port, and a real Chromium."""
+"""An empty LAB_HOME and a real Streamlit on a free port."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-
-from app.screenshots import FLAGS, browser_path
+from playwright.sync_api import BrowserContext, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,18 +49,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     finally:
         process.terminate()
         process.wait(timeout=10)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One Chromium for the session; its absence is a failure, so that no green run has left the page unseen."""
-    path = browser_path()
-    if path is None:
-        pytest.fail("no Chromium on PATH, and the page's tests need one: apt-get install chromium", pytrace=False)
-    with sync_playwright() as play:
-        found = play.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from laboratory import HOST, ROOT, Lab, environment, free_port
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from app.screenshots import FLAGS, browser_path
 from lab.environments import prefect_environment
 from warehouse.places import Places
 
@@ -31,7 +30,7 @@ WATCH = """() => { window.seen = {faint: 1, headless: 0, looks: 0};
 
 
 @pytest.fixture
-def monitor(shared: Lab) -> Iterator[Page]:
+def monitor(shared: Lab, browser: Browser) -> Iterator[Page]:
     """The page, served from the laboratory's home as `lab up` serves it."""
     port = free_port()
     ours = prefect_environment(Places(shared.home), shared.port)
@@ -48,12 +47,10 @@ def monitor(shared: Lab) -> Iterator[Page]:
             except OSError:
                 assert served.poll() is None and time.monotonic() < deadline, shared.logs()
                 time.sleep(0.1)
-        with sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=browser_path(), args=list(FLAGS))
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
-            page.goto(f"http://127.0.0.1:{port}/monitor")
-            yield page
-            browser.close()
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(f"http://127.0.0.1:{port}/monitor")
+        yield page
+        page.close()
     finally:
         served.terminate()
         served.wait(timeout=20)

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+from prefect.exceptions import PrefectHTTPStatusError
 
 from workpools import silence
 from workpools.silence import SIGNS, SILENT_AFTER, create_watches, name_of
@@ -19,9 +21,10 @@ DEPLOYMENTS = yaml.safe_load((Path(__file__).resolve().parents[2] / "prefect.yam
 class FakeAutomations:
     """The server's automations in a list; `other` is what another machine makes at the same moment."""
 
-    def __init__(self, other: bool = False) -> None:
+    def __init__(self, other: bool = False, answer: int | None = None) -> None:
         self.kept: list[Any] = []
         self.other = other
+        self.answer = answer  # to a deletion
 
     def read_automations_by_name(self, name: str) -> list[Any]:
         return [a for a in self.kept if a.name == name]
@@ -32,6 +35,10 @@ class FakeAutomations:
 
     def delete_automation(self, automation_id: str) -> None:
         self.kept = [a for a in self.kept if a.id != automation_id]
+        if self.other and self.answer is not None:
+            request = httpx.Request("DELETE", f"http://127.0.0.1/api/automations/{automation_id}")
+            response = httpx.Response(self.answer, request=request, json={})
+            raise PrefectHTTPStatusError("refused", request=request, response=response)
 
 
 @pytest.mark.parametrize("tag", SILENT_AFTER)
@@ -51,6 +58,13 @@ def test_a_watch_is_made_once_whoever_comes_first(other: bool) -> None:
     assert create_watches(server) == [name_of(tag) for tag in SILENT_AFTER]
     assert create_watches(server) == []
     assert [a.name for a in server.kept] == [name_of(tag) for tag in SILENT_AFTER]
+
+
+def test_a_copy_that_the_other_machine_took_away_first_is_gone() -> None:
+    """Two machines that join at once both tidy up; the slower must not fail to join for it, nor overlook a real refusal."""
+    assert create_watches(FakeAutomations(other=True, answer=404)) == [name_of(tag) for tag in SILENT_AFTER]
+    with pytest.raises(PrefectHTTPStatusError):
+        create_watches(FakeAutomations(other=True, answer=403))
 
 
 def test_what_a_watch_does() -> None:
