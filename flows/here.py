@@ -48,12 +48,13 @@ def run_here(
     store = Store.here(places)
     backends = backends_for(phase, Backends(store.get_file))
     told: set[str] = set()
+    planned, _ = plan(scale, given)
     if "language_model" in get_phase(phase).NEEDS:
         # Else every trial would fail with it, and a verdict would have to say so.
-        catalog.check_engine(plan(scale, given)[0].configs[phase].model)
+        catalog.check_engine(planned.configs[phase].model)
     with writing(places) as con:
         collect(places, store, con)
-        run, step = _begun(con, scale, phase, given, told, on_reuse, resume)
+        run, step = _begun(con, planned, phase, told, on_reuse, resume)
     while step.pending:
         unit = step.pending[0]
         on_unit(len(step.units) - len(step.pending), len(step.units), unit)
@@ -74,14 +75,12 @@ def run_here(
 
 
 def _begun(
-    con: DuckDBPyConnection, scale: str, phase: str, given: Given | None, told: set[str],
-    on_reuse: Callable[[Reuse], None], resume: bool,
+    con: DuckDBPyConnection, planned: Run, phase: str, told: set[str], on_reuse: Callable[[Reuse], None], resume: bool,
 ) -> tuple[Run, Step]:  # fmt: skip
     """The run and where the phase stands in it; one that was to be resumed and is not there leaves nothing."""
-    planned, _ = plan(scale, given)
     known = records.has_run(con, planned.run_id)
     begun = bool(records.units_of(con, planned.run_id, phase))
-    run = started(con, scale, phase, given)
+    run = started(con, planned.scale, phase, planned.given)
     step = advance(con, run, phase)
     found = reuse_of(con, run, phase, step, told)
     if not resume or begun or found.reused:
@@ -92,4 +91,4 @@ def _begun(
     else:
         records.forget_run(con, run.run_id, run.plan_id)
     why = "; ".join(line.partition("  ")[2] for line in found.lines())
-    raise LabError(f"nothing of {phase} to resume: {why}", f"lab run {phase} {options(scale, given or {})}")
+    raise LabError(f"nothing of {phase} to resume: {why}", f"lab run {phase} {options(planned.scale, planned.given)}")
