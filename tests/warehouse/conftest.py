@@ -1,4 +1,4 @@
-"""A small run of P1, made once a session, and a copy of its home for whoever damages it."""
+"""An empty home, the store of a small plan, and a run of P1, made once a session, to copy for whoever damages it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_bundles import plan
 from numpy.typing import NDArray
 
 from experiments.backends.base import Backends
@@ -21,6 +22,20 @@ from warehouse.transport import Store
 
 EMBEDDER = "all-MiniLM-L6-v2"
 GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": [EMBEDDER]}}
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """A home with nothing in it, whose results store is its own folder."""
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    return Places(tmp_path / "home")
+
+
+@pytest.fixture
+def store(places: Places) -> Store:
+    """The store of a warehouse whose plan asks for the units a and b."""
+    plan(places, "a", "b")
+    return Store.here(places)
 
 
 class FakeEmbedder:

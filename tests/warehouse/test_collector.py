@@ -17,57 +17,15 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_bundles import NOW, make_unit, plan, put, query
 
-from experiments.contract import Attachment, Trial, Unit
+from experiments.contract import Trial
 from warehouse import collector
 from warehouse.bundles import Bundle, write_bundle
 from warehouse.collector import Collected, collect
 from warehouse.database import writing
 from warehouse.places import Places
-from warehouse.records import save_units
 from warehouse.transport import Store
-
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-
-
-def make_unit(label: str) -> Unit:
-    unit_id = hashlib.sha256(label.encode()).hexdigest()[:32]
-    return Unit(unit_id, "p1", 1, {}, {"label": label}, {"code": "c", "data": "d", "models": {}})
-
-
-def plan(places: Places, *labels: str) -> None:
-    with writing(places) as con:
-        save_units(con, "run", "p1", [make_unit(label) for label in labels])
-
-
-def put(
-    folder: Path, label: str, attempt: int = 1, n: int = 2, content: bytes | None = None, key: bytes | None = None
-) -> Path:
-    unit = make_unit(label)
-    files = [] if content is None else [Attachment("a.safetensors", hashlib.sha256(content).hexdigest(), content)]
-    trials = [Trial(f"{label}-{i}", "none", seed=100, attempts=i + 1, details={"i": i}) for i in range(n)]
-    return write_bundle(
-        folder, unit, trials, files, host="pi-4", attempt=attempt, started_at=NOW, finished_at=NOW,
-        provenance={"code_commit": "abc", "identity": unit.identity}, key=key,
-    )  # fmt: skip
-
-
-def query(places: Places, sql: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
-        return con.execute(sql).fetchall()
-
-
-@pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path / "home")
-
-
-@pytest.fixture
-def store(places: Places) -> Store:
-    """The store of a warehouse whose plan asks for the units a and b."""
-    plan(places, "a", "b")
-    return Store.here(places)
 
 
 def _spoil(path: Path, how: str) -> None:

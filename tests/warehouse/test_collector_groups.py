@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from test_collector import make_unit, plan, put, query
+from made_up_bundles import make_unit, plan, put, query
 
 from warehouse import collector
 from warehouse.bundles import Bundle
@@ -16,18 +16,6 @@ from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.places import Places
 from warehouse.transport import Store
-
-
-@pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path / "home")
-
-
-@pytest.fixture
-def store(places: Places) -> Store:
-    plan(places, "a", "b")
-    return Store.here(places)
 
 
 def test_a_value_that_is_refused_takes_no_other_bundle_with_it(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -31,11 +30,6 @@ def _write_and_fail(con: duckdb.DuckDBPyConnection) -> None:
     con.begin()
     con.execute("INSERT INTO quarantine VALUES ('a', 'x', 1, now())")
     raise ZeroDivisionError
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "home")
 
 
 def test_a_fresh_warehouse_has_every_table_of_the_design(places: Places) -> None:

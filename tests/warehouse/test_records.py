@@ -48,11 +48,6 @@ def take(places: Places, con: Connection) -> None:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "home")
-
-
-@pytest.fixture
 def con(places: Places) -> Iterator[Connection]:
     with writing(places) as opened:
         yield opened

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from pathlib import Path
 
 import pytest
-from test_collector import make_unit, plan, put, query
+from made_up_bundles import make_unit, plan, put, query
 
 from experiments.errors import LabError
 from warehouse import signing
@@ -17,12 +16,6 @@ from warehouse.places import Places
 from warehouse.transport import Store
 
 KEY = "1" * 64
-
-
-@pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path / "home")
 
 
 @pytest.fixture

@@ -12,12 +12,6 @@ from warehouse.places import Places
 from warehouse.transport import Store, UnreachableError
 
 
-@pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path / "home")
-
-
 def fill(spool: Path, n: int) -> list[str]:
     spool.mkdir(parents=True, exist_ok=True)
     names = [f"{i:032x}.{hashlib.sha256(bytes([i])).hexdigest()}.parquet" for i in range(n)]
