@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -101,6 +102,7 @@ def taken_in(home: Path, source: Path, units: Sequence[Unit], clock: Clock) -> i
     places = Places(home)
     store = planned(places, units)
     shutil.copytree(source, store.inbox)
+    os.sync()  # a delivery has done so; a copy has not
     with writing(places) as con, clock.side("collector"):
         found = collect(places, store, con)
         con.execute("CHECKPOINT")
@@ -115,6 +117,7 @@ def read_directly(home: Path, source: Path, clock: Clock) -> int:
     home.mkdir()
     with duckdb.connect(str(home / "warehouse.duckdb")) as con:
         migrate(con)
+        os.sync()
         with clock.side("duckdb"):
             con.execute(DIRECT, [[str(p) for p in sorted(source.glob("*.parquet"))]])
             con.execute("CHECKPOINT")

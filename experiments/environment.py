@@ -12,6 +12,7 @@ from pathlib import Path
 
 from experiments.errors import LabError
 
+PROJECT = "llm-memory-experiments"  # as its package is called
 HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
 VERSIONED_PACKAGES = (
     "duckdb", "numpy", "peft", "prefect", "pyarrow", "scikit-learn", "scipy",
@@ -25,6 +26,11 @@ def checkout() -> Path | None:
     return root if (root / "prefect.yaml").is_file() else None
 
 
+def upgrade_command() -> str:
+    """What brings this installation to a newer version of the project."""
+    return "git pull && make setup" if checkout() else f"pip install --upgrade {PROJECT}"
+
+
 def lab_home() -> Path:
     """The folder of all state: LAB_HOME, else .lab in the checkout, else ~/.local/share/llm-memory-experiments."""
     if value := os.environ.get("LAB_HOME"):
@@ -33,7 +39,7 @@ def lab_home() -> Path:
             raise LabError(f"LAB_HOME is not an absolute path: {value!r}", f"export LAB_HOME={path.absolute()}")
         return path
     root = checkout()
-    return root / ".lab" if root else Path.home() / ".local" / "share" / "llm-memory-experiments"
+    return root / ".lab" if root else Path.home() / ".local" / "share" / PROJECT
 
 
 def host_name() -> str:
@@ -74,7 +80,7 @@ def code_commit() -> tuple[str, bool]:
     """(commit, dirty) of the checkout; ("wheel-<version>", False) outside one."""
     root = checkout()
     if root is None or not (root / ".git").exists():
-        return f"wheel-{metadata.version('llm-memory-experiments')}", False
+        return f"wheel-{metadata.version(PROJECT)}", False
 
     def git(*args: str) -> str:
         done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603, S607

@@ -52,7 +52,7 @@ def checks(tier: str | None = None) -> list[Check]:
     own, machine = _machine()
     tier = tier or own
     looks: tuple[Callable[[str], Iterator[Check]], ...] = (
-        _packages, _engines, _models, _extensions, _services, _permissions, _sizes,
+        _packages, _engines, _models, _extensions, _services, _permissions, _results,
     )  # fmt: skip
     return [*machine, *(found for look in looks for found in look(tier))]
 
@@ -210,14 +210,29 @@ def _unwritable(folder: Path) -> str:
         return f"{folder}: {error.strerror}"
 
 
-def _sizes(tier: str) -> Iterator[Check]:
-    from experiments.environment import lab_home
-    from warehouse.housekeeping import bytes_of
+def _results(tier: str) -> Iterator[Check]:
+    """Whether this code can work with the results that are here, and how much room each part of them takes."""
+    from experiments.errors import LabError
+    from warehouse.database import refuse_newer
+    from warehouse.housekeeping import sizes
+    from warehouse.places import Places
+    from warehouse.transport import Store
 
-    for name in ("warehouse.duckdb", "snapshot.duckdb", "bundles", "spool", "models", "embeddings.sqlite"):
-        path = lab_home() / name
-        if path.exists():
-            yield Check("size", name, "found", f"{bytes_of(path) / 1e6:,.1f} MB")
+    places, store = Places.here(), None
+    try:
+        store = Store.here(places)
+        yield Check("results", "where they go", "found", store.where)
+    except LabError as error:
+        yield check("results", "where they go", False, error.what, error.mend)
+    if places.snapshot.exists():
+        try:
+            refuse_newer(places)
+            yield Check("results", "schema", "found", "known to this version")
+        except LabError as error:
+            yield check("results", "schema", False, error.what, error.mend)
+    for name, size in sizes(places, store).items():
+        if size:
+            yield Check("size", name, "found", f"{size / 1e6:,.1f} MB")
 
 
 def doctor(

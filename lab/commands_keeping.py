@@ -19,7 +19,8 @@ def clean(
         bool, typer.Option("--force", help="Also bundles that a verdict rests on; it cannot be verified after that.")
     ] = False,
 ) -> None:
-    """Take away what is old and needed by nothing: refused bundles, leftovers, logs, results of runs that were never decided.
+    """Take away what is old and needed by nothing: refused bundles, leftovers, logs, embeddings, results of runs that were
+    never decided.
 
     What a stored verdict or an audit rests on stays, unless --force.
 

@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
+from experiments.environment import PROJECT
 from experiments.errors import LabError
 
-NAME = "llm-memory-experiments"
-LABEL = f"org.{NAME}.lab"
+LABEL = f"org.{PROJECT}.lab"
 # What the user set and a service would not see; secrets are not among them, since units can be read by everybody.
 KEPT = ("LAB_HOME", "LAB_HOST", "LAB_RESULTS_URL", "LAB_SECRETS")
 
@@ -51,14 +51,14 @@ def install(
     if mac:
         print(f"start      launchctl bootstrap gui/{os.getuid()} {shlex.quote(str(path))}")
     else:
-        print(f"start      systemctl --user daemon-reload && systemctl --user enable --now {NAME}")
+        print(f"start      systemctl --user daemon-reload && systemctl --user enable --now {PROJECT}")
         print("at boot    loginctl enable-linger")
 
 
 def unit_path() -> Path:
     """Where systemd looks for a user's units."""
     config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(config) / "systemd" / "user" / f"{NAME}.service"
+    return Path(config) / "systemd" / "user" / f"{PROJECT}.service"
 
 
 def agent_path() -> Path:
@@ -119,7 +119,7 @@ def launchd_agent(start: list[str]) -> bytes:
     return plistlib.dumps({
         "Label": LABEL, "ProgramArguments": [sys.executable, "-m", "lab", *start], "RunAtLoad": True,
         "AbandonProcessGroup": True, "EnvironmentVariables": _environment(), "Umask": 0o077,
-        "StandardErrorPath": str(Path.home() / "Library" / "Logs" / f"{NAME}.log"),
+        "StandardErrorPath": str(Path.home() / "Library" / "Logs" / f"{PROJECT}.log"),
     })  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PROJECT = "llm-memory-experiments"
+from experiments.environment import PROJECT
+
 # Weights have no metadata that a program could read: licence and source as their makers state them.
 WEIGHTS = (
     (

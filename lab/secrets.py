@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from experiments.environment import checkout, lab_home
+from experiments.environment import PROJECT, checkout, lab_home
 from experiments.errors import LabError
 
 FOLDER = "LAB_SECRETS"  # environment variable: another folder than ~/.config/llm-memory-experiments
@@ -42,7 +42,7 @@ def folder() -> Path:
         path = Path(value)
     else:
         config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-        path = config / "llm-memory-experiments"
+        path = config / PROJECT
     if not path.is_absolute():
         raise LabError(f"{FOLDER} is not an absolute path: {str(path)[:200]!r}", f"export {FOLDER}={path.absolute()}")
     for shared in (checkout(), lab_home()):

@@ -5,10 +5,8 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-from experiments.environment import checkout
+from experiments.environment import PROJECT, checkout
 from experiments.errors import LabError
-
-PROJECT = "llm-memory-experiments"
 
 
 def folder() -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from experiments.environment import host_name
+from experiments.environment import host_name, upgrade_command
 from experiments.errors import LabError
 from warehouse import record_files
 from warehouse.database import locked, open_warehouse, schema_version
@@ -152,7 +152,7 @@ def _read_list(tar: tarfile.TarFile, source: Path) -> dict[str, Entry]:
         listed = json.loads(content)
         if listed["format"] != FORMAT:
             raise LabError(
-                f"the backup has format {listed['format']!r:.40}, this version knows {FORMAT}", "git pull && make setup"
+                f"the backup has format {listed['format']!r:.40}, this version knows {FORMAT}", upgrade_command()
             )
         entries = [Entry(str(e["name"]), str(e["sha256"]), int(e["size_bytes"])) for e in listed["files"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

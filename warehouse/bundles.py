@@ -235,13 +235,23 @@ def _check_rows(trials: pa.Table) -> None:
 
 def unsure(details: pa.ChunkedArray) -> list[str]:
     """Those that are not canonical JSON objects for sure: orjson tells ten times faster, and writes most values alike."""
-    found = set(pc.indices_nonzero(pc.match_substring_regex(details, OTHERWISE)).to_pylist())
     texts = details.cast(pa.binary()).to_pylist()
+    found: set[int] = set()
+    if _perhaps_otherwise(b"".join(texts)):
+        found.update(pc.indices_nonzero(pc.match_substring_regex(details, OTHERWISE)).to_pylist())
     for start in range(0, len(texts), LOOK_ROWS):
         some = texts[start : start + LOOK_ROWS]
         if not _alike(some):
             found.update(start + i for i, text in enumerate(some) if not _alike([text]))
     return [details[i].as_py() for i in sorted(found)]
+
+
+def _perhaps_otherwise(text: bytes) -> bool:
+    """Whether OTHERWISE may match somewhere in it; a fifth of the time that asking takes."""
+    letters = np.frombuffer(text, np.uint8)
+    e = np.flatnonzero((letters | 0x20) == ord("e"))
+    before = letters[e - 1] - ord("0")  # of unsigned bytes: only a digit is below 10
+    return b"0.0000" in text or bool((before < 10).any())
 
 
 def _alike(texts: Sequence[bytes]) -> bool:

@@ -12,6 +12,7 @@ from importlib import resources
 
 import duckdb
 
+from experiments.environment import upgrade_command
 from experiments.errors import LabError
 from warehouse import record_files, snapshot, summaries
 from warehouse.durable import copy_whole, telling_when_full, try_lock
@@ -72,7 +73,7 @@ def schema_version(con: duckdb.DuckDBPyConnection) -> int:
 def _known(number: int, known: list[tuple[int, str, str]]) -> None:
     newest = max((n for n, _, _ in known), default=0)
     if number > newest:
-        raise LabError(f"the warehouse has schema {number}, this version knows {newest}", "run: git pull && make setup")
+        raise LabError(f"the warehouse has schema {number}, this version knows {newest}", upgrade_command())
 
 
 def refuse_newer(places: Places) -> None:

@@ -96,8 +96,11 @@ def try_lock(file: IO[Any]) -> bool:
     return True
 
 
-def move(source: Path, target: Path) -> None:
-    """Move a file, also onto another device, where it is copied under a temporary name first."""
+def move(source: Path, target: Path, *, sync: bool = True) -> None:
+    """Move a file, also onto another device, where it is copied under a temporary name first.
+
+    Without `sync` a power cut may undo it, until the caller has called `sync_folder` for the folder of `target`.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.replace(target)
@@ -107,7 +110,8 @@ def move(source: Path, target: Path) -> None:
         copy_whole(source, target)
         source.unlink()
     else:
-        sync_folder(target.parent)
+        if sync:
+            sync_folder(target.parent)
 
 
 def copy_whole(source: Path, target: Path) -> None:

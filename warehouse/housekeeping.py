@@ -26,7 +26,7 @@ UNITS_OF_AGE = {"h": "hours", "d": "days", "w": "weeks"}
 class Removal:
     """Something that can go."""
 
-    kind: str  # bundle, quarantine, leftover, file, log, old warehouse
+    kind: str  # bundle, quarantine, leftover, file, log, old warehouse, embeddings
     path: Path
     size_bytes: int
     why: str
@@ -57,6 +57,10 @@ def removable(con: Connection, places: Places, store: Store, age: timedelta, for
         r for r in _old_files(places.home, "old warehouse", before, "replaced by a rebuild")
         if r.path.name.startswith("warehouse.before.")
     )  # fmt: skip
+    found += (
+        r for r in _old_files(places.home, "embeddings", before, "computed again when needed")
+        if r.path == places.embeddings
+    )  # fmt: skip
     kept = {sha256 for (sha256,) in con.execute("SELECT sha256 FROM files").fetchall()}
     kept |= _shared_data(con)
     found += (r for r in _old_files(store.root / "files", "file", before, "a job that was sent") if _unneeded(r, kept))
@@ -71,12 +75,15 @@ def remove(con: Connection, found: list[Removal]) -> None:
         one.path.unlink(missing_ok=True)
 
 
-def sizes(places: Places, store: Store) -> dict[str, int]:
+def sizes(places: Places, store: Store | None) -> dict[str, int]:
     """Bytes of each part of the memory on this host; a part that is not there has 0."""
     parts = {
         "warehouse": places.warehouse, "snapshot": places.snapshot, "bundles": places.bundles, "records": places.records,
-        "spool": places.spool, "inbox": store.inbox, "files": store.root / "files", "quarantine": places.quarantine,
+        "spool": places.spool, "quarantine": places.quarantine, "backups": places.backups, "logs": places.home / "logs",
+        "models": places.home / "models", "embeddings": places.embeddings,
     }  # fmt: skip
+    if store:
+        parts |= {"inbox": store.inbox, "files": store.root / "files"}
     return {name: bytes_of(path) for name, path in parts.items()}
 
 

@@ -65,6 +65,11 @@ class Places:
         return self.home / "records"
 
     @property
+    def embeddings(self) -> Path:
+        """Text embeddings that this host has computed (experiments/backends/remembered.py)."""
+        return self.home / "embeddings.sqlite"
+
+    @property
     def spool_reason(self) -> Path:
         """Why the last delivery left something in the spool."""
         return self.home / "spool.json"

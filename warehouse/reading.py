@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import duckdb
 
-from experiments.environment import lab_home
+from experiments.environment import lab_home, upgrade_command
 from experiments.errors import LabError
 from experiments.registry import PHASES
 
@@ -74,7 +74,7 @@ def state() -> State:
     if number == SCHEMA:
         return State("ready")
     # Collecting migrates the warehouse and publishes it anew; a newer schema needs newer code.
-    mend = "lab collect" if number < SCHEMA else "git pull && make setup"
+    mend = "lab collect" if number < SCHEMA else upgrade_command()
     return State("schema", f"the snapshot has schema {number}, this version knows {SCHEMA}", mend)
 
 

@@ -12,9 +12,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from experiments.environment import PROJECT
 from workpools.tiers import TIERS
-
-PROJECT = "llm-memory-experiments"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import pytest
 
 from lab import commands_doctor
 from lab.commands_doctor import Check, checks, doctor
+from warehouse.database import writing
+from warehouse.places import Places
 from workpools import packages
 
 
@@ -31,7 +33,7 @@ def named(found: list[Check], name: str) -> Check:
 def test_every_kind_is_looked_at_and_what_is_not_found_can_be_mended() -> None:
     """A line that says missing without a command leaves the user where he was."""
     found = checks("strong")
-    kinds = {"machine", "package", "engine", "model", "extension", "service", "permission"}
+    kinds = {"machine", "package", "engine", "model", "extension", "service", "permission", "results"}
     assert kinds <= {c.kind for c in found} <= kinds | {"size"}
     assert all(c.mend for c in found if c.state != "found")
     assert named(found, "smollm2-135m").state == named(found, "all-MiniLM-L6-v2").state == "found"
@@ -71,6 +73,28 @@ def test_a_way_to_the_results_needs_its_program(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(commands_doctor.shutil, "which", lambda program: None)
     found = checks("weak")
     assert (named(found, "rsync").state, named(found, "rsync").mend) == ("missing", "apt install rsync")
+
+
+def test_results_that_this_version_cannot_use_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warehouse of a newer version, or an address that leads nowhere, is found here and not by the first run."""
+    with writing(Places(tmp_path), publish=True) as con:
+        con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
+    one = named(checks("weak"), "schema")
+    assert one.state == "missing" and "schema 99" in one.detail and one.mend == "git pull && make setup"
+    monkeypatch.setenv("LAB_RESULTS_URL", "ftp://pi/x")
+    one = named(checks("weak"), "where they go")
+    assert one.state == "missing" and "'ftp://pi/x'" in one.detail and one.mend
+
+
+def test_each_part_of_the_memory_has_its_size(tmp_path: Path) -> None:
+    """Where a full disk comes from is seen at once; a part that is not there takes no line."""
+    with writing(Places(tmp_path), publish=True):
+        pass
+    Places(tmp_path).embeddings.write_bytes(bytes(2_000_000))
+    found = {c.name: c.detail for c in checks("weak") if c.kind == "size"}
+    assert found["embeddings"] == "2.0 MB" and {"warehouse", "snapshot", "records"} <= set(found)
+    assert "quarantine" not in found
+    assert named(checks("weak"), "schema").state == "found"
 
 
 def test_a_machine_that_is_unfit_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:

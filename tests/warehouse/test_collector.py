@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from made_up_bundles import NOW, make_unit, plan, put, query
 
 from experiments.contract import Trial
-from warehouse import collector
+from warehouse import ahead, collector
 from warehouse.bundles import Bundle, write_bundle
 from warehouse.collector import Collected, collect
 from warehouse.database import writing
@@ -209,9 +209,9 @@ def test_a_stop_between_any_two_steps_is_made_good(
     real = getattr(owner, step)
     for after in (False, True):
 
-        def stopping(*args: Any, after: bool = after) -> Any:
+        def stopping(*args: Any, after: bool = after, **given: Any) -> Any:
             if after:
-                real(*args)
+                real(*args, **given)
             raise StopError
 
         with monkeypatch.context() as patch:
@@ -232,14 +232,14 @@ def test_a_bundle_goes_in_as_a_whole_or_not_at_all(
 ) -> None:
     """An error between a bundle's row and its trials leaves neither; the bundle stays and goes in with the next call."""
     put(store.inbox, "a")
-    real = collector.read_bundle
+    real = ahead.read_bundle
 
     def without_details(path: Path) -> Bundle:
         bundle = real(path)
         return replace(bundle, trials=bundle.trials.drop_columns(["details"]))
 
     with monkeypatch.context() as patch:
-        patch.setattr(collector, "read_bundle", without_details)
+        patch.setattr(ahead, "read_bundle", without_details)
         with pytest.raises(duckdb.BinderException):
             collect(places, store)
     with writing(places, publish=True):
@@ -256,10 +256,10 @@ def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
     first, second = sorted([put(store.inbox, "a"), put(store.inbox, "b")])
     real = collector.move
 
-    def full(source: Path, target: Path) -> None:
+    def full(source: Path, target: Path, **given: Any) -> None:
         if source == first:
             raise OSError(28, "No space left on device")
-        real(source, target)
+        real(source, target, **given)
 
     with monkeypatch.context() as patch:
         patch.setattr(collector, "move", full)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pytest
 from made_up_bundles import make_unit, plan, put, query
 
-from warehouse import collector
-from warehouse.bundles import Bundle
+from warehouse import ahead, collector
+from warehouse.ahead import read_ahead
+from warehouse.bundles import BadBundle, Bundle, memory_needed
 from warehouse.collector import collect
 from warehouse.database import writing
 from warehouse.places import Places
@@ -23,7 +25,7 @@ def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
 ) -> None:
     """Bundles go in together; where DuckDB refuses one of them, that one is quarantined and the others go in all the same."""
     good, bad = put(store.inbox, "a"), put(store.inbox, "b")
-    real = collector.read_bundle
+    real = ahead.read_bundle
 
     def spoilt(path: Path) -> Bundle:
         bundle = real(path)
@@ -33,7 +35,7 @@ def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
         return replace(bundle, trials=bundle.trials.set_column(column, "details", pa.array(["{"] * 2)))
 
     with monkeypatch.context() as patch:
-        patch.setattr(collector, "read_bundle", spoilt)
+        patch.setattr(ahead, "read_bundle", spoilt)
         taken = collect(places, store)
     assert taken.ingested == 1
     assert [(name, "the warehouse refuses a value" in reason) for name, reason in taken.quarantined] == [
@@ -75,21 +77,85 @@ def test_a_stop_in_a_later_group_keeps_the_earlier_ones(
     assert query(places, "SELECT count(*) FROM counted_trials") == [(10,)]
 
 
-def test_one_bundle_larger_than_the_room_goes_by_itself(
+def test_a_refused_group_does_not_spoil_the_next_one(
     places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bundle that needs more memory than is set aside for a group must be taken in all the same, or it would wait for ever."""
-    put(store.inbox, "a")
-    put(store.inbox, "b")
-    monkeypatch.setattr(collector, "GROUP_BYTES", 1)
-    assert [len(group) for group in collector._groups(sorted(store.inbox.iterdir()))] == [1, 1]
-    assert collect(places, store).ingested == 2
+    """What comes after a group is being read already while that group is given up: none may be left out or taken for another."""
+    labels = [f"u{i}" for i in range(6)]
+    plan(places, *labels)
+    paths = sorted(put(store.inbox, label) for label in labels)
+    real = ahead.read_bundle
+
+    def spoilt(path: Path) -> Bundle:
+        bundle = real(path)
+        column = bundle.trials.schema.get_field_index("details")
+        bad = bundle.trials.set_column(column, "details", pa.array(["{"] * 2))
+        return replace(bundle, trials=bad) if path == paths[0] else bundle
+
+    monkeypatch.setattr(collector, "GROUP_BUNDLES", 3)
+    monkeypatch.setattr(
+        collector, "CHUNK_TRIALS", 1
+    )  # so that it is refused while the others of its group are waited for
+    monkeypatch.setattr(ahead, "read_bundle", spoilt)
+    taken = collect(places, store)
+    assert (taken.ingested, [name for name, _ in taken.quarantined]) == (5, [paths[0].name])
+    assert sorted(p.name for p in places.bundles.iterdir()) == [p.name for p in paths[1:]]
+    assert query(places, "SELECT count(*), count(DISTINCT bundle_sha256) FROM trials") == [(10, 5)]
 
 
-def test_the_warehouse_has_its_threads_back(places: Places, store: Store) -> None:
+def test_what_is_read_ahead_is_bounded_and_comes_in_order(
+    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An inbox of days must not be read into memory at once, and a bundle larger than the room must not wait for ever."""
+    paths = sorted(put(store.inbox, f"u{i}") for i in range(6))
+    needed = max(map(memory_needed, paths))
+    begun: list[Path] = []
+    real = ahead.read_bundle
+    monkeypatch.setattr(ahead, "read_bundle", lambda path: begun.append(path) or real(path))
+    for room, most in ((1, 1), (2 * needed, 2), (100 * needed, 6)):
+        monkeypatch.setattr(ahead, "AHEAD_BYTES", room)
+        begun.clear()
+        for i, (path, reading) in enumerate(read_ahead(places, paths)):
+            assert path == paths[i] and reading.result().sha256 in path.name
+            assert len(begun) <= i + most
+        assert sorted(begun) == paths
+
+
+def test_reading_ahead_ends_where_nobody_asks_on(places: Places, store: Store) -> None:
+    """A collector that stops must not go on reading an inbox of days, and what cannot be read is told of that entry alone."""
+    first, second = put(store.inbox, "a"), store.inbox / "junk"
+    second.write_bytes(b"junk")
+    with closing(read_ahead(places, [second, first, store.inbox / "gone"])) as readings:
+        path, reading = next(readings)
+        assert path == second
+        with pytest.raises(BadBundle, match="the name is not"):
+            reading.result()
+        assert next(readings)[1].result().manifest["unit_id"] == make_unit("a").unit_id
+        with pytest.raises(FileNotFoundError):
+            next(readings)[1].result()
+    assert list(readings) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_warehouse_has_its_settings_back(
+    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
     """Bundles go in on one thread; whoever computes metrics over the same connection after that needs them all."""
     put(store.inbox, "a")
+
+    def settings() -> list[object]:
+        return [con.execute("SELECT current_setting(?)", [name]).fetchone() for name in collector.TAKING]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with writing(places) as con:
         con.execute("SET threads = 3")
-        assert collect(places, store, con).ingested == 1
-        assert con.execute("SELECT current_setting('threads')").fetchone() == (3,)
+        before = settings()
+        if fails:
+            monkeypatch.setattr(collector, "insert_trials", stop)
+            with pytest.raises(KeyboardInterrupt):
+                collect(places, store, con)
+        else:
+            assert collect(places, store, con).ingested == 1
+        assert settings() == before and before[list(collector.TAKING).index("threads")] == (3,)

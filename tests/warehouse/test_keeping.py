@@ -172,6 +172,7 @@ def test_cleaning_spares_what_a_verdict_rests_on(run_home: Places) -> None:
     (store.inbox / "junk").write_bytes(b"junk")
     collect(run_home, store)
     (run_home.spool / ".part-dead").write_bytes(b"half")
+    run_home.embeddings.write_bytes(b"vectors")
     with writing(run_home) as con:
         con.execute("INSERT INTO files VALUES (?, (SELECT max(unit_id) FROM units), 'a', 7)", [store.put_file(adapter)])
         bundles = con.execute("SELECT count(*) FROM bundles").fetchone()
@@ -179,8 +180,8 @@ def test_cleaning_spares_what_a_verdict_rests_on(run_home: Places) -> None:
     age(run_home, 40)
     with writing(run_home) as con:
         found = removable(con, run_home, store, timedelta(days=30))
-        assert sorted({r.kind for r in found}) == ["file", "leftover", "quarantine"]
-        assert {r.path.name for r in found} == {"junk", "junk.reason.txt", ".part-dead", job}
+        assert sorted({r.kind for r in found}) == ["embeddings", "file", "leftover", "quarantine"]
+        assert {r.path.name for r in found} == {"junk", "junk.reason.txt", ".part-dead", job, run_home.embeddings.name}
         remove(con, found)
         assert con.execute("SELECT count(*) FROM bundles").fetchone() == bundles
         assert removable(con, run_home, store, timedelta(days=30)) == []
@@ -233,7 +234,7 @@ def test_sizes_name_every_part(run_home: Places) -> None:
     assert found["warehouse"] == run_home.warehouse.stat().st_size
     assert found["quarantine"] == 0
     assert min(found[part] for part in ("snapshot", "records")) > 0
-    assert set(found) >= {"spool", "inbox", "files"}
+    assert set(found) >= {"spool", "inbox", "files", "embeddings", "models", "backups", "logs"}
 
 
 def test_every_view_is_exported_in_every_format_with_all_its_rows(run_home: Places, tmp_path: Path) -> None:
