@@ -1,4 +1,4 @@
-"""Entries of the inbox, read and checked ahead of what goes into the warehouse, by threads and within bounded memory."""
+"""Entries of the inbox, read and checked by a thread, ahead of what goes into the warehouse and within bounded memory."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from warehouse.bundles import BadBundle, Bundle, memory_needed, read_bundle
 from warehouse.places import Places
 from warehouse.signing import refusal
 
-READERS = 2  # threads; a third brings nothing on two cores
 AHEAD_BYTES = 128 * 2**20  # in memory
 Readings = Generator[tuple[Path, Future[Bundle]], None, None]
 
 
 def read_ahead(places: Places, paths: Iterable[Path]) -> Readings:
     """Each entry in order, with its bundle or what `read` raises of it, while those after it are being read."""
+    # Two threads would mostly wait for Python's lock, and take a core from DuckDB (measured on two).
     todo, ahead, room = deque(paths), deque[tuple[Path, Future[Bundle], int]](), AHEAD_BYTES
-    with ThreadPoolExecutor(READERS) as readers:
+    with ThreadPoolExecutor(1) as reader:
         try:
             while todo or ahead:
                 # One alone may need more than there is: it is read when nothing else is.
                 while todo and ((needed := memory_needed(todo[0])) <= room or not ahead):
                     path = todo.popleft()
-                    ahead.append((path, readers.submit(read, places, path), needed))
+                    ahead.append((path, reader.submit(read, places, path), needed))
                     room -= needed
                 path, reading, needed = ahead.popleft()
                 yield path, reading
                 room += needed
         finally:
-            readers.shutdown(wait=True, cancel_futures=True)
+            reader.shutdown(wait=True, cancel_futures=True)
 
 
 def read(places: Places, path: Path) -> Bundle:

@@ -37,7 +37,7 @@ TAKING = {
     # From which size on a transaction goes into the database at once, not into its log first and then from there: of 60,000
     # trials a fifth of the time less. Smaller ones do better with the log, since that writes nothing again.
     "checkpoint_threshold": "4MB",
-    # A second thread would only take the place of those that read: a third less work.
+    # A second thread would only take the place of the one that reads: a third less work.
     "threads": "1",
     # Each full row group is written at once, while more is read; otherwise all of them in the end, while nothing is.
     "write_buffer_row_group_count": "1",
