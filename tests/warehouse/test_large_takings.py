@@ -1,0 +1,110 @@
+"""Takings so large that DuckDB writes them past its log: killed anywhere, they are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from made_up_bundles import plan, put, query
+
+from warehouse import verify as checks
+from warehouse.collector import TAKING, collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+from warehouse.verify import Verified
+
+KILLS = 8
+TRIALS = 12_000  # a bundle
+LABELS = [f"u{i}" for i in range(11)]  # together more trials than one row group of DuckDB's, 122,880
+COLLECT = """
+from warehouse.collector import collect
+from warehouse.database import writing
+from warehouse.places import Places
+from warehouse.transport import Store
+places = Places.here()
+with writing(places, publish=True) as con:
+    print("begun", flush=True)
+    collect(places, Store.here(places), con)
+    print("taken", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose plan asks for what lies in its inbox."""
+    home = tmp_path_factory.mktemp("full") / "home"
+    places = Places(home)
+    plan(places, *LABELS)
+    for label in LABELS:
+        put(home / "results" / "inbox", label, n=TRIALS)
+    return home
+
+
+def collector(home: Path) -> subprocess.Popen[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LAB_")} | {"LAB_HOME": str(home)}
+    command = [sys.executable, "-c", COLLECT]
+    return subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+
+
+def check_whole(places: Places) -> None:
+    with writing(places, publish=True) as con:
+        collect(places, Store.here(places), con)
+    found = query(places, "SELECT count(*), count(DISTINCT (unit_id, ordinal)) FROM counted_trials")
+    assert found == [(len(LABELS) * TRIALS, len(LABELS) * TRIALS)]
+    assert query(places, "SELECT count(*), max(replicate) FROM bundles") == [(len(LABELS), 0)]
+    assert list((places.home / "results" / "inbox").iterdir()) == []
+    assert len(list(places.bundles.iterdir())) == len(LABELS)
+    with writing(places) as con:
+        done = Verified()
+        checks.check_summaries(con, done)
+        checks.check_bundles(con, places, done)
+        checks.check_records(places, done)
+    assert done.faults == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_large_taking_survives_kill_9(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What skips the log for speed must be as safe as what does not: killed at any moment, the next call makes it whole."""
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    whole = shutil.copytree(full, tmp_path / "whole")
+    process = collector(whole)
+    assert process.stdout and process.stdout.readline() == "begun\n"
+    began = time.monotonic()
+    assert process.stdout.readline() == "taken\n"
+    takes = time.monotonic() - began
+    assert process.wait(60) == 0
+    check_whole(Places(whole))
+    seed = random.SystemRandom().randrange(2**32)
+    rng, ended = random.Random(seed), Counter[str]()
+    for i in range(KILLS):
+        home = shutil.copytree(full, tmp_path / str(i))
+        process = collector(home)
+        assert process.stdout and process.stdout.readline() == "begun\n"
+        time.sleep(rng.uniform(0, 1.2 * takes))
+        process.kill()
+        ended[process.stdout.read()] += 1
+        process.wait(60)
+        check_whole(Places(home))
+        shutil.rmtree(home)
+    print(f"seed {seed}: killed before all was in {ended['']} of {KILLS} times, {takes:.2f} s undisturbed")
+    assert ended[""] > 0
+
+
+def test_a_large_taking_leaves_nothing_in_the_log(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it would be written twice: into the log, and from there into the database."""
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    places = Places(shutil.copytree(full, tmp_path / "home"))
+    with writing(places) as con:
+        assert collect(places, Store.here(places), con).ingested == len(LABELS)
+        log = places.home / "warehouse.duckdb.wal"
+        assert not log.exists() or log.stat().st_size < 1e6 < int(TAKING["checkpoint_threshold"][0]) * 1e6
+    check_whole(places)
