@@ -8,6 +8,7 @@ finds places and imports no engine; it decides no result, since what it finds is
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
@@ -20,6 +21,9 @@ from experiments.errors import LabError
 
 if TYPE_CHECKING:
     from experiments.backends.base import Backend
+
+# On processors with AVX512-BF16 it tells each process that loads it, as peft does, which package would make it faster.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # Weights that come inside a package: name -> (package, path in it, how to install it).
 LANGUAGE_MODELS = {

@@ -60,10 +60,11 @@ def test_no_other_statement_is_let_through(client: Quack, statement: str) -> Non
 
 def test_the_database_itself_is_locked(serving: Serving) -> None:
     """Should a statement get through after all, it meets no file, no network and no setting that it could change."""
-    rows = dict(serving.server._con.execute("SELECT name, value FROM duckdb_settings()").fetchall())
+    con = serving.server._con.cursor()  # its own belongs to the thread that serves
+    rows = dict(con.execute("SELECT name, value FROM duckdb_settings()").fetchall())
     assert (rows["enable_external_access"], rows["lock_configuration"]) == ("false", "true")
     assert rows["quack_authorization_function"] == "lab_allowed"
-    assert serving.server._con.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall() == [(None,)]
+    assert con.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall() == [(None,)]
 
 
 def test_another_token_opens_nothing(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
