@@ -25,6 +25,7 @@ from warehouse.database import writing
 from warehouse.durable import TEMPORARY, move, sweep, sync_folder, write_whole
 from warehouse.host_reports import checked_report, new_reports
 from warehouse.places import Places
+from warehouse.transactions import transaction
 from warehouse.transport import Store
 from warehouse.trial_rows import insert_trials
 
@@ -85,9 +86,8 @@ def _take_all(
         with _taking(con), closing(read_ahead(places, waiting)) as readings:
             for first in range(0, len(waiting), GROUP_BUNDLES):
                 _take(con, places, store, waiting[first : first + GROUP_BUNDLES], readings, taken)
-    for host, content in reports:
-        with suppress(FileNotFoundError):
-            _take_report(con, places, store, host, content, taken)
+    if reports:
+        _take_reports(con, places, store, reports, taken)
 
 
 @contextmanager
@@ -274,17 +274,11 @@ def _insert(
     Raises:
         BadBundle: DuckDB refuses a value; nothing was inserted.
     """
-    con.begin()
     try:
-        replicates = _insert_rows(con, bundles, received_at, transport)
-        con.commit()
+        with transaction(con):
+            return _insert_rows(con, bundles, received_at, transport)
     except duckdb.DataError as error:
-        con.rollback()
         raise BadBundle(f"the warehouse refuses a value: {str(error)[:200]}") from error
-    except BaseException:
-        con.rollback()
-        raise
-    return replicates
 
 
 def _insert_rows(
@@ -363,19 +357,31 @@ def _move_folder(path: Path, target: Path, beside: Path) -> None:
         path.replace(beside)
 
 
-def _take_report(
-    con: duckdb.DuckDBPyConnection, places: Places, store: Store, host: str, content: bytes, taken: Collected
+def _take_reports(
+    con: duckdb.DuckDBPyConnection, places: Places, store: Store, reports: Sequence[tuple[str, bytes]], taken: Collected
 ) -> None:
-    """A host's report into `hosts`, keeping when it was first seen."""
-    try:
-        report, seen = checked_report(host, content)
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError) as error:
-        path = store.root / "hosts" / f"capability_report_{host}.json"
-        _quarantine(con, places, store, path, f"not a capability report: {str(error)[:200]}", taken)
-        return
-    con.execute(
-        "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET tier = excluded.tier, "
-        "last_seen = excluded.last_seen, report = excluded.report, python = excluded.python, versions = excluded.versions",
-        [host, report["tier"], seen, seen, canonical(report), report["python"], canonical(report["versions"])],
-    )
-    write_whole(places.reports / f"capability_report_{host}.json", content)
+    """Hosts' reports into `hosts`, all in one transaction, keeping when each host was first seen."""
+    good, rows = [], []
+    for host, content in reports:
+        try:
+            report, seen = checked_report(host, content)
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError) as error:
+            path = store.root / "hosts" / f"capability_report_{host}.json"
+            with suppress(FileNotFoundError):
+                _quarantine(con, places, store, path, f"not a capability report: {str(error)[:200]}", taken)
+            continue
+        good.append((host, content))
+        rows.append(
+            [host, report["tier"], seen, seen, canonical(report), report["python"], canonical(report["versions"])]
+        )
+    if rows:
+        with transaction(con):
+            con.executemany(
+                "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET tier = excluded.tier, "
+                "last_seen = excluded.last_seen, report = excluded.report, python = excluded.python, "
+                "versions = excluded.versions",
+                rows,
+            )
+    # Last, since a report whose file is here counts as known.
+    for host, content in good:
+        write_whole(places.reports / f"capability_report_{host}.json", content)

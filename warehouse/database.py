@@ -17,6 +17,7 @@ from experiments.errors import LabError
 from warehouse import record_files, snapshot, summaries
 from warehouse.durable import copy_whole, telling_when_full, try_lock
 from warehouse.places import Places
+from warehouse.transactions import transaction
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
 
@@ -49,14 +50,9 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
                     f"migration {name} was changed after it was applied", f"git checkout warehouse/migrations/{name}"
                 )
             continue
-        con.begin()
-        try:
+        with transaction(con):
             con.execute(sql)
             con.execute("INSERT INTO schema_migrations VALUES (?, ?, ?, now())", [number, name, sha256])
-            con.commit()
-        except Exception:
-            con.rollback()
-            raise
 
 
 def schema_version(con: duckdb.DuckDBPyConnection) -> int:

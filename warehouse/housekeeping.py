@@ -16,6 +16,7 @@ from warehouse.collector import archived
 from warehouse.durable import TEMPORARY
 from warehouse.places import Places
 from warehouse.repair import forget_summary
+from warehouse.transactions import transaction
 from warehouse.transport import Store
 
 AGE = re.compile(r"([0-9]{1,5})([hdw])")
@@ -128,16 +129,11 @@ def _unneeded(one: Removal, kept: set[str]) -> bool:
 
 
 def _forget(con: Connection, sha256: str) -> None:
-    con.begin()
-    try:
+    with transaction(con):
         forget_summary(con, sha256)
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [sha256])
         con.execute("DELETE FROM bundles WHERE sha256 = ?", [sha256])
         con.execute("DELETE FROM files WHERE unit_id NOT IN (SELECT unit_id FROM bundles)")
-        con.commit()
-    except Exception:
-        con.rollback()
-        raise
 
 
 def bytes_of(path: Path) -> int:

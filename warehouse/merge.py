@@ -13,6 +13,7 @@ from warehouse.collector import Collected, collect
 from warehouse.database import schema_version, writing
 from warehouse.durable import copy_whole
 from warehouse.places import Places
+from warehouse.transactions import transaction
 from warehouse.transport import Store
 
 # Of a run that only the other knows; what is computed from trials (summaries, bundles, files) is made here again.
@@ -69,14 +70,9 @@ def _records(con: duckdb.DuckDBPyConnection, snapshot: Path, found: Merged) -> N
             "SELECT run_id, run_id IN (SELECT run_id FROM runs) FROM other.runs ORDER BY started_at, run_id"
         ).fetchall()
         found.runs, found.shared = ([run for run, here in rows if here is shared] for shared in (False, True))
-        con.begin()
-        try:
+        with transaction(con):
             con.execute("INSERT INTO plans FROM other.plans ON CONFLICT DO NOTHING")
             for table in OF_A_RUN:
                 con.execute(f"INSERT INTO {table} FROM other.{table} WHERE run_id IN (SELECT unnest(?))", [found.runs])
-            con.commit()
-        except Exception:
-            con.rollback()
-            raise
     finally:
         con.execute("DETACH other")

@@ -15,6 +15,7 @@ from warehouse.collector import archived, take_archived
 from warehouse.database import locked, migrate, migrations, open_warehouse, schema_version
 from warehouse.durable import sync_folder, temporary_for
 from warehouse.places import Places
+from warehouse.transactions import transaction
 from warehouse.transport import Store
 from warehouse.trial_rows import insert_trials
 
@@ -89,18 +90,19 @@ def _build(places: Places, store: Store, new: Path, schema: int, files: dict[str
         done.lost += record_files.load(con, places, files)
         migrate(con)
         there = archived(places)
-        con.begin()
-        for (sha256,) in con.execute("SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256").fetchall():
-            try:
-                bundle = _read(there.pop(sha256, None))
-            except BadBundle as error:
-                done.lost.append(f"bundle {sha256[:12]}: {error}")
-                con.execute("DELETE FROM bundles WHERE sha256 = ?", [sha256])
-                continue
-            for a in bundle.attachments:
-                store.put_file(a.content)
-            insert_trials(con, [bundle])
-        con.commit()
+        with transaction(con):
+            for (sha256,) in con.execute(
+                "SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256"
+            ).fetchall():
+                try:
+                    bundle = _read(there.pop(sha256, None))
+                except BadBundle as error:
+                    done.lost.append(f"bundle {sha256[:12]}: {error}")
+                    con.execute("DELETE FROM bundles WHERE sha256 = ?", [sha256])
+                    continue
+                for a in bundle.attachments:
+                    store.put_file(a.content)
+                insert_trials(con, [bundle])
         for path in there.values():
             try:
                 take_archived(con, store, read_bundle(path), path)

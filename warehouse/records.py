@@ -13,6 +13,7 @@ from duckdb import DuckDBPyConnection as Connection
 from experiments.contract import Json, Metric, Metrics, Status, Trial, Unit, Verdict
 from experiments.identity import canonical, sha256_of
 from warehouse.bundles import FIELDS
+from warehouse.transactions import transaction
 
 # Of trials, those of the bundles in a list. By their row ids, or the details of every trial would be unpacked to look at it:
 # 2 million trials, 100,000 of them asked for, take half the time (measured, DuckDB 1.5); more the more there are.
@@ -49,15 +50,10 @@ def has_run(con: Connection, run_id: str) -> bool:
 
 def forget_run(con: Connection, run_id: str, plan_id: str) -> None:
     """Take back a run that could not start, and its plan where no other run stands under it; no trial is touched."""
-    con.begin()
-    try:
+    with transaction(con):
         for table in ("units", "metrics", "verdicts", "predictions", "given_up", "runs"):
             con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - only fixed words are put in
         con.execute("DELETE FROM plans WHERE plan_id = ? AND plan_id NOT IN (SELECT plan_id FROM runs)", [plan_id])
-        con.commit()
-    except Exception:
-        con.rollback()
-        raise
 
 
 def finish_run(con: Connection, run_id: str) -> None:
@@ -166,15 +162,10 @@ def save_metrics(con: Connection, run_id: str, phase: str, host: str, metrics: M
         [run_id, phase, host, i, m.metric, m.condition, m.value, m.low, m.high, m.n, m.failed, m.method, m.timing]
         for i, m in enumerate(metrics.values)
     ]
-    con.begin()
-    try:
+    with transaction(con):
         con.execute("DELETE FROM metrics WHERE run_id = ? AND phase = ? AND host = ?", [run_id, phase, host])
         if rows:
             con.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        con.commit()
-    except Exception:
-        con.rollback()
-        raise
 
 
 def save_verdict(

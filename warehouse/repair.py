@@ -14,6 +14,7 @@ from warehouse.collector import UNPLANNED, archived, take_archived
 from warehouse.durable import move
 from warehouse.places import Places
 from warehouse.rebuild import renumber
+from warehouse.transactions import transaction
 from warehouse.transport import Store
 from warehouse.trial_rows import insert_trials
 from warehouse.verify import Verified
@@ -63,8 +64,7 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
         take_archived(con, store, bundle, path)
         return
     m = bundle.manifest
-    con.begin()
-    try:
+    with transaction(con):
         forget_summary(con, bundle.sha256)
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
         con.execute(
@@ -80,10 +80,6 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
             ],
         )
         insert_trials(con, [bundle])
-        con.commit()
-    except Exception:
-        con.rollback()
-        raise
 
 
 def forget_summary(con: Connection, sha256: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from duckdb import DuckDBPyConnection as Connection
 
+from warehouse.transactions import transaction
+
 TABLES = ("bundle_numbers", "attempt_counts", "problem_results")
 NUMBERS = """
 INSERT INTO bundle_numbers
@@ -34,16 +36,11 @@ GROUP BY n.number, t.condition, t.problem_id ORDER BY ALL
 def refresh(con: Connection) -> int:
     """Summarise the bundles that have no summary yet, in one transaction; returns how many those were."""
     (last,) = con.execute("SELECT coalesce(max(number), 0) FROM bundle_numbers").fetchone() or (0,)
-    con.begin()
-    try:
+    with transaction(con):
         con.execute(NUMBERS)
         (newest,) = con.execute("SELECT coalesce(max(number), 0) FROM bundle_numbers").fetchone() or (0,)
         if newest > last:
             (first,) = con.execute(FIRST, [last]).fetchone() or (None,)
             con.execute(COUNTS, [last, first])
             con.execute(RESULTS, [last, first])
-        con.commit()
-    except Exception:
-        con.rollback()
-        raise
     return int(newest - last)
