@@ -1,7 +1,8 @@
 """The automations that mark runs as crashed whose process has gone silent, so that nobody waits for them for ever.
 
 A run in Prefect stays Running when its machine dies. The pipeline watches its shards itself; these serve for a process that is
-stopped while its worker lives, for a pipeline that died itself, and for shards whose pipeline is gone.
+stopped while its worker lives, for a pipeline that died itself, for shards whose pipeline is gone, and for the hourly sync of a
+machine that died in it: a host with a sync under way is not asked for another.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 # prefect.yaml asks each run of these flows for a heartbeat every 30 s, Prefect's least.
-# One that is only late costs a shard that is computed again, but a pipeline its follower: so that one is given longer.
-SILENT_AFTER = {"shard": timedelta(seconds=90), "pipeline": timedelta(seconds=300)}
+# One that is only late costs a shard that is computed again, but a pipeline its follower: so that one is given longer. Nobody
+# waits for a sync.
+SILENT_AFTER = {"shard": timedelta(seconds=90), "pipeline": timedelta(seconds=300), "sync": timedelta(seconds=300)}
 HEARTBEAT = "prefect.flow-run.heartbeat"
+# What begins the waiting. The server itself says that a run is running: its process may die before its first heartbeat.
+BEGUN = ("prefect.flow-run.Running", HEARTBEAT)
 # Any of them says that the run is alive, or that it needs no heartbeat any more.
 SIGNS = (
     HEARTBEAT, *(f"prefect.flow-run.{name}" for name in (
@@ -58,7 +62,7 @@ def _delete(client: Any, automation_id: UUID) -> None:
 
 
 def _watch(tag: str) -> Any:
-    """Crashed, for each run with the tag, when no sign of it came for a while after a heartbeat."""
+    """Crashed, for each run with the tag, when no sign of it came for a while after it began or after a heartbeat."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -69,7 +73,7 @@ def _watch(tag: str) -> Any:
         name=name_of(tag),
         description=f"No heartbeat for {within.seconds} s. What has a result is not computed again.",
         trigger=EventTrigger(
-            after={HEARTBEAT}, expect=set(SIGNS), for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1,
+            after=set(BEGUN), expect=set(SIGNS), for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1,
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             match_related=ResourceSpecification({"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}),
             within=within,
