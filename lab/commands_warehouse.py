@@ -79,11 +79,11 @@ def verified(con: Any, places: Places, store: Store, phase: str | None, deep: bo
     checks.check_plans(con, found)
     summaries.refresh(con)
     checks.check_summaries(con, found)
-    with_files = checks.check_bundles(con, places, found, phase)
+    attached = checks.check_bundles(con, places, found, phase)
     checks.check_records(places, found)
     checks.check_units(con, found, phase)
     if deep:
-        checks.check_files(store, with_files, found)
+        checks.check_files(store, attached, found)
         check_decided(con, store.get_file, found, phase)
     verifications.store(con, found, phase, deep)
     return found

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from experiments.contract import Json
 from experiments.errors import LabError
@@ -27,12 +28,14 @@ from warehouse.host_reports import checked_report, new_reports
 from warehouse.places import Places
 from warehouse.transactions import transaction
 from warehouse.transport import Store
-from warehouse.trial_rows import insert_trials
+from warehouse.trial_rows import insert_trials, table_of
 
 FROM_ARCHIVE = "archive"  # in the place of a transport, where the row was lost that knew it
 UNPLANNED = "no plan in this warehouse asks for its unit"
 GROUP_BUNDLES = 200  # taken in at once, in one transaction
-CHUNK_TRIALS = 15_000  # of small bundles as many as make up these are inserted together
+# Of small bundles as many as make up one of these are inserted together.
+CHUNK_TRIALS = 15_000
+CHUNK_BYTES = 64 * 2**20  # in memory
 # Settings of DuckDB while bundles are taken in, as measured with 1.5 on two cores.
 TAKING = {
     # From which size on a transaction goes into the database at once, not into its log first and then from there: of 60,000
@@ -284,7 +287,7 @@ def _insert(
 def _insert_rows(
     con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
 ) -> dict[str, int]:
-    chunk: list[Bundle] = []
+    chunk: list[pa.Table] = []
     rows: list[list[object]] = []
     replicates: dict[str, int] = {}
     per_unit: Counter[str] = Counter()
@@ -305,8 +308,8 @@ def _insert_rows(
                 "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [a.sha256, m["unit_id"], a.name, len(a.content)],
             )
-        chunk.append(bundle)
-        if sum(b.trials.num_rows for b in chunk) >= CHUNK_TRIALS:
+        chunk.append(table_of(bundle))
+        if sum(t.num_rows for t in chunk) >= CHUNK_TRIALS or sum(t.nbytes for t in chunk) >= CHUNK_BYTES:
             insert_trials(con, chunk)
             chunk = []
     if chunk:

@@ -17,7 +17,7 @@ from warehouse.durable import sync_folder, temporary_for
 from warehouse.places import Places
 from warehouse.transactions import transaction
 from warehouse.transport import Store
-from warehouse.trial_rows import insert_trials
+from warehouse.trial_rows import insert_trials, table_of
 
 
 @dataclass
@@ -102,7 +102,7 @@ def _build(places: Places, store: Store, new: Path, schema: int, files: dict[str
                     continue
                 for a in bundle.attachments:
                     store.put_file(a.content)
-                insert_trials(con, [bundle])
+                insert_trials(con, [table_of(bundle)])
         for path in there.values():
             try:
                 take_archived(con, store, read_bundle(path), path)

@@ -16,7 +16,7 @@ from warehouse.places import Places
 from warehouse.rebuild import renumber
 from warehouse.transactions import transaction
 from warehouse.transport import Store
-from warehouse.trial_rows import insert_trials
+from warehouse.trial_rows import insert_trials, table_of
 from warehouse.verify import Verified
 
 
@@ -79,7 +79,7 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
                 bundle.sha256,
             ],
         )
-        insert_trials(con, [bundle])
+        insert_trials(con, [table_of(bundle)])
 
 
 def forget_summary(con: Connection, sha256: str) -> None:

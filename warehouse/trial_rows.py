@@ -16,22 +16,19 @@ ROWS = (
 )
 
 
-def table_of(bundles: Sequence[Bundle]) -> pa.Table:
-    """Trials of one or more bundles, each row with its bundle, unit and host."""
-    tables = []
-    for b in bundles:
-        table = b.trials.drop_columns(["attachment"])
-        named = {"bundle_sha256": b.sha256, "unit_id": b.manifest["unit_id"], "host": b.manifest["host"]}
-        for name, value in named.items():
-            table = table.append_column(name, pa.repeat(value, b.trials.num_rows))
-        tables.append(table)
-    return pa.concat_tables(tables)
+def table_of(bundle: Bundle) -> pa.Table:
+    """A bundle's trials, each row with its bundle, unit and host; without its attachments, which may be large."""
+    table = bundle.trials.drop_columns(["attachment"])
+    named = {"bundle_sha256": bundle.sha256, "unit_id": bundle.manifest["unit_id"], "host": bundle.manifest["host"]}
+    for name, value in named.items():
+        table = table.append_column(name, pa.repeat(value, table.num_rows))
+    return table
 
 
-def insert_trials(con: Connection, bundles: Sequence[Bundle]) -> None:
-    """Insert the trials of these bundles; the caller decides about the transaction, and has or makes the bundles' rows.
+def insert_trials(con: Connection, tables: Sequence[pa.Table]) -> None:
+    """Insert the trials of these tables of bundles; the caller decides about the transaction, and has or makes the bundles' rows.
 
     Raises:
         duckdb.DataError: DuckDB refuses a value.
     """
-    con.from_arrow(table_of(bundles)).project(ROWS).insert_into("trials")
+    con.from_arrow(pa.concat_tables(tables)).project(ROWS).insert_into("trials")

@@ -6,12 +6,13 @@ Each check gives findings; a fault is something that may not be, a note somethin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import duckdb
+import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
 from experiments.contract import Json, Unit
@@ -26,6 +27,7 @@ from warehouse.transport import Store
 from warehouse.trial_rows import ROWS, table_of
 
 BATCH_TRIALS = 50_000  # compared at a time
+Attached = tuple[str, str, str]  # SHA-256 of the bundle, name of the file, its SHA-256
 Check = Literal["migrations", "plans", "bundles", "trials", "files", "records", "units", "metrics", "verdicts"]
 
 
@@ -102,8 +104,8 @@ def check_plans(con: Connection, done: Verified) -> None:
             done.findings.append(Finding("plans", f"unit {unit.unit_id[:8]} does not hash to its id", unit.unit_id))
 
 
-def check_bundles(con: Connection, places: Places, done: Verified, phase: str | None = None) -> list[Bundle]:
-    """Every bundle's file against its name, its row and its trials; returns those with attachments."""
+def check_bundles(con: Connection, places: Places, done: Verified, phase: str | None = None) -> list[Attached]:
+    """Every bundle's file against its name, its row and its trials; returns what is attached to them."""
     rows = {
         row[0]: row[1:]
         for row in con.execute(
@@ -114,8 +116,8 @@ def check_bundles(con: Connection, places: Places, done: Verified, phase: str | 
     }
     done.counts |= {"bundles": len(rows), "trials": 0}
     seen: set[str] = set()
-    with_files: list[Bundle] = []
-    batch: list[Bundle] = []
+    attached: list[Attached] = []
+    batch: dict[str, pa.Table] = {}
     for path, bundle in _archive(places, done, phase):
         if bundle.sha256 in seen:
             continue
@@ -126,17 +128,17 @@ def check_bundles(con: Connection, places: Places, done: Verified, phase: str | 
         _check_row(bundle, rows[bundle.sha256], done)
         if bundle.signature and (refused := _forged(places, bundle)):
             done.findings.append(Finding("bundles", f"{path.name}: {refused}", bundle.sha256))
-        with_files += [bundle] if bundle.attachments else []
-        batch.append(bundle)
-        if sum(b.trials.num_rows for b in batch) > BATCH_TRIALS:
+        attached += [(bundle.sha256, a.name, a.sha256) for a in bundle.attachments]
+        batch[bundle.sha256] = table_of(bundle)
+        if sum(t.num_rows for t in batch.values()) > BATCH_TRIALS:
             _compare_trials(con, batch, done)
-            batch = []
+            batch = {}
     _compare_trials(con, batch, done)
     damaged = {f.about for f in done.findings if f.check == "bundles"}
     for sha256 in rows.keys() - seen - damaged:
         done.findings.append(Finding("bundles", f"bundle {sha256[:12]} has no file in {places.bundles}", sha256))
     _check_counting(con, done)
-    return with_files
+    return attached
 
 
 def _archive(places: Places, done: Verified, phase: str | None) -> Iterator[tuple[Path, Bundle]]:
@@ -167,19 +169,19 @@ def _check_row(bundle: Bundle, row: Sequence[object], done: Verified) -> None:
         )
 
 
-def _compare_trials(con: Connection, batch: Sequence[Bundle], done: Verified) -> None:
+def _compare_trials(con: Connection, batch: Mapping[str, pa.Table], done: Verified) -> None:
     """Row by row, as often as each row is, both ways."""
     if not batch:
         return
-    done.counts["trials"] += sum(b.trials.num_rows for b in batch)
-    con.register("incoming", table_of(batch))
+    done.counts["trials"] += sum(t.num_rows for t in batch.values())
+    con.register("incoming", pa.concat_tables(batch.values()))
     try:
         theirs = f"SELECT {ROWS} FROM incoming"  # noqa: S608 - fixed words
         ours = f"FROM trials WHERE {OF_BUNDLES}"
         found = con.execute(
             f"SELECT DISTINCT bundle_sha256 FROM (({ours} EXCEPT ALL {theirs}) UNION ALL "  # noqa: S608 - fixed words
             f"(SELECT * FROM ({theirs}) EXCEPT ALL {ours})) ORDER BY 1",
-            [[b.sha256 for b in batch]] * 2,
+            [list(batch)] * 2,
         ).fetchall()
     finally:
         con.unregister("incoming")
@@ -210,17 +212,14 @@ def check_summaries(con: Connection, done: Verified) -> None:
     done.findings += [Finding("trials", f"the summary of bundle {s[:12]} counts other trials", s) for (s,) in wrong]
 
 
-def check_files(store: Store, bundles: Sequence[Bundle], done: Verified) -> None:
+def check_files(store: Store, attached: Sequence[Attached], done: Verified) -> None:
     """Attachments, such as adapters, lie in the results store as they came."""
-    for bundle in bundles:
-        for a in bundle.attachments:
-            done.counts["files"] = done.counts.get("files", 0) + 1
-            try:
-                store.get_file(a.sha256)
-            except (LabError, OSError) as error:
-                done.findings.append(
-                    Finding("files", f"{a.name} of bundle {bundle.sha256[:12]}: {error}", bundle.sha256)
-                )
+    for bundle_sha256, name, sha256 in attached:
+        done.counts["files"] = done.counts.get("files", 0) + 1
+        try:
+            store.get_file(sha256)
+        except (LabError, OSError) as error:
+            done.findings.append(Finding("files", f"{name} of bundle {bundle_sha256[:12]}: {error}", bundle_sha256))
 
 
 def check_records(places: Places, done: Verified) -> None:

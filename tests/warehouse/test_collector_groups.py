@@ -121,6 +121,28 @@ def test_what_is_read_ahead_is_bounded_and_comes_in_order(
         assert sorted(begun) == paths
 
 
+def test_what_waits_to_be_inserted_is_bounded_in_memory(
+    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few trials can be large, and adapters come with few: neither may fill the memory while more trials are waited for."""
+    labels = [f"u{i}" for i in range(5)]
+    plan(places, *labels)
+    for label in labels:
+        put(store.inbox, label, content=b"weights" * 100_000)
+    real, sizes = collector.insert_trials, list[list[int]]()
+
+    def counting(con: Any, tables: Any) -> None:
+        assert all("attachment" not in table.schema.names for table in tables)
+        sizes.append([table.nbytes for table in tables])
+        real(con, tables)
+
+    monkeypatch.setattr(collector, "insert_trials", counting)
+    monkeypatch.setattr(collector, "CHUNK_BYTES", 700)
+    assert collect(places, store).ingested == 5
+    assert [len(one) for one in sizes] == [2, 2, 1] and max(map(sum, sizes)) < 1400, sizes
+    assert query(places, "SELECT count(*) FROM trials") == [(10,)]
+
+
 def test_reading_ahead_ends_where_nobody_asks_on(places: Places, store: Store) -> None:
     """A collector that stops must not go on reading an inbox of days, and what cannot be read is told of that entry alone."""
     first, second = put(store.inbox, "a"), store.inbox / "junk"
