@@ -19,15 +19,18 @@ Readings = Generator[tuple[Path, Future[Bundle]], None, None]
 def read_ahead(places: Places, paths: Iterable[Path]) -> Readings:
     """Each entry in order, with its bundle or what `read` raises of it, while those after it are being read."""
     # Two threads would mostly wait for Python's lock, and take a core from DuckDB (measured on two).
-    todo, ahead, room = deque(paths), deque[tuple[Path, Future[Bundle], int]](), AHEAD_BYTES
+    ahead, room = deque[tuple[Path, Future[Bundle], int]](), AHEAD_BYTES
+    todo = ((path, memory_needed(path)) for path in paths)
+    first = next(todo, None)
     with ThreadPoolExecutor(1) as reader:
         try:
-            while todo or ahead:
+            while first or ahead:
                 # One alone may need more than there is: it is read when nothing else is.
-                while todo and ((needed := memory_needed(todo[0])) <= room or not ahead):
-                    path = todo.popleft()
+                while first and (first[1] <= room or not ahead):
+                    path, needed = first
                     ahead.append((path, reader.submit(read, places, path), needed))
                     room -= needed
+                    first = next(todo, None)
                 path, reading, needed = ahead.popleft()
                 yield path, reading
                 room += needed

@@ -287,7 +287,7 @@ def _insert(
 def _insert_rows(
     con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
 ) -> dict[str, int]:
-    chunk: list[pa.Table] = []
+    chunk, trials, size = list[pa.Table](), 0, 0
     rows: list[list[object]] = []
     replicates: dict[str, int] = {}
     per_unit: Counter[str] = Counter()
@@ -308,10 +308,12 @@ def _insert_rows(
                 "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [a.sha256, m["unit_id"], a.name, len(a.content)],
             )
-        chunk.append(table_of(bundle))
-        if sum(t.num_rows for t in chunk) >= CHUNK_TRIALS or sum(t.nbytes for t in chunk) >= CHUNK_BYTES:
+        table = table_of(bundle)
+        chunk.append(table)
+        trials, size = trials + table.num_rows, size + table.nbytes
+        if trials >= CHUNK_TRIALS or size >= CHUNK_BYTES:
             insert_trials(con, chunk)
-            chunk = []
+            chunk, trials, size = [], 0, 0
     if chunk:
         insert_trials(con, chunk)
     if rows:

@@ -117,7 +117,7 @@ def check_bundles(con: Connection, places: Places, done: Verified, phase: str | 
     done.counts |= {"bundles": len(rows), "trials": 0}
     seen: set[str] = set()
     attached: list[Attached] = []
-    batch: dict[str, pa.Table] = {}
+    batch, trials = dict[str, pa.Table](), 0
     for path, bundle in _archive(places, done, phase):
         if bundle.sha256 in seen:
             continue
@@ -130,9 +130,10 @@ def check_bundles(con: Connection, places: Places, done: Verified, phase: str | 
             done.findings.append(Finding("bundles", f"{path.name}: {refused}", bundle.sha256))
         attached += [(bundle.sha256, a.name, a.sha256) for a in bundle.attachments]
         batch[bundle.sha256] = table_of(bundle)
-        if sum(t.num_rows for t in batch.values()) > BATCH_TRIALS:
+        trials += bundle.trials.num_rows
+        if trials > BATCH_TRIALS:
             _compare_trials(con, batch, done)
-            batch = {}
+            batch, trials = {}, 0
     _compare_trials(con, batch, done)
     damaged = {f.about for f in done.findings if f.check == "bundles"}
     for sha256 in rows.keys() - seen - damaged:

@@ -22,7 +22,8 @@ from experiments.errors import LabError
 if TYPE_CHECKING:
     from experiments.backends.base import Backend
 
-# On processors with AVX512-BF16 it tells each process that loads it, as peft does, which package would make it faster.
+# On processors with AVX512-BF16 it tells each process that loads it, as peft does, which package would make it faster. Said here
+# and not in quiet.py, whose text is part of what units were computed with.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # Weights that come inside a package: name -> (package, path in it, how to install it).
