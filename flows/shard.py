@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from prefect import flow, get_client, get_run_logger, task
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.tasks import exponential_backoff
 
 from experiments.backends.base import Backends
@@ -27,6 +29,7 @@ from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
 from workpools.needs import needs_of
 
+ASKED_AGAIN = 3  # times, after 2, 4 and 8 s: Prefect's client may be told to wait for its server for many minutes
 DELIVER_S = 300.0  # that the way to the results may fail; then the shard fails, and says why
 DELIVER_AGAIN_S = 5.0
 ALONE_AGAIN_S = 1.0
@@ -69,17 +72,25 @@ def _say_where(phase: str, label: str) -> None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(
-            context.flow_run.id,
-            name=f"{phase} · {label} · {host_name()}",
-            tags=[*context.flow_run.tags, f"{HOST_TAG}{host_name()}"],
-        )
+    this, name, tags = context.flow_run.id, f"{phase} · {label} · {host_name()}", context.flow_run.tags
+    _if_answered(lambda client: client.update_flow_run(this, name=name, tags=[*tags, f"{HOST_TAG}{host_name()}"]))
 
 
 def _drained(here: str) -> bool:
-    with get_client(sync_client=True) as client:
-        return here in drained(client)
+    """False where the server does not say: it gave this shard a moment ago, to a machine that was not drained."""
+    return here in (_if_answered(drained) or ())
+
+
+def _if_answered(ask: Callable[[Any], Any]) -> Any:
+    """What the server says; None when it is gone. Nothing that a shard asks it is worth more than the work itself."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: ASKED_AGAIN}), get_client(sync_client=True) as client:
+        try:
+            return ask(client)
+        except httpx.HTTPError as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500:
+                raise
+            get_run_logger().warning("the server does not answer (%s); work goes on without it", type(error).__name__)
+            return None
 
 
 def _may_run_here(host: str | None) -> None:
