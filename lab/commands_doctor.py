@@ -47,6 +47,16 @@ def check(kind: str, name: str, there: bool, detail: str, mend: str, needed: boo
     return Check(kind, name, "missing" if needed else "absent", detail, mend)
 
 
+def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
+    """Found with what it says, or missing as its LabError says."""
+    from experiments.errors import LabError
+
+    try:
+        return Check(kind, name, "found", ask())
+    except LabError as error:
+        return check(kind, name, False, error.what, error.mend)
+
+
 def checks(tier: str | None = None) -> list[Check]:
     """All checks of this machine, for its own tier unless another is given."""
     own, machine = _machine()
@@ -187,17 +197,13 @@ def _services(tier: str) -> Iterator[Check]:
 
 def _permissions(tier: str) -> Iterator[Check]:
     from experiments.environment import host_name
-    from experiments.errors import LabError
     from warehouse.places import Places
 
     places = Places.here()
     for name, folder in (("LAB_HOME", places.home), ("spool", places.spool), ("weights", places.home / "models")):
         why = _unwritable(folder)
         yield check("permission", f"write {name}", not why, why or str(folder), f"chown -R $USER {folder}")
-    try:
-        yield Check("permission", "host name", "found", host_name())
-    except LabError as error:
-        yield check("permission", "host name", False, error.what, error.mend)
+    yield _asked("permission", "host name", host_name)
 
 
 def _unwritable(folder: Path) -> str:
@@ -212,25 +218,25 @@ def _unwritable(folder: Path) -> str:
 
 def _results(tier: str) -> Iterator[Check]:
     """Whether this code can work with the results that are here, and how much room each part of them takes."""
-    from experiments.errors import LabError
     from warehouse.database import refuse_newer
     from warehouse.housekeeping import sizes
     from warehouse.places import Places
     from warehouse.transport import Store
 
-    places, store = Places.here(), None
-    try:
-        store = Store.here(places)
-        yield Check("results", "where they go", "found", store.where)
-    except LabError as error:
-        yield check("results", "where they go", False, error.what, error.mend)
+    places, stores = Places.here(), list[Store]()
+
+    def where() -> str:
+        stores.append(Store.here(places))
+        return stores[0].where
+
+    def known() -> str:
+        refuse_newer(places)
+        return "known to this version"
+
+    yield _asked("results", "where they go", where)
     if places.snapshot.exists():
-        try:
-            refuse_newer(places)
-            yield Check("results", "schema", "found", "known to this version")
-        except LabError as error:
-            yield check("results", "schema", False, error.what, error.mend)
-    for name, size in sizes(places, store).items():
+        yield _asked("results", "schema", known)
+    for name, size in sizes(places, *stores).items():
         if size:
             yield Check("size", name, "found", f"{size / 1e6:,.1f} MB")
 

@@ -20,6 +20,7 @@ from warehouse.transactions import transaction
 from warehouse.transport import Store
 
 AGE = re.compile(r"([0-9]{1,5})([hdw])")
+SHA256 = "[0-9a-f]{64}"
 UNITS_OF_AGE = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -52,19 +53,15 @@ def removable(con: Connection, places: Places, store: Store, age: timedelta, for
     found += _old_files(places.quarantine, "quarantine", before, "refused")
     found += _old_files(places.home / "logs", "log", before, "of a service")
     for folder in (places.home, places.spool, places.bundles, store.inbox, store.root / "files"):
-        left = (r for r in _old_files(folder, "leftover", before, "half written") if r.path.name.startswith(TEMPORARY))
-        found += left
-    found += (
-        r for r in _old_files(places.home, "old warehouse", before, "replaced by a rebuild")
-        if r.path.name.startswith("warehouse.before.")
-    )  # fmt: skip
-    found += (
-        r for r in _old_files(places.home, "embeddings", before, "computed again when needed")
-        if r.path == places.embeddings
-    )  # fmt: skip
+        found += _old_files(folder, "leftover", before, "half written", re.escape(TEMPORARY) + ".*")
+    found += _old_files(places.home, "old warehouse", before, "replaced by a rebuild", r"warehouse\.before\..*")
+    found += _old_files(
+        places.home, "embeddings", before, "computed again when needed", re.escape(places.embeddings.name)
+    )
     kept = {sha256 for (sha256,) in con.execute("SELECT sha256 FROM files").fetchall()}
     kept |= _shared_data(con)
-    found += (r for r in _old_files(store.root / "files", "file", before, "a job that was sent") if _unneeded(r, kept))
+    jobs = _old_files(store.root / "files", "file", before, "a job that was sent", SHA256)
+    found += (r for r in jobs if r.path.name not in kept)
     return found
 
 
@@ -76,7 +73,7 @@ def remove(con: Connection, found: list[Removal]) -> None:
         one.path.unlink(missing_ok=True)
 
 
-def sizes(places: Places, store: Store | None) -> dict[str, int]:
+def sizes(places: Places, store: Store | None = None) -> dict[str, int]:
     """Bytes of each part of the memory on this host; a part that is not there has 0."""
     parts = {
         "warehouse": places.warehouse, "snapshot": places.snapshot, "bundles": places.bundles, "records": places.records,
@@ -109,9 +106,12 @@ def _old_bundles(con: Connection, places: Places, before: datetime, force: bool)
         yield Removal("bundle", path, bytes_of(path), why)
 
 
-def _old_files(folder: Path, kind: str, before: datetime, why: str) -> list[Removal]:
+def _old_files(folder: Path, kind: str, before: datetime, why: str, name: str = ".*") -> list[Removal]:
+    """Files of a folder, not of those in it, whose whole name matches a pattern."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not re.fullmatch(name, path.name, re.DOTALL):
+            continue
         status = path.lstat()
         if path.is_file() and not path.is_symlink() and status.st_mtime < before.timestamp() <= time.time():
             found.append(Removal(kind, path, status.st_size, why))
@@ -121,11 +121,7 @@ def _old_files(folder: Path, kind: str, before: datetime, why: str) -> list[Remo
 def _shared_data(con: Connection) -> set[str]:
     """SHA-256 of the user's own data that some run works on: jsonl:<sha256> or a path, as its plan names it."""
     rows = con.execute("SELECT content FROM plans").fetchall()
-    return {found for (content,) in rows for found in re.findall(r"[0-9a-f]{64}", content)}
-
-
-def _unneeded(one: Removal, kept: set[str]) -> bool:
-    return re.fullmatch(r"[0-9a-f]{64}", one.path.name) is not None and one.path.name not in kept
+    return {found for (content,) in rows for found in re.findall(SHA256, content)}
 
 
 def _forget(con: Connection, sha256: str) -> None:
