@@ -19,7 +19,9 @@ from flows.chain import plan
 PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
 WHY = "a test looks at every phase"
 BACKUP = "before-e2.tar"
-SMALL = ("p2.per_unit=1", "p2.n_test=3")
+SMALL = {
+    "p2": {"per_unit": 1, "n_test": 3}, "e1": {"n_memory": 6, "memos_per_unit": 3}, "e2": {"n_test": 2},
+}  # fmt: skip
 METRICS = (
     "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics "
     "WHERE run_id = ? AND NOT timing ORDER BY phase, host, position"
@@ -37,12 +39,13 @@ BUNDLES = "SELECT sha256 FROM bundles JOIN units USING (unit_id) WHERE run_id = 
 
 
 def pipeline(*more: str) -> list[str]:
-    return ["pipeline", "--scale", "smoke", *(part for s in SMALL for part in ("--set", s)), *more]
+    small = [f"{phase}.{name}={value}" for phase, values in SMALL.items() for name, value in values.items()]
+    return ["pipeline", "--scale", "smoke", *(part for s in small for part in ("--set", s)), *more]
 
 
 def run_id(**p1: float) -> list[str]:
     """[id of the run that `pipeline` starts], with these values of P1."""
-    given = {"p2": {"per_unit": 1, "n_test": 3}} | ({"p1": p1} if p1 else {})
+    given: dict[str, Any] = SMALL | ({"p1": p1} if p1 else {})
     return [plan("smoke", given)[0].run_id]
 
 
@@ -133,7 +136,7 @@ def test_a_run_says_where_it_came_from(undisturbed: tuple[Lab, subprocess.Comple
     )  # fmt: skip
     assert len(commit) == 40 or commit.startswith("wheel-")
     assert {"torch", "transformers", "prefect", "duckdb"} <= set(json.loads(versions))
-    assert json.loads(given)["config"]["p2"] == {"n_test": 3, "per_unit": 1}
+    assert json.loads(given)["config"] == SMALL
     assert "n_test" not in json.loads(defaulted)["p2"] and json.loads(defaulted)["p2"]["n_memory"] > 0
     assert host == HOST and finished is not None
     digests = json.loads(content)["digests"]
