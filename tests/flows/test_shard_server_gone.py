@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 from laboratory import free_port
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import shard
 
@@ -56,6 +56,20 @@ def test_a_server_in_trouble_is_as_good_as_gone(answering: int, said: pytest.Log
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{answering}/api"}):
         assert not shard._drained("pi")
     assert "the server does not answer (PrefectHTTPStatusError)" in said.text
+
+
+@pytest.mark.parametrize("answering", [503], indirect=True)
+def test_a_shard_is_less_patient_than_the_client(
+    answering: int, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client waits for eight minutes, as a pipeline must; a machine with work to do would stand still for as long."""
+    waits: list[float] = []
+    monkeypatch.setattr("prefect.client.base.time.sleep", waits.append)
+    address = f"http://127.0.0.1:{answering}/api"
+    with temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 8}):
+        assert not shard._drained("pi")
+    assert len(waits) == shard.ASKED_AGAIN
+    assert "the server does not answer" in said.text
 
 
 @pytest.mark.parametrize("answering", [403], indirect=True)
