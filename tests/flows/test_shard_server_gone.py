@@ -63,12 +63,18 @@ def test_a_shard_is_less_patient_than_the_client(
     answering: int, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client waits for eight minutes, as a pipeline must; a machine with work to do would stand still for as long."""
-    waits: list[float] = []
-    monkeypatch.setattr("prefect.client.base.time.sleep", waits.append)
+    waits, this = list[float](), threading.get_ident()
+
+    def wait(seconds: float) -> None:
+        if threading.get_ident() == this:  # Prefect has threads of its own
+            waits.append(seconds)
+
+    monkeypatch.setattr("prefect.client.base.time.sleep", wait)
     address = f"http://127.0.0.1:{answering}/api"
     with temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 8}):
         assert not shard._drained("pi")
-    assert len(waits) == shard.ASKED_AGAIN
+    # Prefect's client waits once more after its last try, unless that one broke off.
+    assert shard.ASKED_AGAIN <= len(waits) <= shard.ASKED_AGAIN + 1
     assert "the server does not answer" in said.text
 
 
