@@ -223,20 +223,17 @@ def _results(tier: str) -> Iterator[Check]:
     from warehouse.places import Places
     from warehouse.transport import Store
 
-    places, stores = Places.here(), list[Store]()
-
-    def where() -> str:
-        stores.append(Store.here(places))
-        return stores[0].where
-
     def known() -> str:
         refuse_newer(places)
         return "known to this version"
 
-    yield _asked("results", "where they go", where)
+    places = Places.here()
+    where = _asked("results", "where they go", lambda: Store.here(places).where)
+    yield where
     if places.snapshot.exists():
         yield _asked("results", "schema", known)
-    for name, size in sizes(places, *stores).items():
+    store = Store.here(places) if where.state == "found" else None
+    for name, size in sizes(places, store).items():
         if size:
             yield Check("size", name, "found", f"{size / 1e6:,.1f} MB")
 

@@ -73,7 +73,7 @@ def remove(con: Connection, found: list[Removal]) -> None:
         one.path.unlink(missing_ok=True)
 
 
-def sizes(places: Places, store: Store | None = None) -> dict[str, int]:
+def sizes(places: Places, store: Store | None) -> dict[str, int]:
     """Bytes of each part of the memory on this host; a part that is not there has 0."""
     parts = {
         "warehouse": places.warehouse, "snapshot": places.snapshot, "bundles": places.bundles, "records": places.records,
