@@ -29,6 +29,7 @@ check: $(SETUP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 # What the tests meet for real: the page in Debian's Chromium, results over ssh, rsync and git. A test without its
 # program is skipped and says so.
@@ -39,8 +40,8 @@ programs:
 
 # Retakes the README's pictures from the page that `make demo` keeps up.
 screenshots: $(SETUP) programs
-	@$(BIN)/python -m app.screenshots http://127.0.0.1:8501 docs/overview.png
-	@$(BIN)/python -m app.screenshots http://127.0.0.1:8501/hosts docs/hosts.png
+	@$(BIN)/python -m docs.generate.screenshots http://127.0.0.1:8501 docs/overview.png
+	@$(BIN)/python -m docs.generate.screenshots http://127.0.0.1:8501/hosts docs/hosts.png
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).resolve().parent
+PAGES = HERE / "views"
 PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
 OTHERS = ("hosts", "trials", "compare", "provenance", "monitor")
 SIDEBAR_PX = 240  # narrow, so that six cards stand in a row beside it
@@ -14,9 +15,9 @@ SIDEBAR_PX = 240  # narrow, so that six cards stand in a row beside it
 st.set_page_config(page_title="LLM memory experiments", layout="wide", initial_sidebar_state=SIDEBAR_PX)
 page = st.navigation(
     [
-        st.Page(HERE / "overview.py", title="Overview", default=True),
-        *(st.Page(HERE / f"page_{phase}.py", title=phase.upper(), url_path=phase) for phase in PHASES),
-        *(st.Page(HERE / f"page_{name}.py", title=name.capitalize(), url_path=name) for name in OTHERS),
+        st.Page(PAGES / "overview.py", title="Overview", default=True),
+        *(st.Page(PAGES / f"{phase}.py", title=phase.upper(), url_path=phase) for phase in PHASES),
+        *(st.Page(PAGES / f"{name}.py", title=name.capitalize(), url_path=name) for name in OTHERS),
     ],
     position="top",
 )

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.environment import package_versions
 from experiments.backends.sentence_embedder import SentenceEmbedder
-from experiments.environment import package_versions
 
 KEYS = ("benchmark", "ratio", "needed", "seconds", "counts", "compared", "host")
 

@@ -44,15 +44,16 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.common import show
-from warehouse import reading, reading_phases, summaries
-from warehouse.database import migrate
+from warehouse.database import summaries
+from warehouse.database.connection import migrate
+from warehouse.queries import phases, snapshot
 
 NAME = "explorer_pages"
 NEEDED_S = 1.0
-APP = Path(__file__).resolve().parent.parent / "app"
+APP = Path(__file__).resolve().parent.parent / "app" / "views"
 PAGES = (
-    "overview", "page_p1", "page_p2", "page_p3", "page_e0", "page_e1", "page_e2", "page_hosts", "page_trials", "page_compare",
-    "page_provenance", "page_monitor",
+    "overview", "p1", "p2", "p3", "e0", "e1", "e2", "hosts", "trials", "compare",
+    "provenance", "monitor",
 )  # fmt: skip
 PER_UNIT = 100  # problems
 SHARES = {"p2": (0.1, ("none", "random", "recent", "semantic")), "e1": (1.0, ("none", "temporal", "semantic")),
@@ -177,9 +178,9 @@ def page_seconds(page: str, run: str) -> float:
     return seconds
 
 
-def from_trials(run: str) -> list[reading.Row]:
+def from_trials(run: str) -> list[snapshot.Row]:
     """E1's attempts as they were counted without summaries."""
-    return reading.query(
+    return snapshot.query(
         "SELECT t.condition, t.attempts, count(*) AS trials FROM units u JOIN bundles b USING (unit_id) "
         "JOIN trials t ON t.bundle_sha256 = b.sha256 WHERE u.run_id = ? AND u.phase = 'e1' AND b.replicate = 0 "
         "GROUP BY ALL ORDER BY condition, attempts",
@@ -217,13 +218,13 @@ def measure_counts(generated_s: float, pages: dict[str, dict[str, float]], run: 
     plain = from_trials(run)
     plain_s = time.perf_counter() - started
     started = time.perf_counter()
-    ours = reading_phases.attempt_counts(run, "e1")
+    ours = phases.attempt_counts(run, "e1")
     ours_s = time.perf_counter() - started
     assert plain == ours, "the summaries count something else than the trials"  # noqa: S101
-    total = reading.query("SELECT count(*) AS n FROM trials")[0]["n"]
+    total = snapshot.query("SELECT count(*) AS n FROM trials")[0]["n"]
     seconds = {"generating": generated_s, "plain_counts": plain_s, "summary_counts": ours_s}
     seconds |= {f"{page.removeprefix('page_')}_{when}": s for when, found in pages.items() for page, s in found.items()}
-    size = reading.snapshot_path().stat().st_size
+    size = snapshot.snapshot_path().stat().st_size
     show(
         NAME, plain_s / ours_s, None, {k: max(s, 0.001) for k, s in seconds.items()},
         {"trials": total, "runs": runs, "pages": len(PAGES), "snapshot_mb": size // 10**6},

@@ -38,12 +38,12 @@ import duckdb
 from benchmarks.common import Clock, show
 from experiments.contract import Trial, Unit
 from experiments.seeds import generator
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import migrate, writing
-from warehouse.places import Places
-from warehouse.records import save_plan, save_run, save_units
-from warehouse.transport import Store
+from warehouse.database.connection import migrate, writing
+from warehouse.database.records import save_plan, save_run, save_units
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 NAME = "ingest"
 RUN = "bench-1"

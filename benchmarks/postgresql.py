@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.processes import holder_of
+from lab.services.processes import holder_of
 
 USER = "postgres"
 READY_S = 60.0

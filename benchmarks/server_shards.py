@@ -73,10 +73,10 @@ def _laboratory(home: Path, workers: int, url: str | None) -> Iterator[None]:
 
 def _join(port: int, numbers: Sequence[int]) -> None:
     """Further workers of the pool, each with the name of another host."""
-    from lab.environments import prefect_environment
-    from lab.processes import start, wait_until
-    from lab.services import worker_command
-    from warehouse.places import Places
+    from lab.services.environments import prefect_environment
+    from lab.services.processes import start, wait_until
+    from lab.services.up import worker_command
+    from warehouse.paths import Places
 
     places = Places.here()
     told = prefect_environment(places, port)
@@ -99,10 +99,10 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
 
     from experiments.registry import configure, get_phase
     from flows.chain import open_run
-    from warehouse.database import writing
-    from warehouse.places import Places
-    from warehouse.records import save_units
-    from workpools.cutting import SHARD_SECONDS
+    from warehouse.database.connection import writing
+    from warehouse.database.records import save_units
+    from warehouse.paths import Places
+    from workpools.shards import SHARD_SECONDS
 
     p1, units = get_phase("p1"), []
     for i in range(shards):
@@ -130,9 +130,9 @@ def _submitted(
     )
 
     from flows import dispatch
-    from warehouse.places import Places
-    from warehouse.transport import Store
-    from workpools.cutting import MOST_SHARDS, SHARDS_A_WORKER
+    from warehouse.delivery.results_store import Store
+    from warehouse.paths import Places
+    from workpools.shards import MOST_SHARDS, SHARDS_A_WORKER
 
     took: list[float] = []
     plain = dispatch.run_deployment
@@ -172,11 +172,11 @@ def _submitted(
 
 def _collected(units: Sequence[Any]) -> tuple[int, int]:
     """(units without a result, trials)."""
-    from warehouse.collector import collect
-    from warehouse.database import writing
-    from warehouse.places import Places
-    from warehouse.records import done_units
-    from warehouse.transport import Store
+    from warehouse.database.connection import writing
+    from warehouse.database.records import done_units
+    from warehouse.delivery.results_store import Store
+    from warehouse.ingest.collector import collect
+    from warehouse.paths import Places
 
     places = Places.here()
     with writing(places) as con:

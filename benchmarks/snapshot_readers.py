@@ -36,9 +36,9 @@ from typing import Any
 import duckdb
 
 from benchmarks.common import Clock, show
-from warehouse import reading, snapshot
-from warehouse.database import locked, open_warehouse
-from warehouse.places import Places
+from warehouse.database.connection import locked, open_warehouse, publish_snapshot
+from warehouse.paths import Places
+from warehouse.queries import snapshot as reading
 
 NAME = "snapshot_readers"
 RUN = "bench-1"
@@ -96,7 +96,7 @@ def published(places: Places, clock: Clock, publications: int) -> tuple[float, f
     began = time.time()
     for _ in range(publications):
         with locked(places), clock.side("publication"):
-            snapshot.publish(places)
+            publish_snapshot(places)
         with clock.side("bare_copy"):
             shutil.copyfile(places.warehouse, places.home / "bare.duckdb")
     return began, time.time()
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         places = Places(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-snapshot-"))))
         with clock.side("filling"), locked(places), open_warehouse(places) as con:
             fill(con, given.trials)
-        snapshot.publish(places)
+        publish_snapshot(places)
         spawn = multiprocessing.get_context("spawn")
         begun, done, found = spawn.Event(), spawn.Event(), spawn.Queue()
         reader = spawn.Process(target=read_on, args=(str(places.home), begun, done, found), daemon=True)

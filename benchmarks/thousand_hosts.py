@@ -25,12 +25,12 @@ from pathlib import Path
 from benchmarks.common import Clock, show
 from experiments.contract import Trial, Unit
 from flows.forecast import registered
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.records import save_units
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.database.records import save_units
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 from workpools.assess import assess
 
 NAME = "thousand_hosts"

@@ -10,9 +10,9 @@ from functools import cache
 
 import numpy as np
 
+from common.errors import LabError
 from experiments.contract import PhaseConfig
 from experiments.domains import Domain, Problem, get_domain
-from experiments.errors import LabError
 from experiments.leakage import inspect, refuse
 from experiments.seeds import generator
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
+from common.errors import LabError
 from experiments import e2_analysis
 from experiments.backends.base import Backends, LanguageModel, Reply, Unavailable
 from experiments.backends.lora import LoraSettings
@@ -24,7 +25,6 @@ from experiments.data import universe
 from experiments.distillation import dataset, hunch_prompt, query_quality
 from experiments.domains import Problem, get_domain
 from experiments.e1_retrieval_strategies import bank_of
-from experiments.errors import LabError
 from experiments.identity import make_unit
 from experiments.memory_bank import Bank, Found
 from experiments.retrieval import RetrievalConfig

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.canonical_json import sha256_of
+from common.errors import LabError
 from experiments.code_version import code_version
 from experiments.contract import Json, PhaseConfig, Unit
-from experiments.errors import LabError
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; refuses NaN, so that equal values have equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def sha256_of(value: Any) -> str:
-    """Hex SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from common.errors import LabError
 from experiments.domains.base import Domain, Problem, leaks
-from experiments.errors import LabError
 
 Pair = tuple[str, str]
 NAMED_PAIRS = 3  # in a message; all are counted

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from common.errors import LabError
 from experiments.backends.base import Backends, Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
-from experiments.errors import LabError
 from experiments.identity import make_unit
 from experiments.leakage import ALLOW, NAMED_PAIRS, Leaks, Pair, inspect, refuse
 from experiments.registry import get_phase

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from common.errors import LabError
 from experiments.contract import Phase, PhaseConfig
 from experiments.domains import settled
-from experiments.errors import LabError
 from experiments.fitting import smaller_counts
 
 PHASES = {

@@ -14,23 +14,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.environment import host_name
+from common.errors import LabError
 from experiments.backends.base import Backends
 from experiments.contract import PhaseConfig, Unit
 from experiments.domains import bring_data
-from experiments.environment import host_name
-from experiments.errors import LabError
 from experiments.identity import check_unit
 from experiments.registry import get_phase
 from experiments.seeds import generator
-from flows.chain import Run, put_job, run_unit
-from warehouse import audits
-from warehouse.audits import Audit, Finished
-from warehouse.bundles import MAX_ATTEMPT
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.record_files import refuse_lost
-from warehouse.transport import Store
+from flows.chain import put_job, run_unit
+from flows.plan import Run
+from warehouse.database import audits
+from warehouse.database.audits import Audit, Finished
+from warehouse.database.connection import writing
+from warehouse.database.record_files import refuse_lost
+from warehouse.delivery.bundles import MAX_ATTEMPT
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 from workpools.placement import place
 
 Say = Callable[[str], None]

@@ -8,18 +8,18 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from experiments.errors import LabError
+from common.errors import LabError
 from experiments.registry import get_phase
+from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS
 from flows.audit import Second, attempt_of, by_phase, run_of
 from flows.dispatch import Dispatcher
 from flows.forecast import registered
-from flows.tries import MAX_ATTEMPTS, MAX_RETURNS
-from warehouse import audits
-from warehouse.audits import Audit, Finished
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import audits
+from warehouse.database.audits import Audit, Finished
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 from workpools.hosts import drained
 from workpools.needs import needs_of
 from workpools.placement import Placement, fit_hosts

@@ -5,46 +5,32 @@ The pipeline flow and `lab run` both drive it; which units have a result is read
 
 from __future__ import annotations
 
-import json
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 
+from common.canonical_json import canonical
+from common.environment import code_commit, host_name, package_versions
+from common.errors import LabError
 from experiments import leakage_gate
 from experiments.backends.base import Backends
-from experiments.code_version import code_version
-from experiments.contract import Json, PhaseConfig, Status, Unit, Verdict
-from experiments.data import universe
-from experiments.domains import bring_data, share_data, shown
-from experiments.environment import code_commit, host_name, package_versions
-from experiments.errors import LabError
-from experiments.identity import canonical, check_unit, sha256_of
-from experiments.registry import PHASES, configure, get_phase, module_of
-from flows.forecast import rounds_of
-from warehouse import records
-from warehouse.bundles import write_bundle
-from warehouse.measuring import ALL_HOSTS, measure, results
-from warehouse.places import Places
-from warehouse.signing import key_of
-from warehouse.transport import Store
+from experiments.contract import Json, Status, Unit, Verdict
+from experiments.domains import bring_data, share_data
+from experiments.identity import check_unit
+from experiments.registry import PHASES, get_phase
+from flows.plan import Run, defaulted, options, plan, steps_of
+from warehouse.database import records
+from warehouse.database.metrics import ALL_HOSTS, measure, results
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.delivery.signing import key_of
+from warehouse.paths import Places
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A plan being carried out. The same plan has the same run_id, so starting again goes on where it stopped."""
-
-    run_id: str
-    plan_id: str
-    scale: str
-    configs: Mapping[str, PhaseConfig]
-    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the user set, by phase
 
 
 @dataclass(frozen=True)
@@ -55,79 +41,6 @@ class Step:
     pending: tuple[Unit, ...]
 
 
-def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Run, Json]:
-    """The run that `scale` and the user's values name, and the plan's content as it is stored before the first trial.
-
-    Raises:
-        LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
-    """
-    from experiments.backends.catalog import backend, digest_of
-
-    for name in given or {}:
-        module_of(name)
-    configs = {name: configure(name, scale, (given or {}).get(name)) for name in PHASES}
-    for model in {c.model for c in configs.values()}:
-        backend(model).digest(model)
-    used = {name: tuple(sorted({c.model, *getattr(c, "embedders", ())} - {"hybrid"})) for name, c in configs.items()}
-    content: Json = {
-        "scale": scale,
-        "domain": shown(configs["p1"].domain),
-        "model": configs["p1"].model,
-        "analyses": {name: list(get_phase(name).PLANNED) for name in PHASES},
-        "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},
-        "code_versions": {
-            name: code_version(name, c.domain, analysis=True, models=used[name]) for name, c in configs.items()
-        },
-        "data_version": sorted({universe(c).version for c in configs.values()}),
-        "digests": {name: digest_of(name) for name in sorted({m for models in used.values() for m in models})},
-    }
-    plan_id = sha256_of(content)[:16]
-    return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given or {}), content
-
-
-def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
-    """--scale smoke --set p2.n_test=8: what names the same plan on the command line, quoted for a shell."""
-    # What all phases share is written once: domain=equations.
-    shared = [
-        (key, value)
-        for key, value in next(iter(given.values()), {}).items()
-        if all((key, value) in given.get(phase, {}).items() for phase in PHASES)
-    ]
-    values = [f"{key}={json.dumps(value)}" for key, value in shared]
-    values += [
-        f"{phase}.{key}={json.dumps(value)}"
-        for phase, keys in given.items()
-        for key, value in keys.items()
-        if (key, value) not in shared
-    ]
-    return " ".join([f"--scale {scale}", *(f"--set {shlex.quote(v)}" for v in values)])
-
-
-def _named(key: str, phase: str) -> tuple[str, str]:
-    """(phase, field) that a --set of `lab run <phase>` names; "" for a field that all phases share."""
-    other, dot, field_ = key.partition(".")
-    return (other, field_) if dot else ("" if key in PhaseConfig.model_fields else phase, key)
-
-
-def steps_of(run: Run, steps: Sequence[str]) -> tuple[str, ...]:
-    """A gate's next steps as they are typed for this run: with its scale and values, without what is so already."""
-    found = []
-    for step in steps:
-        command, gap, why = step.partition("  (")
-        words = shlex.split(command)
-        if words[:2] != ["lab", "run"] or len(words) < 3:
-            found.append(step)
-            continue
-        if "--scale" in words and words[words.index("--scale") + 1] == run.scale:
-            continue
-        changed = {_named(w.partition("=")[0], words[2]) for w in words if "=" in w}
-        kept = {p: {k: v for k, v in own.items() if not {(p, k), ("", k)} & changed} for p, own in run.given.items()}
-        own = options("", kept).removeprefix("--scale ").strip()
-        scale = "" if "--scale" in words else f" --scale {run.scale}"
-        found.append(f"{command}{scale}{' ' if own else ''}{own}{gap}{why}")
-    return tuple(found)
-
-
 def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
     """Plan and store plan and run; storing the same again changes nothing."""
     run, content = plan(scale, given)
@@ -135,16 +48,9 @@ def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Map
     records.save_plan(con, run.plan_id, content)
     records.save_run(
         con, run.run_id, run.plan_id, scale, content["domain"], content["model"], host, commit, dirty,
-        package_versions(), {"scale": scale, "config": dict(given or {})}, _defaulted(run.configs, given or {}),
+        package_versions(), {"scale": scale, "config": dict(given or {})}, defaulted(run.configs, given or {}),
     )  # fmt: skip
     return run
-
-
-def _defaulted(configs: Mapping[str, PhaseConfig], given: Mapping[str, Mapping[str, Any]]) -> Json:
-    return {
-        name: {k: v for k, v in c.model_dump(mode="json").items() if k not in given.get(name, {})}
-        for name, c in configs.items()
-    }
 
 
 def carried_into(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Json:
@@ -274,12 +180,3 @@ def started(
             records.forget_run(con, run.run_id, run.plan_id)
         raise
     return run
-
-
-def expected_seconds(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:
-    """Rough work of each phase on two cores, from the costs that units state; later rounds by the same rates."""
-    run, _ = plan(scale, given)
-    found = dict.fromkeys(PHASES, 0.0)
-    for one in rounds_of(run.configs):
-        found[one.phase] += sum(one.costs)
-    return found

@@ -15,21 +15,22 @@ from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.states import Crashed
 
+from common.errors import LabError
 from experiments.contract import Unit
-from experiments.errors import LabError
 from experiments.registry import get_phase
-from flows.chain import Run, put_job
+from flows.chain import put_job
 from flows.forecast import registered, speeds_at
-from warehouse.assignments import assign
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
-from workpools.cutting import cut
+from flows.plan import Run
+from warehouse.database.connection import writing
+from warehouse.database.records import assign
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 from workpools.hosts import HOST_TAG, UNNAMED, drained
 from workpools.needs import needs_of
 from workpools.placement import Placement, fit_hosts, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
+from workpools.shards import cut
 
 POLL_S = 1.0
 STATES_S = 2.0  # between two questions to the server about shards

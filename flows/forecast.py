@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from duckdb import DuckDBPyConnection
 
+from common.errors import LabError
 from experiments import leakage_gate
 from experiments.contract import Json, PhaseConfig, Unit
-from experiments.errors import LabError
 from experiments.registry import PHASES, get_phase
 from experiments.solving import effort
-from warehouse import records
-from warehouse.transport import Store
+from flows.plan import Run, plan
+from warehouse.database import records
+from warehouse.delivery.results_store import Store
 from workpools.assess import CapabilityReport, parse_report
 from workpools.needs import needs_of
 from workpools.plan import Record, Recorded, Round, Schedule, measured, pooled, schedule, speed_of
 
 if TYPE_CHECKING:
-    from flows.chain import Run
+    from flows.plan import Run
 
 # What the phases carry, as long as they have not: the defaults, and the hypothesis of an E1 that decided nothing.
 GUESS: Json = {
@@ -139,3 +140,12 @@ def speeds_at(
         phase, max(u.round for u in units), "", module.PROFILE, needs_of(module.NEEDS, run.configs[phase].model), ()
     )
     return measured({r.host: speed_of(one, r, recorded) for r in reports})
+
+
+def expected_seconds(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:
+    """Rough work of each phase on two cores, from the costs that units state; later rounds by the same rates."""
+    run, _ = plan(scale, given)
+    found = dict.fromkeys(PHASES, 0.0)
+    for one in rounds_of(run.configs):
+        found[one.phase] += sum(one.costs)
+    return found

@@ -14,20 +14,21 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
+from common.files import write_whole
 from experiments.attempts import foretold
 from experiments.contract import Unit, Verdict
 from experiments.registry import PHASES
-from flows.chain import Run, Step, advance, conclude, open_run, options, stops
+from flows.attempts import Tries
+from flows.chain import Step, advance, conclude, open_run, stops
 from flows.dispatch import Dispatcher
 from flows.forecast import forecast, registered
+from flows.plan import Run, options
 from flows.reuse import REUSE_FILE, reuse_of, told_lines
-from flows.tries import Tries
-from warehouse import records
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.durable import write_whole
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 from workpools.placement import Placement
 
 Mode = Literal["split", "replicate"]

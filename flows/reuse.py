@@ -14,11 +14,11 @@ from pathlib import Path
 
 from duckdb import DuckDBPyConnection as Connection
 
+from common.canonical_json import canonical
 from experiments.contract import Json, Unit
-from experiments.identity import canonical
-from flows.chain import Run, Step
-from warehouse.earlier import examples_of
-from warehouse.records import done_units, given_up_of, units_of
+from flows.chain import Step
+from flows.plan import Run
+from warehouse.database.records import done_units, examples_of, given_up_of, units_of
 
 NO_RESULT = "no result yet"
 PIECE = ("role", "part", "dataset", "condition", "embedder")  # of a unit's spec: which piece of work it is

@@ -14,17 +14,17 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.tasks import exponential_backoff
 
+from common.environment import host_name
+from common.errors import LabError
+from common.files import try_lock
 from experiments.backends.base import Backends
 from experiments.backends.remembered import backends_for
 from experiments.contract import Unit
-from experiments.environment import host_name
-from experiments.errors import LabError
 from experiments.registry import get_phase
 from flows.chain import run_unit
 from flows.dispatch import GIVEN_BACK, OUT_OF_MEMORY
-from warehouse.durable import try_lock
-from warehouse.places import Places
-from warehouse.transport import Store, UnreachableError
+from warehouse.delivery.results_store import Store, UnreachableError
+from warehouse.paths import Places
 from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
 from workpools.needs import needs_of

@@ -10,13 +10,13 @@ from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL
 
-from experiments.environment import HOST_PATTERN, host_name
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.durable import write_whole
-from warehouse.logs import rotate
-from warehouse.places import Places
-from warehouse.transport import Store
+from common.environment import HOST_PATTERN, host_name
+from common.files import write_whole
+from common.logs import rotate
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 from workpools.assess import assess
 from workpools.pools import online_workers, queue_of
 from workpools.tiers import TIERS

@@ -9,49 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import LabError
+from common.errors import LabError
+from common.text import duration, interval, printable
+from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 
-EXIT_FAILED, EXIT_GATE = 1, 3
 START_WAIT_S = 90.0  # a worker polls every second or ten; past this nobody serves the coordinator pool
 AWAY_S = 600.0  # machines ask a server that is gone again for eight minutes; past this the pipeline itself has ended
 AGAIN_S = 0.5
 
 
-def duration(seconds: float) -> str:
-    """3 min 20 s."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def interval(value: float | None, low: float | None, high: float | None) -> str:
-    """0.62 (0.55 to 0.69), with three significant digits."""
-    if value is None:
-        return "undefined"
-    shown = f"{value:.3g}"
-    return f"{shown} ({low:.3g} to {high:.3g})" if low is not None and high is not None else shown
-
-
-def printable(text: str) -> str:
-    """`text` as a terminal may show it: what steers terminals or turns the writing round is written as \\x1b or \\u202e."""
-
-    def shown(c: str) -> str:
-        steers = (c < " " and c != "\n") or "\x7f" <= c <= "\x9f"
-        # Overrides and isolates reorder their neighbours; right-to-left letters themselves stay as they are.
-        turns = "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069"
-        alone = "\ud800" <= c <= "\udfff"
-        return c.encode("unicode_escape").decode() if steers or turns or alone else c
-
-    return "".join(map(shown, text))
-
-
 def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str, Any]], mode: str = "split") -> int:
     """Submit the pipeline (or join the one under way), follow it, print the table; returns the exit code."""
-    from flows.chain import expected_seconds, options, plan
-    from lab.services import connected
+    from flows.forecast import expected_seconds
+    from flows.plan import options, plan
+    from lab.services.up import connected
 
     run, _ = plan(scale, config)
     expected = expected_seconds(scale, config)
@@ -69,8 +40,8 @@ def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str
 def show_finished(scale: str) -> int | None:
     """Print the table of a run whose last phase is decided, and return its exit code; None while something is left."""
     from experiments.registry import PHASES
-    from flows.chain import options, plan
-    from warehouse.places import Places
+    from flows.plan import options, plan
+    from warehouse.paths import Places
 
     run, _ = plan(scale)
     rows = chain_rows(run.run_id) if Places.here().warehouse.is_file() else []
@@ -194,7 +165,7 @@ def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], 
 def _followed(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], again: str) -> Any:
     """The state in which the pipeline ended."""
     from flows.reuse import REUSE_FILE, told_lines
-    from warehouse.places import Places
+    from warehouse.paths import Places
 
     home = Places.here().home
     path = home / "progress.json"
@@ -253,9 +224,9 @@ def _line(row: dict[str, Any], elapsed: float, expected: dict[str, float]) -> st
 
 def chain_rows(run_id: str) -> list[dict[str, Any]]:
     """The run's verdicts in the order of the phases."""
-    from warehouse.database import writing
-    from warehouse.places import Places
-    from warehouse.records import chain_of
+    from warehouse.database.connection import writing
+    from warehouse.database.records import chain_of
+    from warehouse.paths import Places
 
     with writing(Places.here()) as con:
         return chain_of(con, run_id)
@@ -267,10 +238,10 @@ def latest_chain() -> tuple[str, list[dict[str, Any]]]:
     Raises:
         LabError: nothing was decided yet.
     """
-    from warehouse.database import writing
-    from warehouse.places import Places
-    from warehouse.record_files import refuse_lost
-    from warehouse.records import chain_of
+    from warehouse.database.connection import writing
+    from warehouse.database.record_files import refuse_lost
+    from warehouse.database.records import chain_of
+    from warehouse.paths import Places
 
     nothing = LabError("no phase was decided yet", "make demo, or lab run p1 --scale smoke")
     places = Places.here()

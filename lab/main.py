@@ -7,25 +7,25 @@ from typing import Any
 
 import typer
 
-from experiments.errors import LabError
-from lab import (
-    commands_audit,
-    commands_chain,
-    commands_data,
-    commands_doctor,
-    commands_hosts,
-    commands_keeping,
-    commands_keys,
-    commands_lan,
-    commands_machine,
-    commands_plan,
-    commands_report,
-    commands_results,
-    commands_run,
-    commands_service,
-    commands_warehouse,
+from common.errors import LabError
+from common.text import printable
+from lab.commands import (
+    audit,
+    backup,
+    data,
+    delivery,
+    doctor,
+    hosts,
+    invite,
+    keys,
+    machine,
+    pipeline,
+    plan,
+    report,
+    run,
+    service,
+    warehouse,
 )
-from lab.follow import printable
 
 EXIT_MISTAKE = 2
 UsageError: Any = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
@@ -34,21 +34,21 @@ app = typer.Typer(
     name="lab", add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Memory experiments over unequal machines.", context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-commands_machine.register(app)
-commands_run.register(app)
-commands_chain.register(app)
-commands_data.register(app)
-commands_plan.register(app)
-commands_hosts.register(app)
-commands_doctor.register(app)
-commands_keys.register(app)
-commands_warehouse.register(app)
-commands_keeping.register(app)
-commands_results.register(app)
-commands_report.register(app)
-commands_lan.register(app)
-commands_service.register(app)
-commands_audit.register(app)
+machine.register(app)
+run.register(app)
+pipeline.register(app)
+data.register(app)
+plan.register(app)
+hosts.register(app)
+doctor.register(app)
+keys.register(app)
+warehouse.register(app)
+backup.register(app)
+delivery.register(app)
+report.register(app)
+invite.register(app)
+service.register(app)
+audit.register(app)
 
 OVERVIEW = """\
 lab runs a chain of language-model memory experiments over your machines.

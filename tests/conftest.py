@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from app.screenshots import FLAGS, browser_path
+from docs.generate.screenshots import FLAGS, browser_path
 
 
 @pytest.fixture(scope="session")

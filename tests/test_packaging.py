@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HOUSE = ("app", "experiments", "flows", "lab", "warehouse", "workpools")
+HOUSE = ("app", "common", "experiments", "flows", "lab", "warehouse", "workpools")
 pytestmark = pytest.mark.slow
 # What an installed wheel is asked, in a process that sees no checkout.
 ASK = """
 import importlib, json
 import lab, yaml
 from experiments.code_version import code_version
-from experiments.environment import checkout, code_commit, lab_home
+from common.environment import checkout, code_commit, lab_home
 from experiments.registry import PHASES
-from lab import shipped
-from warehouse.database import migrations
-folder = shipped.folder()
+from common.environment import project_files
+from warehouse.database.connection import migrations
+folder = project_files()
 entrypoints = [d["entrypoint"].split(":") for d in yaml.safe_load((folder / "prefect.yaml").read_text())["deployments"]]
 flows = [getattr(importlib.import_module(module), name) for module, name in entrypoints]
 print(json.dumps({

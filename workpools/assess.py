@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 from pydantic_core import from_json
 
-from experiments.environment import host_name, lab_home, package_versions
-from experiments.errors import LabError
+from common.environment import host_name, lab_home, package_versions
+from common.errors import LabError
 from workpools import hardware, measure, nearby, needs, packages
-from workpools.old_reports import from_public, from_version_1
 from workpools.pools import DEFAULT_API, checked_url
+from workpools.public_layouts import from_public, from_version_1
 from workpools.report import MAX_REPORT_BYTES, MEND, VERSION, CapabilityReport, not_json, refused, validated
 from workpools.tiers import UNFIT, decide
 

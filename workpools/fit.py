@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from experiments.environment import lab_home
+from common.environment import lab_home
 from workpools.assess import engines
 from workpools.hardware import GB, memory
 from workpools.needs import is_model, lacking, models_here

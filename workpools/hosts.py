@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from experiments.environment import checked_host
-from experiments.errors import LabError
+from common.environment import checked_host
+from common.errors import LabError
 from workpools.report import CapabilityReport
 from workpools.tiers import POOLS
 

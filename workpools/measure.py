@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from experiments.environment import lab_home
+from common.environment import lab_home
 
 BUDGET_S = 50.0  # of the minute that lab assess may take; the rest is for starting and for what cannot be interrupted
 MATRIX_S = 5.0
@@ -173,8 +173,8 @@ def _sweep(pid: int) -> None:
 
 def _measured(engines: Sequence[str]) -> Iterator[tuple[str, float | None, str]]:
     """(engine, its speed or None, why None), each as soon as it is known."""
+    from common.errors import LabError
     from experiments.backends.base import Unavailable
-    from experiments.errors import LabError
 
     for engine in engines:
         try:

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from experiments.environment import PROJECT
+from common.environment import PROJECT
 from workpools.tiers import TIERS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.errors import LabError
+from common.errors import LabError
 from workpools.assess import CapabilityReport
 from workpools.hosts import UNNAMED
 from workpools.needs import fetch, is_model, lacking

@@ -1,7 +1,7 @@
 """A plan: which machine does what, for how long, and what dominates. Pure arithmetic over reports and units' costs.
 
 A cost is the seconds that a unit takes on the reference machine, the two cores on which all costs were measured. Rounds
-follow each other; within one, units are independent. They are cut into shards as the pipeline cuts them (workpools/cutting.py).
+follow each other; within one, units are independent. They are cut into shards as the pipeline cuts them (workpools/shards.py).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.errors import LabError
+from common.errors import LabError
 from workpools.assess import CapabilityReport
-from workpools.cutting import START_S, cut, taken
 from workpools.needs import asks_a_model
 from workpools.placement import place
+from workpools.shards import START_S, cut, taken
 from workpools.tiers import TIERS, serves
 
 # The reference machine as `lab assess` measures it with nothing else running (two virtual cores of an AMD EPYC Milan).

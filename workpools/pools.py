@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from experiments.environment import checked_host
-from experiments.errors import LabError
+from common.environment import checked_host
+from common.errors import LabError
 from workpools.tiers import POOLS
 
 SERVER_PORT = 4200  # Prefect's own default

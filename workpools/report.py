@@ -6,8 +6,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from experiments.environment import HOST_PATTERN
-from experiments.errors import LabError
+from common.environment import HOST_PATTERN
+from common.errors import LabError
 from workpools.tiers import Tier
 
 VERSION = 2

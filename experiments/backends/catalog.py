@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from experiments.errors import LabError
+from common.errors import LabError
 
 if TYPE_CHECKING:
     from experiments.backends.base import Backend

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import LabError
 from experiments.backends import weights
 from experiments.backends.base import Reply, Scores, Unavailable
 from experiments.backends.lora import settings_in
@@ -17,7 +18,6 @@ from experiments.backends.placing import memory_gb, version
 from experiments.backends.quiet import quiet
 from experiments.backends.sizing import GB, Held, choose
 from experiments.backends.transformers_lm import WINDOW_TOKENS
-from experiments.errors import LabError
 
 INSTALL = "pip install mlx-lm" if sys.platform == "darwin" else "pip install 'mlx[cpu]' mlx-lm"
 BITS = {"8-bit": 8, "4-bit": 4}

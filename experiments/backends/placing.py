@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from common.environment import lab_home
+from common.errors import LabError
 from experiments.backends.base import Unavailable
 from experiments.backends.sizing import GB, Held, Size, choose, needed_gb
-from experiments.environment import lab_home
-from experiments.errors import LabError
 
 DTYPES = ("float32", "bfloat16", "float16")
 FASTER = 2.0  # another type is taken from here on; below it the exact one is worth more, and noise decides nothing

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.environment import lab_home, package_versions
 from experiments.backends import sentence_embedder
 from experiments.backends.base import Backends, Embedder
 from experiments.backends.catalog import embedder_folder, file_digest, folder_digest, is_language_model
-from experiments.environment import lab_home, package_versions
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from common.environment import lab_home
 from experiments.backends.base import Unavailable
 from experiments.backends.catalog import (
     LANGUAGE_MODELS,
@@ -20,7 +21,6 @@ from experiments.backends.catalog import (
 )
 from experiments.backends.quiet import quiet
 from experiments.backends.sizing import Size, folder_size, gguf_size
-from experiments.environment import lab_home
 
 INSTALL = "install it: pip install torch==2.13.0 && pip install '.[weak]'"
 

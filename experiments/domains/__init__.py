@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from common.errors import LabError
 from experiments.domains.base import Domain, Problem
-from experiments.errors import LabError
 
 __all__ = [
     "DOMAINS", "FILE_DOMAIN", "Domain", "Problem", "bring_data", "domain_module", "get_domain", "settled", "share_data", "shown",

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import LabError
 from experiments.domains import (
     big_o_branching,
     big_o_few_steps,
@@ -28,7 +29,6 @@ from experiments.domains import (
 )
 from experiments.domains.base import Judged, Problem, judged_by_choice
 from experiments.domains.big_o_template import Family
-from experiments.errors import LabError
 from experiments.seeds import generator
 
 FAMILIES: tuple[Family, ...] = (

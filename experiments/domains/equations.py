@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import LabError
 from experiments.domains.base import Judged, Problem
 from experiments.domains.expressions import BadExpression, Values, parse
-from experiments.errors import LabError
 from experiments.seeds import generator
 
 POINTS = 10

@@ -26,9 +26,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import LabError
 from experiments.domains.base import Judged, Problem, judged_by_choice
 from experiments.domains.jsonl_file import kept_file, normal_text, read_rows, settled_parts
-from experiments.errors import LabError
 from experiments.leakage import first_of
 from experiments.seeds import generator
 

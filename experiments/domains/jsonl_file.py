@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from common.environment import lab_home
+from common.errors import LabError
 from experiments.domains.base import Problem
-from experiments.environment import lab_home
-from experiments.errors import LabError
 from experiments.leakage import first_of
 
 FIELDS = ("id", "text", "label", "group")

@@ -12,8 +12,8 @@ from typing import Any
 
 import duckdb
 
-from warehouse import summaries
-from warehouse.database import migrate
+from warehouse.database import summaries
+from warehouse.database.connection import migrate
 
 HOSTILE = '<img src=x onerror="window.hurt=1"><b>bold</b>'
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)

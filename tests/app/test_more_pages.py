@@ -12,14 +12,14 @@ from fake_prefect import serving
 from made_up_snapshot import HOSTILE, changed, publish
 from streamlit.testing.v1 import AppTest
 
-APP = Path(__file__).resolve().parents[2] / "app"
+APP = Path(__file__).resolve().parents[2] / "app" / "views"
 OF_A_RUN = ("hosts", "trials", "compare", "provenance")
 FULL = ("full", "p1 p2 p3 e0 e1 e2", None)
 
 
 def shown(name: str, **query: str) -> AppTest:
     """A page, run once, with what its address says; no exception is on it."""
-    page = AppTest.from_file(str(APP / f"page_{name}.py"), default_timeout=60)
+    page = AppTest.from_file(str(APP / f"{name}.py"), default_timeout=60)
     for key, value in query.items():
         page.query_params[key] = value
     page.run()
@@ -81,7 +81,7 @@ def test_provenance_says_what_speaks_against_the_numbers(home: Path) -> None:
 
 
 def verified(con: duckdb.DuckDBPyConnection, at: str, phase: str | None, findings: list[dict[str, object]]) -> None:
-    """One run of lab verify, as warehouse/verify.py records it."""
+    """One run of lab verify, as warehouse/maintenance/verify.py records it."""
     faults = sum(bool(f["fault"]) for f in findings)
     con.execute(
         "INSERT INTO verifications VALUES (?, 'laptop', ?, true, '{}', ?, ?, ?)",

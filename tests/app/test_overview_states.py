@@ -8,9 +8,9 @@ import pytest
 from made_up_snapshot import changed, publish
 from streamlit.testing.v1 import AppTest
 
-from warehouse.database import migrate
+from warehouse.database.connection import migrate
 
-PAGE = Path(__file__).resolve().parents[2] / "app" / "overview.py"
+PAGE = Path(__file__).resolve().parents[2] / "app" / "views" / "overview.py"
 
 
 def nothing(home: Path) -> None:

@@ -10,18 +10,19 @@ from made_up_phases import CLASSES, RTL, enrich
 from made_up_snapshot import MINILM, changed, publish
 from streamlit.testing.v1 import AppTest
 
-from app import figures, pareto, plots
 from app import format as words
-from warehouse import reading_phases
+from app.plots import pareto, style
+from app.plots import phases as plots
+from warehouse.queries import phases as reading_phases
 
-APP = Path(__file__).resolve().parents[2] / "app"
+APP = Path(__file__).resolve().parents[2] / "app" / "views"
 FULL = ("r1", "p1 p2 p3 e0 e1 e2", None)
 PLOTS = {"p1": 4, "p2": 3, "p3": 4, "e0": 3, "e1": 5, "e2": 5}  # with what enrich writes
 
 
 def shown(phase: str, **address: str) -> AppTest:
     """The page after its first run, at an address."""
-    page = AppTest.from_file(str(APP / f"page_{phase}.py"), default_timeout=60)
+    page = AppTest.from_file(str(APP / f"{phase}.py"), default_timeout=60)
     for name, value in address.items():
         page.query_params[name] = value
     page.run()
@@ -162,9 +163,9 @@ def test_the_front_holds_what_none_beats(home: Path) -> None:
 
 def test_a_name_keeps_its_colour_and_markup_in_titles_is_text() -> None:
     """The same condition is the same colour on every page; a title made of data cannot become markup."""
-    assert figures.colour("base_semantic") == figures.colour("semantic") != figures.colour("temporal")
-    assert figures.colour("pi-4", ["laptop", "pi-4"]) == figures.OKABE_ITO[1]
-    figure = figures.titled("<b>bold</b> & more", "<i>n 3</i>", "<x>", "<y>")
+    assert style.colour("base_semantic") == style.colour("semantic") != style.colour("temporal")
+    assert style.colour("pi-4", ["laptop", "pi-4"]) == style.OKABE_ITO[1]
+    figure = style.titled("<b>bold</b> & more", "<i>n 3</i>", "<x>", "<y>")
     assert "&lt;b&gt;bold" in figure.layout.title.text and "&lt;i&gt;n 3" in figure.layout.title.text
     assert figure.layout.xaxis.title.text == "&lt;x&gt;"
 
@@ -182,14 +183,14 @@ def test_the_margin_and_the_mean_are_drawn() -> None:
 def test_a_title_is_cut_where_it_reads_well() -> None:
     """A last word on a line of its own, or an interval in two lines, is the first thing that a reader stumbles over."""
     text = "Neighbours of hybrid share its class in 0.500 (0.332 to 0.668), below 0.7 in 12 % of all"
-    lines = figures.balanced(text, 54)
+    lines = style.balanced(text, 54)
     assert [line.replace("\u00a0", " ") for line in lines] == [
         "Neighbours of hybrid share its class in 0.500",
         "(0.332 to 0.668), below 0.7 in 12 % of all",
     ]
-    assert figures.balanced("n 12 · the test · bootstrap", 16) == ["n 12\u00a0· the", "test\u00a0· bootstrap"]
-    assert figures.balanced("highest at text 0.3, k 3", 18) == ["highest at", "text\u00a00.3, k\u00a03"]
-    assert figures.balanced("", 54) == []
+    assert style.balanced("n 12 · the test · bootstrap", 16) == ["n 12\u00a0· the", "test\u00a0· bootstrap"]
+    assert style.balanced("highest at text 0.3, k 3", 18) == ["highest at", "text\u00a00.3, k\u00a03"]
+    assert style.balanced("", 54) == []
 
 
 def test_a_difference_whose_interval_holds_zero_is_no_saving(home: Path) -> None:

@@ -9,17 +9,18 @@ import duckdb
 import pytest
 from made_up_snapshot import HOSTILE, MINILM, START, changed, publish
 
-from app import cards, charts, shell, story
 from app import format as words
+from app.components import cards, shell, story
+from app.plots import forest
 from experiments.registry import PHASES, get_phase
-from warehouse import reading
-from warehouse.database import migrations
+from warehouse.database.connection import migrations
+from warehouse.queries import snapshot
 
 
 def test_no_snapshot_is_missing(home: Path) -> None:
     """A fresh checkout shows the empty state, and asking creates no file."""
-    assert (reading.state().kind, reading.state().mend) == ("missing", "make demo")
-    assert reading.identity() is None
+    assert (snapshot.state().kind, snapshot.state().mend) == ("missing", "make demo")
+    assert snapshot.identity() is None
     assert list(home.iterdir()) == []
 
 
@@ -28,8 +29,12 @@ def test_another_schema_is_named(home: Path) -> None:
     path = publish(home)
     with changed(path) as con:
         con.execute("INSERT INTO schema_migrations VALUES (9, '0009_later.sql', 'x', now())")
-    state = reading.state()
-    assert (state.kind, "schema 9" in state.detail, f"knows {reading.SCHEMA}" in state.detail) == ("schema", True, True)
+    state = snapshot.state()
+    assert (state.kind, "schema 9" in state.detail, f"knows {snapshot.SCHEMA}" in state.detail) == (
+        "schema",
+        True,
+        True,
+    )
     assert state.mend == "git pull && make setup"
 
 
@@ -37,41 +42,41 @@ def test_a_snapshot_without_a_schema_is_published_anew(home: Path) -> None:
     """An older snapshot needs no newer code: collecting migrates the warehouse and publishes it."""
     with changed(home / "snapshot.duckdb") as con:
         con.execute("CREATE TABLE anything (x INTEGER)")
-    assert (reading.state().kind, reading.state().mend) == ("schema", "lab collect")
+    assert (snapshot.state().kind, snapshot.state().mend) == ("schema", "lab collect")
 
 
 def test_a_new_snapshot_is_asked_at_once_and_the_old_one_let_go(home: Path) -> None:
     """The open file is kept between questions; a kept old one would show old results, and its disk space would not be freed."""
     publish(home, ("r1", "p1", None))
-    assert [r["run_id"] for r in reading.runs()] == ["r1"]
-    (first,) = reading._opened.values()
-    assert reading.runs() and list(reading._opened.values()) == [first]
+    assert [r["run_id"] for r in snapshot.runs()] == ["r1"]
+    (first,) = snapshot._opened.values()
+    assert snapshot.runs() and list(snapshot._opened.values()) == [first]
     publish(home, ("r2", "p1", None))
-    assert [r["run_id"] for r in reading.runs()] == ["r2"]
-    assert len(reading._opened) == 1
+    assert [r["run_id"] for r in snapshot.runs()] == ["r2"]
+    assert len(snapshot._opened) == 1
     with pytest.raises(duckdb.ConnectionException):
         first.execute("SELECT 1")
 
 
 def test_known_schema_is_the_newest_migration() -> None:
     """A new migration without a look at these queries fails here."""
-    assert max(number for number, _, _ in migrations()) == reading.SCHEMA
+    assert max(number for number, _, _ in migrations()) == snapshot.SCHEMA
 
 
 def test_damaged_snapshot_and_relative_home_are_states(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a broken file nor a relative LAB_HOME becomes a traceback on the page."""
     (home / "snapshot.duckdb").write_bytes(b"not a database" * 500)
-    assert reading.state().kind == "unreadable"
+    assert snapshot.state().kind == "unreadable"
     monkeypatch.setenv("LAB_HOME", "relative")
-    assert reading.state().kind == "unreadable"
-    assert reading.state().mend.startswith("export LAB_HOME=/")
-    assert reading.identity() is None
+    assert snapshot.state().kind == "unreadable"
+    assert snapshot.state().mend.startswith("export LAB_HOME=/")
+    assert snapshot.identity() is None
 
 
 def test_chain_is_in_order_with_counted_trials_only(home: Path) -> None:
     """Phases come as p1 p2 p3 e0 e1 e2; replicates do not count as trials; failed trials are counted as failed."""
     publish(home, ("r1", "e2 e1 e0 p3 p2 p1", None))
-    rows = reading.chain("r1")
+    rows = snapshot.chain("r1")
     assert [r["phase"] for r in rows] == ["p1", "p2", "p3", "e0", "e1", "e2"]
     assert {(r["trials"], r["failed"]) for r in rows} == {(24, 8)}
     assert rows[0]["hosts"] == ["laptop", "pi-4"]
@@ -83,16 +88,16 @@ def test_chain_is_in_order_with_counted_trials_only(home: Path) -> None:
 def test_progress_counts_units_with_a_counted_bundle(home: Path) -> None:
     """A running phase shows units done of all, though every bundle has a replicate."""
     publish(home, ("r1", "p1", "p2"))
-    assert reading.progress("r1") == {"p1": (8, 8), "p2": (3, 8)}
-    assert reading.latest_results("r1") == {"p1": START, "p2": START}
-    assert reading.measured_phases("r1") == ["p1"]
+    assert snapshot.progress("r1") == {"p1": (8, 8), "p2": (3, 8)}
+    assert snapshot.latest_results("r1") == {"p1": START, "p2": START}
+    assert snapshot.measured_phases("r1") == ["p1"]
 
 
 def test_runs_latest_first_and_provenance(home: Path) -> None:
     """The page opens on the latest run and can say what made it."""
     publish(home, ("old", "p1", None), ("new", "p1", None))
-    assert [r["run_id"] for r in reading.runs()] == ["new", "old"]
-    found = reading.provenance("new")
+    assert [r["run_id"] for r in snapshot.runs()] == ["new", "old"]
+    found = snapshot.provenance("new")
     assert found is not None
     assert found["content"]["data_version"] == ["big_o-1650-42-9f3c21aa"]
     assert [(h["host"], h["tier"], h["units"]) for h in found["hosts"]] == [
@@ -100,37 +105,37 @@ def test_runs_latest_first_and_provenance(home: Path) -> None:
         ("pi-4", "weak", 4),
     ]
     assert found["dirty"] is True
-    assert reading.provenance("neither") is None
+    assert snapshot.provenance("neither") is None
 
 
 def test_metrics_of_hosts_and_over_all(home: Path) -> None:
     """The comparison holds each host's rows and not the row over all hosts; undefined stays None."""
     publish(home, ("r1", "p1 p2", None))
-    rows = reading.host_comparison("r1", "p1")
+    rows = snapshot.host_comparison("r1", "p1")
     assert {r["host"] for r in rows} == {"laptop", "pi-4"}
     assert [r["value"] for r in rows if r["condition"] == "random"] == [None, None]
-    overall = reading.phase_metrics("r1", "p1")
-    assert {r["host"] for r in overall} == {reading.ALL_HOSTS}
+    overall = snapshot.phase_metrics("r1", "p1")
+    assert {r["host"] for r in overall} == {snapshot.ALL_HOSTS}
     assert [r["value"] for r in overall if r["condition"] == MINILM] == [1.342]
 
 
 def test_hosts_agree_where_their_intervals_meet(home: Path) -> None:
     """The first screen says how many comparisons agree; one metric set apart is counted, a timing is not."""
     path = publish(home, ("r1", "p1", None))
-    assert reading.host_agreement("r1") == (4, 4)
+    assert snapshot.host_agreement("r1") == (4, 4)
     with changed(path) as con:
         con.execute("UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND condition = 'semantic'")
         con.execute("UPDATE metrics SET timing = true WHERE condition = 'none'")
-    assert reading.host_agreement("r1") == (2, 3)
+    assert snapshot.host_agreement("r1") == (2, 3)
 
 
 def test_identity_changes_with_a_publication(home: Path) -> None:
     """The page's refresh rests on it; the next query must see the new file."""
     publish(home, ("r1", "p1", None))
-    before = reading.identity()
+    before = snapshot.identity()
     publish(home, ("r2", "p1", None))
-    assert before != reading.identity()
-    assert [r["run_id"] for r in reading.runs()] == ["r2"]
+    assert before != snapshot.identity()
+    assert [r["run_id"] for r in snapshot.runs()] == ["r2"]
 
 
 def test_titles_and_blocking_are_the_phases_own() -> None:
@@ -161,12 +166,12 @@ def test_durations(seconds: float | None, text: str) -> None:
 def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     """The first sentence says that the chain stopped, and gives the failure protocol's command; an override goes on."""
     publish(home, ("stopped", "p1 p2 p3", None), ("on", "p1 p2", None))
-    run = {r["run_id"]: r for r in reading.runs()}
-    verdicts = {v["phase"]: v for v in reading.chain("stopped")}
+    run = {r["run_id"]: r for r in snapshot.runs()}
+    verdicts = {v["phase"]: v for v in snapshot.chain("stopped")}
     told = story.tell(run["stopped"], verdicts, {})
     assert "P3 says INCONCLUSIVE. The chain stopped at P3." in told.sentence
     assert told.command == "lab run p3 --scale full"
-    overridden = story.tell(run["on"], {v["phase"]: v for v in reading.chain("on")}, {})
+    overridden = story.tell(run["on"], {v["phase"]: v for v in snapshot.chain("on")}, {})
     assert "stopped" not in overridden.sentence
     assert "P2 says FAIL, overridden: 'pilot says go on" in overridden.sentence
     assert overridden.then == "P3 Fine-tuning preservation"
@@ -187,7 +192,7 @@ def test_a_question_is_asked_once_a_publication(home: Path) -> None:
 
     def question(run_id: str) -> list[str]:
         asked.append(run_id)
-        return [r["run_id"] for r in reading.runs()]
+        return [r["run_id"] for r in snapshot.runs()]
 
     assert shell.read(question, "x") is shell.read(question, "x") and asked == ["x"]
     publish(home, ("r2", "p1", None))
@@ -221,7 +226,7 @@ def test_only_what_was_overridden_is_called_so() -> None:
 def test_the_command_goes_on_with_the_same_run(home: Path) -> None:
     """Other settings would be another plan, and without its override the chain would stop again; the shell sees text."""
     publish(home, ("r1", "p1 p2", None))
-    (verdicts,) = [{v["phase"]: v for v in reading.chain("r1")}]
+    (verdicts,) = [{v["phase"]: v for v in snapshot.chain("r1")}]
     run = {"scale": "demo", "arguments_given": {"config": {"p1": {"embedders": ["a b"]}, "p2": {"n_test": 8}}}}
     assert shlex.split(story.again(run, verdicts)) == [
         "lab", "pipeline", "--scale", "demo", "--set", 'p1.embedders=["a b"]', "--set", "p2.n_test=8",
@@ -232,8 +237,8 @@ def test_the_command_goes_on_with_the_same_run(home: Path) -> None:
 def test_evidence_marks_what_weakens_the_verdicts(home: Path) -> None:
     """Failed trials, hosts that differ and uncommitted changes are marked; the sum counts every phase once."""
     publish(home, ("r1", "p1 p2", None))
-    (run,) = reading.runs()
-    verdicts = {v["phase"]: v for v in reading.chain("r1")}
+    (run,) = snapshot.runs()
+    verdicts = {v["phase"]: v for v in snapshot.chain("r1")}
     assert story.evidence(run, verdicts, (7, 8)) == [
         ("48 trials on laptop and pi-4", False),
         ("16 failed", True),
@@ -245,7 +250,7 @@ def test_evidence_marks_what_weakens_the_verdicts(home: Path) -> None:
 def test_a_fail_above_its_threshold_says_that_it_rests_on_more(home: Path) -> None:
     """P1 can fail on kNN while its ratio is fine: the card must not look like a contradiction."""
     publish(home, ("r1", "p1", None))
-    verdict = reading.chain("r1")[0]
+    verdict = snapshot.chain("r1")[0]
     assert cards.note(verdict) == "threshold 1.2, higher is better"
     assert cards.note({**verdict, "status": "FAIL"}) == "above 1.2, but another condition is not met"
     low_p = {**verdict, "status": "FAIL", "main_metric": "adjusted_p", "value": 0.01, "threshold": 0.05}
@@ -255,7 +260,7 @@ def test_a_fail_above_its_threshold_says_that_it_rests_on_more(home: Path) -> No
 def test_html_escapes_what_the_snapshot_says(home: Path) -> None:
     """Names and reasons are data: none of them becomes markup."""
     publish(home, ("r1", "p2", None))
-    html = cards.card("p2", reading.chain("r1")[0], None, [])
+    html = cards.card("p2", snapshot.chain("r1")[0], None, [])
     assert HOSTILE not in html
     assert "&lt;img src=x" in html
 
@@ -263,15 +268,15 @@ def test_html_escapes_what_the_snapshot_says(home: Path) -> None:
 def test_forest_draws_hosts_intervals_and_threshold(home: Path) -> None:
     """A host keeps its colour when another is missing; intervals end where the table says; the threshold is labelled."""
     publish(home, ("r1", "p1", None))
-    rows = [r for r in reading.host_comparison("r1", "p1") if r["metric"] == "similarity_ratio"]
-    verdict = reading.chain("r1")[0]
-    both = charts.forest(rows, ["laptop", "pi-4"], verdict)
-    alone = charts.forest([r for r in rows if r["host"] == "pi-4"], ["laptop", "pi-4"], verdict)
+    rows = [r for r in snapshot.host_comparison("r1", "p1") if r["metric"] == "similarity_ratio"]
+    verdict = snapshot.chain("r1")[0]
+    both = forest.forest(rows, ["laptop", "pi-4"], verdict)
+    alone = forest.forest([r for r in rows if r["host"] == "pi-4"], ["laptop", "pi-4"], verdict)
     assert both.data[1].marker.color == alone.data[0].marker.color != both.data[0].marker.color
     assert both.data[0].x[0] + both.data[0].error_x.array[0] == pytest.approx(1.411)
     assert both.layout.annotations[0].text == "threshold 1.2"
     assert (
-        charts.finding(rows, verdict)
+        forest.finding(rows, verdict)
         == "Similarity ratio 1.34 (1.28 to 1.41) for all-MiniLM-L6-v2, above the threshold 1.2"
     )
 
@@ -279,13 +284,13 @@ def test_forest_draws_hosts_intervals_and_threshold(home: Path) -> None:
 def test_undefined_is_named_in_the_plot(home: Path) -> None:
     """A condition without a value keeps its row and says so, instead of a point at zero."""
     publish(home, ("r1", "p1", None))
-    rows = [*reading.phase_metrics("r1", "p1"), *reading.host_comparison("r1", "p1")]
+    rows = [*snapshot.phase_metrics("r1", "p1"), *snapshot.host_comparison("r1", "p1")]
     accuracy = [r for r in rows if r["metric"] == "accuracy"]
-    figure = charts.forest(accuracy, ["laptop", "pi-4"], None)
+    figure = forest.forest(accuracy, ["laptop", "pi-4"], None)
     assert [trace.name for trace in figure.data] == ["all hosts", "laptop", "pi-4"]
     assert {len(trace.x) for trace in figure.data} == {2}
     assert [(a.text, a.y) for a in figure.layout.annotations] == [("undefined", 2)]
-    assert charts.finding(accuracy, None) == "Highest accuracy for semantic: 0.731 (0.655 to 0.794)"
+    assert forest.finding(accuracy, None) == "Highest accuracy for semantic: 0.731 (0.655 to 0.794)"
 
 
 def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
@@ -309,13 +314,13 @@ def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
         }
         for c in grid
     ]
-    figure = charts.forest(rows, ["pi-4"], None)
+    figure = forest.forest(rows, ["pi-4"], None)
     ticks = list(figure.layout.yaxis.ticktext)
     assert ticks[0] == "text 0.3 | k 5 | cosine" and len(set(ticks)) == len(grid)
     most = max(t.count("<br>") + 1 for t in ticks)
-    assert most == 2 and figure.layout.height >= most * charts.LINE_PX * len(grid)
-    assert charts._told_apart(["one"]) == ["one"]
-    assert charts._told_apart(["a | b", "a | c"]) == ["b", "c"]
+    assert most == 2 and figure.layout.height >= most * forest.LINE_PX * len(grid)
+    assert forest._told_apart(["one"]) == ["one"]
+    assert forest._told_apart(["a | b", "a | c"]) == ["b", "c"]
 
 
 @pytest.mark.parametrize(

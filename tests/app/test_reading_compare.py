@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_up_snapshot import changed, publish
 
-from app import compare_figures
-from warehouse import reading_compare
+from app.plots import runs
+from warehouse.queries import compare
 
 
 def two_runs(home: Path) -> None:
@@ -31,7 +31,7 @@ def two_runs(home: Path) -> None:
 def test_differences_are_paired_by_problem(home: Path) -> None:
     """By hand: differences 1, 2, 3 have mean 2 and standard deviation 1, so 2 ± 4.303 / sqrt(3)."""
     two_runs(home)
-    rows = {r["measure"]: r for r in reading_compare.paired("a", "b")}
+    rows = {r["measure"]: r for r in compare.paired("a", "b")}
     found = rows["attempts"]
     assert (found["phase"], found["condition"], found["n"], found["shared"]) == ("p2", "semantic", 3, 0)
     assert (found["first"], found["second"], found["value"]) == (2.0, 4.0, 2.0)
@@ -39,7 +39,7 @@ def test_differences_are_paired_by_problem(home: Path) -> None:
     assert rows["right at first"]["value"] == pytest.approx(-1 / 3)
     assert (rows["tokens"]["value"], rows["tokens"]["low"]) == (0.0, 0.0)
     assert "relevance" not in rows  # nothing was retrieved in either
-    back = {r["measure"]: r for r in reading_compare.paired("b", "a")}
+    back = {r["measure"]: r for r in compare.paired("b", "a")}
     assert back["attempts"]["value"] == -2.0
 
 
@@ -49,15 +49,15 @@ def test_one_result_that_serves_both_runs_is_named(home: Path) -> None:
     with changed(home / "snapshot.duckdb") as con:
         con.execute("DELETE FROM units WHERE run_id = 'b'")
         con.execute("INSERT INTO units SELECT 'b', * EXCLUDE (run_id) FROM units WHERE run_id = 'a'")
-    rows = [r for r in reading_compare.paired("a", "b") if r["measure"] == "attempts"]
+    rows = [r for r in compare.paired("a", "b") if r["measure"] == "attempts"]
     assert [(r["n"], r["shared"], r["value"]) for r in rows] == [(3, 3, 0.0)]
 
 
 def test_the_interval_of_a_difference_follows_from_both() -> None:
     """Zou and Donner 2008: 0.5 (0.4 to 0.7) and 0.8 (0.7 to 0.85) give 0.3 with sqrt(.01 + .04) and sqrt(.0025 + .01)."""
-    low, high = reading_compare.mover(0.5, 0.8, 0.4, 0.7, 0.7, 0.85)
+    low, high = compare.mover(0.5, 0.8, 0.4, 0.7, 0.7, 0.85)
     assert (low, high) == pytest.approx((0.3 - 0.05**0.5, 0.3 + 0.0125**0.5))
-    assert reading_compare.mover(0.5, 0.8, None, None, 0.7, 0.85) == (None, None)
+    assert compare.mover(0.5, 0.8, None, None, 0.7, 0.85) == (None, None)
 
 
 def test_metrics_that_both_have_are_compared(home: Path) -> None:
@@ -65,7 +65,7 @@ def test_metrics_that_both_have_are_compared(home: Path) -> None:
     path = publish(home, ("a", "p2", None), ("b", "p2 e0", None))
     with changed(path) as con:
         con.execute("UPDATE metrics SET value = 0.6 WHERE run_id = 'b' AND condition = 'none'")
-    rows = reading_compare.metrics("a", "b")
+    rows = compare.metrics("a", "b")
     assert {r["phase"] for r in rows} == {"p2"}
     assert "random" not in {r["condition"] for r in rows}
     (none,) = (r for r in rows if r["condition"] == "none")
@@ -78,20 +78,20 @@ def test_metrics_that_both_have_are_compared(home: Path) -> None:
 def test_plans_are_compared_key_by_key(home: Path) -> None:
     """The one setting that changed is named with both values; equal ones are counted, not listed."""
     path = publish(home, ("a", "p2", None), ("b", "p2", None))
-    assert reading_compare.plans("a", "b")[0] == []
+    assert compare.plans("a", "b")[0] == []
     with changed(path) as con:
         (content,) = con.execute("SELECT content FROM plans").fetchone() or ("{}",)
         content = json.loads(content) | {"configs": {"p2": {"k": 7}}, "data_version": ["x" * 1000]}
         con.execute("INSERT INTO plans VALUES ('plan-2', now(), ?, 'ff')", [json.dumps(content)])
         con.execute("UPDATE runs SET plan_id = 'plan-2', dirty = false WHERE run_id = 'b'")
-    rows, equal = reading_compare.plans("a", "b")
+    rows, equal = compare.plans("a", "b")
     assert {r["key"]: (r["first"], r["second"]) for r in rows if r["key"] != "plan.data_version"} == {
         "plan_id": ("plan-1", "plan-2"),
         "dirty": ("true", "false"),
         "plan.configs.p2.k": ("not there", "7"),
     }
     assert equal > 5
-    assert max(len(r["second"]) for r in rows) <= reading_compare.MOST_CHARACTERS
+    assert max(len(r["second"]) for r in rows) <= compare.MOST_CHARACTERS
 
 
 def test_the_plot_says_what_differs_and_when_nothing_does() -> None:
@@ -99,9 +99,9 @@ def test_the_plot_says_what_differs_and_when_nothing_does() -> None:
     row = {"phase": "e1", "condition": "semantic", "value": -0.5, "low": -0.8, "high": -0.2, "n": 30, "method": "m"}
     row |= {"shared": 0}
     flat = row | {"condition": "none", "low": -0.9, "high": 0.1}
-    assert compare_figures.finding([row, flat], "attempts") == (
+    assert runs.finding([row, flat], "attempts") == (
         "B has 0.500 (0.200 to 0.800) fewer attempts in E1 semantic; 1 of 2 conditions differ"
     )
-    assert compare_figures.finding([flat], "attempts").startswith("No condition shows a difference in attempts")
+    assert runs.finding([flat], "attempts").startswith("No condition shows a difference in attempts")
     same = flat | {"value": 0.0, "low": 0.0, "high": 0.0, "shared": 30}
-    assert compare_figures.finding([same], "tokens") == "Both runs rest on the same results, so nothing can differ"
+    assert runs.finding([same], "tokens") == "Both runs rest on the same results, so nothing can differ"

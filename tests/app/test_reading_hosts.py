@@ -8,8 +8,9 @@ from pathlib import Path
 
 from made_up_snapshot import START, changed, publish
 
-from app import host_figures
-from warehouse import reading_checks, reading_hosts
+from app.plots import hosts as host_figures
+from warehouse.queries import checks
+from warehouse.queries import hosts as reading_hosts
 
 
 def timed(path: Path, *bundles: tuple[str, float, float]) -> None:
@@ -99,9 +100,9 @@ def test_what_speaks_against_a_run_is_counted(home: Path) -> None:
             "UPDATE metrics SET metric = 'leak_near_pairs', value = 3, method = 'exploratory; cosine' WHERE condition = 'none'"
         )
         con.execute("""UPDATE units SET spec = '{"config": {"allow_leakage": "a trial run"}}'""")
-    found = reading_checks.results("r1")
+    found = checks.results("r1")
     counts = ("units", "with_result", "given_up", "repeats", "retried", "trials", "failed", "quarantined")
     assert [found[k] for k in counts] == [16, 11, 1, 11, 0, 33, 11, 1]
-    assert reading_checks.exploratory("r1") == [{"phase": "p1", "metric": "leak_near_pairs", "conditions": 1}]
-    (leak,) = reading_checks.leakage("r1")
+    assert checks.exploratory("r1") == [{"phase": "p1", "metric": "leak_near_pairs", "conditions": 1}]
+    (leak,) = checks.leakage("r1")
     assert (leak["phase"], leak["near"], leak["exact"], leak["allowed"]) == ("p1", 3, None, "a trial run")

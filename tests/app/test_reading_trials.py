@@ -10,26 +10,27 @@ from typing import Any, get_args
 import pytest
 from made_up_snapshot import HOSTILE, changed, publish
 
-from app import trial_view
-from warehouse import reading_trials, summaries
-from warehouse.reading_trials import Outcome, Wanted
+from app.components import trial_view
+from warehouse.database import summaries
+from warehouse.queries import trials
+from warehouse.queries.trials import Outcome, Wanted
 
 
 def test_pages_hold_every_counted_trial_once_and_in_order(home: Path) -> None:
     """Turning pages shows nothing twice and leaves nothing out, whatever the page's size; repeats are not counted."""
     publish(home, ("r1", "e1 p1", "p2"), ("r2", "p1", None))
     wanted = Wanted("r1")
-    whole = reading_trials.page(wanted, 0, 1000)
+    whole = trials.page(wanted, 0, 1000)
     assert (whole.total, len(whole.rows)) == (57, 57)
     assert [r["phase"] for r in whole.rows] == ["p1"] * 24 + ["p2"] * 9 + ["e1"] * 24
     for size in (11, 50):
-        pages = [reading_trials.page(wanted, first, size) for first in range(0, 57, size)]
+        pages = [trials.page(wanted, first, size) for first in range(0, 57, size)]
         assert [r for p in pages for r in p.rows] == whole.rows
         assert {p.total for p in pages} == {57}
-    behind = reading_trials.page(wanted, 60, 4)
+    behind = trials.page(wanted, 60, 4)
     assert (behind.total, behind.rows) == (57, [])
-    assert reading_trials.page(Wanted("neither")).total == 0
-    assert reading_trials.phases("r1") == ["p1", "p2", "e1"]
+    assert trials.page(Wanted("neither")).total == 0
+    assert trials.phases("r1") == ["p1", "p2", "e1"]
 
 
 def test_what_is_counted_beside_the_trials_agrees_with_the_trials(home: Path) -> None:
@@ -42,22 +43,22 @@ def test_what_is_counted_beside_the_trials_agrees_with_the_trials(home: Path) ->
         summaries.refresh(con)
     outcomes: tuple[Outcome, ...] = get_args(Outcome)
     for outcome, others in product(outcomes, ((None, None, None), ("p2", "none", "laptop"))):
-        beside = reading_trials.page(Wanted("r1", *others, outcome), 0, 1000)
-        read = reading_trials.page(Wanted("r1", *others, outcome, "problem-"), 0, 1000)
+        beside = trials.page(Wanted("r1", *others, outcome), 0, 1000)
+        read = trials.page(Wanted("r1", *others, outcome, "problem-"), 0, 1000)
         assert (beside.total, len(beside.rows)) == (read.total, read.total)
         assert beside.rows == read.rows
-    assert reading_trials.page(Wanted("r1", outcome="failed"), 0, 1000).total == 16
-    assert reading_trials.page(Wanted("r1", outcome="solved"), 0, 1000).total == 8
-    assert reading_trials.page(Wanted("r1", outcome="unsolved"), 0, 1000).total == 8
-    assert reading_trials.conditions("r1", "p1") == ["none", "semantic"]
+    assert trials.page(Wanted("r1", outcome="failed"), 0, 1000).total == 16
+    assert trials.page(Wanted("r1", outcome="solved"), 0, 1000).total == 8
+    assert trials.page(Wanted("r1", outcome="unsolved"), 0, 1000).total == 8
+    assert trials.conditions("r1", "p1") == ["none", "semantic"]
 
 
 @pytest.mark.parametrize("text", ["' OR 1=1 --", "%", "_", HOSTILE, "problem-1'; DROP TABLE trials"])
 def test_a_search_is_data(home: Path, text: str) -> None:
     """What is typed into the field is looked for as it stands; it is no pattern and no SQL."""
     publish(home, ("r1", "p1", None))
-    assert reading_trials.page(Wanted("r1", text=text)).total == 0
-    assert reading_trials.page(Wanted("r1", text="lem-1")).total == 8
+    assert trials.page(Wanted("r1", text=text)).total == 0
+    assert trials.page(Wanted("r1", text="lem-1")).total == 8
 
 
 def test_a_trial_comes_with_the_prompt_of_its_first_seed(home: Path) -> None:
@@ -67,10 +68,10 @@ def test_a_trial_comes_with_the_prompt_of_its_first_seed(home: Path) -> None:
         con.execute("UPDATE trials SET problem_id = 'p' WHERE ordinal < 2")
         for ordinal, details in ((0, {"prompt": "Which?", "guesses": ["a"]}), (1, {"guesses": ["b"]})):
             con.execute("UPDATE trials SET details = ? WHERE ordinal = ?", [json.dumps(details), ordinal])
-    found = [reading_trials.trial("r1-p2-0-0", i) for i in range(3)]
+    found = [trials.trial("r1-p2-0-0", i) for i in range(3)]
     assert [r["details"].get("prompt") for r in found if r] == ["Which?", "Which?", None]
     assert found[1] and (found[1]["phase"], found[1]["host"], found[1]["details"]["guesses"]) == ("p2", "laptop", ["b"])
-    assert reading_trials.trial("r1-p2-0-0", 9) is None
+    assert trials.trial("r1-p2-0-0", 9) is None
 
 
 def details(**more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from made_up_phases import enrich
 from made_up_snapshot import HOSTILE, publish
 from playwright.sync_api import Browser, expect
 
-from app import report
+from app.report import html
 from lab.main import main
 
 FULL = ("demo-full", "p1 p2 p3 e0 e1 e2", None)
@@ -25,7 +25,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     publish(home, FULL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB_HOME", str(home))
-        return report.page("demo-full")
+        return html.page("demo-full")
 
 
 def test_the_file_is_whole_and_every_text_in_it_is_text(text: str) -> None:
@@ -51,7 +51,7 @@ def test_the_file_is_whole_and_every_text_in_it_is_text(text: str) -> None:
 def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
     """Who gets the file has no page to look at: the map, the front, the losses and the criteria must be in it."""
     publish(home, FULL, more=enrich)
-    text = report.page("demo-full")
+    text = html.page("demo-full")
     drawn = [
         json.loads(s)["layout"]["xaxis"]["title"]["text"]
         for s in re.findall(r'<script type="application/json">(.*?)</script>', text, flags=re.S)

@@ -6,9 +6,10 @@ import json
 import math
 from typing import Any
 
+from common.canonical_json import canonical
 from experiments.backends.base import Backends
 from experiments.contract import Json, Trial, Unit, Verdict
-from experiments.identity import canonical, check_unit
+from experiments.identity import check_unit
 from experiments.registry import configure, get_phase
 
 

@@ -14,13 +14,13 @@ import pytest
 from gguf import GGUFWriter
 from safetensors.numpy import save_file
 
+from common.errors import LabError
 from experiments import code_version as code
 from experiments.backends import base, catalog, weights
 from experiments.backends.sizing import Size, gguf_size
 from experiments.code_version import code_version
-from experiments.errors import LabError
-from flows.here import run_here
-from warehouse.places import Places
+from flows.local import run_here
+from warehouse.paths import Places
 
 PACKAGED = "smollm2-135m"
 NAMES = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import LabError
 from experiments.backends import placing
 from experiments.backends.base import Unavailable
 from experiments.backends.sizing import Size, choose, needed_gb
-from experiments.errors import LabError
 
 # Parameters in matrices and in the rest (embeddings, norms), from the models' published shapes.
 SMOLLM2_135M = Size(106_168_320, 28_346_688)

@@ -10,11 +10,11 @@ from counting import fitted, steps_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import LabError
 from experiments.domains import Problem
 from experiments.domains.big_o import FAMILIES, BigO
 from experiments.domains.big_o_template import Family, fill
 from experiments.domains.big_o_text import normal_form
-from experiments.errors import LabError
 from experiments.seeds import generator
 
 DOMAIN = BigO()

@@ -6,13 +6,13 @@ import ast
 
 import pytest
 
+from common.errors import LabError
 from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.domains.big_o import FAMILIES
 from experiments.domains.big_o_names import HELPER, NATURAL
 from experiments.domains.big_o_template import ELEMENTS, FUNCTIONS, INDICES, INTEGERS, LISTS, OTHERS, SUMS
 from experiments.domains.big_o_text import normal_form
-from experiments.errors import LabError
 from experiments.identity import make_unit
 from experiments.leakage import names_answer
 from experiments.registry import configure

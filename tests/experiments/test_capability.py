@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import LabError
 from experiments import capability
 from experiments.capability import CapabilityPrompt, judge, prompts
-from experiments.errors import LabError
 
 # Written by hand, in the order of the prompts: (a reply that must pass, a reply that must fail).
 REPLIES = {

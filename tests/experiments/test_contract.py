@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from common.errors import LabError
 from experiments.code_version import PACKAGE
 from experiments.contract import PhaseConfig, Trial, Unit
-from experiments.errors import LabError
 from experiments.registry import PHASES, SCALES, configure, get_phase
 from experiments.retrieval import RetrievalConfig
 

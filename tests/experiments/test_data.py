@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import LabError
 from experiments import p2_retrieval_utility as p2
 from experiments.data import balanced, refuse_leaks, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.base import leaks
-from experiments.errors import LabError
 
 DOMAIN = get_domain("big_o")
 

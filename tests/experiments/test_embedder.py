@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.errors import LabError
 from experiments.backends import catalog
 from experiments.backends.base import Backends, Embedder, Unavailable
 from experiments.backends.sentence_embedder import SentenceEmbedder
-from experiments.errors import LabError
 
 TEXTS = ["def f(xs):\n    return xs[0]", "def g(items):\n    return items[0]", "The sea is deep and blue."]
 

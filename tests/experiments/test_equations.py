@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import LabError
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.equations import NOISE, Equations, normalised_loss, points
 from experiments.domains.expressions import BadExpression, parse
-from experiments.errors import LabError
 from experiments.registry import configure
 
 DOMAIN = Equations()

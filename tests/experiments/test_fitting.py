@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import LabError
 from experiments.data import split
 from experiments.domains import get_domain
-from experiments.errors import LabError
 from experiments.fitting import smaller_counts
 from experiments.registry import PHASES, configure, get_phase
 

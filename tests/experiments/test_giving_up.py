@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from test_phases_fail import SMALL, carried
 
+from common.canonical_json import canonical
 from experiments import leakage_gate
 from experiments.contract import Status, Trial, Unit
 from experiments.giving_up import failed_trials
-from experiments.identity import canonical
 from experiments.registry import PHASES, configure, get_phase
 from flows.chain import advance, conclude, open_run
-from warehouse import records
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 WHY = "no result after 3 tries: shard crashed: its machine went silent"
 

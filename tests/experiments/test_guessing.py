@@ -21,7 +21,7 @@ from experiments.registry import configure, get_phase
 from experiments.retrieval import RetrievalConfig
 from experiments.seeds import seed_for
 from experiments.solving import Memo, first_idea, fit_prompt, most_attempts, prompt_for, solve
-from flows.chain import expected_seconds
+from flows.forecast import expected_seconds
 
 DOMAIN = get_domain("equations")
 GIVEN: dict[str, Any] = {"domain": "equations", "n_problems": 24, "max_guesses": 4}

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.canonical_json import canonical
+from common.errors import LabError
 from experiments import code_version as code
 from experiments import identity
 from experiments.code_version import code_version
 from experiments.contract import Unit
-from experiments.errors import LabError
 from experiments.registry import PHASES, configure, get_phase
 from experiments.seeds import generator, seed_for
 
@@ -185,7 +186,7 @@ def test_the_id_does_not_change_with_what_only_helps_to_plan() -> None:
 @given(SPEC, SPEC)
 def test_ids_are_equal_exactly_when_specs_are(one: dict[str, Any], two: dict[str, Any]) -> None:
     """Equal JSON gives the equal id, whatever the order of keys; anything else gives another."""
-    same = identity.canonical(one) == identity.canonical(two)
+    same = canonical(one) == canonical(two)
     assert (unit({"s": one}).unit_id == unit({"s": two}).unit_id) == same
     backwards = dict(reversed(list(one.items())))
     assert (
@@ -197,7 +198,7 @@ def test_ids_are_equal_exactly_when_specs_are(one: dict[str, Any], two: dict[str
 def test_what_is_no_number_is_refused(value: float) -> None:
     """NaN is unequal to itself: hashed, it would make two equal units out of unequal ones."""
     with pytest.raises(ValueError, match="JSON compliant"):
-        identity.canonical({"a": value})
+        canonical({"a": value})
 
 
 def test_a_unit_made_here_is_accepted_here() -> None:

@@ -14,17 +14,18 @@ from fake_engines import FakeEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import LabError
 from experiments.backends.base import Backends, no_files
 from experiments.contract import Unit
 from experiments.data import split, universe
 from experiments.domains import bring_data, get_domain, settled, share_data, shown
 from experiments.domains.jsonl_file import LISTED, MAX_CHARACTERS, MAX_LINE_BYTES, check
-from experiments.errors import LabError
 from experiments.identity import make_unit
 from experiments.registry import configure, get_phase
-from flows.chain import plan, put_job, run_unit
-from warehouse.places import Places
-from warehouse.transport import Store
+from flows.chain import put_job, run_unit
+from flows.plan import plan
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 
 WORDS = (
     "battery", "screen", "arrived", "broken", "lovely", "sturdy", "slow", "quick", "parcel", "refund", "gift", "colour",

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from common.errors import LabError
 from experiments.backends.base import Backends, LanguageModel, Unavailable
 from experiments.backends.catalog import digest_of
 from experiments.backends.transformers_lm import WINDOW_TOKENS, load_base
 from experiments.data import universe
 from experiments.domains import get_domain
-from experiments.errors import LabError
 from experiments.registry import configure
 from experiments.solving import prompt_for
 

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.cards import card
+from app.components.cards import card
+from common.errors import LabError
 from experiments import leakage_gate
 from experiments.backends.base import Backends, no_files
 from experiments.contract import Metric, Metrics, Trial, Unit
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
-from experiments.errors import LabError
 from experiments.leakage import first_of, inspect, names_answer, refuse
 from experiments.registry import PHASES, configure, get_phase
-from flows.chain import plan
-from flows.here import run_here
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.records import verdict_of
+from flows.local import run_here
+from flows.plan import plan
+from warehouse.database.connection import writing
+from warehouse.database.records import verdict_of
+from warehouse.paths import Places
 
 BIG_O = get_domain("big_o")
 CLEAN = universe(configure("p2", "smoke", {"n_problems": 24})).problems

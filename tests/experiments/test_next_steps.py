@@ -16,7 +16,7 @@ from experiments import p2_retrieval_utility as p2
 from experiments import p3_finetuning_preservation as p3
 from experiments.contract import Metric, PhaseConfig, Status, Trial, Verdict
 from experiments.registry import configure, get_phase
-from lab.commands_chain import by_phase, parse_settings
+from lab.commands.options import by_phase, parse_settings
 
 Scaled = Callable[[str], PhaseConfig]
 FLAT = [3, 4] * 8

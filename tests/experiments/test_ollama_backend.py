@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from ollama_double import DIGEST, MODEL, OllamaDouble, serving
 
+from common.errors import LabError
 from experiments.backends import catalog, for_ollama
 from experiments.backends.base import Backends, LanguageModel, Unavailable, no_files
 from experiments.domains import get_domain
-from experiments.errors import LabError
 from experiments.registry import configure
 from experiments.solving import first_idea, solve
 

@@ -16,8 +16,8 @@ import psutil
 import pyarrow.parquet as pq
 from laboratory import Lab, flow_of, kill
 
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 from workpools.assess import parse_report
 from workpools.plan import REFERENCE_TEXTS_PER_S
 

@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 import psutil
 
-from lab.environments import prefect_environment
-from warehouse.places import Places
+from lab.services.environments import prefect_environment
+from warehouse.paths import Places
 from workpools.pools import connect, online_workers
 
 ROOT = Path(__file__).resolve().parents[2]

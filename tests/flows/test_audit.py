@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import LabError
 from experiments.backends.base import Backends
 from experiments.contract import Trial, Unit
-from experiments.errors import LabError
 from experiments.registry import get_phase
 from flows import audit, chain
-from warehouse import audits, records
-from warehouse.assignments import assign
-from warehouse.audits import Finished
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import audits, records
+from warehouse.database.audits import Finished
+from warehouse.database.connection import writing
+from warehouse.database.records import assign
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 Draw = Callable[..., audits.Audit]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import LabError
 from experiments.contract import Metric, Status, Verdict
-from experiments.errors import LabError
 from flows.chain import open_run, started
-from warehouse import records
-from warehouse.database import writing
-from warehouse.places import Places
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.paths import Places
 
 NONE_LOADED = Verdict(
     Status.INCONCLUSIVE, "no embedder could be loaded", {}, Metric("similarity_ratio", None, None, None, 0, 0, "", "", False),

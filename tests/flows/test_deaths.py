@@ -27,9 +27,9 @@ from deaths import (
 )
 from laboratory import HOST, Lab, kill
 
-from flows import dispatch, tries
-from lab import services
-from workpools import silence
+from flows import attempts, dispatch
+from lab.services import up
+from workpools import heartbeats
 from workpools.hosts import HOST_TAG
 from workpools.pools import create_queues, online_workers, queue_of
 
@@ -82,12 +82,12 @@ def disturbed(several: tuple[Lab, dict[str, psutil.Process], list[str]]) -> Dist
     """A pipeline over five machines of which four die; the automation is given less time, so that the test needs less."""
     lab, workers, names = several
     client = lab.client()
-    assert silence.create_watches(client) == []  # lab up has made them
-    (watch,) = client.read_automations_by_name(silence.name_of("shard"))
+    assert heartbeats.create_watches(client) == []  # lab up has made them
+    (watch,) = client.read_automations_by_name(heartbeats.name_of("shard"))
     client.delete_automation(watch.id)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(silence.SILENT_AFTER, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
-        assert silence.create_watches(client) == [silence.name_of("shard")]
+        patch.setitem(heartbeats.SILENT_AFTER, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
+        assert heartbeats.create_watches(client) == [heartbeats.name_of("shard")]
     return disturb(lab, workers, given(names, 16))
 
 
@@ -195,7 +195,7 @@ def test_a_unit_that_fails_everywhere_is_given_up_on_record(
     killed = kill_each_flow(lab, workers, command := lab.start("pipeline", *arguments))
     assert command.returncode == 3, lab.logs()
     run = run_id(lab, 15)
-    assert killed == len(shards(lab, run)) == tries.MAX_ATTEMPTS
+    assert killed == len(shards(lab, run)) == attempts.MAX_ATTEMPTS
     assert [s.tags for s in shards(lab, run) if "weak" not in s.tags] and "weak" in shards(lab, run)[0].tags
     lost = lab.query("SELECT why FROM given_up WHERE run_id = ?", [run])
     assert len(lost) == 2 and all("no result after 3 tries" in why and "status code: -9" in why for (why,) in lost)
@@ -226,7 +226,7 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
 
     until(all_at_work)
     there = sum(map(len, delivered(lab, seen).values()))
-    server = psutil.Process(lab.services()[services.SERVER])
+    server = psutil.Process(lab.services()[up.SERVER])
     kill([server, *server.children(recursive=True)])
     assert there < before + EMBEDDERS + 1
     until(lambda: sum(map(len, delivered(lab, seen).values())) == before + EMBEDDERS + 1)

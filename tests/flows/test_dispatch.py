@@ -10,13 +10,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from common.errors import LabError
 from experiments.contract import Unit
-from experiments.errors import LabError
-from flows import dispatch, tries
-from flows.chain import Run
+from flows import attempts, dispatch
+from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS, Tries
 from flows.dispatch import Dispatcher, Outcome, Shard, silent
-from flows.tries import MAX_ATTEMPTS, MAX_RETURNS, Tries
-from lab import environments
+from flows.plan import Run
+from lab.services import environments
 
 RUN = Run("smoke-1", "1", "smoke", {})
 
@@ -24,7 +24,7 @@ RUN = Run("smoke-1", "1", "smoke", {})
 @pytest.fixture(autouse=True)
 def log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside a flow there is no run to log to."""
-    for module in (dispatch, tries):
+    for module in (dispatch, attempts):
         monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("test"))
 
 

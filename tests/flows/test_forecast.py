@@ -14,18 +14,19 @@ from experiments.contract import Json, Trial, Unit
 from experiments.data import split
 from experiments.e2_finetuned_retrieval import CONDITIONS
 from experiments.registry import PHASES, configure, get_phase
-from flows.chain import Run, advance, expected_seconds, open_run, plan
-from flows.forecast import forecast, registered, rounds_of, speeds_at
-from warehouse import records
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from flows.chain import advance, open_run
+from flows.forecast import expected_seconds, forecast, registered, rounds_of, speeds_at
+from flows.plan import Run, plan
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 from workpools.assess import CapabilityReport
-from workpools.cutting import cut
 from workpools.placement import Placement
 from workpools.plan import RECORDED, Round, speed_of
+from workpools.shards import cut
 from workpools.tiers import decide
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -13,8 +13,8 @@ import pytest
 from laboratory import HOST, ROOT, Lab, environment, free_port
 from playwright.sync_api import Browser, Page, expect
 
-from lab.environments import prefect_environment
-from warehouse.places import Places
+from lab.services.environments import prefect_environment
+from warehouse.paths import Places
 
 WAIT_MS = 120_000  # until a shard's process has started on a busy machine
 # What a reader would see as flicker: something fades, the head is gone, or the page jumps together.

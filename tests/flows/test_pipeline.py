@@ -14,7 +14,7 @@ import psutil
 import pytest
 from laboratory import HOST, ROOT, Lab, environment, kill
 
-from flows.chain import plan
+from flows.plan import plan
 
 PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
 WHY = "a test looks at every phase"

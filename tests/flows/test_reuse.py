@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 from duckdb import DuckDBPyConnection as Connection
 
+from common.canonical_json import canonical
 from experiments.contract import Trial, Unit
-from experiments.identity import canonical
-from flows.chain import Run, Step
+from flows.chain import Step
+from flows.plan import Run
 from flows.reuse import reuse_of, told_lines
-from warehouse import records
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 IDENTITY = {"code": "c1", "data": "d1", "models": {"smollm2-135m": "m1", "minilm": "e1"}}

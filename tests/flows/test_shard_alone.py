@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import LabError
+from common.errors import LabError
 from flows import shard
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 
-HOLD = "import sys\nfrom flows import shard\nfrom warehouse.places import Places\n" + (
+HOLD = "import sys\nfrom flows import shard\nfrom warehouse.paths import Places\n" + (
     "with shard._alone(Places.here()):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 

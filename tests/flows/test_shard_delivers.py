@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import LabError
+from common.errors import LabError
 from flows import shard
-from warehouse.places import Places
-from warehouse.transport import Store, UnreachableError
+from warehouse.delivery.results_store import Store, UnreachableError
+from warehouse.paths import Places
 
 
 @pytest.fixture

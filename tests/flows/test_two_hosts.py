@@ -10,7 +10,7 @@ import psutil
 import pytest
 from laboratory import HOST, Lab, kill
 
-from flows.chain import plan
+from flows.plan import plan
 
 PER_CLASS = 4  # units that no other test has had computed
 SMALL = ("pipeline", "--scale", "smoke", "--mode", "replicate", "--set", f"p1.per_class={PER_CLASS}")

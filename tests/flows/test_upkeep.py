@@ -15,9 +15,9 @@ from prefect.deployments import run_deployment
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from common.logs import MAX_BYTES
 from flows import upkeep
 from flows.upkeep import assess_host, sync
-from warehouse.logs import MAX_BYTES
 from workpools.assess import parse_report
 
 

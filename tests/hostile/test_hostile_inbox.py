@@ -20,15 +20,16 @@ from hostile_values import TEXTS, deep, fingerprint, texts, values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common.canonical_json import canonical
 from experiments.contract import Attachment, Trial, Unit
-from experiments.identity import canonical
-from warehouse import bundles
-from warehouse.bundles import FIELDS, SCHEMA, write_bundle
-from warehouse.collector import Collected, collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.records import save_units
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.database.records import save_units
+from warehouse.delivery import bundles
+from warehouse.delivery.bundles import FIELDS, SCHEMA, write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.ingest.outcome import Collected
+from warehouse.paths import Places
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 UNIT = Unit("a" * 32, "p1", 1, {}, {}, {"code": "c", "data": "d", "models": {}})

@@ -17,17 +17,18 @@ from hostile_values import TEXTS, deep, fingerprint, numbers, scalars, texts, va
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from common.environment import checked_host
+from common.errors import LabError
+from common.text import printable
 from experiments.domains import jsonl_file
-from experiments.environment import checked_host
-from experiments.errors import LabError
 from experiments.registry import PHASES, configure
-from lab import joining, lan
-from lab.commands_chain import by_phase, parse_settings
-from lab.follow import printable
+from lab.commands.options import by_phase, parse_settings
 from lab.main import main
-from warehouse.bundles import NAME
-from warehouse.places import Places
-from warehouse.transport import Store
+from lab.network import lan
+from lab.services import join
+from warehouse.delivery.bundles import NAME
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 from workpools.assess import assess, parse_report
 from workpools.pools import checked_url
 
@@ -160,7 +161,7 @@ URL = st.builds(
 def test_addresses_of_anything_are_addresses_or_refused(url: str) -> None:
     """An address goes to libraries and programs that read more into it: other hosts, files, options, headers."""
     with clear_error_or_none():
-        api = joining.api_of(url)
+        api = join.api_of(url)
         assert api.startswith(("http://", "https://")) and api.endswith("/api")
         assert api.isprintable() and " " not in api and "@" not in api.split("/")[2]
     with clear_error_or_none():
@@ -241,9 +242,9 @@ def test_a_host_is_one_lowercase_label(text: str) -> None:
 @given(numbers)
 def test_ports_of_anything_are_refused_before_anything_starts(world: Path, port: float) -> None:
     """A port that is none must be told before the server's database is made."""
-    from lab import services
+    from lab.services import up
 
     assume(not 1 <= port < 65536)  # int(1.5) is a port, and would be opened
     with pytest.raises((LabError, TypeError, ValueError, OverflowError)):
-        services.up(int(port), 8501, page=False, say=print)
+        up.up(int(port), 8501, page=False, say=print)
     assert not (world / "home").exists()

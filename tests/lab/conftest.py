@@ -13,7 +13,7 @@ import pytest
 from front_door import Run, bare_environment
 
 from lab.main import main
-from warehouse.places import Places
+from warehouse.paths import Places
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from front_door import Run
 
-from lab.commands_machine import _described
-from warehouse.collector import collect
-from warehouse.places import Places
-from warehouse.transport import Store
+from lab.commands.machine import _described
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 from workpools.assess import CapabilityReport, parse_report
 
 # A report of the basic script from before this project, with made-up numbers.

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from front_door import Run
 
-from warehouse.database import writing
-from warehouse.places import Places
+from warehouse.database.connection import writing
+from warehouse.paths import Places
 
 SMALL = ("run", "p1", "--scale", "smoke", "--set", 'embedders=["all-MiniLM-L6-v2"]')
 OFFLINE = {"HF_HUB_OFFLINE": "1"}

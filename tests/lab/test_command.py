@@ -16,11 +16,12 @@ import typer
 from front_door import Run, bare_environment
 from typer.testing import CliRunner
 
-from flows.chain import carried_into, plan, started
-from lab.commands_chain import by_phase, parse_settings
+from flows.chain import carried_into, started
+from flows.plan import plan
+from lab.commands.options import by_phase, parse_settings
 from lab.main import OVERVIEW, app
-from warehouse.database import writing
-from warehouse.places import Places
+from warehouse.database.connection import writing
+from warehouse.paths import Places
 from workpools.assess import parse_report
 
 HEAVY = {"torch", "prefect", "duckdb", "streamlit", "numpy", "pandas", "transformers", "mlx", "httpx"}

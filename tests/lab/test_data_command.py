@@ -12,8 +12,8 @@ from front_door import Run
 
 from experiments.contract import PhaseConfig
 from experiments.registry import PHASES
-from flows.chain import options
-from lab.commands_chain import allowed, by_phase, parse_settings
+from flows.plan import options
+from lab.commands.options import allowed, by_phase, parse_settings
 
 GOOD = [
     {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import commands_doctor
-from lab.commands_doctor import Check, checks, doctor
-from warehouse.database import writing
-from warehouse.places import Places
+from lab.commands import doctor as commands_doctor
+from lab.commands.doctor import Check, checks, doctor
+from warehouse.database.connection import writing
+from warehouse.paths import Places
 from workpools import packages
 
 
@@ -137,7 +137,7 @@ def test_doctor_imports_no_engine_where_nothing_is_to_be_measured() -> None:
     import subprocess
 
     code = (
-        "import sys; from lab import commands_doctor as d; d._chosen = lambda m: ''; d.checks('weak');"
+        "import sys; from lab.commands import doctor as d; d._chosen = lambda m: ''; d.checks('weak');"
         "print([m for m in ('torch', 'transformers', 'mlx', 'peft') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

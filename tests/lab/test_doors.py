@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.gate import COOKIE, Gate, link, signed
-from experiments.errors import LabError
-from lab import doorkeeper
-from lab.doorkeeper import Doorkeeper, Refused, check_body
+from common.errors import LabError
+from lab.network import auth_proxy
+from lab.network.auth_proxy import Doorkeeper, Refused, check_body
 
 Message = MutableMapping[str, Any]
 ID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
@@ -108,7 +108,7 @@ JSON = st.recursive(
 def test_a_worker_renames_runs_and_changes_nothing_that_is_executed(change: dict[str, Any]) -> None:
     """job_variables hold the command line that the run's worker starts."""
     body = json.dumps(change).encode()
-    if set(change) <= doorkeeper.MAY_CHANGE:
+    if set(change) <= auth_proxy.MAY_CHANGE:
         check_body("PATCH", f"/api/flow_runs/{ID}", body)
         return
     with pytest.raises(Refused, match="may not change"):
@@ -127,7 +127,7 @@ def test_a_result_that_would_be_unpickled_is_refused(serializer: Any) -> None:
     data = {"serializer": serializer, "storage_key": "x", "type": "ResultRecordMetadata"}
     with pytest.raises(Refused, match="not JSON"):
         check_body("POST", path, json.dumps({"state": {"type": "COMPLETED", "data": data}}).encode())
-    for fine in ({"serializer": doorkeeper.WRITTEN_AS}, None, "text"):
+    for fine in ({"serializer": auth_proxy.WRITTEN_AS}, None, "text"):
         check_body("POST", path, json.dumps({"state": {"type": "COMPLETED", "data": fine}}).encode())
     for none in (b"", b"[]", b"{}", b'{"state": 1}', b"\xff"):
         with pytest.raises(Refused):
@@ -137,7 +137,7 @@ def test_a_result_that_would_be_unpickled_is_refused(serializer: Any) -> None:
 def test_a_worker_sends_no_more_than_a_run_needs() -> None:
     """A body that never ends would fill the memory of the server of everybody."""
     keeper = Doorkeeper(Recorded(), "coordinator:c", "worker:w")
-    status, _, body = ask(keeper, "POST", "/api/logs/", user="worker:w", body=b" " * (doorkeeper.MAX_BODY_BYTES + 1))
+    status, _, body = ask(keeper, "POST", "/api/logs/", user="worker:w", body=b" " * (auth_proxy.MAX_BODY_BYTES + 1))
     assert status == 403 and b"more than" in body
 
 
@@ -190,7 +190,7 @@ def test_each_request_that_prefect_knows_is_closed_to_strangers_and_changes_litt
             assert (ask(keeper, method, asked, user=user)[0] == 200) is (path in ("/api/health", "/api/ready")), path
         if (
             method != "GET"
-            and doorkeeper.ASKED.fullmatch(f"{method} {asked}")
+            and auth_proxy.ASKED.fullmatch(f"{method} {asked}")
             and not path.endswith(("/filter", "/count"))
         ):
             changes.add(f"{method} {path}")
@@ -199,13 +199,13 @@ def test_each_request_that_prefect_knows_is_closed_to_strangers_and_changes_litt
 
 def test_the_server_of_a_lan_does_not_start_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty password would let in whoever sends none."""
-    for name in (doorkeeper.COORDINATOR_AUTH, doorkeeper.WORKER_AUTH):
+    for name in (auth_proxy.COORDINATOR_AUTH, auth_proxy.WORKER_AUTH):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(LabError, match="without its passwords"):
-        doorkeeper.app()
-    monkeypatch.setenv(doorkeeper.COORDINATOR_AUTH, "coordinator:c")
+        auth_proxy.app()
+    monkeypatch.setenv(auth_proxy.COORDINATOR_AUTH, "coordinator:c")
     with pytest.raises(LabError, match="without its passwords"):
-        doorkeeper.app()
+        auth_proxy.app()
     for pair in (("", "worker:w"), ("c:c", ""), ("same:s", "same:s")):
         with pytest.raises(LabError, match="without its passwords"):
             Doorkeeper(Recorded(), *pair)

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 
+from common.errors import LabError
+from common.text import duration, interval, printable
 from experiments.contract import Metric, Status, Verdict
-from experiments.errors import LabError
 from experiments.registry import PHASES, SCALES
-from flows.chain import expected_seconds, open_run
+from flows.chain import open_run
+from flows.forecast import expected_seconds
 from lab import follow
-from lab.follow import _line, _watch, duration, ending, interval, print_chain, printable, progress_of, show_finished
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.records import save_verdict
+from lab.follow import _line, _watch, ending, print_chain, progress_of, show_finished
+from warehouse.database.connection import writing
+from warehouse.database.records import save_verdict
+from warehouse.paths import Places
 
 EXPECTED = {"p1": 10.0, "p2": 30.0, "p3": 60.0}
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

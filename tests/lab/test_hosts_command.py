@@ -21,12 +21,13 @@ import pytest
 from front_door import Run, bare_environment
 from made_up_host import made_up_report
 
-from experiments.errors import LabError
-from lab import environments, joining, processes, services
-from lab.commands_hosts import _print_hosts, remarks
-from lab.processes import recorded
-from warehouse.places import Places
-from warehouse.transport import Store
+from common.errors import LabError
+from lab.commands.hosts import _print_hosts, remarks
+from lab.services import environments, processes, up
+from lab.services import join as joining
+from lab.services.processes import recorded
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 from workpools import hosts
 from workpools.hosts import HOST_TAG, UNNAMED, VARIABLE, Seen, combined
 from workpools.pools import connect, create_pools
@@ -86,10 +87,10 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     (coordinator / "results" / "inbox").mkdir(parents=True)  # who shares a folder has made it
     environment = environments.prefect_environment(there, port) | {"PREFECT_SERVER_UI_ENABLED": "false"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = processes.start(there, services.SERVER, command, environment, port)
+    server = processes.start(there, up.SERVER, command, environment, port)
     try:
         health = f"http://127.0.0.1:{port}/api/health"
-        assert processes.wait_until(lambda: services.answers(health), 240, server), "the server did not come up"
+        assert processes.wait_until(lambda: up.answers(health), 240, server), "the server did not come up"
         found = Network(coordinator, desk, port, f"http://127.0.0.1:{port}", subprocess.CompletedProcess([], 0))
         found.first = found.join()
         yield found
@@ -290,7 +291,7 @@ def test_a_worker_that_dies_is_told_at_once_with_its_log(
 ) -> None:
     """A start that fails must not wait out its minute and a half, and says where to read why."""
     monkeypatch.setenv("LAB_HOST", "broken")
-    monkeypatch.setattr(services.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(up.sys, "executable", shutil.which("false"))
     said: list[str] = []
     with pytest.raises(LabError, match="worker-weak did not come online") as refused:
         joining._start(places, network.client(), ["weak"], {}, dict(os.environ), said.append)
@@ -308,4 +309,4 @@ def test_lab_down_takes_the_machine_back(network: Network, called: Run) -> None:
     assert network.pids() == {}
     for pid in before.values():
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    assert services.answers(f"{network.url}/api/health")
+    assert up.answers(f"{network.url}/api/health")

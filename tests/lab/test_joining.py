@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_host import made_up_report
 
-from experiments.errors import LabError
-from lab import environments, joining, processes
-from lab.processes import Service
-from warehouse.places import Places
+from common.errors import LabError
+from lab.services import environments, join, processes
+from lab.services.processes import Service
+from warehouse.paths import Places
 from workpools import packages
 from workpools.tiers import TIERS
 
@@ -40,7 +40,7 @@ ELSEWHERE = "http://192.0.2.7:4200/api"  # an address that is nobody's: RFC 5737
 )
 def test_the_address_of_the_page_and_that_of_the_api_both_serve(given_url: str, api: str) -> None:
     """People copy what their browser shows; with one /api too few or too many nothing would answer."""
-    assert joining.api_of(given_url) == joining.api_of(api) == api
+    assert join.api_of(given_url) == join.api_of(api) == api
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_address_of_the_page_and_that_of_the_api_both_serve(given_url: str, 
 def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
     """The most likely mistake of a newcomer is to leave out http://; the answer is the command to type."""
     with pytest.raises(LabError, match=r"http address|address of a server") as refused:
-        joining.api_of(url)
+        join.api_of(url)
     assert refused.value.mend == "lab join http://coordinator:4200"
 
 
@@ -63,10 +63,10 @@ def test_versions_fit_when_only_the_last_part_differs(a: Any, b: Any, suffix: st
     """Prefect promises that for its minor versions alone; a worker that fails on each run would waste every shard."""
     ours, there = ".".join(map(str, a)), ".".join(map(str, b)) + suffix
     if a[:2] == b[:2]:
-        joining.check_versions(there, ours)
+        join.check_versions(there, ours)
         return
     with pytest.raises(LabError) as refused:
-        joining.check_versions(there, ours)
+        join.check_versions(there, ours)
     assert refused.value.what == f"the server runs Prefect {there}, this machine {ours}"
     assert refused.value.mend == f"here: pip install 'prefect~={b[0]}.{b[1]}.0'"
 
@@ -74,14 +74,14 @@ def test_versions_fit_when_only_the_last_part_differs(a: Any, b: Any, suffix: st
 def test_a_version_that_is_none_and_a_python_too_old_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are told before a minute of measuring, with what to do."""
     with pytest.raises(LabError, match="which is no version"):
-        joining.check_versions("<html>", "3.8.8")
+        join.check_versions("<html>", "3.8.8")
     monkeypatch.setattr(packages.platform, "python_version", lambda: "3.10.1")
     with pytest.raises(LabError, match=r"Python 3\.10\.1 is here, >=3\.11 needed") as refused:
-        joining.check_versions("3.8.8", "3.8.8")
+        join.check_versions("3.8.8", "3.8.8")
     assert "make setup" in refused.value.mend
     monkeypatch.setattr(packages, "PROJECT", "no-such-project")
     with pytest.raises(LabError, match="is not installed here") as refused:
-        joining.check_versions("3.8.8", "3.8.8")
+        join.check_versions("3.8.8", "3.8.8")
     assert refused.value.mend == "pip install -e '.[weak]'"
 
 
@@ -92,17 +92,17 @@ def test_a_machine_serves_its_tier_and_those_it_was_asked_to_help(
     """Without --also small work would never wait for a big machine that is idle; above its tier it would run out of memory."""
     report = made_up_report("desk", ram_gb)
     lower = TIERS[: TIERS.index(report.tier) + 1]
-    assert joining.pools_for(report, []) == joining.pools_for(report, [report.tier]) == (report.tier,)
-    assert joining.pools_for(report, lower) == tuple(reversed(lower))
+    assert join.pools_for(report, []) == join.pools_for(report, [report.tier]) == (report.tier,)
+    assert join.pools_for(report, lower) == tuple(reversed(lower))
     for tier in TIERS[len(lower) :]:
         with pytest.raises(LabError, match=f"--also {tier}: desk is {report.tier}") as refused:
-            joining.pools_for(report, [tier])
+            join.pools_for(report, [tier])
         assert refused.value.mend.startswith("choose one of: ")
     # The real check, against a project that needs what is not here.
     asks = [f"no-such-thing>=2; extra == '{report.tier}'", f"pytest>=9999; extra == '{report.tier}'"]
     monkeypatch.setattr(packages, "unmet", partial(packages.unmet, requires=asks))
     with pytest.raises(LabError, match=r"no-such-thing is not installed, .*; pytest .* is installed, ") as refused:
-        joining.pools_for(report, [])
+        join.pools_for(report, [])
     assert refused.value.mend == "pip install 'no-such-thing>=2' 'pytest>=9999'"
 
 
@@ -110,7 +110,7 @@ def test_an_unfit_machine_is_told_why(places: Places) -> None:
     """It would be given nothing; the reasons say what to free."""
     report = made_up_report("shed", 2)
     with pytest.raises(LabError) as refused:
-        joining.pools_for(report, ["weak"])
+        join.pools_for(report, ["weak"])
     assert refused.value.what.startswith("shed is unfit")
     assert "not weak: 2.00 GB RAM available, 3 needed" in refused.value.what
 
@@ -121,16 +121,16 @@ def test_results_that_would_not_reach_the_coordinator_are_not_made(
     """A worker elsewhere without a way for results cannot even read its units: it would take shards and fail each."""
     here = "http://127.0.0.1:4321/api"
     with pytest.raises(LabError, match="never reach the coordinator") as refused:
-        joining.results_note(places, ELSEWHERE)
+        join.results_note(places, ELSEWHERE)
     assert refused.value.mend.startswith("export LAB_RESULTS_URL=")
-    note = joining.results_note(places, here)
+    note = join.results_note(places, here)
     assert note and str(places.home / "results") in note and "export LAB_RESULTS_URL=" in note
     us = psutil.Process()
     for name, port, silent in (("server", 4321, True), ("server", 4322, False), ("page", 4321, False)):
         processes.record(places, [Service(name, us.pid, us.create_time(), port)])
-        assert (joining.results_note(places, here) is None) is silent
+        assert (join.results_note(places, here) is None) is silent
     monkeypatch.setenv("LAB_RESULTS_URL", str(places.home / "elsewhere"))
-    assert joining.results_note(places, ELSEWHERE) is None
+    assert join.results_note(places, ELSEWHERE) is None
 
 
 def test_this_machines_own_addresses_are_known() -> None:
@@ -138,9 +138,9 @@ def test_this_machines_own_addresses_are_known() -> None:
     own = [a.address for each in psutil.net_if_addrs().values() for a in each if a.family == socket.AF_INET]
     assert own
     for name in ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", *own):  # noqa: S104
-        assert joining.is_here(f"http://{name}:4200/api"), name
-    assert not joining.is_here(ELSEWHERE)
-    assert not joining.is_here(f"http://{'a' * 70}/api")
+        assert join.is_here(f"http://{name}:4200/api"), name
+    assert not join.is_here(ELSEWHERE)
+    assert not join.is_here(f"http://{'a' * 70}/api")
 
 
 def test_a_worker_for_another_server_is_not_taken_for_ours(places: Places) -> None:
@@ -152,18 +152,18 @@ def test_a_worker_for_another_server_is_not_taken_for_ours(places: Places) -> No
         # Until the program runs, the system shows the environment of its parent.
         assert processes.wait_until(lambda: (places.home / "logs" / "worker-weak.log").read_text(), 30, service)
         same = ours | {"PREFECT_API_URL": "http://localhost:4321/api"}
-        joining._check_same(service, same, "http://a")
+        join._check_same(service, same, "http://a")
         for name, value in (
             ("PREFECT_API_URL", "http://127.0.0.1:4322/api"), ("PREFECT_API_URL", ELSEWHERE), ("LAB_RESULTS_URL", "/other"),
             ("LAB_RESULTS_URL", ""), ("LAB_HOST", "pi-4"),
         ):  # fmt: skip
             with pytest.raises(LabError) as refused:
-                joining._check_same(service, ours | {name: value}, "http://a b")
+                join._check_same(service, ours | {name: value}, "http://a b")
             assert refused.value.what == f"worker-weak runs here with {name} {ours[name]}, and not {value or 'unset'}"
             assert refused.value.mend == "lab down, then: lab join 'http://a b'"
     finally:
         processes.stop([service])
-    joining._check_same(service, {}, "http://a")
+    join._check_same(service, {}, "http://a")
 
 
 class FakeServer(BaseHTTPRequestHandler):

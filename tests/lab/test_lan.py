@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from front_door import Run
 
-from experiments.environment import checkout
-from experiments.errors import LabError
-from lab import doorkeeper, environments, lan, secrets, services
-from warehouse.places import Places
+from common.environment import checkout
+from common.errors import LabError
+from lab.network import auth_proxy, lan, secrets
+from lab.services import environments, up
+from warehouse.paths import Places
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_joined_machine_keeps_the_key_of_each_server(kept: Path) -> None:
     files = list((kept / "joined").iterdir())
     assert len(files) == 2
     assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}
-    assert services.auth_for(api) == secrets.worker_auth(second)
+    assert up.auth_for(api) == secrets.worker_auth(second)
     assert second not in secrets.worker_auth(second) + secrets.inbox_token(second)
     assert secrets.inbox_token(second) not in secrets.worker_auth(second)
 
@@ -106,23 +107,23 @@ def test_secrets_go_to_servers_by_their_environment_alone(kept: Path) -> None:
     places, keys = Places.here(), secrets.issued()
     door = lan.Door("127.0.0.2", keys)
     own, workers = secrets.coordinator_auth(keys), secrets.worker_auth(keys.join)
-    assert environments.server_environment(4200, door)[doorkeeper.COORDINATOR_AUTH] == own
-    assert environments.server_environment(4200, door)[doorkeeper.WORKER_AUTH] == workers
+    assert environments.server_environment(4200, door)[auth_proxy.COORDINATOR_AUTH] == own
+    assert environments.server_environment(4200, door)[auth_proxy.WORKER_AUTH] == workers
     environment = environments.prefect_environment(places, 4200, door)
     assert environment["PREFECT_API_URL"] == "http://127.0.0.2:4200/api"
     assert environment["PREFECT_API_AUTH_STRING"] == own
-    assert not {doorkeeper.COORDINATOR_AUTH, doorkeeper.WORKER_AUTH} & set(environment)
-    command = " ".join(services.server_command(4200, door) + services.worker_command("weak"))
+    assert not {auth_proxy.COORDINATOR_AUTH, auth_proxy.WORKER_AUTH} & set(environment)
+    command = " ".join(up.server_command(4200, door) + up.worker_command("weak"))
     assert not any(s in command for s in (keys.coordinator, keys.join, own, workers))
 
 
 def test_the_users_own_password_reaches_server_and_workers(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped, as it once was, the server would be open although its user had set a password."""
-    assert doorkeeper.COORDINATOR_AUTH not in environments.server_environment(4200, lan.Door())
+    assert auth_proxy.COORDINATOR_AUTH not in environments.server_environment(4200, lan.Door())
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:secret")
-    assert environments.server_environment(4200, lan.Door())[doorkeeper.COORDINATOR_AUTH] == "me:secret"
+    assert environments.server_environment(4200, lan.Door())[auth_proxy.COORDINATOR_AUTH] == "me:secret"
     assert environments.prefect_environment(places, 4200)["PREFECT_API_AUTH_STRING"] == "me:secret"
-    assert services.auth_for("http://127.0.0.1:4200/api") == "me:secret"
+    assert up.auth_for("http://127.0.0.1:4200/api") == "me:secret"
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:other")
     assert environments.prefect_environment(places, 4200)["PREFECT_API_AUTH_STRING"] == "me:other"
     assert "PREFECT_SERVER_API_AUTH_STRING" not in environments.prefect_environment(places, 4200)

@@ -20,9 +20,9 @@ from front_door import bare_environment
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect as open_socket
 
-from lab import secrets
-from lab.processes import wait_until
-from warehouse.transports.quack import reading, with_extensions
+from lab.network import secrets
+from lab.services.processes import wait_until
+from warehouse.delivery.transports.quack import reading, with_extensions
 from workpools.pools import connect, queue_of
 
 ADDRESS = "127.0.0.2"

@@ -9,8 +9,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from docs.generate import licences
 from experiments.backends.catalog import EMBEDDERS, LANGUAGE_MODELS
-from lab import licences
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "licences.md"
 # Terms that a distributor has to think about; each is here on purpose, with the reason.
@@ -30,7 +30,7 @@ def rows(page: str) -> dict[str, str]:
 
 
 def test_the_page_names_what_is_installed_with_its_terms() -> None:
-    """A new dependency comes with terms that somebody has to have read: python -m lab.licences > docs/licences.md."""
+    """A new dependency comes with terms that somebody has to have read: python -m docs.generate.licences > docs/licences.md."""
     written = rows(PAGE.read_text())
     found = {name: licences.licence_of(one) or "not stated" for name, one in licences.needed().items()}
     assert found.items() <= written.items(), sorted(set(found.items()) - set(written.items()))

@@ -13,10 +13,10 @@ import duckdb
 import pytest
 from front_door import Run, bare_environment
 
-from experiments.errors import LabError
-from lab.commands_chain import by_phase, checked_why, parse_settings
-from warehouse.database import writing
-from warehouse.places import Places
+from common.errors import LabError
+from lab.commands.options import by_phase, checked_why, parse_settings
+from warehouse.database.connection import writing
+from warehouse.paths import Places
 
 WAREHOUSE = {"warehouse.duckdb", "warehouse.lock"}
 
@@ -273,7 +273,7 @@ def test_the_command_that_mends_names_the_same_run(monkeypatch: pytest.MonkeyPat
     """The forerunner that a refusal proposes must lead to the run that was refused, whatever was set and quoted."""
     import shlex
 
-    from flows.chain import options, plan
+    from flows.plan import options, plan
 
     monkeypatch.setenv("LAB_HOME", str(home))
     given = {"p1": {"embedders": ["all-MiniLM-L6-v2", "hybrid"]}, "p2": {"n_test": 8, "split": "group"}}
@@ -286,7 +286,7 @@ def test_the_command_that_mends_names_the_same_run(monkeypatch: pytest.MonkeyPat
 
 def test_next_steps_are_typed_for_the_run_that_they_follow(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """What a gate proposes leads on with the same data and values; what is so already is not proposed."""
-    from flows.chain import plan, steps_of
+    from flows.plan import plan, steps_of
 
     monkeypatch.setenv("LAB_HOME", str(home))
     given = by_phase({"domain": "equations", "p2.k": 4, "p2.n_test": 8})

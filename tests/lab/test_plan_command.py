@@ -11,12 +11,13 @@ import pytest
 from front_door import Run
 
 from experiments.registry import PHASES
-from flows.chain import open_run, plan
-from lab.commands_plan import EXAMPLE, LISTED, example_reports
-from warehouse import records
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from flows.chain import open_run
+from flows.plan import plan
+from lab.commands.plan import EXAMPLE, LISTED, example_reports
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 from workpools.assess import CapabilityReport
 from workpools.tiers import decide
 

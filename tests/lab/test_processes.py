@@ -17,10 +17,10 @@ import psutil
 import pytest
 from front_door import Run, bare_environment
 
-from lab import environments, processes, services
-from lab.processes import Service, holder_of, recorded, start, stop, wait_until
-from warehouse import logs
-from warehouse.places import Places
+from common import logs
+from lab.services import environments, processes, up
+from lab.services.processes import Service, holder_of, recorded, start, stop, wait_until
+from warehouse.paths import Places
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(100)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
@@ -110,8 +110,8 @@ def test_a_recycled_pid_is_not_touched(somebodys: Service, places: Places) -> No
     ]
     assert [s.alive for s in strangers] == [False] * 4
     processes.record(places, strangers)
-    assert [row["alive"] for row in services.status()] == [False] * 4
-    assert services.down() == []
+    assert [row["alive"] for row in up.status()] == [False] * 4
+    assert up.down() == []
     assert service.alive
     assert recorded(places) == []
 
@@ -148,7 +148,7 @@ def test_one_that_died_by_itself_is_not_alive(begin: Begin, places: Places) -> N
     assert not wait_until(lambda: False, 30, service)
     assert time.monotonic() - started < 20
     assert not service.alive
-    (row,) = services.status()
+    (row,) = up.status()
     assert (row["name"], row["pid"], row["port"], row["alive"], row["runs"]) == ("server", service.pid, None, False, [])
     assert wait_until(lambda: True, 1)
     assert not wait_until(lambda: False, 0.3, begin("page", SLEEP))
@@ -159,9 +159,9 @@ def test_the_server_is_stopped_last(begin: Begin, places: Places, tmp_path: Path
     said = tmp_path / "said"
     for name in ("server", "worker-weak", "page"):
         begin(name, TELL, name, str(said))
-    assert services.down(("worker-weak",)) == ["worker-weak"]
+    assert up.down(("worker-weak",)) == ["worker-weak"]
     assert [s.name for s in recorded(places)] == ["server", "page"]
-    assert services.down() == ["page", "server"]
+    assert up.down() == ["page", "server"]
     assert said.read_text().split() == ["worker-weak", "page", "server"]
     assert recorded(places) == []
 
@@ -174,7 +174,7 @@ def test_status_and_down_of_another_process_see_the_same(begin: Begin, places: P
         "name": "server", "pid": service.pid, "port": 4300, "address": "127.0.0.1", "alive": True, "runs": [],
     }  # fmt: skip
     assert f"runs     pid {service.pid}" in lab("status").stdout
-    assert services.api_url() == "http://127.0.0.1:4300/api"
+    assert up.api_url() == "http://127.0.0.1:4300/api"
     started = time.monotonic()
     assert lab("down").stdout == "stopped server\n"
     # The process that started it still lives here and does not reap; lab down must not wait for that.
@@ -182,7 +182,7 @@ def test_status_and_down_of_another_process_see_the_same(begin: Begin, places: P
     assert gone(service.pid)
     assert lab("down").stdout == "nothing was running\n"
     assert lab("status").stdout == "nothing runs; start it: lab up\n"
-    assert services.api_url() == "http://127.0.0.1:4200/api"
+    assert up.api_url() == "http://127.0.0.1:4200/api"
 
 
 def test_the_holder_of_a_port_is_named(busy_port: int, closed_port: int) -> None:
@@ -219,12 +219,12 @@ def test_what_a_killed_worker_left_behind_is_shown_and_ended(begin: Begin, place
     """A flow outlives its killed worker, holds its memory, and no record names it: the mark in its environment does."""
     service = begin("worker-weak", PARENT, SLEEP)
     child = int(log_of(places, "worker-weak"))
-    (row,) = services.status()
+    (row,) = up.status()
     assert row["runs"] == [child]
     psutil.Process(service.pid).kill()
     assert wait_until(lambda: not service.alive, 20)
     assert not gone(child)
-    assert [r["name"] for r in services.status()] == ["worker-weak", "left behind"]
+    assert [r["name"] for r in up.status()] == ["worker-weak", "left behind"]
     other = bare_environment(places.home.with_name("other")) | {processes.MARK: "worker-weak"}
     with subprocess.Popen([sys.executable, "-c", SLEEP], env=other, stdout=subprocess.DEVNULL) as stranger:
         try:
@@ -238,7 +238,7 @@ def test_what_a_killed_worker_left_behind_is_shown_and_ended(begin: Begin, place
             assert stranger.poll() is None
         finally:
             stranger.kill()
-    assert services.status() == []
+    assert up.status() == []
 
 
 def test_logs_are_cut_while_their_process_writes_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 from front_door import Run, bare_environment
 
-from lab import secrets, tokens
-from lab.commands_results import size
+from lab.commands.delivery import size
+from lab.network import secrets
+from lab.services import inbox
 
 NAME = f"{1:032x}.{hashlib.sha256(b'1').hexdigest()}.parquet"
 
@@ -60,7 +62,7 @@ def test_a_run_whose_results_cannot_leave_ends_with_the_reason(called: Run, monk
         computed.append(unit)
         return 18
 
-    monkeypatch.setattr("flows.here.run_unit", never_delivered)
+    monkeypatch.setattr("flows.local.run_unit", never_delivered)
     done = called("run", "p1", "--scale", "smoke")
     assert done.returncode == 2, done.stderr
     assert "did not reach the warehouse. lab spool" in done.stderr
@@ -79,15 +81,15 @@ def test_a_machine_that_joined_has_the_inboxs_token(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("LAB_SECRETS", str(tmp_path / "secrets"))
     monkeypatch.delenv("LAB_INBOX_TOKEN_FILE", raising=False)
     monkeypatch.setenv("LAB_INBOX_TOKEN", "")
-    ours = tokens.own_inbox_token()
+    ours = inbox.own_inbox_token()
     secrets.keep(api, secrets.issued().join)
-    tokens.remember_inbox_token(api)
-    assert tokens.token.__module__ and not tokens.os.environ["LAB_INBOX_TOKEN"]  # results go another way
+    inbox.remember_inbox_token(api)
+    assert not os.environ["LAB_INBOX_TOKEN"]  # results go another way
     monkeypatch.setenv("LAB_RESULTS_URL", "quack://192.168.1.10")
-    tokens.remember_inbox_token("http://elsewhere:4200/api")
-    assert not tokens.os.environ["LAB_INBOX_TOKEN"]
-    tokens.remember_inbox_token(api)
-    assert tokens.os.environ["LAB_INBOX_TOKEN"] == ours == tokens.own_inbox_token()
+    inbox.remember_inbox_token("http://elsewhere:4200/api")
+    assert not os.environ["LAB_INBOX_TOKEN"]
+    inbox.remember_inbox_token(api)
+    assert os.environ["LAB_INBOX_TOKEN"] == ours == inbox.own_inbox_token()
     assert secrets.issued().join not in ours
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.results_page import MOST_ROWS, page
+from lab.commands.results_markdown import MOST_ROWS, page
 
 VERDICT = {
     "phase": "p1", "status": "FAIL", "main_metric": "similarity_ratio", "main_condition": "hybrid", "value": 1.4771,

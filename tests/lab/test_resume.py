@@ -9,10 +9,10 @@ from front_door import Run
 
 from experiments.giving_up import failed_trials
 from flows.chain import advance, open_run
-from warehouse.bundles import write_bundle
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

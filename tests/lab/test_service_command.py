@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from front_door import Run
 
-from lab import commands_service
-from warehouse.places import Places
+from lab.commands import service as commands_service
+from warehouse.paths import Places
 
 AWKWARD = '/data/100% of $HOME "it" \\ here'
 

@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from experiments.environment import host_name
-from experiments.errors import LabError
-from lab import environments, processes, services
-from lab.lan import Door
-from lab.processes import Service
-from warehouse.database import refuse_newer, writing
-from warehouse.places import Places
+from common.environment import host_name
+from common.errors import LabError
+from lab.network.lan import Door
+from lab.services import environments, processes, up
+from lab.services.processes import Service
+from warehouse.database.connection import refuse_newer, writing
+from warehouse.paths import Places
 from workpools.assess import assess
 
 
@@ -35,18 +35,18 @@ def places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
 def test_a_report_is_taken_only_while_it_is_fresh_and_whole(places: Places) -> None:
     """Memory and disk change: workers are started by today's report, and a torn or future one counts as none."""
-    assert services._report(places) is None
+    assert up._report(places) is None
     report = assess(quick=True)
     path = places.home / f"capability_report_{host_name()}.json"
     for age, fresh in ((0, True), (23, True), (25, False), (-0.1, True), (-23, False)):
         made = report.model_copy(update={"created_at": datetime.now(UTC) - timedelta(hours=age)})
         path.write_text(made.model_dump_json())
-        assert (services._report(places) is not None) is fresh
+        assert (up._report(places) is not None) is fresh
     whole = report.model_dump_json()
     path.write_text(whole[: len(whole) // 2])
-    assert services._report(places) is None
+    assert up._report(places) is None
     path.write_text(whole.replace("Z", "", 1))
-    assert services._report(places) is None
+    assert up._report(places) is None
 
 
 def test_a_server_that_runs_elsewhere_is_not_doubled(places: Places, closed_port: int) -> None:
@@ -55,7 +55,7 @@ def test_a_server_that_runs_elsewhere_is_not_doubled(places: Places, closed_port
     running = Service("server", ours.pid, ours.create_time(), 4300)
     processes.record(places, [running])
     with pytest.raises(LabError, match="server already runs on port 4300") as refused:
-        services.up(closed_port, 8501, page=False, say=print)
+        up.up(closed_port, 8501, page=False, say=print)
     assert refused.value.mend.startswith("lab down")
     assert processes.recorded(places) == [running]
 
@@ -65,7 +65,7 @@ def test_an_older_version_does_not_start_on_a_newer_warehouse(places: Places, cl
     with writing(places, publish=True) as con:
         con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
     with pytest.raises(LabError, match="has schema 99, this version knows"):
-        services.up(closed_port, 8501, page=False, say=print)
+        up.up(closed_port, 8501, page=False, say=print)
     assert processes.recorded(places) == []
     # What cannot be read is no reason to keep a laboratory from starting, which makes it anew.
     places.snapshot.write_bytes(b"half a file")
@@ -82,18 +82,18 @@ def test_a_server_that_dies_is_told_at_once_with_its_log(
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     started = time.monotonic()
     with pytest.raises(LabError, match="the Prefect server did not come up") as refused:
-        services.up(closed_port, 8501, page=False, say=lambda text: None)
+        up.up(closed_port, 8501, page=False, say=lambda text: None)
     assert time.monotonic() - started < 20
     assert refused.value.mend == f"see {places.home / 'logs' / 'server.log'}"
-    assert [row["alive"] for row in services.status()] == [False]
+    assert [row["alive"] for row in up.status()] == [False]
 
 
 def test_a_free_port_is_proposed(busy_port: int) -> None:
     """The command that is proposed must work, so a port that is taken, or past the last one, is not in it."""
-    assert services._free(busy_port) != busy_port
-    assert services._free(65536 + 100) >= 1024
+    assert up._free(busy_port) != busy_port
+    assert up._free(65536 + 100) >= 1024
     with pytest.raises(LabError, match=r"in use by process \d+ \(") as refused:
-        services._check_port({}, "server", busy_port, "lab up --port")
+        up._check_port({}, "server", busy_port, "lab up --port")
     # A child that was forked meanwhile holds the socket as well, and may be the one that is named.
     holders = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
     assert int(refused.value.what.split("process ")[1].split(" ")[0]) in holders
@@ -102,8 +102,8 @@ def test_a_free_port_is_proposed(busy_port: int) -> None:
 
 def test_what_answers_is_told_from_what_does_not(busy_port: int, closed_port: int) -> None:
     """Silence and refusal are no answer; neither ends in an error, since lab up asks until something answers."""
-    assert not services.answers(f"http://127.0.0.1:{closed_port}/api/health")
-    assert not services.answers(f"http://127.0.0.1:{busy_port}/api/health")
+    assert not up.answers(f"http://127.0.0.1:{closed_port}/api/health")
+    assert not up.answers(f"http://127.0.0.1:{busy_port}/api/health")
 
 
 def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,9 +124,9 @@ def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monke
 
 def test_a_deployment_that_does_not_end_is_told_in_a_line(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a very busy machine lab up ended with a page of traceback, and left open what to do."""
-    monkeypatch.setattr(services, "START_S", 0.01)
+    monkeypatch.setattr(up, "START_S", 0.01)
     with pytest.raises(LabError, match="did not end within"):
-        services._deploy(places, dict(os.environ), print)
+        up._deploy(places, dict(os.environ), print)
     assert not (places.home / "prefect" / "deployed").exists()
 
 
@@ -161,7 +161,7 @@ def test_only_runs_whose_process_is_gone_are_ended_after_a_crash(monkeypatch: py
         run("planned", None, planned=True),
     )  # fmt: skip
     try:
-        services._bury_the_dead(server)
+        up._bury_the_dead(server)
     finally:
         living.communicate(b"\n")
     assert server.ended == ["gone", "gone here", "never begun"]

@@ -40,7 +40,16 @@ def test_transactions_of_one_server_do_not_lock_each_other_out(tmp_path: Path) -
     """With Prefect's many connections to SQLite most of these fail, and a server at work stood still for minutes; PostgreSQL
     keeps its own pool."""
     (tmp_path / "made_up_server.py").write_text(SERVED)
-    command = [sys.executable, "-m", "lab.serving", "made_up_server", "start", "--port", "1", str(tmp_path / "x.db")]
+    command = [
+        sys.executable,
+        "-m",
+        "lab.services.prefect_server",
+        "made_up_server",
+        "start",
+        "--port",
+        "1",
+        str(tmp_path / "x.db"),
+    ]
     root = str(Path(__file__).resolve().parents[2])
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LAB_"))}
     told = kept | {"PYTHONPATH": os.pathsep.join((str(tmp_path), root)), "PREFECT_HOME": str(tmp_path)}

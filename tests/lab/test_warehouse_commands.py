@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from front_door import Run
 
+from common.canonical_json import canonical
 from experiments.contract import Trial
-from experiments.identity import canonical
 from flows.chain import advance, open_run
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.reading_checks import verified
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
+from warehouse.queries.checks import verified
 
 GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}}
 

@@ -18,8 +18,8 @@ import duckdb
 import pyarrow.parquet as pq
 from namespaces import Network
 
-from lab.environments import prefect_environment
-from warehouse.places import Places
+from lab.services.environments import prefect_environment
+from warehouse.paths import Places
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = ("coordinator", "desk", "shed")
@@ -51,7 +51,7 @@ def lab(*arguments: str) -> list[str]:
 
 def served(*arguments: str) -> list[str]:
     """Prefect's server as `lab up` runs it."""
-    return [sys.executable, "-m", "lab.serving", "prefect", "server", *arguments]
+    return [sys.executable, "-m", "lab.services.prefect_server", "prefect", "server", *arguments]
 
 
 def prefect(*arguments: str) -> list[str]:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from experiments.backends.base import Backends
 from flows.chain import advance, conclude, open_run, run_unit
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 EMBEDDER = "all-MiniLM-L6-v2"
 GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": [EMBEDDER]}}

@@ -18,14 +18,15 @@ from typing import Any
 
 import pandas  # noqa: F401 - pyarrow looks for it at its first table, half a second in each child otherwise
 
+from common.errors import LabError
 from experiments.contract import Attachment, Trial, Unit
-from experiments.errors import LabError
-from warehouse import collector, database, record_files, snapshot
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import migrations, schema_version, writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import connection, record_files
+from warehouse.database.connection import migrations, schema_version, writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest import collector
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 TRIALS = 5
 UNITS = 400  # of each writer that are planned
@@ -96,7 +97,7 @@ def write(places: Places, role: str) -> None:
 def gather(places: Places, role: str) -> None:
     """Collect until told to stop; nothing here is bad, so anything in quarantine is a fault."""
     collector._insert = staged(places, role, "ingest", collector._insert)
-    snapshot.publish = staged(places, role, "snapshot", snapshot.publish)
+    connection.publish_snapshot = staged(places, role, "snapshot", connection.publish_snapshot)
     record_files.keep = staged(places, role, "records", record_files.keep)
     while not (places.home / "stop").exists():
         try:
@@ -112,7 +113,7 @@ def gather(places: Places, role: str) -> None:
 
 def migrate(places: Places, role: str) -> None:
     """Make one new warehouse after the other, after a look at the one that the last death left."""
-    database.migrate = staged(places, role, "migrate", database.migrate)
+    connection.migrate = staged(places, role, "migrate", connection.migrate)
     folder = places.home / "migrating"
     folder.mkdir(exist_ok=True)
     i = max((int(p.name) for p in folder.iterdir()), default=0)

@@ -10,10 +10,10 @@ from typing import Any
 import duckdb
 
 from experiments.contract import Attachment, Trial, Unit
-from warehouse.bundles import write_bundle
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.records import save_units
+from warehouse.database.connection import writing
+from warehouse.database.records import save_units
+from warehouse.delivery.bundles import write_bundle
+from warehouse.paths import Places
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -17,9 +17,9 @@ import pytest
 import ssh_server
 from fsspec.implementations.memory import MemoryFileSystem
 
-from warehouse.places import Places
-from warehouse.transport import Store
-from warehouse.transports.remote_folder import RemoteFolder
+from warehouse.delivery.results_store import Store
+from warehouse.delivery.transports.remote_folder import RemoteFolder
+from warehouse.paths import Places
 
 TOKEN = "t" * 32
 # git-ssh too is made by scene(); what it adds to git has a test of its own.
@@ -196,7 +196,7 @@ class Serving:
         self.start()
 
     def start(self) -> None:
-        from warehouse.inbox_server import InboxServer
+        from warehouse.delivery.transports.quack_server import InboxServer
 
         self.server = InboxServer(Places(self.home), "127.0.0.1", self.port, TOKEN)
         self.ended = threading.Event()

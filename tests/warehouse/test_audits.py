@@ -13,13 +13,14 @@ import pytest
 from duckdb import DuckDBPyConnection as Connection
 
 from experiments.contract import Trial, Unit
-from warehouse import audits, reading, records
-from warehouse.audits import Audit
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import audits, records
+from warehouse.database.audits import Audit
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
+from warehouse.queries import snapshot
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 RUN = "demo-1"
@@ -128,7 +129,7 @@ def test_the_page_reads_all_audits_of_a_run(con: Connection, places: Places) -> 
     assert (audits.audits_before(con, RUN), audits.audits_before(con, "other")) == (2, 0)
     con.execute("CHECKPOINT")
     shutil.copyfile(places.warehouse, places.snapshot)
-    (pair,) = reading.audits(RUN)
+    (pair,) = snapshot.audits(RUN)
     assert {k: pair[k] for k in ("host", "other", "audits", "units", "agreeing", "deviating_units", "without_result")} == {
         "host": "pi-4", "other": "laptop", "audits": 2, "units": 6, "agreeing": 2, "deviating_units": 1, "without_result": 3,
     }  # fmt: skip
@@ -136,7 +137,7 @@ def test_the_page_reads_all_audits_of_a_run(con: Connection, places: Places) -> 
         "deviations"
     ]
     assert len(pair["deviations"]) == 4
-    assert reading.audits("other") == []
+    assert snapshot.audits("other") == []
 
 
 def test_the_run_decided_last_is_audited_unless_named(con: Connection) -> None:

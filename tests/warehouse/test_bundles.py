@@ -18,11 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common.canonical_json import canonical
+from common.errors import LabError
 from experiments.contract import Attachment, Trial, Unit
-from experiments.errors import LabError
-from experiments.identity import canonical
-from warehouse import bundles
-from warehouse.bundles import SCHEMA, BadBundle, read_bundle, write_bundle
+from warehouse.delivery import bundles
+from warehouse.delivery.bundles import SCHEMA, BadBundle, read_bundle, write_bundle
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from made_up_bundles import NOW, make_unit, plan, put, query
 
 from experiments.contract import Trial
-from warehouse import ahead, collector
-from warehouse.bundles import Bundle, write_bundle
-from warehouse.collector import Collected, collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import Bundle, write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest import collector, outcome, read_ahead
+from warehouse.ingest.collector import collect
+from warehouse.ingest.outcome import Collected
+from warehouse.paths import Places
 
 
 def _spoil(path: Path, how: str) -> None:
@@ -205,7 +206,7 @@ def test_a_stop_between_any_two_steps_is_made_good(
     class StopError(BaseException):
         pass
 
-    owner = Store if step == "put_file" else collector
+    owner = {"put_file": Store, "write_whole": outcome}.get(step, collector)
     real = getattr(owner, step)
     for after in (False, True):
 
@@ -232,14 +233,14 @@ def test_a_bundle_goes_in_as_a_whole_or_not_at_all(
 ) -> None:
     """An error between a bundle's row and its trials leaves neither; the bundle stays and goes in with the next call."""
     put(store.inbox, "a")
-    real = ahead.read_bundle
+    real = read_ahead.read_bundle
 
     def without_details(path: Path) -> Bundle:
         bundle = real(path)
         return replace(bundle, trials=bundle.trials.drop_columns(["details"]))
 
     with monkeypatch.context() as patch:
-        patch.setattr(ahead, "read_bundle", without_details)
+        patch.setattr(read_ahead, "read_bundle", without_details)
         with pytest.raises(duckdb.BinderException):
             collect(places, store)
     with writing(places, publish=True):

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 from made_up_bundles import make_unit, plan, put, query
 
-from warehouse import ahead, collector
-from warehouse.ahead import read_ahead
-from warehouse.bundles import BadBundle, Bundle, memory_needed
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import BadBundle, Bundle, memory_needed
+from warehouse.delivery.results_store import Store
+from warehouse.ingest import collector
+from warehouse.ingest import read_ahead as ahead
+from warehouse.ingest.collector import collect
+from warehouse.ingest.read_ahead import read_ahead
+from warehouse.paths import Places
 
 
 def test_a_value_that_is_refused_takes_no_other_bundle_with_it(

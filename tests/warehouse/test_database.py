@@ -9,16 +9,16 @@ import sys
 import duckdb
 import pytest
 
-from experiments.errors import LabError
-from warehouse import database
-from warehouse.database import migrate, migrations, schema_version, writing
-from warehouse.places import Places
+from common.errors import LabError
+from warehouse.database import connection
+from warehouse.database.connection import migrate, migrations, schema_version, writing
+from warehouse.paths import Places
 
 HOLD = """
 import sys
 from pathlib import Path
-from warehouse.database import writing
-from warehouse.places import Places
+from warehouse.database.connection import writing
+from warehouse.paths import Places
 with writing(Places(Path(sys.argv[1]))) as con:
     con.execute("INSERT INTO quarantine VALUES ('held', 'x', 1, now())")
     print("held", flush=True)
@@ -67,7 +67,7 @@ def test_a_changed_migration_is_refused(places: Places, monkeypatch: pytest.Monk
     with writing(places):
         pass
     changed = [(n, name, f"{sql}\n-- later thought") for n, name, sql in migrations()]
-    monkeypatch.setattr(database, "migrations", lambda: changed)
+    monkeypatch.setattr(connection, "migrations", lambda: changed)
     with pytest.raises(LabError, match=r"0001_first\.sql was changed"), writing(places):
         pass
 
@@ -93,7 +93,7 @@ def test_killed_inside_a_migration_the_next_opening_applies_it(places: Places) -
     places.home.mkdir()
     script = f"""
 import os, duckdb
-from warehouse.database import migrations
+from warehouse.database.connection import migrations
 con = duckdb.connect({str(places.warehouse)!r})
 con.begin()
 con.execute(migrations()[0][2])
@@ -177,8 +177,8 @@ def test_an_older_warehouse_is_kept_aside_before_it_is_migrated(
     """An upgrade that goes wrong, or is regretted, must not cost months of trials: the copy opens with the older version."""
     older = migrations()[:2]
     with monkeypatch.context() as patch:
-        patch.setattr(database, "migrations", lambda: older)
-        with database.locked(places), database.open_warehouse(places) as con:
+        patch.setattr(connection, "migrations", lambda: older)
+        with connection.locked(places), connection.open_warehouse(places) as con:
             con.execute("INSERT INTO quarantine VALUES ('kept', 'x', 1, now())")
     assert not places.backups.exists()
     for _ in range(2):
@@ -196,8 +196,8 @@ def test_without_room_for_the_copy_nothing_is_migrated(places: Places, monkeypat
     """A full disk is the likeliest moment for a migration to fail half way."""
     older = migrations()[:2]
     with monkeypatch.context() as patch:
-        patch.setattr(database, "migrations", lambda: older)
-        with database.locked(places), database.open_warehouse(places):
+        patch.setattr(connection, "migrations", lambda: older)
+        with connection.locked(places), connection.open_warehouse(places):
             pass
     places.backups.write_text("a file where the folder should be")
     with pytest.raises(FileExistsError), writing(places):

@@ -11,15 +11,15 @@ import pytest
 from crash_roles import trials_of, unit_id_of, unit_of
 from duckdb import DuckDBPyConnection as Connection
 
-from experiments.errors import LabError
-from warehouse import verify as checks
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.records import save_units
-from warehouse.transport import Store
-from warehouse.verify import Verified
+from common.errors import LabError
+from warehouse.database.connection import writing
+from warehouse.database.records import save_units
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance import verify as checks
+from warehouse.maintenance.verify import Verified
+from warehouse.paths import Places
 
 SIZE_MB = 24  # a new warehouse and its snapshot take about 10
 

@@ -10,13 +10,12 @@ import pytest
 import ssh_server
 from stores import TOKEN, Serving, quack_missing
 
-from experiments.errors import LabError
-from warehouse import inbox_server
-from warehouse.inbox_server import InboxServer
-from warehouse.places import Places
-from warehouse.transports import quack
-from warehouse.transports.base import UnreachableError
-from warehouse.transports.quack import PART_BYTES, Quack, sending
+from common.errors import LabError
+from warehouse.delivery.transports import quack, quack_server
+from warehouse.delivery.transports.protocol import UnreachableError
+from warehouse.delivery.transports.quack import PART_BYTES, Quack, sending
+from warehouse.delivery.transports.quack_server import InboxServer
+from warehouse.paths import Places
 
 pytestmark = pytest.mark.skipif(quack_missing() is not None, reason=quack_missing() or "")
 NAME = f"{1:032x}.{hashlib.sha256(b'1').hexdigest()}.parquet"
@@ -88,7 +87,7 @@ def test_what_is_no_bundle_is_refused_and_told(
     serving: Serving, client: Quack, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Name, size and digest are checked before a file is made; the sender keeps what it has and says why."""
-    monkeypatch.setattr(inbox_server, "MAX_FILE_BYTES", 2000)
+    monkeypatch.setattr(quack_server, "MAX_FILE_BYTES", 2000)
     called, content, said = REFUSED[name]
     assert said in client._asked("bundle", called, content).decode()
     assert not list(serving.server.inbox.iterdir())
@@ -115,7 +114,7 @@ def test_half_a_bundle_is_forgotten_and_never_seen(tmp_path: Path, monkeypatch: 
         Quack("127.0.0.1", port, encrypted=False)._query(sending("b" * 32, "bundle", NAME, 0, 2, b"half"))
         assert server.step() == 0 and list(server.inbox.iterdir()) == []
         assert server._con.execute("SELECT count(*) FROM sent").fetchall() == [(1,)]
-        monkeypatch.setattr(inbox_server, "KEEP_S", -1.0)
+        monkeypatch.setattr(quack_server, "KEEP_S", -1.0)
         assert server.step() == 0
         assert server._con.execute("SELECT count(*) FROM sent").fetchall() == [(0,)]
         with pytest.raises(LabError, match=f"lab inbox serve --port {port + 1}"):

@@ -17,16 +17,16 @@ import pytest
 from test_rebuild import repeat, rows_of
 from test_verify import verified
 
-from experiments.errors import LabError
-from warehouse import schema_page
-from warehouse.backup import backup, restore
-from warehouse.collector import collect
-from warehouse.database import migrate, writing
-from warehouse.export import export
-from warehouse.housekeeping import age_of, removable, remove, sizes
-from warehouse.places import Places
-from warehouse.schema_words import COLUMNS, SPECIAL, TABLES
-from warehouse.transport import Store
+from common.errors import LabError
+from docs.generate import schema
+from docs.generate.schema_descriptions import COLUMNS, SPECIAL, TABLES
+from warehouse.database.connection import migrate, writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance.backup import backup, restore
+from warehouse.maintenance.clean import age_of, removable, remove, sizes
+from warehouse.paths import Places
+from warehouse.queries.export import export
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +67,7 @@ def test_a_backup_restored_into_an_empty_folder_is_the_same(
 
 def test_keys_are_in_no_backup(run_home: Places, tmp_path: Path) -> None:
     """A backup may lie on a shared disk; whoever reads it must not be able to sign results."""
-    from warehouse import signing
+    from warehouse.delivery import signing
 
     key = signing.add_key(run_home, "pi-4").read_text().strip()
     backup(run_home, Store.here(run_home), tmp_path / "b.tar")
@@ -240,8 +240,8 @@ def test_sizes_name_every_part(run_home: Places) -> None:
 def test_every_view_is_exported_in_every_format_with_all_its_rows(run_home: Places, tmp_path: Path) -> None:
     """Other programs get what readers see: the same rows and columns, missing values missing."""
     with duckdb.connect(str(run_home.snapshot), read_only=True) as con:
-        wanted = {name: con.execute(f"SELECT count(*) FROM {name}").fetchone() for name in schema_page.columns(con)}
-        columns = {name: list(names) for name, names in schema_page.columns(con).items()}
+        wanted = {name: con.execute(f"SELECT count(*) FROM {name}").fetchone() for name in schema.columns(con)}
+        columns = {name: list(names) for name, names in schema.columns(con).items()}
         (low,) = con.execute("SELECT low FROM phase_metrics WHERE low IS NOT NULL LIMIT 1").fetchone() or (None,)
     assert low is not None
     for name, count in wanted.items():
@@ -284,17 +284,17 @@ def test_an_export_of_one_run_and_what_is_refused(run_home: Places, tmp_path: Pa
 
 
 def test_the_schema_page_is_that_of_the_migrations() -> None:
-    """docs/schema.md describes the tables that are really there; `python -m warehouse.schema_page` makes it anew."""
+    """docs/schema.md describes the tables that are really there; `python -m docs.generate.schema` makes it anew."""
     with duckdb.connect() as con:
         migrate(con)
-        assert (ROOT / "docs" / "schema.md").read_text() == schema_page.page(con)
+        assert (ROOT / "docs" / "schema.md").read_text() == schema.page(con)
 
 
 def test_every_column_has_its_sentence_and_no_sentence_is_left_over() -> None:
     """A column without words is one that nobody can use; words without a column speak of something that is gone."""
     with duckdb.connect() as con:
         migrate(con)
-        known = schema_page.columns(con)
+        known = schema.columns(con)
     assert set(TABLES) == set(known)
     named = {(table, column) for table, names in known.items() for column in names}
     assert {column for _, column in named} - set(COLUMNS) - {s.partition(".")[2] for s in SPECIAL} == set()

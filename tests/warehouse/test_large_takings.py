@@ -14,21 +14,21 @@ from pathlib import Path
 import pytest
 from made_up_bundles import plan, put, query
 
-from warehouse import verify as checks
-from warehouse.collector import TAKING, collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
-from warehouse.verify import Verified
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import TAKING, collect
+from warehouse.maintenance import verify as checks
+from warehouse.maintenance.verify import Verified
+from warehouse.paths import Places
 
 KILLS = 8
 TRIALS = 12_000  # a bundle
 LABELS = [f"u{i}" for i in range(11)]  # together more trials than one row group of DuckDB's, 122,880
 COLLECT = """
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.ingest.collector import collect
+from warehouse.database.connection import writing
+from warehouse.paths import Places
+from warehouse.delivery.results_store import Store
 places = Places.here()
 with writing(places, publish=True) as con:
     print("begun", flush=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from common.errors import LabError
 from experiments.contract import Attachment, Trial, Unit
-from experiments.errors import LabError
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.merge import merge
-from warehouse.places import Places
-from warehouse.records import save_plan, save_run, save_units
-from warehouse.transport import Store
+from warehouse.database.connection import writing
+from warehouse.database.records import save_plan, save_run, save_units
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance.merge import merge
+from warehouse.paths import Places
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 IDENTITY = {"code": "c", "data": "d", "models": {}}

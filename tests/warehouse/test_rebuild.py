@@ -11,15 +11,15 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from common.errors import LabError
 from experiments.contract import Trial, Unit
-from experiments.errors import LabError
-from warehouse import record_files, records
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import migrations, writing
-from warehouse.places import Places
-from warehouse.rebuild import rebuild
-from warehouse.transport import Store
+from warehouse.database import record_files, records
+from warehouse.database.connection import migrations, writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance.rebuild import rebuild
+from warehouse.paths import Places
 
 
 def rows_of(places: Places) -> dict[str, list[tuple[Any, ...]]]:
@@ -159,8 +159,8 @@ def test_records_of_an_older_schema_are_brought_forward(run_home: Places, monkey
         (len(migrations()) + 1, "9999_x.sql", "ALTER TABLE runs ADD COLUMN note VARCHAR DEFAULT 'none'"),
     ]
     run_home.warehouse.unlink()
-    monkeypatch.setattr("warehouse.database.migrations", lambda: newer)
-    monkeypatch.setattr("warehouse.rebuild.migrations", lambda: newer)
+    monkeypatch.setattr("warehouse.database.connection.migrations", lambda: newer)
+    monkeypatch.setattr("warehouse.maintenance.rebuild.migrations", lambda: newer)
     rebuild(run_home, Store.here(run_home))
     with duckdb.connect(str(run_home.warehouse), read_only=True) as con:
         assert con.execute("SELECT note FROM runs").fetchall() == [("none",)]

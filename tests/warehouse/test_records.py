@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.contract import Metric, Metrics, Status, Trial, Unit, Verdict
-from warehouse import records
-from warehouse.bundles import write_bundle
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

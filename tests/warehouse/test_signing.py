@@ -8,12 +8,12 @@ import hmac
 import pytest
 from made_up_bundles import make_unit, plan, put, query
 
-from experiments.errors import LabError
-from warehouse import signing
-from warehouse.bundles import read_bundle
-from warehouse.collector import collect
-from warehouse.places import Places
-from warehouse.transport import Store
+from common.errors import LabError
+from warehouse.delivery import signing
+from warehouse.delivery.bundles import read_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
 
 KEY = "1" * 64
 

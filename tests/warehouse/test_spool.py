@@ -12,10 +12,10 @@ import pytest
 from test_transport import fill
 
 from experiments.contract import Trial, Unit
-from warehouse import spool
-from warehouse.bundles import write_bundle
-from warehouse.places import Places
-from warehouse.transport import Store
+from warehouse.delivery import spool
+from warehouse.delivery.bundles import write_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Places
 
 
 def test_what_waits_is_listed_the_oldest_first_with_the_last_reason(

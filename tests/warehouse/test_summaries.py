@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from warehouse import summaries
-from warehouse.database import migrate, writing
-from warehouse.places import Places
+from warehouse.database import summaries
+from warehouse.database.connection import migrate, writing
+from warehouse.paths import Places
 
 
 def add(con: duckdb.DuckDBPyConnection, sha: str, *trials: tuple[str, str, int | None, str | None]) -> None:

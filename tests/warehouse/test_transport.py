@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import LabError
-from warehouse.places import Places
-from warehouse.transport import Store, UnreachableError
+from common.errors import LabError
+from warehouse.delivery.results_store import Store, UnreachableError
+from warehouse.paths import Places
 
 
 def fill(spool: Path, n: int) -> list[str]:

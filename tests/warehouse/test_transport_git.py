@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stores import Scene, bundle, scene
 
-from warehouse.transport import Store
+from warehouse.delivery.results_store import Store
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 import ssh_server
 from stores import Scene, bundle, scene
 
-from experiments.errors import LabError
-from warehouse.transport import Store
-from warehouse.transports import ssh
+from common.errors import LabError
+from warehouse.delivery.results_store import Store
+from warehouse.delivery.transports import ssh
 
 ROOT_URL = {
     "sftp": "sftp://lab-test{}/store",

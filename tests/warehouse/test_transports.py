@@ -12,10 +12,10 @@ from itertools import count
 import pytest
 from stores import KINDS, Scene, bundle, scene
 
-from experiments.errors import LabError
-from warehouse import spool
-from warehouse.durable import sweep
-from warehouse.places import Places
+from common.errors import LabError
+from common.files import sweep
+from warehouse.delivery import spool
+from warehouse.paths import Places
 
 NUMBERS = count(1)  # of units, so that the tests of one store do not meet
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from warehouse import reading_checks
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.verifications import MAX_FINDINGS, store
-from warehouse.verify import Finding, Verified
+from warehouse.database.connection import writing
+from warehouse.maintenance.verifications import MAX_FINDINGS, store_verification
+from warehouse.maintenance.verify import Finding, Verified
+from warehouse.paths import Places
+from warehouse.queries import checks
 
 FAULT = Finding("trials", "trials of bundle abc are not those in its file", "abc")
 NOTE = Finding("units", "unit 2 has no result", "def", fault=False)
@@ -19,7 +19,7 @@ NOTE = Finding("units", "unit 2 has no result", "def", fault=False)
 
 def keep(places: Places, found: Verified, phase: str | None = None, deep: bool = False) -> bool:
     with writing(places, publish=True) as con:
-        return store(con, found, phase, deep)
+        return store_verification(con, found, phase, deep)
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def test_the_latest_proof_is_read_first_with_its_level_and_findings(places: Plac
     as one of all."""
     with writing(places, publish=True):
         pass
-    assert reading_checks.verified() == []
+    assert checks.verified() == []
     began = datetime.now(UTC)
     assert keep(places, Verified({"bundles": 2}, [NOTE, FAULT]))
     assert keep(places, Verified({"bundles": 2}, []), "p1", deep=True)
-    last, first = reading_checks.verified()
+    last, first = checks.verified()
     assert (last["phase"], last["deep"], last["faults"], last["notes"], last["findings"]) == ("p1", True, 0, 0, [])
     assert (first["phase"], first["deep"], first["host"], first["counts"]) == (None, False, "pi-4", {"bundles": 2})
     assert (first["faults"], first["notes"]) == (1, 1)
@@ -47,7 +47,7 @@ def test_the_latest_proof_is_read_first_with_its_level_and_findings(places: Plac
         {"fault": False, "check": "units", "about": "def", "what": NOTE.what},
     ]
     assert began <= first["verified_at"] <= last["verified_at"] <= datetime.now(UTC)
-    assert reading_checks.verified(1) == [last]
+    assert checks.verified(1) == [last]
 
 
 def test_bundles_that_came_after_it_are_counted(run_home: Places) -> None:
@@ -55,13 +55,13 @@ def test_bundles_that_came_after_it_are_counted(run_home: Places) -> None:
     keep(run_home, Verified())
     with writing(run_home, publish=True) as con:
         con.execute("UPDATE bundles SET received_at = now() WHERE sha256 = (SELECT min(sha256) FROM bundles)")
-    assert [row["bundles_since"] for row in reading_checks.verified()] == [1]
+    assert [row["bundles_since"] for row in checks.verified()] == [1]
 
 
 def test_many_findings_are_counted_and_the_first_are_kept(places: Places) -> None:
     """A wrecked archive of thousands of bundles must not make each proof of it as large as itself."""
     keep(places, Verified(findings=[NOTE] * 10 + [FAULT] * MAX_FINDINGS))
-    (row,) = reading_checks.verified()
+    (row,) = checks.verified()
     assert (row["faults"], row["notes"], len(row["findings"])) == (MAX_FINDINGS, 10, MAX_FINDINGS)
     assert all(f["fault"] for f in row["findings"])
 
@@ -71,4 +71,4 @@ def test_a_damaged_table_of_proofs_hides_no_finding(places: Places) -> None:
     with writing(places) as con:
         con.execute("DROP VIEW verification_history")
         con.execute("DROP TABLE verifications")
-        assert store(con, Verified(), None, deep=False) is False
+        assert store_verification(con, Verified(), None, deep=False) is False

@@ -12,17 +12,19 @@ import pytest
 from duckdb import DuckDBPyConnection as Connection
 from test_rebuild import repeat, rows_of
 
-from experiments.errors import LabError
-from warehouse import recompute, records, signing
-from warehouse import verify as checks
-from warehouse.assignments import assign
-from warehouse.collector import collect
-from warehouse.database import writing
-from warehouse.places import Places
-from warehouse.recompute import check_decided
-from warehouse.repair import repair
-from warehouse.transport import Store
-from warehouse.verify import Verified
+from common.errors import LabError
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.database.records import assign
+from warehouse.delivery import signing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance import recompute
+from warehouse.maintenance import verify as checks
+from warehouse.maintenance.recompute import check_decided
+from warehouse.maintenance.repair import repair
+from warehouse.maintenance.verify import Verified
+from warehouse.paths import Places
 
 
 def look(con: Connection, places: Places, deep: bool = True) -> Verified:

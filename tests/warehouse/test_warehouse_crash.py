@@ -17,13 +17,13 @@ import duckdb
 import pytest
 from crash_roles import STAGES, TRIALS, UNITS, content_of, unit_id_of, unit_of
 
-from experiments.identity import canonical
-from warehouse import verify as checks
-from warehouse.collector import collect
-from warehouse.database import migrations, schema_version, writing
-from warehouse.places import Places
-from warehouse.transport import Store
-from warehouse.verify import Verified
+from common.canonical_json import canonical
+from warehouse.database.connection import migrations, schema_version, writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance import verify as checks
+from warehouse.maintenance.verify import Verified
+from warehouse.paths import Places
 
 KILLS = 35  # a stage; over the six stages 210
 LOOK_S = 20.0  # that a stage is waited for; then the role dies wherever it is

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_reports import BASIC, ENHANCED, GOOD, VERSION_1
 
-from experiments.environment import HOST_PATTERN
-from experiments.errors import LabError
+from common.environment import HOST_PATTERN
+from common.errors import LabError
 from workpools import hardware, nearby, packages
 from workpools.assess import CLOCK_SLACK, MAX_REPORT_BYTES, CapabilityReport, assess, in_time, parse_report
 from workpools.tiers import NEEDS, decide

@@ -10,7 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpools.cutting import (
+from workpools.placement import Placement
+from workpools.plan import lower_bound
+from workpools.shards import (
     MOST_SHARDS,
     SHARD_SECONDS,
     SHARED_MAY_COST,
@@ -23,8 +25,6 @@ from workpools.cutting import (
     spread,
     taken,
 )
-from workpools.placement import Placement
-from workpools.plan import lower_bound
 
 LPT_RATIO = 1 + 1 / math.sqrt(3)  # Kovács 2010: how far LPT on uniform machines is from the best, at most
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made_up_reports import GOOD
 from pydantic_core import to_json
 
-from experiments.errors import LabError
+from common.errors import LabError
 from workpools import hosts
 from workpools.assess import parse_report
 from workpools.hosts import MAX_VARIABLE, PAGE, TRIES, UNKNOWN, UNNAMED, VARIABLE, Seen, combined

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from experiments.errors import LabError
+from common.errors import LabError
 from workpools.nearby import clock_offset_s, clock_reason, get, ollama_address, ollama_models
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_placement import made_up_report
 
+from common.errors import LabError
 from experiments.backends import for_mlx, placing
-from experiments.errors import LabError
 from experiments.registry import get_phase
 from workpools import assess, fit
 from workpools.needs import asks_a_model, lacking, local_models, models_here, needs_of, of_ollama

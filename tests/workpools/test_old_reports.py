@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from made_up_reports import BASIC, ENHANCED, GOOD, VERSION_1
 
-from experiments.errors import LabError
+from common.errors import LabError
 from workpools.assess import parse_report
 from workpools.report import CapabilityReport
 from workpools.tiers import decide

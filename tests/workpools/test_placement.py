@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.errors import LabError
+from common.errors import LabError
 from experiments.registry import PHASES, get_phase
 from workpools.assess import CapabilityReport
 from workpools.placement import Placement, place

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workpools.assess import CapabilityReport
-from workpools.cutting import START_S
 from workpools.plan import (
     ALL_ROUNDS,
     RECORDED,
@@ -28,6 +27,7 @@ from workpools.plan import (
     schedule,
     speed_of,
 )
+from workpools.shards import START_S
 from workpools.tiers import decide, serves, tiers_for
 
 ALL = ("embedder", "language_model", "lora")

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from experiments.errors import LabError
+from common.errors import LabError
 from workpools.pools import DEFAULT_API, checked_url, connect
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from docs.generate.capability_report import page
 from workpools.report import CapabilityReport
-from workpools.report_page import page
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_that_of_the_model() -> None:
-    """Who writes reports by the page must not have them refused: `python -m workpools.report_page` makes it anew."""
+    """Who writes reports by the page must not have them refused: `python -m docs.generate.capability_report` makes it anew."""
     assert (ROOT / "docs/capability_report.md").read_text() == page()
 
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from prefect.exceptions import PrefectHTTPStatusError
 
-from workpools import silence
-from workpools.silence import SIGNS, SILENT_AFTER, create_watches, name_of
+from workpools import heartbeats
+from workpools.heartbeats import SIGNS, SILENT_AFTER, create_watches, name_of
 
 DEPLOYMENTS = yaml.safe_load((Path(__file__).resolve().parents[2] / "prefect.yaml").read_text())["deployments"]
 
@@ -72,11 +72,11 @@ def test_what_a_watch_does() -> None:
     from prefect.client.schemas.objects import TERMINAL_STATES
 
     for tag, within in SILENT_AFTER.items():
-        watch = silence._watch(tag)
+        watch = heartbeats._watch(tag)
         trigger, (action,) = watch.trigger, watch.actions
         assert action.state.value == "CRASHED" and f"{within.seconds} s" in action.message
         assert trigger.posture.value == "Proactive" and trigger.within == within and trigger.threshold == 1
-        assert trigger.for_each == {"prefect.resource.id"} and trigger.after == set(silence.BEGUN)
-        assert silence.HEARTBEAT in trigger.after & trigger.expect
+        assert trigger.for_each == {"prefect.resource.id"} and trigger.after == set(heartbeats.BEGUN)
+        assert heartbeats.HEARTBEAT in trigger.after & trigger.expect
         assert {f"prefect.flow-run.{s.value.capitalize()}" for s in TERMINAL_STATES} < set(SIGNS) == trigger.expect
         assert trigger.match_related.root["prefect.resource.id"] == f"prefect.tag.{tag}"

@@ -1,0 +1,1 @@
+"""Parts that several pages share: cards, filters, tables, the shell around a page."""

@@ -1,0 +1,145 @@
+"""What every page shares: the filters, the states in which there is nothing to show, the refresh, the cached reading.
+
+How a page is made
+------------------
+1. A file app/page_<name>.py (one page, one question), whose last line is `shell.show(body)`:
+
+       def body(view: filters.View) -> None:
+           rows = shell.read(reading.host_comparison, view.run_id, "p1")
+           shell.title("Hosts", "Do the hosts agree, and which was fast?")
+           ...
+
+       shell.show(body)
+
+   `show` draws the sidebar, catches the states (no warehouse, old schema, no run), runs the page again within REFRESH_S
+   of a publication, and writes the filters into the address. A page that needs no run says `shell.show(body, NOTHING)`:
+   its body takes no argument; it may still call `filters.begin` and `filters.choice`.
+2. A line in app/home.py.
+3. What it asks of the snapshot is a function of a module warehouse/reading_<name>.py that ends in `reading.query(sql,
+   values)`: aggregates are made by SQL, never from rows in pandas. It is called by `shell.read(function, *arguments)`,
+   which asks once a snapshot. Its arguments must be hashable and its result must not be changed.
+4. A choice of its own is `filters.choice(label, options, name)`: it lives in the address like the sidebar's.
+5. A plot is made with app/plots/style.py: `figure = figures.titled(finding, basis, x_title, y_title)`, marks in
+   `figures.colour(name)`, `figures.threshold(figure, ...)`, then `figures.draw(figure, file_name)`. Text of the snapshot
+   goes through html.escape before it becomes HTML or a label of plotly.
+6. A table is `tables.show(rows, file_name)`: it sorts, and downloads as CSV and Parquet.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from html import escape
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import streamlit as st
+
+from app import format as words
+from app.components import filters
+from warehouse.queries import snapshot
+
+P = ParamSpec("P")
+T = TypeVar("T")
+RUN: Literal["run"] = "run"  # what a page needs to be there
+NOTHING: Literal["nothing"] = "nothing"
+REFRESH_S = 3  # a publication is seen within this
+KEPT = 512  # answers of one snapshot; a page asks some ten questions for each run and host
+UNREADY = {
+    "missing": "There are no results on this host yet.",
+    "schema": "The results were written by another version of this project.",
+    "unreadable": "The results cannot be read.",
+}
+
+_seen: list[snapshot.Identity | None] = [None]
+_seen_lock = threading.Lock()
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(identity: snapshot.Identity | None, question: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return question(*arguments)
+
+
+def read(question: Callable[P, T], *arguments: P.args, **none: P.kwargs) -> T:
+    """The answer to a question about the snapshot, asked once a publication and shared by all readers.
+
+    Raises:
+        duckdb.Error, OSError: the file went away or is of another kind (reading.READ_ERRORS); `show` says so.
+    """
+    now = snapshot.identity()
+    with _seen_lock:
+        if _seen[0] != now:
+            _kept.cache_clear()
+            _seen[0] = now
+    found: T = _kept(now, question, arguments)
+    return found
+
+
+@st.fragment(run_every=REFRESH_S)
+def watch(seen: snapshot.Identity | None) -> None:
+    """Run the page again when the collector has published another snapshot, and only then."""
+    if snapshot.identity() != seen:
+        st.rerun()
+
+
+def show(body: Callable[..., None], needs: Literal["run", "nothing"] = RUN) -> None:
+    """Draw a page: its sidebar, then `body(view)`; or the one sentence and command of the state that forbids it."""
+    filters.begin()
+    try:
+        if needs == NOTHING:
+            body()
+        else:
+            watch(snapshot.identity())
+            _of_a_run(body)
+    finally:
+        filters.end()
+
+
+def _of_a_run(body: Callable[[filters.View], None]) -> None:
+    state = snapshot.state()
+    if state.kind != "ready":
+        return empty(UNREADY[state.kind], state.mend, "" if state.kind == "missing" else state.detail)
+    try:
+        runs = read(snapshot.runs)
+        if not runs:
+            return empty("There are results on this host, but no run yet.", "lab pipeline --scale demo")
+        view = filters.sidebar(runs, [h["host"] for h in read(snapshot.hosts)])
+        if view is None:
+            st.html(_sentence("No run has this scale, domain and model together.", ""))
+            st.button("Show all runs", on_click=filters.clear)
+            return None
+        return body(view)
+    except snapshot.READ_ERRORS as error:  # the file was replaced by another kind, or removed, between two questions
+        return empty(UNREADY["unreadable"], "lab collect", str(error).splitlines()[0][:200])
+
+
+def empty(sentence: str, command: str, detail: str = "") -> None:
+    """One sentence and one command to copy."""
+    st.html(_sentence(sentence, detail))
+    if command:
+        st.code(command, language=None, width=480)
+
+
+def _sentence(sentence: str, detail: str) -> str:
+    quiet = f'<p class="lab-quiet">{escape(detail)}</p>' if detail else ""
+    return f'<div class="lab-head"><h1>{escape(sentence)}</h1>{quiet}</div>'
+
+
+def title(name: str, question: str, facts: Sequence[str] = ()) -> None:
+    """The page's name, its question as the headline, and a quiet line of facts."""
+    rests = " · ".join(escape(f) for f in facts if f)
+    st.html(
+        f'<div class="lab-head"><div class="lab-over"><strong>{escape(name)}</strong></div><h1>{escape(question)}</h1>'
+        + (f'<p class="lab-quiet">{rests}</p>' if rests else "")
+        + "</div>"
+    )
+
+
+def steps(next_steps: Sequence[str]) -> None:
+    """The failure protocol: each command to copy, its reason above it."""
+    found = [words.command_and_remark(str(step)) for step in next_steps]
+    places = st.columns(len(found)) if len(found) > 1 else [st.container(width=660)] if found else []
+    for place, (command, remark) in zip(places, found, strict=False):
+        with place.container(gap="xxsmall"):
+            st.html(f'<div class="lab-remark lab-quiet">{escape(remark or "Try")}</div>')
+            st.code(command, language=None, wrap_lines=True)

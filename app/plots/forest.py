@@ -1,0 +1,165 @@
+"""Plots: the title is the finding, thresholds and intervals are drawn, hosts keep one colour and one shape everywhere."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import format as words
+from app.plots import style
+from app.plots.style import FONT_PX, GREY, OKABE_ITO, SYMBOLS
+from warehouse.queries.snapshot import ALL_HOSTS
+
+Row = Mapping[str, Any]
+MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
+ROW_PX, LINE_PX = 34, 17
+OVERALL = (GREY, "diamond-open")
+
+
+def host_marks(known: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(colour, shape) of each host; `known` in the order in which hosts were first seen."""
+    return {h: (OKABE_ITO[i % 7], SYMBOLS[(i + i // 7) % 7]) for i, h in enumerate(known)}
+
+
+def finding(rows: Sequence[Row], verdict: Row | None) -> str:
+    """What the rows of one phase and metric say, in a sentence."""
+    metric = words.words(str(rows[0]["metric"]))
+    defined = [r for r in rows if words.defined(r["value"])]
+    if not defined:
+        return f"{metric.capitalize()} is undefined in every condition"
+    if verdict and verdict["main_metric"] == rows[0]["metric"] and words.defined(verdict["value"]):
+        about = f" for {verdict['main_condition']}" if verdict["main_condition"] else ""
+        text = f"{metric.capitalize()} {words.with_interval(verdict['value'], verdict['low'], verdict['high'])}{about}"
+        if words.defined(verdict["threshold"]):
+            side = "above" if verdict["value"] > verdict["threshold"] else "below"
+            side = "at" if verdict["value"] == verdict["threshold"] else side
+            text += f", {side} the threshold {verdict['threshold']:g}"
+        return text
+    lower = words.lower_is_better(rows[0]["metric"])
+    overall = [r for r in defined if r["host"] == ALL_HOSTS]
+    best = (min if lower else max)(overall or defined, key=lambda r: float(r["value"]))
+    about = f" for {best['condition']}" if best["condition"] else ""
+    text = f"{'Lowest' if lower else 'Highest'} {metric}{about}: {words.with_interval(best['value'], best['low'], best['high'])}"
+    return text if overall or len({r["host"] for r in rows}) == 1 else f"{text} on {best['host']}"
+
+
+def basis(rows: Sequence[Row], shown: int) -> str:
+    """The subtitle: n, test or interval, how the hosts agree, how many conditions are shown."""
+    sizes = sorted({int(r["n"]) for r in rows})
+    n = f"n {sizes[0]:,}" if len(sizes) == 1 else f"n {sizes[0]:,} to {sizes[-1]:,}"
+    parts = [n, next((str(r["method"]) for r in rows if words.defined(r["value"])), "")]
+    hosts = {r["host"] for r in rows} - {ALL_HOSTS}
+    if len(hosts) == 1:
+        parts.append(f"on {next(iter(hosts))}")
+    else:
+        apart, compared = _apart(rows)
+        parts.append(f"the hosts' intervals meet in {compared - apart} of {compared} conditions" if compared else "")
+    total = len({r["condition"] for r in rows})
+    if shown < total:
+        parts.append(f"{shown} of {total} conditions")
+    return " · ".join(p for p in parts if p)
+
+
+def _apart(rows: Sequence[Row]) -> tuple[int, int]:
+    """(conditions in which the intervals of two hosts do not meet, conditions in which two hosts have one)."""
+    apart = compared = 0
+    for condition in {r["condition"] for r in rows}:
+        own = [r for r in rows if r["condition"] == condition and r["host"] != ALL_HOSTS]
+        known = [(r["low"], r["high"]) for r in own if words.defined(r["low"]) and words.defined(r["high"])]
+        compared += len(known) > 1
+        apart += any(a[1] < b[0] or b[1] < a[0] for i, a in enumerate(known) for b in known[i + 1 :])
+    return apart, compared
+
+
+def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:
+    """At most MAX_CONDITIONS conditions, best first, `keep` among them; in the order of the phase when all fit."""
+    order = list(dict.fromkeys(str(r["condition"]) for r in rows))
+    if len(order) <= MAX_CONDITIONS:
+        return order
+    sign = 1 if words.lower_is_better(rows[0]["metric"]) else -1
+    best: dict[str, float] = {}
+    for r in rows:
+        if words.defined(r["value"]):
+            best[r["condition"]] = min(best.get(r["condition"], float("inf")), sign * float(r["value"]))
+    ranked = sorted(best, key=lambda c: best[c])
+    first = ranked[:MAX_CONDITIONS]
+    return first if keep is None or keep in first or keep not in order else [*first[:-1], keep]
+
+
+def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None) -> go.Figure:
+    """A row per condition, a point and interval per host, the threshold of the main metric as a labelled line.
+
+    Args:
+        rows: host_comparison of one phase and one metric, and its phase_metrics where there is more than one host.
+        known_hosts: all hosts, in the order first seen; it fixes colours and shapes.
+        verdict: the phase's row of gate_history, or None.
+    """
+    is_main = bool(verdict and verdict["main_metric"] == rows[0]["metric"])
+    conditions = chosen_conditions(rows, verdict["main_condition"] if verdict and is_main else None)
+    marks = {ALL_HOSTS: OVERALL, **host_marks(known_hosts)}
+    hosts = [h for h in marks if any(r["host"] == h for r in rows)]
+    hosts += sorted({str(r["host"]) for r in rows} - set(hosts))
+    figure = style.titled(finding(rows, verdict), basis(rows, len(conditions)), words.axis(str(rows[0]["metric"])), "")
+    for i, host in enumerate(hosts):
+        offset = (i - (len(hosts) - 1) / 2) * min(0.24, 0.7 / len(hosts))
+        figure.add_trace(_points(rows, host, conditions, offset, marks.get(host, (GREY, "circle"))))
+    for i, condition in enumerate(conditions):
+        if not any(words.defined(r["value"]) for r in rows if r["condition"] == condition):
+            figure.add_annotation(
+                x=0, xref="paper", xanchor="left", y=i, text=words.UNDEFINED, showarrow=False, font={"color": GREY, "size": FONT_PX}
+            )  # fmt: skip
+    if is_main and verdict and words.defined(verdict["threshold"]):
+        style.threshold(figure, verdict["threshold"], f"threshold {verdict['threshold']:g}")
+    elif "difference" in str(rows[0]["metric"]):
+        style.threshold(figure, 0, "no difference", solid=True)
+    elif str(rows[0]["metric"]).endswith("_ratio"):
+        style.threshold(figure, 1, "no change", solid=True)
+    _lay_out(figure, conditions, hosts)
+    return figure
+
+
+def _points(
+    rows: Sequence[Row], host: str, conditions: Sequence[str], offset: float, mark: tuple[str, str]
+) -> go.Scatter:
+    own = [r for r in rows if r["host"] == host and r["condition"] in conditions and words.defined(r["value"])]
+    ups = [r["high"] - r["value"] if words.defined(r["high"]) else 0 for r in own]
+    downs = [r["value"] - r["low"] if words.defined(r["low"]) else 0 for r in own]
+    hover = [
+        f"{escape(_label(r['condition']))}<br>{escape(host)}: {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}"
+        for r in own
+    ]
+    return go.Scatter(
+        x=[r["value"] for r in own], y=[conditions.index(r["condition"]) + offset for r in own], name=escape(host),
+        mode="markers", marker={"color": mark[0], "symbol": mark[1], "size": 9}, hovertext=hover, hoverinfo="text",
+        error_x={"type": "data", "array": ups, "arrayminus": downs, "color": mark[0], "thickness": 2, "width": 4},
+    )  # fmt: skip
+
+
+def _label(condition: str) -> str:
+    return condition or "all"
+
+
+def _told_apart(conditions: Sequence[str]) -> list[str]:
+    """Conditions without the leading parts that all of them share ("all-MiniLM-L6-v2 | ")."""
+    parts = [c.split(" | ") for c in conditions]
+    shared = 0
+    while len(parts) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return [" | ".join(p[shared:]) for p in parts]
+
+
+def _lay_out(figure: go.Figure, conditions: Sequence[str], hosts: Sequence[str]) -> None:
+    lines = [textwrap.wrap(_label(c), 24)[:3] for c in _told_apart(conditions)]
+    ticks = ["<br>".join(map(escape, own)) for own in lines]
+    row_px = max(ROW_PX, LINE_PX * max(map(len, lines), default=1) + 8)
+    inner = row_px * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1)
+    figure.update_layout(height=figure.layout.margin.t + figure.layout.margin.b + 16 + inner)
+    if len(hosts) > 1:
+        style.with_legend(figure)
+    figure.update_yaxes(
+        tickvals=list(range(len(conditions))), ticktext=ticks, range=[len(conditions) - 0.4, -0.6], showgrid=False
+    )

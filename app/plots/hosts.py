@@ -1,0 +1,165 @@
+"""Plots of the machines: when each worked on what, how fast each is, and predicted against actual durations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import format as words
+from app.plots import style
+
+Row = Mapping[str, Any]
+LANE_PX, DATE_PX = 34, 20  # a lane or row; the second line of a date below the axis
+MEASURES = {  # field of a capability report: (what it is, unit)
+    "matrix_gflops": ("Matrix product", "10⁹ operations a second"),
+    "embedding_texts_per_s": ("Embedding", "texts a second"),
+    "prefill_tokens_per_s": ("Reading prompts", "tokens a second"),
+    "disk_write_mb_s": ("Writing to disk", "MB a second"),
+}
+
+
+def busy_by_host(stretches: Sequence[Row]) -> dict[str, float]:
+    """Seconds of work of each host, the busiest first."""
+    found: dict[str, float] = {}
+    for s in stretches:
+        found[s["host"]] = found.get(s["host"], 0.0) + s["work_s"]
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def gantt(stretches: Sequence[Row], where: tzinfo | None) -> go.Figure:
+    """A lane a host (more where it did several things at once), a bar a stretch of one phase, on the reader's clock."""
+    busy = busy_by_host(stretches)
+    whole, most = sum(busy.values()), next(iter(busy))
+    share = f"{100 * busy[most] / whole:.0f} %" if whole and len(busy) > 1 else "all"
+    lasted_s = (max(s["ended_at"] for s in stretches) - min(s["begun_at"] for s in stretches)).total_seconds()
+    units = sum(s["units"] for s in stretches)
+    lanes, ticks = _placed(stretches)
+    rows = max(lanes) + 1
+    figure = style.titled(
+        f"{most} did {share} of the work of {words.duration(whole)}",
+        f"{words.count(units, 'result')} · {words.duration(lasted_s)} from the first start to the last end",
+        _clock(stretches, where), "", height=DATE_PX + LANE_PX * rows,
+    )  # fmt: skip
+    for phase in words.TITLES:
+        own = [(s, lane) for s, lane in zip(stretches, lanes, strict=True) if s["phase"] == phase]
+        if own:
+            figure.add_trace(_bars(phase, own, lasted_s, where))
+    figure.update_yaxes(
+        tickvals=list(ticks.values()), ticktext=[escape(h) for h in ticks], range=[rows - 0.4, -0.6], showgrid=False
+    )
+    figure.update_xaxes(type="date")
+    figure.update_layout(barmode="overlay", bargap=0.2)
+    return style.with_legend(figure)
+
+
+def _placed(stretches: Sequence[Row]) -> tuple[list[int], dict[str, float]]:
+    """(lane of each stretch, middle of each host's lanes): each goes into the first lane that is free when it begins."""
+    lanes = [0] * len(stretches)
+    ticks: dict[str, float] = {}
+    first = 0
+    for host in sorted({s["host"] for s in stretches}):
+        ends: list[Any] = []
+        for i in sorted(
+            (i for i, s in enumerate(stretches) if s["host"] == host), key=lambda i: stretches[i]["begun_at"]
+        ):
+            free = next((k for k, end in enumerate(ends) if end <= stretches[i]["begun_at"]), len(ends))
+            ends[free : free + 1] = [stretches[i]["ended_at"]]
+            lanes[i] = first + free
+        ticks[host] = first + (len(ends) - 1) / 2
+        first += len(ends)
+    return lanes, ticks
+
+
+def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tzinfo | None) -> go.Bar:
+    lengths = [(s["ended_at"] - s["begun_at"]).total_seconds() for s, _ in own]
+    hover = [
+        f"{escape(words.named(phase))} on {escape(s['host'])}<br>{words.local_time(s['begun_at'], where)}, "
+        f"{words.duration(took)}<br>{words.count(s['units'], 'result')}, {words.duration(s['work_s'])} of work"
+        for (s, _), took in zip(own, lengths, strict=True)
+    ]
+    return go.Bar(
+        orientation="h", name=phase.upper(), hovertext=hover, hoverinfo="text",
+        marker={"color": style.OKABE_ITO[list(words.TITLES).index(phase)], "line": {"width": 0}},
+        base=[s["begun_at"].astimezone(where).replace(tzinfo=None) for s, _ in own],
+        x=[1000 * max(took, lasted_s / 400) for took in lengths],  # in ms; none so short that it cannot be seen
+        y=[lane for _, lane in own], text=[phase.upper() if took > lasted_s / 16 else "" for took in lengths],
+        textposition="inside", insidetextanchor="middle", textangle=0, textfont={"size": style.FONT_PX},
+    )  # fmt: skip
+
+
+def _clock(stretches: Sequence[Row], where: tzinfo | None) -> str:
+    name = stretches[0]["begun_at"].astimezone(where).strftime("%Z")
+    return f"time ({name})" if name else "time"
+
+
+def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figure | None:
+    """One measured speed, a bar a host; None when no host has it. `known` fixes the hosts' colours."""
+    own = [r for r in reports if isinstance(r["report"].get(measure), (int, float))]
+    if not own:
+        return None
+    own = sorted(own, key=lambda r: -r["report"][measure])
+    what, unit = MEASURES[measure]
+    values = [float(r["report"][measure]) for r in own]
+    best, worst = own[0]["host"], own[-1]["host"]
+    if len(own) == 1:
+        finding = f"{what}: {best} reaches {words.number(values[0])}"
+    else:
+        times = f"{words.number(values[0] / values[-1])} times {worst}" if values[-1] else f"{worst} nothing"
+        finding = f"{what}: {best} is fastest, {times}"
+    n = f"n {len(own)} hosts" if len(own) > 1 else "n 1 host"
+    figure = style.titled(finding, f"{n} · one measurement each, by lab assess", unit, "", height=LANE_PX * len(own))
+    figure.add_trace(
+        go.Bar(
+            orientation="h", x=values, y=list(range(len(own))), marker={"color": [style.colour(r["host"], known) for r in own]},
+            text=[words.number(v) for v in values], textposition="auto", textangle=0, textfont={"size": style.FONT_PX},
+            hovertext=[f"{escape(r['host'])}: {words.number(v)} {unit}" for r, v in zip(own, values, strict=True)],
+            hoverinfo="text",
+        )
+    )  # fmt: skip
+    figure.update_yaxes(
+        tickvals=list(range(len(own))),
+        ticktext=[escape(r["host"]) for r in own],
+        range=[len(own) - 0.4, -0.6],
+        showgrid=False,
+    )
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+def predicted(rows: Sequence[Row]) -> go.Figure:
+    """Predicted and actual durations of the phases; a line joins the two of each."""
+    ratios = {r["phase"]: r["actual_s"] / r["predicted_s"] for r in rows}
+    whole = sum(r["actual_s"] for r in rows) / sum(r["predicted_s"] for r in rows)
+    off = max(ratios, key=lambda p: abs(math.log(max(ratios[p], 1e-9))))
+    finding = f"The phases took {words.number(whole)} times what was predicted"
+    if len(rows) > 1:
+        finding += f"; {off.upper()} was furthest off, {words.number(ratios[off])} times"
+    unit, size = (
+        ("minutes", 60.0) if max(max(r["actual_s"], r["predicted_s"]) for r in rows) >= 180 else ("seconds", 1.0)
+    )
+    basis = f"n {words.count(len(rows), 'phase')} · time on the clock, from the first unit to the verdict"
+    figure = style.titled(finding, basis, f"duration ({unit})", "", height=LANE_PX * len(rows))
+    for i, r in enumerate(rows):
+        figure.add_shape(
+            type="line", x0=r["predicted_s"] / size, x1=r["actual_s"] / size, y0=i, y1=i,
+            line={"color": style.GREY, "width": 2}, layer="below",
+        )  # fmt: skip
+    for name, field, mark in (("predicted", "predicted_s", "circle-open"), ("actual", "actual_s", "circle")):
+        figure.add_trace(
+            go.Scatter(
+                x=[r[field] / size for r in rows], y=list(range(len(rows))), mode="markers", name=name,
+                marker={"symbol": mark, "size": 11, "color": style.BLUE, "line": {"width": 2, "color": style.BLUE}},
+                hovertext=[f"{r['phase'].upper()} {name}: {words.duration(r[field])}" for r in rows], hoverinfo="text",
+            )
+        )  # fmt: skip
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=[words.named(r["phase"]) for r in rows], range=[len(rows) - 0.4, -0.6],
+        showgrid=False,
+    )  # fmt: skip
+    figure.update_xaxes(rangemode="tozero")
+    return style.with_legend(figure)

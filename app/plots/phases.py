@@ -1,0 +1,129 @@
+"""Kinds of plots that several phases need: rows with intervals, attempts, paired differences, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import format as words
+from app.plots import style
+
+Row = Mapping[str, Any]
+ROW_PX = 40
+
+
+def rows_with_intervals(
+    rows: Sequence[Row], finding: str, basis: str, x_title: str, y_title: str = "", among: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None, colours: Mapping[str, str] | None = None,
+) -> go.Figure:  # fmt: skip
+    """A row a condition: its value as a point, its interval as a line, both written beside it.
+
+    Args:
+        rows: metrics with condition, value, low, high and n; undefined ones keep their row and say so.
+        among: names in a fixed order, which gives a colour to those that have none of their own.
+        labels: what to call a condition, where not by its name.
+        colours: of conditions whose name says no colour.
+    """
+    figure = style.titled(finding, basis, x_title, y_title, height=16 + ROW_PX * max(len(rows), 1))
+    names = [str(r["condition"]) for r in rows]
+    for i, row in enumerate(rows):
+        if not words.defined(row["value"]):
+            figure.add_annotation(
+                x=0, xref="paper", xanchor="left", y=i, text=words.UNDEFINED, showarrow=False,
+                font={"color": style.GREY, "size": style.FONT_PX},
+            )  # fmt: skip
+            continue
+        colour = (colours or {}).get(names[i]) or style.colour(names[i], among)
+        said = words.with_interval(row["value"], row["low"], row["high"])
+        figure.add_scatter(
+            x=[row["value"]], y=[i], mode="markers+text", marker={"color": colour, "size": 10},
+            error_x=style.error_bars([row], colour), text=[words.number(row["value"])], textposition="top center", cliponaxis=False,
+            textfont={"size": style.FONT_PX - 1}, hoverinfo="text",
+            hovertext=f"{escape(names[i] or 'all')}: {said}, n {row['n']:,}",
+        )  # fmt: skip
+    ticks = [escape(words.shortened((labels or {}).get(n, n) or "all", 26)) for n in names]
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.5, -0.8], showgrid=False
+    )
+    return figure
+
+
+def attempts(rows: Sequence[Row], order: Sequence[str], finding: str, unit: str = "trials") -> go.Figure:
+    """Share of a condition's trials by attempts needed, grouped bars, one colour a condition."""
+    named = [c for c in order if any(r["condition"] == c for r in rows)]
+    totals = {c: sum(r["trials"] for r in rows if r["condition"] == c) for c in named}
+    basis = "n " + ", ".join(f"{totals[c]:,} {c}" for c in named) + f" {unit}"
+    sizes = set(totals.values())
+    if len(sizes) == 1:
+        basis = f"n {sizes.pop():,} {unit} a condition"
+    figure = style.titled(finding, basis, "attempts needed", "share of trials (%)", height=240)
+    for c in named:
+        own = [r for r in rows if r["condition"] == c]
+        shares = [100 * r["trials"] / totals[c] for r in own]
+        figure.add_bar(
+            x=[r["attempts"] for r in own], y=shares, name=escape(c), marker_color=style.colour(c, order), hoverinfo="text",
+            hovertext=[
+                f"{escape(c)}: {words.number(s)} % need {r['attempts']}, {r['trials']:,} of {totals[c]:,}"
+                for r, s in zip(own, shares, strict=True)
+            ],
+        )  # fmt: skip
+    figure.update_layout(barmode="group", bargap=0.25)
+    most = max((r["attempts"] for r in rows), default=1)
+    figure.update_xaxes(dtick=1 if most <= 10 else 2, range=[0.4, most + 0.6])
+    return style.with_legend(figure) if len(named) > 1 else figure
+
+
+def differences(
+    rows: Sequence[Row], main: Row | None, finding: str, basis: str, first: str, second: str, margin: float | None = None
+) -> go.Figure:  # fmt: skip
+    """Problems by paired difference; the mean with its interval above, zero as a line, a margin as a band.
+
+    Args:
+        rows: difference, problems.
+        main: the metric mean_difference of the pair, or None.
+        margin: attempts within which the two count as equivalent.
+    """
+    figure = style.titled(finding, basis, f"attempts of {first} minus {second}, a problem", "problems", height=240)
+    if margin is not None:
+        style.band(figure, -margin, margin, f"equivalence ±{margin:g}")
+    wide = 0.42 if len(rows) > 24 else 0.8
+    signs = [style.colour(first) if r["difference"] < 0 else style.colour(second) if r["difference"] > 0 else style.GREY
+             for r in rows]  # fmt: skip
+    figure.add_bar(
+        x=[r["difference"] for r in rows], y=[r["problems"] for r in rows], width=wide, marker_color=signs, opacity=0.75,
+        hoverinfo="text", hovertext=[f"{r['difference']:+g} attempts: {words.count(r['problems'], 'problem')}" for r in rows],
+    )  # fmt: skip
+    style.threshold(figure, 0, "" if margin is not None else "no difference", solid=True, place="top right")
+    top = max((r["problems"] for r in rows), default=1)
+    if main is not None and words.defined(main["value"]):
+        figure.add_scatter(
+            x=[main["value"]], y=[top * 1.12], mode="markers+text", marker={"color": style.GREY, "size": 11, "symbol": "diamond"},
+            error_x={**style.error_bars([main], style.GREY), "thickness": 2.5}, textposition="top center",
+            text=[f"mean {main['value']:+.2f}"], textfont={"size": style.FONT_PX}, hoverinfo="text",
+            hovertext=f"mean {words.with_interval(main['value'], main['low'], main['high'])}, n {main['n']:,}",
+        )  # fmt: skip
+    figure.update_yaxes(range=[0, top * 1.3])
+    return figure
+
+
+def losses(rows: Sequence[Row], finding: str, basis: str) -> go.Figure:
+    """Training loss by epoch as a full line, validation loss dashed from before the first epoch, one colour a training."""
+    figure = style.titled(finding, basis, "epoch", "loss (nats a token)", height=230)
+    for row in rows:
+        colour = style.colour(row["condition"])
+        for kind, first, dash in (("train_loss", 1, "solid"), ("validation_loss", 0, "dash")):
+            values = row[kind] or []
+            if not values:
+                continue
+            said = f"{row['condition']}, {'training' if kind == 'train_loss' else 'validation'}"
+            figure.add_scatter(
+                x=list(range(first, first + len(values))), y=values, mode="lines+markers", name=escape(said),
+                line={"color": colour, "width": 2, "dash": dash},
+                marker={"size": 7, "symbol": "circle" if first else "circle-open"}, hoverinfo="text",
+                hovertext=[f"{escape(said)}, epoch {i + first}: {words.number(v)}" for i, v in enumerate(values)],
+            )  # fmt: skip
+    figure.update_xaxes(dtick=1)
+    return style.with_legend(figure) if len(figure.data) > 1 else figure

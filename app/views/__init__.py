@@ -1,0 +1,1 @@
+"""One module a page. Not named pages: Streamlit would take over a folder of that name."""

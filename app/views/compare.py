@@ -1,0 +1,171 @@
+"""Compare: what is different between two runs, or two models, and by how much?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app import format as words
+from app.components import filters, shell, tables
+from app.plots import runs as compare_figures
+from app.plots import style
+from warehouse.queries import compare, snapshot
+
+Row = snapshot.Row
+
+
+def other_run(view: filters.View, runs: list[Row]) -> Row:
+    """The run that the sidebar's is compared with; runs of another model come first, then the latest."""
+    others = [r for r in runs if r["run_id"] != view.run_id]
+    others.sort(key=lambda r: r["model"] == view.run["model"])  # stable, so the latest stay first
+    labels = {r["run_id"]: named(r, view.where) for r in others}
+
+    def say(run_id: str) -> str:
+        text = labels[run_id]
+        return text if list(labels.values()).count(text) == 1 else f"{text} · {run_id}"
+
+    picked = filters.choice("Compare with", list(labels), "with", say=say, always=True)
+    return next(r for r in others if r["run_id"] == picked)
+
+
+def named(run: Row, where: Any) -> str:
+    """A run in a line: model, scale, time."""
+    return f"{run['model']} · {run['scale']} · {words.local_time(run['started_at'], where)}"
+
+
+def differences(first: Row, second: Row) -> None:
+    """What the plans and records say differently, key by key."""
+    st.subheader("What is different")
+    rows, equal = shell.read(compare.plans, first["run_id"], second["run_id"])
+    if not rows:
+        st.caption(f"Nothing: all {equal:,} settings, versions and digests are equal.")
+        return
+    st.caption(f"{words.count(len(rows), 'setting')} or versions differ; {equal:,} are equal.")
+    tables.show(
+        [{"setting": r["key"], "A": r["first"], "B": r["second"]} for r in rows],
+        f"{first['run_id']}-{second['run_id']}-plan",
+    )
+
+
+def verdicts(first: Row, second: Row) -> None:
+    """Each phase's verdict and main number in both runs."""
+    st.subheader("Verdicts")
+    chains = [{v["phase"]: v for v in shell.read(snapshot.chain, r["run_id"])} for r in (first, second)]
+    rows = [_beside(p, *(c.get(p) for c in chains)) for p in words.TITLES if any(p in c for c in chains)]
+    if not rows:
+        st.caption("Neither run has a verdict yet.")
+        return
+    tables.show(rows, f"{first['run_id']}-{second['run_id']}-verdicts")
+
+
+def _beside(phase: str, first: Row | None, second: Row | None) -> dict[str, str]:
+    """Both verdicts, then both main numbers, so that what is compared stands together."""
+    metrics = [
+        f"{words.words(v['main_metric'])}{', ' if v['main_condition'] else ''}{v['main_condition']}"
+        for v in (first, second)
+        if v
+    ]
+    both = zip("AB", (first, second), strict=True)
+    said = [(letter, v["status"] if v else "not run", _value(v)) for letter, v in both]
+    return {
+        "phase": words.named(phase), **{f"verdict {letter}": status for letter, status, _ in said},
+        "metric": "; B: ".join(dict.fromkeys(metrics)), **{f"value {letter}": value for letter, _, value in said},
+    }  # fmt: skip
+
+
+def _value(verdict: Row | None) -> str:
+    return words.with_interval(verdict["value"], verdict["low"], verdict["high"]) if verdict else ""
+
+
+def by_problem(first: Row, second: Row) -> None:
+    """Differences over the problems that both runs solved."""
+    st.subheader("The same problems in both")
+    rows = shell.read(compare.paired, first["run_id"], second["run_id"])
+    if not rows:
+        st.caption("The runs have no solved problem in common (other data, or phases that do not solve problems).")
+        return
+    names = [m for m in compare.MEASURES if any(r["measure"] == m for r in rows)]
+    phases = list(dict.fromkeys(r["phase"] for r in rows))
+    left, right = st.columns(2)
+    with left:
+        measure = filters.choice("Measure", names, "measure", say=compare_figures.measure_name)
+    with right:
+        phase = filters.choice(
+            "Phase", [filters.ANY, *phases], "phase", say=lambda p: "All phases" if p == filters.ANY else words.named(p)
+        )
+    shown = [r for r in rows if r["measure"] == measure and phase in (filters.ANY, r["phase"])]
+    name = f"{first['run_id']}-{second['run_id']}-{measure.replace(' ', '-')}"
+    if shown:
+        style.draw(compare_figures.differences(shown, measure), name)
+    same = sum(r["shared"] for r in shown)
+    if same:
+        st.caption(
+            f"{same:,} of {sum(r['n'] for r in shown):,} pairs are one result that serves both runs: they cannot differ."
+        )
+    tables.show(
+        [
+            {
+                "phase": r["phase"].upper(), "condition": r["condition"], "measure": r["measure"], "A": r["first"],
+                "B": r["second"], "B - A": r["value"], "low": r["low"], "high": r["high"], "n": r["n"], "method": r["method"],
+            }
+            for r in rows
+            if phase in (filters.ANY, r["phase"])
+        ],
+        f"{name}-table", numbers=("A", "B", "B - A", "low", "high"),
+    )  # fmt: skip
+
+
+def by_metric(first: Row, second: Row) -> None:
+    """Every metric that both runs have."""
+    st.subheader("Every metric")
+    rows = shell.read(compare.metrics, first["run_id"], second["run_id"])
+    if not rows:
+        st.caption("No phase is decided in both runs yet.")
+        return
+    known = [r for r in rows if r["low"] is not None]
+    beside = sum(r["low"] > 0 or r["high"] < 0 for r in known)
+    st.caption(
+        f"{words.count(len(rows), 'metric')} in both; {len(known):,} have an interval of their difference, "
+        f"and {beside:,} of these leave zero out. About one in twenty does so by chance."
+    )
+    tables.show(
+        [
+            {
+                "phase": r["phase"].upper(), "metric": words.words(r["metric"]), "condition": r["condition"], "A": r["first"],
+                "B": r["second"], "B - A": r["value"], "low": r["low"], "high": r["high"], "n A": r["first_n"],
+                "n B": r["second_n"], "method": r["method"],
+            }
+            for r in rows
+        ],
+        f"{first['run_id']}-{second['run_id']}-metrics", numbers=("A", "B", "B - A", "low", "high"), height=420,
+    )  # fmt: skip
+
+
+def body(view: filters.View) -> None:
+    """Two runs: A is the sidebar's, B is chosen here."""
+    runs = shell.read(snapshot.runs)
+    if len(runs) < 2:
+        return shell.empty(
+            "There is one run only; two can be compared.",
+            f"lab pipeline --scale {view.run['scale']} --set temperature=0.5",
+            "Another model, scale, setting or domain makes another run.",
+        )
+    shell.title("Compare", "What is different, and by how much?", [])
+    second = other_run(view, runs)
+    st.html(
+        '<div class="lab-pair">'
+        + "".join(
+            compare_figures.badge(letter, named(r, view.where), r["run_id"])
+            for letter, r in (("A", view.run), ("B", second))
+        )
+        + "</div>"
+    )
+    differences(view.run, second)
+    verdicts(view.run, second)
+    by_problem(view.run, second)
+    by_metric(view.run, second)
+    return None
+
+
+shell.show(body)

@@ -1,0 +1,150 @@
+"""E1: what was solved last, or what is most alike? Attempts, the paired difference with its margin, classes, tokens."""
+
+from __future__ import annotations
+
+from html import escape
+
+from app import format as words
+from app.components import conditions, phase_page
+from app.plots import phases as plots
+from app.plots import style
+from warehouse.queries import phases as reading_phases
+
+CONDITIONS = ("none", "temporal", "semantic")
+
+
+def body(phase: phase_page.Phase) -> None:
+    """Six plots, two in a row."""
+    for plots_of_row in ((attempts, difference), (by_class, effects), (relevance, tokens)):
+        for place, plot in zip(phase_page.pair(), plots_of_row, strict=True):
+            with place:
+                plot(phase)
+
+
+def in_report(phase: phase_page.Phase) -> None:
+    """Every plot."""
+    for plot in (attempts, difference, by_class, effects, relevance, tokens):
+        plot(phase)
+
+
+def attempts(phase: phase_page.Phase) -> None:
+    """How many guesses each condition needs."""
+    conditions.attempts(phase, CONDITIONS)
+
+
+def difference(phase: phase_page.Phase) -> None:
+    """Semantic minus temporal, with the margin within which they count as equivalent."""
+    conditions.differences(phase, "semantic", "temporal", float(phase.config.get("margin", 0.25)))
+
+
+def by_class(phase: phase_page.Phase) -> None:
+    """Accuracy of each class under each condition."""
+    rows = [{**r, "label": r["condition"].rpartition(" ")[0], "strategy": r["condition"].rpartition(" ")[2]}
+            for r in phase.of("class_accuracy") if words.defined(r["value"])]  # fmt: skip
+    if not rows:
+        return
+    labels = list(dict.fromkeys(r["label"] for r in rows))
+    at = {(r["label"], r["strategy"]): r["value"] for r in rows}
+    gains = {label: at[label, "semantic"] - at[label, "none"] for label in labels
+             if (label, "semantic") in at and (label, "none") in at}  # fmt: skip
+    finding = "Accuracy by class"
+    if gains:
+        most, least = max(gains, key=lambda x: gains[x]), min(gains, key=lambda x: gains[x])
+        finding = f"Semantic memos help most with {most} ({100 * gains[most]:+.0f} points), least with {least} ({100 * gains[least]:+.0f})"
+    basis = f"n {rows[0]['n']:,} trials a class and condition · Wilson 95 %"
+    figure = style.titled(
+        finding, basis, "accuracy (share of first guesses that are right)", "", height=10 + 48 * len(labels)
+    )
+    for i, strategy in enumerate(CONDITIONS):
+        own = [r for r in rows if r["strategy"] == strategy]
+        figure.add_scatter(
+            x=[r["value"] for r in own], y=[labels.index(r["label"]) + 0.22 * (i - 1) for r in own], name=strategy, mode="markers",
+            marker={"color": style.colour(strategy), "symbol": style.symbol(strategy, CONDITIONS), "size": 9},
+            error_x=style.error_bars(own, style.colour(strategy)), hoverinfo="text",
+            hovertext=[f"{escape(r['condition'])}: {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}" for r in own],
+        )  # fmt: skip
+    figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=[escape(words.shortened(x, 24)) for x in labels],
+                        range=[len(labels) - 0.4, -0.6], showgrid=False)  # fmt: skip
+    figure.update_xaxes(range=[-0.02, 1.02])
+    phase.draw(style.with_legend(figure), "classes")
+
+
+def effects(phase: phase_page.Phase) -> None:
+    """Cliff's delta and the matched-pairs rank-biserial of each pair, between -1 and 1."""
+    pairs = [r["condition"] for r in phase.of("cliffs_delta")]
+    main = phase.find("cliffs_delta", "semantic - temporal")
+    if not pairs:
+        return
+    finding = "Effect sizes of the three comparisons"
+    if main:
+        size = abs(main["value"])
+        # Romano and others 2006.
+        word = "negligible" if size < 0.147 else "small" if size < 0.33 else "medium" if size < 0.474 else "large"
+        finding = f"Semantic against temporal is a {word} effect: Cliff's delta {main['value']:+.2f}"
+    basis = f"n {phase.of('cliffs_delta')[0]['n']:,} problems, paired · negative: the first needs fewer attempts"
+    figure = style.titled(finding, basis, "effect size (-1 to 1)", "", height=20 + 52 * len(pairs))
+    for metric, name, colour, shape in (
+        ("cliffs_delta", "Cliff's delta", style.BLUE, "circle"),
+        ("rank_biserial", "rank-biserial, matched pairs", style.RED, "diamond"),
+    ):  # fmt: skip
+        own = [r for r in phase.of(metric) if words.defined(r["value"])]
+        figure.add_scatter(
+            x=[r["value"] for r in own], y=[pairs.index(r["condition"]) for r in own], name=name, mode="markers+text",
+            marker={"color": colour, "size": 11, "symbol": shape}, text=[f"{r['value']:+.2f}" for r in own],
+            textposition="top center" if shape == "circle" else "bottom center", textfont={"size": style.FONT_PX - 1},
+            hoverinfo="text", hovertext=[f"{escape(r['condition'])}: {name} {r['value']:+.3f}, n {r['n']}" for r in own],
+        )  # fmt: skip
+    style.threshold(figure, 0, "no effect", solid=True)
+    figure.update_xaxes(range=[-1.05, 1.05])
+    figure.update_yaxes(tickvals=list(range(len(pairs))), ticktext=[escape(words.shortened(p, 26)) for p in pairs],
+                        range=[len(pairs) - 0.4, -0.7], showgrid=False)  # fmt: skip
+    phase.draw(style.with_legend(figure), "effects")
+
+
+def relevance(phase: phase_page.Phase) -> None:
+    """Attempts by relevance of what was retrieved."""
+    rows = phase.read(reading_phases.relevance_against_attempts)
+    if not rows:
+        return
+    found = phase.find("relevance_attempts_correlation", "semantic")
+    finding = "Attempts by relevance of the memos"
+    if found:
+        verb = "save" if found["value"] < 0 else "do not save"
+        finding = f"More relevant memos {verb} attempts: rho {words.with_interval(found['value'], found['low'], found['high'])}"
+    totals = {c: sum(r["n"] for r in rows if r["condition"] == c) for c in dict.fromkeys(r["condition"] for r in rows)}
+    basis = f"n {', '.join(f'{n:,} problems {c}' for c, n in totals.items())} · Spearman (semantic); means with 95 % intervals"
+    figure = style.titled(
+        finding, basis, "relevance of what was retrieved (0 to 1, steps of 0.1)", "mean attempts", height=240
+    )
+    for c in totals:
+        own = [r for r in rows if r["condition"] == c]
+        colour = style.colour(c)
+        figure.add_scatter(
+            x=[r["relevance"] for r in own], y=[r["value"] for r in own], mode="lines+markers", name=escape(c),
+            line={"color": colour, "width": 2}, error_y=style.error_bars(own, colour),
+            marker={"size": 8, "symbol": style.symbol(c, CONDITIONS)}, hoverinfo="text",
+            hovertext=[f"{escape(c)}, relevance {r['relevance']:g}: {words.with_interval(r['value'], r['low'], r['high'])}, "
+                       f"n {r['n']:,}" for r in own],
+        )  # fmt: skip
+    figure.update_yaxes(rangemode="tozero")
+    phase.draw(style.with_legend(figure), "relevance")
+
+
+def tokens(phase: phase_page.Phase) -> None:
+    """What a trial costs under each condition."""
+    rows = phase.of("tokens_mean")
+    if not rows:
+        return
+    none, semantic = (phase.find("tokens_mean", c) for c in ("none", "semantic"))
+    finding = "Tokens of a trial by condition"
+    if none and semantic:
+        finding = f"Semantic memos cost {semantic['value'] / none['value']:.1f} times the tokens of none"
+    seconds = {r["condition"]: words.duration(r["value"]) for r in phase.of("latency_s")}
+    basis = f"n {rows[0]['n']:,} trials a condition · median time: " + ", ".join(f"{c} {s}" for c, s in seconds.items())
+    figure = plots.rows_with_intervals(rows, finding, basis, "tokens of a trial (in and out, mean)")
+    figure.update_xaxes(rangemode="tozero")
+    phase.draw(figure, "tokens")
+
+
+if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone
+    phase_page.show("e1", body)

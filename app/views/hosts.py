@@ -1,0 +1,191 @@
+"""Hosts: do the machines agree, how fast is each, and what ran where?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from app import format as words
+from app.components import by_host, filters, shell, tables
+from app.plots import hosts as host_figures
+from app.plots import style
+from warehouse.queries import hosts as reading_hosts
+from warehouse.queries import snapshot
+
+Row = snapshot.Row
+SHORT = {
+    "matrix_gflops": "GFLOPS", "embedding_texts_per_s": "texts/s", "prefill_tokens_per_s": "tokens/s",
+    "disk_write_mb_s": "disk MB/s",
+}  # fmt: skip
+AUDIT = "lab audit --fraction 0.05"
+
+
+def audits(view: filters.View) -> None:
+    """Whether a unit that is run again, elsewhere or in another process, gives the same."""
+    st.subheader("Audits")
+    rows = [r for r in shell.read(snapshot.audits, view.run_id) if view.host in (None, r["host"], r["other"])]
+    if not rows:
+        st.caption("No unit was run a second time yet. To see whether one in twenty gives the same again:")
+        st.code(AUDIT, language=None, width=480)
+        return
+    agreeing, units = (sum(r[k] for r in rows) for k in ("agreeing", "units"))
+    unanswered = sum(r["without_result"] for r in rows)
+    text = f"{agreeing:,} of {words.count(units, 'unit')} gave the same when run again"
+    st.markdown(f"**{text}{f'; {unanswered:,} gave no second result' if unanswered else ''}.**")
+    tables.show(
+        [
+            {
+                "host": r["host"], "run again on": r["other"], "units": r["units"], "agree": r["agreeing"],
+                "differ": r["deviating_units"], "no second result": r["without_result"], "trials": r["trials"],
+                "trials that differ": r["deviating_trials"], "largest difference": r["largest_difference"],
+                "tolerance": r["tolerance"], "last": words.local_time(r["last_at"], view.where),
+            }
+            for r in rows
+        ],
+        f"{view.run_id}-audits", numbers=("largest difference", "tolerance"),
+    )  # fmt: skip
+    found = [d | {"host": r["host"], "run again on": r["other"]} for r in rows for d in r["deviations"]]
+    if found:
+        st.caption("Where they differ first, or why there is no second result:")
+        tables.show(found, f"{view.run_id}-audit-deviations")
+
+
+def headline(run_id: str, hosts: Sequence[str]) -> str:
+    """Whether the hosts agree, in a sentence."""
+    if not hosts:
+        return "No host has worked on this run yet"
+    if len(hosts) == 1:
+        return f"Everything ran on {hosts[0]}, so no host is compared"
+    meeting, compared = shell.read(snapshot.host_agreement, run_id)
+    if not compared:
+        return f"{words.listed(list(hosts))} worked on this run; they share no metric with an interval"
+    if meeting == compared:
+        return f"The hosts agree: their intervals meet in all {compared:,} comparisons"
+    return f"The hosts' intervals meet in {meeting:,} of {compared:,} comparisons"
+
+
+def agreement(view: filters.View, known: list[str]) -> None:
+    """One metric of one phase by host, with intervals, and its table."""
+    verdicts = {v["phase"]: v for v in shell.read(snapshot.chain, view.run_id)}
+    found = by_host.chosen(view, verdicts, known, "-by-host")
+    if found is None:
+        return
+    tables.show(
+        [{k: r[k] for k in ("condition", "host", "value", "low", "high", "n", "failed", "method")} for r in found.shown],
+        f"{view.run_id}-{found.phase}-{found.metric}-by-host", numbers=("value", "low", "high"),
+    )  # fmt: skip
+
+
+def disagreements(view: filters.View) -> None:
+    """The comparisons in which two hosts' intervals do not meet."""
+    rows = shell.read(reading_hosts.apart, view.run_id)
+    rows = [r for r in rows if view.host in (None, r["host"], r["other"])]
+    if not rows:
+        return
+    st.subheader("Where the hosts do not agree")
+    st.caption(
+        f"{words.count(len(rows), 'comparison')} of two hosts whose 95 % intervals do not meet. "
+        "Among many comparisons a few such are expected; the same metric in several conditions is not."
+    )
+    tables.show(
+        [
+            {
+                "phase": r["phase"].upper(), "metric": words.words(r["metric"]), "condition": r["condition"],
+                "host": r["host"], "value": words.with_interval(r["value"], r["low"], r["high"]), "other host": r["other"],
+                "other value": words.with_interval(r["other_value"], r["other_low"], r["other_high"]),
+            }
+            for r in rows
+        ],
+        f"{view.run_id}-disagreements",
+    )  # fmt: skip
+
+
+def timeline(view: filters.View) -> None:
+    """What ran where, and what each host did in all."""
+    st.subheader("What ran where")
+    found = shell.read(reading_hosts.timeline, view.run_id)
+    rows = [s for s in found.stretches if view.host in (None, s["host"])]
+    if not rows:
+        st.caption(f"{view.host or 'No host'} has computed nothing for this run.")
+    else:
+        style.draw(host_figures.gantt(rows, view.where), f"{view.run_id}-what-ran-where")
+    if found.reused:
+        st.caption(
+            f"{words.count(found.reused, 'result')} of an earlier run served this one again and took no time; not drawn."
+        )
+    busy = host_figures.busy_by_host(found.stretches)
+    done = [w for w in shell.read(reading_hosts.work, view.run_id) if view.host in (None, w["host"])]
+    if done:
+        tables.show(
+            [
+                {
+                    "host": w["host"], "units": w["units"], "trials": w["trials"], "failed": w["failed"],
+                    "work": words.duration(busy.get(w["host"])),
+                }
+                for w in done
+            ],
+            f"{view.run_id}-work-by-host",
+        )  # fmt: skip
+
+
+def speeds(view: filters.View) -> None:
+    """What lab assess measured on each host."""
+    st.subheader("Speed")
+    reports = [r for r in shell.read(reading_hosts.reports) if view.host in (None, r["host"])]
+    every = shell.read(reading_hosts.reports)
+    drawn = [(m, f) for m in host_figures.MEASURES if (f := host_figures.speed(reports, m, [r["host"] for r in every]))]
+    if not drawn:
+        st.caption("No speed was measured yet. On each machine, while it does nothing else:")
+        st.code("lab assess", language=None, width=480)
+    for start in range(0, len(drawn), 2):
+        for place, (measure, figure) in zip(st.columns(2), drawn[start : start + 2], strict=False):
+            with place:
+                style.draw(figure, f"speed-{measure}")
+    if reports:
+        measured = {m: short for m, short in SHORT.items() if any(r["report"].get(m) is not None for r in reports)}
+        rows = [_machine(r, measured) for r in reports]
+        tables.show(rows, "hosts", numbers=("memory GB", *measured.values()))
+
+
+def _machine(row: Row, measured: Mapping[str, str]) -> Row:
+    report = row["report"]
+    return {
+        "host": row["host"], "tier": row["tier"], "cores": report.get("cores_logical"),
+        "memory GB": report.get("ram_total_gb"), "GPU": ", ".join(map(str, report.get("gpus") or [])) or "none",
+        **{short: report.get(m) for m, short in measured.items()},
+        "Python": row["python"], "system": report.get("os", ""),
+        "remarks": "; ".join(map(str, report.get("reasons") or [])) or "none",
+    }  # fmt: skip
+
+
+def predictions(view: filters.View) -> None:
+    """How good the plan's durations were."""
+    st.subheader("Predicted against actual")
+    rows = shell.read(reading_hosts.predictions, view.run_id)
+    if not rows:
+        st.caption("No phase that was planned has ended yet. Before a run, the plan is shown by:")
+        st.code(f"lab plan --scale {view.run['scale']}", language=None, width=480)
+        return
+    style.draw(host_figures.predicted(rows), f"{view.run_id}-predicted-against-actual")
+    tables.show(
+        [{**r, "phase": r["phase"].upper(), "actual / predicted": r["actual_s"] / r["predicted_s"]} for r in rows],
+        f"{view.run_id}-predicted-against-actual", numbers=("predicted_s", "actual_s", "actual / predicted"),
+    )  # fmt: skip
+
+
+def body(view: filters.View) -> None:
+    """The page of one run."""
+    per_phase = shell.read(snapshot.phase_hosts, view.run_id)
+    hosts = sorted({h for own in per_phase.values() for h in own})
+    known = [h["host"] for h in shell.read(snapshot.hosts)]
+    shell.title("Hosts", headline(view.run_id, hosts), [words.count(len(known), "host known", "hosts known")])
+    agreement(view, known)
+    disagreements(view)
+    audits(view)
+    timeline(view)
+    speeds(view)
+    predictions(view)
+
+
+shell.show(body)

@@ -1,0 +1,171 @@
+"""Trials: what exactly was asked and answered? A table that is cut by SQL, down to one trial."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pandas as pd
+import streamlit as st
+
+from app import format as words
+from app.components import filters, shell, tables, trial_view
+from warehouse.queries import trials
+from warehouse.queries.trials import PAGE_ROWS, Outcome, Wanted
+
+ANY = filters.ANY
+MOST_DOWNLOADED = 10_000  # rows of a file that a browser is given at once; more is for lab export
+OUTCOMES: dict[str, tuple[str, Outcome]] = {
+    ANY: ("Any outcome", "any"),
+    "solved": ("Solved", "solved"),
+    "unsolved": ("Not solved", "unsolved"),
+    "failed": ("Failed with an error", "failed"),
+}
+SHOWN = (
+    "phase", "problem_id", "condition", "seed", "host", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out",
+    "latency_s", "error",
+)  # fmt: skip
+
+
+def wanted(view: filters.View, phases: list[str]) -> Wanted:
+    """The filters of this page, above its table; they live in the address."""
+    places = st.columns(4)
+    with places[0]:
+        phase = filters.choice(
+            "Phase", [ANY, *phases], "phase", say=lambda p: "All phases" if p == ANY else words.named(p)
+        )
+    found = shell.read(trials.conditions, view.run_id, phase) if phase != ANY else []
+    with places[1]:
+        if found:
+            condition = filters.choice("Condition", [ANY, *found], "condition", say=_any_condition)
+        else:
+            condition = ANY
+            st.selectbox(
+                "Condition", ["All conditions"], disabled=True, help="Choose a phase first", key="no-condition"
+            )
+    with places[2]:
+        outcome = filters.choice("Outcome", list(OUTCOMES), "outcome", say=lambda o: OUTCOMES[o][0])
+    with places[3]:
+        text = filters.text("Problem", "problem", "part of its id")
+    return Wanted(
+        view.run_id, None if phase == ANY else phase, None if condition == ANY else condition, view.host,
+        OUTCOMES[outcome][1], text,
+    )  # fmt: skip
+
+
+def _any_condition(value: str) -> str:
+    return "All conditions" if value == ANY else value
+
+
+def set_choice(name: str, value: str | None) -> None:
+    """Choose `value` under `name` as if the reader had; None forgets it."""
+    chosen = st.session_state[filters.CHOSEN]
+    chosen.pop(name, None)
+    if value is not None:
+        chosen[name] = value
+
+
+def first_row(chosen: Wanted) -> int:
+    """Number of the page's first trial (from 0); a change of filters starts at the front again."""
+    before = st.session_state.get("trials-wanted")
+    if before is not None and before != chosen:
+        set_choice("page", None)
+    st.session_state["trials-wanted"] = chosen
+    asked = filters.asked("page") or "1"
+    number = int(asked) if asked.isascii() and asked.isdigit() and 0 < len(asked) < 10 else 1
+    return max(0, number - 1) * PAGE_ROWS
+
+
+def turn(total: int, first: int) -> None:
+    """Which trials these are, and the buttons that turn the page."""
+    last_page = max(1, -(-total // PAGE_ROWS))
+    number = first // PAGE_ROWS + 1
+    if number > 1:
+        st.session_state[filters.SHOWN]["page"] = str(number)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        end = min(first + PAGE_ROWS, total)
+        st.markdown(f"**{first + 1:,} to {end:,}** of {words.count(total, 'trial')}", width="content")
+        for label, to, off in (
+            ("First", None, number == 1),
+            ("Previous", number - 1, number == 1),
+            ("Next", number + 1, number >= last_page),
+            ("Last", last_page, number >= last_page),
+        ):
+            page = None if to is None or to <= 1 else str(to)
+            st.button(label, on_click=set_choice, args=("page", page), disabled=off, key=f"page-{label}")
+
+
+def listing(chosen: Wanted) -> None:
+    """The table; a click on a row opens its trial."""
+    first = first_row(chosen)
+    page = shell.read(trials.page, chosen, first)
+    if page.total and not page.rows:  # the address names a page behind the last one
+        set_choice("page", None)
+        first, page = 0, shell.read(trials.page, chosen, 0)
+    if not page.total:
+        st.caption("No trial is like this. Fewer filters show more.")
+        return
+    frame = pd.DataFrame([{name: r[name] for name in SHOWN} for r in page.rows])
+    for name in ("seed", "attempts", "tokens_in", "tokens_out"):
+        frame[name] = frame[name].astype("Int64")
+    frame["phase"] = frame["phase"].str.upper()
+    frame = frame.dropna(axis="columns", how="all")
+    picked = cast(Any, st.dataframe)(
+        frame, hide_index=True, width="stretch", placeholder="", height=36 * min(len(frame), 14) + 40, on_select="rerun",
+        selection_mode=["single-row", "single-cell"], key=f"trials-{abs(hash((chosen, first, st.session_state.get('trials-opened'))))}",
+        column_config={"latency_s": st.column_config.NumberColumn(format="%.3g"), "solved": st.column_config.CheckboxColumn()},
+    )  # fmt: skip
+    turn(page.total, first)
+    st.caption("A click on a row, or Space on it, opens the trial.")
+    download(chosen, page.total)
+    row = _picked(picked)
+    if row is not None and row < len(page.rows):
+        opened = page.rows[row]
+        set_choice("trial", f"{opened['bundle_sha256']}.{opened['ordinal']}")
+        # The table's selection is forgotten with its key, or the way back would open the trial again.
+        st.session_state["trials-opened"] = st.session_state.get("trials-opened", 0) + 1
+        st.rerun()
+
+
+def _picked(event: Any) -> int | None:
+    selection = event.selection
+    if selection.rows:
+        return int(selection.rows[0])
+    return int(selection.cells[0][0]) if selection.cells else None
+
+
+def download(chosen: Wanted, total: int) -> None:
+    """All trials of the filters as files, made when asked for, at most MOST_DOWNLOADED."""
+
+    def frame() -> pd.DataFrame:
+        return pd.DataFrame(trials.page(chosen, 0, MOST_DOWNLOADED).rows)
+
+    which = "these trials" if total <= MOST_DOWNLOADED else f"the first {MOST_DOWNLOADED:,} of these trials"
+    with st.container(horizontal=True, gap="small"):
+        for label, mime, made in (
+            ("CSV", "text/csv", lambda: frame().to_csv(index=False).encode()),
+            ("Parquet", "application/vnd.apache.parquet", lambda: tables.parquet(frame())),
+        ):
+            st.download_button(
+                label, made, f"{chosen.run_id}-trials.{label.lower()}", mime, key=f"download-trials-{label}",
+                on_click="ignore", type="tertiary", icon=":material/download:", help=f"Download {which}",
+            )  # fmt: skip
+
+
+def body(view: filters.View) -> None:
+    """One trial when the address names one, else the table."""
+    bundle, _, ordinal = (filters.asked("trial") or "").partition(".")
+    if bundle and ordinal.isascii() and ordinal.isdigit() and len(ordinal) < 10:
+        found = shell.read(trials.trial, bundle, int(ordinal))
+        st.button("Back to the list", on_click=set_choice, args=("trial", None), icon=":material/arrow_back:")
+        if found is not None:
+            st.session_state[filters.SHOWN]["trial"] = f"{bundle}.{ordinal}"
+            return trial_view.show(found, view.where)
+        return shell.empty("This trial is not in the results any more.", "")
+    phases = shell.read(trials.phases, view.run_id)
+    if not phases:
+        return shell.empty("This run has no trial yet.", f"lab pipeline --scale {view.run['scale']}")
+    shell.title("Trials", "What was asked, and what was answered?", ["repeats of audits and replicates are left out"])
+    return listing(wanted(view, phases))
+
+
+shell.show(body)

@@ -1,0 +1,107 @@
+"""Where this installation keeps its files, what this host is called, and which code it runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from common.errors import LabError
+
+PROJECT = "llm-memory-experiments"  # as its package is called
+HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
+VERSIONED_PACKAGES = (
+    "duckdb", "numpy", "peft", "prefect", "pyarrow", "scikit-learn", "scipy",
+    "sentence-transformers", "statsmodels", "torch", "transformers",
+)  # fmt: skip
+
+
+def checkout() -> Path | None:
+    """The git checkout this package runs from, or None when it was installed as a wheel."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "prefect.yaml").is_file() else None
+
+
+def upgrade_command() -> str:
+    """What brings this installation to a newer version of the project."""
+    return "git pull && make setup" if checkout() else f"pip install --upgrade {PROJECT}"
+
+
+def lab_home() -> Path:
+    """The folder of all state: LAB_HOME, else .lab in the checkout, else ~/.local/share/llm-memory-experiments."""
+    if value := os.environ.get("LAB_HOME"):
+        path = Path(value).expanduser()
+        if not path.is_absolute():
+            raise LabError(f"LAB_HOME is not an absolute path: {value!r}", f"export LAB_HOME={path.absolute()}")
+        return path
+    root = checkout()
+    return root / ".lab" if root else Path.home() / ".local" / "share" / PROJECT
+
+
+def host_name() -> str:
+    """This host's name in every table: LAB_HOST, else the first label of the system's name.
+
+    Raises:
+        LabError: LAB_HOST is not one lowercase DNS label.
+    """
+    value = os.environ.get("LAB_HOST")
+    if value is None:
+        value = re.sub(r"[^a-z0-9-]", "-", platform.node().split(".")[0].lower()).strip("-")[:63] or "localhost"
+    return checked_host(value)
+
+
+def checked_host(value: str) -> str:
+    """`value` if it is a valid host name, else LabError; names become file names, so nothing else may pass."""
+    if not HOST_PATTERN.fullmatch(value):
+        raise LabError(
+            f"invalid host name {value[:80]!r}", "use lowercase letters, digits and dashes, as in LAB_HOST=pi-4"
+        )
+    return value
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that can change a result."""
+    found = {}
+    for name in VERSIONED_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def code_commit() -> tuple[str, bool]:
+    """(commit, dirty) of the checkout; ("wheel-<version>", False) outside one."""
+    root = checkout()
+    if root is None or not (root / ".git").exists():
+        return f"wheel-{metadata.version(PROJECT)}", False
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603, S607
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    return git("rev-parse", "HEAD") or "no-commit", bool(git("status", "--porcelain"))
+
+
+def project_files() -> Path:
+    """The checkout, or where the wheel put them.
+
+    Raises:
+        LabError: they are in neither.
+    """
+    if root := checkout():
+        return root
+    try:
+        files = metadata.files(PROJECT) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    found = next((Path(str(f.locate())).resolve() for f in files if f.name == "prefect.yaml"), None)
+    if found is None or not found.is_file():
+        raise LabError("prefect.yaml is not here", f"pip install --force-reinstall {PROJECT}, or work in a checkout")
+    return found.parent

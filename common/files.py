@@ -1,0 +1,135 @@
+"""Files that are whole or not there: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from common.errors import LabError
+
+TEMPORARY = ".part-"
+NO_ROOM = "No space left on device"
+STALE_S = 24 * 3600.0  # a temporary file of that age was left by a process that died
+
+
+@contextmanager
+def telling_when_full(folder: Path) -> Iterator[None]:
+    """A full disk, whoever met it, as one error that says what to do.
+
+    Raises:
+        LabError: there is no room on the disk of `folder`, or in this user's share of it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _of_no_room(error):
+            raise LabError(
+                f"the disk of {folder} is full; nothing that was stored is lost",
+                "make room, lab clean --older-than 30d or else",
+            ) from error
+        raise
+
+
+def _of_no_room(error: BaseException | None) -> bool:
+    """Whether it began with a full disk; what failed to be rolled back after that is only what followed."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or NO_ROOM in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def temporary_for(target: Path) -> Path:
+    """A name beside `target` that no reader takes for a finished file."""
+    return target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+
+
+def finish(temporary: Path, target: Path) -> None:
+    """fsync `temporary` and put it at `target` in one step."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(target)
+    sync_folder(target.parent)
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file that other processes see whole or not at all; its folder is made when missing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(target)
+    try:
+        temporary.write_bytes(content)
+        finish(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Whether this process has the file's lock now; the system lets go of it when a process dies, however it dies."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def move(source: Path, target: Path, *, sync: bool = True) -> None:
+    """Move a file, also onto another device, where it is copied under a temporary name first.
+
+    Without `sync` a power cut may undo it, until the caller has called `sync_folder` for the folder of `target`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_whole(source, target)
+        source.unlink()
+    else:
+        if sync:
+            sync_folder(target.parent)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file so that other processes see the copy whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(target)
+    try:
+        shutil.copyfile(source, temporary)
+        finish(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, older_than_s: float = STALE_S) -> None:
+    """Remove what killed processes left half written in `folder`."""
+    # rsync keeps what it has of a file in a folder with such a name.
+    for path in (*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*/*")):
+        # Its writer may be alive and give it its final name at this moment.
+        with suppress(FileNotFoundError):
+            if path.is_file() and time.time() - path.lstat().st_mtime > older_than_s:
+                path.unlink()

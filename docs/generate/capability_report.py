@@ -1,0 +1,92 @@
+"""docs/capability_report.md, made from the report's model: python -m docs.generate.capability_report > docs/capability_report.md"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, Union, get_args, get_origin
+
+from workpools.assess import CLOCK_SLACK
+from workpools.report import MAX_REPORT_BYTES, VERSION, CapabilityReport, ReportVersion1
+from workpools.tiers import NEEDS, TIER_PROFILES
+
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+
+HEAD = """\
+# capability_report_<host>.json
+
+What a host can do: written by `lab assess` and by the flow `assess-host` into LAB_HOME, and into `hosts/` of the results
+store, from where the coordinator takes it. `lab assess --from FILE` registers one that was written elsewhere.
+
+This page is made from the model in workpools/report.py: `python -m docs.generate.capability_report > docs/capability_report.md`.
+"""
+
+TAIL = """\
+## What is refused
+
+A report is refused, with the field named, when it is over {size} bytes, no JSON, lacks a field without a default, has one
+that is not in the table, a value of another type or out of range, a host name that is no single lowercase label (so no
+path), or a `created_at` more than {minutes} minutes in the future.
+
+## Older layouts
+
+- Version 1 is read; {since2} came with version 2 and are null.
+- The two layouts of the public assessment scripts from before this project are read: the basic one, with
+  `capabilities.prerequisites`, and the enhanced one, with `results.eligibility.machine_tier`. Memory and disk are turned
+  from GiB into GB, the tier follows from them as for every host, the host's name becomes its first label in lowercase, and
+  a time without a zone is taken as the earliest instant that it can mean. `matrix_gflops` and `disk_write_mb_s` are taken
+  from the enhanced one; its other speeds measure something else and are left out. Engines are those that it saw at work.
+"""
+
+
+def page() -> str:
+    """The page as it must be in docs/."""
+    lines = [
+        HEAD,
+        f"## Version {VERSION}",
+        "",
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+        *_rows(),
+        "",
+    ]
+    lines += [
+        "## Tiers",
+        "",
+        "| tier | is given to a host that fits | RAM available, GB | disk free, GB |",
+        "|---|---|---|---|",
+    ]
+    for tier, profiles in TIER_PROFILES.items():
+        lines += [f"| {tier} | {p} | {NEEDS[p].ram_gb:g} | {NEEDS[p].disk_gb:g} |" for p in profiles]
+    lines += ["", "A host that fits none is `unfit`. The highest tier that fits is its tier.", ""]
+    since2 = [f"`{n}`" for n in CapabilityReport.model_fields if n not in ReportVersion1.model_fields]
+    minutes = CLOCK_SLACK.seconds // 60
+    return "\n".join(lines) + "\n" + TAIL.format(size=MAX_REPORT_BYTES, minutes=minutes, since2=", ".join(since2))
+
+
+def _rows() -> Iterator[str]:
+    for name, field in CapabilityReport.model_fields.items():
+        default = "" if field.is_required() else "null" if field.default is None else f"{field.default}"
+        least = next((f", at least {m.ge}" for m in field.metadata if hasattr(m, "ge")), "")
+        over = next((f", over {m.gt}" for m in field.metadata if hasattr(m, "gt")), "")
+        yield f"| `{name}` | {_words(field.annotation)}{least}{over} | {default} | {field.description} |"
+
+
+def _words(annotation: Any) -> str:
+    """A type in words."""
+    if annotation in WORDS:
+        return WORDS[annotation]
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is list:
+        return f"list of {_words(inside[0])}"
+    if origin is dict:
+        return f"object of {_words(inside[1])} by name"
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_words, inside))
+    if inside:  # a choice
+        return " or ".join(f"`{v}`" for v in inside)
+    return "time in ISO 8601 with its zone"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

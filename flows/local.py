@@ -1,0 +1,95 @@
+"""One phase in this process, with no server: `lab run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from duckdb import DuckDBPyConnection
+
+from common.errors import LabError
+from experiments.backends import catalog
+from experiments.backends.base import Backends
+from experiments.backends.remembered import backends_for
+from experiments.contract import Unit, Verdict
+from experiments.registry import get_phase
+from flows.chain import Step, advance, conclude, run_unit, started
+from flows.plan import Run, options, plan
+from flows.reuse import Reuse, reuse_of
+from warehouse.database import records
+from warehouse.database.connection import writing
+from warehouse.database.records import forget_units
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.paths import Places
+
+Given = Mapping[str, Mapping[str, Any]]
+
+
+def run_here(
+    places: Places,
+    scale: str,
+    phase: str,
+    given: Given | None,
+    on_unit: Callable[[int, int, Unit], None],
+    on_reuse: Callable[[Reuse], None] = lambda _: None,
+    resume: bool = False,
+) -> Verdict:
+    """Run one phase; what has a result, from whatever run, is not computed again.
+
+    Args:
+        on_unit: called as on_unit(done, total, unit) after each unit and once before the first.
+        on_reuse: called once for each round of units, before any of them runs.
+        resume: refuse to begin the phase: some of it must be there.
+
+    Raises:
+        LabError: this machine has not got the model's engine.
+        LabError: with `resume`, the run has not begun the phase and no unit of it can be reused; with the reasons.
+    """
+    store = Store.here(places)
+    backends = backends_for(phase, Backends(store.get_file))
+    told: set[str] = set()
+    planned, _ = plan(scale, given)
+    if "language_model" in get_phase(phase).NEEDS:
+        # Else every trial would fail with it, and a verdict would have to say so.
+        catalog.check_engine(planned.configs[phase].model)
+    with writing(places) as con:
+        collect(places, store, con)
+        run, step = _begun(con, planned, phase, told, on_reuse, resume)
+    while step.pending:
+        unit = step.pending[0]
+        on_unit(len(step.units) - len(step.pending), len(step.units), unit)
+        run_unit(unit, backends, places, store, attempt=1)
+        with writing(places) as con:
+            collect(places, store, con)
+            step = advance(con, run, phase)
+            if unit in step.pending:
+                # It would be computed again and again.
+                raise LabError(
+                    f"unit {unit.unit_id[:8]} was computed and its result did not reach the warehouse",
+                    "lab spool, lab collect",
+                )
+            if len(step.units) > len(told):
+                on_reuse(reuse_of(con, run, phase, step, told))
+    with writing(places, publish=True) as con:
+        return conclude(con, run, phase)
+
+
+def _begun(
+    con: DuckDBPyConnection, planned: Run, phase: str, told: set[str], on_reuse: Callable[[Reuse], None], resume: bool,
+) -> tuple[Run, Step]:  # fmt: skip
+    """The run and where the phase stands in it; one that was to be resumed and is not there leaves nothing."""
+    known = records.has_run(con, planned.run_id)
+    begun = bool(records.units_of(con, planned.run_id, phase))
+    run = started(con, planned.scale, phase, planned.given)
+    step = advance(con, run, phase)
+    found = reuse_of(con, run, phase, step, told)
+    if not resume or begun or found.reused:
+        on_reuse(found)
+        return run, step
+    if known:
+        forget_units(con, run.run_id, phase)
+    else:
+        records.forget_run(con, run.run_id, run.plan_id)
+    why = "; ".join(line.partition("  ")[2] for line in found.lines())
+    raise LabError(f"nothing of {phase} to resume: {why}", f"lab run {phase} {options(planned.scale, planned.given)}")

@@ -1,0 +1,177 @@
+"""The command `audit`: a sample of finished units once more, elsewhere, compared with what they gave before."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import LabError
+from common.text import printable
+from lab.commands.options import AsJson
+from lab.exit_codes import EXIT_FAILED
+
+if TYPE_CHECKING:
+    from flows.audit_hosts import Where
+    from warehouse.database.audits import Audit
+
+FRACTION = 0.05  # of the finished units; five in a hundred find a fault of one in fifty after a few audits
+
+
+def audit(
+    fraction: Annotated[
+        float, typer.Option(help="Share of the finished units, above 0 to 1; at least one.")
+    ] = FRACTION,
+    run: Annotated[str | None, typer.Option(help="The run; the one decided last unless given.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Run them on this machine; unless given, on any other, else in another process here."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the sample; unless given, each audit of a run draws another one.")
+    ] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="Show what earlier audits found, and run nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a random sample of finished units again, on another machine where there is one, and compare.
+
+    Problems, labels, answers, attempts and tokens must be equal; numbers that sums of float32 stand behind agree within
+    0.001. Clocks are not compared. The second results are kept as replicates and never counted. Exit code 1 when a unit
+    deviates or gives no second result.
+
+    Example: lab audit --fraction 0.05
+    """
+    from warehouse.delivery.results_store import Store
+    from warehouse.paths import Places
+
+    places = Places.here()
+    audit_id = None
+    if stored:
+        run = _stored_run(places, run)
+    else:
+        from flows import audit as again
+
+        store = Store.here(places)
+        drawn = again.draw(places, store, run, fraction, seed, host)
+        run, audit_id = drawn.run_id, drawn.audit_id
+        _run_again(places, store, drawn, host)
+    pairs, wrong = _found(places, run, audit_id)
+    if as_json:
+        shown = {"run_id": run, "audit_id": audit_id, "pairs": pairs, "disagreeing": wrong}
+        print(json.dumps(shown, indent=1, default=str))
+    else:
+        _print(run, pairs, wrong)
+    if wrong and not stored:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _stored_run(places: Any, run: str | None) -> str:
+    from warehouse.database.audits import latest_run
+    from warehouse.database.connection import writing
+    from warehouse.database.record_files import refuse_lost
+
+    refuse_lost(places)
+    found = run
+    if found is None and places.warehouse.exists():
+        with writing(places) as con:
+            found = latest_run(con)
+    if found is None:
+        raise LabError("no unit is finished yet", "lab pipeline, or lab run p1 --scale smoke")
+    return found
+
+
+def _run_again(places: Any, store: Any, drawn: Audit, host: str | None) -> None:
+    """All units of the sample: on other hosts as far as there are any, the rest in another process here."""
+    from flows.audit import Second, again_here, settle
+    from warehouse.database.audits import bundles_known
+    from warehouse.database.connection import writing
+
+    def say(text: str) -> None:
+        print(printable(text), file=sys.stderr, flush=True)
+
+    n = len(drawn.sample)
+    left_out = f"; {drawn.left_out} others cannot be repeated with the code, data and models here" * bool(
+        drawn.left_out
+    )
+    say(f"run {drawn.run_id}: {n} of {drawn.finished} finished units, seed {drawn.seed}{left_out}")
+    with writing(places) as con:
+        before = bundles_known(con, [f.unit.unit_id for f in drawn.sample])
+    second = Second()
+    where = _elsewhere(places, store, drawn, host, before, second)
+    if here := [f for f in drawn.sample if f.unit.unit_id not in where]:
+        again_here(places, store, drawn, here, second, say)
+    settle(places, store, drawn, before, second)
+
+
+def _elsewhere(places: Any, store: Any, drawn: Audit, host: str | None, before: set[str], second: Any) -> Where:
+    """Run units on other hosts, and say which; none without a server that answers.
+
+    Raises:
+        LabError: a host was asked for, and no server answers or it does not fit.
+    """
+    from common.environment import host_name
+    from lab.services.up import api_url, auth_for, connected
+
+    if host == host_name():
+        return {}
+    try:
+        client = connected()
+    except LabError:
+        if host is not None:
+            raise
+        return {}
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    from flows.audit_hosts import again_on, others
+
+    where = others(client, store, drawn, host)
+    if where:
+        with temporary_settings({PREFECT_API_URL: api_url(), PREFECT_API_AUTH_STRING: auth_for(api_url())}):
+            again_on(places, store, drawn, where, before, second)
+    return where
+
+
+def _found(places: Any, run: str, audit_id: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(pairs of hosts, units that do not agree) of one audit, or of all audits of the run."""
+    from warehouse.database.audits import disagreeing, pairs_of
+    from warehouse.database.connection import writing
+
+    with writing(places) as con:
+        both = pairs_of(con, run), disagreeing(con, run)
+    pairs, wrong = ([r for r in rows if audit_id in (None, r["audit_id"])] for rows in both)
+    return pairs, wrong
+
+
+def _print(run: str, pairs: Sequence[Mapping[str, Any]], wrong: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not pairs:
+        print(printable(f"run {run} was not audited; lab audit --run {run}"))
+        return
+    table = Table(title=Text(printable(f"audits of run {run}")), title_justify="left")
+    for name in ("audit", "computed on", "again on"):
+        table.add_column(name, overflow="fold")
+    for name in ("units", "agree", "deviate", "no result", "trials", "deviating", "largest difference"):
+        table.add_column(name, justify="right")
+    for p in pairs:
+        largest = "" if p["largest_difference"] is None else f"{p['largest_difference']:.1e}"
+        other = "another process there" if p["other"] == p["host"] else p["other"]
+        numbers = [
+            p[k] for k in ("units", "agreeing", "deviating_units", "without_result", "trials", "deviating_trials")
+        ]
+        cells = (p["audit_id"], p["host"], other, *map(str, numbers), largest)
+        table.add_row(*(Text(printable(c)) for c in cells))
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+    for r in wrong:
+        kind = "no result" if r["deviating"] is None else f"{r['deviating']} of {r['trials']} trials deviate"
+        print(printable(f"{r['phase']} unit {r['unit_id']}, {r['host']} and {r['other']}: {kind}; {r['deviation']}"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the `lab` command."""
+    app.command()(audit)

@@ -1,0 +1,130 @@
+"""Commands that keep the memory: clean, backup, restore, export."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from common.text import printable
+from lab.commands.options import there
+from lab.commands.warehouse import EXIT_FAILED, MOST_LINES
+
+
+def clean(
+    older_than: Annotated[str, typer.Option(help="Age from which things go: 30d, 12h or 4w.")] = "30d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also bundles that a verdict rests on; it cannot be verified after that.")
+    ] = False,
+) -> None:
+    """Take away what is old and needed by nothing: refused bundles, leftovers, logs, embeddings, results of runs that were
+    never decided.
+
+    What a stored verdict or an audit rests on stays, unless --force.
+
+    Example: lab clean --older-than 30d --dry-run
+    """
+    from warehouse.database.connection import writing
+    from warehouse.delivery.results_store import Store
+    from warehouse.maintenance.clean import age_of, removable, remove
+
+    age = age_of(older_than)
+    places = there()
+    store = Store.here(places)
+    with writing(places, publish=not dry_run) as con:
+        found = removable(con, places, store, age, force)
+        if not dry_run:
+            remove(con, found)
+    for one in found[:MOST_LINES]:
+        print(printable(f"  {one.kind}  {size_of(one.size_bytes)}  {one.path}  ({one.why})"))
+    if len(found) > MOST_LINES:
+        print(f"  and {len(found) - MOST_LINES} more")
+    total = size_of(sum(one.size_bytes for one in found))
+    print(f"{'would go' if dry_run else 'gone'}: {len(found)}, {total}; older than {older_than}")
+
+
+def backup(
+    file: Annotated[Path | None, typer.Argument(help="The tar file to write; named by the date unless given.")] = None,
+) -> None:
+    """Write bundles and records into one file, from which the whole warehouse can be built anew, here or elsewhere.
+
+    Keys are not in it.
+
+    Example: lab backup lab-backup.tar
+    """
+    from warehouse.database.connection import writing
+    from warehouse.delivery.results_store import Store
+    from warehouse.ingest.collector import collect
+    from warehouse.maintenance.backup import backup as write
+
+    places = there()
+    store = Store.here(places)
+    with writing(places, publish=True) as con:
+        collect(places, store, con)
+    target = (file or Path(f"lab-backup-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar")).absolute()
+    done = write(places, store, target)
+    print(f"{target}: {done.files} files, of them {done.bundles} bundles, {size_of(done.size_bytes)}")
+    print(f"to bring it back: LAB_HOME=/an/empty/folder lab restore {target}")
+
+
+def restore(file: Annotated[Path, typer.Argument(help="A file that lab backup wrote.")]) -> None:
+    """Fill an empty LAB_HOME from a backup, build its warehouse, and verify it.
+
+    Example: lab restore lab-backup.tar
+    """
+    from lab.commands.warehouse import show
+    from warehouse.database.connection import writing
+    from warehouse.delivery.results_store import Store
+    from warehouse.maintenance.backup import restore as read
+    from warehouse.maintenance.verifications import verified
+    from warehouse.paths import Places
+
+    places = Places.here()
+    store = Store.here(places)
+    files, done = read(places, store, file)
+    print(f"restored into {places.home}: {files} files, {done.rows['bundles']} bundles, {done.rows['trials']} trials")
+    for line in done.lost[:MOST_LINES]:
+        print(printable(f"  lost  {line}"))
+    with writing(places, publish=True) as con:
+        found = verified(con, places, store, None, deep=False)
+    show(found, deep=False)
+    if found.faults or done.lost:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def export(
+    view: Annotated[str, typer.Argument(help="A view or table; docs/schema.md describes them.")],
+    format: Annotated[str, typer.Option(help="parquet, csv or json.")] = "parquet",
+    out: Annotated[Path | None, typer.Option(help="The file; named as the view, here, unless given.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
+) -> None:
+    """Write a view of the published results into a file for other programs.
+
+    Example: lab export phase_metrics --format csv
+    """
+    from warehouse.paths import Places
+    from warehouse.queries.export import Format
+    from warehouse.queries.export import export as write
+
+    target = (out or Path(f"{view}.{format}")).absolute()
+    rows = write(Places.here(), view, target, cast(Format, format), run)
+    print(f"{target}: {rows} rows")
+
+
+def size_of(n: int) -> str:
+    """Bytes for people."""
+    value, unit = float(n), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    for command in (clean, backup, restore, export):
+        app.command()(command)

@@ -1,0 +1,122 @@
+"""Commands about the way of results: sync, spool, and the inbox that machines deliver to over Quack."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from common.errors import LabError
+from common.text import duration, printable
+from lab.commands.options import AsJson
+
+UNITS = ("B", "kB", "MB", "GB")
+SHOWN = 20  # bundles of a long spool
+
+inbox = typer.Typer(no_args_is_help=True, help="The inbox that machines without a mount or ssh deliver to.")
+
+
+def size(n: float) -> str:
+    """Bytes for people, in powers of 1,000: 12.3 kB."""
+    unit = 0
+    while n >= 1000 and unit < len(UNITS) - 1:
+        n, unit = n / 1000, unit + 1
+    return f"{n:.0f} B" if unit == 0 else f"{n:.1f} {UNITS[unit]}"
+
+
+def sync(as_json: AsJson = False) -> None:
+    """Deliver what waits in this machine's spool. Ends with 1 when something could not be delivered.
+
+    Example: lab sync
+    """
+    from dataclasses import asdict
+
+    from lab.services.inbox import remember_inbox_token
+    from warehouse.delivery.results_store import Store
+    from warehouse.paths import Places
+
+    remember_inbox_token()
+    places = Places.here()
+    store = Store.here(places)
+    found = store.deliver(places.spool)
+    if as_json:
+        print(json.dumps({"where": store.where, **asdict(found)}))
+    else:
+        print(
+            printable(
+                f"to {store.where}: delivered {found.delivered} ({size(found.size_bytes)}), waiting {found.waiting}"
+            )
+        )
+        if found.reason:
+            print(printable(found.reason))
+    if found.waiting:
+        raise typer.Exit(1)
+
+
+def spool(as_json: AsJson = False) -> None:
+    """What waits on this machine to be delivered: since when, how large, and why. Nothing is sent.
+
+    Example: lab spool --json
+    """
+    from warehouse.delivery import spool as spools
+    from warehouse.paths import Places
+
+    found = spools.look(Places.here())
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    if not found.waiting:
+        print("nothing waits")
+        return
+    now = datetime.now(UTC)
+    print(f"{len(found.waiting)} bundles wait, {size(found.size_bytes)}")
+    for one in found.waiting[:SHOWN]:
+        age = duration(max(0.0, (now - one.since).total_seconds()))
+        print(f"  {one.name[:8]}  {size(one.size_bytes):>9}  since {one.since:%Y-%m-%d %H:%M} UTC ({age})")
+    if len(found.waiting) > SHOWN:
+        print(f"  and {len(found.waiting) - SHOWN} more")
+    if last := found.last_try:
+        print(printable(f"last try {last.at} to {last.where}: {last.reason}"))
+    else:
+        print("not tried yet")
+    print("to try now: lab sync")
+
+
+@inbox.command()
+def serve(
+    address: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9494,
+) -> None:
+    """Take bundles over DuckDB's Quack protocol into this coordinator's inbox, until Ctrl-C.
+
+    Clients set LAB_RESULTS_URL=quack://ADDRESS:PORT and need the token: machines that joined have it, others get
+    it in LAB_INBOX_TOKEN or a file named by LAB_INBOX_TOKEN_FILE. Nothing is encrypted: a LAN or a tunnel only.
+
+    Example: lab inbox serve --address 192.168.1.10
+    """
+    from lab.services.inbox import own_inbox_token
+    from warehouse.delivery.transports.quack_server import InboxServer
+    from warehouse.paths import Places
+
+    if not 1 <= port <= 65535:
+        raise LabError(f"there is no port {port}", "choose one of 1 to 65535: lab inbox serve --port 9494")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    server = InboxServer(Places.here(), address, port, own_inbox_token())
+    print(f"taking bundles at quack://{address}:{port} into {server.inbox}", flush=True)
+    try:
+        server.serve(ended.is_set)
+    finally:
+        server.close()
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    for command in (sync, spool):
+        app.command()(command)
+    app.add_typer(inbox, name="inbox")

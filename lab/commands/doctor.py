@@ -1,0 +1,271 @@
+"""`lab doctor`: all that this machine's tier needs, found or missing, with the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import typer
+
+from common.text import printable
+
+MISSING_EXIT = 1
+State = Literal["found", "missing", "absent"]  # missing is needed here; absent is not
+# Programs and packages that a way to the results needs, by the scheme of its address.
+WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "rsync+ssh": (("rsync", "ssh"), ()), "git+ssh": (("git", "ssh"), ()), "git+https": (("git",), ()),
+    "git+file": (("git",), ()), "sftp": ((), ("fsspec", "paramiko")), "s3": ((), ("fsspec", "s3fs")),
+    "quack": ((), ("duckdb_extension_quack", "duckdb_extension_httpfs")),
+    "quacks": ((), ("duckdb_extension_quack", "duckdb_extension_httpfs")),
+}  # fmt: skip
+INSTALL = {name: f"pip install {name.replace('_', '-')}" for _, packages in WAYS.values() for name in packages}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked for."""
+
+    kind: str  # machine, package, engine, model, extension, service, permission, size
+    name: str
+    state: State
+    detail: str = ""
+    mend: str = ""  # the command, where it is not found
+
+
+def check(kind: str, name: str, there: bool, detail: str, mend: str, needed: bool = True) -> Check:
+    """Found, or missing with the command that mends it; absent where this tier does without."""
+    if there:
+        return Check(kind, name, "found", detail)
+    return Check(kind, name, "missing" if needed else "absent", detail, mend)
+
+
+def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
+    """Found with what it says, or missing as its LabError says."""
+    from common.errors import LabError
+
+    try:
+        return Check(kind, name, "found", ask())
+    except LabError as error:
+        return check(kind, name, False, error.what, error.mend)
+
+
+def checks(tier: str | None = None) -> list[Check]:
+    """All checks of this machine, for its own tier unless another is given."""
+    own, machine = _machine()
+    tier = tier or own
+    looks: tuple[Callable[[str], Iterator[Check]], ...] = (
+        _packages, _engines, _models, _extensions, _services, _permissions, _results,
+    )  # fmt: skip
+    return [*machine, *(found for look in looks for found in look(tier))]
+
+
+def _machine() -> tuple[str, list[Check]]:
+    from common.environment import lab_home
+    from workpools import packages
+    from workpools.hardware import GB, memory
+    from workpools.tiers import UNFIT, decide
+
+    home = lab_home()
+    home.mkdir(parents=True, exist_ok=True)
+    ram_gb, disk_gb = memory().available_gb, round(shutil.disk_usage(home).free / GB, 2)
+    decision, python = decide(ram_gb, disk_gb), packages.python_reason()
+    told = "; ".join([f"{ram_gb:.1f} GB RAM available, {disk_gb:.0f} GB disk free", *decision.reasons])
+    return decision.tier, [
+        check(
+            "machine", f"tier {decision.tier}", decision.tier != UNFIT, told, "close what uses memory, then: lab doctor"
+        ),
+        check("machine", "Python", python is None, python or "as the project asks", "install that Python"),
+    ]
+
+
+def _packages(tier: str) -> Iterator[Check]:
+    from workpools import packages
+    from workpools.tiers import TIERS
+
+    lacking = packages.unmet(tier)
+    if lacking is None:
+        yield check(
+            "package",
+            "the project itself",
+            False,
+            "not installed, so its needs are not known",
+            f"pip install -e '.[{tier}]'",
+        )
+        return
+    for one in lacking:
+        what, _, mend = one.reason.rpartition(": ")
+        yield check("package", one.requirement, False, what, mend)
+    if not lacking and tier in TIERS:
+        yield check("package", f"extra {tier}", True, "all its packages", "")
+
+
+def _engines(tier: str) -> Iterator[Check]:
+    from experiments.backends import catalog
+    from workpools.assess import engines
+    from workpools.tiers import TIERS
+
+    there = engines()
+    yield check("engine", "embeddings", "embedder" in there, "P1, P2, E0, E1, E2", "pip install '.[weak]'")
+    yield check("engine", "LoRA through peft", "lora" in there, "P3, E2", "pip install '.[strong]'", tier == "strong")
+    here = find_spec("bitsandbytes") is not None
+    yield check(
+        "engine",
+        "8-bit and 4-bit",
+        here,
+        "models that are too big in full",
+        "pip install bitsandbytes",
+        tier == "medium",
+    )
+    for prefix in catalog.prefixes():
+        # A model that comes in a package serves each tier; every other backend is there by choice.
+        packaged = prefix == catalog.PACKAGED
+        module = catalog.backend("smollm2-135m" if packaged else f"{prefix}/any")
+        lacks, mend = module.lacks()
+        name = "language models in packages" if packaged else f"{prefix}/..."
+        yield check("engine", name, not lacks, lacks, mend, packaged and tier in TIERS)
+        if prefix == "mlx" and not lacks:
+            yield Check("engine", "LoRA of mlx/...", "found", _chosen(module))
+
+
+def _chosen(module: Any) -> str:
+    way, why = module.chosen(*module.rates(), False)
+    return f"through {way}: {why}"
+
+
+def _models(tier: str) -> Iterator[Check]:
+    from common.errors import LabError
+    from experiments.backends import catalog
+
+    for name, (_, _, install) in {**catalog.EMBEDDERS, **catalog.LANGUAGE_MODELS}.items():
+        try:
+            there = catalog.digest_of(name) != catalog.UNAVAILABLE
+        except LabError:
+            there = False
+        yield check("model", name, there, "comes in a package", install)
+    for name in catalog.models_here():
+        if name not in catalog.LANGUAGE_MODELS:
+            yield Check("model", name, "found", "by choice")
+
+
+def _extensions(tier: str) -> Iterator[Check]:
+    from warehouse.delivery.transports.choice import SETTING
+
+    scheme = urlsplit(os.environ.get(SETTING, "")).scheme
+    programs, packages = WAYS.get(scheme, ((), ()))
+    for program in programs:
+        yield check(
+            "extension",
+            program,
+            shutil.which(program) is not None,
+            f"{SETTING} is {scheme}://",
+            f"apt install {program}",
+        )
+    for package in packages:
+        yield check("extension", package, find_spec(package) is not None, f"{SETTING} is {scheme}://", INSTALL[package])
+    if "quack" not in scheme:
+        here = all(find_spec(p) is not None for p in WAYS["quack"][1])
+        mend = "pip install duckdb-extension-quack duckdb-extension-httpfs"
+        yield check("extension", "DuckDB's quack", here, "only for results over quack://", mend, needed=False)
+    page = all(find_spec(p) is not None for p in ("streamlit", "plotly"))
+    yield check(
+        "extension", "the page", page, "only where lab up shows it", "pip install '.[coordinator]'", needed=False
+    )
+
+
+def _services(tier: str) -> Iterator[Check]:
+    from lab.services.up import api_url
+    from workpools import nearby
+
+    url = api_url()
+    answer = nearby.get(f"{url.rstrip('/')}/health", 2)
+    up = answer is not None and answer.status == 200
+    # A machine that computes phases by itself (lab run) does without a server.
+    yield check("service", "Prefect server", up, url, "lab up, or lab join the server's address", needed=False)
+    late = nearby.clock_reason(nearby.clock_offset_s(url)) if up else None
+    if up:
+        what, _, mend = (late or "with the server's").partition(": ")
+        yield check("service", "clock", late is None, what, mend)
+
+
+def _permissions(tier: str) -> Iterator[Check]:
+    from common.environment import host_name
+    from warehouse.paths import Places
+
+    places = Places.here()
+    for name, folder in (("LAB_HOME", places.home), ("spool", places.spool), ("weights", places.home / "models")):
+        why = _unwritable(folder)
+        yield check("permission", f"write {name}", not why, why or str(folder), f"chown -R $USER {folder}")
+    yield _asked("permission", "host name", host_name)
+
+
+def _unwritable(folder: Path) -> str:
+    """Why nothing can be written there, or ""."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+
+
+def _results(tier: str) -> Iterator[Check]:
+    """Whether this code can work with the results that are here, and how much room each part of them takes."""
+    from warehouse.database.connection import refuse_newer
+    from warehouse.delivery.results_store import Store
+    from warehouse.maintenance.clean import sizes
+    from warehouse.paths import Places
+
+    def known() -> str:
+        refuse_newer(places)
+        return "known to this version"
+
+    places = Places.here()
+    where = _asked("results", "where they go", lambda: Store.here(places).where)
+    yield where
+    if places.snapshot.exists():
+        yield _asked("results", "schema", known)
+    store = Store.here(places) if where.state == "found" else None
+    for name, size in sizes(places, store).items():
+        if size:
+            yield Check("size", name, "found", f"{size / 1e6:,.1f} MB")
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    tier: Annotated[str | None, typer.Option(help="weak, medium or strong; this machine's own unless given.")] = None,
+) -> int:
+    """Say of all that this machine's tier needs whether it is there, and what mends it; exit code 1 when it is not.
+
+    Example: lab doctor --tier strong
+    """
+    from common.errors import LabError
+    from workpools.tiers import TIERS
+
+    if tier is not None and tier not in TIERS:
+        raise LabError(f"unknown tier {tier!r}", f"one of: {', '.join(TIERS)}")
+    found = checks(tier)
+    lacking = [c for c in found if c.state == "missing"]
+    if as_json:
+        print(json.dumps({"ok": not lacking, "checks": [asdict(c) for c in found]}, indent=1))
+        return MISSING_EXIT if lacking else 0
+    for kind in dict.fromkeys(c.kind for c in found):
+        print(kind)
+        for c in found:
+            if c.kind == kind:
+                mend = f"; {c.mend}" if c.mend else ""
+                print(printable(f"  {c.state:<8} {c.name:<28} {c.detail}{mend}".rstrip()))
+    print(f"{len(lacking)} missing" if lacking else "nothing is missing")
+    return MISSING_EXIT if lacking else 0
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the `lab` command."""
+    app.command()(doctor)

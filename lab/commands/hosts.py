@@ -1,0 +1,202 @@
+"""Commands about the machines of the network: join, hosts, drain, undrain, redistribute."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import LabError
+from common.text import printable
+from lab.commands.options import AsJson
+
+if TYPE_CHECKING:
+    from workpools.hosts import HostState
+    from workpools.report import CapabilityReport
+
+Host = Annotated[str, typer.Argument(help="Name of the machine, as lab hosts shows it.")]
+STYLES = {"online": "", "offline": "dim", "draining": "yellow", "drained": "yellow"}
+
+
+def join(
+    url: Annotated[str, typer.Argument(help="Address of the coordinator's Prefect server.")],
+    also: Annotated[
+        list[str] | None, typer.Option(help="A lower tier to help as well: weak or medium; repeatable.")
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Do not measure speeds; the plan then takes this machine for an average one."),
+    ] = False,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the server's key, - for standard input; asked for when it is needed.")
+    ] = None,
+) -> None:
+    """Let this machine work for a Prefect server: check, assess, register, and start a worker for its tier.
+
+    Run again it keeps what runs. A server in a LAN asks for a key, which lab invite --key shows there, and which is kept
+    here for the next time. A worker started by hand, prefect worker start --pool strong, is given work as well.
+
+    Example: lab join http://coordinator:4200 --also weak
+    """
+    from lab.network.lan import read_key
+    from lab.services.join import join as join_it
+
+    key = read_key(key_file) if key_file else None
+    found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True), key)
+    if found.started:
+        print(f"started    {', '.join(f'worker-{p}' for p in found.started)}")
+    if found.kept:
+        print(f"kept       {', '.join(f'worker-{p}' for p in found.kept)}")
+    print(f"look       PREFECT_API_URL={printable(found.api_url)} lab hosts")
+    print(f"stop       lab down; to let it finish first: lab drain {found.host}")
+
+
+def hosts(as_json: AsJson = False) -> None:
+    """The machines: tier, status, last heartbeat, what runs there, measured speed and versions.
+
+    Example: lab hosts --json
+    """
+    from workpools.hosts import host_states
+
+    client, reports = _sources()
+    rows = host_states(client, reports)
+    if as_json:
+        print(json.dumps([_as_json(r) for r in rows], indent=1))
+        return
+    if not rows:
+        print("no machine is known yet; on each: lab join http://coordinator:4200")
+        return
+    _print_hosts(rows)
+
+
+def _sources() -> tuple[Any, list[CapabilityReport]]:
+    """(client of the server, reports in the results store); reports that cannot be read are named on stderr."""
+    from flows.forecast import registered
+    from lab.services.up import connected
+    from warehouse.delivery.results_store import Store
+    from warehouse.paths import Places
+
+    store = Store.here(Places.here())
+    client = connected()
+    reports, wrong = registered(store)
+    for text in wrong:
+        print(printable(text), file=sys.stderr)
+    return client, reports
+
+
+def _as_json(row: HostState) -> dict[str, Any]:
+    beat = row.last_heartbeat.isoformat() if row.last_heartbeat else None
+    return asdict(row) | {"last_heartbeat": beat}
+
+
+def _print_hosts(rows: Sequence[HostState]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    numbers = ("GFLOPS", "texts/s", "tokens/s")
+    versions = ("python", "torch", "prefect")
+    for name in ("host", "tier", "status", "pools", "last heartbeat, UTC", "running", *numbers, *versions):
+        table.add_column(name, overflow="fold", justify="right" if name in numbers else "left")
+    for row in rows:
+        speeds = (row.matrix_gflops, row.embedding_texts_per_s, row.prefill_tokens_per_s)
+        cells = (
+            row.host, row.tier, row.status, ", ".join(row.pools),
+            f"{row.last_heartbeat:%Y-%m-%d %H:%M:%S}" if row.last_heartbeat else "never", "\n".join(row.running),
+            *("" if s is None else f"{s:.3g}" for s in speeds), *(row.versions.get(v, "") for v in versions),
+        )  # fmt: skip
+        # Text, so that brackets in a name are not taken for markup.
+        table.add_row(*(Text(printable(c), style=STYLES[row.status] if c is row.status else "") for c in cells))
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    for line in remarks(rows):
+        print(printable(line))
+
+
+def remarks(rows: Sequence[HostState]) -> list[str]:
+    """What stands under the table: workers whose host is not known, and what takes no work."""
+    from workpools.hosts import UNKNOWN, UNNAMED
+
+    found = []
+    if unnamed := [r.host for r in rows if r.host.startswith(UNNAMED)]:
+        found.append(f"Started without --name, so that their machine is not known: {', '.join(unnamed)}.")
+    unknown = [r.host for r in rows if r.tier == UNKNOWN and not r.host.startswith(UNNAMED)]
+    if unknown:
+        found.append(f"Without a report, so that they are taken for able: {', '.join(unknown)}. On each: lab assess")
+    if out := [r.host for r in rows if r.status in ("draining", "drained")]:
+        found.append(f"Take no more work: {', '.join(out)}. To give it again: lab undrain HOST")
+    return found
+
+
+def drain(host: Host) -> None:
+    """Let a machine finish what runs there, and give it no more work.
+
+    Example: lab drain pi-4
+    """
+    from workpools.hosts import drain as take_out
+    from workpools.hosts import running
+
+    client = _known(host)
+    changed = take_out(client, host)
+    runs = running(client).get(host, [])
+    state = f"still running: {', '.join(runs)}" if runs else "nothing runs there"
+    print(printable(f"{host} {'takes no more work' if changed else 'was drained before'}; {state}"))
+
+
+def undrain(host: Host) -> None:
+    """Give a drained machine work again.
+
+    Example: lab undrain pi-4
+    """
+    from workpools.hosts import undrain as put_back
+
+    client = _known(host)
+    print(f"{host} {'takes work again' if put_back(client, host) else 'was not drained'}")
+
+
+def redistribute(
+    failed_machine: Annotated[str, typer.Option(help="Name of the machine that will not come back by itself.")],
+) -> None:
+    """Give up what a machine has under way, so that the pipeline asks for it elsewhere at once.
+
+    The pipeline does so by itself once the server calls the machine's workers offline, after about 80 seconds.
+
+    Example: lab redistribute --failed-machine pi-4
+    """
+    from workpools.hosts import give_up
+
+    names = give_up(_known(failed_machine), failed_machine)
+    for name in names:
+        print(printable(f"given up   {name}"))
+    if not names:
+        print(f"{failed_machine} has nothing under way")
+    print(f"So that it gets nothing new should it come back: lab drain {failed_machine}")
+
+
+def _known(host: str) -> Any:
+    """The client, if the host is one of those that `lab hosts` shows.
+
+    Raises:
+        LabError: no host name, or unknown; the known ones are named.
+    """
+    from common.environment import checked_host
+    from workpools.hosts import UNNAMED, host_states
+
+    checked_host(host)
+    client, reports = _sources()
+    known = [r.host for r in host_states(client, reports)]
+    if host not in known:
+        named = [n for n in known if not n.startswith(UNNAMED)]
+        raise LabError(f"unknown host {host!r}", f"known: {', '.join(named)}" if named else "lab join, on that machine")
+    return client
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    for command in (join, hosts, drain, undrain, redistribute):
+        app.command()(command)

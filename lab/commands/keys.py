@@ -1,0 +1,102 @@
+"""Commands about keys: keys add, keys list, keys remove, keys require."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Host = Annotated[str, typer.Argument(help="Name of the machine, as in lab hosts.")]
+
+
+def add(
+    host: Host,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="File with the key that the coordinator made; - reads it from the input."),
+    ] = None,
+) -> None:
+    """Give a machine a key: without --from a new one, to be copied to that machine.
+
+    A machine that has its own key signs its bundles, those that wait in its spool as well.
+
+    Example: lab keys add pi-4
+    """
+    from common.environment import host_name
+    from warehouse.delivery import signing
+    from warehouse.paths import Places
+
+    places = Places.here()
+    text = None
+    if source is not None:
+        text = (
+            sys.stdin.read(1000) if str(source) == "-" else source.read_text(encoding="utf-8", errors="replace")[:1000]
+        )
+    path = signing.add_key(places, host, text)
+    print(f"key of {host}: {path}")
+    if host == host_name():
+        key = signing.key_of(places, host)
+        signed = signing.sign_waiting(places, host, key) if key else 0
+        print(f"this machine signs from now on; signed in the spool {signed}")
+    elif text is None:
+        print(f"copy it to {host} by a safe way and run there: lab keys add {host} --from {path.name}")
+
+
+def list_keys() -> None:
+    """Machines that have a key here, and whether keys are required.
+
+    Example: lab keys list
+    """
+    from warehouse.delivery import signing
+    from warehouse.paths import Places
+
+    places = Places.here()
+    print("keys are required" if signing.required(places) else "keys are not required")
+    for host in signing.hosts_with_keys(places):
+        print(f"  {host}")
+
+
+def remove(host: Host) -> None:
+    """Forget a machine's key; where keys are required its bundles are refused from then on.
+
+    Example: lab keys remove pi-4
+    """
+    from warehouse.delivery import signing
+    from warehouse.paths import Places
+
+    signing.remove_key(Places.here(), host)
+    print(f"{host} has no key any more")
+
+
+def require(
+    off: Annotated[bool, typer.Option("--off", help="Take bundles without a signature again.")] = False,
+) -> None:
+    """Refuse every bundle that does not carry a good signature of a machine with a key here.
+
+    Example: lab keys require
+    """
+    from common.environment import host_name
+    from warehouse.delivery import signing
+    from warehouse.paths import Places
+
+    places = Places.here()
+    signing.require(places, not off)
+    if off:
+        print("keys are not required")
+        return
+    known = signing.hosts_with_keys(places)
+    print(f"keys are required; machines with one: {', '.join(known) or 'none'}")
+    if host_name() not in known:
+        print(f"this machine has none, so that what it computes itself is refused too; lab keys add {host_name()}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    keys = typer.Typer(help="Keys that sign results.")
+    keys.command("add")(add)
+    keys.command("list")(list_keys)
+    keys.command("remove")(remove)
+    keys.command("require")(require)
+    app.add_typer(keys, name="keys")

@@ -1,0 +1,196 @@
+"""Commands about this machine and what runs on it: assess, pools create, up, status, down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import LabError
+from common.text import printable
+from lab import PAGE_PORT
+from lab.commands.options import AppPort, AsJson, Port
+from workpools.pools import SERVER_PORT
+
+if TYPE_CHECKING:
+    from workpools.assess import CapabilityReport
+
+
+def assess(
+    quick: Annotated[bool, typer.Option("--quick", help="Look without measuring speeds, in a second or two.")] = False,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; LAB_HOME unless given.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Register this report of another machine, of an older layout too.")
+    ] = None,
+) -> None:
+    """Measure this machine, name its tier and register it, in less than a minute.
+
+    Example: lab assess --quick
+    """
+    from common.files import write_whole
+    from warehouse.delivery.results_store import Store
+    from warehouse.paths import Places
+
+    places = Places.here()
+    store = Store.here(places)
+    report = _assessed(quick) if source is None else _read(source, quick)
+    content = report.model_dump_json(indent=1).encode()
+    path = (out or places.home) / f"capability_report_{report.host}.json"
+    write_whole(path, content)
+    store.put_report(report.host, content)
+    if as_json:
+        print(content.decode())
+        return
+    for line in _described(report):
+        print(printable(line))
+    print(f"  report     {path}")
+
+
+def _assessed(quick: bool) -> CapabilityReport:
+    from lab.services.up import api_url
+    from workpools.assess import assess as measure
+
+    return measure(quick, api_url())
+
+
+def _read(source: Path, quick: bool) -> CapabilityReport:
+    from workpools.assess import parse_report
+    from workpools.report import MAX_REPORT_BYTES
+
+    if quick:
+        raise LabError("--quick is about measuring, and --from measures nothing", f"lab assess --from {source}")
+    with source.open("rb") as file:
+        return parse_report(file.read(MAX_REPORT_BYTES + 1))
+
+
+def _described(report: CapabilityReport) -> Iterator[str]:
+    """The report in lines for people; what was not measured or is not there is left out."""
+
+    def also(value: float | None, text: str) -> str:
+        return "" if value is None else f", {text.format(value)}"
+
+    yield f"{report.host}: {report.tier}"
+    limit = also(report.ram_limit_gb, "limited to {:.1f} GB")
+    yield f"  memory     {report.ram_available_gb:.1f} of {report.ram_total_gb:.1f} GB available{limit}"
+    yield f"  disk       {report.disk_free_gb:.0f} GB free" + also(report.disk_write_mb_s, "writes {:.0f} MB/s")
+    yield f"  processor  {report.cores_physical} cores" + also(report.matrix_gflops, "{:.3g} GFLOPS")
+    if report.cpu_flags:
+        yield f"  has        {' '.join(report.cpu_flags)}"
+    yield f"  GPU        {'; '.join(report.gpus) or 'none'}"
+    yield f"  engines    {', '.join(report.engines) or 'none'}"
+    if own := [name for name in report.models or () if not name.startswith("ollama/")]:
+        yield f"  models     {', '.join(own)}"
+    if report.mlx_lora is not None:
+        yield f"  MLX        {report.mlx_lora}"
+    if report.embedding_texts_per_s is not None:
+        yield f"  embeds     {report.embedding_texts_per_s:.3g} texts/s"
+    if report.prefill_tokens_per_s is not None:
+        yield f"  reads      {report.prefill_tokens_per_s:.3g} tokens/s"
+    if report.ollama_models is not None:
+        yield f"  Ollama     {', '.join(report.ollama_models) or 'has no models'}"
+    if report.clock_offset_s is not None:
+        yield f"  clock      {report.clock_offset_s:+.1f} s to the Prefect server's"
+    for reason in report.reasons:
+        yield f"  {reason}"
+
+
+def pools_create() -> None:
+    """Make the work pools weak, medium, strong and coordinator; those that are there stay.
+
+    Example: lab pools create
+    """
+    from lab.services.up import connected
+    from workpools.pools import create_pools
+
+    made = create_pools(connected())
+    print(f"made {', '.join(made)}" if made else "all pools are there")
+
+
+def up(
+    port: Port = SERVER_PORT,
+    app_port: AppPort = PAGE_PORT,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Start the page as well.")] = True,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="Listen on this machine's address in the LAN, and ask for keys.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="With --lan: which address of this machine; found unless given.")
+    ] = None,
+    inbox_port: Annotated[int, typer.Option(help="With --lan: port that results are delivered to.")] = 9494,
+) -> None:
+    """Start server, pools, deployments, assessment, workers and the page; what runs already is kept.
+
+    They listen on loopback, where only this machine's users come. With --lan others can join, with the key that
+    lab invite shows.
+
+    Example: lab up --port 4300
+    """
+    from lab.commands.invite import print_invitation
+    from lab.network.lan import opened
+    from lab.services import inbox
+    from lab.services import up as services
+
+    if address is not None and not lan:
+        raise LabError(f"--address {address[:80]} is for the LAN", f"lab up --lan --address {address[:80]}")
+    command = "lab up --lan" if lan else "lab up"
+    door = opened(address) if lan else None
+    if door and (why := inbox.start(door, inbox_port, command)):
+        print(why)
+    found = services.up(port, app_port, page=page, say=print, command=command, door=door)
+    print(f"Prefect  {found.ui_url}")
+    if page:
+        print(f"Results  {found.app_url}")
+    if door:
+        print_invitation()
+
+
+def status(as_json: AsJson = False) -> None:
+    """What lab up or lab join started and what runs below it, with pids and ports, and where it logs.
+
+    Example: lab status
+    """
+    from lab.services import up as services
+    from warehouse.paths import Places
+
+    rows = services.status()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print("nothing runs; start it: lab up")
+    for row in rows:
+        port = f"{row['address']}:{row['port']}" if row["port"] else ""
+        print(f"{row['name']:<22} {'runs' if row['alive'] else 'stopped':<8} pid {row['pid']:<8} {port}".rstrip())
+        if row["runs"]:
+            print(f"  below it{'':<23} pid {', '.join(map(str, row['runs']))}")
+    if any(row["name"] == "left behind" for row in rows):
+        print("What was left behind by a worker that was killed ends with: lab down")
+    if rows:
+        print(f"logs                   {Places.here().home / 'logs'}")
+
+
+def down() -> None:
+    """Stop what lab up started, and nothing else.
+
+    Example: lab down
+    """
+    from lab.services import up as services
+
+    stopped = services.down()
+    print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    app.command()(assess)
+    app.command()(up)
+    app.command()(status)
+    app.command()(down)
+    pools = typer.Typer(help="Work pools in Prefect.")
+    pools.command("create")(pools_create)
+    pools.callback()(lambda: None)
+    app.add_typer(pools, name="pools")

@@ -1,0 +1,131 @@
+"""Options that several commands share, and the settings made from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from common.errors import LabError
+from warehouse.paths import Places
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+Port = Annotated[int, typer.Option(help="Port of the Prefect server.")]
+
+
+AppPort = Annotated[int, typer.Option(help="Port of the page.")]
+
+
+Scale = Annotated[str, typer.Option(help="smoke, demo or full.")]
+
+
+Override = Annotated[str | None, typer.Option(help="Why to go on after a gate that does not say PASS; goes on record.")]
+
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE, the value as JSON or plain text; repeatable.")
+]
+
+
+AllowLeakage = Annotated[
+    str | None, typer.Option(help="Why to go on with data that leak; goes on record and marks every result.")
+]
+
+
+Domain = Annotated[str | None, typer.Option(help="big_o, equations, or jsonl with --data.")]
+
+
+Data = Annotated[Path | None, typer.Option(help="Your own labelled problems, one JSON object a line (lab data check).")]
+
+
+Mode = Literal["split", "replicate"]
+
+
+def parse_settings(given: list[str] | None) -> dict[str, Any]:
+    """{"n_test": 20} from ["n_test=20"].
+
+    Raises:
+        LabError: an entry without "=".
+    """
+    values: dict[str, Any] = {}
+    for entry in given or []:
+        key, equals, value = entry.partition("=")
+        if not equals or not key:
+            raise LabError(f"--set {entry!r} is not KEY=VALUE", "for example --set n_test=20")
+        try:
+            values[key] = json.loads(value)
+        except (ValueError, RecursionError):
+            values[key] = value
+    return values
+
+
+def checked_why(why: str | None, option: str = "--override") -> str | None:
+    """The reason to go on; LabError for an empty one, which would say nothing on record."""
+    if why is not None and not why.strip():
+        raise LabError(f"{option} {why!r} gives no reason", f'{option} "why"')
+    return why
+
+
+def allowed(why: str | None) -> dict[str, Any]:
+    """The setting that lets every phase go on with data that leak."""
+    return {} if checked_why(why, "--allow-leakage") is None else {"allow_leakage": why}
+
+
+def settings_of(
+    given: list[str] | None, domain: str | None = None, data: Path | None = None, allow_leakage: str | None = None
+) -> dict[str, Any]:
+    """All values that a command line sets: --set, --domain and --data, --allow-leakage.
+
+    Raises:
+        LabError: data without the domain that reads them or the other way round, or a value set twice.
+    """
+    values = parse_settings(given) | allowed(allow_leakage)
+    if domain is None and data is None:
+        return values
+    if "domain" in values:
+        raise LabError(f"the domain is given twice, --set domain={values['domain']} as well", "leave one of them out")
+    if data is not None and domain not in (None, "jsonl"):
+        raise LabError(f"--domain {domain} makes its own problems and reads no --data", "--domain jsonl")
+    if data is None and domain == "jsonl":
+        raise LabError("--domain jsonl needs a file", "--domain jsonl --data problems.jsonl")
+    return values | {"domain": domain if data is None else f"jsonl:{data.resolve()}"}
+
+
+def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[str, Any]]:
+    """{"p2": {"n_test": 8}} from {"p2.n_test": 8}, or from {"n_test": 8} where `own` is p2.
+
+    A field that all phases share, without a phase, is given to each, since they work on the same problems.
+
+    Raises:
+        LabError: a key that names no phase, or an unknown one.
+    """
+    from experiments.contract import PhaseConfig
+    from experiments.registry import PHASES, module_of
+
+    shared = {key: value for key, value in values.items() if key in PhaseConfig.model_fields}
+    found: dict[str, dict[str, Any]] = {phase: dict(shared) for phase in PHASES} if shared else {}
+    for key, value in values.items():
+        if key in shared:
+            continue
+        phase, dot, name = key.partition(".")
+        if not dot and own is None:
+            raise LabError(f"--set {key}: no phase named", f"write --set p2.{key}={json.dumps(value)}")
+        phase, name = (phase, name) if dot else (str(own), key)
+        module_of(phase)
+        found.setdefault(phase, {})[name] = value
+    return found
+
+
+def there() -> Places:
+    """This machine's places, where it has a warehouse."""
+    from warehouse.database.record_files import kept_beside
+    from warehouse.paths import Places
+
+    places = Places.here()
+    if not places.warehouse.exists() and not kept_beside(places):
+        raise LabError(f"there is no warehouse in {places.home}", "make demo, or lab run p1 --scale smoke")
+    return places

@@ -1,0 +1,276 @@
+"""The plan before a run: which machine does what, for how long, what dominates, and how it was last time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import LabError
+from common.text import duration, printable
+from lab.commands.options import AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
+
+if TYPE_CHECKING:
+    from workpools.assess import CapabilityReport
+    from workpools.plan import Schedule, Stage
+
+LISTED = 8  # machines of a phase that the table names, those that take longest; --json has all
+LastRun = Mapping[str, tuple[float, float | None]]
+Example = Annotated[bool, typer.Option("--example", help="Three made-up machines instead of the registered ones.")]
+
+# (name, RAM in GB, of it to spare, cores, GFLOPS, texts/s). Figures of an example, not measured: the desktop 6 cores x 32
+# operations a cycle x 3.6 GHz x 0.8, the laptop 4 x 32 x 2 x 0.8, the Pi twice its 8 to 10 GFLOPS in Linpack, which is
+# double precision; texts in the proportion of the reference machine.
+EXAMPLE = (("pi-4", 4, 3.2, 4, 20, 8), ("laptop", 8, 6.5, 4, 200, 78), ("desktop", 16, 13, 6, 550, 214))
+
+
+def plan(
+    scale: Scale = "demo",
+    domain: Domain = None,
+    data: Data = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    example: Example = False,
+) -> None:
+    """How long each phase will take, on which machine, and what dominates; after a run, how long it took.
+
+    Durations follow from the registered machines' measured speeds, and from recorded ones once a machine ran the phase.
+
+    Example: lab plan --scale smoke --set p2.n_test=8
+    """
+    from flows import chain
+    from flows.forecast import forecast, registered
+    from warehouse.database.connection import writing
+    from warehouse.database.records import predictions_of
+    from warehouse.delivery.results_store import Store
+    from warehouse.paths import Places
+
+    run, _ = chain.plan(scale, by_phase(settings_of(settings, domain, data)))
+    if example:
+        _show_example(run, as_json)
+        return
+    places = Places.here()
+    store = Store.here(places)
+    reports, wrong = registered(store)
+    for text in wrong:
+        print(printable(text), file=sys.stderr)
+    if not reports:
+        raise LabError(f"no machine is registered in {store.root}", "on each machine: lab assess")
+    last: LastRun = {}
+    if places.warehouse.is_file():  # and no empty warehouse made by looking
+        with writing(places) as con:
+            planned, last = forecast(run, reports, con), predictions_of(con, run.run_id)
+    else:
+        planned = forecast(run, reports)
+    if as_json:
+        print(json.dumps(_as_json(run.run_id, planned, reports, last), indent=1))
+        return
+    machines = f"{len(reports)} registered machine{'s' if len(reports) > 1 else ''}"
+    _print_plan(f"run {run.run_id} on {machines}", planned, reports, last)
+
+
+def _show_example(run: Any, as_json: bool) -> None:
+    from flows.forecast import rounds_of
+    from workpools.plan import schedule
+
+    reports, rounds = example_reports(), rounds_of(run.configs)
+    planned = schedule(rounds, reports)
+    alone = {r.host: schedule(rounds, [r]) for r in reports}
+    if as_json:
+        content = _as_json(run.run_id, planned, reports, {})
+        content["alone"] = {
+            host: {"expected_s": None if _missing(own) else own.seconds, "no_machine": _missing(own)}
+            for host, own in alone.items()
+        }
+        print(json.dumps(content, indent=1))
+        return
+    _print_plan(f"scale {run.scale} on three made-up machines of 4, 8 and 16 GB", planned, reports, {})
+    print("\nThe same on one machine, one unit after the other:")
+    for host, own in alone.items():
+        if missing := _missing(own):
+            print(f"  {host:<8} cannot run {_listed(missing)}")
+            continue
+        quantized = ", E2 with a quantised model" if any(s.quantized for s in own.stages) else ""
+        saved = 1 - planned.seconds / own.seconds
+        print(f"  {host:<8} {duration(own.seconds)}{quantized}; the three together save {100 * saved:.0f} %")
+
+
+def example_reports() -> list[CapabilityReport]:
+    """The reports that the machines of EXAMPLE would give."""
+    from datetime import UTC, datetime
+
+    from workpools.assess import CapabilityReport
+    from workpools.tiers import decide
+
+    found = []
+    for host, ram, spare, cores, gflops, texts in EXAMPLE:
+        decision = decide(spare, 100)
+        found.append(
+            CapabilityReport(
+                host=host, created_at=datetime.now(UTC), os="Linux", architecture="aarch64" if ram == 4 else "x86_64",
+                python="3.11", versions={}, cores_physical=cores, cores_logical=cores, ram_total_gb=float(ram),
+                ram_available_gb=float(spare), disk_free_gb=100.0, gpus=[], engines=["embedder", "language_model", "lora"],
+                matrix_gflops=float(gflops), embedding_texts_per_s=float(texts), tier=decision.tier,
+                profiles=decision.profiles, reasons=decision.reasons,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _missing(planned: Schedule) -> list[str]:
+    """Phases that no machine fits, in order."""
+    return list(dict.fromkeys(s.round.phase for s in planned.stages if s.pool is None))
+
+
+def _listed(phases: Sequence[str]) -> str:
+    return ", ".join(p.upper() for p in phases)
+
+
+def _idle(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[str]:
+    busy = {share.host for stage in planned.stages for share in stage.shares}
+    return [r.host for r in reports if r.host not in busy]
+
+
+def _machines(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """What each machine does of a phase, the longest first; `speed` over all its rounds, as multiple of the reference."""
+    rows: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        for share in stage.shares:
+            row = rows.setdefault(share.host, {"machine": share.host, "shards": 0, "units": 0, "expected_s": 0.0,
+                                               "work_s": 0.0, "reference_s": 0.0, "speed_from": []})  # fmt: skip
+            row["shards"] += share.shards
+            row["units"] += len(share.units)
+            row["expected_s"] += share.seconds
+            work = sum(stage.round.costs[i] for i in share.units)
+            row["reference_s"] += work
+            row["work_s"] += work / share.speed.factor
+            if share.speed.basis not in row["speed_from"]:
+                row["speed_from"].append(share.speed.basis)
+    for row in rows.values():
+        row["speed"] = row.pop("reference_s") / row.pop("work_s")
+    return sorted(rows.values(), key=lambda r: (-r["expected_s"], r["machine"]))
+
+
+def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport], last: LastRun) -> dict[str, Any]:
+    from workpools.plan import dominant
+
+    phases = []
+    for phase, stages in planned.phases.items():
+        predicted_s, actual_s = last.get(phase, (None, None))
+        rounds = [
+            {
+                "round": s.round.number, "name": s.round.name, "pool": s.pool, "reason": s.reason,
+                "quantized": s.quantized, "units": len(s.round.costs), "expected_s": s.seconds if s.pool else None,
+                "lower_bound_s": s.lower_bound_s if s.pool else None, "shards": sum(x.shards for x in s.shares),
+            }
+            for s in stages
+        ]  # fmt: skip
+        phases.append({
+            "phase": phase, "pool": stages[0].pool, "machines": _machines(stages), "rounds": rounds,
+            "expected_s": sum(s.seconds for s in stages) if all(s.pool for s in stages) else None,
+            "last_run": None if actual_s is None else {"predicted_s": predicted_s, "actual_s": actual_s},
+        })  # fmt: skip
+    found = dominant(planned)
+    return {
+        "run_id": run_id, "machines": [{"machine": r.host, "tier": r.tier} for r in reports], "phases": phases,
+        "expected_s": planned.seconds, "no_machine": _missing(planned), "idle": _idle(planned, reports),
+        "dominates": found and {
+            "phase": found.stage.round.phase, "round": found.stage.round.name, "share": found.of_all,
+            "cause": found.cause, "machine": found.last.host,
+        },
+    }  # fmt: skip
+
+
+def _print_plan(title: str, planned: Schedule, reports: Sequence[CapabilityReport], last: LastRun) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    with_last = any(actual is not None for _, actual in last.values())
+    table = Table(title=Text(title), title_justify="left")
+    for name in ("phase", "pool", "machine", "shards", "units", "speed", "on it", "in all"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("shards", "units") else "left")
+    if with_last:
+        table.add_column("last run", overflow="fold")
+    for phase, stages in planned.phases.items():
+        rows = _machines(stages)
+        if not all(s.pool for s in stages):
+            table.add_row(phase.upper(), "none fits", *[""] * (len(table.columns) - 2))
+            continue
+        pool = f"{stages[0].pool}, quantised" if any(s.quantized for s in stages) else stages[0].pool
+        ends = [
+            duration(sum(s.seconds for s in stages)),
+            *([_last(*last.get(phase, (0.0, None)))] if with_last else []),
+        ]
+        for i, row in enumerate(rows[:LISTED]):
+            speed = f"{row['speed']:.3g} ({', '.join(row['speed_from'])})"
+            cells = [row["machine"], str(row["shards"]), str(row["units"]), speed, duration(row["expected_s"])]
+            first = (phase.upper(), pool or "") if i == 0 else ("", "")
+            # Text, so that brackets in a name are not taken for markup.
+            table.add_row(*(Text(printable(c)) for c in (*first, *cells)), *(ends if i == 0 else [""] * len(ends)))
+        if len(rows) > LISTED:
+            table.add_row("", "", f"and {len(rows) - LISTED} more", *[""] * (len(table.columns) - 3))
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+    for line in sentences(planned, reports):
+        print(printable(line))
+
+
+def _last(predicted_s: float, actual_s: float | None) -> str:
+    return "" if actual_s is None else f"{duration(actual_s)}, expected {duration(predicted_s)}"
+
+
+def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[str]:
+    """What stands under the table: the sum, what dominates, what fits nowhere, who is idle, what was not measured."""
+    from workpools.plan import REFERENCE_GFLOPS, UNMEASURED
+
+    missing = _missing(planned)
+    without = f", without {_listed(missing)}" if missing else ""
+    found = [f"In all {duration(planned.seconds)}{without}."]
+    if dominates := dominance(planned):
+        found.append(dominates)
+    first = {s.round.phase: s for s in reversed(planned.stages)}
+    for phase, stage in reversed(first.items()):
+        if stage.quantized:
+            found.append(f"{phase.upper()} runs {stage.reason}.")
+        if stage.pool is None:
+            found.append(f"{phase.upper()} has no machine: {stage.reason}.")
+    if idle := _idle(planned, reports):
+        found.append(f"Nothing to do, since too little would be gained or it does not fit: {_some(idle)}.")
+    shares = [share for stage in planned.stages for share in stage.shares]
+    if unmeasured := list(dict.fromkeys(s.host for s in shares if s.speed.basis == UNMEASURED)):
+        found.append(
+            f"Taken for speed 1, since nothing was measured: {_some(unmeasured)}. On these machines: lab assess"
+        )
+    found.append(f"Speed 1 is the machine on which costs were measured: two cores, {REFERENCE_GFLOPS:.0f} GFLOPS.")
+    return found
+
+
+def _some(hosts: Sequence[str]) -> str:
+    more = f" and {len(hosts) - LISTED} more" if len(hosts) > LISTED else ""
+    return ", ".join(hosts[:LISTED]) + more
+
+
+def dominance(planned: Schedule) -> str:
+    """The sentence about what takes longest, and what would shorten it; empty when nothing has a machine."""
+    from workpools.plan import dominant
+
+    found = dominant(planned)
+    if found is None:
+        return ""
+    stage, host = found.stage, found.last.host
+    together = f"on {len(stage.shares)} machines" if len(stage.shares) > 1 else "too little to share out"
+    why = {
+        "one machine": f"all of it on {host}, the only machine that fits",
+        "one unit": f"its longest unit alone takes that on {host}, and a unit is not divided",
+        "all the work": f"{len(stage.round.costs)} units {together}, {host} the last to end",
+    }[found.cause]
+    what = f"{stage.round.phase.upper()} {stage.round.name}"
+    return f"What dominates: {what}, {duration(stage.seconds)} ({100 * found.of_all:.0f} %), {why}."
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the `lab` command."""
+    app.command()(plan)

@@ -1,0 +1,53 @@
+"""The command that writes a run as one file: report."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import LabError
+
+
+def report(
+    run: Annotated[str | None, typer.Option(help="The run; the latest unless given.")] = None,
+    out: Annotated[Path, typer.Option(help="File to write; one that is there is replaced.")] = Path("report.html"),
+) -> None:
+    """Write a run as one HTML file with its chain, plots and tables, which opens anywhere with no server.
+
+    Example: lab report --out report.html
+    """
+    from common.files import write_whole
+    from warehouse.queries import snapshot
+
+    state = snapshot.state()
+    if state.kind == "missing":
+        raise LabError("there are no results on this host yet", f"make one: {state.mend}")
+    if state.kind != "ready":
+        raise LabError(f"the results cannot be shown: {state.detail}", state.mend)
+    if not out.absolute().parent.is_dir():
+        raise LabError(f"no folder {out.absolute().parent}", f"mkdir -p {shlex.quote(str(out.absolute().parent))}")
+    if out.is_dir():
+        raise LabError(f"{out} is a folder", f"lab report --out {shlex.quote(str(out / 'report.html'))}")
+    known = [r["run_id"] for r in snapshot.runs()]
+    if not known:
+        raise LabError("there is no run yet", "lab pipeline --scale demo")
+    if run is not None and run not in known:
+        raise LabError(f"unknown run {run[:80]!r}", f"choose one of: {', '.join(known[:5])}")
+    try:
+        from app.report.html import page
+    except ModuleNotFoundError as error:
+        raise LabError(
+            f"the page's packages are not installed ({error.name})", "pip install '.[coordinator]'"
+        ) from None
+    chosen = run or known[0]
+    content = page(chosen).encode("utf-8", "replace")
+    write_whole(out, content)
+    print(f"{chosen} in {out}, {len(content) / 1e6:.1f} MB")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the `lab` command."""
+    app.command()(report)

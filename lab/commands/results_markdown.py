@@ -1,0 +1,84 @@
+"""A run's verdicts and numbers as a Markdown page, for a repository or a letter: `lab results --markdown`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.text import duration, interval, printable
+
+MOST_ROWS = 60  # of a phase; E0 has three numbers for each of its configurations
+
+
+def page(
+    run_id: str,
+    verdicts: Sequence[Mapping[str, Any]],
+    metrics: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+    under: str,
+) -> str:
+    """Markdown of one run.
+
+    Args:
+        verdicts: rows of gate_history, in the order of the phases.
+        metrics: rows of phase_metrics with phase, metric, condition, value, low, high, n, failed, method, timing.
+        seconds: work of each phase's units, on whatever machines did it.
+        under: the plan, and whether it was there before the trials (records.stands_under).
+    """
+    first = verdicts[0]
+    lines = [
+        f"# Run {_cell(run_id)}",
+        "",
+        f"Scale {_cell(first['scale'])}, domain {_cell(first['domain'])}, model {_cell(first['model'])}; {_cell(under)}.",
+        "",
+        "| phase | verdict | main metric | value | threshold | n | work of its units |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for v in verdicts:
+        needs = "" if v["threshold"] is None else f"{v['threshold']:g}"
+        worked = duration(seconds[v["phase"]]) if v["phase"] in seconds else "not recorded"
+        cells = (
+            v["phase"].upper(), v["status"], f"{v['main_metric']} {v['main_condition']}".strip(),
+            interval(v["value"], v["low"], v["high"]), needs, v["n"], worked,
+        )  # fmt: skip
+        lines.append(_row(cells))
+    lines.append("")
+    for v in verdicts:
+        said = [v["reason"], *([f"Overridden: {v['why']}"] if v["why"] else [])]
+        lines.append(f"- **{v['phase'].upper()} {v['status']}.** {' '.join(map(_cell, said))}")
+    for v in verdicts:
+        lines += ["", *_numbers(v["phase"], [m for m in metrics if m["phase"] == v["phase"]])]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(phase: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All numbers of a phase; those of single configurations are left out where there are very many."""
+    shown = rows if len(rows) <= MOST_ROWS else [m for m in rows if " | " not in m["condition"]]
+    lines = [
+        f"## {phase.upper()}",
+        "",
+        "| metric | of | value (95 %) | n | failed | method |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        _row((m["metric"], m["condition"], interval(m["value"], m["low"], m["high"]), m["n"], m["failed"], m["method"]))
+        for m in shown
+    ]
+    if len(shown) < len(rows):
+        lines += [
+            "",
+            f"{len(rows) - len(shown)} numbers of single configurations are left out; they are in the warehouse.",
+        ]
+    return lines
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return f"| {' | '.join(_cell(c) for c in cells)} |"
+
+
+def _cell(value: Any) -> str:
+    """Text that stays in its cell and means nothing in Markdown or HTML."""
+    text = printable(str(value)).replace("\\", "\\\\")
+    for mark in "|<>`*_[]#":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())

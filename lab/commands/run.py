@@ -1,0 +1,147 @@
+"""The command `run`: one phase in this process, begun or gone on with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import LabError
+from common.text import interval, printable
+from lab.commands.options import AllowLeakage, AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
+from lab.commands.pipeline import parsed
+from lab.exit_codes import EXIT_GATE
+
+if TYPE_CHECKING:
+    from experiments.contract import Verdict
+    from flows.reuse import Reuse
+
+
+def run(
+    context: typer.Context,
+    phase: Annotated[str, typer.Argument(help="p1, p2, p3, e0, e1 or e2.")],
+    scale: Scale = "demo",
+    domain: Domain = None,
+    data: Data = None,
+    settings: Settings = None,
+    allow_leakage: AllowLeakage = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what is there: the last run of the phase, unless options name another."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run one phase in this process, with no server; what has a result is not computed again.
+
+    It says how many units are reused, and why the others are not. With --resume it stops where nothing is: a phase that was
+    never begun, or of which code, data, model or settings changed so that all would be computed anew.
+
+    Values of other phases, which its run rests on, are set as p2.n_test=8; those that all phases share, such as the
+    domain, hold for all of them.
+
+    Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
+    """
+    from experiments.attempts import foretold
+    from experiments.registry import configure, module_of
+    from flows.local import run_here
+    from warehouse.paths import Places
+
+    module_of(phase)
+    given: dict[str, dict[str, Any]] = by_phase(settings_of(settings, domain, data, allow_leakage), phase)
+    places = Places.here()
+    if resume and not _named_a_run(context):
+        scale, given = _last_of(places, phase)
+
+    for line in _fitted(phase, scale, given):
+        print(line, file=sys.stderr)
+    told: list[str] = []
+
+    def show(done: int, total: int, unit: Any) -> None:
+        if not told and (seen := foretold(configure(phase, scale, given.get(phase)))):
+            print(f"{phase}  {seen}", file=sys.stderr)
+        told.append(unit.unit_id)
+        print(f"{phase}  {done} of {total} units done", file=sys.stderr)
+
+    def tell(found: Reuse) -> None:
+        for line in found.lines():
+            print(printable(line), file=sys.stderr)
+
+    verdict = run_here(places, scale, phase, given, show, tell, resume)
+    if as_json:
+        print(json.dumps(_as_json(places, scale, given, phase), indent=1, default=str))
+    else:
+        _print(phase, verdict)
+    if verdict.status.value == "FAIL":
+        raise typer.Exit(EXIT_GATE)
+
+
+def _print(phase: str, verdict: Verdict) -> None:
+    m = verdict.main
+    print(f"{phase}  {verdict.status.value}  {m.metric} {interval(m.value, m.low, m.high)}, n {m.n}")
+    print(printable(verdict.reason))
+    for step in verdict.next_steps:
+        print(printable(f"  try: {step}"))
+
+
+def _named_a_run(context: typer.Context) -> bool:
+    """Whether the command line says which run is meant: its scale, or any value of it."""
+    names = ("scale", "domain", "data", "settings", "allow_leakage")
+    given = (context.get_parameter_source(name) for name in names)
+    return any(source is not None and source.name == "COMMANDLINE" for source in given)
+
+
+def _last_of(places: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """(scale, values by phase) of the run in which the phase was worked on last.
+
+    Raises:
+        LabError: it never was.
+    """
+    from flows.plan import options
+    from warehouse.database.connection import writing
+    from warehouse.database.records import last_arguments
+
+    found = None
+    if places.warehouse.exists():  # and no empty warehouse made by looking
+        with writing(places) as con:
+            found = last_arguments(con, phase)
+    if found is None:
+        raise LabError(f"nothing of {phase} to resume: it was never begun", f"lab run {phase}")
+    run_id, given = found
+    print(printable(f"{phase}  as in run {run_id}: {options(given['scale'], given['config'])}"), file=sys.stderr)
+    return given["scale"], given["config"]
+
+
+def _fitted(phase: str, scale: str, given: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the user's own data are too few for, in a line."""
+    from experiments.registry import configure, get_phase
+
+    own = given.get(phase, {})
+    module, config = get_phase(phase), configure(phase, scale, own)
+    asked = module.Config(**{**module.SCALES.get(scale, {}), **own, "domain": config.domain})
+    changed = {k: (v, getattr(config, k)) for k, v in asked if getattr(config, k) != v}
+    smaller = ", ".join(f"{key} {now} instead of {before}" for key, (before, now) in changed.items())
+    return [f"{phase}  the data serve {smaller}"] if smaller else []
+
+
+def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
+    from flows.plan import plan
+    from warehouse.database.connection import writing
+    from warehouse.database.records import chain_of, metrics_of
+
+    run_, _ = plan(scale, given)
+    with writing(places) as con:
+        row = next(r for r in chain_of(con, run_.run_id) if r["phase"] == phase)
+        metrics = [
+            {k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_.run_id) if m["phase"] == phase
+        ]
+    return {"verdict": parsed(row), "metrics": metrics}
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the `lab` command."""
+    app.command()(run)

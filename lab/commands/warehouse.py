@@ -1,0 +1,146 @@
+"""Commands about the warehouse: verify, warehouse rebuild."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.text import printable
+from lab.commands.options import AsJson, there
+from warehouse.maintenance.verifications import verified
+
+if TYPE_CHECKING:
+    from warehouse.maintenance.verify import Verified
+
+EXIT_FAILED = 1
+MOST_LINES = 20  # of faults or notes; --json has all
+
+
+def verify(
+    phase: Annotated[str | None, typer.Option(help="Only what belongs to this phase.")] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compute all metrics and verdicts again, and read all attachments.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take what is wrong from the bundles again, then verify once more.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that the warehouse holds every trial exactly once, as it was computed; exit code 1 when it does not.
+
+    Example: lab verify --phase e1 --deep
+    """
+    from experiments.registry import module_of
+    from warehouse.database.connection import writing
+    from warehouse.delivery.results_store import Store
+    from warehouse.ingest.collector import collect
+    from warehouse.maintenance.repair import repair as put_right
+    from warehouse.maintenance.verifications import plain
+
+    if phase is not None:
+        module_of(phase)
+    places = there()
+    store = Store.here(places)
+    with writing(places, publish=not repair) as con:
+        found = verified(con, places, store, phase, deep)
+        if repair:
+            done = put_right(con, places, store, found)
+            if done.back:
+                collect(places, store, con)
+    if repair:
+        # Once more with the record files that closing the warehouse has written.
+        with writing(places, publish=True) as con:
+            found = verified(con, places, store, phase, deep)
+    if as_json:
+        print(
+            json.dumps({"counts": found.counts, "faults": plain(found.faults), "notes": plain(found.notes)}, indent=1)
+        )
+    else:
+        if repair:
+            print(f"taken again: {done.bundles} bundles, {done.files} attachments, {done.back} out of quarantine")
+        show(found, deep)
+    if found.faults:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def show(found: Verified, deep: bool) -> None:
+    """Print what was looked at, and the first of what was found."""
+    print(", ".join(f"{name} {n}" for name, n in found.counts.items()))
+    for word, findings in (("fault", found.faults), ("note", found.notes)):
+        for f in findings[:MOST_LINES]:
+            print(printable(f"{word}  {f.check}: {f.what}"))
+        if len(findings) > MOST_LINES:
+            print(f"{word}  and {len(findings) - MOST_LINES} more; lab verify --json has all")
+    if found.faults:
+        print(f"faults: {len(found.faults)}; to take what is wrong from the bundles again: lab verify --repair")
+    else:
+        print("all of it holds" + ("" if deep else "; metrics and verdicts are computed again with --deep"))
+
+
+def rebuild(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where something is lost that the warehouse here still has.")
+    ] = False,
+) -> None:
+    """Build the whole warehouse anew from the bundles and the records beside them, and compare it row for row.
+
+    Example: lab warehouse rebuild
+    """
+    from warehouse.delivery.results_store import Store
+    from warehouse.maintenance.rebuild import rebuild as build
+
+    places = there()
+    done = build(places, Store.here(places), force)
+    rows = sum(done.rows.values())
+    print(f"built anew: {len(done.rows)} tables, {rows} rows, of them {done.rows['trials']} trials")
+    if not done.compared:
+        print("there was none that could be read to compare it with")
+    elif not done.differences:
+        print("equal to the one before, row for row")
+    for table, (before, now) in done.differences.items():
+        print(f"  {table}: {before} rows only before, {now} only now")
+    if done.found:
+        print(f"taken in from the archive, with no record of it: {done.found}")
+    for line in [*(f"lost  {x}" for x in done.lost), *(f"aside {x}" for x in done.aside)][:MOST_LINES]:
+        print(printable(f"  {line}"))
+    if done.kept:
+        print(f"the one before is kept: {done.kept}")
+    if done.lost:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def merge(
+    home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coordinator, or a copy of it.")],
+) -> None:
+    """Take the runs, trials and machines of another coordinator's warehouse into this one; the other is only read.
+
+    Of a run that both know the trials come together and its verdicts stay; to decide it again: lab pipeline.
+
+    Example: lab warehouse merge /mnt/other/.lab
+    """
+    from warehouse.delivery.results_store import Store
+    from warehouse.maintenance.merge import merge as take_in
+    from warehouse.paths import Places as Found
+
+    here = Found.here()
+    done = take_in(here, Store.here(here), Found(home.absolute()))
+    print(printable(f"runs       {', '.join(done.runs) or 'none new'}"))
+    if done.shared:
+        print(printable(f"in both    {', '.join(done.shared)}"))
+    got = done.collected
+    print(f"bundles    {got.ingested} taken in, of them {got.replicates} second results")
+    for name, reason in [*got.quarantined, *got.left]:
+        print(printable(f"refused    {name}: {reason}"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the `lab` command."""
+    app.command()(verify)
+    group = typer.Typer(help="The warehouse as a whole.")
+    group.command("rebuild")(rebuild)
+    group.command("merge")(merge)
+    group.callback()(lambda: None)
+    app.add_typer(group, name="warehouse")

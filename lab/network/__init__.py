@@ -1,0 +1,1 @@
+"""Keys, addresses and the server's authentication on a LAN."""

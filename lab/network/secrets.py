@@ -1,0 +1,167 @@
+"""What lets machines and people in: made once, kept in files of mode 600, outside the checkout and LAB_HOME."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import shlex
+import stat
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from common.environment import PROJECT, checkout, lab_home
+from common.errors import LabError
+
+FOLDER = "LAB_SECRETS"  # environment variable: another folder than ~/.config/llm-memory-experiments
+KEY = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes, as token_urlsafe writes them
+MAX_FILE_BYTES = 4096
+
+
+@dataclass(frozen=True, repr=False)  # so that no traceback or log shows it
+class Keys:
+    """The coordinator's own: `coordinator` may do everything at the server, `join` what a worker must, `page` may read."""
+
+    coordinator: str
+    join: str
+    page: str
+
+
+def folder() -> Path:
+    """Where secrets are kept.
+
+    Raises:
+        LabError: that is no absolute path, or lies in the checkout or LAB_HOME, which are copied and shared.
+    """
+    if value := os.environ.get(FOLDER):
+        path = Path(value)
+    else:
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        path = config / PROJECT
+    if not path.is_absolute():
+        raise LabError(f"{FOLDER} is not an absolute path: {str(path)[:200]!r}", f"export {FOLDER}={path.absolute()}")
+    for shared in (checkout(), lab_home()):
+        if shared and path.resolve().is_relative_to(shared.resolve()):
+            raise LabError(f"secrets may not lie in {shared}, which is copied or shared", f"unset {FOLDER}")
+    return path
+
+
+def _coordinators() -> Path:
+    return folder() / "coordinator.json"
+
+
+def issued() -> Keys:
+    """This coordinator's keys, made the first time.
+
+    Raises:
+        LabError: others can read the file, or it is damaged.
+    """
+    path = _coordinators()
+    with suppress(FileExistsError):
+        fresh = Keys(*(secrets.token_urlsafe(32) for _ in range(3)))
+        _create(path, json.dumps(asdict(fresh)).encode())
+    try:
+        found = Keys(**json.loads(_read(path)))
+    except (ValueError, TypeError, RecursionError):
+        found = Keys("", "", "")
+    if not all(isinstance(v, str) and KEY.fullmatch(v) for v in asdict(found).values()):
+        raise LabError(
+            f"{path} is damaged", f"rm {shlex.quote(str(path))}, then lab up --lan, and join all machines again"
+        )
+    return found
+
+
+def of_coordinator() -> Keys | None:
+    """This coordinator's keys, or None where none were made."""
+    return issued() if _coordinators().exists() else None
+
+
+def coordinator_auth(keys: Keys) -> str:
+    """The user and password that Prefect's server asks for; with it everything may be done."""
+    return f"coordinator:{keys.coordinator}"
+
+
+def worker_auth(join_key: str) -> str:
+    """The user and password of machines that joined, which doorkeeper.py lets do a worker's work only."""
+    return f"worker:{derived(join_key, 'prefect')}"
+
+
+def inbox_token(join_key: str) -> str:
+    """The token of the inbox, which is no use at the server."""
+    return derived(join_key, "inbox")
+
+
+def derived(key: str, purpose: str) -> str:
+    """A secret for one purpose, from which neither the key nor that of another purpose can be told (HMAC-SHA-256)."""
+    return hmac.new(key.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def checked_key(text: str) -> str:
+    """A join key as it was typed or pasted; LabError when it is none. It is not shown."""
+    key = text.strip()
+    if not KEY.fullmatch(key):
+        raise LabError("that is no join key", "copy what this shows on the coordinator: lab invite --key")
+    return key
+
+
+def keep(api_url: str, join_key: str) -> Path:
+    """Keep the key of a server that this machine joined, in place of an older one."""
+    path = _joined(api_url)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    _create(temporary, join_key.encode())
+    return temporary.replace(path)
+
+
+def kept(api_url: str) -> str | None:
+    """The key of a server that this machine joined, if it did."""
+    path = _joined(api_url)
+    return checked_key(_read(path).decode(errors="replace")) if path.exists() else None
+
+
+def _joined(api_url: str) -> Path:
+    """One file a server, named by its host and port; LabError when it has none."""
+    try:
+        parts = urlsplit(api_url)
+        name = re.sub(r"[^a-z0-9.-]", "_", f"{parts.hostname}-{parts.port or ''}".lower())
+    except ValueError as error:
+        raise LabError(
+            f"PREFECT_API_URL = {api_url[:200]!r}: {error}", "export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        ) from None
+    return folder() / "joined" / name[:200]
+
+
+def _create(path: Path, content: bytes) -> None:
+    """A new file that only this user may read, whole from its first moment.
+
+    Raises:
+        FileExistsError: it is there already.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists():
+        raise FileExistsError(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, since a rename would replace what another `lab up` made meanwhile.
+        os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
+def _read(path: Path) -> bytes:
+    """A secret's file, if nobody else can read it."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise LabError(f"others could read {path}, or it is not this user's", f"chmod 600 {shlex.quote(str(path))}")
+        return file.read(MAX_FILE_BYTES)

@@ -1,0 +1,1 @@
+"""Processes that `lab up` and `lab join` start."""

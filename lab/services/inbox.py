@@ -1,0 +1,83 @@
+"""The inbox of a LAN: machines that joined deliver over Quack, and need neither a mount nor ssh."""
+
+from __future__ import annotations
+
+import os
+import sys
+from urllib.parse import urlsplit
+
+from common.errors import LabError
+from lab.network import secrets
+from lab.network.lan import Door, bracketed
+from lab.services import processes
+from warehouse.delivery.transports.quack import PORT, TOKEN, TOKEN_FILE, token
+from warehouse.paths import Places
+
+INBOX = "inbox"
+START_S = 90.0  # it loads DuckDB and its extension: a few seconds on an idle machine
+
+
+def start(door: Door, port: int, command: str) -> str | None:
+    """Start it where it does not run; None, or why machines need another way for their results.
+
+    Its token follows from the join key, which it reads itself.
+
+    Raises:
+        LabError: the port is taken, or it does not come up.
+    """
+    places = Places.here()
+    if os.environ.get("LAB_RESULTS_URL"):
+        return "LAB_RESULTS_URL is set, so results go there"
+    if any(s.name == INBOX and s.alive for s in processes.recorded(places)):
+        return None
+    if why := _unavailable():
+        return why
+    if holder := processes.holder_of(port, door.address):
+        raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {command} --inbox-port {port + 1}")
+    serve = [sys.executable, "-m", "lab", "inbox", "serve", "--address", door.address, "--port", str(port)]
+    service = processes.start(places, INBOX, serve, processes.clean_environment(places), port, door.address)
+    if not processes.wait_until(lambda: processes.holder_of(port, door.address) is not None, START_S, service):
+        raise LabError("the inbox did not come up", f"see {places.home / 'logs' / 'inbox.log'}")
+    return None
+
+
+def _unavailable() -> str | None:
+    import duckdb
+
+    from warehouse.delivery.transports.quack import with_extensions
+
+    with duckdb.connect() as con:
+        try:
+            with_extensions(con)
+        except LabError as error:
+            return str(error)
+    return None
+
+
+def url() -> str | None:
+    """LAB_RESULTS_URL for machines that join, where the inbox runs."""
+    for s in processes.recorded(Places.here()):
+        if s.name == INBOX and s.alive:
+            return f"quack://{bracketed(s.address)}:{s.port or PORT}"
+    return None
+
+
+def own_inbox_token() -> str:
+    """What this coordinator asks clients for: LAB_INBOX_TOKEN or its file when set, else what follows from its join key."""
+    if os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
+        return token()
+    return secrets.inbox_token(secrets.issued().join)
+
+
+def remember_inbox_token(api: str | None = None) -> None:
+    """Where results go over Quack and no token is set, the one that follows from the key this machine joined with.
+
+    Args:
+        api: the server that was joined; PREFECT_API_URL unless given.
+    """
+    wanted = urlsplit(os.environ.get("LAB_RESULTS_URL", "")).scheme in ("quack", "quacks")
+    if not wanted or os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
+        return
+    address = api or os.environ.get("PREFECT_API_URL")
+    if address and (key := secrets.kept(address)):
+        os.environ[TOKEN] = secrets.inbox_token(key)

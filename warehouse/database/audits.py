@@ -1,0 +1,149 @@
+"""Audits in the warehouse: which units can be audited, whether their second results agree, what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from duckdb import DuckDBPyConnection as Connection
+
+from experiments.agreement import TOLERANCE, compare
+from experiments.contract import Unit
+from warehouse.database.records import trials_in
+
+NO_RESULT = "no second result"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A unit with the bundle that counts for it."""
+
+    unit: Unit
+    host: str  # that computed it
+    sha256: str
+    attempts: int  # the highest attempt of any of its bundles
+    pool: str | None = (
+        None  # that it was sent to last before its bundle came; None: it was computed where it was planned
+    )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Units drawn to be run again."""
+
+    audit_id: str
+    run_id: str
+    seed: int
+    fraction: float
+    finished: int  # units that could have been drawn
+    left_out: int  # finished ones that this code, these data or models cannot repeat
+    sample: tuple[Finished, ...]
+
+
+def latest_run(con: Connection) -> str | None:
+    """The run decided last, else the one started last, of those with results; None when there is none."""
+    row = con.execute(
+        """
+        SELECT r.run_id FROM runs r LEFT JOIN (SELECT run_id, max(decided_at) AS decided_at FROM verdicts GROUP BY 1) v
+        USING (run_id) WHERE EXISTS (FROM units u JOIN bundles b USING (unit_id) WHERE u.run_id = r.run_id)
+        ORDER BY v.decided_at DESC NULLS LAST, r.started_at DESC LIMIT 1
+        """
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def finished(con: Connection, run_id: str) -> list[Finished]:
+    """All units of the run that have a result, in the order asked."""
+    rows = con.execute(
+        """
+        SELECT u.spec, b.host, b.sha256, (SELECT max(attempt) FROM bundles o WHERE o.unit_id = u.unit_id),
+               (SELECT arg_max(place, assigned_at) FROM assignments a
+                WHERE a.unit_id = u.unit_id AND a.assigned_at <= b.received_at)
+        FROM units u
+        JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND b.replicate = 0 ORDER BY u.phase, u.position
+        """,
+        [run_id],
+    ).fetchall()
+    return [Finished(Unit.from_json(json.loads(spec)), *others) for spec, *others in rows]
+
+
+def audits_before(con: Connection, run_id: str) -> int:
+    """How many audits of the run are stored."""
+    (found,) = con.execute("SELECT count(DISTINCT audit_id) FROM audits WHERE run_id = ?", [run_id]).fetchone() or (0,)
+    return int(found)
+
+
+def bundles_known(con: Connection, unit_ids: Collection[str]) -> set[str]:
+    """SHA-256 of every bundle of these units."""
+    rows = con.execute(
+        "SELECT sha256 FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[]))", [list(unit_ids)]
+    ).fetchall()
+    return {sha256 for (sha256,) in rows}
+
+
+def second_results(con: Connection, where: Mapping[str, str], before: Collection[str]) -> dict[str, str]:
+    """unit id -> SHA-256 of its bundle that came after `before` was read.
+
+    Args:
+        where: unit id -> the host that was to compute it again; another host's bundle is not taken for it.
+    """
+    rows = con.execute(
+        "SELECT unit_id, host, sha256 FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY replicate",
+        [list(where)],
+    ).fetchall()
+    return {unit_id: sha256 for unit_id, host, sha256 in rows if host == where[unit_id] and sha256 not in before}
+
+
+def settle(
+    con: Connection, audit: Audit, where: Mapping[str, str], before: Collection[str], wrong: Mapping[str, str]
+) -> None:
+    """Compare both results of each unit of the sample and store what came out.
+
+    Args:
+        where: unit id -> host that was to compute it again.
+        before: bundles that were here before.
+        wrong: unit id -> why there is no second result, where that is known.
+    """
+    again = second_results(con, where, before)
+    trials = trials_in(con, [f.sha256 for f in audit.sample] + list(again.values()))
+    at = datetime.now(UTC)
+    rows = []
+    for one in audit.sample:
+        unit_id, first = one.unit.unit_id, trials[one.sha256]
+        deviating: int | None = None
+        deviation: str | None = wrong.get(unit_id, NO_RESULT)
+        largest: float | None = None
+        if unit_id in again:
+            found = compare(first, trials[again[unit_id]])
+            deviating, deviation, largest = found.deviating, found.first or None, found.largest
+        rows.append([
+            audit.audit_id, audit.run_id, unit_id, one.unit.phase, one.host, where[unit_id], one.sha256, again.get(unit_id),
+            len(first), deviating, deviation, largest, TOLERANCE, audit.seed, audit.fraction, at,
+        ])  # fmt: skip
+    con.executemany("INSERT INTO audits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def pairs_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
+    """Rows of audit_agreement of this run: how far each pair of hosts agreed, for each audit, the latest first."""
+    return _rows(
+        con, "SELECT * FROM audit_agreement WHERE run_id = ? ORDER BY last_at DESC, audit_id, host, other", run_id
+    )
+
+
+def disagreeing(con: Connection, run_id: str) -> list[dict[str, Any]]:
+    """Rows of audits of units that deviate or have no second result, the latest audit first."""
+    return _rows(
+        con,
+        "SELECT * FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0 "
+        "ORDER BY audited_at DESC, audit_id, phase, unit_id",
+        run_id,
+    )
+
+
+def _rows(con: Connection, sql: str, run_id: str) -> list[dict[str, Any]]:
+    cursor = con.execute(sql, [run_id])
+    names = [d[0] for d in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

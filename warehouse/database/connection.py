@@ -1,0 +1,178 @@
+"""Opening the warehouse for writing: one process at a time, migrated, published when asked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+
+from common.environment import upgrade_command
+from common.errors import LabError
+from common.files import copy_whole, sweep, telling_when_full, try_lock
+from warehouse.database import record_files, summaries
+from warehouse.database.transactions import transaction
+from warehouse.paths import Places
+
+LOCK_WAIT_S = 30.0  # longer than any single transaction here
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """(number, file name, SQL) of every migration, in order."""
+    files = [f for f in resources.files("warehouse.migrations").iterdir() if f.name.endswith(".sql")]
+    return sorted((int(f.name[:4]), f.name, f.read_text(encoding="utf-8")) for f in files)
+
+
+def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | None = None) -> None:
+    """Apply what is missing, each file and its record in one transaction.
+
+    Raises:
+        LabError: the warehouse is newer than this code, or an applied file was changed since.
+    """
+    known = migrations() if known is None else known
+    con.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(number INTEGER PRIMARY KEY, name VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
+    )
+    rows = con.execute("SELECT number, sha256 FROM schema_migrations ORDER BY number").fetchall()
+    applied: dict[int, str] = dict(rows)
+    _known(max(applied, default=0), known)
+    for number, name, sql in known:
+        sha256 = hashlib.sha256(sql.encode()).hexdigest()
+        if number in applied:
+            if applied[number] != sha256:
+                raise LabError(
+                    f"migration {name} was changed after it was applied", f"git checkout warehouse/migrations/{name}"
+                )
+            continue
+        with transaction(con):
+            con.execute(sql)
+            con.execute("INSERT INTO schema_migrations VALUES (?, ?, ?, now())", [number, name, sha256])
+
+
+def schema_version(con: duckdb.DuckDBPyConnection) -> int:
+    """Number of the newest migration applied to this database; 0 for one that has none."""
+    (found,) = con.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND NOT internal"
+    ).fetchone() or (0,)
+    if not found:
+        return 0
+    (number,) = con.execute("SELECT coalesce(max(number), 0) FROM schema_migrations").fetchone() or (0,)
+    return int(number)
+
+
+def _known(number: int, known: list[tuple[int, str, str]]) -> None:
+    newest = max((n for n, _, _ in known), default=0)
+    if number > newest:
+        raise LabError(f"the warehouse has schema {number}, this version knows {newest}", upgrade_command())
+
+
+def refuse_newer(places: Places) -> None:
+    """Nothing, unless the published snapshot is of a warehouse that is newer than this code; asked without the lock.
+
+    Raises:
+        LabError: it is newer, with both numbers.
+    """
+    with suppress(duckdb.Error), duckdb.connect(str(places.snapshot), read_only=True) as con:
+        _known(schema_version(con), migrations())
+
+
+@contextmanager
+def locked(places: Places, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Hold the warehouse's lock; the system lets go of it when a process dies.
+
+    Raises:
+        LabError: another process holds it for longer than `wait_s`, with its pid and command.
+    """
+    places.home.mkdir(parents=True, exist_ok=True)
+    with places.lock.open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + wait_s
+        while not try_lock(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                raise LabError(
+                    f"the warehouse is held by {file.read().strip()[:200] or 'another process'}", "wait, or stop it"
+                )
+            time.sleep(0.05)
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})")
+        file.flush()
+        yield
+
+
+@contextmanager
+def writing(
+    places: Places, *, publish: bool = False, wait_s: float = LOCK_WAIT_S
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that may write, to the migrated warehouse; with `publish` a snapshot follows when all went well.
+
+    When all went well its records are kept as files too (record_files.py).
+
+    Raises:
+        LabError: the lock is held, the file is open elsewhere or lost, the warehouse's schema is newer or changed, or the disk is
+            full.
+    """
+    with telling_when_full(places.home), locked(places, wait_s):
+        if not places.warehouse.exists() and (places.records / record_files.INDEX).exists():
+            # A new, empty warehouse would take the place of its records too.
+            raise LabError(f"{places.warehouse} is gone, and its records are here", record_files.REBUILD)
+        with open_warehouse(places) as con:
+            yield con
+            summaries.refresh(con)
+            con.execute("CHECKPOINT")
+            record_files.keep(con, places, schema_version(con))
+        if publish:
+            publish_snapshot(places)
+
+
+@contextmanager
+def open_warehouse(places: Places) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the migrated warehouse; the caller holds its lock."""
+    con = _backed_up(_open(places), places)
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        migrate(con)
+        yield con
+    finally:
+        con.close()
+
+
+def _backed_up(con: duckdb.DuckDBPyConnection, places: Places) -> duckdb.DuckDBPyConnection:
+    """The same warehouse; where migrations are due it was closed, copied into backups/ and opened again.
+
+    Raises:
+        OSError: there is no room for the copy; nothing is migrated.
+    """
+    there = schema_version(con)
+    if not 0 < there < max(number for number, _, _ in migrations()):
+        return con
+    con.close()  # which writes into the file what was only in its log
+    copy_whole(places.warehouse, places.backups / f"warehouse-schema-{there:04}.duckdb")
+    return _open(places)
+
+
+def _open(places: Places) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(places.warehouse))
+    except duckdb.Error as error:
+        said = str(error).splitlines()[0][:300]
+        in_use = isinstance(error, duckdb.IOException) and "set lock" in said
+        mend = f"close what has it open; to look into it, open {places.snapshot} instead"
+        raise LabError(
+            f"{places.warehouse} cannot be opened: {said}", mend if in_use else record_files.REBUILD
+        ) from error
+
+
+def publish_snapshot(places: Places) -> Path:
+    """Copy the checkpointed, closed warehouse onto the snapshot's name; the caller holds the warehouse's lock."""
+    # Only the holder of the lock writes here, so whatever is half written is from one that died.
+    sweep(places.home, older_than_s=0.0)
+    copy_whole(places.warehouse, places.snapshot)
+    return places.snapshot

@@ -1,0 +1,1 @@
+"""Bundles on their way from a host to the coordinator."""

@@ -1,0 +1,125 @@
+"""Keys: one a host, shared with the coordinator, so that a bundle from elsewhere is refused where keys are required.
+
+A signature stands in the bundle's file name, since every transport carries that: <unit>.<sha256>.<signature>.parquet.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+from pathlib import Path
+
+from common.environment import checked_host
+from common.errors import LabError
+from common.files import finish, temporary_for, write_whole
+from warehouse.paths import Places
+
+KEY = re.compile(r"[0-9a-f]{64}")  # 256 bits, as much as the hash gives
+REQUIRED = "required"  # a file of this name among the keys: bundles without a good signature are refused
+
+
+def signature(key: bytes, host: str, sha256: str) -> str:
+    """HMAC-SHA256 (RFC 2104), in hex, of whose bundle it is and of its content's SHA-256."""
+    return hmac.new(key, f"bundle\n{host}\n{sha256}".encode(), "sha256").hexdigest()
+
+
+def add_key(places: Places, host: str, text: str | None = None) -> Path:
+    """Keep a key for `host` in a file that only this user reads: a new one, or the one in `text`.
+
+    Raises:
+        LabError: no host name, a text that is no key, or another key is there.
+    """
+    path = _file(places, host)
+    if text is not None and not KEY.fullmatch(text.strip()):
+        raise LabError(f"that is no key for {host}", "a key is 64 hex digits, as lab keys add makes them")
+    if path.exists():
+        if text is not None and path.read_text(encoding="ascii").strip() == text.strip():
+            return path
+        raise LabError(f"{host} has a key already, in {path}", f"lab keys remove {host}")
+    places.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = temporary_for(path)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(f"{(text or secrets.token_hex(32)).strip()}\n")
+        finish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def remove_key(places: Places, host: str) -> None:
+    """Forget a host's key; LabError when there is none."""
+    path = _file(places, host)
+    if not path.exists():
+        raise LabError(f"{host} has no key", f"lab keys add {host}")
+    path.unlink()
+
+
+def key_of(places: Places, host: str) -> bytes | None:
+    """The key of a host, or None.
+
+    Raises:
+        LabError: others may read the file, or it holds no key.
+    """
+    path = _file(places, host)
+    try:
+        text, mode = path.read_text(encoding="utf-8", errors="replace").strip(), path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if mode & 0o077:
+        raise LabError(f"others may read the key in {path} (mode {mode & 0o777:o})", f"chmod 600 {path}")
+    if not KEY.fullmatch(text):
+        raise LabError(f"{path} holds no key", f"lab keys remove {host} && lab keys add {host}")
+    return bytes.fromhex(text)
+
+
+def hosts_with_keys(places: Places) -> list[str]:
+    """Hosts that have a key here, by name."""
+    return sorted(p.stem for p in places.keys.glob("*.key"))
+
+
+def require(places: Places, on: bool) -> None:
+    """Refuse bundles without a good signature from now on, or no longer."""
+    path = places.keys / REQUIRED
+    if on:
+        write_whole(path, b"lab keys require --off takes this away\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def required(places: Places) -> bool:
+    """Whether a bundle needs a good signature to be taken in."""
+    return (places.keys / REQUIRED).exists()
+
+
+def refusal(places: Places, host: str, sha256: str, signed: str | None) -> str | None:
+    """Why a bundle that says it is from `host` is refused, or None.
+
+    Where keys are not required, a missing signature is none's fault; a wrong one still is refused.
+    """
+    key, needed = key_of(places, host), required(places)
+    if key is None:
+        return f"keys are required, and {host} has none here" if needed else None
+    if signed is None:
+        return f"keys are required, and this bundle of {host} is not signed" if needed else None
+    if not hmac.compare_digest(signature(key, host, sha256), signed):
+        return f"the signature is not {host}'s"
+    return None
+
+
+def sign_waiting(places: Places, host: str, key: bytes) -> int:
+    """Sign what waits in this host's spool from before it had a key; returns how many."""
+    found = 0
+    for path in places.spool.glob("*.parquet"):
+        parts = path.name.split(".")
+        if len(parts) == 3:
+            path.rename(path.with_name(f"{parts[0]}.{parts[1]}.{signature(key, host, parts[1])}.parquet"))
+            found += 1
+    return found
+
+
+def _file(places: Places, host: str) -> Path:
+    return places.keys / f"{checked_host(host)}.key"

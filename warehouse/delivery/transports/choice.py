@@ -1,0 +1,115 @@
+"""One setting, LAB_RESULTS_URL, chooses the way to the results store by its scheme."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from common.environment import host_name
+from common.errors import LabError
+from warehouse.delivery.transports.directory import Directory
+from warehouse.delivery.transports.protocol import Transport
+from warehouse.paths import Places
+
+SETTING = "LAB_RESULTS_URL"
+KNOWN = (
+    "use a path or file:///path, sftp://host/path, rsync+ssh://host/path, git+ssh://host/path.git, "
+    "s3://bucket/path or quack://host:port"
+)
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[?[0-9A-Fa-f:]{2,45}\]?")
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+PATH = re.compile(r"/[A-Za-z0-9._~+/ -]*")
+
+
+def transport_here(places: Places) -> Transport:
+    """The transport that LAB_RESULTS_URL names, else this machine's own results folder.
+
+    Raises:
+        LabError: an unknown scheme, a path that is not absolute, a name that no host or folder has, or a missing package.
+    """
+    url = os.environ.get(SETTING)
+    if not url:
+        return Directory(places.home / "results", own=True)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise LabError(f"{SETTING} = {url[:200]!r} is no URL", KNOWN) from None
+    make = WAYS.get(parts.scheme)
+    if make is None or any(not c.isprintable() for c in url):
+        raise LabError(f"{SETTING} = {url[:200]!r}: {parts.scheme}:// is not supported", KNOWN)
+    return make(url, parts, places)
+
+
+def _directory(url: str, parts: SplitResult, places: Places) -> Transport:
+    if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
+        raise LabError(f"{SETTING} = {url[:200]!r}: file:// is not supported for another host", KNOWN)
+    path = Path(unquote(parts.path) if parts.scheme else url)
+    if not path.is_absolute():
+        raise LabError(f"{SETTING} is not an absolute path: {url[:200]!r}", f"export {SETTING}={path.absolute()}")
+    # Named or not, this machine's own results folder is made when missing.
+    return Directory(path, own=path == places.home / "results")
+
+
+def _over_ssh(url: str, parts: SplitResult) -> None:
+    """Refuse what ssh or a program behind it could take for an option or for more than a name."""
+    path = unquote(parts.path)
+    if parts.password is not None:
+        raise LabError(f"a password stands in {SETTING}", "use a key: ssh-keygen, then ssh-copy-id, and leave it out")
+    if not HOST.fullmatch(parts.hostname or "") or (parts.username and not USER.fullmatch(parts.username)):
+        raise LabError(f"{SETTING} = {url[:200]!r} names no host", f"{parts.scheme}://user@host/path")
+    if not PATH.fullmatch(path) or path == "/" or ".." in path.split("/") or parts.query or parts.fragment:
+        raise LabError(
+            f"{SETTING} = {url[:200]!r}: the path has to be absolute, of letters, digits and ._~+-",
+            f"{parts.scheme}://user@host/path",
+        )
+
+
+def _sftp(url: str, parts: SplitResult, places: Places) -> Transport:
+    from warehouse.delivery.transports.remote_folder import sftp
+
+    _over_ssh(url, parts)
+    return sftp(parts.hostname or "", parts.port, parts.username, unquote(parts.path).rstrip("/"), url)
+
+
+def _objects(url: str, parts: SplitResult, places: Places) -> Transport:
+    from warehouse.delivery.transports.remote_folder import object_store
+
+    return object_store(url, parts.scheme)
+
+
+def _rsync(url: str, parts: SplitResult, places: Places) -> Transport:
+    from warehouse.delivery.transports.rsync import Rsync
+
+    _over_ssh(url, parts)
+    return Rsync(parts.hostname or "", parts.port, parts.username, unquote(parts.path).rstrip("/"), places.ways, url)
+
+
+def _git(url: str, parts: SplitResult, places: Places) -> Transport:
+    from warehouse.delivery.transports.git import Git
+
+    if parts.scheme == "git+ssh":
+        _over_ssh(url, parts)
+    elif parts.scheme == "git+https" and (parts.password is not None or not HOST.fullmatch(parts.hostname or "")):
+        # It would stand in the list of processes.
+        raise LabError(f"{SETTING} holds a password, or no host", "leave it out, and use: git config credential.helper")
+    elif parts.scheme == "git+file" and (parts.netloc or not parts.path.startswith("/")):
+        raise LabError(f"{SETTING} = {url[:200]!r} is no absolute path", "git+file:///path.git")
+    return Git(url.removeprefix("git+"), host_name(), places.ways)
+
+
+def _quack(url: str, parts: SplitResult, places: Places) -> Transport:
+    from warehouse.delivery.transports.quack import Quack
+
+    if not HOST.fullmatch(parts.hostname or "") or parts.path not in ("", "/") or parts.username or parts.query:
+        raise LabError(f"{SETTING} = {url[:200]!r} is no host and port", "quack://host:port")
+    return Quack(parts.hostname or "", parts.port, encrypted=parts.scheme == "quacks")
+
+
+WAYS: dict[str, Callable[[str, SplitResult, Places], Transport]] = {
+    "": _directory, "file": _directory, "sftp": _sftp, "s3": _objects, "gs": _objects, "abfs": _objects,
+    "rsync+ssh": _rsync, "git+ssh": _git, "git+https": _git, "git+file": _git, "quack": _quack, "quacks": _quack,
+}  # fmt: skip

@@ -1,0 +1,87 @@
+"""A results store in a directory: this machine's own, or a mount (NFS, SMB) with no locks and no rename across devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from common.files import copy_whole, write_whole
+from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, MAX_REPORT_BYTES, UnreachableError, report_name
+
+
+class Directory:
+    """The folder that the collector reads, reached as a path.
+
+    Args:
+        own: it belongs to this LAB_HOME and is made when missing. One that was named by the user is not: an empty folder where
+            a mount should be would swallow results.
+    """
+
+    kind = "directory"
+
+    def __init__(self, root: Path, own: bool) -> None:
+        self.root, self.own, self.where = root, own, str(root)
+
+    def send(self, bundles: Sequence[Path]) -> dict[str, str]:
+        self.ready()
+        inbox, failed = self.root / INBOX, {}
+        for path in bundles:
+            try:
+                # A copy, since spool and inbox may lie on different devices, where no rename is atomic.
+                copy_whole(path, inbox / path.name)
+            except OSError as error:
+                failed[path.name] = error.strerror or str(error)
+        return failed
+
+    def ready(self) -> None:
+        """Make this machine's own store, or check that a named one is there.
+
+        Raises:
+            UnreachableError: it has no inbox.
+        """
+        inbox = self.root / INBOX
+        if self.own:
+            inbox.mkdir(parents=True, exist_ok=True)
+        elif not inbox.is_dir():
+            raise UnreachableError(
+                f"{self.root} has no folder inbox, so it is no results store, or not mounted",
+                f"mount it; for a new store: mkdir -p {inbox}",
+            )
+
+    def has(self, unit_id: str) -> bool:
+        return next((self.root / INBOX).glob(f"{unit_id}.*.parquet"), None) is not None
+
+    def fetch(self, inbox: Path) -> list[str]:
+        return []
+
+    def put_file(self, sha256: str, content: bytes) -> None:
+        self.ready()
+        target = self.root / FILES / sha256
+        if not target.is_file() or target.stat().st_size != len(content) or target.read_bytes() != content:
+            write_whole(target, content)
+
+    def get_file(self, sha256: str) -> bytes | None:
+        path = self.root / FILES / sha256
+        if path.is_file():
+            return path.read_bytes()
+        if not self.own:
+            self.ready()  # a mount that is gone is another thing than a file that is not there
+        return None
+
+    def put_report(self, host: str, content: bytes) -> None:
+        self.ready()
+        write_whole(self.root / HOSTS / report_name(host), content)
+
+    def reports(self) -> dict[str, bytes]:
+        return reports_in(self.root / HOSTS)
+
+
+def reports_in(folder: Path) -> dict[str, bytes]:
+    """host, as the file's name has it, -> content of the reports in a folder; links are not followed."""
+    found = {}
+    for path in sorted(folder.glob("capability_report_*.json")):
+        if path.is_file() and not path.is_symlink():
+            with suppress(OSError), path.open("rb") as file:
+                found[path.stem.removeprefix("capability_report_")] = file.read(MAX_REPORT_BYTES + 1)
+    return found

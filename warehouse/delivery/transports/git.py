@@ -1,0 +1,269 @@
+"""A results store in a git repository: each host commits to a branch of its own, machine-<host>, and pushes.
+
+Nothing is checked out: bundles become blobs of this host's own bare copy, and trees are made from those that were there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from common.environment import HOST_PATTERN
+from common.files import write_whole
+from warehouse.delivery.transports import ssh
+from warehouse.delivery.transports.protocol import (
+    FILES,
+    HOSTS,
+    INBOX,
+    MAX_REPORT_BYTES,
+    NAME,
+    REPORT,
+    Transport,
+    UnreachableError,
+    report_name,
+    told,
+)
+
+GIT_S = 1800.0  # a first fetch of some gigabytes on a slow line
+PUSHES = 8  # of one commit, while other processes of this host push as well
+BRANCH = "machine-"
+SEEN = "refs/machines/"  # what the store's branches were when they were last fetched
+TAKEN = "refs/taken/"  # up to where each branch was taken in
+KEPT = "refs/rewritten/"  # what a branch was before somebody rewrote it, until that is taken in
+PAST = "refs/past/"  # and afterwards
+LOST_THE_RACE = re.compile(r"non-fast-forward|fetch first|cannot lock ref|failed to update ref|stale info")
+# Lines that git adds to every failure of a connection.
+ADDED = re.compile(
+    r"fatal: Could not read from remote|Please make sure|and the repository exists|hint:|To |error: failed to push"
+)
+# Only ways that are meant, no program of somebody's choice, and objects are checked as they come.
+SETTINGS = tuple(
+    word
+    for setting in (
+        "protocol.allow=never", "protocol.file.allow=always", "protocol.ssh.allow=always", "protocol.https.allow=always",
+        "core.hooksPath=/dev/null", "commit.gpgSign=false", "fetch.fsckObjects=true", "init.defaultBranch=main",
+        "maintenance.auto=false",
+    )
+    for word in ("-c", setting)
+)  # fmt: skip
+Entry = tuple[str, str]  # path, blob
+
+
+class Git(Transport):
+    """Branches machine-<host> of a repository that every host can push to."""
+
+    kind = "git"
+
+    def __init__(self, url: str, host: str, keep: Path) -> None:
+        parts = urlsplit(url)
+        self.where = f"git+{parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+        self._url, self._host = url, host
+        self._folder = keep / "git"
+
+    def send(self, bundles: Sequence[Path]) -> dict[str, str]:
+        failed, entries = {}, []
+        with self._alone():
+            for path in bundles:
+                done = self._git("hash-object", "-w", "--", str(path))
+                if done.returncode:
+                    failed[path.name] = "not a plain file that can be read"
+                else:
+                    entries.append((f"{INBOX}/{path.name}", done.stdout.decode().strip()))
+            if entries:
+                self._push(entries, f"{len(entries)} bundles of {self._host}")
+        return failed
+
+    def has(self, unit_id: str) -> bool:
+        with self._alone():
+            self._fetch()
+            return any(self._listed(tip, f"{INBOX}/{unit_id}.") for tip in self._refs(SEEN).values())
+
+    def fetch(self, inbox: Path) -> list[str]:
+        notes = []
+        with self._alone():
+            self._fetch()
+            taken = self._refs(TAKEN)
+            # First what a branch was before it was rewritten: some of it may not have been taken in.
+            for name, old in self._refs(KEPT, hosts=False).items():
+                self._take(old, taken.get(name.partition("/")[0]), inbox)
+                self._must("update-ref", f"{PAST}{name}", old)
+                self._must("update-ref", "-d", f"{KEPT}{name}")
+                branch = f"{BRANCH}{name.partition('/')[0]}"
+                notes.append(f"{branch} was rewritten or deleted; all it held is taken in, and kept as {PAST}{name}")
+            for host, tip in self._refs(SEEN).items():
+                if taken.get(host) != tip:
+                    self._take(tip, taken.get(host), inbox)
+                    # Only now, so that a crash before it brings them once more, which does no harm.
+                    self._must("update-ref", f"{TAKEN}{host}", tip)
+        return notes
+
+    def _take(self, tip: str, taken: str | None, inbox: Path) -> None:
+        """The bundles of a commit that an earlier one has not got."""
+        known = set(self._listed(taken, f"{INBOX}/")) if taken else set()
+        for path, blob in self._listed(tip, f"{INBOX}/"):
+            name = path.rpartition("/")[2]
+            if (path, blob) not in known and NAME.fullmatch(name):
+                write_whole(inbox / name, self._blob(blob))
+
+    def put_file(self, sha256: str, content: bytes) -> None:
+        self._put(f"{FILES}/{sha256}", content, f"file {sha256[:12]}")
+
+    def get_file(self, sha256: str) -> bytes | None:
+        with self._alone():
+            self._fetch()
+            for tip in self._refs(SEEN).values():
+                for _, blob in self._listed(tip, f"{FILES}/{sha256}"):
+                    return self._blob(blob)
+        return None
+
+    def put_report(self, host: str, content: bytes) -> None:
+        self._put(f"{HOSTS}/{report_name(host)}", content, f"report of {host}")
+
+    def reports(self) -> dict[str, bytes]:
+        """Only what stands in a host's own branch is its report."""
+        found = {}
+        with self._alone():
+            self._fetch()
+            for host, tip in self._refs(SEEN).items():
+                for path, blob in self._listed(tip, f"{HOSTS}/"):
+                    named = REPORT.fullmatch(path.rpartition("/")[2])
+                    if named and named[1] == host:
+                        found[host] = self._blob(blob)[: MAX_REPORT_BYTES + 1]
+        return found
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process of this LAB_HOME at a time uses its copy of the repository, which is made when missing."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        with self._folder.with_suffix(".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not (self._folder / "HEAD").is_file():
+                self._must("init", "--quiet", "--bare", "--", str(self._folder))
+            yield
+
+    def _put(self, path: str, content: bytes, message: str) -> None:
+        with self._alone():
+            blob = self._must("hash-object", "-w", "--stdin", stdin=content).strip()
+            own = self._refs(SEEN).get(self._host)
+            if not own or (path, blob) not in self._listed(own, path):
+                self._push([(path, blob)], message)
+
+    def _push(self, entries: Sequence[Entry], message: str) -> None:
+        """Commit entries onto this host's branch and push it.
+
+        Raises:
+            UnreachableError: the store does not take it.
+        """
+        branch, said = f"refs/heads/{BRANCH}{self._host}", ""
+        for _ in range(PUSHES):
+            self._fetch()
+            commit = self._commit(entries, self._parents(branch), message)
+            done = self._git("push", "--quiet", "--", self._url, f"{commit}:{branch}")
+            if done.returncode == 0:
+                self._must("update-ref", branch, commit)
+                self._must("update-ref", f"{SEEN}{self._host}", commit)
+                return
+            said = done.stderr.decode(errors="replace")
+            # Somebody else of this host was faster: once more on top of theirs.
+            if not LOST_THE_RACE.search(said):
+                break
+        raise self._refused(said)
+
+    def _parents(self, branch: str) -> list[str]:
+        """Their branch and ours, or only the one that holds the other: where theirs was rewritten, ours is brought again."""
+        theirs, mine = self._refs(SEEN).get(self._host), self._refs("refs/heads/", hosts=False).get(branch[11:])
+        both = [c for c in dict.fromkeys((theirs, mine)) if c]
+        return [c for c in both if not any(c != other and self._holds(other, c) for other in both)]
+
+    def _holds(self, tip: str, older: str) -> bool:
+        return self._git("merge-base", "--is-ancestor", older, tip).returncode == 0
+
+    def _commit(self, entries: Sequence[Entry], parents: Sequence[str], message: str) -> str:
+        """A commit of everything that the parents hold, and the entries; nothing that was sent before is left out."""
+        scratch = self._folder / "lab-index"
+        scratch.unlink(missing_ok=True)
+        held = {path: blob for parent in parents for path, blob in self._listed(parent, "")} | dict(entries)
+        lines = "".join(f"100644 {blob}\t{path}\n" for path, blob in sorted(held.items()))
+        self._must("update-index", "--add", "--index-info", stdin=lines.encode(), index=scratch)
+        tree = self._must("write-tree", index=scratch).strip()
+        above = [word for parent in parents for word in ("-p", parent)]
+        return self._must("commit-tree", tree, *above, "-m", message).strip()
+
+    def _fetch(self) -> None:
+        """Bring the branches of all hosts here; what one was before it was rewritten or deleted is kept."""
+        before = self._refs(SEEN)
+        refs = f"+refs/heads/{BRANCH}*:{SEEN}*"
+        done = self._git("fetch", "--quiet", "--no-tags", "--prune", "--", self._url, refs)
+        if done.returncode:
+            raise self._refused(done.stderr.decode(errors="replace"))
+        after = self._refs(SEEN)
+        for host, old in before.items():
+            new = after.get(host)
+            if new != old and not (new and self._holds(new, old)):
+                self._must("update-ref", f"{KEPT}{host}/{old}", old)
+
+    def _refs(self, prefix: str, hosts: bool = True) -> dict[str, str]:
+        """What follows the prefix -> commit; with `hosts`, only where that is a host's name."""
+        lines = self._must("for-each-ref", "--format=%(objectname) %(refname)", "--", prefix).splitlines()
+        found = {ref.removeprefix(prefix): commit for commit, _, ref in (line.partition(" ") for line in lines)}
+        return {n: c for n, c in found.items() if HOST_PATTERN.fullmatch(n)} if hosts else found
+
+    def _listed(self, commit: str, prefix: str) -> list[Entry]:
+        """(path, blob) of the plain files of a commit whose path begins with `prefix`."""
+        rows = self._must("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
+        found = []
+        for row in filter(None, rows):
+            about, _, path = row.partition("\t")
+            mode, kind, blob = about.split(" ")
+            if kind == "blob" and mode.startswith("100") and path.startswith(prefix):
+                found.append((path, blob))
+        return found
+
+    def _blob(self, blob: str) -> bytes:
+        done = self._git("cat-file", "blob", blob)
+        if done.returncode:
+            raise self._refused(done.stderr.decode(errors="replace"))
+        return done.stdout
+
+    def _must(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> str:
+        """What git answers about this host's own copy.
+
+        Raises:
+            UnreachableError: it refuses, for instance since the disk is full.
+        """
+        done = self._git(*arguments, stdin=stdin, index=index)
+        if done.returncode:
+            raise UnreachableError(
+                f"git {arguments[0]}: {told(done.stderr.decode(errors='replace'))}", f"see {self._folder}"
+            )
+        return done.stdout.decode(errors="surrogateescape")
+
+    def _git(
+        self, *arguments: str, stdin: bytes = b"", index: Path | None = None
+    ) -> ssh.subprocess.CompletedProcess[bytes]:
+        own = {
+            k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in ("GIT_SSL_CAINFO", "GIT_ASKPASS")
+        }
+        name, address = self._host, f"{self._host}@lab.invalid"
+        own |= {
+            "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": shlex.join(ssh.command()),
+            "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": address, "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": address,
+        }  # fmt: skip
+        if index is not None:
+            own["GIT_INDEX_FILE"] = str(index)
+        where = [] if arguments[0] == "init" else [f"--git-dir={self._folder}"]
+        return ssh.run(
+            [ssh.needed("git"), *where, *SETTINGS, *arguments], timeout_s=GIT_S, stdin=stdin, environment=own
+        )
+
+    def _refused(self, said: str) -> UnreachableError:
+        lines = [line for line in said.splitlines() if line.strip() and not ADDED.match(line)]
+        host = urlsplit(self._url).hostname or "this machine"
+        # Its first line tells most, but for the banner of a host key that changed.
+        return ssh.unreachable(self.where, host, said if ssh.UNKNOWN_KEY.search(said) else "\n".join(lines[:1]) or said)

@@ -1,0 +1,180 @@
+"""A results store behind DuckDB's Quack protocol: a worker needs the coordinator's address and a token, no mount, no ssh.
+
+The client side; inbox_server.py is the other. Both load DuckDB's extensions from Python packages (extra `quack`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from common.errors import LabError
+from warehouse.delivery.transports.protocol import (
+    MAX_REPORT_BYTES,
+    REPORT,
+    Transport,
+    UnreachableError,
+    report_name,
+    told,
+)
+
+PORT = 9494  # Quack's own
+TOKEN, TOKEN_FILE = "LAB_INBOX_TOKEN", "LAB_INBOX_TOKEN_FILE"
+TOKEN_FORM = re.compile(r"[A-Za-z0-9_-]{16,128}")
+PLAIN = re.compile(r"[A-Za-z0-9._-]+")
+PART_BYTES = 2**20  # of a file in one INSERT
+ANSWER_S = 60.0  # the server answers within a second or two
+ASK_S = 0.05
+MEND = "on the coordinator: lab inbox serve"
+
+
+class Quack(Transport):
+    """What the inbox server answers to the few statements that it lets through."""
+
+    kind = "quack"
+
+    def __init__(self, host: str, port: int | None, *, encrypted: bool) -> None:
+        at = f"[{host}]" if ":" in host else host
+        self._uri = f"quack:{at}:{port or PORT}"
+        self._encrypted, self._token = encrypted, ""
+        self.where = f"quack{'s' if encrypted else ''}://{at}:{port or PORT}"
+        self._con: duckdb.DuckDBPyConnection | None = None
+
+    def send(self, bundles: Sequence[Path]) -> dict[str, str]:
+        failed = {}
+        for path in bundles:
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                failed[path.name] = error.strerror or str(error)
+                continue
+            if refused := self._asked("bundle", path.name, content):
+                failed[path.name] = refused.decode(errors="replace")
+        return failed
+
+    def has(self, unit_id: str) -> bool:
+        return self._asked("has", unit_id) == b"yes"
+
+    def fetch(self, inbox: Path) -> list[str]:
+        return []  # the server itself puts bundles into the coordinator's inbox
+
+    def put_file(self, sha256: str, content: bytes) -> None:
+        self._taken(self._asked("file", sha256, content))
+
+    def get_file(self, sha256: str) -> bytes | None:
+        found = self._asked("get", sha256)
+        return found[1:] if found[:1] == b"+" else None
+
+    def put_report(self, host: str, content: bytes) -> None:
+        self._taken(self._asked("report", report_name(host), content))
+
+    def reports(self) -> dict[str, bytes]:
+        found: dict[str, str] = json.loads(self._asked("reports", "all"))
+        named = {REPORT.fullmatch(name): b64decode(text) for name, text in found.items()}
+        return {m[1]: content[: MAX_REPORT_BYTES + 1] for m, content in named.items() if m}
+
+    def _taken(self, refused: bytes) -> None:
+        if refused:
+            raise UnreachableError(f"{self.where}: {refused.decode(errors='replace')}", MEND)
+
+    def _asked(self, what: str, name: str, content: bytes = b"") -> bytes:
+        """Send something in parts and wait for the answer."""
+        asked = secrets.token_hex(16)
+        parts = [content[i : i + PART_BYTES] for i in range(0, len(content), PART_BYTES)] or [b""]
+        for i, part in enumerate(parts):
+            self._query(sending(asked, what, name, i, len(parts), part))
+        end = time.monotonic() + ANSWER_S
+        while time.monotonic() < end:
+            rows = self._query(reading(asked))
+            if rows and len(rows) == rows[0][1]:
+                return b"".join(row[2] for row in rows)
+            time.sleep(ASK_S)
+        raise UnreachableError(f"{self.where} took {what} {name[:40]} and did not answer for {ANSWER_S:.0f} s", MEND)
+
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        try:
+            if self._con is None:
+                self._token = token()
+                self._con = with_extensions(duckdb.connect())
+            return self._con.execute(
+                "FROM quack_query(?, ?, token := ?, disable_ssl := ?)",
+                [self._uri, sql, self._token, not self._encrypted],
+            ).fetchall()
+        except duckdb.Error as error:
+            raise UnreachableError(f"{self.where}: {_plain(str(error))}", MEND) from None
+        except LabError as error:
+            raise UnreachableError(f"{self.where}: {error.what}", error.mend) from None
+
+
+def sending(asked: str, what: str, name: str, part: int, parts: int, content: bytes) -> str:
+    """The statement that sends a part. Quack takes no parameters: these are hex, base64 and names without quotes.
+
+    Raises:
+        ValueError: a value that is neither.
+    """
+    if not PLAIN.fullmatch(f"{asked}{what}{name}"):
+        raise ValueError(f"not a plain name: {name[:80]!r}")
+    text = b64encode(content).decode()
+    return f"INSERT INTO sent VALUES ('{asked}', '{what}', '{name}', {part:d}, {parts:d}, from_base64('{text}'))"  # noqa: S608
+
+
+def reading(asked: str) -> str:
+    """The statement that reads an answer, by the id that only the asker knows."""
+    if not PLAIN.fullmatch(asked):
+        raise ValueError(f"not a plain id: {asked[:80]!r}")
+    return f"SELECT part, parts, content FROM answers WHERE id = '{asked}' ORDER BY part"  # noqa: S608
+
+
+def _plain(said: str) -> str:
+    """DuckDB's first line, without the SQL that it quotes."""
+    first = told(said.splitlines()[0] if said else "")
+    if "Authentication failed" in first:
+        return f"it does not take this token ({TOKEN} or {TOKEN_FILE})"
+    return re.sub(r"^(\w+ Error: )+", "", first)
+
+
+def with_extensions(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """The same connection with Quack, and httpfs, which it needs for its requests.
+
+    Raises:
+        LabError: the packages that bring them are not installed, or not for this DuckDB.
+    """
+    try:
+        import duckdb_extensions
+
+        for name in ("httpfs", "quack"):
+            duckdb_extensions.import_extension(name, con=con)
+    except (ImportError, FileNotFoundError, duckdb.Error) as error:
+        raise LabError(
+            f"DuckDB {duckdb.__version__} has no quack extension here ({told(str(error))})", "pip install '.[quack]'"
+        ) from None
+    return con
+
+
+def token() -> str:
+    """What lets this machine deliver: LAB_INBOX_TOKEN, else the first line of the file LAB_INBOX_TOKEN_FILE.
+
+    Raises:
+        LabError: neither is set, the file can be read by others, or it holds no token. The value is not shown.
+    """
+    value = os.environ.get(TOKEN, "")
+    if not value and (name := os.environ.get(TOKEN_FILE)):
+        path = Path(name)
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise LabError(f"others could read {path}", f"chmod 600 {path}")
+        value = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+    if not TOKEN_FORM.fullmatch(value):
+        raise LabError(
+            f"{TOKEN} is {'no token' if value else 'not set'}", f"export {TOKEN_FILE}=/PATH of a file that holds it"
+        )
+    return value

@@ -1,0 +1,226 @@
+"""A results store on another machine by rsync over ssh: a transfer that breaks goes on where it stopped.
+
+Both sides need rsync 3.2.4 or later (--fsync, --mkpath).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.files import STALE_S, finish, temporary_for
+from warehouse.delivery.transports import ssh
+from warehouse.delivery.transports.directory import reports_in
+from warehouse.delivery.transports.protocol import (
+    FILES,
+    HOSTS,
+    INBOX,
+    NAME,
+    REPORT,
+    SWEEP_S,
+    Transport,
+    UnreachableError,
+    report_name,
+)
+
+TRANSFER_S = 1800.0  # half a gigabyte at 300 kB/s
+IO_S = 60  # without a byte, after which rsync gives up by itself
+# Both begin like a temporary file, which the collector leaves alone. What arrives is renamed out of ARRIVING; what broke off
+# lies in PARTIAL until the next try.
+ARRIVING, PARTIAL = ".part-arriving", ".part-rsync"
+ADDED = re.compile(r"rsync error:|rsync: connection unexpectedly closed|rsync: \[\w+\] (read|write) error")
+HALF = re.compile(r"\.part-[a-z]+/[A-Za-z0-9._-]+")  # what of a file is there
+GONE = 24  # rsync's exit code when a file vanished before it was sent
+
+
+class Rsync(Transport):
+    """inbox/, files/ and hosts/ below a folder of another machine."""
+
+    kind = "rsync"
+
+    def __init__(self, host: str, port: int | None, user: str | None, path: str, keep: Path, url: str) -> None:
+        self.where, self.host, self.root = url, host, path
+        self._port, self._keep = port, keep
+        self._swept_at = -SWEEP_S
+        # IPv6 stands in brackets, or its colons would part host and path.
+        at = f"[{host}]" if ":" in host else host
+        self._target = f"{user}@{at}" if user else at
+
+    def send(self, bundles: Sequence[Path]) -> dict[str, str]:
+        if not bundles:
+            return {}
+        folder = bundles[0].parent
+        if self._send(folder, [p.name for p in bundles], INBOX) in (0, GONE):
+            return {}
+        # One that cannot be read would hold up the others.
+        failed = {}
+        for path in bundles:
+            if not path.is_file() or not os.access(path, os.R_OK):
+                failed[path.name] = "not a plain file that can be read"
+            elif (code := self._send(folder, [path.name], INBOX)) not in (0, GONE):
+                failed[path.name] = f"rsync ended with code {code}"
+        return failed
+
+    def has(self, unit_id: str) -> bool:
+        return any(name.startswith(f"{unit_id}.") for name in self._names(INBOX, f"{unit_id}.*.parquet"))
+
+    def fetch(self, inbox: Path) -> list[str]:
+        self._sweep()
+        names = [n for n in self._names(INBOX, "*.parquet") if NAME.fullmatch(n)]
+        if not names:
+            return []
+        with tempfile.TemporaryDirectory(dir=inbox, prefix=".part-") as folder:
+            self._get(INBOX, names, Path(folder))
+            brought = [n for n in names if (Path(folder) / n).is_file()]
+            for name in brought:
+                finish(Path(folder) / name, inbox / name)
+        self._remove(brought)
+        return []
+
+    def put_file(self, sha256: str, content: bytes) -> None:
+        self._put(FILES, sha256, content)
+
+    def get_file(self, sha256: str) -> bytes | None:
+        with self._scratch() as folder:
+            self._get(FILES, [sha256], Path(folder))
+            found = Path(folder) / sha256
+            return found.read_bytes() if found.is_file() else None
+
+    def put_report(self, host: str, content: bytes) -> None:
+        self._put(HOSTS, report_name(host), content)
+
+    def reports(self) -> dict[str, bytes]:
+        with self._scratch() as folder:
+            names = [n for n in self._names(HOSTS, "capability_report_*.json") if REPORT.fullmatch(n)]
+            if names:
+                self._get(HOSTS, names, Path(folder))
+            return reports_in(Path(folder))
+
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        self._keep.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=self._keep)
+
+    def _put(self, folder: str, name: str, content: bytes) -> None:
+        with self._scratch() as scratch:
+            temporary = temporary_for(Path(scratch) / name)
+            temporary.write_bytes(content)
+            temporary.rename(Path(scratch) / name)
+            if code := self._send(Path(scratch), [name], folder):
+                raise UnreachableError(f"{self.where}: rsync ended with code {code}", "lab sync")
+
+    def _send(self, source: Path, names: Sequence[str], folder: str) -> int:
+        """Send files; rsync's exit code where it is about single files.
+
+        Raises:
+            UnreachableError: the store as a whole cannot be used.
+        """
+        options = [
+            "--checksum",
+            "--times",
+            "--fsync",
+            f"--temp-dir={ARRIVING}",
+            "--partial",
+            f"--partial-dir={PARTIAL}",
+        ]
+        # The renamed-from folder has to be there, and is itself the mark that the store was looked at.
+        for prepared in (False, True):
+            done = self._rsync(options, names, f"{source}/", self._remote(folder))
+            if done.returncode in (0, GONE) or prepared:
+                break
+            self._prepare(folder)
+        if done.returncode in (0, GONE, 23):
+            return done.returncode
+        raise self._refused(done)
+
+    def _prepare(self, folder: str) -> None:
+        """Make the folders that a transfer needs, in a store that is there.
+
+        Raises:
+            UnreachableError: it does not answer, or has no inbox.
+        """
+        listed = self._list("", ["/inbox"])
+        if listed.returncode == 23 or (listed.returncode == 0 and INBOX not in listed.stdout.decode(errors="replace")):
+            raise UnreachableError(
+                f"{self.where} has no folder inbox, so it is no results store, or not mounted",
+                f"for a new one, on {self.host}: mkdir -p {self.root}/{INBOX}",
+            )
+        if listed.returncode:
+            raise self._refused(listed)
+        with self._scratch() as scratch:
+            (Path(scratch) / folder / ARRIVING).mkdir(parents=True)
+            done = self._rsync(["--recursive"], None, f"{scratch}/", self._remote(""))
+        if done.returncode:
+            raise self._refused(done)
+
+    def _get(self, folder: str, names: Sequence[str], into: Path) -> None:
+        done = self._rsync(["--checksum", "--fsync", "--ignore-missing-args"], names, self._remote(folder), f"{into}/")
+        if done.returncode not in (0, 23, GONE):
+            raise self._refused(done)
+
+    def _names(self, folder: str, pattern: str) -> list[str]:
+        done = self._list(folder, [f"/{pattern}"])
+        if done.returncode == 23:  # the folder is not there
+            return []
+        if done.returncode:
+            raise self._refused(done)
+        # -rw-r--r--  1,234 2026/11/24 12:00:00 name
+        lines = [line.split(maxsplit=4) for line in done.stdout.decode(errors="replace").splitlines()]
+        return sorted(line[4] for line in lines if len(line) == 5 and line[0].startswith("-"))
+
+    def _sweep(self) -> None:
+        """Remove what deliveries that were cut off a day ago left half written; a later one would have gone on with it."""
+        if time.monotonic() - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = time.monotonic()
+        options = ["--list-only", "--recursive", "--include=/.part-*/", "--include=/.part-*/*", "--exclude=*"]
+        done = self._rsync(options, None, self._remote(INBOX))
+        if done.returncode:
+            return  # whatever it is, the next step meets it and tells
+        lines = [line.split(maxsplit=4) for line in done.stdout.decode(errors="replace").splitlines()]
+        before = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(time.time() - STALE_S))
+        files = [(x[4], f"{x[2]} {x[3]}") for x in lines if len(x) == 5 and x[0].startswith("-")]
+        old = [name for name, changed in files if changed < before and HALF.fullmatch(name)]
+        if old:
+            self._remove(old)
+
+    def _list(self, folder: str, patterns: Sequence[str]) -> ssh.subprocess.CompletedProcess[bytes]:
+        options = ["--list-only", "--dirs", *(f"--include={p}" for p in patterns), "--exclude=*"]
+        return self._rsync(options, None, self._remote(folder))
+
+    def _remove(self, names: Sequence[str]) -> None:
+        """Let go of bundles that lie here: an empty folder is made equal to the inbox, as far as these names go."""
+        with self._scratch() as empty:
+            folders = {name.rpartition("/")[0] for name in names} - {""}
+            for within in folders:
+                (Path(empty) / within).mkdir()  # stays there, whatever else is in it
+            kept = [f"/{n}" for n in (*names, *(f"{w}/" for w in folders))]
+            options = ["--recursive", "--delete", "--include-from=-", "--exclude=*"]
+            done = self._rsync(options, None, f"{empty}/", self._remote(INBOX), stdin="\n".join(kept))
+        if done.returncode:
+            raise self._refused(done)
+
+    def _remote(self, folder: str) -> str:
+        return f"{self._target}:{self.root}/{folder}/" if folder else f"{self._target}:{self.root}/"
+
+    def _rsync(
+        self, options: Sequence[str], names: Sequence[str] | None, *paths: str, stdin: str = ""
+    ) -> ssh.subprocess.CompletedProcess[bytes]:
+        """rsync with an argument list; names go by standard input, so that none is read as an option or a pattern."""
+        shell = " ".join(ssh.command(self._port))  # rsync splits it at blanks; no part has one
+        listed = ["--files-from=-", "--from0"] if names is not None else []
+        command = [
+            ssh.needed("rsync"), "--no-motd", "-s", f"--rsh={shell}", f"--timeout={IO_S}", *options, *listed,
+            "--", *paths,
+        ]  # fmt: skip
+        fed = stdin or "".join(f"{n}\0" for n in names or ())
+        return ssh.run(command, timeout_s=TRANSFER_S, stdin=fed.encode(), environment=os.environ | {"LC_ALL": "C"})
+
+    def _refused(self, done: ssh.subprocess.CompletedProcess[bytes]) -> UnreachableError:
+        """What ssh or rsync said, less the lines that rsync adds to every failure."""
+        lines = done.stderr.decode(errors="replace").splitlines()
+        telling = [line for line in lines if line.strip() and not ADDED.match(line)]
+        return ssh.unreachable(self.where, self.host, "\n".join(telling or lines))

@@ -1,0 +1,53 @@
+"""fsspec's sftp with the host's key checked: as it comes, it accepts any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from fsspec.implementations.sftp import SFTPFileSystem
+
+from warehouse.delivery.transports.protocol import CONNECT_S
+from warehouse.delivery.transports.ssh import config_file, unreachable
+
+
+class CheckedSFTP(SFTPFileSystem):
+    """SFTPFileSystem that knows hosts by known_hosts and refuses all others, and reads ssh_config."""
+
+    cachable = False  # a cached one would keep a connection that broke
+
+    def _connect(self) -> None:
+        wanted = dict(self.ssh_kwargs)
+        config = config_file() or Path.home() / ".ssh" / "config"
+        found: dict[str, Any] = (
+            dict(paramiko.SSHConfig.from_path(str(config)).lookup(self.host)) if config.is_file() else {}
+        )
+        self.client = paramiko.SSHClient()
+        for path in (found.get("userknownhostsfile") or str(Path.home() / ".ssh" / "known_hosts")).split():
+            if Path(path).expanduser().is_file():
+                self.client.load_host_keys(str(Path(path).expanduser()))
+        self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        keys = [str(Path(k).expanduser()) for k in found.get("identityfile", [])]
+        self.client.connect(
+            found.get("hostname", self.host), port=wanted.get("port") or int(found.get("port", 22)),
+            username=wanted.get("username") or found.get("user"), key_filename=keys or None,
+            timeout=CONNECT_S, banner_timeout=CONNECT_S, auth_timeout=CONNECT_S,
+        )  # fmt: skip
+        self.ftp = self.client.open_sftp()
+        self.ftp.get_channel().settimeout(3 * CONNECT_S)
+
+
+def connect(host: str, port: int | None, user: str | None) -> CheckedSFTP:
+    """A connection to a host whose key is known.
+
+    Raises:
+        UnreachableError: it is not, or does not let us in.
+    """
+    try:
+        return CheckedSFTP(host, port=port, username=user)
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        said = str(error).removeprefix("[Errno None] ") or type(error).__name__
+        if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in said:
+            said = "host key verification failed"
+        raise unreachable(f"sftp://{host}", host, said) from None

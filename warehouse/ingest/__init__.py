@@ -1,0 +1,1 @@
+"""Bundles from the inbox into the warehouse."""

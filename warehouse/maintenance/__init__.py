@@ -1,0 +1,1 @@
+"""Verify, rebuild, back up, merge and clean."""

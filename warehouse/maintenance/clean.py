@@ -1,0 +1,139 @@
+"""Keeping house: what may go after a while, what a verdict rests on and stays, and how much room each part takes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from duckdb import DuckDBPyConnection as Connection
+
+from common.errors import LabError
+from common.files import TEMPORARY
+from warehouse.database.transactions import transaction
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import archived
+from warehouse.maintenance.repair import forget_summary
+from warehouse.paths import Places
+
+AGE = re.compile(r"([0-9]{1,5})([hdw])")
+SHA256 = "[0-9a-f]{64}"
+UNITS_OF_AGE = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that can go."""
+
+    kind: str  # bundle, quarantine, leftover, file, log, old warehouse, embeddings
+    path: Path
+    size_bytes: int
+    why: str
+
+
+def age_of(text: str) -> timedelta:
+    """30d, 12h or 4w as a duration; LabError for anything else."""
+    found = AGE.fullmatch(text.strip())
+    if not found:
+        raise LabError(f"--older-than {text!r:.40} is no age", "write 30d, 12h or 4w")
+    return timedelta(**{UNITS_OF_AGE[found[2]]: int(found[1])})
+
+
+def removable(con: Connection, places: Places, store: Store, age: timedelta, force: bool = False) -> list[Removal]:
+    """What is older than `age` and needed by nothing that is stored.
+
+    Args:
+        force: also bundles that a verdict or an audit rests on. The verdict stays, and cannot be computed again.
+    """
+    before = datetime.now(UTC) - age
+    found = list(_old_bundles(con, places, before, force))
+    found += _old_files(places.quarantine, "quarantine", before, "refused")
+    found += _old_files(places.home / "logs", "log", before, "of a service")
+    for folder in (places.home, places.spool, places.bundles, store.inbox, store.root / "files"):
+        found += _old_files(folder, "leftover", before, "half written", re.escape(TEMPORARY) + ".*")
+    found += _old_files(places.home, "old warehouse", before, "replaced by a rebuild", r"warehouse\.before\..*")
+    found += _old_files(
+        places.home, "embeddings", before, "computed again when needed", re.escape(places.embeddings.name)
+    )
+    kept = {sha256 for (sha256,) in con.execute("SELECT sha256 FROM files").fetchall()}
+    kept |= _shared_data(con)
+    jobs = _old_files(store.root / "files", "file", before, "a job that was sent", SHA256)
+    found += (r for r in jobs if r.path.name not in kept)
+    return found
+
+
+def remove(con: Connection, found: list[Removal]) -> None:
+    """Take all this away; a bundle's rows go before its file, so that a crash in between loses nothing unseen."""
+    for one in found:
+        if one.kind == "bundle":
+            _forget(con, one.path.name.split(".")[1])
+        one.path.unlink(missing_ok=True)
+
+
+def sizes(places: Places, store: Store | None) -> dict[str, int]:
+    """Bytes of each part of the memory on this host; a part that is not there has 0."""
+    parts = {
+        "warehouse": places.warehouse, "snapshot": places.snapshot, "bundles": places.bundles, "records": places.records,
+        "spool": places.spool, "quarantine": places.quarantine, "backups": places.backups, "logs": places.home / "logs",
+        "models": places.home / "models", "embeddings": places.embeddings,
+    }  # fmt: skip
+    if store:
+        parts |= {"inbox": store.inbox, "files": store.root / "files"}
+    return {name: bytes_of(path) for name, path in parts.items()}
+
+
+def _old_bundles(con: Connection, places: Places, before: datetime, force: bool) -> Iterator[Removal]:
+    rows = con.execute(
+        """
+        SELECT b.sha256, b.unit_id, list(DISTINCT v.run_id || ' ' || v.phase) FILTER (v.run_id IS NOT NULL),
+               bool_or(a.unit_id IS NOT NULL)
+        FROM bundles b LEFT JOIN units u USING (unit_id) LEFT JOIN verdicts v ON v.run_id = u.run_id AND v.phase = u.phase
+        LEFT JOIN audits a ON a.unit_id = b.unit_id
+        WHERE b.unit_id IN (SELECT unit_id FROM bundles GROUP BY 1 HAVING max(received_at) < ?)
+        GROUP BY ALL ORDER BY b.sha256
+        """,
+        [before],
+    ).fetchall()
+    there = archived(places)
+    for sha256, unit_id, verdicts, audited in rows:
+        if (verdicts or audited) and not force:
+            continue
+        path = there.get(sha256, places.bundles / f"{unit_id}.{sha256}.parquet")
+        why = f"the verdict of {', '.join(sorted(verdicts))} rests on it" if verdicts else "no verdict rests on it"
+        yield Removal("bundle", path, bytes_of(path), why)
+
+
+def _old_files(folder: Path, kind: str, before: datetime, why: str, name: str = ".*") -> list[Removal]:
+    """Files of a folder, not of those in it, whose whole name matches a pattern."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not re.fullmatch(name, path.name, re.DOTALL):
+            continue
+        status = path.lstat()
+        if path.is_file() and not path.is_symlink() and status.st_mtime < before.timestamp() <= time.time():
+            found.append(Removal(kind, path, status.st_size, why))
+    return found
+
+
+def _shared_data(con: Connection) -> set[str]:
+    """SHA-256 of the user's own data that some run works on: jsonl:<sha256> or a path, as its plan names it."""
+    rows = con.execute("SELECT content FROM plans").fetchall()
+    return {found for (content,) in rows for found in re.findall(SHA256, content)}
+
+
+def _forget(con: Connection, sha256: str) -> None:
+    with transaction(con):
+        forget_summary(con, sha256)
+        con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [sha256])
+        con.execute("DELETE FROM bundles WHERE sha256 = ?", [sha256])
+        con.execute("DELETE FROM files WHERE unit_id NOT IN (SELECT unit_id FROM bundles)")
+
+
+def bytes_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder; 0 where neither is there."""
+    if path.is_dir():
+        return sum(p.lstat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size if path.exists() else 0

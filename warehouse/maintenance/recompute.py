@@ -1,0 +1,146 @@
+"""Metrics and verdicts computed again from the trials in the warehouse, and held against those that are stored."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from duckdb import DuckDBPyConnection as Connection
+from pydantic import ValidationError
+
+from common.canonical_json import canonical
+from common.errors import LabError
+from experiments import leakage_gate
+from experiments.code_version import code_version
+from experiments.contract import Json, Metric, Metrics, PhaseConfig
+from experiments.data import universe
+from experiments.domains import bring_data
+from experiments.registry import PHASES, get_phase
+from warehouse.database import records
+from warehouse.database.metrics import ALL_HOSTS, measure
+from warehouse.maintenance.verify import Finding, Verified
+
+RELATIVE = 1e-9  # another processor or library may round the last bits otherwise
+NUMBERS = ("value", "low", "high")
+OTHERS = ("n", "failed", "method", "timing")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A phase of a run that has a verdict."""
+
+    run_id: str
+    phase: str
+    plan: Json
+    decided_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.phase}"
+
+
+def check_decided(con: Connection, get_file: Callable[[str], bytes], done: Verified, phase: str | None = None) -> None:
+    """Compute every decided phase again, from what was here when it was decided.
+
+    Where it comes out otherwise because the analysis code is another than the plan's, that is noted and no fault: with that
+    code it may come out as stored.
+    """
+    rows = con.execute(
+        "SELECT v.run_id, v.phase, p.content, v.decided_at FROM verdicts v JOIN runs r USING (run_id) JOIN plans p USING (plan_id) "
+        "WHERE ? IS NULL OR v.phase = ? ORDER BY v.decided_at",
+        [phase, phase],
+    ).fetchall()
+    for run_id, name, content, at in rows:
+        one = Decided(run_id, name, json.loads(content), at)
+        if name not in PHASES:
+            done.findings.append(Finding("metrics", f"{one}: this version has no such phase", str(one), fault=False))
+            continue
+        try:
+            _check(con, get_file, done, one)
+        except (LabError, ValidationError, KeyError) as error:
+            why = " ".join(str(error).split())[:300]
+            done.findings.append(
+                Finding("metrics", f"{one}: cannot be computed again here: {why}", str(one), fault=False)
+            )
+
+
+def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, one: Decided) -> None:
+    config: PhaseConfig = get_phase(one.phase).Config(**one.plan["configs"][one.phase])
+    bring_data(config.domain, get_file)
+    if (version := universe(config).version) not in one.plan["data_version"]:
+        raise LabError(f"the data are {version} here, {', '.join(one.plan['data_version'])} in the plan", "")
+    carried = records.carried_of(con, one.run_id, before=one.phase)
+    found = measure(con, one.run_id, one.phase, config, carried, until=one.decided_at)
+    stored = _stored(con, one)
+    wrong = [("metrics", text) for text in _differences(found, stored)]
+    wrong += [("verdicts", text) for text in _verdict(con, one, config, found[ALL_HOSTS])]
+    done.counts["metrics"] = done.counts.get("metrics", 0) + sum(len(m.values) for m in found.values())
+    done.counts["verdicts"] = done.counts.get("verdicts", 0) + 1
+    models = tuple(sorted({config.model, *getattr(config, "embedders", ())} - {"hybrid"}))
+    now = code_version(one.phase, config.domain, analysis=True, models=models)
+    then = one.plan.get("code_versions", {}).get(one.phase)
+    if wrong and now != then:
+        what = f"{one}: {len(wrong)} numbers come out otherwise, first {wrong[0][1]}; the analysis code is {now}, {then} in the plan"
+        done.findings.append(Finding("metrics", what, str(one), fault=False))
+        return
+    for check, text in wrong:
+        done.findings.append(Finding("verdicts" if check == "verdicts" else "metrics", f"{one}: {text}", str(one)))
+
+
+def _stored(con: Connection, one: Decided) -> dict[str, dict[tuple[str, str], Metric]]:
+    rows = con.execute(
+        "SELECT host, metric, condition, value, low, high, n, failed, method, timing FROM metrics "
+        "WHERE run_id = ? AND phase = ? ORDER BY host, position",
+        [one.run_id, one.phase],
+    ).fetchall()
+    found: dict[str, dict[tuple[str, str], Metric]] = {}
+    for host, metric, condition, value, low, high, n, failed, method, timing in rows:
+        found.setdefault(host, {})[metric, condition] = Metric(
+            metric, value, low, high, n, failed, condition, method, timing
+        )
+    return found
+
+
+def _differences(found: Mapping[str, Metrics], stored: Mapping[str, Mapping[tuple[str, str], Metric]]) -> list[str]:
+    wrong = []
+    for host in sorted(found.keys() | stored.keys()):
+        now = {(m.metric, m.condition): m for m in found[host].values} if host in found else {}
+        then = stored.get(host, {})
+        for key in sorted(now.keys() | then.keys()):
+            name = " ".join([*(k for k in key if k), "" if host == ALL_HOSTS else f"on {host}"]).strip()
+            if key not in now or key not in then:
+                wrong.append(
+                    f"{name} is {'stored and does not come out' if key in then else 'not stored and comes out'}"
+                )
+                continue
+            differ = [f for f in NUMBERS if not _same(getattr(now[key], f), getattr(then[key], f))]
+            differ += [f for f in OTHERS if getattr(now[key], f) != getattr(then[key], f)]
+            wrong += [f"{name}: {f} {getattr(now[key], f)}, stored {getattr(then[key], f)}" for f in differ]
+    return wrong
+
+
+def _verdict(con: Connection, one: Decided, config: PhaseConfig, overall: Metrics) -> list[str]:
+    """What of the stored verdict does not come out; its next steps are words for the user's own command line, left out."""
+    verdict, stored = leakage_gate.decided(one.phase, config, overall), records.verdict_of(con, one.run_id, one.phase)
+    if stored is None:
+        return ["the verdict is gone"]
+    pairs: list[tuple[str, Any, Any]] = [
+        ("status", verdict.status.value, stored.status.value),
+        ("reason", verdict.reason, stored.reason),
+        ("carried", canonical(verdict.carried), canonical(stored.carried)),
+        ("main metric", (verdict.main.metric, verdict.main.condition), (stored.main.metric, stored.main.condition)),
+        ("n", verdict.main.n, stored.main.n),
+    ]
+    wrong = [f"{name} {str(now)[:120]}, stored {str(then)[:120]}" for name, now, then in pairs if now != then]
+    numbers = [(f, getattr(verdict.main, f), getattr(stored.main, f)) for f in NUMBERS]
+    numbers.append(("threshold", verdict.threshold, stored.threshold))
+    return wrong + [f"{name} {now}, stored {then}" for name, now, then in numbers if not _same(now, then)]
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a == b or (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=RELATIVE, abs_tol=1e-12)

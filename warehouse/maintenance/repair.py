@@ -1,0 +1,108 @@
+"""Putting right what `verify` found, from the bundles: trials, rows, attachments and record files, never a verdict."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from duckdb import DuckDBPyConnection as Connection
+
+from common.canonical_json import canonical
+from common.files import move
+from warehouse.database.transactions import transaction
+from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import UNPLANNED, archived, take_archived
+from warehouse.ingest.trial_rows import insert_trials, table_of
+from warehouse.maintenance.rebuild import renumber
+from warehouse.maintenance.verify import Verified
+from warehouse.paths import Places
+
+
+@dataclass
+class Repaired:
+    """What was put right."""
+
+    bundles: int = 0  # whose row or trials were taken from their file again
+    files: int = 0
+    back: int = 0  # from quarantine into the inbox, since a plan asks for their units now
+    left: list[str] = field(default_factory=list)
+
+
+def repair(con: Connection, places: Places, store: Store, found: Verified) -> Repaired:
+    """Take every bundle that a finding is about from the archive again; call `collect` after it for what came back."""
+    done, there = Repaired(), archived(places)
+    wanted = {f.about for f in found.faults if f.check in ("bundles", "trials", "files")}
+    for sha256 in sorted(wanted):
+        if sha256 not in there:
+            if con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [sha256]).fetchone() is None:
+                con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [sha256])  # of no bundle at all
+            continue
+        try:
+            bundle = read_bundle(there[sha256])
+            for a in bundle.attachments:
+                store.put_file(a.content)
+                done.files += 1
+            _take_again(con, store, bundle, there[sha256])
+            done.bundles += 1
+        except BadBundle as error:
+            done.left.append(f"{there[sha256].name}: {error}")
+    renumber(con)
+    for name in {f.about for f in found.faults if f.check == "records"}:
+        # What is gone is written again from the warehouse when it is closed.
+        (places.records / name).unlink(missing_ok=True)
+    done.back = _back_from_quarantine(con, places, store)
+    return done
+
+
+def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> None:
+    """Row and trials of a bundle as its file says; its place among the bundles of its unit stays."""
+    known = con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone()
+    if known is None:
+        con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
+        take_archived(con, store, bundle, path)
+        return
+    m = bundle.manifest
+    with transaction(con):
+        forget_summary(con, bundle.sha256)
+        con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
+        con.execute(
+            "UPDATE bundles SET unit_id = ?, host = ?, attempt = ?, size_bytes = ?, schema_version = ?, manifest = ? WHERE sha256 = ?",
+            [
+                m["unit_id"],
+                m["host"],
+                m["attempt"],
+                bundle.size_bytes,
+                m["schema_version"],
+                canonical(m),
+                bundle.sha256,
+            ],
+        )
+        insert_trials(con, [table_of(bundle)])
+
+
+def forget_summary(con: Connection, sha256: str) -> None:
+    """What pages count of this bundle is made again when the warehouse is closed."""
+    for table in ("attempt_counts", "problem_results"):
+        con.execute(
+            f"DELETE FROM {table} WHERE number = (SELECT number FROM bundle_numbers WHERE sha256 = ?)",  # noqa: S608 - fixed words
+            [sha256],
+        )
+    con.execute("DELETE FROM bundle_numbers WHERE sha256 = ?", [sha256])
+
+
+def _back_from_quarantine(con: Connection, places: Places, store: Store) -> int:
+    """Bundles that came before their plan go into the inbox once more."""
+    planned = {u for (u,) in con.execute("SELECT DISTINCT unit_id FROM units").fetchall()}
+    rows = con.execute("SELECT name FROM quarantine WHERE reason = ?", [UNPLANNED]).fetchall()
+    back = 0
+    for (name,) in rows:
+        path = places.quarantine / name
+        if name.split(".")[0] not in planned or not path.is_file():
+            continue
+        move(path, store.inbox / re.sub(r"\.[0-9]{1,6}$", "", name))
+        path.with_name(f"{name}.reason.txt").unlink(missing_ok=True)
+        con.execute("DELETE FROM quarantine WHERE name = ? AND reason = ?", [name, UNPLANNED])
+        back += 1
+    return back

@@ -1,0 +1,90 @@
+"""What the snapshot records for and against a run's numbers: leaks, what was not announced, how results came in."""
+
+from __future__ import annotations
+
+import json
+
+from warehouse.queries.snapshot import PHASE_ORDER, Row, query
+
+LEAKS = {
+    "leak_exact_pairs": "exact",
+    "leak_normalised_pairs": "normalised",
+    "leak_near_pairs": "near",
+    "leak_named": "named",
+}
+EXPLORATORY = "exploratory"  # before the method of a metric that the plan does not name (experiments.leakage_gate)
+
+
+def leakage(run_id: str) -> list[Row]:
+    """For each phase: exact, normalised, near (pairs) and named (texts), None where not looked for; compared; allowed."""
+    counts = ", ".join(
+        f"max(value) FILTER (metric = '{metric}')::BIGINT AS \"{name}\"" for metric, name in LEAKS.items()
+    )
+    return query(
+        f"""
+        SELECT m.phase, {counts}, max(n) FILTER (metric = 'leak_exact_pairs') AS compared, any_value(a.allowed) AS allowed
+        FROM phase_metrics m LEFT JOIN (
+            SELECT phase, max(spec -> 'config' ->> 'allow_leakage') AS allowed FROM units WHERE run_id = ? GROUP BY phase
+        ) a USING (phase)
+        WHERE m.run_id = ? AND starts_with(metric, 'leak_') GROUP BY m.phase ORDER BY list_position(?, m.phase)
+        """,  # noqa: S608 - only the fixed words above are put in
+        [run_id, run_id, list(PHASE_ORDER)],
+    )
+
+
+def exploratory(run_id: str) -> list[Row]:
+    """Metrics over all hosts that the plan does not announce, with in how many conditions each was computed."""
+    return query(
+        "SELECT phase, metric, count(*) AS conditions FROM phase_metrics WHERE run_id = ? AND contains(method, ?) "
+        "GROUP BY phase, metric ORDER BY list_position(?, phase), min(position)",
+        [run_id, EXPLORATORY, list(PHASE_ORDER)],
+    )
+
+
+def results(run_id: str) -> Row:
+    """How a run's results came in.
+
+    units, with_result, given_up, repeats, retried (units whose counted bundle was not the first attempt), trials, failed,
+    size_bytes, first_at, last_at, files (names of what was trained, in words), quarantined (bundles, of any run).
+    """
+    row = query(
+        """
+        WITH mine AS (SELECT unit_id FROM units WHERE run_id = $1),
+        came AS (SELECT b.* FROM bundles b JOIN mine USING (unit_id))
+        SELECT (SELECT count(*) FROM mine) AS units,
+               (SELECT count(*) FROM given_up WHERE run_id = $1) AS given_up,
+               count(*) FILTER (replicate = 0) AS with_result, count(*) FILTER (replicate > 0) AS repeats,
+               count(*) FILTER (replicate = 0 AND attempt > 1) AS retried,
+               coalesce(sum(size_bytes), 0)::BIGINT AS size_bytes,
+               epoch(min(received_at)) AS first_at, epoch(max(received_at)) AS last_at,
+               (SELECT count(*) FROM quarantine) AS quarantined
+        FROM came
+        """,
+        [run_id],
+    )[0]
+    counted = query(
+        "SELECT coalesce(sum(trials), 0)::BIGINT AS trials, coalesce(sum(failed), 0)::BIGINT AS failed FROM phase_trials "
+        "WHERE run_id = ?",
+        [run_id],
+    )[0]
+    files = query(
+        "SELECT f.name, f.sha256 FROM files f JOIN units u USING (unit_id) WHERE u.run_id = ? ORDER BY 1", [run_id]
+    )
+    return row | counted | {"files": ", ".join(f"{f['name']} {f['sha256'][:12]}" for f in files) or "none"}
+
+
+def verified(most: int = 20) -> list[Row]:
+    """What lab verify found of the whole warehouse and of single phases, the latest first: rows of verification_history.
+
+    `phase` is None where all was verified, `deep` whether metrics and verdicts were computed again, `faults` and `notes` how
+    many were found, `findings` a list of the first of them ({"fault", "check", "about", "what"}), `counts` a dictionary,
+    `bundles_since` how many bundles have come in since.
+    """
+    rows = query(
+        "SELECT epoch(verified_at) AS verified_at, host, phase, deep, faults, notes, counts, findings, bundles_since "
+        "FROM verification_history v ORDER BY v.verified_at DESC LIMIT ?",
+        [most],
+    )
+    for row in rows:
+        row["counts"], row["findings"] = json.loads(row["counts"]), json.loads(row["findings"])
+    return rows

@@ -1,0 +1,138 @@
+"""Two runs side by side: what their plans say differently, and how far each number differs, with an interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from warehouse.queries.snapshot import PHASE_ORDER, Row, query
+
+LEVEL = 0.95
+PAIRED = f"paired by problem, t {LEVEL:.0%}"
+APART = f"not paired; from both intervals, Zou and Donner 2008, {LEVEL:.0%}"
+MOST_CHARACTERS = 300  # of a value in a plan
+# Numbers of one problem under one condition, as SQL over problem_results p.
+MEASURES = {
+    "attempts": "p.attempts",
+    "right at first": "CASE WHEN p.attempts <= 1 THEN 1.0 ELSE 0.0 END",
+    "tokens": "p.tokens",
+    "relevance": "p.relevance",
+}
+
+
+def paired(first: str, second: str) -> list[Row]:
+    """Mean differences second - first over the problems that both runs solved, in the order of phases and conditions.
+
+    Each row: phase, condition, measure, n (problems), first, second (means), value (difference), low, high, method, and
+    `shared`: how many of the n are one and the same result, which cannot differ. Intervals are of the paired t test.
+    """
+    columns = ", ".join(f'avg({sql}) AS "{name}"' for name, sql in MEASURES.items())
+    numbers = ", ".join(
+        f'count(b."{m}" - a."{m}") AS "{m} n", avg(a."{m}") FILTER (b."{m}" IS NOT NULL) AS "{m} first", '
+        f'avg(b."{m}") FILTER (a."{m}" IS NOT NULL) AS "{m} second", avg(b."{m}" - a."{m}") AS "{m} value", '
+        f'stddev_samp(b."{m}" - a."{m}") AS "{m} sd"'
+        for m in MEASURES
+    )
+    rows = query(
+        f"""
+        WITH solved AS MATERIALIZED ( -- or it is counted twice, for a and for b
+            SELECT u.run_id, u.phase, p.condition, p.problem_id, min(p.number) AS number, {columns}
+            FROM units u JOIN bundles b USING (unit_id) JOIN bundle_numbers s USING (sha256) JOIN problem_results p USING (number)
+            WHERE b.replicate = 0 AND u.run_id IN (?, ?) GROUP BY ALL
+        )
+        SELECT a.phase, a.condition, count(*) FILTER (a.number = b.number) AS shared, {numbers}
+        FROM solved a JOIN solved b USING (phase, condition, problem_id) WHERE a.run_id = ? AND b.run_id = ?
+        GROUP BY a.phase, a.condition ORDER BY list_position(?, a.phase), a.condition
+        """,  # noqa: S608 - only the fixed words above are put in
+        [first, second, first, second, list(PHASE_ORDER)],
+    )
+    return [_measured(r, m) for r in rows for m in MEASURES if r[f"{m} n"]]
+
+
+def _measured(row: Row, measure: str) -> Row:
+    n, value, sd = (row[f"{measure} {k}"] for k in ("n", "value", "sd"))
+    half = _half_width(n, sd)
+    return {
+        "phase": row["phase"], "condition": row["condition"], "measure": measure, "n": n, "shared": row["shared"],
+        "first": row[f"{measure} first"], "second": row[f"{measure} second"], "value": value,
+        "low": None if half is None else value - half, "high": None if half is None else value + half,
+        "method": PAIRED if half is not None else "paired by problem, one pair has no interval",
+    }  # fmt: skip
+
+
+def _half_width(n: int, sd: float | None) -> float | None:
+    """Half of the paired t interval of a mean difference; None with fewer than two pairs."""
+    if n < 2 or sd is None:
+        return None
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * sd / math.sqrt(n)
+
+
+def metrics(first: str, second: str) -> list[Row]:
+    """Every metric that both runs have, over all hosts, in the order of the first run.
+
+    Each row: phase, metric, condition, first, second, value (second - first), low, high, first_n, second_n, method,
+    timing. `low` and `high` are None where one of the two has no interval.
+    """
+    rows = query(
+        "SELECT a.phase, a.metric, a.condition, a.value AS first, b.value AS second, a.low AS a_low, a.high AS a_high, "
+        "b.low AS b_low, b.high AS b_high, a.n AS first_n, b.n AS second_n, a.timing "
+        "FROM phase_metrics a JOIN phase_metrics b USING (phase, metric, condition) "
+        "WHERE a.run_id = ? AND b.run_id = ? AND a.value IS NOT NULL AND b.value IS NOT NULL "
+        "ORDER BY list_position(?, a.phase), a.position",
+        [first, second, list(PHASE_ORDER)],
+    )
+    for row in rows:
+        bounds = [row.pop(k) for k in ("a_low", "a_high", "b_low", "b_high")]
+        row["value"] = row["second"] - row["first"]
+        row["low"], row["high"] = mover(row["first"], row["second"], *bounds)
+        row["method"] = APART if row["low"] is not None else "not paired; one of the two has no interval"
+    return rows
+
+
+def mover(
+    a: float, b: float, a_low: float | None, a_high: float | None, b_low: float | None, b_high: float | None
+) -> tuple[float | None, float | None]:
+    """Interval of b - a from both intervals, taken as independent (MOVER: Zou and Donner 2008, Stat Med 27:1693)."""
+    if a_low is None or a_high is None or b_low is None or b_high is None:
+        return None, None
+    value = b - a
+    return value - math.hypot(b - b_low, a_high - a), value + math.hypot(b_high - b, a - a_low)
+
+
+def plans(first: str, second: str) -> tuple[list[Row], int]:
+    """(what differs, how many keys are equal) between two runs' plans and records: rows of key, first, second."""
+    found = {r["run_id"]: r for r in query(
+        "SELECT run_id, r.plan_id, scale, domain, model, host, code_commit, dirty, versions, arguments_given, p.content "
+        "FROM runs r LEFT JOIN plans p USING (plan_id) WHERE run_id IN (?, ?)", [first, second]
+    )}  # fmt: skip
+    a, b = (_flat(found[r]) if r in found else {} for r in (first, second))
+    keys = list(dict.fromkeys([*a, *b]))
+    rows = [
+        {"key": k, "first": a.get(k, "not there"), "second": b.get(k, "not there")}
+        for k in keys
+        if a.get(k) != b.get(k)
+    ]
+    return rows, len(keys) - len(rows)
+
+
+def _flat(row: Row) -> dict[str, str]:
+    """Every value of a run's record and plan by its path, as short text."""
+    whole: Row = {k: row[k] for k in ("plan_id", "scale", "domain", "model", "host", "code_commit", "dirty")}
+    whole["versions"] = json.loads(row["versions"])
+    whole["arguments given"] = json.loads(row["arguments_given"])
+    plan = json.loads(row["content"]) if row["content"] else {}
+    found: dict[str, str] = {}
+    _walk(whole | {"plan": {k: v for k, v in plan.items() if k not in whole}}, "", found)
+    return found
+
+
+def _walk(value: Any, path: str, found: dict[str, str]) -> None:
+    if isinstance(value, dict) and value:
+        for key in value:
+            _walk(value[key], f"{path}.{key}" if path else str(key), found)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        found[path] = text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"

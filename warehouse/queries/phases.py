@@ -1,0 +1,135 @@
+"""What the six pages of the phases ask of the snapshot. Everything is counted by SQL, from summaries where there are many.
+
+`host` None means what the verdict rests on: each unit once, from whichever host. A host's name means that host's own
+first result of each unit.
+"""
+
+from __future__ import annotations
+
+import json
+
+from warehouse.queries.snapshot import Row, query
+
+# `chosen`: the bundles that count, as `number` of the summaries and `sha256` of the trials. `mine`: their trials, found by
+# row first, since to filter by the bundle alone would unpack the details of every row.
+_CHOSEN = """
+WITH chosen AS (
+  SELECT arg_min(s.number, b.replicate) AS number, arg_min(b.sha256, b.replicate) AS sha256
+  FROM units u JOIN bundles b USING (unit_id) JOIN bundle_numbers s USING (sha256)
+  WHERE u.run_id = $run_id AND u.phase = $phase AND (b.host = $host OR ($host IS NULL AND b.replicate = 0))
+  GROUP BY u.unit_id
+), mine AS (
+  SELECT * FROM trials WHERE rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM chosen))
+)
+"""
+MOST_PAIRED = 300  # problems that are compared with each other for a histogram: 44,850 pairs
+BINS = 40  # of a histogram of cosines, which lie between -1 and 1
+MOST_POINTS = 2000  # of a map; more cannot be told apart
+
+
+def _of_chosen(sql: str, run_id: str, phase: str, host: str | None, **more: str | int) -> list[Row]:
+    """Rows of a query that may use `chosen` and `mine`."""
+    return query(_CHOSEN + sql, {"run_id": run_id, "phase": phase, "host": host, **more})
+
+
+def metrics(run_id: str, phase: str, host: str | None = None) -> list[Row]:
+    """The phase's metrics over all hosts, or one host's, in the phase's order."""
+    return query(
+        "SELECT metric, condition, value, low, high, n, failed, method, timing FROM metrics "
+        "WHERE run_id = ? AND phase = ? AND host = ? ORDER BY position",
+        [run_id, phase, host or "all"],
+    )
+
+
+def config(run_id: str, phase: str) -> Row:
+    """The settings that the phase ran with: its defaults and what was given; {} for a run without a record of them."""
+    found = query("SELECT arguments_given, arguments_defaulted FROM runs WHERE run_id = ?", [run_id])
+    if not found:
+        return {}
+    given, defaulted = (json.loads(found[0][k] or "{}") for k in ("arguments_given", "arguments_defaulted"))
+    settings: Row = {**defaulted.get(phase, {}), **(given.get("config") or {}).get(phase, {})}
+    return settings
+
+
+def attempt_counts(run_id: str, phase: str, host: str | None = None) -> list[Row]:
+    """Trials by condition and attempts; failed trials are left out."""
+    return _of_chosen(
+        "SELECT condition, attempts, sum(trials)::BIGINT AS trials FROM attempt_counts JOIN chosen USING (number) "
+        "WHERE attempts IS NOT NULL GROUP BY ALL ORDER BY condition, attempts",
+        run_id, phase, host,
+    )  # fmt: skip
+
+
+def paired_differences(run_id: str, phase: str, first: str, second: str, host: str | None = None) -> list[Row]:
+    """Problems by difference of their median attempts, first - second; only those with a result under both."""
+    return _of_chosen(
+        ", own AS (SELECT condition, problem_id, attempts FROM problem_results JOIN chosen USING (number) "
+        "WHERE condition IN ($first, $second)) "
+        "SELECT a.attempts - b.attempts AS difference, count(*) AS problems FROM own a JOIN own b USING (problem_id) "
+        "WHERE a.condition = $first AND b.condition = $second GROUP BY ALL ORDER BY difference",
+        run_id, phase, host, first=first, second=second,
+    )  # fmt: skip
+
+
+def relevance_against_attempts(run_id: str, phase: str, host: str | None = None) -> list[Row]:
+    """Mean attempts of problems by relevance of what was retrieved, in steps of 0.1, with a normal 95 % interval."""
+    return _of_chosen(
+        "SELECT condition, round(relevance, 1) AS relevance, avg(attempts) AS value, count(*) AS n, "
+        "avg(attempts) - 1.96 * stddev_samp(attempts) / sqrt(count(*)) AS low, "
+        "avg(attempts) + 1.96 * stddev_samp(attempts) / sqrt(count(*)) AS high "
+        "FROM problem_results JOIN chosen USING (number) WHERE relevance IS NOT NULL GROUP BY ALL ORDER BY ALL",
+        run_id, phase, host,
+    )  # fmt: skip
+
+
+def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
+    """Each training: condition, seconds, tokens, examples, losses (lists, an epoch each; None where not kept), error."""
+    rows = _of_chosen(
+        ", training AS (SELECT DISTINCT c.sha256 FROM chosen c JOIN attempt_counts a USING (number) "
+        "WHERE starts_with(a.condition, 'train')) "
+        "SELECT condition, latency_s AS seconds, tokens_in AS tokens, error, details FROM trials "
+        "WHERE rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM training)) "
+        "AND starts_with(condition, 'train') ORDER BY condition",
+        run_id, phase, host,
+    )  # fmt: skip
+    for row in rows:
+        details = json.loads(row.pop("details") or "{}")
+        for name in ("examples", "held", "train_loss", "validation_loss", "best_epoch", "adapter_bytes"):
+            row[name] = details.get(name)
+    return rows
+
+
+def embedders_of(run_id: str, phase: str, host: str | None = None) -> list[str]:
+    """Conditions of P1 that have vectors."""
+    rows = _of_chosen(
+        "SELECT DISTINCT condition FROM attempt_counts JOIN chosen USING (number) "
+        "WHERE NOT failed AND condition <> 'leakage' ORDER BY condition",
+        run_id, phase, host,
+    )  # fmt: skip
+    return [r["condition"] for r in rows]
+
+
+def map_points(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
+    """P1's 2-D map: problem_id, truth, family, x, y; at most MOST_POINTS, drawn by the hash of the problem."""
+    return _of_chosen(
+        "SELECT problem_id, truth, (details ->> 'group') AS family, ((details -> 'map') ->> 0)::DOUBLE AS x, "
+        "((details -> 'map') ->> 1)::DOUBLE AS y FROM mine WHERE condition = $embedder AND error IS NULL "
+        "AND (details -> 'map') IS NOT NULL ORDER BY hash(problem_id) LIMIT $most",
+        run_id, phase, host, embedder=embedder, most=MOST_POINTS,
+    )  # fmt: skip
+
+
+def similarity_bins(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
+    """Pairs of problems by cosine, within a class and between classes: kind, cosine (a bin's middle), pairs.
+
+    Of more than MOST_PAIRED problems as many are drawn, by the hash of the problem.
+    """
+    return _of_chosen(
+        ", own AS (SELECT problem_id, truth, (details -> 'vector')::DOUBLE[] AS vector FROM mine "
+        "WHERE condition = $embedder AND error IS NULL ORDER BY hash(problem_id) LIMIT $most), "
+        "pair AS (SELECT a.truth = b.truth AS same, list_cosine_similarity(a.vector, b.vector) AS cosine "
+        "FROM own a JOIN own b ON a.problem_id < b.problem_id) "
+        "SELECT if(same, 'within', 'between') AS kind, (floor(cosine * $bins / 2) + 0.5) * 2 / $bins AS cosine, "
+        "count(*) AS pairs FROM pair WHERE cosine IS NOT NULL GROUP BY ALL ORDER BY ALL",
+        run_id, phase, host, embedder=embedder, most=MOST_PAIRED, bins=BINS,
+    )  # fmt: skip

@@ -1,0 +1,267 @@
+"""Reading the published snapshot, and nothing else: opened read-only once a publication, and asked.
+
+The collector replaces snapshot.duckdb by an atomic rename, so a reader never meets the writer's lock.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+from common.environment import lab_home, upgrade_command
+from common.errors import LabError
+from experiments.registry import PHASES
+
+PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
+ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
+SCHEMA = 7  # newest migration whose tables these queries know
+Row = dict[str, Any]
+Identity = tuple[int, int, int]
+
+READ_ERRORS = (duckdb.Error, OSError)  # what a query raises when the file went away or is damaged
+
+# DuckDB shares one open database per path within a process: a query that overlapped another could see the file that
+# was replaced meanwhile. One at a time, each asks the file that is there now.
+_ONE_AT_A_TIME = threading.Lock()
+# The connection to the file of that path and identity: to open it costs 15 ms, most of what a page asked (measured).
+_opened: dict[tuple[Path, Identity | None], duckdb.DuckDBPyConnection] = {}
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether the snapshot can be shown. `detail` is what is wrong, `mend` the command that helps."""
+
+    kind: Literal["ready", "missing", "schema", "unreadable"]
+    detail: str = ""
+    mend: str = ""
+
+
+def snapshot_path() -> Path:
+    """Where the published snapshot lies; LabError when LAB_HOME is no absolute path."""
+    return lab_home() / "snapshot.duckdb"
+
+
+def identity(path: Path | None = None) -> Identity | None:
+    """(inode, mtime in ns, size in bytes) of the snapshot, which changes with every publication; None when there is none."""
+    try:
+        found = (path or snapshot_path()).stat()
+    except (OSError, LabError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def state() -> State:
+    """Whether there is a snapshot, of a schema that this code knows."""
+    try:
+        path = snapshot_path()
+    except LabError as error:
+        return State("unreadable", error.what, error.mend)
+    if not path.is_file():
+        return State("missing", str(path), "make demo")
+    try:
+        number = query("SELECT coalesce(max(number), 0) AS number FROM schema_migrations")[0]["number"]
+    except duckdb.CatalogException:
+        number = 0
+    except READ_ERRORS as error:
+        return State("unreadable", f"{path} cannot be read: {str(error).splitlines()[0][:200]}", "lab collect")
+    if number == SCHEMA:
+        return State("ready")
+    # Collecting migrates the warehouse and publishes it anew; a newer schema needs newer code.
+    mend = "lab collect" if number < SCHEMA else upgrade_command()
+    return State("schema", f"the snapshot has schema {number}, this version knows {SCHEMA}", mend)
+
+
+def runs() -> list[Row]:
+    """All runs, the latest first; `arguments_given` is a dictionary."""
+    rows = query(
+        "SELECT run_id, plan_id, scale, domain, model, epoch(started_at) AS started_at, epoch(finished_at) AS finished_at, "
+        "host, code_commit, dirty, arguments_given FROM runs ORDER BY runs.started_at DESC, run_id"
+    )
+    for row in rows:
+        row["arguments_given"] = json.loads(row["arguments_given"])
+    return rows
+
+
+def chain(run_id: str) -> list[Row]:
+    """The verdicts of a run in the order of the phases: gate_history with trials, failed, hosts and seconds.
+
+    `next_steps` is a list, `carried` a dictionary, `hosts` a list of names in order, `actual_s` None until it is known.
+    """
+    rows = query(
+        "SELECT phase, status, reason, main_metric, main_condition, value, low, high, n, threshold, "
+        "epoch(decided_at) AS decided_at, overridden_by, why, next_steps, carried FROM gate_history WHERE run_id = ?",
+        [run_id],
+    )
+    trials = {r["phase"]: r for r in query("SELECT phase, trials, failed FROM phase_trials WHERE run_id = ?", [run_id])}
+    seconds = {r["phase"]: r for r in query("SELECT phase, actual_s FROM predictions WHERE run_id = ?", [run_id])}
+    hosts = phase_hosts(run_id)
+    for row in rows:
+        row["next_steps"], row["carried"] = json.loads(row["next_steps"]), json.loads(row["carried"])
+        row["trials"] = trials.get(row["phase"], {}).get("trials", 0)
+        row["failed"] = trials.get(row["phase"], {}).get("failed", 0)
+        row["hosts"] = hosts.get(row["phase"], [])
+        row["actual_s"] = seconds.get(row["phase"], {}).get("actual_s")
+    return _in_order(rows)
+
+
+def phase_hosts(run_id: str) -> dict[str, list[str]]:
+    """Hosts whose bundles count, for each phase that has any."""
+    found: dict[str, list[str]] = {}
+    for row in query("SELECT phase, host FROM phase_hosts WHERE run_id = ? ORDER BY host", [run_id]):
+        found.setdefault(row["phase"], []).append(row["host"])
+    return found
+
+
+def latest_results(run_id: str) -> dict[str, datetime]:
+    """When the newest counted bundle of each phase came in; a phase without one is left out."""
+    rows = query(
+        "SELECT phase, epoch(max(last_at)) AS last_at FROM phase_hosts WHERE run_id = ? GROUP BY phase", [run_id]
+    )
+    return {r["phase"]: r["last_at"] for r in rows}
+
+
+def measured_phases(run_id: str) -> list[str]:
+    """Phases that have metrics, in order."""
+    rows = query("SELECT DISTINCT phase FROM metrics WHERE run_id = ?", [run_id])
+    return [r["phase"] for r in _in_order(rows)]
+
+
+def host_comparison(run_id: str, phase: str) -> list[Row]:
+    """Each host's metrics of a phase, in the phase's order; `value` None means undefined, and `method` says why."""
+    return query(
+        "SELECT phase, host, tier, metric, condition, value, low, high, n, failed, method, timing "
+        "FROM host_comparison WHERE run_id = ? AND phase = ? ORDER BY position, host",
+        [run_id, phase],
+    )
+
+
+def phase_metrics(run_id: str, phase: str) -> list[Row]:
+    """The metrics over all hosts, which the verdict rests on, in the phase's order; `host` is ALL_HOSTS."""
+    return query(
+        "SELECT phase, ? AS host, NULL AS tier, metric, condition, value, low, high, n, failed, method, timing "
+        "FROM phase_metrics WHERE run_id = ? AND phase = ? ORDER BY position",
+        [ALL_HOSTS, run_id, phase],
+    )
+
+
+def host_agreement(run_id: str) -> tuple[int, int]:
+    """(pairs of hosts whose intervals meet, pairs compared) over all metrics that do not rest on a clock."""
+    found = query(
+        "SELECT count(*) FILTER (a.high >= b.low AND b.high >= a.low) AS meeting, count(*) AS compared "
+        "FROM host_comparison a JOIN host_comparison b USING (run_id, phase, metric, condition) "
+        "WHERE run_id = ? AND a.host < b.host AND NOT a.timing "
+        "AND a.low IS NOT NULL AND a.high IS NOT NULL AND b.low IS NOT NULL AND b.high IS NOT NULL",
+        [run_id],
+    )[0]
+    return found["meeting"], found["compared"]
+
+
+def progress(run_id: str) -> dict[str, tuple[int, int]]:
+    """(units with a counted bundle, units asked for so far) of each phase that was started."""
+    rows = query(
+        "SELECT u.phase, count(DISTINCT b.unit_id) AS done, count(DISTINCT u.unit_id) AS asked FROM units u "
+        "LEFT JOIN bundles b ON b.unit_id = u.unit_id AND b.replicate = 0 WHERE u.run_id = ? GROUP BY u.phase",
+        [run_id],
+    )
+    return {r["phase"]: (r["done"], r["asked"]) for r in rows}
+
+
+def hosts() -> list[Row]:
+    """All hosts known, in the order in which they were first seen, so that a new one changes no other's place."""
+    return query("SELECT host, tier, python FROM hosts ORDER BY first_seen, host")
+
+
+def audits(run_id: str) -> list[Row]:
+    """How far hosts agree where units were run a second time: a row for each pair of hosts, over all audits of the run.
+
+    `host` computed what counts, `other` computed it again (the same name: in another process). `units` is agreeing +
+    deviating_units + without_result; `deviations` lists {"phase", "unit_id", "deviation"} of those that do not agree.
+    """
+    pairs = query(
+        "SELECT host, other, count(*)::BIGINT AS audits, sum(units)::BIGINT AS units, sum(agreeing)::BIGINT AS agreeing, "
+        "sum(deviating_units)::BIGINT AS deviating_units, sum(without_result)::BIGINT AS without_result, "
+        "sum(trials)::BIGINT AS trials, sum(deviating_trials)::BIGINT AS deviating_trials, "
+        "max(largest_difference) AS largest_difference, max(tolerance) AS tolerance, epoch(max(last_at)) AS last_at "
+        "FROM audit_agreement WHERE run_id = ? GROUP BY host, other ORDER BY host, other",
+        [run_id],
+    )
+    found = query(
+        "SELECT host, other, phase, unit_id, deviation FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0 "
+        "ORDER BY audited_at, phase, unit_id",
+        [run_id],
+    )
+    for pair in pairs:
+        mine = [r for r in found if (r["host"], r["other"]) == (pair["host"], pair["other"])]
+        pair["deviations"] = [{k: r[k] for k in ("phase", "unit_id", "deviation")} for r in mine]
+    return pairs
+
+
+def provenance(run_id: str) -> Row | None:
+    """Where a run's numbers come from: run, plan (content parsed), versions, arguments, hosts with tier and units."""
+    found = query(
+        "SELECT r.run_id, r.plan_id, p.sha256 AS plan_sha256, p.content, epoch(p.created_at) AS planned_at, r.scale, "
+        "r.domain, r.model, r.host, r.code_commit, r.dirty, r.versions, r.arguments_given, r.arguments_defaulted, "
+        "epoch(r.started_at) AS started_at, epoch(r.finished_at) AS finished_at, "
+        "coalesce(o.units, 0) AS units, coalesce(o.units_before, 0) AS units_before "
+        "FROM runs r LEFT JOIN plans p USING (plan_id) LEFT JOIN plan_order o USING (run_id) WHERE r.run_id = ?",
+        [run_id],
+    )
+    if not found:
+        return None
+    row = found[0]
+    for name in ("content", "versions", "arguments_given", "arguments_defaulted"):
+        row[name] = json.loads(row[name]) if row[name] else {}
+    row["hosts"] = query(
+        "SELECT p.host, h.tier, h.python, sum(p.units)::BIGINT AS units FROM phase_hosts p LEFT JOIN hosts h USING (host) "
+        "WHERE p.run_id = ? GROUP BY ALL ORDER BY p.host",
+        [run_id],
+    )
+    return row
+
+
+def _in_order(rows: list[Row]) -> list[Row]:
+    """Rows of phases that are known, by phase; the order within a phase stays."""
+    known = [r for r in rows if r["phase"] in PHASE_ORDER]
+    return sorted(known, key=lambda r: PHASE_ORDER.index(r["phase"]))
+
+
+def query(sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
+    """Rows as dictionaries, for values by place (?) or by name ($name).
+
+    Columns that end in _at are aware datetimes in UTC (SQL gives them as epoch seconds).
+    """
+    with _ONE_AT_A_TIME:
+        try:
+            cursor = _connection().execute(sql, dict(values) if isinstance(values, Mapping) else list(values))
+            names = [column[0] for column in cursor.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except duckdb.Error:  # of a file that was damaged under it, a connection may not recover
+            _close()
+            raise
+    for row in rows:
+        for name in names:
+            if name.endswith("_at") and row[name] is not None:
+                row[name] = datetime.fromtimestamp(row[name], UTC)
+    return rows
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """The connection to the snapshot that lies there now; the caller holds the lock."""
+    path = snapshot_path()
+    now = (path, identity(path))
+    if now not in _opened:
+        _close()  # first, or DuckDB would hand out the replaced file again
+        _opened[now] = duckdb.connect(str(path), read_only=True)
+    return _opened[now]
+
+
+def _close() -> None:
+    while _opened:
+        _opened.popitem()[1].close()

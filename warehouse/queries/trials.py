@@ -1,0 +1,157 @@
+"""Trials a page at a time, chosen and cut by SQL, and one trial with its prompt. No question ever loads them all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from warehouse.queries.snapshot import PHASE_ORDER, Row, query
+
+PAGE_ROWS = 50
+Outcome = Literal["any", "solved", "unsolved", "failed"]
+# Each as a condition on trials, and on the counts that are kept up beside them.
+OUTCOMES: dict[Outcome, tuple[str, str]] = {
+    "any": ("true", "true"),
+    "solved": ("t.solved", "c.solved"),
+    "unsolved": ("t.error IS NULL AND NOT t.solved", "NOT c.failed AND NOT c.solved"),
+    "failed": ("t.error IS NOT NULL", "c.failed"),
+}
+COLUMNS = (
+    "problem_id", "condition", "seed", "host", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out",
+    "latency_s", "error", "bundle_sha256", "ordinal",
+)  # fmt: skip
+
+
+_ON = " AND s.sha256 IN (SELECT sha256 FROM bundles WHERE host = ?)"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which counted trials of a run; None, "any" and "" leave nothing out."""
+
+    run_id: str
+    phase: str | None = None
+    condition: str | None = None
+    host: str | None = None
+    outcome: Outcome = "any"
+    text: str = ""  # part of a problem's id, as it is written
+
+    def of_trials(self) -> tuple[str, list[Any]]:
+        """A condition on trials t, and its values."""
+        parts, values = [f"({OUTCOMES[self.outcome][0]})"], []
+        for column, value in (("t.condition", self.condition), ("t.host", self.host)):
+            if value is not None:
+                parts.append(f"{column} = ?")
+                values.append(value)
+        if self.text:
+            parts.append("contains(t.problem_id, ?)")
+            values.append(self.text)
+        return " AND ".join(parts), values
+
+    def counts(self) -> tuple[str, list[Any]]:
+        """A query for (bundle_sha256, n) of the bundles with such trials, and its values."""
+        if self.text:  # what is counted beside the trials knows no problems
+            where, values = self.of_trials()
+            return f"SELECT bundle_sha256, count(*) AS n FROM trials t WHERE {where} GROUP BY bundle_sha256", values  # noqa: S608
+        condition, host = (
+            "" if v is None else w for v, w in ((self.condition, " AND c.condition = ?"), (self.host, _ON))
+        )
+        values = [v for v in (self.condition, self.host) if v is not None]
+        return (
+            "SELECT s.sha256 AS bundle_sha256, sum(c.trials) AS n FROM attempt_counts c JOIN bundle_numbers s USING (number) "  # noqa: S608
+            f"WHERE ({OUTCOMES[self.outcome][1]}){condition}{host} GROUP BY s.sha256",
+            values,
+        )
+
+
+@dataclass(frozen=True)
+class Page:
+    """How many trials there are in all, and those of one page (COLUMNS and phase)."""
+
+    total: int
+    rows: list[Row]
+
+
+def phases(run_id: str) -> list[str]:
+    """Phases of a run that have counted trials, in order."""
+    rows = query(
+        "SELECT DISTINCT phase FROM phase_hosts WHERE run_id = ? ORDER BY list_position(?, phase)",
+        [run_id, list(PHASE_ORDER)],
+    )
+    return [r["phase"] for r in rows]
+
+
+def conditions(run_id: str, phase: str) -> list[str]:
+    """Conditions of a phase's counted trials, by name."""
+    rows = query(
+        "SELECT DISTINCT c.condition FROM units u JOIN bundles b USING (unit_id) JOIN bundle_numbers s USING (sha256) "
+        "JOIN attempt_counts c USING (number) WHERE b.replicate = 0 AND u.run_id = ? AND u.phase = ? ORDER BY 1",
+        [run_id, phase],
+    )
+    return [r["condition"] for r in rows]
+
+
+def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
+    """At most `rows` trials from number `first` (from 0) on, in the order of phases, units and their trials.
+
+    Trials are counted by bundle, which needs no join of every trial, and then fetched from the few bundles that hold
+    the page; so the last page costs what the first one does.
+    """
+    counts, counted = wanted.counts()
+    of_phase = [] if wanted.phase is None else [wanted.phase]
+    holding = query(
+        f"""
+        WITH counts AS ({counts}),
+        placed AS (
+            SELECT c.*, u.phase, sum(n) OVER (ORDER BY list_position(?, u.phase), u.position, b.sha256) - n AS before,
+                   sum(n) OVER () AS total
+            FROM counts c JOIN bundles b ON b.sha256 = c.bundle_sha256 JOIN units u USING (unit_id)
+            WHERE b.replicate = 0 AND u.run_id = ? {"AND u.phase = ?" if of_phase else ""}
+        )
+        SELECT bundle_sha256, phase, n::BIGINT AS n, before::BIGINT AS before, total::BIGINT AS total FROM placed
+        WHERE (before < ? AND before + n > ?) OR before = 0 ORDER BY before
+        """,  # noqa: S608 - only fixed words are put in
+        [*counted, list(PHASE_ORDER), wanted.run_id, *of_phase, first + rows, first],
+    )
+    total = holding[0]["total"] if holding else 0
+    holding = [b for b in holding if b["before"] + b["n"] > first]  # the first bundle came along for the total
+    place = {b["bundle_sha256"]: i for i, b in enumerate(holding)}
+    of_trials, values = wanted.of_trials()
+    # As a sub-query: a comparison with constants reads every column of every trial (measured, DuckDB 1.5).
+    found = query(
+        f"SELECT {', '.join(COLUMNS)} FROM trials t WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[])) AND {of_trials}",  # noqa: S608
+        [list(place), *values],
+    )
+    found.sort(key=lambda r: (place[r["bundle_sha256"]], r["ordinal"]))
+    start = first - holding[0]["before"] if holding else 0
+    return Page(
+        total, [{"phase": holding[place[r["bundle_sha256"]]]["phase"], **r} for r in found[start : start + rows]]
+    )
+
+
+def trial(bundle_sha256: str, ordinal: int) -> Row | None:
+    """One trial with its details (a dictionary), phase, and when it came in; None when it is not there.
+
+    A prompt is stored with the first seed of a problem only; `details["prompt"]` is then taken from there.
+    """
+    found = query(
+        f"SELECT {', '.join(f't.{c}' for c in COLUMNS)}, t.details, t.unit_id, b.attempt, b.replicate, "  # noqa: S608
+        "epoch(b.received_at) AS received_at, (SELECT any_value(phase) FROM units u WHERE u.unit_id = b.unit_id) AS phase "
+        "FROM trials t JOIN bundles b ON b.sha256 = t.bundle_sha256 "
+        "WHERE t.bundle_sha256 IN (SELECT ?) AND t.ordinal = ?",
+        [bundle_sha256, ordinal],
+    )
+    if not found:
+        return None
+    row = found[0]
+    row["details"] = json.loads(row["details"] or "{}")
+    if "prompt" not in row["details"] and row["error"] is None:
+        shared = query(
+            "SELECT details ->> 'prompt' AS prompt FROM trials WHERE bundle_sha256 IN (SELECT ?) AND problem_id = ? "
+            "AND condition = ? AND ordinal < ? AND (details ->> 'prompt') IS NOT NULL ORDER BY ordinal DESC LIMIT 1",
+            [bundle_sha256, row["problem_id"], row["condition"], ordinal],
+        )
+        if shared:
+            row["details"]["prompt"] = shared[0]["prompt"]
+    return row
