@@ -26,13 +26,30 @@ QUESTIONS = {
 BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (SCIENCE, chain)
 UNDEFINED = "undefined"
 UNITS = (  # of metrics, by how they end
-    ("attempts_mean", "attempts"), ("difference", "attempts"), ("percent", "%"), ("tokens_mean", "tokens"), ("_tokens", "tokens"),
-    ("_bytes", "bytes"), ("_problems", "problems"), ("accuracy", "share"), ("accuracy_groupwise", "share"), ("rate", "share"),
-    ("score", "share"), ("share", "share"), ("quality", "0 to 1"), ("relevance", "0 to 1"), ("efficiency", "relevance a second"),
-    ("retention", "tuned / base"), ("loss", "nats a token"), ("similarity", "cosine"),
-    ("similarity_std", "cosine"), ("separation", "cosine"), ("_pairs", "pairs"), ("leak_named", "texts"),
+    ("attempts_mean", "attempts"),
+    ("difference", "attempts"),
+    ("percent", "%"),
+    ("tokens_mean", "tokens"),
+    ("_tokens", "tokens"),
+    ("_bytes", "bytes"),
+    ("_problems", "problems"),
+    ("accuracy", "share"),
+    ("accuracy_groupwise", "share"),
+    ("rate", "share"),
+    ("score", "share"),
+    ("share", "share"),
+    ("quality", "0 to 1"),
+    ("relevance", "0 to 1"),
+    ("efficiency", "relevance a second"),
+    ("retention", "tuned / base"),
+    ("loss", "nats a token"),
+    ("similarity", "cosine"),
+    ("similarity_std", "cosine"),
+    ("separation", "cosine"),
+    ("_pairs", "pairs"),
+    ("leak_named", "texts"),
     ("smallest_effect", "Cohen's dz"),
-)  # fmt: skip
+)
 
 
 def defined(value: float | None) -> bool:

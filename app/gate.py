@@ -103,9 +103,11 @@ async def _body(receive: Receive) -> bytes:
 async def _ask(send: Send, said: str) -> None:
     content = FORM.replace("SAID", said).encode()
     headers = [
-        (b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(content)).encode()),
-        (b"cache-control", b"no-store"), (b"x-frame-options", b"DENY"),
-    ]  # fmt: skip
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(content)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-frame-options", b"DENY"),
+    ]
     await send({"type": "http.response.start", "status": 401, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 

@@ -179,10 +179,13 @@ def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[Json], drained
 def _run(run: Json) -> FlowRun:
     state = run["state"] or {}
     return FlowRun(
-        name=str(run["name"]), state=str(run["state_name"] or run["state_type"]), pool=str(run["work_pool_name"] or ""),
-        host=_host(run), since=_time(run["end_time"] or run["start_time"] or run["expected_start_time"]),
+        name=str(run["name"]),
+        state=str(run["state_name"] or run["state_type"]),
+        pool=str(run["work_pool_name"] or ""),
+        host=_host(run),
+        since=_time(run["end_time"] or run["start_time"] or run["expected_start_time"]),
         message=str(state.get("message") or ""),
-    )  # fmt: skip
+    )
 
 
 def _host(run: Json) -> str:

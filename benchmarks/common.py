@@ -58,9 +58,14 @@ def host() -> dict[str, Any]:
 
 
 def show(
-    benchmark: str, ratio: float, needed: float | None, seconds: Mapping[str, float], counts: Mapping[str, Any],
-    compared: str, **more: Any,
-) -> None:  # fmt: skip
+    benchmark: str,
+    ratio: float,
+    needed: float | None,
+    seconds: Mapping[str, float],
+    counts: Mapping[str, Any],
+    compared: str,
+    **more: Any,
+) -> None:
     """Print one measurement as JSON, a line a key.
 
     Args:

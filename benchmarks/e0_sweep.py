@@ -90,12 +90,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seconds["plain_a_configuration"] = seconds.pop("plain")
     seconds["plain_scaled"] = seconds["plain_a_configuration"] * len(cells)
     show(
-        NAME, seconds["plain_scaled"] / seconds["grid_alone"], NEEDED, seconds,
+        NAME,
+        seconds["plain_scaled"] / seconds["grid_alone"],
+        NEEDED,
+        seconds,
         {"configurations": len(cells), "plain_measured": len(sample), "memory": given.memory, "queries": given.queries},
         f"run() embedding anew a configuration, {len(sample)} of {len(cells)} measured and scaled, against grid_alone; same trials",
         ratio_of_whole_unit=round(seconds["plain_scaled"] / seconds["whole_unit"], 2),
         bound_of_whole_unit=len(cells),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

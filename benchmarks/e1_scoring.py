@@ -87,28 +87,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with clock.side("a_call_for_each"), clock.side(f"plain {condition}"):
                 plain = [
                     attempts_by_calls(
-                        lm, domain, problem, prompt, config.temperature,
+                        lm,
+                        domain,
+                        problem,
+                        prompt,
+                        config.temperature,
                         generator(seed, e1.NAME, problem.problem_id, condition),
                     )
                     for seed in config.run_seeds
-                ]  # fmt: skip
+                ]
             if plain != [t.attempts for t in trials]:
                 raise ValueError(f"{problem.problem_id} {condition}: {plain} attempts by calls, not those of {trials}")
             attempts += plain
             prompt_tokens.append(trials[0].tokens_in or 0)
     sides = {name: clock.seconds[name] for name in ("one_prefill_for_all", "a_call_for_each")}
     show(
-        NAME, sides["a_call_for_each"] / sides["one_prefill_for_all"], NEEDED, sides,
+        NAME,
+        sides["a_call_for_each"] / sides["one_prefill_for_all"],
+        NEEDED,
+        sides,
         {
-            "problems": len(test), "conditions": len(e1.CONDITIONS), "seeds": len(config.run_seeds),
-            "scorings": len(prompt_tokens), "calls": sum(attempts),
+            "problems": len(test),
+            "conditions": len(e1.CONDITIONS),
+            "seeds": len(config.run_seeds),
+            "scorings": len(prompt_tokens),
+            "calls": sum(attempts),
             "calls_with_one_option_left": sum(a == len(domain.options) for a in attempts),
             "mean_attempts": round(float(np.mean(attempts)), 3),
             "mean_prompt_tokens": round(float(np.mean(prompt_tokens))),
         },
         f"{config.model}: a call for each seed and attempt against one prefill for all; same prompts, noise and attempts",
-        ratio_by_condition={c: round(clock.seconds[f"plain {c}"] / clock.seconds[f"ours {c}"], 2) for c in e1.CONDITIONS},
-    )  # fmt: skip
+        ratio_by_condition={
+            c: round(clock.seconds[f"plain {c}"] / clock.seconds[f"ours {c}"], 2) for c in e1.CONDITIONS
+        },
+    )
 
 
 if __name__ == "__main__":

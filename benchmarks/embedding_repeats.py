@@ -70,12 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seen, furthest = seen + rows, max(furthest, float(np.abs(ours - batched).max()))
     once = clock.seconds["each_distinct_text_once"]
     show(
-        NAME, clock.seconds["every_row"] / once, None, clock.seconds,
+        NAME,
+        clock.seconds["every_row"] / once,
+        None,
+        clock.seconds,
         {"rows": len(seen), "distinct": len(set(seen)), "data_sets": given.sets, "dimensions": int(ours.shape[1])},
         f"{EMBEDDER}: encoding every row against each distinct text once; vectors equal to the bit",
         ratio_to_batches_of_32=round(clock.seconds["every_row_in_batches_of_32"] / once, 2),
         largest_difference_of_batches=furthest,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ from warehouse.queries import phases, snapshot
 NAME = "explorer_pages"
 NEEDED_S = 1.0
 APP = Path(__file__).resolve().parent.parent / "app" / "views"
-PAGES = (
-    "overview", "p1", "p2", "p3", "e0", "e1", "e2", "hosts", "trials", "compare",
-    "provenance", "monitor",
-)  # fmt: skip
+PAGES = ("overview", "p1", "p2", "p3", "e0", "e1", "e2", "hosts", "trials", "compare", "provenance", "monitor")
 PER_UNIT = 100  # problems
-SHARES = {"p2": (0.1, ("none", "random", "recent", "semantic")), "e1": (1.0, ("none", "temporal", "semantic")),
-          "e2": (1.0, ("base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"))}  # fmt: skip
+SHARES = {
+    "p2": (0.1, ("none", "random", "recent", "semantic")),
+    "e1": (1.0, ("none", "temporal", "semantic")),
+    "e2": (1.0, ("base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none")),
+}
 EMBEDDERS, MAPPED, DIMENSIONS = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "hybrid"), 100, 384
 UNITS = """
 INSERT INTO units SELECT $run, md5($run || $phase || i), $phase, 1, i, '{}', '[]' FROM range($units) t(i)
@@ -110,8 +110,13 @@ def metric_rows() -> list[tuple[str, str, str]]:
             for p in pairs
         ]
     rows += [("e1", "class_accuracy", f"class-{i} {c}") for i in range(6) for c in SHARES["e1"][1]]
-    cells = [f"{e} | text {w:g} | k {k} | {d}" for e in EMBEDDERS for w in (1, 0.7, 0.5, 0.3, 0) for k in (3, 5, 7, 10)
-             for d in ("cosine", "euclidean")]  # fmt: skip
+    cells = [
+        f"{e} | text {w:g} | k {k} | {d}"
+        for e in EMBEDDERS
+        for w in (1, 0.7, 0.5, 0.3, 0)
+        for k in (3, 5, 7, 10)
+        for d in ("cosine", "euclidean")
+    ]
     return rows + [("e0", m, c) for m in ("relevance", "retrieval_time_s", "efficiency") for c in cells]
 
 
@@ -147,7 +152,7 @@ def generate_run(con: duckdb.DuckDBPyConnection, number: int, problems: int) -> 
         con.execute(
             "INSERT INTO verdicts VALUES (?, ?, 'PASS', 'generated', '{}', '[]', 'none', '', 0.5, 0.4, 0.6, 30, NULL, now(), NULL, NULL)",
             [run, phase],
-        )  # fmt: skip
+        )
         con.execute("INSERT INTO predictions VALUES (?, ?, 60.0, 75.0)", [run, phase])
     for phase, n in counts.items():
         asked = {"run": run, "phase": phase, "per_unit": PER_UNIT, "problems": n, "conditions": list(SHARES[phase][1])}
@@ -226,11 +231,15 @@ def measure_counts(generated_s: float, pages: dict[str, dict[str, float]], run: 
     seconds |= {f"{page.removeprefix('page_')}_{when}": s for when, found in pages.items() for page, s in found.items()}
     size = snapshot.snapshot_path().stat().st_size
     show(
-        NAME, plain_s / ours_s, None, {k: max(s, 0.001) for k, s in seconds.items()},
+        NAME,
+        plain_s / ours_s,
+        None,
+        {k: max(s, 0.001) for k, s in seconds.items()},
         {"trials": total, "runs": runs, "pages": len(PAGES), "snapshot_mb": size // 10**6},
         "counting E1's attempts of a run from trials, against from summaries; same counts",
-        slowest_after_first_s=round(max(pages["after_first"].values()), 3), needed_s=NEEDED_S,
-    )  # fmt: skip
+        slowest_after_first_s=round(max(pages["after_first"].values()), 3),
+        needed_s=NEEDED_S,
+    )
 
 
 if __name__ == "__main__":

@@ -73,19 +73,32 @@ def make_bundles(folder: Path, bundles: int, trials: int) -> list[Unit]:
         picked = rng.integers(0, 1650, (trials, 5))
         rows = [
             Trial(
-                f"problem-{picked[j, 0]:04d}", f"all-MiniLM-L6-v2 0.7:0.3 k{j % 4} cosine", seed=100 * (1 + j % 3),
-                attempts=1 + j % 6, solved=True, answer=CLASSES[j % 6], truth=CLASSES[j % 5], latency_s=float(seconds[j]),
+                f"problem-{picked[j, 0]:04d}",
+                f"all-MiniLM-L6-v2 0.7:0.3 k{j % 4} cosine",
+                seed=100 * (1 + j % 3),
+                attempts=1 + j % 6,
+                solved=True,
+                answer=CLASSES[j % 6],
+                truth=CLASSES[j % 5],
+                latency_s=float(seconds[j]),
                 details={
-                    "relevance": float(relevance[j]), "retrieved": [f"problem-{k:04d}" for k in picked[j]],
+                    "relevance": float(relevance[j]),
+                    "retrieved": [f"problem-{k:04d}" for k in picked[j]],
                     "scores": [round(float(x), 9) for x in (relevance[j], 1 - relevance[j], seconds[j])],
                 },
             )
             for j in range(trials)
-        ]  # fmt: skip
+        ]
         write_bundle(
-            folder, one, rows, host="bench", attempt=1, started_at=NOW, finished_at=NOW,
+            folder,
+            one,
+            rows,
+            host="bench",
+            attempt=1,
+            started_at=NOW,
+            finished_at=NOW,
             provenance={"identity": one.identity},
-        )  # fmt: skip
+        )
     return units
 
 
@@ -156,11 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             shutil.rmtree(folder / f"direct-{turn}")
     rows = given.bundles * given.trials * given.turns
     show(
-        NAME, clock.seconds["duckdb"] / clock.seconds["collector"], NEEDED, clock.seconds,
+        NAME,
+        clock.seconds["duckdb"] / clock.seconds["collector"],
+        NEEDED,
+        clock.seconds,
         {"bundles": given.bundles, "trials": rows, "turns": given.turns, "bytes": size * given.turns},
         "the collector against one INSERT from read_parquet; tables equal",
         trials_per_s={side: round(rows / seconds) for side, seconds in clock.seconds.items()},
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -72,9 +72,12 @@ def plain_train(name: str, pairs: Sequence[Pair], settings: LoraSettings, seed: 
     base, tokenizer = load_base(name)
     torch.manual_seed(seed_for(seed, "lora") % 2**63)
     lora = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=list(settings.targets),
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets),
         task_type="CAUSAL_LM",
-    )  # fmt: skip
+    )
     with quiet():
         model = get_peft_model(base, lora).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate)
@@ -129,16 +132,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if abs(loss - training.train_loss[-1]) > AGREE_NATS:
             raise ValueError(f"loss {loss} in the plain way, {training.train_loss[-1]} in ours: unequal work")
     show(
-        NAME, clock.best["plain_peft"] / clock.best["ours"], NEEDED, clock.seconds,
+        NAME,
+        clock.best["plain_peft"] / clock.best["ours"],
+        NEEDED,
+        clock.seconds,
         {
-            "examples": len(pairs), "rounds": given.rounds, "tokens_a_round": training.tokens,
+            "examples": len(pairs),
+            "rounds": given.rounds,
+            "tokens_a_round": training.tokens,
             "steps_a_round": -(-len(pairs) // (config.lora.batch_size * config.lora.accumulation)),
         },
         f"{config.model}: plain peft against train() on dataset S; same rows in each step, loading included, losses agree",
         best_round_s={side: round(seconds, 2) for side, seconds in clock.best.items()},
         tokens_per_s={side: round(training.tokens / seconds, 1) for side, seconds in clock.best.items()},
         final_loss={"ours": round(training.train_loss[-1], 6), "plain_peft": round(loss, 6)},
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -66,8 +66,16 @@ def database() -> Iterator[str]:
         made = [initdb, "-D", str(home / "data"), "-U", USER, "--auth=trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(made, check=True, capture_output=True, cwd=home, timeout=120, **account)  # noqa: S603
         started = [
-            server, "-D", str(home / "data"), "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-k", str(home),
-        ]  # fmt: skip
+            server,
+            "-D",
+            str(home / "data"),
+            "-p",
+            str(port),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-k",
+            str(home),
+        ]
         with (home / "log").open("wb") as log:
             running = subprocess.Popen(  # noqa: S603
                 started, stdout=log, stderr=log, cwd=home, start_new_session=True, **account

@@ -119,17 +119,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     (ideal_s, reading_s), lengths = at_peak(False, *e1.CONDITIONS), [s.tokens_in for *_, s in seen]
     show(
-        NAME, ideal_s / reading_s, NEEDED,
+        NAME,
+        ideal_s / reading_s,
+        NEEDED,
         {"reading": reading_s, "at_the_peak_rate": ideal_s, "whole_scorings": at_peak(True, *e1.CONDITIONS)[1]},
         {
-            "problems": len(test[: given.problems]), "scorings": len(seen), "prompt_tokens": sum(lengths),
-            "option_tokens": sum(s.tokens_out for *_, s in seen), "shortest_prompt": min(lengths), "longest_prompt": max(lengths),
+            "problems": len(test[: given.problems]),
+            "scorings": len(seen),
+            "prompt_tokens": sum(lengths),
+            "option_tokens": sum(s.tokens_out for *_, s in seen),
+            "shortest_prompt": min(lengths),
+            "longest_prompt": max(lengths),
         },
         f"{config.model} in {dtype}: operations a second of reading E1's prompts against square matrix products",
         tokens_per_s=round(sum(lengths) / reading_s, 1),
         share={**{c: share(False, c) for c in e1.CONDITIONS}, "whole_scorings": share(True, *e1.CONDITIONS)},
         peak_gflops={"mean": round(float(np.mean(peaks)), 1), "best": round(max(peaks), 1)},
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

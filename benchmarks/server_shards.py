@@ -194,12 +194,19 @@ def measure(kind: str, shards: int, workers: int, longest_s: float, url: str | N
         lost, trials = _collected(units[: len(took)])
         log = (Path(name) / "lab" / "logs" / "server.log").read_text(encoding="utf-8", errors="replace")
     return {
-        "database": kind, "shards": len(took), "without_result": lost, "trials": trials, "seconds": round(seconds, 1),
+        "database": kind,
+        "shards": len(took),
+        "without_result": lost,
+        "trials": trials,
+        "seconds": round(seconds, 1),
         "shards_a_minute": round(60 * len(took) / seconds, 1),
-        "submission_median_s": round(statistics.median(took), 3), "submission_worst_s": round(max(took), 3),
+        "submission_median_s": round(statistics.median(took), 3),
+        "submission_worst_s": round(max(took), 3),
         "states": {state: n for state, n in states.items() if n},
-        "database_errors": dict(Counter(found[0] for line in log.splitlines() if (found := DATABASE_ERROR.search(line)))),
-    }  # fmt: skip
+        "database_errors": dict(
+            Counter(found[0] for line in log.splitlines() if (found := DATABASE_ERROR.search(line)))
+        ),
+    }
 
 
 def _measured(kind: str, shards: int, workers: int, longest_s: float) -> dict[str, Any]:

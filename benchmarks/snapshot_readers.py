@@ -138,12 +138,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{len(errors)} of {len(asked)} questions failed, {len(during)} while it was published: {errors[:1]}"
         )
     show(
-        NAME, clock.seconds["bare_copy"] / clock.seconds["publication"], None, clock.seconds,
+        NAME,
+        clock.seconds["bare_copy"] / clock.seconds["publication"],
+        None,
+        clock.seconds,
         {"trials": given.trials, "publications": given.publications, "bytes": size, "questions": len(during)},
         "publishing a snapshot against a bare copy of it, while another process reads",
-        reader_errors=len(errors), longest_pause_s=round(max(during), 3),
+        reader_errors=len(errors),
+        longest_pause_s=round(max(during), 3),
         longest_pause_before_s=round(max(before), 3) if before else None,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -51,9 +51,15 @@ def deliver(folder: Path, bundles: int, trials: int, hosts: int) -> tuple[Places
             for j in range(trials)
         ]
         write_bundle(
-            store.inbox, unit, rows, host=f"host-{i % hosts}", attempt=1, started_at=NOW, finished_at=NOW,
+            store.inbox,
+            unit,
+            rows,
+            host=f"host-{i % hosts}",
+            attempt=1,
+            started_at=NOW,
+            finished_at=NOW,
             provenance={"identity": IDENTITY},
-        )  # fmt: skip
+        )
     own = assess(quick=True)
     for i in range(hosts):
         report = own.model_copy(update={"host": f"host-{i}"})
@@ -95,10 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked = taken(Path(name) / "many", given.hosts, given.trials, given.hosts, clock, "many hosts")
     seconds = clock.seconds
     show(
-        NAME, seconds["one host"] / seconds["many hosts"], None, seconds,
-        {"hosts": given.hosts, "bundles": given.hosts, "trials": given.hosts * given.trials}, "number of bundles and hosts",
-        bundles_per_s={side: round(given.hosts / s, 1) for side, s in seconds.items()}, many_hosts=asked,
-    )  # fmt: skip
+        NAME,
+        seconds["one host"] / seconds["many hosts"],
+        None,
+        seconds,
+        {"hosts": given.hosts, "bundles": given.hosts, "trials": given.hosts * given.trials},
+        "number of bundles and hosts",
+        bundles_per_s={side: round(given.hosts / s, 1) for side, s in seconds.items()},
+        many_hosts=asked,
+    )
 
 
 if __name__ == "__main__":

@@ -15,9 +15,18 @@ from common.errors import LabError
 PROJECT = "llm-memory-experiments"  # as its package is called
 HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
 VERSIONED_PACKAGES = (
-    "duckdb", "numpy", "peft", "prefect", "pyarrow", "scikit-learn", "scipy",
-    "sentence-transformers", "statsmodels", "torch", "transformers",
-)  # fmt: skip
+    "duckdb",
+    "numpy",
+    "peft",
+    "prefect",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "sentence-transformers",
+    "statsmodels",
+    "torch",
+    "transformers",
+)
 
 
 def checkout() -> Path | None:

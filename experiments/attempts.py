@@ -88,7 +88,7 @@ def row(metric: str, condition: str, interval: statistics.Interval, failed: int 
 
 def comparisons(
     table: Table, pairs: Sequence[Pair], alternative: str = "two-sided", by: Resampling = BY_PROBLEM
-) -> list[Metric]:  # fmt: skip
+) -> list[Metric]:
     """For each pair (first, second): p, Holm and Bonferroni over all pairs, effect sizes, mean difference first - second.
 
     A negative difference means that the first needs fewer attempts. A pair without common problems has rows without a
@@ -168,9 +168,11 @@ def ends_in_words(flags: dict[str, list[str]]) -> str:
 def smallest_visible(n: int) -> Metric:
     """The smallest standardised paired difference seen at 80 % power with n problems."""
     return Metric(
-        "smallest_effect", statistics.smallest_effect(n), n=n,
+        "smallest_effect",
+        statistics.smallest_effect(n),
+        n=n,
         method="Cohen's dz at 80 % power, two-sided 5 %, paired t with Wilcoxon's relative efficiency 3/pi",
-    )  # fmt: skip
+    )
 
 
 def fewest_pairs(table: Table, pairs: Sequence[Pair]) -> int:

@@ -232,8 +232,27 @@ def is_json_list(reply: str, length: int) -> bool:
 JUDGES: dict[str, Callable[..., bool]] = {
     f.__name__: f
     for f in (
-        contains_word, contains_all, avoids, names_of, in_order, word_times, exact_number, exact_text, word_count,
-        starts_with, ends_with, yes_or_no, choice_letter, one_word, matches, all_uppercase, sentence_count,
-        bullet_count, numbered_list, comma_list, is_json_with_keys, is_json_list,
+        contains_word,
+        contains_all,
+        avoids,
+        names_of,
+        in_order,
+        word_times,
+        exact_number,
+        exact_text,
+        word_count,
+        starts_with,
+        ends_with,
+        yes_or_no,
+        choice_letter,
+        one_word,
+        matches,
+        all_uppercase,
+        sentence_count,
+        bullet_count,
+        numbered_list,
+        comma_list,
+        is_json_with_keys,
+        is_json_list,
     )
-}  # fmt: skip
+}

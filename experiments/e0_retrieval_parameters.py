@@ -34,9 +34,7 @@ BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder",)
 # Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
-PLANNED = (
-    "relevance", "retrieval_time_s", "efficiency", "variance_share",
-)  # fmt: skip
+PLANNED = ("relevance", "retrieval_time_s", "efficiency", "variance_share")
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 18, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},
     "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},
@@ -76,11 +74,15 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     cells = len(config.text_weights) * len(config.ks) * len(config.distances)
     return [
         make_unit(
-            NAME, config, {"embedder": name}, models=[name], n_trials=cells * config.n_queries,
+            NAME,
+            config,
+            {"embedder": name},
+            models=[name],
+            n_trials=cells * config.n_queries,
             cost=4 + 0.06 * (config.n_memory + config.n_queries),
         )
         for name in config.embedders
-    ]  # fmt: skip
+    ]
 
 
 def cell_name(embedder: str, weight: float, k: int, distance: str) -> str:
@@ -118,15 +120,22 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             found = relevance(domain, query, [memory[j] for j in chosen], stored[chosen])
             trials.append(
                 Trial(
-                    query.problem_id, cell_name(name, weight, k, distance), truth=query.label,
+                    query.problem_id,
+                    cell_name(name, weight, k, distance),
+                    truth=query.label,
                     latency_s=search_s + (embedding_s[i] if weight > 0 else 0.0),
                     details={
-                        "embedder": name, "text_weight": weight, "k": k, "distance": distance, "relevance": found.total,
-                        "type_match": found.type_match, "solution_similarity": found.solution_similarity,
+                        "embedder": name,
+                        "text_weight": weight,
+                        "k": k,
+                        "distance": distance,
+                        "relevance": found.total,
+                        "type_match": found.type_match,
+                        "solution_similarity": found.solution_similarity,
                         "diversity": found.diversity,
                     },
                 )
-            )  # fmt: skip
+            )
     return trials
 
 
@@ -156,10 +165,15 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
             ),
         ]
         first = rows[0].details
-        cells.append({
-            "cell": cell, "relevance": mean.value, "time_s": seconds, "measured_s": seconds,
-            **{key: first[key] for key in ("embedder", "text_weight", "k", "distance")},
-        })  # fmt: skip
+        cells.append(
+            {
+                "cell": cell,
+                "relevance": mean.value,
+                "time_s": seconds,
+                "measured_s": seconds,
+                **{key: first[key] for key in ("embedder", "text_weight", "k", "distance")},
+            }
+        )
     _merge_times(cells, config.time_resolution_s)
     front = _front(cells)
     chosen, relaxed = _choose(cells, front, config)
@@ -189,10 +203,11 @@ def _front(cells: Sequence[Json]) -> list[Json]:
 
     def beaten(c: Json) -> bool:
         return any(
-            o["relevance"] >= c["relevance"] and o["time_s"] <= c["time_s"]
+            o["relevance"] >= c["relevance"]
+            and o["time_s"] <= c["time_s"]
             and (o["relevance"] > c["relevance"] or o["time_s"] < c["time_s"])
             for o in cells
-        )  # fmt: skip
+        )
 
     return [c for c in cells if not beaten(c)]
 

@@ -39,18 +39,39 @@ PAIR = "semantic - temporal"  # the comparison that decides
 MEMO = "memo"  # condition of the trials that fill the memory
 # Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
 PLANNED = (
-    "adjusted_p", "mean_difference", "equivalence_p", "attempts_cv", "friedman_p", "attempts_mean", "p",
-    "cliffs_delta", "success_rate", "censoring_rate", "accuracy", "relevance_attempts_correlation",
-    "class_accuracy", "tokens_mean", "latency_s", "memo_success_rate", "ceiling_share", "floor_share",
+    "adjusted_p",
+    "mean_difference",
+    "equivalence_p",
+    "attempts_cv",
+    "friedman_p",
+    "attempts_mean",
+    "p",
+    "cliffs_delta",
+    "success_rate",
+    "censoring_rate",
+    "accuracy",
+    "relevance_attempts_correlation",
+    "class_accuracy",
+    "tokens_mean",
+    "latency_s",
+    "memo_success_rate",
+    "ceiling_share",
+    "floor_share",
     "smallest_effect",
-)  # fmt: skip
+)
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "memos_per_unit": 6, "max_guesses": 3,
+        "n_problems": 96,
+        "n_memory": 12,
+        "n_test": 4,
+        "k": 2,
+        "per_unit": 2,
+        "memos_per_unit": 6,
+        "max_guesses": 3,
     },
     "demo": {"n_problems": 360, "n_memory": 48, "n_test": 18, "per_unit": 6, "memos_per_unit": 24, "max_guesses": 6},
     "full": {},
-}  # fmt: skip
+}
 
 
 class Config(PhaseConfig):
@@ -76,11 +97,15 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
         size = config.memos_per_unit
         return [
             make_unit(
-                NAME, config, {"role": MEMO, "first_order": i, "problems": [p.problem_id for p in memory[i : i + size]]},
-                models=[config.model], n_trials=len(memory[i : i + size]), cost=0.7 * len(memory[i : i + size]) * effort(config),
+                NAME,
+                config,
+                {"role": MEMO, "first_order": i, "problems": [p.problem_id for p in memory[i : i + size]]},
+                models=[config.model],
+                n_trials=len(memory[i : i + size]),
+                cost=0.7 * len(memory[i : i + size]) * effort(config),
             )
             for i in range(0, len(memory), size)
-        ]  # fmt: skip
+        ]
     if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
         return []
     memos = memos_of([t for _, trials in so_far for t in trials], config)
@@ -90,13 +115,17 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     spec = {"role": "evaluate", "memos": [m[:3] for m in memos], "retrieval": retrieval.model_dump()}
     return [
         make_unit(
-            NAME, config, {**spec, "problems": [p.problem_id for p in test[i : i + config.per_unit]]}, round=2,
-            models=[config.model, retrieval.embedder], depends_on=[u.unit_id for u, _ in so_far],
+            NAME,
+            config,
+            {**spec, "problems": [p.problem_id for p in test[i : i + config.per_unit]]},
+            round=2,
+            models=[config.model, retrieval.embedder],
+            depends_on=[u.unit_id for u, _ in so_far],
             n_trials=len(test[i : i + config.per_unit]) * len(CONDITIONS) * len(config.run_seeds),
             cost=4.0 * len(test[i : i + config.per_unit]) * effort(config),
         )
         for i in range(0, len(test), config.per_unit)
-    ]  # fmt: skip
+    ]
 
 
 def memos_of(trials: Sequence[Trial], config: Config) -> list[list[Any]]:
@@ -144,9 +173,9 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             continue
         order = generator(config.data_seed, NAME, problem.problem_id, "order").permutation(len(CONDITIONS))
         for condition in (CONDITIONS[j] for j in order):
-            found, extra = {
-                "none": lambda p: ([], {}), "temporal": bank.recent, "semantic": bank.semantic,
-            }[condition](problem)  # fmt: skip
+            found, extra = {"none": lambda p: ([], {}), "temporal": bank.recent, "semantic": bank.semantic}[condition](
+                problem
+            )
             trials += solve(lm, domain, problem, found, config, NAME, condition, extra)
     return trials
 
@@ -171,9 +200,11 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     values.append(attempts.row("memo_success_rate", MEMO, share, attempts.failed_in(trials, MEMO)))
     _, test = split(config, config.n_memory, config.n_test)
     facts: Json = {
-        "memos": memos, "test": [p.problem_id for p in test], "errors": attempts.errors_of(trials)[:3],
+        "memos": memos,
+        "test": [p.problem_id for p in test],
+        "errors": attempts.errors_of(trials)[:3],
         "flags": attempts.ceiling_and_floor(table, most),
-    }  # fmt: skip
+    }
     return Metrics(tuple(values), facts)
 
 
@@ -277,8 +308,11 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     main = metrics.find("mean_difference", PAIR)
     hypothesis, why = hypothesis_of(metrics, config)
     carried = {
-        "hypothesis": hypothesis, "best": _best(metrics), "memos": metrics.facts["memos"], "test": metrics.facts["test"],
-    }  # fmt: skip
+        "hypothesis": hypothesis,
+        "best": _best(metrics),
+        "memos": metrics.facts["memos"],
+        "test": metrics.facts["test"],
+    }
     if main is None or main.value is None:
         nothing = Metric(
             "mean_difference", None, condition=PAIR, method="no problem has a result under both strategies"

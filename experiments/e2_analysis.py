@@ -60,11 +60,16 @@ def metrics(
     return Metrics(
         tuple(values),
         {
-            "hypothesis": hypothesis, "base": base, "tuned": tuned, "training": facts, "criteria": criteria,
-            "best": _best(table, base), "missing": _missing(trials, (base, *conditions)),
+            "hypothesis": hypothesis,
+            "base": base,
+            "tuned": tuned,
+            "training": facts,
+            "criteria": criteria,
+            "best": _best(table, base),
+            "missing": _missing(trials, (base, *conditions)),
             "flags": attempts.ceiling_and_floor(table, most),
         },
-    )  # fmt: skip
+    )
 
 
 def _missing(trials: Sequence[Trial], conditions: Sequence[str]) -> dict[str, str]:
@@ -145,8 +150,10 @@ def _training(trials: Sequence[Trial]) -> tuple[list[Metric], Json]:
             facts[t.condition] = {"error": t.error}
             continue
         facts[t.condition] = {
-            "seconds": t.latency_s, "tokens": t.tokens_in, **{k: t.details[k] for k in ("examples", "best_epoch", "adapter_bytes")},
-        }  # fmt: skip
+            "seconds": t.latency_s,
+            "tokens": t.tokens_in,
+            **{k: t.details[k] for k in ("examples", "best_epoch", "adapter_bytes")},
+        }
         rows += [
             Metric("training_time_s", t.latency_s, n=1, condition=t.condition, method="measured", timing=True),
             Metric(
@@ -212,8 +219,9 @@ def _break_even(table: attempts.Table, trials: Sequence[Trial], base: str) -> li
     # A choice takes one forward pass whatever the attempts; guesses take their time one by one.
     times = [
         t.latency_s / ((t.attempts or 1) if t.details.get("solved_by") == "guessing" else 1)
-        for t in trials if t.condition == base and t.latency_s is not None
-    ]  # fmt: skip
+        for t in trials
+        if t.condition == base and t.latency_s is not None
+    ]
     for name in ("s", "r"):
         spent = [t.latency_s for t in trials if t.condition == f"train_{name}" and t.latency_s is not None]
         condition = f"tuned_{name}"

@@ -42,22 +42,47 @@ PROTOCOL_LORA = LoraSettings(
 )
 # Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
 PLANNED = (
-    "adjusted_p", "mean_difference", "improvement_percent", "cv_ratio", "attempts_mean", "p", "success_rate",
-    "censoring_rate", "accuracy", "query_quality", "hypothesis_quality", "tokens_mean", "training_time_s",
-    "training_tokens", "adapter_bytes", "break_even_problems", "criterion", "ceiling_share", "floor_share",
+    "adjusted_p",
+    "mean_difference",
+    "improvement_percent",
+    "cv_ratio",
+    "attempts_mean",
+    "p",
+    "success_rate",
+    "censoring_rate",
+    "accuracy",
+    "query_quality",
+    "hypothesis_quality",
+    "tokens_mean",
+    "training_time_s",
+    "training_tokens",
+    "adapter_bytes",
+    "break_even_problems",
+    "criterion",
+    "ceiling_share",
+    "floor_share",
     "smallest_effect",
-)  # fmt: skip
+)
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "n_problems": 96, "n_test": 3, "n_train": 4, "k": 2, "per_unit": 3, "max_guesses": 3,
+        "n_problems": 96,
+        "n_test": 3,
+        "n_train": 4,
+        "k": 2,
+        "per_unit": 3,
+        "max_guesses": 3,
         "lora": PROTOCOL_LORA.model_copy(update={"epochs": 1}),
     },
     "demo": {
-        "n_problems": 360, "n_test": 12, "n_train": 20, "per_unit": 6, "max_guesses": 6,
+        "n_problems": 360,
+        "n_test": 12,
+        "n_train": 20,
+        "per_unit": 6,
+        "max_guesses": 6,
         "lora": PROTOCOL_LORA.model_copy(update={"epochs": 2}),
     },
     "full": {},
-}  # fmt: skip
+}
 CONTROLS = ("tuned_s_random", "tuned_s_none")
 # SCIENCE, E2, "Conditions by hypothesis"; the first is the base that the tuned conditions are held against.
 CONDITIONS = {
@@ -116,15 +141,20 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     slim = {**base, "memos": [m[:3] for m in carried["memos"]], "role": "evaluate", "best": carried["best"]}
     return [
         make_unit(
-            NAME, config, {**slim, "condition": name, "adapter": adapter, "problems": test[i : i + config.per_unit]},
-            models=models, round=2, depends_on=[u.unit_id for u, _ in so_far], files=[adapter] if adapter else [],
+            NAME,
+            config,
+            {**slim, "condition": name, "adapter": adapter, "problems": test[i : i + config.per_unit]},
+            models=models,
+            round=2,
+            depends_on=[u.unit_id for u, _ in so_far],
+            files=[adapter] if adapter else [],
             n_trials=len(test[i : i + config.per_unit]) * len(config.run_seeds),
             cost=2.2 * len(test[i : i + config.per_unit]) * effort(config),
         )
         for name in names
         for adapter in [adapters[name.split("_")[1]] if name.startswith("tuned_") else ""]
         for i in range(0, len(test), config.per_unit)
-    ]  # fmt: skip
+    ]
 
 
 def sides(config: Config, carried: Json) -> Sides:
@@ -204,13 +234,23 @@ def _train(spec: Json, config: Config, bank: Bank, backends: Backends) -> Trial:
     training = backends.train(config.model, examples, held, config.lora, config.data_seed)
     adapter = backends.attach(f"e2-{name}.safetensors", training.adapter)
     return Trial(
-        "training", f"train_{name}", seed=config.data_seed, tokens_in=training.tokens, latency_s=training.seconds,
+        "training",
+        f"train_{name}",
+        seed=config.data_seed,
+        tokens_in=training.tokens,
+        latency_s=training.seconds,
         details={
-            "hypothesis": spec["hypothesis"], "adapter": adapter, "adapter_bytes": len(training.adapter),
-            "examples": len(examples), "held": len(held), "engine": training.engine,
-            "train_loss": training.train_loss, "validation_loss": training.validation_loss, "best_epoch": training.best_epoch,
+            "hypothesis": spec["hypothesis"],
+            "adapter": adapter,
+            "adapter_bytes": len(training.adapter),
+            "examples": len(examples),
+            "held": len(held),
+            "engine": training.engine,
+            "train_loss": training.train_loss,
+            "validation_loss": training.validation_loss,
+            "best_epoch": training.best_epoch,
         },
-    )  # fmt: skip
+    )
 
 
 def _untrained(spec: Json, why: str) -> Trial:

@@ -55,9 +55,16 @@ def prompt_after(prompt: str, lead: str, guesses: Sequence[str], judged: Sequenc
 
 
 def guess(
-    lm: LanguageModel, domain: Domain, problem: Problem, prompt: str, config: PhaseConfig, phase: str, condition: str,
-    seeds: Sequence[int], details: dict[str, object],
-) -> list[Trial]:  # fmt: skip
+    lm: LanguageModel,
+    domain: Domain,
+    problem: Problem,
+    prompt: str,
+    config: PhaseConfig,
+    phase: str,
+    condition: str,
+    seeds: Sequence[int],
+    details: dict[str, object],
+) -> list[Trial]:
     """One trial a seed; the seeds' guesses of a round are one batch, and a seed that solved it drops out.
 
     `attempts` is the number of guesses made. A problem that the last one did not solve is censored there: solved is
@@ -69,10 +76,12 @@ def guess(
         if not under_way:
             break
         replies = lm.generate(
-            [prompt_after(prompt, domain.lead, c.guesses, c.judged) for c in under_way], GUESS_TOKENS, stop="\n",
+            [prompt_after(prompt, domain.lead, c.guesses, c.judged) for c in under_way],
+            GUESS_TOKENS,
+            stop="\n",
             temperature=config.guess_temperature,
             seeds=[seed_for(c.seed, phase, problem.problem_id, condition, turn) for c in under_way],
-        )  # fmt: skip
+        )
         for course, reply in zip(under_way, replies, strict=True):
             course.guesses.append(reply.text.strip())
             course.judged.append(domain.judge(problem, reply.text))
@@ -89,11 +98,22 @@ def _trial(problem: Problem, condition: str, course: _Course, details: dict[str,
     losses = [j.loss for j in course.judged]
     best = min(range(len(losses)), key=lambda i: float("inf") if (loss := losses[i]) is None else loss)
     return Trial(
-        problem_id=problem.problem_id, condition=condition, seed=course.seed, attempts=len(course.guesses),
-        solved=course.solved, answer=course.guesses[best], truth=problem.truth, tokens_in=course.tokens_in,
-        tokens_out=course.tokens_out, latency_s=course.latency_s,
+        problem_id=problem.problem_id,
+        condition=condition,
+        seed=course.seed,
+        attempts=len(course.guesses),
+        solved=course.solved,
+        answer=course.guesses[best],
+        truth=problem.truth,
+        tokens_in=course.tokens_in,
+        tokens_out=course.tokens_out,
+        latency_s=course.latency_s,
         details={
-            **details, "solved_by": "guessing", "label": problem.label, "guesses": course.guesses, "losses": losses,
+            **details,
+            "solved_by": "guessing",
+            "label": problem.label,
+            "guesses": course.guesses,
+            "losses": losses,
             "reasons": [j.reason for j in course.judged],
         },
-    )  # fmt: skip
+    )

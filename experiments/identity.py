@@ -25,9 +25,17 @@ def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:
 
 
 def make_unit(
-    phase: str, config: PhaseConfig, spec: Mapping[str, Any], *, models: Sequence[str], round: int = 1,
-    depends_on: Sequence[str] = (), files: Sequence[str] = (), n_trials: int = 1, cost: float = 1.0,
-) -> Unit:  # fmt: skip
+    phase: str,
+    config: PhaseConfig,
+    spec: Mapping[str, Any],
+    *,
+    models: Sequence[str],
+    round: int = 1,
+    depends_on: Sequence[str] = (),
+    files: Sequence[str] = (),
+    n_trials: int = 1,
+    cost: float = 1.0,
+) -> Unit:
     """A Unit with its id: 32 hex digits of the hash of phase, config, spec, files and identity."""
     plain, identity = config.model_dump(mode="json"), identify(phase, config, models)
     unit_id = _unit_id(phase, plain, spec, files, identity)

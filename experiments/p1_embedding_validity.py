@@ -37,9 +37,16 @@ PROFILE = "prerequisites"
 NEEDS = ("embedder",)
 # Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
 PLANNED = (
-    "similarity_ratio", "knn_accuracy", "knn_accuracy_groupwise", "within_similarity", "within_similarity_std",
-    "between_similarity", "between_similarity_std", "separation", "silhouette",
-)  # fmt: skip
+    "similarity_ratio",
+    "knn_accuracy",
+    "knn_accuracy_groupwise",
+    "within_similarity",
+    "within_similarity_std",
+    "between_similarity",
+    "between_similarity_std",
+    "separation",
+    "silhouette",
+)
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "per_class": 5, "embedders": ("all-MiniLM-L6-v2", "hybrid")},
     "demo": {"n_problems": 360, "per_class": 12, "embedders": ("all-MiniLM-L6-v2", "hybrid")},
@@ -75,11 +82,15 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     problems = _problems(config)
     return [
         make_unit(
-            NAME, config, {"embedder": name}, models=[HYBRID_TEXT if name == HYBRID else name],
-            n_trials=len(problems), cost=4 + 0.06 * len(problems),
+            NAME,
+            config,
+            {"embedder": name},
+            models=[HYBRID_TEXT if name == HYBRID else name],
+            n_trials=len(problems),
+            cost=4 + 0.06 * len(problems),
         )
         for name in config.embedders
-    ]  # fmt: skip
+    ]
 
 
 def sides(config: Config, carried: Json) -> Sides:
@@ -103,11 +114,14 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     places = _map(text, config.data_seed)
     return [
         Trial(
-            p.problem_id, name, truth=p.label, latency_s=seconds[i],
+            p.problem_id,
+            name,
+            truth=p.label,
+            latency_s=seconds[i],
             details={"vector": text[i].tolist(), "map": places[i].tolist(), "group": p.group},
         )
         for i, p in enumerate(problems)
-    ]  # fmt: skip
+    ]
 
 
 def _map(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -34,9 +34,18 @@ PROFILE = "prerequisites"
 NEEDS = ("embedder", "language_model")
 # Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
 PLANNED = (
-    "adjusted_p", "mean_difference", "attempts_mean", "accuracy", "p", "bonferroni_p", "cliffs_delta",
-    "rank_biserial", "ceiling_share", "floor_share", "smallest_effect",
-)  # fmt: skip
+    "adjusted_p",
+    "mean_difference",
+    "attempts_mean",
+    "accuracy",
+    "p",
+    "bonferroni_p",
+    "cliffs_delta",
+    "rank_biserial",
+    "ceiling_share",
+    "floor_share",
+    "smallest_effect",
+)
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "max_guesses": 3},
     "demo": {"n_problems": 360, "n_memory": 30, "n_test": 12, "per_unit": 4, "max_guesses": 6},
@@ -65,12 +74,15 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     ).model_dump()
     return [
         make_unit(
-            NAME, config, {"problems": [p.problem_id for p in part], "retrieval": retrieval},
-            models=[config.model, carried["embedder"]], n_trials=len(part) * len(CONDITIONS) * len(config.run_seeds),
+            NAME,
+            config,
+            {"problems": [p.problem_id for p in part], "retrieval": retrieval},
+            models=[config.model, carried["embedder"]],
+            n_trials=len(part) * len(CONDITIONS) * len(config.run_seeds),
             cost=5.5 * len(part) * effort(config),
         )
         for part in (test[i : i + config.per_unit] for i in range(0, len(test), config.per_unit))
-    ]  # fmt: skip
+    ]
 
 
 def sides(config: Config, carried: Json) -> Sides:

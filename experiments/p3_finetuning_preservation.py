@@ -35,20 +35,24 @@ NEEDS = ("language_model", "lora")
 CATEGORIES = ("instruction", "arithmetic", "format", "knowledge")
 PERPLEXITY = "perplexity"
 # Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
-PLANNED = (
-    "retention", "score", "perplexity", "perplexity_ratio", "training_time_s",
-)  # fmt: skip
+PLANNED = ("retention", "score", "perplexity", "perplexity_ratio", "training_time_s")
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "n_problems": 96, "n_train": 4, "per_category": 2, "n_texts": 1,
+        "n_problems": 96,
+        "n_train": 4,
+        "per_category": 2,
+        "n_texts": 1,
         "lora": LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=1, batch_size=4),
     },
     "demo": {
-        "n_problems": 360, "n_train": 12, "per_category": 10, "n_texts": 4,
+        "n_problems": 360,
+        "n_train": 12,
+        "per_category": 10,
+        "n_texts": 4,
         "lora": LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=3, batch_size=4),
     },
     "full": {},
-}  # fmt: skip
+}
 
 
 class Config(PhaseConfig):
@@ -68,13 +72,18 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     def answering(which: str, round: int, adapter: str = "", trained: Sequence[str] = ()) -> list[Unit]:
         return [
             make_unit(
-                NAME, config, {"role": which, "part": part, "adapter": adapter}, models=[config.model], round=round,
-                depends_on=trained, files=[adapter] if adapter else [],
+                NAME,
+                config,
+                {"role": which, "part": part, "adapter": adapter},
+                models=[config.model],
+                round=round,
+                depends_on=trained,
+                files=[adapter] if adapter else [],
                 n_trials=config.n_texts if part == PERPLEXITY else config.per_category,
                 cost=0.8 * (config.n_texts if part == PERPLEXITY else config.per_category),
             )
             for part in (*CATEGORIES, PERPLEXITY)
-        ]  # fmt: skip
+        ]
 
     if not so_far:
         train = make_unit(
@@ -110,12 +119,17 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     replies = lm.generate([p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
     return [
         Trial(
-            p.prompt_id, role, solved=capability.judge(p, r.text), answer=r.text, tokens_in=r.tokens_in,
-            tokens_out=r.tokens_out, latency_s=r.latency_s,
+            p.prompt_id,
+            role,
+            solved=capability.judge(p, r.text),
+            answer=r.text,
+            tokens_in=r.tokens_in,
+            tokens_out=r.tokens_out,
+            latency_s=r.latency_s,
             details={"category": part, "prompt": p.prompt, "engine": lm.describe()},
         )
         for p, r in zip(prompts, replies, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _likelihoods(lm: LanguageModel, role: str, config: Config) -> list[Trial]:
@@ -144,11 +158,18 @@ def _train(config: Config, backends: Backends) -> Trial:
         return Trial("training", "train", error=str(error))
     adapter = backends.attach("p3-adapter.safetensors", training.adapter)
     return Trial(
-        "training", "train", seed=config.data_seed, tokens_in=training.tokens, latency_s=training.seconds,
+        "training",
+        "train",
+        seed=config.data_seed,
+        tokens_in=training.tokens,
+        latency_s=training.seconds,
         details={
-            "adapter": adapter, "train_loss": training.train_loss, "examples": len(examples), "engine": training.engine,
+            "adapter": adapter,
+            "train_loss": training.train_loss,
+            "examples": len(examples),
+            "engine": training.engine,
         },
-    )  # fmt: skip
+    )
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
@@ -179,8 +200,9 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     values += _perplexity(trials)
     values += [
         Metric("training_time_s", t.latency_s, n=1, condition="train", method="measured", timing=True)
-        for t in trials if t.condition == "train" and t.latency_s is not None
-    ]  # fmt: skip
+        for t in trials
+        if t.condition == "train" and t.latency_s is not None
+    ]
     return Metrics(
         tuple(values),
         {

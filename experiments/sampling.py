@@ -36,9 +36,13 @@ def option_in(text: str, options: Sequence[str]) -> int | None:
 
 
 def draw(
-    lm: LanguageModel, prompt: str, options: Sequence[str], right: int, temperature: float,
+    lm: LanguageModel,
+    prompt: str,
+    options: Sequence[str],
+    right: int,
+    temperature: float,
     keys: Sequence[tuple[str | int, ...]],
-) -> list[Drawn]:  # fmt: skip
+) -> list[Drawn]:
     """One course a key (run seed, phase, problem id, condition); each ends with the option `right`."""
     courses = [Drawn() for _ in keys]
     longest = max(lm.count_tokens(f" {option}") for option in options) + 1
@@ -47,9 +51,12 @@ def draw(
         if not under_way:
             break
         replies = lm.generate(
-            [prompt] * len(under_way), longest, stop="\n", temperature=temperature,
+            [prompt] * len(under_way),
+            longest,
+            stop="\n",
+            temperature=temperature,
             seeds=[seed_for(*key, turn) for _, key in under_way],
-        )  # fmt: skip
+        )
         for (course, _), reply in zip(under_way, replies, strict=True):
             said = option_in(reply.text, options)
             course.draws += 1

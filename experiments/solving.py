@@ -62,9 +62,16 @@ def fit_prompt(lm: LanguageModel, domain: Domain, problem: Problem, memos: Seque
 
 
 def solve(
-    lm: LanguageModel, domain: Domain, problem: Problem, memos: Sequence[Memo], config: PhaseConfig, phase: str,
-    condition: str, extra: dict[str, object] | None = None, seeds: Sequence[int] | None = None,
-) -> list[Trial]:  # fmt: skip
+    lm: LanguageModel,
+    domain: Domain,
+    problem: Problem,
+    memos: Sequence[Memo],
+    config: PhaseConfig,
+    phase: str,
+    condition: str,
+    extra: dict[str, object] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Trial]:
     """One trial for each seed (the config's run seeds unless given); `solved_by` in its details says in which way.
 
     Args:
@@ -97,18 +104,29 @@ def solve(
 
 
 def _sampled(
-    lm: LanguageModel, domain: Domain, problem: Problem, prompt: str, config: PhaseConfig, phase: str, condition: str,
-    seeds: Sequence[int], details: dict[str, object],
-) -> list[Trial]:  # fmt: skip
+    lm: LanguageModel,
+    domain: Domain,
+    problem: Problem,
+    prompt: str,
+    config: PhaseConfig,
+    phase: str,
+    condition: str,
+    seeds: Sequence[int],
+    details: dict[str, object],
+) -> list[Trial]:
     """The trials from a model without log-probabilities, which draws its answers."""
     keys = [(seed, phase, problem.problem_id, condition) for seed in seeds]
     right = domain.options.index(problem.label)
     trials: list[Trial] = []
     for seed, drawn in zip(seeds, draw(lm, prompt, domain.options, right, config.temperature, keys), strict=True):
         own: dict[str, object] = {
-            **details, "solved_by": "sampling", "guesses": [domain.options[i] for i in drawn.order],
-            "draws": drawn.draws, "unreadable": drawn.unreadable, "blind": drawn.blind,
-        }  # fmt: skip
+            **details,
+            "solved_by": "sampling",
+            "guesses": [domain.options[i] for i in drawn.order],
+            "draws": drawn.draws,
+            "unreadable": drawn.unreadable,
+            "blind": drawn.blind,
+        }
         scores = Scores((), drawn.tokens_in, drawn.tokens_out, drawn.latency_s)
         own = {**own, "prompt": prompt} if not trials else own
         trials.append(_trial(domain, problem, condition, seed, drawn.order, scores, own))
@@ -116,15 +134,28 @@ def _sampled(
 
 
 def _trial(
-    domain: Domain, problem: Problem, condition: str, seed: int, order: Sequence[int], scores: Scores,
+    domain: Domain,
+    problem: Problem,
+    condition: str,
+    seed: int,
+    order: Sequence[int],
+    scores: Scores,
     details: dict[str, object],
-) -> Trial:  # fmt: skip
+) -> Trial:
     attempts = order.index(domain.options.index(problem.label)) + 1
     return Trial(
-        problem_id=problem.problem_id, condition=condition, seed=seed, attempts=attempts,
-        solved=attempts <= domain.max_attempts, answer=domain.options[order[0]], truth=problem.label,
-        tokens_in=scores.tokens_in, tokens_out=scores.tokens_out, latency_s=scores.latency_s, details=details,
-    )  # fmt: skip
+        problem_id=problem.problem_id,
+        condition=condition,
+        seed=seed,
+        attempts=attempts,
+        solved=attempts <= domain.max_attempts,
+        answer=domain.options[order[0]],
+        truth=problem.label,
+        tokens_in=scores.tokens_in,
+        tokens_out=scores.tokens_out,
+        latency_s=scores.latency_s,
+        details=details,
+    )
 
 
 def failed(problem: Problem, condition: str, seeds: Sequence[int], error: Exception) -> list[Trial]:

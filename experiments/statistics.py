@@ -250,9 +250,14 @@ def _too_few(n: int, groups: Sequence[str] | None, resamples: int, level: float)
 
 
 def bootstrap(
-    name: str, statistic: Statistic, n: int, seed: int | np.random.Generator, groups: Sequence[str] | None = None,
-    resamples: int = RESAMPLES, level: float = 0.95,
-) -> Interval:  # fmt: skip
+    name: str,
+    statistic: Statistic,
+    n: int,
+    seed: int | np.random.Generator,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> Interval:
     """Any statistic of n observations with a percentile bootstrap interval, resampled by observation or whole group.
 
     Resamples in which it is undefined are left out, and `method` says how many are behind the interval.
@@ -277,8 +282,8 @@ def bootstrap(
 
 
 def bootstrap_mean(
-    values: Numbers, seed: int, groups: Sequence[str] | None = None, resamples: int = RESAMPLES, level: float = 0.95,
-) -> Interval:  # fmt: skip
+    values: Numbers, seed: int, groups: Sequence[str] | None = None, resamples: int = RESAMPLES, level: float = 0.95
+) -> Interval:
     """Mean with a percentile bootstrap interval, resampled by observation, or by group when groups are given."""
     x = _numbers(values)
     # Of equal values the mean is that value; summed and divided, it can come out some 1e-17 beside it.
@@ -288,9 +293,13 @@ def bootstrap_mean(
 
 
 def bootstrap_ratio(
-    numerators: Numbers, denominators: Numbers, seed: int, groups: Sequence[str] | None = None,
-    resamples: int = RESAMPLES, level: float = 0.95,
-) -> Interval:  # fmt: skip
+    numerators: Numbers,
+    denominators: Numbers,
+    seed: int,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> Interval:
     """sum(numerators) / sum(denominators), pairs resampled together; resamples without a denominator are left out."""
     x, y = _pair(numerators, denominators)
 

@@ -83,9 +83,14 @@ def draw(
     n = max(1, round(fraction * len(others)))
     chosen = sorted(generator(seed, "audit", run_id).choice(len(others), n, replace=False).tolist())
     return Audit(
-        secrets.token_hex(6), run_id, seed, fraction, len(others), len(found) - len(able),
+        secrets.token_hex(6),
+        run_id,
+        seed,
+        fraction,
+        len(others),
+        len(found) - len(able),
         tuple(others[i] for i in chosen),
-    )  # fmt: skip
+    )
 
 
 def _repeatable(unit: Unit, store: Store) -> bool:
@@ -100,9 +105,7 @@ def _repeatable(unit: Unit, store: Store) -> bool:
 
 def run_of(sample: Sequence[Finished], run_id: str) -> Run:
     """As much of the run as submitting its units needs: the configurations that the units state themselves."""
-    configs: dict[str, PhaseConfig] = {
-        f.unit.phase: get_phase(f.unit.phase).Config(**f.unit.config) for f in sample
-    }  # fmt: skip
+    configs: dict[str, PhaseConfig] = {f.unit.phase: get_phase(f.unit.phase).Config(**f.unit.config) for f in sample}
     return Run(run_id, "", "", configs)
 
 

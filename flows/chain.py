@@ -47,9 +47,19 @@ def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Map
     host, (commit, dirty) = host_name(), code_commit()
     records.save_plan(con, run.plan_id, content)
     records.save_run(
-        con, run.run_id, run.plan_id, scale, content["domain"], content["model"], host, commit, dirty,
-        package_versions(), {"scale": scale, "config": dict(given or {})}, defaulted(run.configs, given or {}),
-    )  # fmt: skip
+        con,
+        run.run_id,
+        run.plan_id,
+        scale,
+        content["domain"],
+        content["model"],
+        host,
+        commit,
+        dirty,
+        package_versions(),
+        {"scale": scale, "config": dict(given or {})},
+        defaulted(run.configs, given or {}),
+    )
     return run
 
 
@@ -134,12 +144,23 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
     trials = leakage_gate.run(unit, config, backends) if search else module.run(unit, backends)
     commit, dirty = code_commit()
     provenance: Json = {
-        "code_commit": commit, "dirty": dirty, "versions": package_versions(), "identity": unit.identity,
-    }  # fmt: skip
+        "code_commit": commit,
+        "dirty": dirty,
+        "versions": package_versions(),
+        "identity": unit.identity,
+    }
     write_bundle(
-        places.spool, unit, trials, backends.take_attachments(), host=host_name(), attempt=attempt,
-        started_at=started, finished_at=datetime.now(UTC), provenance=provenance, key=key_of(places, host_name()),
-    )  # fmt: skip
+        places.spool,
+        unit,
+        trials,
+        backends.take_attachments(),
+        host=host_name(),
+        attempt=attempt,
+        started_at=started,
+        finished_at=datetime.now(UTC),
+        provenance=provenance,
+        key=key_of(places, host_name()),
+    )
     delivery = store.deliver(places.spool)
     if delivery.waiting:
         log.warning("%d bundles wait in the spool of %s: %s", delivery.waiting, host_name(), delivery.reason)

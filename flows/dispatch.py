@@ -145,9 +145,13 @@ class Dispatcher:
                 time.sleep(POLL_S)
 
     def _send(
-        self, phase: str, placed: Placement, parts: Sequence[tuple[list[Unit], str | None]], attempt: int,
+        self,
+        phase: str,
+        placed: Placement,
+        parts: Sequence[tuple[list[Unit], str | None]],
+        attempt: int,
         replicate: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         units = [u for part, _ in parts for u in part]
         job = put_job(self.store, self.run, phase, units)
         context = FlowRunContext.get()
@@ -157,25 +161,37 @@ class Dispatcher:
             submitted: Any = run_deployment(
                 f"shard/{placed.pool}",
                 parameters={
-                    "run_id": self.run.run_id, "phase": phase, "label": f"shard {i + 1} of {len(parts)}", "job": job,
-                    "unit_ids": list(ids), "attempt": attempt, "host": host, "quantized": placed.quantized,
+                    "run_id": self.run.run_id,
+                    "phase": phase,
+                    "label": f"shard {i + 1} of {len(parts)}",
+                    "job": job,
+                    "unit_ids": list(ids),
+                    "attempt": attempt,
+                    "host": host,
+                    "quantized": placed.quantized,
                     "replicate": replicate,
                 },
-                timeout=0, tags=[self.run.run_id, phase, placed.pool],
+                timeout=0,
+                tags=[self.run.run_id, phase, placed.pool],
                 work_queue_name=queue_of(host) if host else None,
                 # The pipeline's own retry must make a new shard, while a repeated call in one try must not.
                 idempotency_key=f"{this.id if this else self.run.run_id}-{this.run_count if this else 0}-{job[:16]}-"
                 f"{placed.pool}-{host or i}-{attempt}",
-            )  # fmt: skip
+            )
             self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate, time.monotonic())
             self._sent.update(ids)
         with writing(Places.here()) as con:
             assign(con, self.run.run_id, placed.pool, parts, attempt)
         meant = sorted({host for _, host in parts if host})
         get_run_logger().info(
-            "%s: %d units in %d shards to pool %s%s (%s)", phase, len(units), len(parts), placed.pool,
-            f" for {', '.join(meant)}" if meant else "", placed.reason,
-        )  # fmt: skip
+            "%s: %d units in %d shards to pool %s%s (%s)",
+            phase,
+            len(units),
+            len(parts),
+            placed.pool,
+            f" for {', '.join(meant)}" if meant else "",
+            placed.reason,
+        )
 
     def wait(self, collected: Callable[[], bool]) -> Outcome:
         """Wait until `collected()` says that all is there, or a shard has failed, or all have ended.

@@ -27,18 +27,22 @@ if TYPE_CHECKING:
     from flows.plan import Run
 
 # What the phases carry, as long as they have not: the defaults, and the hypothesis of an E1 that decided nothing.
-GUESS: Json = {
-    "embedder": leakage_gate.EMBEDDER, "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal",
-}  # fmt: skip
+GUESS: Json = {"embedder": leakage_gate.EMBEDDER, "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal"}
 SEARCH_S = 0.06  # a text, as leakage_gate costs it
 E1_EVALUATE_S = 4.0  # a problem, as E1 costs it
 E2_TRAIN_S = 3.0  # a memo and epoch, as E2 costs it
 E2_EVALUATE_S = 2.2  # a problem, as E2 costs it
 NAMES = {
-    ("p1", 1): "embedding", ("p2", 1): "solving", ("p3", 1): "training and the base's answers",
-    ("p3", 2): "the tuned model's answers", ("e0", 1): "sweep", ("e1", 1): "memos", ("e1", 2): "evaluation",
-    ("e2", 1): "training", ("e2", 2): "evaluation",
-}  # fmt: skip
+    ("p1", 1): "embedding",
+    ("p2", 1): "solving",
+    ("p3", 1): "training and the base's answers",
+    ("p3", 2): "the tuned model's answers",
+    ("e0", 1): "sweep",
+    ("e1", 1): "memos",
+    ("e1", 2): "evaluation",
+    ("e2", 1): "training",
+    ("e2", 2): "evaluation",
+}
 
 
 def rounds_of(configs: Mapping[str, PhaseConfig], carried: Json | None = None) -> list[Round]:

@@ -76,8 +76,8 @@ def run_here(
 
 
 def _begun(
-    con: DuckDBPyConnection, planned: Run, phase: str, told: set[str], on_reuse: Callable[[Reuse], None], resume: bool,
-) -> tuple[Run, Step]:  # fmt: skip
+    con: DuckDBPyConnection, planned: Run, phase: str, told: set[str], on_reuse: Callable[[Reuse], None], resume: bool
+) -> tuple[Run, Step]:
     """The run and where the phase stands in it; one that was to be resumed and is not there leaves nothing."""
     known = records.has_run(con, planned.run_id)
     begun = bool(records.units_of(con, planned.run_id, phase))

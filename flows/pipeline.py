@@ -178,9 +178,13 @@ def _collected(
 def _progress(places: Places, run: Run, phase: str | None, done: int, total: int, started: float) -> None:
     """A small file that the command line follows; the warehouse itself is the truth."""
     row = {
-        "run_id": run.run_id, "phase": phase, "done": done, "total": total, "started": started,
+        "run_id": run.run_id,
+        "phase": phase,
+        "done": done,
+        "total": total,
+        "started": started,
         "at": datetime.now(UTC).isoformat(),
-    }  # fmt: skip
+    }
     write_whole(places.home / "progress.json", json.dumps(row).encode())
 
 

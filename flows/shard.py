@@ -53,9 +53,13 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
 
 
 @task(
-    task_run_name="{label}", retries=3, retry_delay_seconds=exponential_backoff(backoff_factor=2),
-    retry_jitter_factor=0.5, retry_condition_fn=_may_pass, persist_result=False,
-)  # fmt: skip
+    task_run_name="{label}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_may_pass,
+    persist_result=False,
+)
 def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
     """Run one unit and deliver its bundle."""
     places = Places.here()
@@ -172,9 +176,16 @@ def _deliver(places: Places, store: Store) -> None:
 
 @flow(name="shard", flow_run_name="{phase} · {label}", persist_result=False)
 def shard(
-    run_id: str, phase: str, label: str, job: str, unit_ids: list[str], attempt: int = 1, host: str | None = None,
-    quantized: bool = False, replicate: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    run_id: str,
+    phase: str,
+    label: str,
+    job: str,
+    unit_ids: list[str],
+    attempt: int = 1,
+    host: str | None = None,
+    quantized: bool = False,
+    replicate: bool = False,
+) -> dict[str, Any]:
     """Run those of `unit_ids` that have no bundle yet.
 
     Args:

@@ -31,9 +31,14 @@ EXIT_MISTAKE = 2
 UsageError: Any = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
 app = typer.Typer(
-    name="lab", add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="Memory experiments over unequal machines.", context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+    name="lab",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Memory experiments over unequal machines.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 machine.register(app)
 run.register(app)
 pipeline.register(app)

@@ -135,9 +135,14 @@ def test_a_unit_has_the_same_id_in_a_wheel_and_in_a_checkout(answer: dict[str, A
     """Otherwise a machine that installed the wheel would compute everything again, under other names."""
     source = str(built.parent / "src")
     done = subprocess.run(
-        [sys.executable, "-c", VERSIONS], capture_output=True, text=True, check=True, cwd=source, timeout=200,
+        [sys.executable, "-c", VERSIONS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=source,
+        timeout=200,
         env=os.environ | {"PYTHONPATH": source},
-    )  # fmt: skip
+    )
     where, versions = json.loads(done.stdout)
     assert where.startswith(source)
     assert answer["versions"] == versions

@@ -166,9 +166,10 @@ def parse_report(content: bytes) -> CapabilityReport:
     if report.created_at > datetime.now(UTC) + CLOCK_SLACK:
         minutes = CLOCK_SLACK.seconds // 60
         raise refused(
-            "created_at", f" = {report.created_at.isoformat()!r}",
+            "created_at",
+            f" = {report.created_at.isoformat()!r}",
             f"lies in the future by this machine's clock, of which {minutes} minutes are allowed",
-        )  # fmt: skip
+        )
     return report
 
 

@@ -23,10 +23,21 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 BEGUN = ("prefect.flow-run.Running", HEARTBEAT)
 # Any of them says that the run is alive, or that it needs no heartbeat any more.
 SIGNS = (
-    HEARTBEAT, *(f"prefect.flow-run.{name}" for name in (
-        "Completed", "Failed", "Crashed", "Cancelling", "Cancelled", "Paused", "Suspended", "AwaitingRetry",
-    )),
-)  # fmt: skip
+    HEARTBEAT,
+    *(
+        f"prefect.flow-run.{name}"
+        for name in (
+            "Completed",
+            "Failed",
+            "Crashed",
+            "Cancelling",
+            "Cancelled",
+            "Paused",
+            "Suspended",
+            "AwaitingRetry",
+        )
+    ),
+)
 
 
 def name_of(tag: str) -> str:
@@ -73,10 +84,16 @@ def _watch(tag: str) -> Any:
         name=name_of(tag),
         description=f"No heartbeat for {within.seconds} s. What has a result is not computed again.",
         trigger=EventTrigger(
-            after=set(BEGUN), expect=set(SIGNS), for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1,
+            after=set(BEGUN),
+            expect=set(SIGNS),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification({"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
+            ),
             within=within,
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {within.seconds} s")],
-    )  # fmt: skip
+    )

@@ -305,9 +305,7 @@ def _report(stated: int, **values: Any) -> CapabilityReport:
     here = (TIERS.index(decision.tier) + 1) if decision.tier in TIERS else 0
     if stated != here:
         reasons.append(f"the older script said tier {stated} of 3; memory and disk say {here}")
-    return CapabilityReport(
-        versions={}, tier=decision.tier, profiles=decision.profiles, reasons=reasons, **values
-    )  # fmt: skip
+    return CapabilityReport(versions={}, tier=decision.tier, profiles=decision.profiles, reasons=reasons, **values)
 
 
 def _gb(gib: float) -> float:

@@ -64,9 +64,13 @@ def asked(name: str) -> str | None:
 
 
 def choice(
-    label: str, options: Sequence[str], name: str, default: str | None = None,
-    say: Callable[[str], str] = str, always: bool = False,
-) -> str:  # fmt: skip
+    label: str,
+    options: Sequence[str],
+    name: str,
+    default: str | None = None,
+    say: Callable[[str], str] = str,
+    always: bool = False,
+) -> str:
     """A select box whose value is `name` in the address.
 
     Args:

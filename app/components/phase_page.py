@@ -101,10 +101,12 @@ def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, i
     if verdict:
         failed = f" ({verdict['failed']:,} failed)" if verdict["failed"] else ""
         facts = [
-            words.count(verdict["trials"], "trial") + failed, f"on {', '.join(verdict['hosts'])}" if verdict["hosts"] else "",
+            words.count(verdict["trials"], "trial") + failed,
+            f"on {', '.join(verdict['hosts'])}" if verdict["hosts"] else "",
             f"took {words.duration(verdict['actual_s'])}" if verdict["actual_s"] is not None else "",
-            f"decided {words.local_time(verdict['decided_at'], view.where)}", cards.overridden(verdict),
-        ]  # fmt: skip
+            f"decided {words.local_time(verdict['decided_at'], view.where)}",
+            cards.overridden(verdict),
+        ]
         reason = words.reason(verdict["reason"])
     elif done:
         last = shell.read(snapshot.latest_results, view.run_id).get(name)

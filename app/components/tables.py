@@ -15,9 +15,12 @@ Row = Mapping[str, Any]
 
 
 def show(
-    rows: Sequence[Row] | pd.DataFrame, name: str, numbers: Sequence[str] = (), height: int = 0,
+    rows: Sequence[Row] | pd.DataFrame,
+    name: str,
+    numbers: Sequence[str] = (),
+    height: int = 0,
     files: Sequence[Row] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """A table and its two downloads.
 
     Args:
@@ -38,8 +41,13 @@ def show(
         shown = shown.format("{:,}", subset=whole)
     counts = {} if numbers else {c: st.column_config.NumberColumn(format="localized") for c in whole}
     st.dataframe(
-        shown, hide_index=True, width="stretch", height=height or "auto", placeholder=words.UNDEFINED, column_config=counts
-    )  # fmt: skip
+        shown,
+        hide_index=True,
+        width="stretch",
+        height=height or "auto",
+        placeholder=words.UNDEFINED,
+        column_config=counts,
+    )
     saved = frame if files is None else pd.DataFrame(list(files))
     with st.container(horizontal=True, gap="small"):
         for ending, said, mime, made in (
@@ -47,9 +55,16 @@ def show(
             ("parquet", "Parquet", "application/vnd.apache.parquet", lambda: parquet(saved)),
         ):
             st.download_button(
-                said, made, f"{name}.{ending}", mime, key=f"download-{name}-{ending}", on_click="ignore", type="tertiary",
-                icon=":material/download:", help=f"Download this table as {name}.{ending}",
-            )  # fmt: skip
+                said,
+                made,
+                f"{name}.{ending}",
+                mime,
+                key=f"download-{name}-{ending}",
+                on_click="ignore",
+                type="tertiary",
+                icon=":material/download:",
+                help=f"Download this table as {name}.{ending}",
+            )
 
 
 def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
@@ -62,13 +77,21 @@ def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
     show(
         [
             {
-                **{k: r[k] for k in more}, "metric": words.words(r["metric"]), "condition": r["condition"], "value": r["value"],
-                "interval": words.interval(r["low"], r["high"]), "n": r["n"], "failed": r["failed"], "method": r["method"],
+                **{k: r[k] for k in more},
+                "metric": words.words(r["metric"]),
+                "condition": r["condition"],
+                "value": r["value"],
+                "interval": words.interval(r["low"], r["high"]),
+                "n": r["n"],
+                "failed": r["failed"],
+                "method": r["method"],
             }
             for r in rows
         ],
-        name, numbers=("value",), files=rows,
-    )  # fmt: skip
+        name,
+        numbers=("value",),
+        files=rows,
+    )
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -99,13 +99,18 @@ def _facts(trial: Row, where: Any) -> list[tuple[str, str, str]]:
 
     received = trial["received_at"]
     return [
-        ("Answer", text("answer"), ""), ("Right answer", text("truth"), ""), ("Attempts", text("attempts"), ""),
-        ("Tokens in", text("tokens_in"), ""), ("Tokens out", text("tokens_out"), ""),
-        ("Took", words.duration(trial["latency_s"]), ""), ("Host", text("host"), ""),
+        ("Answer", text("answer"), ""),
+        ("Right answer", text("truth"), ""),
+        ("Attempts", text("attempts"), ""),
+        ("Tokens in", text("tokens_in"), ""),
+        ("Tokens out", text("tokens_out"), ""),
+        ("Took", words.duration(trial["latency_s"]), ""),
+        ("Host", text("host"), ""),
         ("Result came in", words.local_time(received, where), words.utc_time(received)),
-        ("Attempt of the unit", str(trial["attempt"]), ""), ("Unit", text("unit_id"), ""),
+        ("Attempt of the unit", str(trial["attempt"]), ""),
+        ("Unit", text("unit_id"), ""),
         ("Bundle", f"{trial['bundle_sha256'][:16]}…, trial {trial['ordinal'] + 1}", trial["bundle_sha256"]),
-    ]  # fmt: skip
+    ]
 
 
 def softmax(logprobs: Sequence[float]) -> list[float]:
@@ -142,23 +147,36 @@ def probability_figure(
     )
     seed = "" if trial["seed"] is None else f" of seed {trial['seed']}"
     figure = style.titled(
-        finding, f"n {len(options)} options · softmax of their log-probabilities · order of guesses{seed} beside each",
-        "probability among the options (%)", "", height=30 * len(options),
-    )  # fmt: skip
+        finding,
+        f"n {len(options)} options · softmax of their log-probabilities · order of guesses{seed} beside each",
+        "probability among the options (%)",
+        "",
+        height=30 * len(options),
+    )
     label = [f"guess {guesses.index(o) + 1}" + (", right" if o == right else "") for o in options]
     figure.add_trace(
         go.Bar(
-            orientation="h", x=[100 * s for s in shares], y=list(range(len(options))), text=label, textposition="outside",
-            cliponaxis=False, textfont={"size": style.FONT_PX},
+            orientation="h",
+            x=[100 * s for s in shares],
+            y=list(range(len(options))),
+            text=label,
+            textposition="outside",
+            cliponaxis=False,
+            textfont={"size": style.FONT_PX},
             marker={"color": [style.GREEN if o == right else style.GREY for o in options]},
-            hovertext=[f"{escape(words.shortened(o, 80))}: {words.number(100 * s)} %" for o, s in zip(options, shares, strict=True)],
+            hovertext=[
+                f"{escape(words.shortened(o, 80))}: {words.number(100 * s)} %"
+                for o, s in zip(options, shares, strict=True)
+            ],
             hoverinfo="text",
         )
-    )  # fmt: skip
+    )
     figure.update_yaxes(
-        tickvals=list(range(len(options))), ticktext=[escape(words.shortened(o, 28)) for o in options],
-        range=[len(options) - 0.4, -0.6], showgrid=False,
-    )  # fmt: skip
+        tickvals=list(range(len(options))),
+        ticktext=[escape(words.shortened(o, 28)) for o in options],
+        range=[len(options) - 0.4, -0.6],
+        showgrid=False,
+    )
     figure.update_xaxes(range=[0, 100 * min(1.0, max(shares) * 1.3)])
     return figure
 
@@ -220,9 +238,15 @@ def others(trial: Row, details: Row) -> None:
         st.html(cards.definitions(short))
     whole = json.dumps(details, indent=1, ensure_ascii=False)
     st.download_button(
-        "JSON", whole.encode("utf-8", "replace"), f"trial-{trial['bundle_sha256'][:12]}-{trial['ordinal']}.json",
-        "application/json", on_click="ignore", type="tertiary", icon=":material/download:", help="Download all details",
-    )  # fmt: skip
+        "JSON",
+        whole.encode("utf-8", "replace"),
+        f"trial-{trial['bundle_sha256'][:12]}-{trial['ordinal']}.json",
+        "application/json",
+        on_click="ignore",
+        type="tertiary",
+        icon=":material/download:",
+        help="Download all details",
+    )
 
 
 def _short(value: Any) -> str:

@@ -110,8 +110,14 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
     for i, condition in enumerate(conditions):
         if not any(words.defined(r["value"]) for r in rows if r["condition"] == condition):
             figure.add_annotation(
-                x=0, xref="paper", xanchor="left", y=i, text=words.UNDEFINED, showarrow=False, font={"color": GREY, "size": FONT_PX}
-            )  # fmt: skip
+                x=0,
+                xref="paper",
+                xanchor="left",
+                y=i,
+                text=words.UNDEFINED,
+                showarrow=False,
+                font={"color": GREY, "size": FONT_PX},
+            )
     if is_main and verdict and words.defined(verdict["threshold"]):
         style.threshold(figure, verdict["threshold"], f"threshold {verdict['threshold']:g}")
     elif "difference" in str(rows[0]["metric"]):
@@ -133,10 +139,15 @@ def _points(
         for r in own
     ]
     return go.Scatter(
-        x=[r["value"] for r in own], y=[conditions.index(r["condition"]) + offset for r in own], name=escape(host),
-        mode="markers", marker={"color": mark[0], "symbol": mark[1], "size": 9}, hovertext=hover, hoverinfo="text",
+        x=[r["value"] for r in own],
+        y=[conditions.index(r["condition"]) + offset for r in own],
+        name=escape(host),
+        mode="markers",
+        marker={"color": mark[0], "symbol": mark[1], "size": 9},
+        hovertext=hover,
+        hoverinfo="text",
         error_x={"type": "data", "array": ups, "arrayminus": downs, "color": mark[0], "thickness": 2, "width": 4},
-    )  # fmt: skip
+    )
 
 
 def _label(condition: str) -> str:

@@ -43,8 +43,10 @@ def gantt(stretches: Sequence[Row], where: tzinfo | None) -> go.Figure:
     figure = style.titled(
         f"{most} did {share} of the work of {words.duration(whole)}",
         f"{words.count(units, 'result')} · {words.duration(lasted_s)} from the first start to the last end",
-        _clock(stretches, where), "", height=DATE_PX + LANE_PX * rows,
-    )  # fmt: skip
+        _clock(stretches, where),
+        "",
+        height=DATE_PX + LANE_PX * rows,
+    )
     for phase in words.TITLES:
         own = [(s, lane) for s, lane in zip(stretches, lanes, strict=True) if s["phase"] == phase]
         if own:
@@ -83,13 +85,20 @@ def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tz
         for (s, _), took in zip(own, lengths, strict=True)
     ]
     return go.Bar(
-        orientation="h", name=phase.upper(), hovertext=hover, hoverinfo="text",
+        orientation="h",
+        name=phase.upper(),
+        hovertext=hover,
+        hoverinfo="text",
         marker={"color": style.OKABE_ITO[list(words.TITLES).index(phase)], "line": {"width": 0}},
         base=[s["begun_at"].astimezone(where).replace(tzinfo=None) for s, _ in own],
         x=[1000 * max(took, lasted_s / 400) for took in lengths],  # in ms; none so short that it cannot be seen
-        y=[lane for _, lane in own], text=[phase.upper() if took > lasted_s / 16 else "" for took in lengths],
-        textposition="inside", insidetextanchor="middle", textangle=0, textfont={"size": style.FONT_PX},
-    )  # fmt: skip
+        y=[lane for _, lane in own],
+        text=[phase.upper() if took > lasted_s / 16 else "" for took in lengths],
+        textposition="inside",
+        insidetextanchor="middle",
+        textangle=0,
+        textfont={"size": style.FONT_PX},
+    )
 
 
 def _clock(stretches: Sequence[Row], where: tzinfo | None) -> str:
@@ -115,12 +124,18 @@ def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figu
     figure = style.titled(finding, f"{n} · one measurement each, by lab assess", unit, "", height=LANE_PX * len(own))
     figure.add_trace(
         go.Bar(
-            orientation="h", x=values, y=list(range(len(own))), marker={"color": [style.colour(r["host"], known) for r in own]},
-            text=[words.number(v) for v in values], textposition="auto", textangle=0, textfont={"size": style.FONT_PX},
+            orientation="h",
+            x=values,
+            y=list(range(len(own))),
+            marker={"color": [style.colour(r["host"], known) for r in own]},
+            text=[words.number(v) for v in values],
+            textposition="auto",
+            textangle=0,
+            textfont={"size": style.FONT_PX},
             hovertext=[f"{escape(r['host'])}: {words.number(v)} {unit}" for r, v in zip(own, values, strict=True)],
             hoverinfo="text",
         )
-    )  # fmt: skip
+    )
     figure.update_yaxes(
         tickvals=list(range(len(own))),
         ticktext=[escape(r["host"]) for r in own],
@@ -146,20 +161,31 @@ def predicted(rows: Sequence[Row]) -> go.Figure:
     figure = style.titled(finding, basis, f"duration ({unit})", "", height=LANE_PX * len(rows))
     for i, r in enumerate(rows):
         figure.add_shape(
-            type="line", x0=r["predicted_s"] / size, x1=r["actual_s"] / size, y0=i, y1=i,
-            line={"color": style.GREY, "width": 2}, layer="below",
-        )  # fmt: skip
+            type="line",
+            x0=r["predicted_s"] / size,
+            x1=r["actual_s"] / size,
+            y0=i,
+            y1=i,
+            line={"color": style.GREY, "width": 2},
+            layer="below",
+        )
     for name, field, mark in (("predicted", "predicted_s", "circle-open"), ("actual", "actual_s", "circle")):
         figure.add_trace(
             go.Scatter(
-                x=[r[field] / size for r in rows], y=list(range(len(rows))), mode="markers", name=name,
+                x=[r[field] / size for r in rows],
+                y=list(range(len(rows))),
+                mode="markers",
+                name=name,
                 marker={"symbol": mark, "size": 11, "color": style.BLUE, "line": {"width": 2, "color": style.BLUE}},
-                hovertext=[f"{r['phase'].upper()} {name}: {words.duration(r[field])}" for r in rows], hoverinfo="text",
+                hovertext=[f"{r['phase'].upper()} {name}: {words.duration(r[field])}" for r in rows],
+                hoverinfo="text",
             )
-        )  # fmt: skip
+        )
     figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=[words.named(r["phase"]) for r in rows], range=[len(rows) - 0.4, -0.6],
+        tickvals=list(range(len(rows))),
+        ticktext=[words.named(r["phase"]) for r in rows],
+        range=[len(rows) - 0.4, -0.6],
         showgrid=False,
-    )  # fmt: skip
+    )
     figure.update_xaxes(rangemode="tozero")
     return style.with_legend(figure)

@@ -19,10 +19,17 @@ def cells(relevance: Sequence[Row], times: Sequence[Row]) -> list[Row]:
     for row in relevance:
         named = CELL.match(row["condition"])
         if named and words.defined(row["value"]) and row["condition"] in seconds:
-            found.append({
-                **row, "cell": row["condition"], "embedder": named["embedder"], "weight": float(named["weight"]),
-                "k": int(named["k"]), "distance": named["distance"], "time_s": seconds[row["condition"]],
-            })  # fmt: skip
+            found.append(
+                {
+                    **row,
+                    "cell": row["condition"],
+                    "embedder": named["embedder"],
+                    "weight": float(named["weight"]),
+                    "k": int(named["k"]),
+                    "distance": named["distance"],
+                    "time_s": seconds[row["condition"]],
+                }
+            )
     return found
 
 

@@ -16,9 +16,15 @@ ROW_PX = 40
 
 
 def rows_with_intervals(
-    rows: Sequence[Row], finding: str, basis: str, x_title: str, y_title: str = "", among: Sequence[str] = (),
-    labels: Mapping[str, str] | None = None, colours: Mapping[str, str] | None = None,
-) -> go.Figure:  # fmt: skip
+    rows: Sequence[Row],
+    finding: str,
+    basis: str,
+    x_title: str,
+    y_title: str = "",
+    among: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> go.Figure:
     """A row a condition: its value as a point, its interval as a line, both written beside it.
 
     Args:
@@ -32,18 +38,30 @@ def rows_with_intervals(
     for i, row in enumerate(rows):
         if not words.defined(row["value"]):
             figure.add_annotation(
-                x=0, xref="paper", xanchor="left", y=i, text=words.UNDEFINED, showarrow=False,
+                x=0,
+                xref="paper",
+                xanchor="left",
+                y=i,
+                text=words.UNDEFINED,
+                showarrow=False,
                 font={"color": style.GREY, "size": style.FONT_PX},
-            )  # fmt: skip
+            )
             continue
         colour = (colours or {}).get(names[i]) or style.colour(names[i], among)
         said = words.with_interval(row["value"], row["low"], row["high"])
         figure.add_scatter(
-            x=[row["value"]], y=[i], mode="markers+text", marker={"color": colour, "size": 10},
-            error_x=style.error_bars([row], colour), text=[words.number(row["value"])], textposition="top center", cliponaxis=False,
-            textfont={"size": style.FONT_PX - 1}, hoverinfo="text",
+            x=[row["value"]],
+            y=[i],
+            mode="markers+text",
+            marker={"color": colour, "size": 10},
+            error_x=style.error_bars([row], colour),
+            text=[words.number(row["value"])],
+            textposition="top center",
+            cliponaxis=False,
+            textfont={"size": style.FONT_PX - 1},
+            hoverinfo="text",
             hovertext=f"{escape(names[i] or 'all')}: {said}, n {row['n']:,}",
-        )  # fmt: skip
+        )
     ticks = [escape(words.shortened((labels or {}).get(n, n) or "all", 26)) for n in names]
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.5, -0.8], showgrid=False
@@ -64,12 +82,16 @@ def attempts(rows: Sequence[Row], order: Sequence[str], finding: str, unit: str 
         own = [r for r in rows if r["condition"] == c]
         shares = [100 * r["trials"] / totals[c] for r in own]
         figure.add_bar(
-            x=[r["attempts"] for r in own], y=shares, name=escape(c), marker_color=style.colour(c, order), hoverinfo="text",
+            x=[r["attempts"] for r in own],
+            y=shares,
+            name=escape(c),
+            marker_color=style.colour(c, order),
+            hoverinfo="text",
             hovertext=[
                 f"{escape(c)}: {words.number(s)} % need {r['attempts']}, {r['trials']:,} of {totals[c]:,}"
                 for r, s in zip(own, shares, strict=True)
             ],
-        )  # fmt: skip
+        )
     figure.update_layout(barmode="group", bargap=0.25)
     most = max((r["attempts"] for r in rows), default=1)
     figure.update_xaxes(dtick=1 if most <= 10 else 2, range=[0.4, most + 0.6])
@@ -77,8 +99,14 @@ def attempts(rows: Sequence[Row], order: Sequence[str], finding: str, unit: str 
 
 
 def differences(
-    rows: Sequence[Row], main: Row | None, finding: str, basis: str, first: str, second: str, margin: float | None = None
-) -> go.Figure:  # fmt: skip
+    rows: Sequence[Row],
+    main: Row | None,
+    finding: str,
+    basis: str,
+    first: str,
+    second: str,
+    margin: float | None = None,
+) -> go.Figure:
     """Problems by paired difference; the mean with its interval above, zero as a line, a margin as a band.
 
     Args:
@@ -90,21 +118,34 @@ def differences(
     if margin is not None:
         style.band(figure, -margin, margin, f"equivalence ±{margin:g}")
     wide = 0.42 if len(rows) > 24 else 0.8
-    signs = [style.colour(first) if r["difference"] < 0 else style.colour(second) if r["difference"] > 0 else style.GREY
-             for r in rows]  # fmt: skip
+    signs = [
+        style.colour(first) if r["difference"] < 0 else style.colour(second) if r["difference"] > 0 else style.GREY
+        for r in rows
+    ]
     figure.add_bar(
-        x=[r["difference"] for r in rows], y=[r["problems"] for r in rows], width=wide, marker_color=signs, opacity=0.75,
-        hoverinfo="text", hovertext=[f"{r['difference']:+g} attempts: {words.count(r['problems'], 'problem')}" for r in rows],
-    )  # fmt: skip
+        x=[r["difference"] for r in rows],
+        y=[r["problems"] for r in rows],
+        width=wide,
+        marker_color=signs,
+        opacity=0.75,
+        hoverinfo="text",
+        hovertext=[f"{r['difference']:+g} attempts: {words.count(r['problems'], 'problem')}" for r in rows],
+    )
     style.threshold(figure, 0, "" if margin is not None else "no difference", solid=True, place="top right")
     top = max((r["problems"] for r in rows), default=1)
     if main is not None and words.defined(main["value"]):
         figure.add_scatter(
-            x=[main["value"]], y=[top * 1.12], mode="markers+text", marker={"color": style.GREY, "size": 11, "symbol": "diamond"},
-            error_x={**style.error_bars([main], style.GREY), "thickness": 2.5}, textposition="top center",
-            text=[f"mean {main['value']:+.2f}"], textfont={"size": style.FONT_PX}, hoverinfo="text",
+            x=[main["value"]],
+            y=[top * 1.12],
+            mode="markers+text",
+            marker={"color": style.GREY, "size": 11, "symbol": "diamond"},
+            error_x={**style.error_bars([main], style.GREY), "thickness": 2.5},
+            textposition="top center",
+            text=[f"mean {main['value']:+.2f}"],
+            textfont={"size": style.FONT_PX},
+            hoverinfo="text",
             hovertext=f"mean {words.with_interval(main['value'], main['low'], main['high'])}, n {main['n']:,}",
-        )  # fmt: skip
+        )
     figure.update_yaxes(range=[0, top * 1.3])
     return figure
 
@@ -120,10 +161,14 @@ def losses(rows: Sequence[Row], finding: str, basis: str) -> go.Figure:
                 continue
             said = f"{row['condition']}, {'training' if kind == 'train_loss' else 'validation'}"
             figure.add_scatter(
-                x=list(range(first, first + len(values))), y=values, mode="lines+markers", name=escape(said),
+                x=list(range(first, first + len(values))),
+                y=values,
+                mode="lines+markers",
+                name=escape(said),
                 line={"color": colour, "width": 2, "dash": dash},
-                marker={"size": 7, "symbol": "circle" if first else "circle-open"}, hoverinfo="text",
+                marker={"size": 7, "symbol": "circle" if first else "circle-open"},
+                hoverinfo="text",
                 hovertext=[f"{escape(said)}, epoch {i + first}: {words.number(v)}" for i, v in enumerate(values)],
-            )  # fmt: skip
+            )
     figure.update_xaxes(dtick=1)
     return style.with_legend(figure) if len(figure.data) > 1 else figure

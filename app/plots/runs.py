@@ -15,10 +15,15 @@ Row = Mapping[str, Any]
 ROW_PX = 30
 NAMES = {  # measure of reading_compare: (as it is read, unit on the axis, what less of it is called, and more)
     "attempts": ("Attempts", "attempts", "fewer attempts", "more attempts"),
-    "right at first": ("Right at the first guess", "share of problems", "fewer first guesses right", "more first guesses right"),
+    "right at first": (
+        "Right at the first guess",
+        "share of problems",
+        "fewer first guesses right",
+        "more first guesses right",
+    ),
     "tokens": ("Tokens", "tokens", "fewer tokens", "more tokens"),
     "relevance": ("Relevance of what was retrieved", "relevance", "less relevance", "more relevance"),
-}  # fmt: skip
+}
 
 
 def measure_name(measure: str) -> str:
@@ -52,24 +57,33 @@ def differences(rows: Sequence[Row], measure: str) -> go.Figure:
     sizes = sorted({r["n"] for r in rows})
     n = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     figure = style.titled(
-        finding(rows, measure), f"n {n} problems each · {rows[0]['method']}",
-        f"B - A ({unit}); left of zero: {less}", "", height=ROW_PX * len(rows),
-    )  # fmt: skip
+        finding(rows, measure),
+        f"n {n} problems each · {rows[0]['method']}",
+        f"B - A ({unit}); left of zero: {less}",
+        "",
+        height=ROW_PX * len(rows),
+    )
     places = list(range(len(rows)))
     figure.add_trace(
         go.Scatter(
-            x=[r["value"] for r in rows], y=places, mode="markers", marker={"color": style.BLUE, "size": 9},
-            error_x=style.error_bars(rows, style.BLUE), hoverinfo="text",
+            x=[r["value"] for r in rows],
+            y=places,
+            mode="markers",
+            marker={"color": style.BLUE, "size": 9},
+            error_x=style.error_bars(rows, style.BLUE),
+            hoverinfo="text",
             hovertext=[
                 f"{r['phase'].upper()} {escape(words.shortened(r['condition'], 80))}<br>"
                 f"B - A {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}"
                 for r in rows
             ],
         )
-    )  # fmt: skip
+    )
     style.threshold(figure, 0, "no difference", solid=True)
     figure.update_yaxes(
-        tickvals=places, ticktext=[escape(f"{r['phase'].upper()} {words.shortened(r['condition'], 24)}") for r in rows],
-        range=[len(rows) - 0.4, -0.6], showgrid=False,
-    )  # fmt: skip
+        tickvals=places,
+        ticktext=[escape(f"{r['phase'].upper()} {words.shortened(r['condition'], 24)}") for r in rows],
+        range=[len(rows) - 0.4, -0.6],
+        showgrid=False,
+    )
     return figure

@@ -27,13 +27,38 @@ TITLE_CHARS, BASIS_CHARS = 54, 62  # a line of each on a phone of 420 px, measur
 
 # One colour a name, on every page. Conditions of a kind share it: base_semantic is semantic's.
 NAMED = {
-    "none": GREY, "memo": GREY, "random": PURPLE, "recent": ORANGE, "temporal": ORANGE, "semantic": BLUE,
-    "base_semantic": BLUE, "base_temporal": ORANGE, "base_query": SKY, "base_best": BLUE, "base": SKY, "tuned": GREEN,
-    "tuned_s": GREEN, "tuned_r": RED, "tuned_s_random": PURPLE, "tuned_s_none": GREY, "train": GREEN, "train_s": GREEN,
-    "train_r": RED, "within": BLUE, "between": ORANGE,
-    "all-MiniLM-L6-v2": BLUE, "hybrid": ORANGE, "all-mpnet-base-v2": GREEN, "paraphrase-MiniLM-L6-v2": PURPLE,
-    "O(1)": BLUE, "O(log n)": GREEN, "O(n)": SKY, "O(n log n)": PURPLE, "O(n^2)": RED, "O(2^n)": ORANGE,
-}  # fmt: skip
+    "none": GREY,
+    "memo": GREY,
+    "random": PURPLE,
+    "recent": ORANGE,
+    "temporal": ORANGE,
+    "semantic": BLUE,
+    "base_semantic": BLUE,
+    "base_temporal": ORANGE,
+    "base_query": SKY,
+    "base_best": BLUE,
+    "base": SKY,
+    "tuned": GREEN,
+    "tuned_s": GREEN,
+    "tuned_r": RED,
+    "tuned_s_random": PURPLE,
+    "tuned_s_none": GREY,
+    "train": GREEN,
+    "train_s": GREEN,
+    "train_r": RED,
+    "within": BLUE,
+    "between": ORANGE,
+    "all-MiniLM-L6-v2": BLUE,
+    "hybrid": ORANGE,
+    "all-mpnet-base-v2": GREEN,
+    "paraphrase-MiniLM-L6-v2": PURPLE,
+    "O(1)": BLUE,
+    "O(log n)": GREEN,
+    "O(n)": SKY,
+    "O(n log n)": PURPLE,
+    "O(n^2)": RED,
+    "O(2^n)": ORANGE,
+}
 
 
 def colour(name: str, among: Sequence[str] = ()) -> str:
@@ -66,22 +91,50 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
     above = TOP_PX + 8 + 20 * len(lines) + 18 * len(small)
     figure = go.Figure()
     figure.update_layout(
-        title={"text": text, "font": {"size": TITLE_PX}, "x": 0, "xref": "container", "xanchor": "left", "y": 1,
-               "yref": "container", "yanchor": "top", "pad": {"t": TOP_PX, "l": 0}},
-        height=above + 20 + height + BOTTOM_PX, margin={"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX},
-        hovermode="closest", showlegend=False,
-        legend={"orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom",
-                "font": {"size": FONT_PX}, "title": {"text": ""}},
+        title={
+            "text": text,
+            "font": {"size": TITLE_PX},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": TOP_PX, "l": 0},
+        },
+        height=above + 20 + height + BOTTOM_PX,
+        margin={"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX},
+        hovermode="closest",
+        showlegend=False,
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xref": "container",
+            "y": 0,
+            "yref": "container",
+            "yanchor": "bottom",
+            "font": {"size": FONT_PX},
+            "title": {"text": ""},
+        },
         hoverlabel={"font": {"size": FONT_PX}},
-    )  # fmt: skip
+    )
     figure.update_xaxes(
-        title_text=escape(x_title), title_font_size=FONT_PX, tickfont_size=FONT_PX, automargin=True, zeroline=False,
+        title_text=escape(x_title),
+        title_font_size=FONT_PX,
+        tickfont_size=FONT_PX,
+        automargin=True,
+        zeroline=False,
         fixedrange=True,
-    )  # fmt: skip
+    )
     figure.update_yaxes(
-        title_text=escape(y_title), title_font_size=FONT_PX, tickfont_size=FONT_PX, automargin=True, zeroline=False,
-        fixedrange=True, ticklabelstandoff=6,
-    )  # fmt: skip
+        title_text=escape(y_title),
+        title_font_size=FONT_PX,
+        tickfont_size=FONT_PX,
+        automargin=True,
+        zeroline=False,
+        fixedrange=True,
+        ticklabelstandoff=6,
+    )
     return figure
 
 
@@ -91,9 +144,7 @@ def balanced(text: str, most: int) -> list[str]:
     What is short and in brackets, such as an interval, stays whole, as does a number with its letter or sign; a dot ends a line.
     """
     kept = re.sub(
-        r"\([^()]{1,24}\)| %| ·|\b(?:text|k|rho|delta) (?=[-+\d])",
-        lambda found: found[0].replace(" ", "\u00a0"),
-        text,
+        r"\([^()]{1,24}\)| %| ·|\b(?:text|k|rho|delta) (?=[-+\d])", lambda found: found[0].replace(" ", "\u00a0"), text
     )
     lines = textwrap.wrap(kept, most)
     for width in range(most - 1, most // 2, -1):
@@ -112,7 +163,7 @@ def with_legend(figure: go.Figure) -> go.Figure:
 
 def threshold(
     figure: go.Figure, at: float, label: str, axis: str = "x", solid: bool = False, place: str = "top"
-) -> None:  # fmt: skip
+) -> None:
     """A labelled line at a threshold (dashed) or a point of reference such as zero (solid).
 
     Args:
@@ -139,16 +190,21 @@ def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x"
 def error_bars(rows: Sequence[Row], colour: str) -> dict[str, Any]:
     """plotly's error_x or error_y from rows with value, low and high; a row without an interval has none."""
     return {
-        "type": "data", "color": colour, "thickness": 2, "width": 5,
+        "type": "data",
+        "color": colour,
+        "thickness": 2,
+        "width": 5,
         "array": [0 if r["high"] is None else r["high"] - r["value"] for r in rows],
         "arrayminus": [0 if r["low"] is None else r["value"] - r["low"] for r in rows],
-    }  # fmt: skip
+    }
 
 
 def draw(figure: go.Figure, name: str) -> None:
     """Put a figure on the page; its one button saves it as <name>.svg, title and all."""
     config = {
-        "displaylogo": False, "modeBarButtons": [["toImage"]], "displayModeBar": "hover",
+        "displaylogo": False,
+        "modeBarButtons": [["toImage"]],
+        "displayModeBar": "hover",
         "toImageButtonOptions": {"format": "svg", "filename": name, "width": 720, "height": figure.layout.height},
-    }  # fmt: skip
+    }
     st.plotly_chart(figure, config=config, key=f"plot-{name}")

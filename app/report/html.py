@@ -102,13 +102,16 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
     numbers = _table(
         [
             {
-                "metric": words.words(r["metric"]), "of": r["condition"],
-                "value": words.with_interval(r["value"], r["low"], r["high"]), "n": r["n"], "failed": r["failed"],
+                "metric": words.words(r["metric"]),
+                "of": r["condition"],
+                "value": words.with_interval(r["value"], r["low"], r["high"]),
+                "n": r["n"],
+                "failed": r["failed"],
                 "method": r["method"],
             }
             for r in rows[:MOST_ROWS]
         ]
-    )  # fmt: skip
+    )
     return _section(
         words.named(phase),
         f'<p class="lab-quiet">{escape(words.QUESTIONS[phase])}</p><div class="plots">{plotted}</div>{notes}{asked}'
@@ -133,11 +136,15 @@ def _hosts(run_id: str) -> str:
     work = [{k: w[k] for k in ("host", "units", "trials", "failed")} for w in reading_hosts.work(run_id)]
     audits = [
         {
-            "host": a["host"], "run again on": a["other"], "units": a["units"], "agree": a["agreeing"],
-            "differ": a["deviating_units"], "no second result": a["without_result"],
+            "host": a["host"],
+            "run again on": a["other"],
+            "units": a["units"],
+            "agree": a["agreeing"],
+            "differ": a["deviating_units"],
+            "no second result": a["without_result"],
         }
         for a in snapshot.audits(run_id)
-    ]  # fmt: skip
+    ]
     return _section(
         "Hosts",
         f'<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}'
@@ -155,7 +162,8 @@ def _provenance(run_id: str) -> str:
         "before its first trial" if not found["units_before"] else f"after {found['units_before']:,} units had results"
     )
     rows = [
-        ("Run", found["run_id"], ""), ("Plan", f"{found['plan_id']}, stored {order}", ""),
+        ("Run", found["run_id"], ""),
+        ("Plan", f"{found['plan_id']}, stored {order}", ""),
         ("SHA-256 of the plan", found["plan_sha256"] or "not stored", ""),
         ("Commit", found["code_commit"] + (", with uncommitted changes" if found["dirty"] else ", clean"), ""),
         ("Data version", json.dumps(plan.get("data_version", ""), ensure_ascii=False), ""),
@@ -163,9 +171,13 @@ def _provenance(run_id: str) -> str:
         ("Packages", ", ".join(f"{k} {v}" for k, v in found["versions"].items()), ""),
         ("Arguments given", json.dumps(found["arguments_given"], ensure_ascii=False), ""),
         ("Verified", _verified(), ""),
-        ("Results", f"{checks['with_result']:,} of {checks['units']:,} units, {checks['trials']:,} trials, "
-                    f"{checks['failed']:,} failed, {checks['given_up']:,} given up", ""),
-    ]  # fmt: skip
+        (
+            "Results",
+            f"{checks['with_result']:,} of {checks['units']:,} units, {checks['trials']:,} trials, "
+            f"{checks['failed']:,} failed, {checks['given_up']:,} given up",
+            "",
+        ),
+    ]
     whole = escape(json.dumps(plan, indent=1, ensure_ascii=False))
     return _section(
         "Provenance",

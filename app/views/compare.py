@@ -69,9 +69,11 @@ def _beside(phase: str, first: Row | None, second: Row | None) -> dict[str, str]
     both = zip("AB", (first, second), strict=True)
     said = [(letter, v["status"] if v else "not run", _value(v)) for letter, v in both]
     return {
-        "phase": words.named(phase), **{f"verdict {letter}": status for letter, status, _ in said},
-        "metric": "; B: ".join(dict.fromkeys(metrics)), **{f"value {letter}": value for letter, _, value in said},
-    }  # fmt: skip
+        "phase": words.named(phase),
+        **{f"verdict {letter}": status for letter, status, _ in said},
+        "metric": "; B: ".join(dict.fromkeys(metrics)),
+        **{f"value {letter}": value for letter, _, value in said},
+    }
 
 
 def _value(verdict: Row | None) -> str:
@@ -106,14 +108,23 @@ def by_problem(first: Row, second: Row) -> None:
     tables.show(
         [
             {
-                "phase": r["phase"].upper(), "condition": r["condition"], "measure": r["measure"], "A": r["first"],
-                "B": r["second"], "B - A": r["value"], "low": r["low"], "high": r["high"], "n": r["n"], "method": r["method"],
+                "phase": r["phase"].upper(),
+                "condition": r["condition"],
+                "measure": r["measure"],
+                "A": r["first"],
+                "B": r["second"],
+                "B - A": r["value"],
+                "low": r["low"],
+                "high": r["high"],
+                "n": r["n"],
+                "method": r["method"],
             }
             for r in rows
             if phase in (filters.ANY, r["phase"])
         ],
-        f"{name}-table", numbers=("A", "B", "B - A", "low", "high"),
-    )  # fmt: skip
+        f"{name}-table",
+        numbers=("A", "B", "B - A", "low", "high"),
+    )
 
 
 def by_metric(first: Row, second: Row) -> None:
@@ -132,14 +143,24 @@ def by_metric(first: Row, second: Row) -> None:
     tables.show(
         [
             {
-                "phase": r["phase"].upper(), "metric": words.words(r["metric"]), "condition": r["condition"], "A": r["first"],
-                "B": r["second"], "B - A": r["value"], "low": r["low"], "high": r["high"], "n A": r["first_n"],
-                "n B": r["second_n"], "method": r["method"],
+                "phase": r["phase"].upper(),
+                "metric": words.words(r["metric"]),
+                "condition": r["condition"],
+                "A": r["first"],
+                "B": r["second"],
+                "B - A": r["value"],
+                "low": r["low"],
+                "high": r["high"],
+                "n A": r["first_n"],
+                "n B": r["second_n"],
+                "method": r["method"],
             }
             for r in rows
         ],
-        f"{first['run_id']}-{second['run_id']}-metrics", numbers=("A", "B", "B - A", "low", "high"), height=420,
-    )  # fmt: skip
+        f"{first['run_id']}-{second['run_id']}-metrics",
+        numbers=("A", "B", "B - A", "low", "high"),
+        height=420,
+    )
 
 
 def body(view: filters.View) -> None:

@@ -70,11 +70,16 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
 
     # One hue from pale to dark, so that it reads without colours; its text stands on its own colours in both themes.
     figure.add_heatmap(
-        x=[f"{w:g}" for w in weights], y=[str(k) for k in ks], xgap=2, ygap=2, showscale=False,
+        x=[f"{w:g}" for w in weights],
+        y=[str(k) for k in ks],
+        xgap=2,
+        ygap=2,
+        showscale=False,
         z=[[found[w, k]["value"] if (w, k) in found else None for w in weights] for k in ks],
         hoverinfo="text",
-        hovertext=[[say(w, k) for w in weights] for k in ks], colorscale=[[0, "#E3EFF9"], [1, "#0B4F85"]],
-    )  # fmt: skip
+        hovertext=[[say(w, k) for w in weights] for k in ks],
+        colorscale=[[0, "#E3EFF9"], [1, "#0B4F85"]],
+    )
     low, high = min(float(c["value"]) for c in cells), max(float(c["value"]) for c in cells)
 
     def ink(cell: Row) -> str:
@@ -82,9 +87,12 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
 
     for (w, k), c in found.items():
         figure.add_annotation(
-            x=weights.index(w), y=ks.index(k), text=words.number(c["value"]), showarrow=False,
+            x=weights.index(w),
+            y=ks.index(k),
+            text=words.number(c["value"]),
+            showarrow=False,
             font={"size": style.FONT_PX, "color": ink(c)},
-        )  # fmt: skip
+        )
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)
     if chosen and (chosen["embedder"], chosen["distance"]) == (best["embedder"], best["distance"]):
@@ -119,14 +127,23 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
         ("chosen", [chosen] if chosen else [], style.ORANGE, 15, "markers"),
     ):
         figure.add_scatter(
-            x=[1000 * c["time_s"] for c in own], y=[c["value"] for c in own], name=name, mode=mode, line={"color": colour, "width": 1.5},
-            marker={"color": colour, "size": size, "symbol": "diamond-open" if name == "chosen" else "circle",
-                    "line": {"width": 3 if name == "chosen" else 0}},
-            hoverinfo="text", hovertext=[
+            x=[1000 * c["time_s"] for c in own],
+            y=[c["value"] for c in own],
+            name=name,
+            mode=mode,
+            line={"color": colour, "width": 1.5},
+            marker={
+                "color": colour,
+                "size": size,
+                "symbol": "diamond-open" if name == "chosen" else "circle",
+                "line": {"width": 3 if name == "chosen" else 0},
+            },
+            hoverinfo="text",
+            hovertext=[
                 f"{escape(c['cell'])}<br>relevance {words.with_interval(c['value'], c['low'], c['high'])}, {1000 * c['time_s']:.3g} ms"
                 for c in own
             ],
-        )  # fmt: skip
+        )
     style.threshold(figure, needed, f"gate {needed:g}", axis="y")
     slowest = max(float(c["time_s"]) for c in cells)
     if slowest > bound_s / 3:

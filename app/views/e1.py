@@ -39,14 +39,20 @@ def difference(phase: phase_page.Phase) -> None:
 
 def by_class(phase: phase_page.Phase) -> None:
     """Accuracy of each class under each condition."""
-    rows = [{**r, "label": r["condition"].rpartition(" ")[0], "strategy": r["condition"].rpartition(" ")[2]}
-            for r in phase.of("class_accuracy") if words.defined(r["value"])]  # fmt: skip
+    rows = [
+        {**r, "label": r["condition"].rpartition(" ")[0], "strategy": r["condition"].rpartition(" ")[2]}
+        for r in phase.of("class_accuracy")
+        if words.defined(r["value"])
+    ]
     if not rows:
         return
     labels = list(dict.fromkeys(r["label"] for r in rows))
     at = {(r["label"], r["strategy"]): r["value"] for r in rows}
-    gains = {label: at[label, "semantic"] - at[label, "none"] for label in labels
-             if (label, "semantic") in at and (label, "none") in at}  # fmt: skip
+    gains = {
+        label: at[label, "semantic"] - at[label, "none"]
+        for label in labels
+        if (label, "semantic") in at and (label, "none") in at
+    }
     finding = "Accuracy by class"
     if gains:
         most, least = max(gains, key=lambda x: gains[x]), min(gains, key=lambda x: gains[x])
@@ -58,13 +64,24 @@ def by_class(phase: phase_page.Phase) -> None:
     for i, strategy in enumerate(CONDITIONS):
         own = [r for r in rows if r["strategy"] == strategy]
         figure.add_scatter(
-            x=[r["value"] for r in own], y=[labels.index(r["label"]) + 0.22 * (i - 1) for r in own], name=strategy, mode="markers",
+            x=[r["value"] for r in own],
+            y=[labels.index(r["label"]) + 0.22 * (i - 1) for r in own],
+            name=strategy,
+            mode="markers",
             marker={"color": style.colour(strategy), "symbol": style.symbol(strategy, CONDITIONS), "size": 9},
-            error_x=style.error_bars(own, style.colour(strategy)), hoverinfo="text",
-            hovertext=[f"{escape(r['condition'])}: {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}" for r in own],
-        )  # fmt: skip
-    figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=[escape(words.shortened(x, 24)) for x in labels],
-                        range=[len(labels) - 0.4, -0.6], showgrid=False)  # fmt: skip
+            error_x=style.error_bars(own, style.colour(strategy)),
+            hoverinfo="text",
+            hovertext=[
+                f"{escape(r['condition'])}: {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}"
+                for r in own
+            ],
+        )
+    figure.update_yaxes(
+        tickvals=list(range(len(labels))),
+        ticktext=[escape(words.shortened(x, 24)) for x in labels],
+        range=[len(labels) - 0.4, -0.6],
+        showgrid=False,
+    )
     figure.update_xaxes(range=[-0.02, 1.02])
     phase.draw(style.with_legend(figure), "classes")
 
@@ -86,18 +103,28 @@ def effects(phase: phase_page.Phase) -> None:
     for metric, name, colour, shape in (
         ("cliffs_delta", "Cliff's delta", style.BLUE, "circle"),
         ("rank_biserial", "rank-biserial, matched pairs", style.RED, "diamond"),
-    ):  # fmt: skip
+    ):
         own = [r for r in phase.of(metric) if words.defined(r["value"])]
         figure.add_scatter(
-            x=[r["value"] for r in own], y=[pairs.index(r["condition"]) for r in own], name=name, mode="markers+text",
-            marker={"color": colour, "size": 11, "symbol": shape}, text=[f"{r['value']:+.2f}" for r in own],
-            textposition="top center" if shape == "circle" else "bottom center", textfont={"size": style.FONT_PX - 1},
-            hoverinfo="text", hovertext=[f"{escape(r['condition'])}: {name} {r['value']:+.3f}, n {r['n']}" for r in own],
-        )  # fmt: skip
+            x=[r["value"] for r in own],
+            y=[pairs.index(r["condition"]) for r in own],
+            name=name,
+            mode="markers+text",
+            marker={"color": colour, "size": 11, "symbol": shape},
+            text=[f"{r['value']:+.2f}" for r in own],
+            textposition="top center" if shape == "circle" else "bottom center",
+            textfont={"size": style.FONT_PX - 1},
+            hoverinfo="text",
+            hovertext=[f"{escape(r['condition'])}: {name} {r['value']:+.3f}, n {r['n']}" for r in own],
+        )
     style.threshold(figure, 0, "no effect", solid=True)
     figure.update_xaxes(range=[-1.05, 1.05])
-    figure.update_yaxes(tickvals=list(range(len(pairs))), ticktext=[escape(words.shortened(p, 26)) for p in pairs],
-                        range=[len(pairs) - 0.4, -0.7], showgrid=False)  # fmt: skip
+    figure.update_yaxes(
+        tickvals=list(range(len(pairs))),
+        ticktext=[escape(words.shortened(p, 26)) for p in pairs],
+        range=[len(pairs) - 0.4, -0.7],
+        showgrid=False,
+    )
     phase.draw(style.with_legend(figure), "effects")
 
 
@@ -120,12 +147,20 @@ def relevance(phase: phase_page.Phase) -> None:
         own = [r for r in rows if r["condition"] == c]
         colour = style.colour(c)
         figure.add_scatter(
-            x=[r["relevance"] for r in own], y=[r["value"] for r in own], mode="lines+markers", name=escape(c),
-            line={"color": colour, "width": 2}, error_y=style.error_bars(own, colour),
-            marker={"size": 8, "symbol": style.symbol(c, CONDITIONS)}, hoverinfo="text",
-            hovertext=[f"{escape(c)}, relevance {r['relevance']:g}: {words.with_interval(r['value'], r['low'], r['high'])}, "
-                       f"n {r['n']:,}" for r in own],
-        )  # fmt: skip
+            x=[r["relevance"] for r in own],
+            y=[r["value"] for r in own],
+            mode="lines+markers",
+            name=escape(c),
+            line={"color": colour, "width": 2},
+            error_y=style.error_bars(own, colour),
+            marker={"size": 8, "symbol": style.symbol(c, CONDITIONS)},
+            hoverinfo="text",
+            hovertext=[
+                f"{escape(c)}, relevance {r['relevance']:g}: {words.with_interval(r['value'], r['low'], r['high'])}, "
+                f"n {r['n']:,}"
+                for r in own
+            ],
+        )
     figure.update_yaxes(rangemode="tozero")
     phase.draw(style.with_legend(figure), "relevance")
 

@@ -136,8 +136,11 @@ def losses(phase: phase_page.Phase) -> None:
     known = [r for r in rows if r["train_loss"]]
     if not known:
         return
-    ends = [f"{_which(r)} {words.number((r['validation_loss'] or r['train_loss'])[0])} to "
-            f"{words.number(min(r['validation_loss'] or r['train_loss']))}" for r in known]  # fmt: skip
+    ends = [
+        f"{_which(r)} {words.number((r['validation_loss'] or r['train_loss'])[0])} to "
+        f"{words.number(min(r['validation_loss'] or r['train_loss']))}"
+        for r in known
+    ]
     finding = f"Best validation loss: {'; '.join(ends)}"
     basis = " · ".join(f"{_which(r)}: {r['examples']:,} examples, {r['held'] or 0:,} held out" for r in known)
     basis += " · S and R predict other texts, so their losses are not compared"
@@ -165,11 +168,18 @@ def cost(phase: phase_page.Phase) -> None:
             if pays
             else ""
         )
-        rows.append({
-            "adapter": _which(t), "training time": words.duration(t["seconds"]), "training_s": t["seconds"], "tokens": t["tokens"],
-            "examples": t["examples"], "adapter size": words.size(t["adapter_bytes"]) if t["adapter_bytes"] else "",
-            "pays back": after, "n": pays["n"] if pays else 0,
-        })  # fmt: skip
+        rows.append(
+            {
+                "adapter": _which(t),
+                "training time": words.duration(t["seconds"]),
+                "training_s": t["seconds"],
+                "tokens": t["tokens"],
+                "examples": t["examples"],
+                "adapter size": words.size(t["adapter_bytes"]) if t["adapter_bytes"] else "",
+                "pays back": after,
+                "n": pays["n"] if pays else 0,
+            }
+        )
     tables.show(rows, f"{phase.view.run_id}-e2-cost", numbers=("training_s",))
 
 
@@ -193,11 +203,13 @@ def criteria_rows(rows: Sequence[Row]) -> list[Row]:
     """A criterion a row: what it asks, what was measured, whether it is met."""
     return [
         {
-            "criterion": words.words(r["condition"]), "asks of S / R": CRITERIA.get(r["condition"], ""), "measured": r["method"],
+            "criterion": words.words(r["condition"]),
+            "asks of S / R": CRITERIA.get(r["condition"], ""),
+            "measured": r["method"],
             "met": "yes" if r["value"] else "no",
         }
         for r in rows
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone

@@ -15,9 +15,11 @@ from warehouse.queries import snapshot
 
 Row = snapshot.Row
 SHORT = {
-    "matrix_gflops": "GFLOPS", "embedding_texts_per_s": "texts/s", "prefill_tokens_per_s": "tokens/s",
+    "matrix_gflops": "GFLOPS",
+    "embedding_texts_per_s": "texts/s",
+    "prefill_tokens_per_s": "tokens/s",
     "disk_write_mb_s": "disk MB/s",
-}  # fmt: skip
+}
 AUDIT = "lab audit --fraction 0.05"
 
 
@@ -36,15 +38,23 @@ def audits(view: filters.View) -> None:
     tables.show(
         [
             {
-                "host": r["host"], "run again on": r["other"], "units": r["units"], "agree": r["agreeing"],
-                "differ": r["deviating_units"], "no second result": r["without_result"], "trials": r["trials"],
-                "trials that differ": r["deviating_trials"], "largest difference": r["largest_difference"],
-                "tolerance": r["tolerance"], "last": words.local_time(r["last_at"], view.where),
+                "host": r["host"],
+                "run again on": r["other"],
+                "units": r["units"],
+                "agree": r["agreeing"],
+                "differ": r["deviating_units"],
+                "no second result": r["without_result"],
+                "trials": r["trials"],
+                "trials that differ": r["deviating_trials"],
+                "largest difference": r["largest_difference"],
+                "tolerance": r["tolerance"],
+                "last": words.local_time(r["last_at"], view.where),
             }
             for r in rows
         ],
-        f"{view.run_id}-audits", numbers=("largest difference", "tolerance"),
-    )  # fmt: skip
+        f"{view.run_id}-audits",
+        numbers=("largest difference", "tolerance"),
+    )
     found = [d | {"host": r["host"], "run again on": r["other"]} for r in rows for d in r["deviations"]]
     if found:
         st.caption("Where they differ first, or why there is no second result:")
@@ -72,9 +82,13 @@ def agreement(view: filters.View, known: list[str]) -> None:
     if found is None:
         return
     tables.show(
-        [{k: r[k] for k in ("condition", "host", "value", "low", "high", "n", "failed", "method")} for r in found.shown],
-        f"{view.run_id}-{found.phase}-{found.metric}-by-host", numbers=("value", "low", "high"),
-    )  # fmt: skip
+        [
+            {k: r[k] for k in ("condition", "host", "value", "low", "high", "n", "failed", "method")}
+            for r in found.shown
+        ],
+        f"{view.run_id}-{found.phase}-{found.metric}-by-host",
+        numbers=("value", "low", "high"),
+    )
 
 
 def disagreements(view: filters.View) -> None:
@@ -91,14 +105,18 @@ def disagreements(view: filters.View) -> None:
     tables.show(
         [
             {
-                "phase": r["phase"].upper(), "metric": words.words(r["metric"]), "condition": r["condition"],
-                "host": r["host"], "value": words.with_interval(r["value"], r["low"], r["high"]), "other host": r["other"],
+                "phase": r["phase"].upper(),
+                "metric": words.words(r["metric"]),
+                "condition": r["condition"],
+                "host": r["host"],
+                "value": words.with_interval(r["value"], r["low"], r["high"]),
+                "other host": r["other"],
                 "other value": words.with_interval(r["other_value"], r["other_low"], r["other_high"]),
             }
             for r in rows
         ],
         f"{view.run_id}-disagreements",
-    )  # fmt: skip
+    )
 
 
 def timeline(view: filters.View) -> None:
@@ -120,13 +138,16 @@ def timeline(view: filters.View) -> None:
         tables.show(
             [
                 {
-                    "host": w["host"], "units": w["units"], "trials": w["trials"], "failed": w["failed"],
+                    "host": w["host"],
+                    "units": w["units"],
+                    "trials": w["trials"],
+                    "failed": w["failed"],
                     "work": words.duration(busy.get(w["host"])),
                 }
                 for w in done
             ],
             f"{view.run_id}-work-by-host",
-        )  # fmt: skip
+        )
 
 
 def speeds(view: filters.View) -> None:
@@ -151,12 +172,16 @@ def speeds(view: filters.View) -> None:
 def _machine(row: Row, measured: Mapping[str, str]) -> Row:
     report = row["report"]
     return {
-        "host": row["host"], "tier": row["tier"], "cores": report.get("cores_logical"),
-        "memory GB": report.get("ram_total_gb"), "GPU": ", ".join(map(str, report.get("gpus") or [])) or "none",
+        "host": row["host"],
+        "tier": row["tier"],
+        "cores": report.get("cores_logical"),
+        "memory GB": report.get("ram_total_gb"),
+        "GPU": ", ".join(map(str, report.get("gpus") or [])) or "none",
         **{short: report.get(m) for m, short in measured.items()},
-        "Python": row["python"], "system": report.get("os", ""),
+        "Python": row["python"],
+        "system": report.get("os", ""),
         "remarks": "; ".join(map(str, report.get("reasons") or [])) or "none",
-    }  # fmt: skip
+    }
 
 
 def predictions(view: filters.View) -> None:
@@ -170,8 +195,9 @@ def predictions(view: filters.View) -> None:
     style.draw(host_figures.predicted(rows), f"{view.run_id}-predicted-against-actual")
     tables.show(
         [{**r, "phase": r["phase"].upper(), "actual / predicted": r["actual_s"] / r["predicted_s"]} for r in rows],
-        f"{view.run_id}-predicted-against-actual", numbers=("predicted_s", "actual_s", "actual / predicted"),
-    )  # fmt: skip
+        f"{view.run_id}-predicted-against-actual",
+        numbers=("predicted_s", "actual_s", "actual / predicted"),
+    )
 
 
 def body(view: filters.View) -> None:

@@ -72,9 +72,13 @@ def machines(now: Now) -> None:
 
 def _machine(m: Machine, tiers: dict[str, str], now: datetime) -> dict[str, str]:
     return {
-        "machine": m.name, "status": m.status, "tier": tiers.get(m.name, "not known"), "pools": ", ".join(m.pools) or "none",
-        "last heartbeat": words.ago(m.heartbeat_at, now) or "never", "runs now": ", ".join(m.running) or "nothing",
-    }  # fmt: skip
+        "machine": m.name,
+        "status": m.status,
+        "tier": tiers.get(m.name, "not known"),
+        "pools": ", ".join(m.pools) or "none",
+        "last heartbeat": words.ago(m.heartbeat_at, now) or "never",
+        "runs now": ", ".join(m.running) or "nothing",
+    }
 
 
 def _tiers() -> dict[str, str]:
@@ -119,13 +123,15 @@ def queue(now: Now) -> None:
     tables.show(
         [
             {
-                "pool": pool or "none", "waiting": n, "longest": words.ago(oldest[pool], now.at).removesuffix(" ago") or "not known",
+                "pool": pool or "none",
+                "waiting": n,
+                "longest": words.ago(oldest[pool], now.at).removesuffix(" ago") or "not known",
                 "served by": ", ".join(m.name for m in now.machines if pool in m.pools) or "no machine that is online",
             }
             for pool, n in sorted(counts.items())
         ],
         "queue",
-    )  # fmt: skip
+    )
     if unserved := sorted(pool for pool in counts if pool and pool not in served):
         st.caption(f"Nobody serves {words.listed(unserved)}. On a machine of that tier:")
         st.code(f"prefect worker start --pool {unserved[0]}", language=None, width=480)
@@ -140,13 +146,16 @@ def errors(now: Now) -> None:
     tables.show(
         [
             {
-                "run": r.name, "state": r.state, "machine": r.host or "not known", "when": words.ago(r.since, now.at),
+                "run": r.name,
+                "state": r.state,
+                "machine": r.host or "not known",
+                "when": words.ago(r.since, now.at),
                 "message": words.shortened(" ".join(r.message.split()), MESSAGE_CHARACTERS),
             }
             for r in now.errors
         ],
         "last-errors",
-    )  # fmt: skip
+    )
 
 
 def spool() -> None:

@@ -71,8 +71,11 @@ def knn(phase: phase_page.Phase, embedders: Sequence[str]) -> None:
     if not mixed:
         return
     needed = float(phase.config.get("knn_threshold", 0.70))
-    rows = [{**r, "condition": f"{r['condition']}, {kind}"} for m, a in zip(mixed, apart, strict=True)
-            for r, kind in ((m, "mixed"), (a, "families apart"))]  # fmt: skip
+    rows = [
+        {**r, "condition": f"{r['condition']}, {kind}"}
+        for m, a in zip(mixed, apart, strict=True)
+        for r, kind in ((m, "mixed"), (a, "families apart"))
+    ]
     best = max(mixed, key=lambda r: r["value"] or 0.0)
     said = words.with_interval(best["value"], best["low"], best["high"])
     finding = f"Neighbours of {best['condition']} share its class in {said}, {words.side(best['value'] or 0, needed)} {needed:g}"
@@ -102,10 +105,19 @@ def clusters(phase: phase_page.Phase, embedder: str) -> None:
     for name in classes:
         own = [p for p in points if p["truth"] == name]
         figure.add_scatter(
-            x=[p["x"] for p in own], y=[p["y"] for p in own], mode="markers", name=escape(words.shortened(name, 20)),
-            marker={"color": style.colour(name, classes), "symbol": style.symbol(name, classes), "size": 8, "opacity": 0.85},
-            hoverinfo="text", hovertext=[_said(p) for p in own],
-        )  # fmt: skip
+            x=[p["x"] for p in own],
+            y=[p["y"] for p in own],
+            mode="markers",
+            name=escape(words.shortened(name, 20)),
+            marker={
+                "color": style.colour(name, classes),
+                "symbol": style.symbol(name, classes),
+                "size": 8,
+                "opacity": 0.85,
+            },
+            hoverinfo="text",
+            hovertext=[_said(p) for p in own],
+        )
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
     phase.draw(style.with_legend(figure), f"map-{embedder}")
@@ -131,10 +143,14 @@ def similarities(phase: phase_page.Phase, embedder: str) -> None:
     for kind in ("between", "within"):
         own = [b for b in bins if b["kind"] == kind]
         figure.add_bar(
-            x=[b["cosine"] for b in own], y=[100 * b["pairs"] / totals[kind] for b in own], width=2 / reading_phases.BINS,
-            name=f"{kind} classes" if kind == "between" else "within a class", marker_color=style.colour(kind), opacity=0.6,
+            x=[b["cosine"] for b in own],
+            y=[100 * b["pairs"] / totals[kind] for b in own],
+            width=2 / reading_phases.BINS,
+            name=f"{kind} classes" if kind == "between" else "within a class",
+            marker_color=style.colour(kind),
+            opacity=0.6,
             hovertemplate=f"{kind}: cosine %{{x:.2f}}, %{{y:.1f}} %<extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(barmode="overlay")
     for row, kind in ((within, "within"), (between, "between")):
         if row:

@@ -71,14 +71,18 @@ def leaks(run_id: str) -> None:
     tables.show(
         [
             {
-                "phase": words.named(r["phase"]), "equal texts": r["exact"], "equal when normalised": r["normalised"],
-                "nearly alike": r["near"], "texts that name a class": r["named"], "pairs compared": r["compared"],
+                "phase": words.named(r["phase"]),
+                "equal texts": r["exact"],
+                "equal when normalised": r["normalised"],
+                "nearly alike": r["near"],
+                "texts that name a class": r["named"],
+                "pairs compared": r["compared"],
                 "allowed because": r["allowed"] or "",
             }
             for r in rows
         ],
         f"{run_id}-leakage",
-    )  # fmt: skip
+    )
 
 
 def exploratory(run_id: str) -> None:
@@ -90,9 +94,13 @@ def exploratory(run_id: str) -> None:
         return
     st.caption("These were not announced in the plan; they suggest, and decide nothing.")
     tables.show(
-        [{"phase": r["phase"].upper(), "metric": words.words(r["metric"]), "conditions": r["conditions"]} for r in rows],
-        f"{run_id}-exploratory", height=min(360, 38 + 35 * len(rows)),
-    )  # fmt: skip
+        [
+            {"phase": r["phase"].upper(), "metric": words.words(r["metric"]), "conditions": r["conditions"]}
+            for r in rows
+        ],
+        f"{run_id}-exploratory",
+        height=min(360, 38 + 35 * len(rows)),
+    )
 
 
 def bundles(checks: Row) -> None:
@@ -110,8 +118,12 @@ def bundles(checks: Row) -> None:
         ("First came in", words.local_time(first, where) if first else "", words.utc_time(first) if first else ""),
         ("Last came in", words.local_time(last, where) if last else "", words.utc_time(last) if last else ""),
         ("Trained adapters", checks["files"], ""),
-        ("In quarantine, of any run", f"{checks['quarantined']:,}" if checks["quarantined"] else "none", "refused bundles"),
-    ]  # fmt: skip
+        (
+            "In quarantine, of any run",
+            f"{checks['quarantined']:,}" if checks["quarantined"] else "none",
+            "refused bundles",
+        ),
+    ]
     st.html(cards.definitions(rows, ("In quarantine, of any run",) if checks["quarantined"] else ()))
 
 
@@ -150,12 +162,16 @@ def verified(proofs: Sequence[Row], where: Any) -> None:
         with st.expander(f"The last {len(proofs)} times"):
             rows = [
                 {
-                    "when": words.local_time(p["verified_at"], where), "host": p["host"], "of": (p["phase"] or "all").upper(),
-                    "computed again": "yes" if p["deep"] else "no", "faults": p["faults"], "notes": p["notes"],
+                    "when": words.local_time(p["verified_at"], where),
+                    "host": p["host"],
+                    "of": (p["phase"] or "all").upper(),
+                    "computed again": "yes" if p["deep"] else "no",
+                    "faults": p["faults"],
+                    "notes": p["notes"],
                     "results since": p["bundles_since"],
                 }
                 for p in proofs
-            ]  # fmt: skip
+            ]
             tables.show(rows, "verify-history")
 
 

@@ -21,9 +21,20 @@ OUTCOMES: dict[str, tuple[str, Outcome]] = {
     "failed": ("Failed with an error", "failed"),
 }
 SHOWN = (
-    "phase", "problem_id", "condition", "seed", "host", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out",
-    "latency_s", "error",
-)  # fmt: skip
+    "phase",
+    "problem_id",
+    "condition",
+    "seed",
+    "host",
+    "attempts",
+    "solved",
+    "answer",
+    "truth",
+    "tokens_in",
+    "tokens_out",
+    "latency_s",
+    "error",
+)
 
 
 def wanted(view: filters.View, phases: list[str]) -> Wanted:
@@ -47,9 +58,13 @@ def wanted(view: filters.View, phases: list[str]) -> Wanted:
     with places[3]:
         text = filters.text("Problem", "problem", "part of its id")
     return Wanted(
-        view.run_id, None if phase == ANY else phase, None if condition == ANY else condition, view.host,
-        OUTCOMES[outcome][1], text,
-    )  # fmt: skip
+        view.run_id,
+        None if phase == ANY else phase,
+        None if condition == ANY else condition,
+        view.host,
+        OUTCOMES[outcome][1],
+        text,
+    )
 
 
 def _any_condition(value: str) -> str:
@@ -110,10 +125,19 @@ def listing(chosen: Wanted) -> None:
     frame["phase"] = frame["phase"].str.upper()
     frame = frame.dropna(axis="columns", how="all")
     picked = cast(Any, st.dataframe)(
-        frame, hide_index=True, width="stretch", placeholder="", height=36 * min(len(frame), 14) + 40, on_select="rerun",
-        selection_mode=["single-row", "single-cell"], key=f"trials-{abs(hash((chosen, first, st.session_state.get('trials-opened'))))}",
-        column_config={"latency_s": st.column_config.NumberColumn(format="%.3g"), "solved": st.column_config.CheckboxColumn()},
-    )  # fmt: skip
+        frame,
+        hide_index=True,
+        width="stretch",
+        placeholder="",
+        height=36 * min(len(frame), 14) + 40,
+        on_select="rerun",
+        selection_mode=["single-row", "single-cell"],
+        key=f"trials-{abs(hash((chosen, first, st.session_state.get('trials-opened'))))}",
+        column_config={
+            "latency_s": st.column_config.NumberColumn(format="%.3g"),
+            "solved": st.column_config.CheckboxColumn(),
+        },
+    )
     turn(page.total, first)
     st.caption("A click on a row, or Space on it, opens the trial.")
     download(chosen, page.total)
@@ -146,9 +170,16 @@ def download(chosen: Wanted, total: int) -> None:
             ("Parquet", "application/vnd.apache.parquet", lambda: tables.parquet(frame())),
         ):
             st.download_button(
-                label, made, f"{chosen.run_id}-trials.{label.lower()}", mime, key=f"download-trials-{label}",
-                on_click="ignore", type="tertiary", icon=":material/download:", help=f"Download {which}",
-            )  # fmt: skip
+                label,
+                made,
+                f"{chosen.run_id}-trials.{label.lower()}",
+                mime,
+                key=f"download-trials-{label}",
+                on_click="ignore",
+                type="tertiary",
+                icon=":material/download:",
+                help=f"Download {which}",
+            )
 
 
 def body(view: filters.View) -> None:

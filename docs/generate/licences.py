@@ -31,9 +31,13 @@ WEIGHTS = (
     ("all-mpnet-base-v2", "embedder, by name", "Apache-2.0", "sentence-transformers/all-mpnet-base-v2"),
 )
 CLASSIFIERS = {
-    "Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD", "ISC License (ISCL)": "ISC",
-    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0", "Python Software Foundation License": "PSF-2.0",
-}  # fmt: skip
+    "Apache Software License": "Apache-2.0",
+    "MIT License": "MIT",
+    "BSD License": "BSD",
+    "ISC License (ISCL)": "ISC",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+}
 EXTRAS = ("weak", "medium", "strong", "coordinator", "quack", "sftp")
 
 
@@ -76,14 +80,29 @@ def page() -> str:
     """The page as Markdown."""
     rows = [f"| {name} | {licence_of(one) or 'not stated'} |" for name, one in needed().items()]
     weights = [f"| {' | '.join(row)} |" for row in WEIGHTS]
-    return "\n".join([
-        "# Licences", "",
-        "Made by `python -m docs.generate.licences > docs/licences.md` from the installed packages; a test checks it.",
-        "The project itself is under MIT. Nothing below is part of its wheel: pip fetches it from its makers.", "",
-        "## Model weights", "", "| weights | used as | licence | from |", "|---|---|---|---|", *weights, "",
-        "Models that a user names (an Ollama model, a GGUF file, a folder) come under their own terms, which lab does not look at.", "",
-        "## Packages", "", "| package | licence |", "|---|---|", *rows, "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Licences",
+            "",
+            "Made by `python -m docs.generate.licences > docs/licences.md` from the installed packages; a test checks it.",
+            "The project itself is under MIT. Nothing below is part of its wheel: pip fetches it from its makers.",
+            "",
+            "## Model weights",
+            "",
+            "| weights | used as | licence | from |",
+            "|---|---|---|---|",
+            *weights,
+            "",
+            "Models that a user names (an Ollama model, a GGUF file, a folder) come under their own terms, which lab does not look at.",
+            "",
+            "## Packages",
+            "",
+            "| package | licence |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

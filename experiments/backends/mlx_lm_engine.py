@@ -177,15 +177,19 @@ class MlxModel:
         return Scores(tuple(sums), len(ids), sum(map(len, encoded)), time.perf_counter() - started)
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
-        temperature: float = 0.0, seeds: Sequence[int] = (),
-    ) -> list[Reply]:  # fmt: skip
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        *,
+        chat: bool = False,
+        stop: str = "",
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Reply]:
         if temperature > 0 and len(seeds) != len(prompts):
             raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
         own = list(seeds) if temperature > 0 else [0] * len(prompts)
-        return [
-            self._say(p, max_new_tokens, chat, stop, temperature, s) for p, s in zip(prompts, own, strict=True)
-        ]  # fmt: skip
+        return [self._say(p, max_new_tokens, chat, stop, temperature, s) for p, s in zip(prompts, own, strict=True)]
 
     def _say(self, prompt: str, most: int, chat: bool, stop: str, temperature: float, seed: int) -> Reply:
         import mlx.core as mx
@@ -224,9 +228,12 @@ def described(model: Any, held: Held) -> dict[str, str]:
 
     dtype = str(next(v for _, v in tree_flatten(model.parameters()) if v.dtype != mx.uint32).dtype).rpartition(".")[2]
     return {
-        "engine": "mlx-lm", "version": version("mlx-lm"), "mlx": version("mlx"), "device": mx.default_device().type.name,
+        "engine": "mlx-lm",
+        "version": version("mlx-lm"),
+        "mlx": version("mlx"),
+        "device": mx.default_device().type.name,
         "numbers": dtype if held == "full" else f"{held}, {dtype}",
-    }  # fmt: skip
+    }
 
 
 def _sampler(temperature: float, seed: int) -> Callable[[Any], Any]:

@@ -82,9 +82,14 @@ class MlxTuner:
 
 
 def tune(
-    model: Any, tokenizer: Any, held: Held, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]],
-    settings: LoraSettings, seed: int,
-) -> Training:  # fmt: skip
+    model: Any,
+    tokenizer: Any,
+    held: Held,
+    examples: Sequence[tuple[str, str]],
+    validation: Sequence[tuple[str, str]],
+    settings: LoraSettings,
+    seed: int,
+) -> Training:
     """Train an adapter for a loaded model, which gets it; arguments and result as peft_trainer.train's."""
     import mlx.core as mx
     from safetensors.numpy import save
@@ -109,8 +114,12 @@ class MlxTrainer:
         return {"engine": "mlx-lm", "chosen": self._chosen}
 
     def train(
-        self, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]], settings: LoraSettings, seed: int
-    ) -> Training:  # fmt: skip
+        self,
+        examples: Sequence[tuple[str, str]],
+        validation: Sequence[tuple[str, str]],
+        settings: LoraSettings,
+        seed: int,
+    ) -> Training:
         model, tokenizer, held = load_base(self._name, self._quantized)
         found = tune(model, tokenizer, held, examples, validation, settings, seed)
         found.engine["chosen"] = self._chosen

@@ -112,17 +112,25 @@ class PeftTrainer:
         return {**described(placed, "peft"), **({"chosen": self._chosen} if self._chosen else {})}
 
     def train(
-        self, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]], settings: LoraSettings, seed: int
-    ) -> Training:  # fmt: skip
+        self,
+        examples: Sequence[tuple[str, str]],
+        validation: Sequence[tuple[str, str]],
+        settings: LoraSettings,
+        seed: int,
+    ) -> Training:
         """As the function train() does."""
         found = train(self._name, examples, validation, settings, seed, self._quantized)
         return replace(found, engine=self.describe())
 
 
 def train(
-    name: str, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]], settings: LoraSettings,
-    seed: int, quantized: bool = False,
-) -> Training:  # fmt: skip
+    name: str,
+    examples: Sequence[tuple[str, str]],
+    validation: Sequence[tuple[str, str]],
+    settings: LoraSettings,
+    seed: int,
+    quantized: bool = False,
+) -> Training:
     """Train a LoRA adapter (Hu et al. 2021, arXiv:2106.09685) for model `name`; the best epoch on validation is kept.
 
     Args:

@@ -158,9 +158,15 @@ class TransformersModel:
         return Scores(tuple(sums), ids.shape[1], sum(map(len, encoded)), time.perf_counter() - started)
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
-        temperature: float = 0.0, seeds: Sequence[int] = (),
-    ) -> list[Reply]:  # fmt: skip
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        *,
+        chat: bool = False,
+        stop: str = "",
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Reply]:
         import torch
 
         started = time.perf_counter()

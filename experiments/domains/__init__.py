@@ -12,8 +12,17 @@ from common.errors import LabError
 from experiments.domains.base import Domain, Problem
 
 __all__ = [
-    "DOMAINS", "FILE_DOMAIN", "Domain", "Problem", "bring_data", "domain_module", "get_domain", "settled", "share_data", "shown",
-]  # fmt: skip
+    "DOMAINS",
+    "FILE_DOMAIN",
+    "Domain",
+    "Problem",
+    "bring_data",
+    "domain_module",
+    "get_domain",
+    "settled",
+    "share_data",
+    "shown",
+]
 
 DOMAINS = {
     "big_o": "experiments.domains.big_o:BigO",

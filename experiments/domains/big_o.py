@@ -94,9 +94,9 @@ class BigO:
     version = "big_o-1"
     answers: Literal["choice", "guessing"] = "choice"
     options = ("O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)", "O(2^n)")
-    telling = frozenset({
-        "constant", "logarithmic", "linear", "linearithmic", "loglinear", "quadratic", "polynomial", "exponential",
-    })  # fmt: skip
+    telling = frozenset(
+        {"constant", "logarithmic", "linear", "linearithmic", "loglinear", "quadratic", "polynomial", "exponential"}
+    )
     max_attempts = 3
     instruction = (
         "What is the worst-case time complexity of this Python function in n, the length of its list or the value of its "
@@ -162,9 +162,47 @@ class BigO:
         return 1.0 - abs(self.options.index(answer) - self.options.index(other)) / (len(self.options) - 1)
 
 
-TERMS = frozenset((
-    "loop", "loops", "nested", "inside", "single", "while", "recursion", "recursive", "call", "calls", "halving", "doubling",
-    "sort", "sorted", "heap", "bisect", "scan", "slice", "list", "element", "elements", "index", "pairs", "range", "step",
-    "steps", "depth", "helper", "accumulator", "counter", "window", "pointers", "dictionary", "stack", "comprehension",
-    "swap", "divide", "subsets", "branches", "prefix",
-))  # fmt: skip
+TERMS = frozenset(
+    (
+        "loop",
+        "loops",
+        "nested",
+        "inside",
+        "single",
+        "while",
+        "recursion",
+        "recursive",
+        "call",
+        "calls",
+        "halving",
+        "doubling",
+        "sort",
+        "sorted",
+        "heap",
+        "bisect",
+        "scan",
+        "slice",
+        "list",
+        "element",
+        "elements",
+        "index",
+        "pairs",
+        "range",
+        "step",
+        "steps",
+        "depth",
+        "helper",
+        "accumulator",
+        "counter",
+        "window",
+        "pointers",
+        "dictionary",
+        "stack",
+        "comprehension",
+        "swap",
+        "divide",
+        "subsets",
+        "branches",
+        "prefix",
+    )
+)

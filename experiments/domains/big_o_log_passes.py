@@ -5,7 +5,12 @@ from __future__ import annotations
 from experiments.domains.big_o_template import Family
 
 FAMILIES = (
-    Family("O(n log n)", "rows_shrink", "int", ("""
+    Family(
+        "O(n log n)",
+        "rows_shrink",
+        "int",
+        (
+            """
 def F(N):
     @check N
     T = «0|#»
@@ -15,7 +20,8 @@ def F(N):
             @fold T by «J|I|I + J|I ^ J|J % #»
             @halve J
     @give T
-""", """
+""",
+            """
 def F(N):
     T = 0
     @times I in N:
@@ -27,8 +33,15 @@ def F(N):
         «if T > ##:
             T -= #|»
     @give T
-""")),
-    Family("O(n log n)", "rows_grow", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "rows_grow",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     T = «0|#»
@@ -38,8 +51,15 @@ def F(XS):
             @fold T by «X|J|X * J|X - J|X % J»
             @double J
     @give T
-""",)),
-    Family("O(n log n)", "ordered_walk", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "ordered_walk",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     YS = sorted(XS«|, reverse=True|, key=lambda Z: «-Z|Z * #|abs(Z - #)»»)
@@ -47,14 +67,22 @@ def F(XS):
     @each X in YS:
         @fold T by «X|X % #|X - YS[0]|X * #»
     @give T
-""", """
+""",
+            """
 def F(XS):
     @guard XS
     «XS = sorted(XS)|XS.sort()|XS.sort(reverse=True)|XS.sort(key=lambda Z: -Z)»
     «return XS[len(XS) // 2]|return XS[0] + XS[-1]|return XS[-#] if len(XS) > # else XS[0]|A = len(XS) // 2
     return (XS[A] + XS[-A]) // 2|return XS[len(XS) // #:]|return sum(XS[:#])»
-""")),
-    Family("O(n log n)", "ordered_gaps", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "ordered_gaps",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     «YS = sorted(XS)|XS.sort()
@@ -64,7 +92,8 @@ def F(XS):
     for I in range(1, len(YS)):
         @fold T by «YS[I] - YS[I - 1]|abs(YS[I] - YS[I - 1])|YS[I] * YS[I - 1]|YS[I] ^ YS[I - 1]»
     @give T
-""", """
+""",
+            """
 def F(XS):
     «YS = sorted(XS)|YS = list(XS)
     YS.sort()»
@@ -77,8 +106,15 @@ def F(XS):
             T = 1|T = 1|S += T
             T = 0»
     «return max(S, T)|return T|return S|return S - T»
-""")),
-    Family("O(n log n)", "ordered_inward", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "ordered_inward",
+        "list",
+        (
+            """
 def F(XS, A=##):
     «XS = sorted(XS)|XS.sort()»
     I, J, T = 0, len(XS) - 1, 0
@@ -98,8 +134,15 @@ def F(XS, A=##):
         I += 1
         J -= 1»
     «return T|return T - #|return -1|return A - T»
-""",)),
-    Family("O(n log n)", "fill_and_drain", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "fill_and_drain",
+        "list",
+        (
+            """
 import heapq
 def F(XS):
     YS = []
@@ -110,7 +153,8 @@ def F(XS):
         X = heapq.heappop(YS)
         @fold T by «X|X % #|abs(X)|X - #»
     @give T
-""", """
+""",
+            """
 import heapq
 def F(XS):
     @guard XS
@@ -125,7 +169,8 @@ def F(XS):
         heapq.heappush(YS, «A + B|max(A, B)|abs(A - B)|A * # + B»)|heapq.heapreplace(YS, «A + YS[0]|YS[0] + #|max(A, #)»)»
         «T += A|T = max(T, A)|T += A % #|T ^= A»
     @give «T|T + YS[0]|YS[0]»
-""", """
+""",
+            """
 import heapq
 def F(XS):
     YS, T = [], 0
@@ -137,8 +182,15 @@ def F(XS):
     «return T + YS[0]|return [heapq.heappop(YS) for X in XS]|while len(YS) > 1:
         T += heapq.heappop(YS)
     return T|return T»
-""")),
-    Family("O(n log n)", "two_runs", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "two_runs",
+        "list",
+        (
+            """
 def F(XS):
     if len(XS) «<= 1|< 2»:
         return XS
@@ -162,7 +214,8 @@ def F(XS):
         YS.append(A[I])
         I += 1
     return YS + B[J:]»
-""", """
+""",
+            """
 def F(XS):
     if len(XS) «<= 1|< 2»:
         return «XS[0]|#|XS[0] * #»
@@ -173,8 +226,15 @@ def F(XS):
     «return max(T, F(XS[:C]), F(XS[C:]))|return F(XS[:C]) + F(XS[C:]) - T|A = F(XS[:C])
     B = F(XS[C:])
     return A + B if T > # else A - B|return T + max(F(XS[:C]), F(XS[C:]))»
-""")),
-    Family("O(n log n)", "split_and_count", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "split_and_count",
+        "int",
+        (
+            """
 def F(N):
     if N «<= 1|< #|<= #»:
         return «0|1|#|N»
@@ -185,8 +245,15 @@ def F(N):
     B = F(N // 2)|A, B = F(N // 2), F(N - N // 2)|A = F(N >> 1)
     B = F(N >> 1)»
     «return T + A + B|return T + max(A, B)|return T - A + B|return (A * B + T) % ##»
-""",)),
-    Family("O(n log n)", "seek_each", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "seek_each",
+        "list",
+        (
+            """
 def G(XS, A):
     I, J = 0, len(XS)
     while I < J:
@@ -205,7 +272,8 @@ def F(XS):
     @each X in YS:
         @fold T by G(YS, X«| + #| * 2| - #»)
     @give T
-""", """
+""",
+            """
 import bisect
 def F(XS):
     «YS = sorted(XS)|XS.sort()
@@ -218,8 +286,15 @@ def F(XS):
             T += 1|T += len(YS) - I|if I and YS[I - 1] > #:
             T -= I»
     @give T
-""")),
-    Family("O(n log n)", "harmonic_strides", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "harmonic_strides",
+        "int",
+        (
+            """
 def F(N):
     @check N
     T = «0|#»
@@ -233,15 +308,23 @@ def F(N):
             @fold T by «J|I|J % #»
             J -= I»
     @give T
-""", """
+""",
+            """
 def F(N):
     XS = [«0|1|#»] * (N + 1)
     for I in range(«1|2», N + 1):
         for J in range(«I|2 * I|I + I», N + 1, I):
             «XS[J] += I|XS[J] += 1|XS[J] = max(XS[J], XS[I])|XS[J] += XS[I] % #|XS[J] ^= I»
     «return XS[N]|return max(XS)|return sum(XS)|return XS.count(#)|return XS[N] - XS[N // 2]»
-""")),
-    Family("O(n log n)", "doubling_passes", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "doubling_passes",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     T, I = 0, 1
@@ -250,7 +333,8 @@ def F(XS):
             @fold T by «X|X % I|X // I|X ^ I»
         @double I
     @give T
-""", """
+""",
+            """
 def F(XS):
     YS, I = «list(XS)|XS[:]|XS», 1
     while I < len(YS):
@@ -259,8 +343,15 @@ def F(XS):
                 YS[J] = YS[J - I]|YS[J] ^= YS[J - I]|YS[J] = (YS[J] + YS[J - I]) % ##»
         @double I
     «return YS[-1]|return YS|return YS[0] + YS[-1]|return max(YS)|return YS[len(YS) // 2]»
-""")),
-    Family("O(n log n)", "halving_passes", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "halving_passes",
+        "int",
+        (
+            """
 def F(N):
     @check N
     T, A = 0, N
@@ -269,7 +360,8 @@ def F(N):
             @fold T by «I % A|I|A - I|I ^ A»
         «A //= 2|A >>= 1|A = A // 2|A //= 3»
     @give T
-""", """
+""",
+            """
 def F(N, A=None):
     A = N if A is None else A
     if A «<= 1|< 1|== 0»:
@@ -278,8 +370,15 @@ def F(N, A=None):
     @times I in N:
         @fold T by «I % A|I|A - I|I ^ A»
     «return T + F(N, A // 2)|return F(N, A >> 1) - T|return max(T, F(N, A // 2))|return F(N, A // 3) ^ T»
-""")),
-    Family("O(n log n)", "rank_by_order", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n log n)",
+        "rank_by_order",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     YS = sorted(range(len(XS)), key=lambda I: «XS[I]|-XS[I]|XS[I] * #|(XS[I], I)»)
@@ -290,7 +389,8 @@ def F(XS):
     for J in range(len(YS)):
         @fold T by «YS[J]|YS[J] - J|abs(YS[J] - J)|XS[YS[J]] * J»
     return T|return [XS[J] for J in YS]«|[:#]|[::-1]»|return YS«|[0]|[-1]»»
-""", """
+""",
+            """
 def F(XS):
     D = {}
     for X in sorted(XS«|, reverse=True»):
@@ -300,5 +400,7 @@ def F(XS):
     @each X in XS:
         @fold T by «D.get(X, #)|D.get(X, #) - X|D.get(-X, X)»
     return T|return len(D)|return D.get(«#|##», #)»
-""")),
-)  # fmt: skip
+""",
+        ),
+    ),
+)

@@ -5,23 +5,42 @@ from __future__ import annotations
 from experiments.domains.big_o_template import Family
 
 FAMILIES = (
-    Family("O(n)", "walk", "list", ("""
+    Family(
+        "O(n)",
+        "walk",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     T = «0|1|#|XS[0]»
     @each X in XS:
         @fold T by «X|X * X|X % #|X - #»
     @give T
-""",)),
-    Family("O(n)", "steps", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "steps",
+        "int",
+        (
+            """
 def F(N):
     @check N
     T = «0|1|#»
     @times I in N«| // #|»:
         @fold T by «I|I * I|I % #|N - I|I ^ N»
     @give T
-""",)),
-    Family("O(n)", "inward", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "inward",
+        "list",
+        (
+            """
 def F(XS):
     T = «0|#»
     I, J = 0, len(XS) - 1
@@ -35,21 +54,37 @@ def F(XS):
         I += 1
         J -= 1»
     @give T
-""",)),
-    Family("O(n)", "countdown", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "countdown",
+        "int",
+        (
+            """
 def F(N):
     if N «<= 0|<= 1|< 1»:
         return «0|1|#»
     «A = N % #|A = N if N % 2 else #|A = N ^ #|A = max(N, ##)»
     return «F(N - 1)|F(N - 2)» «+|-|^» «A|A * #|(N - A)»
-""", """
+""",
+            """
 def F(N, T=«0|1|#»):
     if N «<= 0|<= 1|< 1»:
         return «T|T + #|T - N»
     @fold T by «N|N % #|N * #»
     return «F(N - 1, T)|F(N - 2, T)|F(N - 1, T + 1)»
-"""), deep=True),
-    Family("O(n)", "one_by_one", "list", ("""
+""",
+        ),
+        deep=True,
+    ),
+    Family(
+        "O(n)",
+        "one_by_one",
+        "list",
+        (
+            """
 def G(XS, I):
     if I «==|>=» len(XS):
         return «0|#|I»
@@ -63,8 +98,16 @@ def G(XS, I):
 def F(XS):
     @guard XS
     @give G(XS, 0)
-""",), deep=True),
-    Family("O(n)", "counts_by_key", "list", ("""
+""",
+        ),
+        deep=True,
+    ),
+    Family(
+        "O(n)",
+        "counts_by_key",
+        "list",
+        (
+            """
 def F(XS):
     D = {}
     @each X in XS:
@@ -78,7 +121,8 @@ def F(XS):
     for Y in D:
         T += Y
     return T|return D.get(#, #)|return [A for A in D if A > #]»
-""", """
+""",
+            """
 def F(XS):
     D = set()
     T = 0
@@ -87,8 +131,15 @@ def F(XS):
             «T += 1|T += X|T = X|T -= 1»
         D.add(«X|X % ##|X - #»)
     «return T|return T + len(D)|return len(D) - T|return T > #»
-""")),
-    Family("O(n)", "two_passes", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "two_passes",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     T = «0|#»
@@ -98,8 +149,15 @@ def F(XS):
     @each Y in XS:
         @fold S by «Y - T|Y * T|Y ^ T»
     @give «S|T - S|S + T»
-""",)),
-    Family("O(n)", "narrow_inside", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "narrow_inside",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     T = 0
@@ -107,16 +165,30 @@ def F(XS):
         @times J in #:
             @fold T by «X * J|X + J|X % (J + 1)|X ^ J»
     @give T
-""",)),
-    Family("O(n)", "narrow_before", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "narrow_before",
+        "int",
+        (
+            """
 def F(N):
     T = 0
     for I in range(«N|1, N|2, N + 1»):
         for J in range(max(0, I - #), I):
             @fold T by «I * J|I - J|I ^ J|J»
     @give T
-""",)),
-    Family("O(n)", "moving_window", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "moving_window",
+        "list",
+        (
+            """
 def F(XS):
     A, T, S = 0, 0, «0|#»
     for I in range(len(XS)):
@@ -127,7 +199,8 @@ def F(XS):
         «S = max(S, I - A + 1)|S = max(S, T)|if T == ##:
             S += 1|S += I - A»
     @give «S|S + A|S - T»
-""", """
+""",
+            """
 def F(XS, A=#):
     T = sum(XS[:A])
     S = «T|#|0»
@@ -135,8 +208,15 @@ def F(XS, A=#):
         T += XS[I] - XS[I - A]
         @fold S by «T|T // A|T - XS[I]»
     @give «S|S - T»
-""")),
-    Family("O(n)", "shrinking_passes", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "shrinking_passes",
+        "int",
+        (
+            """
 def F(N):
     @check N
     T = «0|#»
@@ -145,7 +225,8 @@ def F(N):
             @fold T by «I|N - I|I * N|I % #»
         «N //= 2|N = N // 2|N >>= 1|N //= 3»
     @give T
-""", """
+""",
+            """
 def F(N):
     T, I = 0, 1
     while I «<|<=» N:
@@ -153,8 +234,15 @@ def F(N):
             @fold T by «J|I - J|I ^ J|J % #»
         @double I
     @give T
-""")),
-    Family("O(n)", "half_and_half", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "half_and_half",
+        "int",
+        (
+            """
 def F(N):
     if N «<= 1|< #|<= #»:
         return «#|N|1»
@@ -167,8 +255,15 @@ def F(N):
     |A += N % #
     |»
     «return A + B|return A - B + N|return max(A, B) + #|return A * B % ##»
-""",)),
-    Family("O(n)", "halves_of_list", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "halves_of_list",
+        "list",
+        (
+            """
 def G(XS, I, J):
     if J - I «< 2|<= 1»:
         return XS[I]
@@ -179,8 +274,15 @@ def G(XS, I, J):
 def F(XS):
     @guard XS
     @give G(XS, 0, len(XS))
-""",)),
-    Family("O(n)", "waiting_pile", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "waiting_pile",
+        "list",
+        (
+            """
 def F(XS):
     YS, T = [], 0
     «for X in XS:|for X in reversed(XS):»
@@ -192,8 +294,15 @@ def F(XS):
             T += 1|T += len(YS)|»
         YS.append(X)
     @give «T|len(YS)|T + len(YS)|T - YS[0]»
-""",)),
-    Family("O(n)", "running_best", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "running_best",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     T, S = «XS[0], XS[0]|0, 0|0, #»
@@ -202,8 +311,15 @@ def F(XS):
         «S = max(S, T)|if T > S:
             S = T|S = T if T > S else S|S += T > S»
     @give «S|S - T|S + T»
-""",)),
-    Family("O(n)", "two_numbers", "int", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "two_numbers",
+        "int",
+        (
+            """
 def F(N):
     @check N
     A, B = «0, 1|1, 1|#, #|1, #»
@@ -212,8 +328,15 @@ def F(N):
         if A > B:
             A -= 1|A, B = B, A ^ I»
     @give «A|B|A + B|A * B»
-""",)),
-    Family("O(n)", "library_pass", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "library_pass",
+        "list",
+        (
+            """
 def F(XS):
     @guard XS
     A = «sum(XS)|max(XS)|min(XS)|len(set(XS))»
@@ -224,15 +347,23 @@ def F(XS):
         A -= #
     |»
     @give «A - B|A + B|A * B»
-""", """
+""",
+            """
 def F(XS):
     YS = «[X * # for X in XS]|XS[::-1]|list(XS)|[X for X in XS if X % #]|[X - XS[0] for X in XS]»
     «T = 0
     for I in range(len(YS)):
         @fold T by «YS[I]|YS[I] - XS[I]|YS[I] * I»|T = sum(YS)|T = sum(A * B for A, B in zip(XS, YS))|T = max(YS)»
     @give T
-""")),
-    Family("O(n)", "running_sums", "list", ("""
+""",
+        ),
+    ),
+    Family(
+        "O(n)",
+        "running_sums",
+        "list",
+        (
+            """
 def F(XS):
     YS = [«0|#»]
     @each X in XS:
@@ -241,5 +372,7 @@ def F(XS):
     for I in range(1, len(YS)):
         @fold T by «YS[I] - XS[I - 1]|YS[I] * #|YS[I] - YS[I - 1]|YS[I] - YS[I // 2]»
     return T|return YS[-1] - YS[len(XS) // 2]|return YS|return YS[-1]|return max(YS)»
-""",)),
-)  # fmt: skip
+""",
+        ),
+    ),
+)

@@ -24,9 +24,29 @@ from experiments.domains.big_o_names import natural_names
 
 # Words that say nothing of what a function costs.
 FUNCTIONS = (
-    "compute", "process", "handle", "evaluate", "resolve", "measure", "derive", "inspect", "task", "run_it", "act", "make",
-    "work", "apply_it", "assess", "treat", "respond", "produce", "transform", "consider", "perform", "obtain",
-)  # fmt: skip
+    "compute",
+    "process",
+    "handle",
+    "evaluate",
+    "resolve",
+    "measure",
+    "derive",
+    "inspect",
+    "task",
+    "run_it",
+    "act",
+    "make",
+    "work",
+    "apply_it",
+    "assess",
+    "treat",
+    "respond",
+    "produce",
+    "transform",
+    "consider",
+    "perform",
+    "obtain",
+)
 LISTS = ("items", "values", "data", "seq", "nums", "rows", "arr", "xs", "ys", "entries", "record", "block")
 INTEGERS = ("n", "size", "amount", "num", "limit", "given", "quantity", "extent")
 INDICES = ("i", "j", "k", "idx", "pos", "at", "spot", "h")
@@ -34,9 +54,20 @@ SUMS = ("t", "acc", "total", "res", "out", "cur", "result", "s", "kept")
 ELEMENTS = ("x", "y", "v", "e", "item", "val", "w", "entry")
 OTHERS = ("a", "b", "c", "d", "p", "q", "r", "u", "z", "first", "second", "left", "right", "one", "two", "g", "m")
 POOLS = {
-    "F": FUNCTIONS, "G": FUNCTIONS, "H": FUNCTIONS, "N": INTEGERS, "I": INDICES, "J": INDICES, "K": INDICES,
-    "T": SUMS, "S": SUMS, "U": SUMS, "X": ELEMENTS, "Y": ELEMENTS, "Z": ELEMENTS,
-}  # fmt: skip
+    "F": FUNCTIONS,
+    "G": FUNCTIONS,
+    "H": FUNCTIONS,
+    "N": INTEGERS,
+    "I": INDICES,
+    "J": INDICES,
+    "K": INDICES,
+    "T": SUMS,
+    "S": SUMS,
+    "U": SUMS,
+    "X": ELEMENTS,
+    "Y": ELEMENTS,
+    "Z": ELEMENTS,
+}
 
 WORD = re.compile(r"\b[A-Z]S?\d*\b")
 CHOICE = re.compile(r"«([^«»]*)»")
@@ -46,9 +77,20 @@ EXPRESSION = re.compile(r"( *)@(give) (.+)()()$")
 # Each part's forms: {a} and {b} are what follows it, {body} the block under it, {i} an index of its own.
 PARTS: dict[str, tuple[str, ...]] = {
     "guard": (
-        "", "", "if not {a}:\n    return #", "if len({a}) < 2:\n    return #", "if len({a}) == 0:\n    return -#",
+        "",
+        "",
+        "if not {a}:\n    return #",
+        "if len({a}) < 2:\n    return #",
+        "if len({a}) == 0:\n    return -#",
     ),
-    "check": ("", "", "if {a} < 1:\n    return #", "if {a} <= 0:\n    return -#", "{a} = abs({a})", "{a} = max({a}, 1)"),
+    "check": (
+        "",
+        "",
+        "if {a} < 1:\n    return #",
+        "if {a} <= 0:\n    return -#",
+        "{a} = abs({a})",
+        "{a} = max({a}, 1)",
+    ),
     "halve": ("{a} //= 2", "{a} = {a} // 2", "{a} >>= 1", "{a} //= 3", "{a} = int({a} / 2)"),
     "double": ("{a} *= 2", "{a} = {a} * 2", "{a} += {a}", "{a} <<= 1", "{a} *= 3"),
     "each": (
@@ -94,7 +136,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "return {a} if {a} > # else #",
         "if {a} «<|>» #:\n    return -#\nreturn {a}",
     ),
-}  # fmt: skip
+}
 HELPERS = (
     "def H9(P9, Q9):\n    return (P9 * # + Q9) % ##",
     "def H9(P9, Q9):\n    return P9 + Q9 if Q9 > # else P9",

@@ -9,13 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEATURE_NAMES = (
-    "loop_depth", "loops", "while_loops", "recursive_calls", "halvings", "doublings", "ordering_calls", "scans", "slices",
-    "comprehensions", "helper_calls", "statements",
-)  # fmt: skip
-ORDERING = frozenset({
-    "sorted", "sort", "heappush", "heappop", "heapify", "heapreplace", "heappushpop", "bisect", "bisect_left",
-    "bisect_right", "insort",
-})  # fmt: skip
+    "loop_depth",
+    "loops",
+    "while_loops",
+    "recursive_calls",
+    "halvings",
+    "doublings",
+    "ordering_calls",
+    "scans",
+    "slices",
+    "comprehensions",
+    "helper_calls",
+    "statements",
+)
+ORDERING = frozenset(
+    {
+        "sorted",
+        "sort",
+        "heappush",
+        "heappop",
+        "heapify",
+        "heapreplace",
+        "heappushpop",
+        "bisect",
+        "bisect_left",
+        "bisect_right",
+        "insort",
+    }
+)
 SCANNING = frozenset({"sum", "any", "all", "list", "set", "index", "count", "insert", "remove", "copy", "extend"})
 Scope = ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
@@ -199,9 +220,13 @@ def describe(text: str) -> str:
     if calls:
         parts.append("recursion with a single call" if calls == 1 else f"recursion with {calls} calls")
     words = (
-        ("halvings", "halving of a value"), ("doublings", "doubling of a value"), ("ordering_calls", "a sort, heap or bisect call"),
-        ("scans", "a scan of a whole list"), ("slices", "a slice of the list"), ("helper_calls", "a helper function"),
-    )  # fmt: skip
+        ("halvings", "halving of a value"),
+        ("doublings", "doubling of a value"),
+        ("ordering_calls", "a sort, heap or bisect call"),
+        ("scans", "a scan of a whole list"),
+        ("slices", "a slice of the list"),
+        ("helper_calls", "a helper function"),
+    )
     parts += [phrase for name, phrase in words if found[name]]
     sentence = ", ".join(parts) or "a few single steps"
     return f"{sentence[0].upper()}{sentence[1:]}."

@@ -140,9 +140,17 @@ class Equations:
     noun = "Points"
     lead = "Formula: y ="
     feature_names = (
-        "y_mean", "y_std", "y_range", "y_skew", "y_kurtosis", "xy_correlation", "slope_mean", "slope_variance",
-        "curvature_mean", "spectral_peak",
-    )  # fmt: skip
+        "y_mean",
+        "y_std",
+        "y_range",
+        "y_skew",
+        "y_kurtosis",
+        "xy_correlation",
+        "slope_mean",
+        "slope_variance",
+        "curvature_mean",
+        "spectral_peak",
+    )
 
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
         """`n` distinct problems, classes equal to within one, groups of a class in turn, shuffled by `seed`.
@@ -203,10 +211,20 @@ class Equations:
         z = (y - y.mean()) / y.std()
         sized = np.array([y.mean(), y.std(), np.ptp(y), slope.mean(), slope.var(), np.gradient(slope, x).mean()])
         mean, std, spread, slope_mean, slope_variance, curvature = np.sign(sized) * np.log1p(np.abs(sized))
-        return np.array([
-            mean, std, spread, (z**3).mean(), (z**4).mean() - 3.0, np.corrcoef(x, y)[0, 1], slope_mean, slope_variance,
-            curvature, spectral_peak(x, y),
-        ])  # fmt: skip
+        return np.array(
+            [
+                mean,
+                std,
+                spread,
+                (z**3).mean(),
+                (z**4).mean() - 3.0,
+                np.corrcoef(x, y)[0, 1],
+                slope_mean,
+                slope_variance,
+                curvature,
+                spectral_peak(x, y),
+            ]
+        )
 
     def describe(self, problem: Problem) -> str:
         """Direction, turns, bend and sizes of the values: "Rises with x, without a turn, in even steps."."""
@@ -272,8 +290,43 @@ def spectral_peak(x: Values, y: Values) -> float:
     return float(WS[int(power.argmax())])
 
 
-TERMS = frozenset((
-    "rises", "falls", "rise", "fall", "rising", "falling", "turn", "turns", "bends", "upward", "downward", "even", "uneven",
-    "steps", "slope", "steep", "flat", "peak", "valley", "wave", "waves", "period", "growth", "grows", "outgrow", "symmetric",
-    "straight", "curve", "points", "values", "both", "ways", "zero", "crosses", "origin", "swings",
-))  # fmt: skip
+TERMS = frozenset(
+    (
+        "rises",
+        "falls",
+        "rise",
+        "fall",
+        "rising",
+        "falling",
+        "turn",
+        "turns",
+        "bends",
+        "upward",
+        "downward",
+        "even",
+        "uneven",
+        "steps",
+        "slope",
+        "steep",
+        "flat",
+        "peak",
+        "valley",
+        "wave",
+        "waves",
+        "period",
+        "growth",
+        "grows",
+        "outgrow",
+        "symmetric",
+        "straight",
+        "curve",
+        "points",
+        "values",
+        "both",
+        "ways",
+        "zero",
+        "crosses",
+        "origin",
+        "swings",
+    )
+)

@@ -26,12 +26,21 @@ MAX_NUMBER = 1e9  # of a literal; x reaches 10 and the largest coefficient of a 
 MAX_EXPONENT = 64.0  # in size, at every point: 10**64 squared is still far below a float's 1.8e308
 
 FUNCTIONS: dict[str, Callable[[Values], Values]] = {
-    "sin": np.sin, "cos": np.cos, "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "abs": np.abs,
-}  # fmt: skip
+    "sin": np.sin,
+    "cos": np.cos,
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+}
 CONSTANTS = {"pi": float(np.pi), "e": float(np.e)}
 OPERATORS: dict[type[ast.operator], Callable[[Values, Values], Values]] = {
-    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,
-}  # fmt: skip
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.Pow: np.power,
+}
 CHARACTERS = re.compile(r"[0-9A-Za-z+\-*/(). ]*")
 NUMBER = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 WORD = re.compile(r"[A-Za-z]+")

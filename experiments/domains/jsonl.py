@@ -47,9 +47,17 @@ class JsonLines:
     noun = "Text"
     lead = "Answer:"
     feature_names = (
-        "log_characters", "log_words", "log_sentences", "word_length", "distinct_words", "digits", "capitals", "marks",
-        "questions", "exclamations",
-    )  # fmt: skip
+        "log_characters",
+        "log_words",
+        "log_sentences",
+        "word_length",
+        "distinct_words",
+        "digits",
+        "capitals",
+        "marks",
+        "questions",
+        "exclamations",
+    )
 
     def __init__(self, named: str) -> None:
         """`named` is <name>@<SHA-256>.
@@ -106,11 +114,20 @@ class JsonLines:
         text = problem.text
         words = [w.casefold() for w in WORD.findall(text)]
         characters, n = max(1, len(text)), max(1, len(words))
-        return np.array([
-            np.log1p(len(text)), np.log1p(len(words)), np.log1p(len(SENTENCE.findall(text))), sum(map(len, words)) / n,
-            len(set(words)) / n, sum(c.isdigit() for c in text) / characters, sum(c.isupper() for c in text) / characters,
-            sum(not c.isalnum() and not c.isspace() for c in text) / characters, text.count("?") / n, text.count("!") / n,
-        ])  # fmt: skip
+        return np.array(
+            [
+                np.log1p(len(text)),
+                np.log1p(len(words)),
+                np.log1p(len(SENTENCE.findall(text))),
+                sum(map(len, words)) / n,
+                len(set(words)) / n,
+                sum(c.isdigit() for c in text) / characters,
+                sum(c.isupper() for c in text) / characters,
+                sum(not c.isalnum() and not c.isspace() for c in text) / characters,
+                text.count("?") / n,
+                text.count("!") / n,
+            ]
+        )
 
     def describe(self, problem: Problem) -> str:
         """Length and marks of the text: "A text of 9 words, with digits."; a part that names a label is left out."""

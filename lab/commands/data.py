@@ -43,10 +43,15 @@ def check(
     report = examine(file, _too_long(model) if model else None)
     if as_json:
         row = {
-            "lines": report.lines, "labels": dict(report.labels), "groups": report.groups, "longest": report.longest,
-            "n_errors": report.n_errors, "errors": [vars(f) for f in report.errors],
-            "n_leaks": report.n_leaks, "leaks": [vars(f) for f in report.leaks],
-        }  # fmt: skip
+            "lines": report.lines,
+            "labels": dict(report.labels),
+            "groups": report.groups,
+            "longest": report.longest,
+            "n_errors": report.n_errors,
+            "errors": [vars(f) for f in report.errors],
+            "n_leaks": report.n_leaks,
+            "leaks": [vars(f) for f in report.leaks],
+        }
         print(json.dumps(row, indent=1))
     else:
         _print_report(file, report)

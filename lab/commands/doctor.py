@@ -21,11 +21,15 @@ MISSING_EXIT = 1
 State = Literal["found", "missing", "absent"]  # missing is needed here; absent is not
 # Programs and packages that a way to the results needs, by the scheme of its address.
 WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "rsync+ssh": (("rsync", "ssh"), ()), "git+ssh": (("git", "ssh"), ()), "git+https": (("git",), ()),
-    "git+file": (("git",), ()), "sftp": ((), ("fsspec", "paramiko")), "s3": ((), ("fsspec", "s3fs")),
+    "rsync+ssh": (("rsync", "ssh"), ()),
+    "git+ssh": (("git", "ssh"), ()),
+    "git+https": (("git",), ()),
+    "git+file": (("git",), ()),
+    "sftp": ((), ("fsspec", "paramiko")),
+    "s3": ((), ("fsspec", "s3fs")),
     "quack": ((), ("duckdb_extension_quack", "duckdb_extension_httpfs")),
     "quacks": ((), ("duckdb_extension_quack", "duckdb_extension_httpfs")),
-}  # fmt: skip
+}
 INSTALL = {name: f"pip install {name.replace('_', '-')}" for _, packages in WAYS.values() for name in packages}
 
 
@@ -62,8 +66,14 @@ def checks(tier: str | None = None) -> list[Check]:
     own, machine = _machine()
     tier = tier or own
     looks: tuple[Callable[[str], Iterator[Check]], ...] = (
-        _packages, _engines, _models, _extensions, _services, _permissions, _results,
-    )  # fmt: skip
+        _packages,
+        _engines,
+        _models,
+        _extensions,
+        _services,
+        _permissions,
+        _results,
+    )
     return [*machine, *(found for look in looks for found in look(tier))]
 
 

@@ -107,10 +107,15 @@ def _print_hosts(rows: Sequence[HostState]) -> None:
     for row in rows:
         speeds = (row.matrix_gflops, row.embedding_texts_per_s, row.prefill_tokens_per_s)
         cells = (
-            row.host, row.tier, row.status, ", ".join(row.pools),
-            f"{row.last_heartbeat:%Y-%m-%d %H:%M:%S}" if row.last_heartbeat else "never", "\n".join(row.running),
-            *("" if s is None else f"{s:.3g}" for s in speeds), *(row.versions.get(v, "") for v in versions),
-        )  # fmt: skip
+            row.host,
+            row.tier,
+            row.status,
+            ", ".join(row.pools),
+            f"{row.last_heartbeat:%Y-%m-%d %H:%M:%S}" if row.last_heartbeat else "never",
+            "\n".join(row.running),
+            *("" if s is None else f"{s:.3g}" for s in speeds),
+            *(row.versions.get(v, "") for v in versions),
+        )
         # Text, so that brackets in a name are not taken for markup.
         table.add_row(*(Text(printable(c), style=STYLES[row.status] if c is row.status else "") for c in cells))
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)

@@ -110,13 +110,26 @@ def example_reports() -> list[CapabilityReport]:
         decision = decide(spare, 100)
         found.append(
             CapabilityReport(
-                host=host, created_at=datetime.now(UTC), os="Linux", architecture="aarch64" if ram == 4 else "x86_64",
-                python="3.11", versions={}, cores_physical=cores, cores_logical=cores, ram_total_gb=float(ram),
-                ram_available_gb=float(spare), disk_free_gb=100.0, gpus=[], engines=["embedder", "language_model", "lora"],
-                matrix_gflops=float(gflops), embedding_texts_per_s=float(texts), tier=decision.tier,
-                profiles=decision.profiles, reasons=decision.reasons,
+                host=host,
+                created_at=datetime.now(UTC),
+                os="Linux",
+                architecture="aarch64" if ram == 4 else "x86_64",
+                python="3.11",
+                versions={},
+                cores_physical=cores,
+                cores_logical=cores,
+                ram_total_gb=float(ram),
+                ram_available_gb=float(spare),
+                disk_free_gb=100.0,
+                gpus=[],
+                engines=["embedder", "language_model", "lora"],
+                matrix_gflops=float(gflops),
+                embedding_texts_per_s=float(texts),
+                tier=decision.tier,
+                profiles=decision.profiles,
+                reasons=decision.reasons,
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -139,8 +152,18 @@ def _machines(stages: Sequence[Stage]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for stage in stages:
         for share in stage.shares:
-            row = rows.setdefault(share.host, {"machine": share.host, "shards": 0, "units": 0, "expected_s": 0.0,
-                                               "work_s": 0.0, "reference_s": 0.0, "speed_from": []})  # fmt: skip
+            row = rows.setdefault(
+                share.host,
+                {
+                    "machine": share.host,
+                    "shards": 0,
+                    "units": 0,
+                    "expected_s": 0.0,
+                    "work_s": 0.0,
+                    "reference_s": 0.0,
+                    "speed_from": [],
+                },
+            )
             row["shards"] += share.shards
             row["units"] += len(share.units)
             row["expected_s"] += share.seconds
@@ -162,26 +185,45 @@ def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport]
         predicted_s, actual_s = last.get(phase, (None, None))
         rounds = [
             {
-                "round": s.round.number, "name": s.round.name, "pool": s.pool, "reason": s.reason,
-                "quantized": s.quantized, "units": len(s.round.costs), "expected_s": s.seconds if s.pool else None,
-                "lower_bound_s": s.lower_bound_s if s.pool else None, "shards": sum(x.shards for x in s.shares),
+                "round": s.round.number,
+                "name": s.round.name,
+                "pool": s.pool,
+                "reason": s.reason,
+                "quantized": s.quantized,
+                "units": len(s.round.costs),
+                "expected_s": s.seconds if s.pool else None,
+                "lower_bound_s": s.lower_bound_s if s.pool else None,
+                "shards": sum(x.shards for x in s.shares),
             }
             for s in stages
-        ]  # fmt: skip
-        phases.append({
-            "phase": phase, "pool": stages[0].pool, "machines": _machines(stages), "rounds": rounds,
-            "expected_s": sum(s.seconds for s in stages) if all(s.pool for s in stages) else None,
-            "last_run": None if actual_s is None else {"predicted_s": predicted_s, "actual_s": actual_s},
-        })  # fmt: skip
+        ]
+        phases.append(
+            {
+                "phase": phase,
+                "pool": stages[0].pool,
+                "machines": _machines(stages),
+                "rounds": rounds,
+                "expected_s": sum(s.seconds for s in stages) if all(s.pool for s in stages) else None,
+                "last_run": None if actual_s is None else {"predicted_s": predicted_s, "actual_s": actual_s},
+            }
+        )
     found = dominant(planned)
     return {
-        "run_id": run_id, "machines": [{"machine": r.host, "tier": r.tier} for r in reports], "phases": phases,
-        "expected_s": planned.seconds, "no_machine": _missing(planned), "idle": _idle(planned, reports),
-        "dominates": found and {
-            "phase": found.stage.round.phase, "round": found.stage.round.name, "share": found.of_all,
-            "cause": found.cause, "machine": found.last.host,
+        "run_id": run_id,
+        "machines": [{"machine": r.host, "tier": r.tier} for r in reports],
+        "phases": phases,
+        "expected_s": planned.seconds,
+        "no_machine": _missing(planned),
+        "idle": _idle(planned, reports),
+        "dominates": found
+        and {
+            "phase": found.stage.round.phase,
+            "round": found.stage.round.name,
+            "share": found.of_all,
+            "cause": found.cause,
+            "machine": found.last.host,
         },
-    }  # fmt: skip
+    }
 
 
 def _print_plan(title: str, planned: Schedule, reports: Sequence[CapabilityReport], last: LastRun) -> None:

@@ -38,9 +38,14 @@ def page(
         needs = "" if v["threshold"] is None else f"{v['threshold']:g}"
         worked = duration(seconds[v["phase"]]) if v["phase"] in seconds else "not recorded"
         cells = (
-            v["phase"].upper(), v["status"], f"{v['main_metric']} {v['main_condition']}".strip(),
-            interval(v["value"], v["low"], v["high"]), needs, v["n"], worked,
-        )  # fmt: skip
+            v["phase"].upper(),
+            v["status"],
+            f"{v['main_metric']} {v['main_condition']}".strip(),
+            interval(v["value"], v["low"], v["high"]),
+            needs,
+            v["n"],
+            worked,
+        )
         lines.append(_row(cells))
     lines.append("")
     for v in verdicts:

@@ -116,11 +116,17 @@ def launchd_agent(start: list[str]) -> bytes:
 
     Without a ProcessType: launchd keeps one of type Background to the slow cores.
     """
-    return plistlib.dumps({
-        "Label": LABEL, "ProgramArguments": [sys.executable, "-m", "lab", *start], "RunAtLoad": True,
-        "AbandonProcessGroup": True, "EnvironmentVariables": _environment(), "Umask": 0o077,
-        "StandardErrorPath": str(Path.home() / "Library" / "Logs" / f"{PROJECT}.log"),
-    })  # fmt: skip
+    return plistlib.dumps(
+        {
+            "Label": LABEL,
+            "ProgramArguments": [sys.executable, "-m", "lab", *start],
+            "RunAtLoad": True,
+            "AbandonProcessGroup": True,
+            "EnvironmentVariables": _environment(),
+            "Umask": 0o077,
+            "StandardErrorPath": str(Path.home() / "Library" / "Logs" / f"{PROJECT}.log"),
+        }
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -112,9 +112,7 @@ def rebuild(
         raise typer.Exit(EXIT_FAILED)
 
 
-def merge(
-    home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coordinator, or a copy of it.")],
-) -> None:
+def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coordinator, or a copy of it.")]) -> None:
     """Take the runs, trials and machines of another coordinator's warehouse into this one; the other is only read.
 
     Of a run that both know the trials come together and its verdicts stay; to decide it again: lab pipeline.

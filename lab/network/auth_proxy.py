@@ -58,9 +58,13 @@ SOCKETS = re.compile(rf"/api/(?:events/(?:in|out)|logs/out|work_pools/{POOL}/wor
 MAY_CHANGE = {"name", "tags", "flow_version", "infrastructure_pid", "empirical_policy"}
 # How a result may be said to be written: as JSON by Prefect's defaults. Other names are modules that a reader would import.
 WRITTEN_AS = {
-    "type": "json", "jsonlib": "json", "object_encoder": "prefect.serializers.prefect_json_object_encoder",
-    "object_decoder": "prefect.serializers.prefect_json_object_decoder", "dumps_kwargs": {}, "loads_kwargs": {},
-}  # fmt: skip
+    "type": "json",
+    "jsonlib": "json",
+    "object_encoder": "prefect.serializers.prefect_json_object_encoder",
+    "object_decoder": "prefect.serializers.prefect_json_object_decoder",
+    "dumps_kwargs": {},
+    "loads_kwargs": {},
+}
 
 
 class Refused(Exception):

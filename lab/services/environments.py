@@ -17,9 +17,11 @@ POLL_S = 3  # five workers that asked each second lost a server on SQLite heartb
 HEARTBEAT_S = 15  # offline after three that were missed, so that a dead machine's work goes on within 90 s
 # The user's own settings of how to reach a server; all others of Prefect stay out of what lab starts.
 ACCESS = (
-    "PREFECT_API_AUTH_STRING", "PREFECT_API_SSL_CERT_FILE", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_API_SSL_CERT_FILE",
+    "PREFECT_API_TLS_INSECURE_SKIP_VERIFY",
     "PREFECT_CLIENT_CUSTOM_HEADERS",
-)  # fmt: skip
+)
 
 
 def prefect_environment(places: Places, port: int, door: Door | None = None) -> dict[str, str]:

@@ -73,9 +73,10 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     remember_inbox_token(api)
     check_versions(_server_version(client, api), _own_version())
     environment = prefect_environment(places, SERVER_PORT) | {
-        "PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S),
+        "PREFECT_API_URL": api,
+        "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S),
         **({"PREFECT_API_AUTH_STRING": auth} if auth else {}),
-    }  # fmt: skip
+    }
     alive = {s.name: s for s in processes.recorded(places) if s.alive and s.name.startswith("worker-")}
     for service in alive.values():
         _check_same(service, environment, url)
@@ -303,9 +304,13 @@ def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:
 
 
 def _start(
-    places: Places, client: Any, pools: Sequence[str], alive: Mapping[str, processes.Service],
-    environment: Mapping[str, str], say: Say,
-) -> tuple[str, ...]:  # fmt: skip
+    places: Places,
+    client: Any,
+    pools: Sequence[str],
+    alive: Mapping[str, processes.Service],
+    environment: Mapping[str, str],
+    say: Say,
+) -> tuple[str, ...]:
     """Start the workers that do not run, and wait until all are online; the pools of those that were started."""
     from workpools.hosts import seen_workers
 

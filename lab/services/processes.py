@@ -93,9 +93,14 @@ def record(places: Places, services: Sequence[Service]) -> None:
 
 
 def start(
-    places: Places, name: str, command: Sequence[str], environment: Mapping[str, str], port: int | None = None,
-    address: str = "127.0.0.1", folder: Path | None = None,
-) -> Service:  # fmt: skip
+    places: Places,
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    port: int | None = None,
+    address: str = "127.0.0.1",
+    folder: Path | None = None,
+) -> Service:
     """Start `command` in a session of its own, with its output in logs/<name>.log, and record it.
 
     Args:
@@ -106,10 +111,14 @@ def start(
     rotate(logs)
     with (logs / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 - fixed commands of our own
-            list(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**environment, MARK: name},
+            list(command),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**environment, MARK: name},
             start_new_session=True,
             cwd=folder or places.home,
-        )  # fmt: skip
+        )
     service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port, address)
     record(places, [*(s for s in recorded(places) if s.name != name), service])
     return service

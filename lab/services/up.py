@@ -186,9 +186,22 @@ def _start_page(places: Places, app_port: int, door: Door, environment: dict[str
     name = "gated.py" if door.keys else "home.py"
     script = os.path.join(spec.submodule_search_locations[0], name)  # noqa: PTH118 - find_spec gives strings
     command = [
-        sys.executable, "-m", "streamlit", "run", script, "--server.address", door.address, "--server.port", str(app_port),
-        "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        script,
+        "--server.address",
+        door.address,
+        "--server.port",
+        str(app_port),
+        "--server.headless",
+        "true",
+        "--browser.gatherUsageStats",
+        "false",
+        "--server.fileWatcherType",
+        "none",
+    ]
     # The page asks the server what the machines do.
     asks = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
     told = processes.clean_environment(places, **asks, **({PASSWORD: door.keys.page} if door.keys else {}))
@@ -226,16 +239,35 @@ def worker_command(pool: str) -> list[str]:
     from workpools.pools import queue_of
 
     return [
-        sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", host_name(), "--type", "process",
+        sys.executable,
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        pool,
+        "--name",
+        host_name(),
+        "--type",
+        "process",
         # Its own queue beside everybody's: one that polls all takes what is meant for others, and gives it back.
-        "--work-queue", "default", "--work-queue", queue_of(host_name()), "--limit", "4" if pool == "coordinator" else "1",
-    ]  # fmt: skip
+        "--work-queue",
+        "default",
+        "--work-queue",
+        queue_of(host_name()),
+        "--limit",
+        "4" if pool == "coordinator" else "1",
+    ]
 
 
 def _start_workers(
-    places: Places, environment: dict[str, str], alive: dict[str, processes.Service], fresh: bool,
-    assessing: threading.Thread, say: Say,
-) -> list[str]:  # fmt: skip
+    places: Places,
+    environment: dict[str, str],
+    alive: dict[str, processes.Service],
+    fresh: bool,
+    assessing: threading.Thread,
+    say: Say,
+) -> list[str]:
     from workpools.heartbeats import create_watches
     from workpools.pools import connect, create_pools, create_queues, online_workers
     from workpools.tiers import serves
@@ -280,8 +312,15 @@ def _deploy(places: Places, environment: dict[str, str], say: Say) -> None:
         return
     say("deploying prefect.yaml")
     command = [
-        sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(root / "prefect.yaml"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "--all",
+        "--prefect-file",
+        str(root / "prefect.yaml"),
+    ]
     try:
         done = subprocess.run(  # noqa: S603
             command, cwd=root, env=environment, capture_output=True, text=True, timeout=START_S, check=False
@@ -325,13 +364,19 @@ def status() -> list[dict[str, Any]]:
     places = Places.here()
     rows: list[dict[str, Any]] = [
         {
-            "name": s.name, "pid": s.pid, "port": s.port, "address": s.address if s.port else None, "alive": s.alive,
+            "name": s.name,
+            "pid": s.pid,
+            "port": s.port,
+            "address": s.address if s.port else None,
+            "alive": s.alive,
             "runs": sorted(p for p in processes.family(s) if p != s.pid),
         }
         for s in processes.recorded(places)
-    ]  # fmt: skip
-    left: list[dict[str, Any]] = [{"name": "left behind", "pid": p.pid, "port": None, "address": None, "alive": True, "runs": []}
-            for p in processes.strays(places)]  # fmt: skip
+    ]
+    left: list[dict[str, Any]] = [
+        {"name": "left behind", "pid": p.pid, "port": None, "address": None, "alive": True, "runs": []}
+        for p in processes.strays(places)
+    ]
     return rows + left
 
 

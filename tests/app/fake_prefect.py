@@ -15,10 +15,17 @@ NOON = "2026-11-20T12:00:00Z"
 def run(name: str, kind: str, **more: Any) -> dict[str, Any]:
     """A flow run as the API gives it."""
     return {
-        "name": name, "state_type": kind, "state_name": kind.capitalize(), "work_pool_name": "weak", "tags": [],
-        "start_time": NOON, "end_time": None, "expected_start_time": NOON, "auto_scheduled": False,
+        "name": name,
+        "state_type": kind,
+        "state_name": kind.capitalize(),
+        "work_pool_name": "weak",
+        "tags": [],
+        "start_time": NOON,
+        "end_time": None,
+        "expected_start_time": NOON,
+        "auto_scheduled": False,
         "state": {"message": None},
-    } | more  # fmt: skip
+    } | more
 
 
 ANSWERS: dict[str, Any] = {

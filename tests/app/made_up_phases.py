@@ -20,14 +20,18 @@ def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
     rows: list[tuple[str, str, str, Number, Number, Number]] = []
     for embedder, ratio in ((MINILM, 1.342), (RTL, None)):
         rows += [
-            ("p1", "similarity_ratio", embedder, ratio, 1.28, 1.41), ("p1", "knn_accuracy", embedder, 0.8, 0.7, 0.9),
-            ("p1", "knn_accuracy_groupwise", embedder, 0.6, 0.4, 0.8), ("p1", "silhouette", embedder, 0.31, None, None),
-            ("p1", "within_similarity", embedder, 0.5, None, None), ("p1", "between_similarity", embedder, 0.4, None, None),
-        ]  # fmt: skip
+            ("p1", "similarity_ratio", embedder, ratio, 1.28, 1.41),
+            ("p1", "knn_accuracy", embedder, 0.8, 0.7, 0.9),
+            ("p1", "knn_accuracy_groupwise", embedder, 0.6, 0.4, 0.8),
+            ("p1", "silhouette", embedder, 0.31, None, None),
+            ("p1", "within_similarity", embedder, 0.5, None, None),
+            ("p1", "between_similarity", embedder, 0.4, None, None),
+        ]
     for phase, conditions in (
-        ("p2", ("none", "random", "recent", "semantic")), ("e1", ("none", "temporal", "semantic")),
+        ("p2", ("none", "random", "recent", "semantic")),
+        ("e1", ("none", "temporal", "semantic")),
         ("e2", ("base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none")),
-    ):  # fmt: skip
+    ):
         for i, c in enumerate(conditions):
             rows += [
                 (phase, "attempts_mean", c, 3.0 - i / 3, 2.0, 4.0),
@@ -42,10 +46,12 @@ def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
     for phase, names in pairs.items():
         for name in names:
             rows += [
-                (phase, "mean_difference", name, -0.43, -0.61, -0.25), (phase, "adjusted_p", name, 0.004, None, None),
-                (phase, "cliffs_delta", name, -0.4, None, None), (phase, "rank_biserial", name, -0.6, None, None),
+                (phase, "mean_difference", name, -0.43, -0.61, -0.25),
+                (phase, "adjusted_p", name, 0.004, None, None),
+                (phase, "cliffs_delta", name, -0.4, None, None),
+                (phase, "rank_biserial", name, -0.6, None, None),
                 (phase, "improvement_percent", name, 14.0, 8.0, 20.0),
-            ]  # fmt: skip
+            ]
     for c in ("instruction", "arithmetic", "overall"):
         rows += [("p3", "retention", c, 0.9, 0.8, 1.1), ("p3", "score", f"{c} base", 0.5, 0.3, 0.7)]
         rows.append(("p3", "score", f"{c} tuned", 0.45, 0.3, 0.7))
@@ -97,19 +103,27 @@ def enrich(con: duckdb.DuckDBPyConnection, run_id: str, phases: Sequence[str]) -
         rows,
     )
     conditions = {
-        "p1": (MINILM, RTL), "p2": ("none", "random", "recent", "semantic"), "p3": ("train",),
-        "e1": ("none", "temporal", "semantic"), "e2": ("base_query", "tuned_s", "tuned_r", "train_s", "train_r"),
-    }  # fmt: skip
+        "p1": (MINILM, RTL),
+        "p2": ("none", "random", "recent", "semantic"),
+        "p3": ("train",),
+        "e1": ("none", "temporal", "semantic"),
+        "e2": ("base_query", "tuned_s", "tuned_r", "train_s", "train_r"),
+    }
     trials = [
         [
-            f"{run_id}-{phase}-0-0", f"{run_id}-{phase}-0", 100 + 24 * c + i, f"problem-{i}", condition,
-            None if phase == "p1" or condition.startswith("train") else 1 + (i + c) % 4, CLASSES[i % 3],
+            f"{run_id}-{phase}-0-0",
+            f"{run_id}-{phase}-0",
+            100 + 24 * c + i,
+            f"problem-{i}",
+            condition,
+            None if phase == "p1" or condition.startswith("train") else 1 + (i + c) % 4,
+            CLASSES[i % 3],
             json.dumps(details_of(phase, condition, i)),
         ]
         for phase in phases
         for c, condition in enumerate(conditions.get(phase, ()))
         for i in range(1 if condition.startswith("train") else 24)
-    ]  # fmt: skip
+    ]
     sql = "INSERT INTO trials VALUES (?, ?, 'laptop', ?, ?, ?, 100, ?, true, 'a', ?, 90, 9, 1.5, NULL, ?)"
     if trials:
         con.executemany(sql, trials)

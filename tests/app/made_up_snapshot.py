@@ -27,37 +27,92 @@ def verdict(
     """One row of verdicts; numbers are value, low, high, n, threshold."""
     value, low, high, n, threshold = numbers
     return [
-        phase, status, reason, "{}", json.dumps(more.get("steps", [])), metric, condition, value, low, high, n, threshold,
-        START + timedelta(minutes=5), more.get("by"), more.get("why"),
-    ]  # fmt: skip
+        phase,
+        status,
+        reason,
+        "{}",
+        json.dumps(more.get("steps", [])),
+        metric,
+        condition,
+        value,
+        low,
+        high,
+        n,
+        threshold,
+        START + timedelta(minutes=5),
+        more.get("by"),
+        more.get("why"),
+    ]
 
 
 VERDICTS = {
-    "p1": verdict("p1", "PASS", "all-MiniLM-L6-v2: ratio 1.342 (needs > 1.2), kNN 0.83 (needs > 0.7).", "similarity_ratio",
-                  MINILM, (1.342, 1.281, 1.411, 100, 1.2)),
-    "p2": verdict("p2", "FAIL", "No retrieval needs fewer attempts. Nearest: semantic - none: -0.21 attempts, adjusted p "
-                  "0.0812 (needs < 0.05), n 30.", "adjusted_p", "semantic - none", (0.0812, None, None, 30, 0.05),
-                  steps=["lab run p2 --set n_test=64  (the seen effect asks for 64 problems at 80 % power)",
-                         "lab run p1 --set 'embedders=[\"all-mpnet-base-v2\"]'  (another embedder)"],
-                  by="laptop", why=f"pilot says go on {HOSTILE}"),
-    "p3": verdict("p3", "INCONCLUSIVE", "Too little to retain; the base scores 0 in instruction and arithmetic.", "retention",
-                  "overall", (None, None, None, 40, 0.8), steps=["lab run p3 --scale full  (20 prompts a category)"]),
-    "e0": verdict("e0", "PASS", f"{MINILM} 0.7:0.3 k5 cosine: relevance 0.812 (needs > 0.75).", "relevance",
-                  f"{MINILM} 0.7:0.3 k5 cosine", (0.812, 0.779, 0.841, 50, 0.75)),
-    "e1": verdict("e1", "PASS", "amplification: semantic needs fewer, p 0.004; semantic - temporal -0.43 attempts, n 150.",
-                  "mean_difference", "semantic - temporal", (-0.431, -0.612, -0.248, 150, None)),
-    "e2": verdict("e2", "INCONCLUSIVE", "amplification not shown: tuned_s - base_query -0.06 attempts, n 150.",
-                  "mean_difference", "tuned_s - base_query", (-0.062, -0.184, 0.059, 150, None),
-                  steps=["lab run e2 --scale full  (412 problems for this effect)"]),
-}  # fmt: skip
+    "p1": verdict(
+        "p1",
+        "PASS",
+        "all-MiniLM-L6-v2: ratio 1.342 (needs > 1.2), kNN 0.83 (needs > 0.7).",
+        "similarity_ratio",
+        MINILM,
+        (1.342, 1.281, 1.411, 100, 1.2),
+    ),
+    "p2": verdict(
+        "p2",
+        "FAIL",
+        "No retrieval needs fewer attempts. Nearest: semantic - none: -0.21 attempts, adjusted p "
+        "0.0812 (needs < 0.05), n 30.",
+        "adjusted_p",
+        "semantic - none",
+        (0.0812, None, None, 30, 0.05),
+        steps=[
+            "lab run p2 --set n_test=64  (the seen effect asks for 64 problems at 80 % power)",
+            "lab run p1 --set 'embedders=[\"all-mpnet-base-v2\"]'  (another embedder)",
+        ],
+        by="laptop",
+        why=f"pilot says go on {HOSTILE}",
+    ),
+    "p3": verdict(
+        "p3",
+        "INCONCLUSIVE",
+        "Too little to retain; the base scores 0 in instruction and arithmetic.",
+        "retention",
+        "overall",
+        (None, None, None, 40, 0.8),
+        steps=["lab run p3 --scale full  (20 prompts a category)"],
+    ),
+    "e0": verdict(
+        "e0",
+        "PASS",
+        f"{MINILM} 0.7:0.3 k5 cosine: relevance 0.812 (needs > 0.75).",
+        "relevance",
+        f"{MINILM} 0.7:0.3 k5 cosine",
+        (0.812, 0.779, 0.841, 50, 0.75),
+    ),
+    "e1": verdict(
+        "e1",
+        "PASS",
+        "amplification: semantic needs fewer, p 0.004; semantic - temporal -0.43 attempts, n 150.",
+        "mean_difference",
+        "semantic - temporal",
+        (-0.431, -0.612, -0.248, 150, None),
+    ),
+    "e2": verdict(
+        "e2",
+        "INCONCLUSIVE",
+        "amplification not shown: tuned_s - base_query -0.06 attempts, n 150.",
+        "mean_difference",
+        "tuned_s - base_query",
+        (-0.062, -0.184, 0.059, 150, None),
+        steps=["lab run e2 --scale full  (412 problems for this effect)"],
+    ),
+}
 
 
 def write_run(con: duckdb.DuckDBPyConnection, run_id: str, decided: str, running: str | None, at: datetime) -> None:
     """One run: verdicts, metrics and bundles of the phases in `decided`, and half of the units of `running`."""
     content = {
-        "scale": "demo", "data_version": ["big_o-1650-42-9f3c21aa"],
+        "scale": "demo",
+        "data_version": ["big_o-1650-42-9f3c21aa"],
         "digests": {"smollm2-135m": "5d1c3b0e8a77", MINILM: "c0ffee124d55"},
-    }  # fmt: skip
+    }
     con.execute(
         "INSERT INTO plans VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", ["plan-1", at, json.dumps(content), "ab12" * 16]
     )
@@ -104,12 +159,18 @@ def write_metrics(con: duckdb.DuckDBPyConnection, run_id: str, phase: str, row: 
 
         rows = [
             (metric, condition, moved(value), moved(low), moved(high), "bootstrap by problem, 1000 resamples, 95 %"),
-            (metric, others.get(phase, "tuned_r"), moved(value, shift + 0.05), moved(low, shift + 0.05),
-             moved(high, shift + 0.05), "bootstrap by problem, 1000 resamples, 95 %"),
+            (
+                metric,
+                others.get(phase, "tuned_r"),
+                moved(value, shift + 0.05),
+                moved(low, shift + 0.05),
+                moved(high, shift + 0.05),
+                "bootstrap by problem, 1000 resamples, 95 %",
+            ),
             ("accuracy", "none", 0.564, 0.48, 0.646, "Wilson 95 %"),
             ("accuracy", "semantic", 0.731 - shift, 0.655, 0.794, "Wilson 95 %"),
             ("accuracy", "random", None, None, None, "no problem answered"),
-        ]  # fmt: skip
+        ]
         for i, (name, about, v, lo, hi, method) in enumerate(rows):
             con.execute(
                 "INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false)",

@@ -147,9 +147,19 @@ def test_titles_and_blocking_are_the_phases_own() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.62, "0.620"), (1.3421, "1.34"), (123.4, "123"), (1234.5, "1,234"), (0.0, "0"), (3.2e-5, "3.20e-05"),
-     (-0.0712, "-0.0712"), (None, "undefined"), (float("nan"), "undefined"), (999.7, "1,000")],
-)  # fmt: skip
+    [
+        (0.62, "0.620"),
+        (1.3421, "1.34"),
+        (123.4, "123"),
+        (1234.5, "1,234"),
+        (0.0, "0"),
+        (3.2e-5, "3.20e-05"),
+        (-0.0712, "-0.0712"),
+        (None, "undefined"),
+        (float("nan"), "undefined"),
+        (999.7, "1,000"),
+    ],
+)
 def test_three_significant_digits(value: float | None, text: str) -> None:
     """Numbers read alike on every page, and a missing one is never a number."""
     assert words.number(value) == text
@@ -229,9 +239,17 @@ def test_the_command_goes_on_with_the_same_run(home: Path) -> None:
     (verdicts,) = [{v["phase"]: v for v in snapshot.chain("r1")}]
     run = {"scale": "demo", "arguments_given": {"config": {"p1": {"embedders": ["a b"]}, "p2": {"n_test": 8}}}}
     assert shlex.split(story.again(run, verdicts)) == [
-        "lab", "pipeline", "--scale", "demo", "--set", 'p1.embedders=["a b"]', "--set", "p2.n_test=8",
-        "--override", f"pilot says go on {HOSTILE}",
-    ]  # fmt: skip
+        "lab",
+        "pipeline",
+        "--scale",
+        "demo",
+        "--set",
+        'p1.embedders=["a b"]',
+        "--set",
+        "p2.n_test=8",
+        "--override",
+        f"pilot says go on {HOSTILE}",
+    ]
 
 
 def test_evidence_marks_what_weakens_the_verdicts(home: Path) -> None:
@@ -326,11 +344,13 @@ def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
 @pytest.mark.parametrize(
     ("metric", "text"),
     [
-        ("mean_difference", "mean difference (attempts)"), ("training_time_s", "training time (s)"),
+        ("mean_difference", "mean difference (attempts)"),
+        ("training_time_s", "training time (s)"),
         ("knn_accuracy", "knn accuracy (share)"),
-        ("improvement_percent", "improvement percent (%)"), ("adjusted_p", "adjusted p (no unit)"),
+        ("improvement_percent", "improvement percent (%)"),
+        ("adjusted_p", "adjusted p (no unit)"),
     ],
-)  # fmt: skip
+)
 def test_an_axis_names_its_unit(metric: str, text: str) -> None:
     """A number on an axis without a unit can be read as anything."""
     assert words.axis(metric) == text

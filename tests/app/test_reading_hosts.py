@@ -29,9 +29,13 @@ def test_stretches_join_what_a_plot_could_not_part(home: Path) -> None:
     path = publish(home, ("r1", "p1", None))
     assert reading_hosts.timeline("r1").stretches == []  # no bundle of the snapshot says when it was made
     timed(
-        path, ("r1-p1-0-0", 0, 10), ("r1-p1-2-0", 10.5, 20), ("r1-p1-4-0", 900, 905), ("r1-p1-1-0", 5, 15),
+        path,
+        ("r1-p1-0-0", 0, 10),
+        ("r1-p1-2-0", 10.5, 20),
+        ("r1-p1-4-0", 900, 905),
+        ("r1-p1-1-0", 5, 15),
         ("r1-p1-6-0", -9000, -8990),
-    )  # fmt: skip
+    )
     rows = reading_hosts.timeline("r1").stretches
     assert [(r["host"], r["units"], r["work_s"]) for r in rows] == [
         ("laptop", 2, 19.5),

@@ -79,9 +79,11 @@ def details(**more: Any) -> dict[str, Any]:
     text = "Which class? Answer with one of: O(1), O(n, m), O(n).\n\n"
     memos = "Function:\nx = 1\n\ny = 2\nAnswer: O(1)\n\nFunction:\nloop\nAnswer: O(n, m)\n\n"
     return {
-        "prompt": f"{text}{memos}Function:\nasked\nAnswer:", "guesses": ["O(n)", "O(1)", "O(n, m)"],
-        "logprobs": [-1.0, -2.0, -3.0], "retrieved": ["m1", "m2"],
-    } | more  # fmt: skip
+        "prompt": f"{text}{memos}Function:\nasked\nAnswer:",
+        "guesses": ["O(n)", "O(1)", "O(n, m)"],
+        "logprobs": [-1.0, -2.0, -3.0],
+        "retrieved": ["m1", "m2"],
+    } | more
 
 
 def test_options_are_named_in_the_order_of_their_probabilities() -> None:

@@ -37,8 +37,13 @@ def test_the_file_is_whole_and_every_text_in_it_is_text(text: str) -> None:
     assert HOSTILE not in text
     assert "&lt;img src=x" in own
     assert [re.sub("<.*?>", "", s) for s in re.findall(r'<span class="lab-pill.*?</span>', own)][:6] == [
-        "PASS", "FAIL", "INCONCLUSIVE", "PASS", "PASS", "INCONCLUSIVE",
-    ]  # fmt: skip
+        "PASS",
+        "FAIL",
+        "INCONCLUSIVE",
+        "PASS",
+        "PASS",
+        "INCONCLUSIVE",
+    ]
     assert all(
         f"<h2>{name}</h2>" in own
         for name in ("P1 Embedding validity", "E2 Fine-tuned retrieval", "Hosts", "Provenance")
@@ -57,10 +62,16 @@ def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
         for s in re.findall(r'<script type="application/json">(.*?)</script>', text, flags=re.S)
     ]
     for axis in (
-        "t-SNE 1 (no unit)", "cosine similarity of two problems", "attempts more (+) or fewer (-) than none",
-        "retention (% of the base model&#x27;s score)", "epoch", "time of a retrieval (ms, median)", "share of variance (%)",
-        "effect size (-1 to 1)", "query quality (0 to 1)",
-    ):  # fmt: skip
+        "t-SNE 1 (no unit)",
+        "cosine similarity of two problems",
+        "attempts more (+) or fewer (-) than none",
+        "retention (% of the base model&#x27;s score)",
+        "epoch",
+        "time of a retrieval (ms, median)",
+        "share of variance (%)",
+        "effect size (-1 to 1)",
+        "query quality (0 to 1)",
+    ):
         assert axis in drawn
     assert "<h3>Success criteria</h3>" in text
     assert "<dt>Verified</dt><dd>never</dd>" in text
@@ -75,10 +86,7 @@ def test_the_file_asks_nothing_of_a_network(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (["--run", "other"], "unknown run 'other'. choose one of: r1"),
-        (["--out", "missing/report.html"], "no folder"),
-    ],
+    [(["--run", "other"], "unknown run 'other'. choose one of: r1"), (["--out", "missing/report.html"], "no folder")],
 )
 def test_a_mistake_is_one_line(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str

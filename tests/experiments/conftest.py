@@ -32,9 +32,13 @@ def first_load(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """(LAB_HOME of the session, with the weights converted; all that converting and loading them printed)."""
     home = tmp_path_factory.mktemp("lab-home")
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_LOAD], env={**os.environ, "LAB_HOME": str(home)}, capture_output=True, text=True,
-        timeout=240, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", FIRST_LOAD],
+        env={**os.environ, "LAB_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return home, done.stdout + done.stderr
 

@@ -24,10 +24,19 @@ def choice_trials(
                     continue
                 trials.append(
                     Trial(
-                        f"q{i}", condition, seed, number, number <= 3, OPTIONS[0], OPTIONS[i % 6], tokens_in=100,
-                        tokens_out=20, latency_s=0.5, details={"relevance": 0.1 * (i % 7), **details},
+                        f"q{i}",
+                        condition,
+                        seed,
+                        number,
+                        number <= 3,
+                        OPTIONS[0],
+                        OPTIONS[i % 6],
+                        tokens_in=100,
+                        tokens_out=20,
+                        latency_s=0.5,
+                        details={"relevance": 0.1 * (i % 7), **details},
                     )
-                )  # fmt: skip
+                )
     return trials
 
 

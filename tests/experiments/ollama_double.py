@@ -63,15 +63,23 @@ class OllamaDouble:
 
     def _details(self) -> dict[str, Any]:
         return {
-            "parent_model": "", "format": "gguf", "family": "llama", "families": ["llama"], "parameter_size": "134.52M",
+            "parent_model": "",
+            "format": "gguf",
+            "family": "llama",
+            "families": ["llama"],
+            "parameter_size": "134.52M",
             "quantization_level": "Q4_1",
-        }  # fmt: skip
+        }
 
     def _listed(self, name: str) -> dict[str, Any]:
         return {
-            "name": name, "model": name, "modified_at": CREATED, "size": 98_000_000, "digest": self.models[name],
+            "name": name,
+            "model": name,
+            "modified_at": CREATED,
+            "size": 98_000_000,
+            "digest": self.models[name],
             "details": self._details(),
-        }  # fmt: skip
+        }
 
     def _generate(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         raw = bool(body.get("raw"))
@@ -91,10 +99,17 @@ class OllamaDouble:
             text = text.split(mark)[0]
         took = time.perf_counter_ns() - started
         last = {
-            "model": body["model"], "created_at": CREATED, "done": True, "done_reason": "stop", "total_duration": took,
-            "load_duration": 1, "prompt_eval_count": count, "prompt_eval_duration": took // 2, "eval_count": len(rows),
+            "model": body["model"],
+            "created_at": CREATED,
+            "done": True,
+            "done_reason": "stop",
+            "total_duration": took,
+            "load_duration": 1,
+            "prompt_eval_count": count,
+            "prompt_eval_duration": took // 2,
+            "eval_count": len(rows),
             "eval_duration": took // 2,
-        }  # fmt: skip
+        }
         if body.get("stream", True):  # the server's own default
             parts = [
                 {"model": body["model"], "created_at": CREATED, "done": False, **put(row["token"])} for row in rows

@@ -11,9 +11,18 @@ from experiments.agreement import compare, difference
 from experiments.contract import Trial
 
 TRIAL = Trial(
-    "p-1", "semantic", seed=100, attempts=2, solved=True, answer="O(n)", truth="O(n)", tokens_in=40, tokens_out=1,
-    latency_s=0.5, details={"logprobs": [-1.0, -2.0], "retrieved": ["p-2"], "adapter": "ab"},
-)  # fmt: skip
+    "p-1",
+    "semantic",
+    seed=100,
+    attempts=2,
+    solved=True,
+    answer="O(n)",
+    truth="O(n)",
+    tokens_in=40,
+    tokens_out=1,
+    latency_s=0.5,
+    details={"logprobs": [-1.0, -2.0], "retrieved": ["p-2"], "adapter": "ab"},
+)
 
 
 def test_what_counts_as_different() -> None:
@@ -30,13 +39,22 @@ def test_what_counts_as_different() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"problem_id": "p-9"}, {"condition": "random"}, {"seed": 200}, {"attempts": 3}, {"attempts": None}, {"solved": False},
-        {"answer": "O(1)"}, {"truth": "O(1)"}, {"tokens_in": 41}, {"tokens_out": 2}, {"error": "out of memory"},
+        {"problem_id": "p-9"},
+        {"condition": "random"},
+        {"seed": 200},
+        {"attempts": 3},
+        {"attempts": None},
+        {"solved": False},
+        {"answer": "O(1)"},
+        {"truth": "O(1)"},
+        {"tokens_in": 41},
+        {"tokens_out": 2},
+        {"error": "out of memory"},
         {"details": {"logprobs": [-1.0, -2.01], "retrieved": ["p-2"], "adapter": "ab"}},
         {"details": {"logprobs": [-1.0, -2.0], "retrieved": ["p-3"], "adapter": "ab"}},
         {"details": {"logprobs": [-1.0], "retrieved": ["p-2"], "adapter": "ab"}},
     ],
-)  # fmt: skip
+)
 def test_every_field_but_the_clock_is_compared(change: dict[str, Any]) -> None:
     """A field that the comparison passed over could differ on every other machine without anybody knowing."""
     found = compare([TRIAL, TRIAL], [TRIAL, replace(TRIAL, **change)])

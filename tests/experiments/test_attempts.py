@@ -55,8 +55,10 @@ def test_a_failed_condition_costs_only_its_own_comparisons() -> None:
     assert attempts.fewest_pairs(table, pairs) == 3
     assert attempts.fewest_pairs(table, [("lost", "b")]) == attempts.fewest_pairs(table, []) == 0
     assert attempts.whole(table, ["a", "b", "c"]) == {
-        "a": {"q0": 1.0, "q2": 1.0}, "b": {"q0": 3.0, "q2": 2.0}, "c": {"q0": 2.0, "q2": 2.0},
-    }  # fmt: skip
+        "a": {"q0": 1.0, "q2": 1.0},
+        "b": {"q0": 3.0, "q2": 2.0},
+        "c": {"q0": 2.0, "q2": 2.0},
+    }
 
 
 def test_a_condition_without_a_trial_leaves_no_pairs() -> None:
@@ -75,9 +77,11 @@ def test_rates_by_hand() -> None:
     rows = attempts.per_condition(trials, attempts.median_attempts(trials, ["none"]))
     values = {m.metric: m.value for m in rows}
     assert values == {
-        "attempts_mean": 3.0, "accuracy": pytest.approx(1 / 3), "success_rate": pytest.approx(2 / 3),
+        "attempts_mean": 3.0,
+        "accuracy": pytest.approx(1 / 3),
+        "success_rate": pytest.approx(2 / 3),
         "censoring_rate": pytest.approx(1 / 3),
-    }  # fmt: skip
+    }
     assert all(m.failed == 1 and m.n == 3 for m in rows)
     assert "not independent" in found(rows, "accuracy", "none").method
 
@@ -125,8 +129,10 @@ def test_a_problem_is_right_where_the_median_of_its_seeds_is_one() -> None:
     seeds = {"a": ([1, 1, 5], [1, 2, 2], [1, 2]), "b": ([2, 2, 2], [2, 2, 2], [2, 2])}
     trials = [
         Trial(f"q{i}", condition, 100 * (s + 1), n)
-        for condition, problems in seeds.items() for i, numbers in enumerate(problems) for s, n in enumerate(numbers)
-    ]  # fmt: skip
+        for condition, problems in seeds.items()
+        for i, numbers in enumerate(problems)
+        for s, n in enumerate(numbers)
+    ]
     rows = attempts.comparisons(attempts.median_attempts(trials, ["a", "b"]), [("a", "b")])
     assert "1 only under a, 0 only under b" in found(rows, "mcnemar_p", "a - b").method
 
@@ -150,9 +156,13 @@ def test_comparing_nothing_is_undefined() -> None:
 @pytest.mark.parametrize(
     ("values", "flag"),
     [
-        ([1.0] * 9 + [6.0], "ceiling"), ([1.0] * 8 + [6.0] * 2, ""), ([6.0] * 9 + [1.0], "floor"), ([], ""), ([3.0] * 5, ""),
+        ([1.0] * 9 + [6.0], "ceiling"),
+        ([1.0] * 8 + [6.0] * 2, ""),
+        ([6.0] * 9 + [1.0], "floor"),
+        ([], ""),
+        ([3.0] * 5, ""),
     ],
-)  # fmt: skip
+)
 def test_ceiling_and_floor_at_nine_of_ten(values: list[float], flag: str) -> None:
     """Where nearly all stand at one end a difference can hardly show; the page says so beside the verdict."""
     table = {"c": {f"q{i}": v for i, v in enumerate(values)}}

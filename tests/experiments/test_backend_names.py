@@ -84,10 +84,13 @@ def test_a_name_that_means_nothing_lists_what_is_here(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "mend"),
     [
-        ("hf/org/model", "hf download org/model"), ("mlx/org/model", "hf download org/model"),
-        ("gguf/some.gguf", "put it into"), ("ollama/phi3", "ollama serve"), ("hf/./model", "write hf//"),
+        ("hf/org/model", "hf download org/model"),
+        ("mlx/org/model", "hf download org/model"),
+        ("gguf/some.gguf", "put it into"),
+        ("ollama/phi3", "ollama serve"),
+        ("hf/./model", "write hf//"),
     ],
-)  # fmt: skip
+)
 def test_a_model_that_is_not_here_comes_with_what_mends_it(name: str, mend: str) -> None:
     """Nothing is downloaded unasked: the command is named, and it is the user who runs it."""
     with pytest.raises(LabError) as caught:
@@ -97,7 +100,7 @@ def test_a_model_that_is_not_here_comes_with_what_mends_it(name: str, mend: str)
 
 @pytest.mark.parametrize(
     ("prefix", "lacks"), [("mlx", ("mlx-lm", "pip install mlx-lm")), ("wheel", ("torch", "pip install torch"))]
-)  # fmt: skip
+)
 def test_a_missing_engine_is_told_before_anything_is_computed(
     prefix: str, lacks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

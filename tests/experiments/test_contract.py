@@ -39,9 +39,14 @@ def carried_into(phase: str) -> dict[str, Any]:
     """What the phases before it carry, in the form that it reads."""
     memos = [[f"m{i}", "O(n)", i, 1, True, ["O(n)"]] for i in range(6)]
     return {
-        "embedder": "all-MiniLM-L6-v2", "text_weight": 1.0, "retrieval": RETRIEVAL, "memos": memos,
-        "hypothesis": "weak_signal", "best": "semantic", "test": ["t1", "t2", "t3", "t4"],
-    }  # fmt: skip
+        "embedder": "all-MiniLM-L6-v2",
+        "text_weight": 1.0,
+        "retrieval": RETRIEVAL,
+        "memos": memos,
+        "hypothesis": "weak_signal",
+        "best": "semantic",
+        "test": ["t1", "t2", "t3", "t4"],
+    }
 
 
 def made_up_results(unit: Unit) -> list[Trial]:
@@ -138,7 +143,7 @@ def test_a_scale_only_changes_counts(name: str) -> None:
         ("e2", "full", {"run_seeds": []}, ["e2", "run_seeds = []"]),
         ("e0", "full", {"distances": ["manhattan"]}, ["e0", "distances.0 = 'manhattan'"]),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_named_in_one_line(name: str, scale: str, given: dict[str, Any], words: list[str]) -> None:
     """The user sees phase or scale, key, the value given and what is allowed; no traceback of pydantic's."""
     with pytest.raises(LabError) as caught:
@@ -164,8 +169,12 @@ def test_any_unknown_key_is_refused_in_one_line(key: str, value: object) -> None
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("e0", {"choice_relevance": float("inf")}), ("e0", {"text_weights": [float("nan")]}), ("p1", {"temperature": float("inf")})],
-)  # fmt: skip
+    [
+        ("e0", {"choice_relevance": float("inf")}),
+        ("e0", {"text_weights": [float("nan")]}),
+        ("p1", {"temperature": float("inf")}),
+    ],
+)
 def test_numbers_that_are_not_finite_are_refused(name: str, given: dict[str, Any]) -> None:
     """A plan is stored as JSON, which has none: one that was taken could not be read again."""
     with pytest.raises(LabError, match="numbers must be finite"):
@@ -180,8 +189,7 @@ def test_settings_within_settings_are_finite_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"),
-    [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [2, 10])],
+    ("name", "sizes"), [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [2, 10])]
 )
 def test_units_come_in_rounds_that_end(name: str, sizes: list[int]) -> None:
     """[] ends a phase; the later round exists only once the earlier one has results, and depends on it."""
@@ -211,9 +219,14 @@ def test_units_are_the_same_in_another_process_on_another_host() -> None:
     path = os.pathsep.join([str(Path(__file__).parent), str(PACKAGE.parent)])
     elsewhere = {"PYTHONPATH": path, "PYTHONHASHSEED": "7", "LAB_HOST": "pi-4", "LAB_HOME": "/nowhere"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True, cwd="/",
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd="/",
         env={**os.environ, **elsewhere},
-    )  # fmt: skip
+    )
     assert json.loads(done.stdout) == {name: ids(rounds(name)) for name in PHASES}
 
 

@@ -102,7 +102,7 @@ def test_nothing_solved_leaves_s_empty() -> None:
         (" ".join(f"w{i}" for i in range(40)), 0.0, 0.2 + 0.1),
         ("Nested LOOPS, inside!", 0.0, 0.6),
     ],
-)  # fmt: skip
+)
 def test_query_quality_by_hand(query: str, match: float, quality: float) -> None:
     """0.4 type match, 0.2 diversity, 0.2 length (3 to 20 words), 0.2 domain terms (three make it full)."""
     assert query_quality(DOMAIN, query, match) == pytest.approx(quality)

@@ -17,12 +17,15 @@ Cell = tuple[float, int, str, float, float]  # text weight, k, distance, relevan
 def trials_of(*cells: Cell, embedder: str = MINI, queries: int = 4) -> list[Trial]:
     return [
         Trial(
-            f"q{i}", e0.cell_name(embedder, weight, k, distance), truth="O(n)", latency_s=seconds,
+            f"q{i}",
+            e0.cell_name(embedder, weight, k, distance),
+            truth="O(n)",
+            latency_s=seconds,
             details={"embedder": embedder, "text_weight": weight, "k": k, "distance": distance, "relevance": found},
         )
         for weight, k, distance, found, seconds in cells
         for i in range(queries)
-    ]  # fmt: skip
+    ]
 
 
 def missing(embedder: str) -> list[Trial]:
@@ -43,13 +46,18 @@ def missing(embedder: str) -> list[Trial]:
         # Relaxed from 0.7 by 0.9 twice, to 0.567, before 0.6 fits; then the gate says FAIL.
         ([(0.7, 5, "cosine", 0.60, 0.02)], Status.FAIL, (0.7, 5, "cosine"), "lowered to 0.57"),
         # Every allowed k is beaten by k 10 at the same time: the choice leaves the front and says so.
-        ([(0.7, 10, "cosine", 0.9, 0.02), (0.7, 5, "cosine", 0.8, 0.02)], Status.PASS, (0.7, 5, "cosine"), "no allowed k on the front"),
+        (
+            [(0.7, 10, "cosine", 0.9, 0.02), (0.7, 5, "cosine", 0.8, 0.02)],
+            Status.PASS,
+            (0.7, 5, "cosine"),
+            "no allowed k on the front",
+        ),
         # Times nearer than the clock's resolution are equal: the more relevant one is chosen.
         ([(0.7, 5, "cosine", 0.80, 0.0101), (0.5, 5, "cosine", 0.81, 0.0119)], Status.PASS, (0.5, 5, "cosine"), ""),
         # Nothing is relevant at all: the choice still ends.
         ([(0.7, 5, "cosine", 0.0, 0.02)], Status.FAIL, (0.7, 5, "cosine"), "lowered to 0.00"),
     ],
-)  # fmt: skip
+)
 def test_the_constrained_choice(
     cells: list[Cell], status: Status, chosen: tuple[float, int, str], relaxed: str
 ) -> None:
@@ -97,9 +105,12 @@ def test_a_skipped_embedder_is_named_beside_the_choice() -> None:
 def test_the_front_holds_what_no_other_beats() -> None:
     """Better and slower, worse and faster stand on it; worse and slower do not; equals stand side by side."""
     cells = [
-        (0.1, 5, "cosine", 0.9, 0.08), (0.2, 5, "cosine", 0.8, 0.02), (0.3, 5, "cosine", 0.8, 0.04),
-        (0.4, 5, "cosine", 0.7, 0.02), (0.5, 5, "cosine", 0.8, 0.02),
-    ]  # fmt: skip
+        (0.1, 5, "cosine", 0.9, 0.08),
+        (0.2, 5, "cosine", 0.8, 0.02),
+        (0.3, 5, "cosine", 0.8, 0.04),
+        (0.4, 5, "cosine", 0.7, 0.02),
+        (0.5, 5, "cosine", 0.8, 0.02),
+    ]
     metrics = e0.metrics(trials_of(*cells), CONFIG)
     assert metrics.facts["front"] == [e0.cell_name(MINI, w, 5, "cosine") for w in (0.1, 0.2, 0.5)]
 
@@ -108,13 +119,17 @@ def test_shares_of_variance_by_hand() -> None:
     """Relevance 0.2 more with k 7 and 0.1 more with euclidean: sums of squares 0.04 and 0.01, so shares 0.8 and 0.2."""
     cells = [
         (0.7, k, distance, 0.5 + 0.2 * (k == 7) + 0.1 * (distance == "euclidean"), 0.02)
-        for k in (5, 7) for distance in ("cosine", "euclidean")
-    ]  # fmt: skip
+        for k in (5, 7)
+        for distance in ("cosine", "euclidean")
+    ]
     metrics = e0.metrics(trials_of(*cells), CONFIG)
     shares = {f: metrics.find("variance_share", f) for f in ("embedder", "text_weight", "k", "distance")}
     assert {f: m and round(m.value or 0.0, 9) for f, m in shares.items()} == {
-        "embedder": 0.0, "text_weight": 0.0, "k": 0.8, "distance": 0.2,
-    }  # fmt: skip
+        "embedder": 0.0,
+        "text_weight": 0.0,
+        "k": 0.8,
+        "distance": 0.2,
+    }
     flat = e0.metrics(trials_of((0.7, 5, "cosine", 0.5, 0.02)), CONFIG).find("variance_share", "k")
     assert flat is not None and flat.value is None
 

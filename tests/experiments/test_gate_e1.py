@@ -25,17 +25,25 @@ WIDE_SWAPPED = WIDE[1:] + WIDE[:1]
 def memo_trials(n: int = 4, solved: bool = True) -> list[Trial]:
     return [
         Trial(
-            f"m{i}", e1.MEMO, 100, attempts=1 if solved else 5, solved=solved, answer="O(1)", truth="O(n)",
+            f"m{i}",
+            e1.MEMO,
+            100,
+            attempts=1 if solved else 5,
+            solved=solved,
+            answer="O(1)",
+            truth="O(n)",
             details={"order": n - i, "guesses": ["O(1)", "O(n)"]},
         )
         for i in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def concluded(
-    semantic: Sequence[int | None], temporal: Sequence[int | None], none: Sequence[int | None],
+    semantic: Sequence[int | None],
+    temporal: Sequence[int | None],
+    none: Sequence[int | None],
     config: e1.Config = CONFIG,
-) -> tuple[Metrics, Verdict]:  # fmt: skip
+) -> tuple[Metrics, Verdict]:
     trials = choice_trials({"none": none, "temporal": temporal, "semantic": semantic})
     metrics = e1.metrics([*memo_trials(), *trials], config)
     return metrics, e1.gate(metrics, config)
@@ -51,11 +59,19 @@ LEADS = {
 # SCIENCE, E2, "Conditions by hypothesis", written anew, with the two controls.
 ASKED = {
     "amplification": {"base_semantic", "base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"},
-    "awakening": {"base_temporal", "base_semantic", "base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"},
+    "awakening": {
+        "base_temporal",
+        "base_semantic",
+        "base_query",
+        "tuned_s",
+        "tuned_r",
+        "tuned_s_random",
+        "tuned_s_none",
+    },
     "correction": {"base_best", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"},
     "stabilization": {"base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"},
     "weak_signal": {"base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("hypothesis", LEADS)
@@ -71,8 +87,9 @@ def test_from_trials_to_the_hypothesis_to_the_units_of_e2(hypothesis: str) -> No
     carried = {"retrieval": RETRIEVAL, **verdict.carried}
     training = e2.units(config, carried, [])
     assert {(u.spec["role"], u.spec["dataset"], u.spec["hypothesis"]) for u in training} == {
-        ("train", "s", hypothesis), ("train", "r", hypothesis),
-    }  # fmt: skip
+        ("train", "s", hypothesis),
+        ("train", "r", hypothesis),
+    }
     so_far = [
         (u, [Trial("training", f"train_{u.spec['dataset']}", details={"adapter": u.spec["dataset"] * 64})])
         for u in training
@@ -121,8 +138,11 @@ def rules(
             Metric("attempts_mean", temporal, condition="temporal"),
             Metric("attempts_mean", 2.0 + (difference or 0.0), condition="semantic"),
         ],
-        memos=[], test=[], errors=[], flags={},
-    )  # fmt: skip
+        memos=[],
+        test=[],
+        errors=[],
+        flags={},
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +217,7 @@ TWO_SOLVED = [6] * 14 + [1] * 2
         (ONE_SOLVED, NOTHING_SOLVED, "floor", "100% and 94%"),
         ([1] * 16, [1] * 15 + [6], "ceiling", "94% and 100%"),
     ],
-)  # fmt: skip
+)
 def test_where_nothing_can_differ_equality_says_nothing(
     semantic: list[int], temporal: list[int], end: str, percents: str
 ) -> None:
@@ -220,8 +240,9 @@ def test_a_floor_of_guesses_asks_for_more_guesses_or_easier_problems() -> None:
     _, verdict = concluded(NOTHING_SOLVED, NOTHING_SOLVED, NOTHING_SOLVED, config)
     assert verdict.carried["hypothesis"] == "weak_signal"
     assert [step.split("  ")[0] for step in verdict.next_steps] == [
-        "lab run e1 --set max_guesses=20", "lab run e1 --set domain=big_o",
-    ]  # fmt: skip
+        "lab run e1 --set max_guesses=20",
+        "lab run e1 --set domain=big_o",
+    ]
     # Two in sixteen that differ are no floor.
     assert concluded(TWO_SOLVED, TWO_SOLVED, FLAT, config)[1].carried["hypothesis"] == "awakening"
 
@@ -247,17 +268,27 @@ def test_each_number_rests_on_the_problems_it_can() -> None:
     """One failure under `none` costs its comparisons and Friedman a problem, and not the comparison that decides."""
     metrics, _ = concluded(FLAT, SWAPPED, [None, *FLAT[1:]])
     n = {
-        name: found.n for name, found in {
+        name: found.n
+        for name, found in {
             "deciding": metrics.find("mean_difference", "semantic - temporal"),
-            "other": metrics.find("mean_difference", "semantic - none"), "friedman": metrics.find("friedman_p"),
+            "other": metrics.find("mean_difference", "semantic - none"),
+            "friedman": metrics.find("friedman_p"),
             "equivalence": metrics.find("equivalence_p", "semantic - temporal"),
-            "mean": metrics.find("attempts_mean", "semantic"), "cv": metrics.find("attempts_cv", "none"),
+            "mean": metrics.find("attempts_mean", "semantic"),
+            "cv": metrics.find("attempts_cv", "none"),
             "first guess": metrics.find("mcnemar_p", "temporal - none"),
-        }.items() if found
-    }  # fmt: skip
+        }.items()
+        if found
+    }
     assert n == {
-        "deciding": 16, "other": 15, "friedman": 15, "equivalence": 16, "mean": 16, "cv": 15, "first guess": 15,
-    }  # fmt: skip
+        "deciding": 16,
+        "other": 15,
+        "friedman": 15,
+        "equivalence": 16,
+        "mean": 16,
+        "cv": 15,
+        "first guess": 15,
+    }
 
 
 def test_the_best_strategy_is_the_better_one_on_the_same_problems() -> None:

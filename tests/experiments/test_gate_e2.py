@@ -22,12 +22,22 @@ def trained(
     name: str, hypothesis: str, seconds: float = 100.0, tokens: int = 1000, losses: Sequence[float] = (2.0, 1.5)
 ) -> Trial:
     return Trial(
-        "training", f"train_{name}", 42, tokens_in=tokens, latency_s=seconds,
+        "training",
+        f"train_{name}",
+        42,
+        tokens_in=tokens,
+        latency_s=seconds,
         details={
-            "hypothesis": hypothesis, "adapter": name * 64, "adapter_bytes": 900, "examples": 16, "held": 4,
-            "train_loss": [2.0], "validation_loss": list(losses), "best_epoch": 1,
+            "hypothesis": hypothesis,
+            "adapter": name * 64,
+            "adapter_bytes": 900,
+            "examples": 16,
+            "held": 4,
+            "train_loss": [2.0],
+            "validation_loss": list(losses),
+            "best_epoch": 1,
         },
-    )  # fmt: skip
+    )
 
 
 def untrained(name: str, hypothesis: str) -> Trial:
@@ -59,7 +69,7 @@ def shifted(by: int) -> list[int]:
         (shifted(1), shifted(2), "refuted", "tuned_s"),
         (SWAPPED, FLAT, "inconclusive", "tuned_s"),
     ],
-)  # fmt: skip
+)
 def test_the_hypothesis_is_judged_by_attempts_against_its_base(
     hypothesis: str, tuned_s: list[int], tuned_r: list[int], word: str, named: str
 ) -> None:
@@ -85,9 +95,10 @@ def test_the_hypothesis_is_judged_by_attempts_against_its_base(
 
 
 def judged(
-    *rows: tuple[str, float | None, float | None, float], hypothesis: str = "weak_signal",
+    *rows: tuple[str, float | None, float | None, float],
+    hypothesis: str = "weak_signal",
     cv: Mapping[str, tuple[float | None, float, float]] | None = None,
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """The verdict on (tuned condition, adjusted p, mean difference, width of its interval)."""
     made: list[Metric] = [Metric("attempts_mean", 3.0, condition="base_query")]
     for name, p, difference, width in rows:
@@ -120,7 +131,7 @@ def judged(
         (judged(("tuned_s", 0.6, 0.0, 0.1), ("tuned_r", 0.6, 0.1, 3.0)), "inconclusive", "tuned_s"),
         (judged(("tuned_s", None, None, 0.0), ("tuned_r", 0.01, -0.4, 0.5)), "confirmed", "tuned_r"),
     ],
-)  # fmt: skip
+)
 def test_the_bounds_of_the_verdict(verdict: Verdict, word: str, named: str) -> None:
     """Strict where the protocol is strict, and one undecided condition keeps a refutation back."""
     assert verdict.carried["hypothesis_verdict"] == word
@@ -137,7 +148,7 @@ def test_the_bounds_of_the_verdict(verdict: Verdict, word: str, named: str) -> N
         ({"tuned_s": (0.5, 0.2, 1.1), "tuned_r": (0.7, 0.5, 0.9)}, "confirmed", "tuned_r"),
         ({}, "inconclusive", "tuned_s"),
     ],
-)  # fmt: skip
+)
 def test_stabilization_is_judged_by_variation_alone(
     cv: dict[str, tuple[float | None, float, float]], word: str, named: str
 ) -> None:
@@ -213,8 +224,11 @@ def test_no_adapter_at_all_is_inconclusive_and_names_the_hypothesis(numbers: dic
 def test_a_failed_control_costs_nothing_but_itself() -> None:
     """The control's adapter could not be fetched: tuned against base is judged as if it had not been planned, but named."""
     numbers: dict[str, list[int | None]] = {
-        "base_query": list(FLAT), "tuned_s": list(shifted(-1)), "tuned_r": [None, *FLAT[1:]], "tuned_s_random": [None] * 16,
-    }  # fmt: skip
+        "base_query": list(FLAT),
+        "tuned_s": list(shifted(-1)),
+        "tuned_r": [None, *FLAT[1:]],
+        "tuned_s_random": [None] * 16,
+    }
     metrics, verdict = analysed("weak_signal", numbers)
     assert verdict.status is Status.PASS and verdict.main.n == 16 and verdict.main.value == -1.0
     assert "tuned_s_random is missing: OSError: gone." in verdict.reason
@@ -238,9 +252,7 @@ def test_a_base_without_a_result_is_named() -> None:
 
 def test_the_best_model_is_the_best_on_the_same_problems() -> None:
     """tuned_r failed on the hard problems: its mean is the lowest, and it still needs more than the base where it answered."""
-    numbers: dict[str, list[int | None]] = {
-        "base_query": [1, 6] * 8, "tuned_s": [1, 5] * 8, "tuned_r": [2, None] * 8,
-    }  # fmt: skip
+    numbers: dict[str, list[int | None]] = {"base_query": [1, 6] * 8, "tuned_s": [1, 5] * 8, "tuned_r": [2, None] * 8}
     metrics, verdict = analysed("weak_signal", numbers)
     means = {c: m.value for c in numbers if (m := metrics.find("attempts_mean", c))}
     assert means == {"base_query": 3.5, "tuned_s": 3.0, "tuned_r": 2.0}
@@ -266,11 +278,7 @@ def test_performance_and_its_interval_by_hand() -> None:
 def criteria(seconds: float, tokens: int, attempts_s: int, attempts_r: int) -> dict[str, bool]:
     """Which criteria are met by S trained in `seconds` of 100 and `tokens` of 1,000; attempts summed over 15 problems."""
     training = [trained("s", "weak_signal", seconds, tokens), trained("r", "weak_signal")]
-    numbers = {
-        "base_query": [3] * 15,
-        "tuned_s": [attempts_s - 14, *[1] * 14],
-        "tuned_r": [attempts_r - 14, *[1] * 14],
-    }
+    numbers = {"base_query": [3] * 15, "tuned_s": [attempts_s - 14, *[1] * 14], "tuned_r": [attempts_r - 14, *[1] * 14]}
     metrics, verdict = analysed("weak_signal", numbers, training)
     for m in metrics.values:
         if m.metric == "criterion":
@@ -288,7 +296,7 @@ def criteria(seconds: float, tokens: int, attempts_s: int, attempts_r: int) -> d
         ("performance_strong", (200.0, 999, 1000, 1501), [(200.0, 999, 22, 33), (200.1, 999, 1000, 1501)]),
         ("token_efficiency", (999.0, 599, 20, 18), [(999.0, 600, 20, 18), (999.0, 599, 2000, 1799)]),
     ],
-)  # fmt: skip
+)
 def test_the_five_criteria_at_their_exact_bounds(
     name: str, met: tuple[float, int, int, int], missed: list[tuple[float, int, int, int]]
 ) -> None:

@@ -28,11 +28,14 @@ def by_class(between: float, per_class: int = 10) -> list[list[float]]:
 def embedded(name: str, vectors: list[list[float]]) -> list[Trial]:
     return [
         Trial(
-            f"q{i}", name, truth=OPTIONS[i % 6], latency_s=0.01,
+            f"q{i}",
+            name,
+            truth=OPTIONS[i % 6],
+            latency_s=0.01,
             details={"vector": v, "map": [0.0, 0.0], "group": f"{OPTIONS[i % 6]}-{i % 4}"},
         )
         for i, v in enumerate(vectors)
-    ]  # fmt: skip
+    ]
 
 
 def unloaded(name: str, n: int = 60) -> list[Trial]:
@@ -58,9 +61,15 @@ def test_similarities_are_those_built_in() -> None:
     """Within 1, between b: the ratio is 1 / b, and classes that lie apart are told apart by every measure."""
     found = p1.metrics(embedded(MINI, by_class(0.5)), CONFIG)
     wanted = {
-        "within_similarity": 1.0, "between_similarity": 0.5, "separation": 0.5, "similarity_ratio": 2.0,
-        "knn_accuracy": 1.0, "knn_accuracy_groupwise": 1.0, "silhouette": 1.0, "within_similarity_std": 0.0,
-    }  # fmt: skip
+        "within_similarity": 1.0,
+        "between_similarity": 0.5,
+        "separation": 0.5,
+        "similarity_ratio": 2.0,
+        "knn_accuracy": 1.0,
+        "knn_accuracy_groupwise": 1.0,
+        "silhouette": 1.0,
+        "within_similarity_std": 0.0,
+    }
     for metric, value in wanted.items():
         row = found.find(metric, MINI)
         assert row is not None and row.value == pytest.approx(value, abs=1e-9), metric
@@ -105,10 +114,14 @@ def test_from_vectors_to_verdict(between: float, status: Status) -> None:
 @pytest.mark.parametrize(
     ("ratio", "knn", "status"),
     [
-        (1.2, 0.9, Status.FAIL), (np.nextafter(1.2, 2), 0.9, Status.PASS), (1.5, 0.70, Status.FAIL),
-        (1.5, np.nextafter(0.70, 1), Status.PASS), (1.1, 0.6, Status.FAIL), (None, 0.99, Status.INCONCLUSIVE),
+        (1.2, 0.9, Status.FAIL),
+        (np.nextafter(1.2, 2), 0.9, Status.PASS),
+        (1.5, 0.70, Status.FAIL),
+        (1.5, np.nextafter(0.70, 1), Status.PASS),
+        (1.1, 0.6, Status.FAIL),
+        (None, 0.99, Status.INCONCLUSIVE),
     ],
-)  # fmt: skip
+)
 def test_both_thresholds_must_be_exceeded(ratio: float | None, knn: float, status: Status) -> None:
     """ "> 1.2" and "> 0.70" are strict, and one alone is not enough."""
     assert p1.gate(numbers((MINI, ratio, knn)), CONFIG).status is status

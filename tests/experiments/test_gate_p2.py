@@ -18,8 +18,11 @@ def less(by: int) -> list[int]:
     return [a - by for a in BASE]
 
 
-def decided(random: tuple[float | None, float | None], recent: tuple[float | None, float | None],
-            semantic: tuple[float | None, float | None]) -> Metrics:  # fmt: skip
+def decided(
+    random: tuple[float | None, float | None],
+    recent: tuple[float | None, float | None],
+    semantic: tuple[float | None, float | None],
+) -> Metrics:
     """Metrics from (adjusted p, mean difference) of each retrieval."""
     pairs = zip(("random", "recent", "semantic"), (random, recent, semantic), strict=True)
     return metrics_of([m for name, (p, d) in pairs for m in compared(f"{name} - none", p, d)], flags=FLAGS, errors=[])
@@ -80,11 +83,14 @@ def test_the_threshold_is_strict() -> None:
         ((None, -1.0), (None, -1.0), (None, -1.0), Status.INCONCLUSIVE, ""),
         ((0.01, None), (0.01, None), (0.01, None), Status.INCONCLUSIVE, ""),
     ],
-)  # fmt: skip
+)
 def test_which_comparison_decides(
-    random: tuple[float | None, float | None], recent: tuple[float | None, float | None],
-    semantic: tuple[float | None, float | None], status: Status, named: str,
-) -> None:  # fmt: skip
+    random: tuple[float | None, float | None],
+    recent: tuple[float | None, float | None],
+    semantic: tuple[float | None, float | None],
+    status: Status,
+    named: str,
+) -> None:
     """Fewer attempts first, then the smallest p; an undefined number never decides."""
     verdict = p2.gate(decided(random, recent, semantic), CONFIG)
     assert verdict.status is status

@@ -43,7 +43,7 @@ def text(which: str, loss: float, tokens: int, i: int = 0) -> Trial:
         ({"format": (5, 0)}, Status.FAIL, 0.75, 0.0),
         ({"instruction": (5, 0), "arithmetic": (5, 0), "format": (5, 0), "knowledge": (5, 0)}, Status.FAIL, 0.0, 0.0),
     ],
-)  # fmt: skip
+)
 def test_retention_and_bounds(
     change: dict[str, tuple[int, int]], status: Status, overall: float, lowest: float
 ) -> None:
@@ -72,8 +72,7 @@ def test_one_category_without_a_base_is_left_out_and_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"arithmetic": (0, 0), "knowledge": (0, 0)}, {"format": (0, 0)}, dict.fromkeys(EVEN, (0, 0))],
+    "change", [{"arithmetic": (0, 0), "knowledge": (0, 0)}, {"format": (0, 0)}, dict.fromkeys(EVEN, (0, 0))]
 )
 def test_too_little_to_retain_is_inconclusive(change: dict[str, tuple[int, int]]) -> None:
     """Two categories without a base, or none to see the format in, are too little to say PASS or FAIL on."""
@@ -97,9 +96,10 @@ def test_only_prompts_that_both_models_answered_count() -> None:
     """A tuned answer that failed is left out on both sides and counted as failed, not taken for a wrong one."""
     trials = [
         Trial(t.problem_id, t.condition, error="OSError: gone", details=t.details)
-        if t.condition == "tuned" and t.problem_id in ("format-00", "format-01") else t
+        if t.condition == "tuned" and t.problem_id in ("format-00", "format-01")
+        else t
         for t in answers(EVEN)
-    ]  # fmt: skip
+    ]
     row = p3.metrics(trials, CONFIG).find("retention", "format")
     assert row is not None and row.value == 1.0
     assert (row.n, row.failed) == (8, 2)
@@ -154,8 +154,10 @@ def test_perplexity_is_the_exponential_of_the_mean_loss_a_token() -> None:
     trials = [text("base", 10.0, 10), text("base", 60.0, 20, 1), text("tuned", 20.0, 10), text("tuned", 70.0, 20, 1)]
     metrics = p3.metrics([*answers(EVEN), *trials], CONFIG)
     base, tuned, ratio = (
-        metrics.find("perplexity", "base"), metrics.find("perplexity", "tuned"), metrics.find("perplexity_ratio", "tuned / base"),
-    )  # fmt: skip
+        metrics.find("perplexity", "base"),
+        metrics.find("perplexity", "tuned"),
+        metrics.find("perplexity_ratio", "tuned / base"),
+    )
     assert base is not None and base.value == pytest.approx(math.exp(70 / 30))
     assert tuned is not None and tuned.value == pytest.approx(math.exp(90 / 30))
     assert ratio is not None and ratio.value == pytest.approx(math.exp(20 / 30)) and ratio.n == 2

@@ -81,9 +81,15 @@ def test_a_late_result_counts_and_the_next_pipeline_tries_again(
         now = datetime.now(UTC)
         trials = [Trial("a", str(own.spec["embedder"]), error="cannot be loaded here")]
         write_bundle(
-            store.inbox, own, trials, host="pi", attempt=1, started_at=now, finished_at=now,
+            store.inbox,
+            own,
+            trials,
+            host="pi",
+            attempt=1,
+            started_at=now,
+            finished_at=now,
             provenance={"identity": own.identity},
-        )  # fmt: skip
+        )
         collect(places, store, con)
         assert own.unit_id not in {u.unit_id for u, _ in records.given_up_of(con, run.run_id, "p1")}
         assert "cannot be loaded here" in conclude(con, run, "p1").reason

@@ -60,9 +60,15 @@ class FakeGuesser:
         raise AssertionError("guessing needs no scores")
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False, stop: str = "",
-        temperature: float = 0.0, seeds: Sequence[int] = (),
-    ) -> list[Reply]:  # fmt: skip
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        *,
+        chat: bool = False,
+        stop: str = "",
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Reply]:
         self.calls.append({"prompts": list(prompts), "seeds": list(seeds), "stop": stop, "temperature": temperature})
         return [Reply(f" {self._by_seed[s]}", 100, 7, 0.5) for s in seeds]
 
@@ -291,9 +297,13 @@ class FakeTrainer(Backends):
     """Keeps what it is to train on, and trains nothing."""
 
     def train(
-        self, name: str, examples: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]],
-        settings: LoraSettings, seed: int,
-    ) -> Training:  # fmt: skip
+        self,
+        name: str,
+        examples: Sequence[tuple[str, str]],
+        validation: Sequence[tuple[str, str]],
+        settings: LoraSettings,
+        seed: int,
+    ) -> Training:
         self.examples = list(examples)
         return Training(b"", 0.0, 0)
 

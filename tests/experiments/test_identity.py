@@ -109,7 +109,7 @@ def test_what_cannot_change_a_result_keeps_the_version(
     ("file", "old", "new", "changed"),
     [
         ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
-        ("e2_analysis.py", '0.65, 0.95', '0.66, 0.95', {"e2"}),
+        ("e2_analysis.py", "0.65, 0.95", "0.66, 0.95", {"e2"}),
         ("attempts.py", "found == 1", "found == 2", {"e2"}),
         ("capability.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
         ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
@@ -119,7 +119,7 @@ def test_what_cannot_change_a_result_keeps_the_version(
         ("leakage.py", "NAMED_PAIRS = 3", "NAMED_PAIRS = 4", set(LOOKED_AT)),
         ("domains/big_o_one_pass.py", "Family(", "Family (  # moved\n", set()),
     ],
-)  # fmt: skip
+)
 def test_what_can_change_a_result_changes_the_version(
     change: Change, unchanged: dict[str, str], file: str, old: str, new: str, changed: set[str]
 ) -> None:
@@ -146,7 +146,7 @@ def test_what_can_change_a_result_changes_the_version(
         ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
         ("domains/big_o.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
     ],
-)  # fmt: skip
+)
 def test_trials_stand_when_only_their_analysis_or_its_price_changes(
     change: Change, trials_unchanged: dict[str, str], file: str, old: str, new: str, changed: set[str]
 ) -> None:
@@ -163,11 +163,17 @@ def test_the_id_changes_with_all_that_decides_the_result(monkeypatch: pytest.Mon
         return identity.make_unit("p2", config, {"problems": ["a", "b"]}, models=MODELS)
 
     found = [
-        unit(), unit({"problems": ["b", "a"]}), unit(files=["f" * 64]), with_config(temperature=0.4), with_config(data_seed=43),
-        with_config(n_problems=30), with_config(run_seeds=[100]), with_config(split="group"),
+        unit(),
+        unit({"problems": ["b", "a"]}),
+        unit(files=["f" * 64]),
+        with_config(temperature=0.4),
+        with_config(data_seed=43),
+        with_config(n_problems=30),
+        with_config(run_seeds=[100]),
+        with_config(split="group"),
         identity.make_unit("p2", CONFIG, {"problems": ["a", "b"]}, models=MODELS[:1]),
         identity.make_unit("e1", configure("e1", "smoke"), {"problems": ["a", "b"]}, models=MODELS),
-    ]  # fmt: skip
+    ]
     monkeypatch.setattr(identity, "code_version", lambda phase, domain, models=(): "0" * 16)
     found.append(unit())
     monkeypatch.setattr("experiments.backends.catalog.digest_of", lambda name: "d" * 64)
@@ -211,12 +217,16 @@ def test_a_unit_made_here_is_accepted_here() -> None:
 @pytest.mark.parametrize(
     "tamper",
     [
-        lambda u: {"spec": {"problems": ["a", "c"]}}, lambda u: {"config": {**u.config, "temperature": 9.0}},
-        lambda u: {"phase": "p1"}, lambda u: {"files": ("e" * 64,)}, lambda u: {"unit_id": "0" * 32},
-        lambda u: {"identity": {**u.identity, "code": "0" * 16}}, lambda u: {"identity": {**u.identity, "models": {}}},
+        lambda u: {"spec": {"problems": ["a", "c"]}},
+        lambda u: {"config": {**u.config, "temperature": 9.0}},
+        lambda u: {"phase": "p1"},
+        lambda u: {"files": ("e" * 64,)},
+        lambda u: {"unit_id": "0" * 32},
+        lambda u: {"identity": {**u.identity, "code": "0" * 16}},
+        lambda u: {"identity": {**u.identity, "models": {}}},
     ],
     ids=["spec", "config", "phase", "files", "unit_id", "code", "models"],
-)  # fmt: skip
+)
 def test_a_tampered_unit_is_refused(tamper: Callable[[Unit], dict[str, Any]]) -> None:
     """Whatever was changed on the way, the id no longer fits: nothing is run under a name that means something else."""
     with pytest.raises(LabError, match="does not hash to its id"):

@@ -28,9 +28,23 @@ from warehouse.delivery.results_store import Store
 from warehouse.paths import Places
 
 WORDS = (
-    "battery", "screen", "arrived", "broken", "lovely", "sturdy", "slow", "quick", "parcel", "refund", "gift", "colour",
-    "noisy", "quiet", "heavy", "light",
-)  # fmt: skip
+    "battery",
+    "screen",
+    "arrived",
+    "broken",
+    "lovely",
+    "sturdy",
+    "slow",
+    "quick",
+    "parcel",
+    "refund",
+    "gift",
+    "colour",
+    "noisy",
+    "quiet",
+    "heavy",
+    "light",
+)
 
 
 def row(i: int, **changed: Any) -> dict[str, Any]:
@@ -135,8 +149,9 @@ def test_leaks_are_reported_beside_the_mistakes(tmp_path: Path) -> None:
     assert report.n_errors == 0
     assert [str(f) for f in report.leaks] == [
         "line 6: text: equals that of line 1, so one could stand in memory and one in the test",
-        "line 2: text: holds the label 'Good'", "line 4: text: holds the label 'bad'",
-    ]  # fmt: skip
+        "line 2: text: holds the label 'Good'",
+        "line 4: text: holds the label 'bad'",
+    ]
 
 
 def test_a_model_at_hand_counts_tokens(tmp_path: Path) -> None:

@@ -209,8 +209,11 @@ def test_clean_data_leave_counts_and_no_mark() -> None:
     metrics = leakage_gate.measured("p1", config, {}, [Trial("leakage", "leakage", error="no embedder here")])
     rows = {m.metric: m for m in metrics.values if m.metric.startswith("leak_")}
     assert {k: m.value for k, m in rows.items()} == {
-        "leak_exact_pairs": 0.0, "leak_normalised_pairs": 0.0, "leak_named": 0.0, "leak_near_pairs": None,
-    }  # fmt: skip
+        "leak_exact_pairs": 0.0,
+        "leak_normalised_pairs": 0.0,
+        "leak_named": 0.0,
+        "leak_near_pairs": None,
+    }
     assert (rows["leak_exact_pairs"].n, rows["leak_named"].n, rows["leak_near_pairs"].failed) == (435, 30, 1)
     assert not any(m.method.startswith(leakage_gate.MARK) for m in metrics.values)
     assert not leakage_gate.decided("p1", config, metrics).reason.startswith(leakage_gate.MARK)
@@ -242,10 +245,21 @@ def test_an_allowed_leak_marks_every_number_on_its_way(home: Path) -> None:
     told = next(method for metric, *_, method in rows if metric == "leak_exact_pairs")
     assert "twin" in told and "r0" in told
     shown = {
-        "status": "FAIL", "reason": verdict.reason, "main_metric": "similarity_ratio", "main_condition": "", "value": 1.0,
-        "low": None, "high": None, "threshold": 1.2, "trials": 28, "failed": 0, "hosts": ["pi"], "actual_s": None,
-        "overridden_by": None, "why": None,
-    }  # fmt: skip
+        "status": "FAIL",
+        "reason": verdict.reason,
+        "main_metric": "similarity_ratio",
+        "main_condition": "",
+        "value": 1.0,
+        "low": None,
+        "high": None,
+        "threshold": 1.2,
+        "trials": 28,
+        "failed": 0,
+        "hosts": ["pi"],
+        "actual_s": None,
+        "overridden_by": None,
+        "why": None,
+    }
     assert "leaky data" in card("p1", shown, None)
     assert "leaky data" not in card("p1", {**shown, "reason": "ratio 1.0"}, None)
 

@@ -176,11 +176,13 @@ def test_without_mlx_the_command_that_installs_it(folder: Path, monkeypatch: pyt
     [
         ({"rope_parameters": {"rope_theta": 1e5, "rope_type": "default"}}, {"rope_theta": 1e5}),
         ({"rope_theta": 5e4, "rope_parameters": {"rope_theta": 1e5}}, {}),
-        ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}},
-         {"rope_theta": 5e5, "rope_scaling": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}}),
+        (
+            {"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}},
+            {"rope_theta": 5e5, "rope_scaling": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}},
+        ),
         ({"hidden_size": 8}, {}),
     ],
-)  # fmt: skip
+)
 def test_the_rotary_base_is_told_to_mlx(config: dict[str, Any], expected: dict[str, Any]) -> None:
     """Left to its default, every position would be turned by other angles, and answers would be quietly worse."""
     assert rotation(config) == expected

@@ -68,9 +68,17 @@ def of_p1(between: float, error: str | None = None) -> Callable[..., tuple[Verdi
 def of_p3(base: int, tuned: int, **more: Any) -> Callable[..., tuple[Verdict, PhaseConfig]]:
     """Of five prompts of each kind `base` and `tuned` are solved; `error` fails the tuned, `untrained` the training."""
     trials = [
-        Trial(f"{c}-{i:02d}", which, solved=i < n, details={"category": c}, error=more.get("error") if which == "tuned" else None)
-        for c in p3.CATEGORIES for which, n in (("base", base), ("tuned", tuned)) for i in range(5)
-    ]  # fmt: skip
+        Trial(
+            f"{c}-{i:02d}",
+            which,
+            solved=i < n,
+            details={"category": c},
+            error=more.get("error") if which == "tuned" else None,
+        )
+        for c in p3.CATEGORIES
+        for which, n in (("base", base), ("tuned", tuned))
+        for i in range(5)
+    ]
     if "untrained" in more:
         trials = [t for t in trials if t.condition == "base"] + [Trial("training", "train", error=more["untrained"])]
     return lambda scale, **given: concluded("p3", trials, scale, **given)
@@ -101,15 +109,26 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "p2 fails, too few": (solved("p2", none=FLAT, random=FLAT, recent=FLAT, semantic=LESS), {}, "p2", "n_test="),
     "p2 at a ceiling": (solved("p2", **dict.fromkeys(p2.CONDITIONS, [1] * 16)), {}, "p2", "harder problems"),
     "p2 at a ceiling, named": (
-        solved("p2", **dict.fromkeys(p2.CONDITIONS, [1] * 16)), {"names": "natural"}, "p2", "names=neutral",
+        solved("p2", **dict.fromkeys(p2.CONDITIONS, [1] * 16)),
+        {"names": "natural"},
+        "p2",
+        "names=neutral",
     ),
-    "p2 guesses at a floor": (solved("p2", **dict.fromkeys(p2.CONDITIONS, [20] * 16)), GUESSED, "p2", "easier problems"),
+    "p2 guesses at a floor": (
+        solved("p2", **dict.fromkeys(p2.CONDITIONS, [20] * 16)),
+        GUESSED,
+        "p2",
+        "easier problems",
+    ),
     "p2 one k": (solved("p2", **dict.fromkeys(p2.CONDITIONS, FLAT)), {"k": 1}, "p1", "another embedder"),
     "p2 without semantic": (solved("p2", none=FLAT, random=FLAT, recent=FLAT), {}, "install", "pip install"),
     "p2 nothing": (solved("p2", none=[None] * 4), {}, "install", "pip install"),
     "p3 fails": (of_p3(5, 1), {}, "p3", "learning_rate"),
     "p3 fails at rank 1": (
-        of_p3(5, 1), {"lora": {**p3.Config().lora.model_dump(), "rank": 1, "alpha": 1}}, "p3", "learning_rate halved",
+        of_p3(5, 1),
+        {"lora": {**p3.Config().lora.model_dump(), "rank": 1, "alpha": 1}},
+        "p3",
+        "learning_rate halved",
     ),
     "p3 base solves none": (of_p3(0, 0), {}, "p3", "a larger model"),
     "p3 nothing answered": (of_p3(5, 5, error="no file store"), {}, "install", "pip install '.[strong]'"),
@@ -124,7 +143,10 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "e1 weak, an effect": (solved("e1", none=FLAT, temporal=FLAT, semantic=LESS), {}, "e1", "n_test="),
     "e1 at a floor": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)), {}, "e1", "names=natural"),
     "e1 at a floor, named": (
-        solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)), {"names": "natural"}, "e1", "a larger model",
+        solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)),
+        {"names": "natural"},
+        "e1",
+        "a larger model",
     ),
     "e1 guesses at a floor": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [20] * 16)), GUESSED, "e1", "domain=big_o"),
     "e1 at a ceiling": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [1] * 16)), {}, "e1", "domain=equations"),
@@ -133,19 +155,23 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "e1 too few memos": (memos(8), {"memo_on_failure": "drop"}, "e1", "memo_on_failure=truth"),
     "e2 refuted": (solved("e2", base_query=FLAT, tuned_s=FLAT, tuned_r=FLAT), {}, "e2", "rank and alpha halved"),
     "e2 open, even": (solved("e2", base_query=FLAT, tuned_s=SWAPPED, tuned_r=SWAPPED), {}, "e2", "e1.n_test="),
-    "e2 open, a saving": (
-        solved("e2", base_query=FLAT, tuned_s=LESS, tuned_r=LESS), {}, "e2", "the effect seen here",
-    ),
+    "e2 open, a saving": (solved("e2", base_query=FLAT, tuned_s=LESS, tuned_r=LESS), {}, "e2", "the effect seen here"),
     "e2 base missing": (solved("e2", base_query=[None] * 4, tuned_s=FLAT), {}, "install", "pip install"),
     "e2 no adapter": (
         lambda scale, **given: concluded("e2", [trained("s", "solved nothing"), trained("r", "gone")], scale, **given),
-        {}, "e2", "names=natural",
+        {},
+        "e2",
+        "names=natural",
     ),
     "e2 no trainer": (
-        lambda scale, **given: concluded("e2", [trained("s", "pip install peft"), trained("r", "gone")], scale, **given),
-        {}, "install", "pip install peft  (",
+        lambda scale, **given: concluded(
+            "e2", [trained("s", "pip install peft"), trained("r", "gone")], scale, **given
+        ),
+        {},
+        "install",
+        "pip install peft  (",
     ),
-}  # fmt: skip
+}
 
 
 def given_by(step: str) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -232,6 +258,4 @@ def test_a_larger_model_comes_with_the_command_that_fetches_it() -> None:
 def test_quoting_survives_a_shell() -> None:
     """Lists, objects and names with blanks come back as they were."""
     values = {"embedders": ["a b", "it's"], "k": 3, "domain": "jsonl:my file.jsonl", "flag": True}
-    assert given_by(next_steps.command("e0", values, "why not")) == (
-        "e0", by_phase(values, "e0"),
-    )  # fmt: skip
+    assert given_by(next_steps.command("e0", values, "why not")) == ("e0", by_phase(values, "e0"))

@@ -114,8 +114,11 @@ def test_it_says_what_it_is(double: OllamaDouble) -> None:
     """Results name the engine, its version and how the weights are quantised; the digest is the server's own."""
     model = Backends(no_files).language_model(NAME)
     assert model.describe() == {
-        "engine": "ollama", "version": "0.12.11", "device": for_ollama.address(), "numbers": "Q4_1",
-    }  # fmt: skip
+        "engine": "ollama",
+        "version": "0.12.11",
+        "device": for_ollama.address(),
+        "numbers": "Q4_1",
+    }
     assert model.digest() == catalog.digest_of(NAME) == DIGEST
     assert for_ollama.here() == [NAME] and for_ollama.lacks() == ("", "")
     count, window = catalog.token_counter(NAME)

@@ -53,9 +53,14 @@ def fakes(backends: type[Backends] = FakeTrainingBackends) -> tuple[Backends, Fa
 
 def carried(hypothesis: str = "weak_signal", best: str = "semantic", embedder: str = MINI) -> Json:
     return {
-        "embedder": embedder, "text_weight": 1.0, "retrieval": RetrievalConfig(embedder=embedder).model_dump(),
-        "memos": MEMOS, "hypothesis": hypothesis, "best": best, "test": TEST,
-    }  # fmt: skip
+        "embedder": embedder,
+        "text_weight": 1.0,
+        "retrieval": RetrievalConfig(embedder=embedder).model_dump(),
+        "memos": MEMOS,
+        "hypothesis": hypothesis,
+        "best": best,
+        "test": TEST,
+    }
 
 
 @pytest.mark.parametrize("name", ["p1", "p2", "e0", "e1", "e2"])
@@ -113,8 +118,10 @@ def test_e1_asks_each_strategy_for_what_it_means() -> None:
     assert all(len(t.details["guesses"]) == 6 and t.seed == 100 for t in trials["memo"])
     orders = {
         tuple(dict.fromkeys(t.condition for t in own if t.problem_id == p))
-        for unit, own in done if unit.spec["role"] == "evaluate" for p in unit.spec["problems"]
-    }  # fmt: skip
+        for unit, own in done
+        if unit.spec["role"] == "evaluate"
+        for p in unit.spec["problems"]
+    }
     assert len(orders) > 1 and all(set(o) == set(e1.CONDITIONS) for o in orders)
 
 

@@ -133,9 +133,12 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
     problems = universe(config).problems
     memos = [[p.problem_id, p.label, i, 1, True, [p.label]] for i, p in enumerate(problems[:4])]
     carried: Json = {
-        "retrieval": RETRIEVAL, "memos": memos, "hypothesis": "amplification", "best": "semantic",
+        "retrieval": RETRIEVAL,
+        "memos": memos,
+        "hypothesis": "amplification",
+        "best": "semantic",
         "test": [p.problem_id for p in problems[4:6]],
-    }  # fmt: skip
+    }
     given = {
         **TINY,
         "n_test": 2,
@@ -160,6 +163,10 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
             assert 0 <= t.details["hypothesis_quality"] <= 1
     assert trials["tuned_s"][0].details["logprobs"] != trials["base_query"][0].details["logprobs"]
     assert set(verdict.carried["criteria"]) == {
-        "efficiency_moderate", "efficiency_strong", "performance_moderate", "performance_strong", "token_efficiency",
-    }  # fmt: skip
+        "efficiency_moderate",
+        "efficiency_strong",
+        "performance_moderate",
+        "performance_strong",
+        "token_efficiency",
+    }
     assert verdict.carried["best_model"] in asked

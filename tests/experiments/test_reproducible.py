@@ -27,8 +27,14 @@ MINI = "all-MiniLM-L6-v2"
 TINY: Json = {"n_problems": 36, "run_seeds": [100, 200]}
 RETRIEVAL = RetrievalConfig().model_dump()
 LORA: Json = {
-    "rank": 2, "alpha": 4, "dropout": 0.05, "learning_rate": 1e-4, "epochs": 1, "batch_size": 2, "patience": 3,
-}  # fmt: skip
+    "rank": 2,
+    "alpha": 4,
+    "dropout": 0.05,
+    "learning_rate": 1e-4,
+    "epochs": 1,
+    "batch_size": 2,
+    "patience": 3,
+}
 pytestmark = pytest.mark.timeout(900)  # a busy machine converts and loads the weights in minutes
 Done = list[tuple[Unit, list[Trial]]]
 
@@ -46,10 +52,11 @@ def done(weights_home: Path, files: dict[str, bytes], _shared: Backends) -> Done
             ("p2", {**small, "n_memory": 6}, {"embedder": MINI, "text_weight": 0.5}),
             ("e0", {**TINY, "n_memory": 12, "n_queries": 6, "embedders": [MINI]}, {}),
             (
-                "e2", {**small, "n_train": 4, "query_tokens": 6, "lora": LORA},
+                "e2",
+                {**small, "n_train": 4, "query_tokens": 6, "lora": LORA},
                 {"retrieval": RETRIEVAL, "memos": memos, "hypothesis": "weak_signal", "best": "semantic", "test": test},
             ),
-        ]  # fmt: skip
+        ]
         found: Done = []
         for name, given, carried in work:
             own: Done = []
@@ -76,8 +83,12 @@ def test_another_process_with_one_thread_and_another_order(
     (tmp_path / "job.json").write_text(json.dumps(job))
     ended = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("rerun.py")), str(tmp_path / "job.json")],
-        env={**os.environ, "LAB_HOME": str(weights_home)}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env={**os.environ, "LAB_HOME": str(weights_home)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
     again = {row["unit_id"]: row["trials"] for row in map(json.loads, ended.stdout.splitlines())}
     assert len(again) == len(done) == 9

@@ -84,11 +84,13 @@ def of_p1(split: Any) -> tuple[Metrics, set[str]]:
     rng = np.random.default_rng(0)
     trials = [
         Trial(
-            f"q{i}", "all-MiniLM-L6-v2", truth=OPTIONS[i % 6],
+            f"q{i}",
+            "all-MiniLM-L6-v2",
+            truth=OPTIONS[i % 6],
             details={"vector": (rng.normal(size=8) + 1).tolist(), "group": f"{i % 6}-{i // 12}"},
         )
         for i in range(36)
-    ]  # fmt: skip
+    ]
     return p1.metrics(trials, p1.Config(split=split)), {"similarity_ratio"}
 
 
@@ -110,8 +112,9 @@ def of_e0(split: Any) -> tuple[Metrics, set[str]]:
 def of_e1(split: Any) -> tuple[Metrics, set[str]]:
     trials = grouped(choice_trials({"none": WIDE, "temporal": WIDE, "semantic": SHIFTED}))
     return e1.metrics(trials, e1.Config(n_problems=96, n_memory=12, n_test=6, split=split)), {
-        "attempts_mean", "mean_difference",
-    }  # fmt: skip
+        "attempts_mean",
+        "mean_difference",
+    }
 
 
 def of_e2(split: Any) -> tuple[Metrics, set[str]]:
@@ -119,8 +122,13 @@ def of_e2(split: Any) -> tuple[Metrics, set[str]]:
     # Unequal qualities, or the interval would be a point.
     uneven = [replace(t, details={**t.details, "query_quality": 0.1 * int(t.problem_id[1:])}) for t in grouped(trials)]
     return e2.metrics(uneven, e2.Config(split=split)), {
-        "attempts_mean", "mean_difference", "improvement_percent", "cv_ratio", "performance_ratio", "query_quality",
-    }  # fmt: skip
+        "attempts_mean",
+        "mean_difference",
+        "improvement_percent",
+        "cv_ratio",
+        "performance_ratio",
+        "query_quality",
+    }
 
 
 @pytest.mark.parametrize("of_phase", [of_p1, of_p2, of_e0, of_e1, of_e2])
@@ -146,7 +154,10 @@ def test_a_groups_own_likeness_is_no_likeness_of_copies() -> None:
     """P1: one group drawn twice is two copies; a pair across them would be a problem beside itself or its kin again."""
     twice = p1._pairs(np.array([0, 1, 0, 1]), np.array([0, 0]))
     assert twice.tolist() == [
-        [False, True, False, False], [True, False, False, False], [False, False, False, True], [False, False, True, False],
-    ]  # fmt: skip
+        [False, True, False, False],
+        [True, False, False, False],
+        [False, False, False, True],
+        [False, False, True, False],
+    ]
     alone = p1._pairs(np.array([0, 0, 1]), np.array([0, 1]))
     assert alone.tolist() == [[False, False, True], [False, False, True], [True, True, False]]

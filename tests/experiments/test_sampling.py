@@ -37,10 +37,16 @@ class FakeTalker(FakeLanguageModel):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (" O(n)", "O(n)"), ("O(n log n) because", "O(n log n)"), ("O(n), I think", "O(n)"), ("O(1)\n", "O(1)"),
-        ("linear", None), ("", None), ("It is O(n)", None), ("O(n^2)x", None),
+        (" O(n)", "O(n)"),
+        ("O(n log n) because", "O(n log n)"),
+        ("O(n), I think", "O(n)"),
+        ("O(1)\n", "O(1)"),
+        ("linear", None),
+        ("", None),
+        ("It is O(n)", None),
+        ("O(n^2)x", None),
     ],
-)  # fmt: skip
+)
 def test_an_option_is_what_a_reply_begins_with(text: str, expected: str | None) -> None:
     """The longest that fits and ends there: "O(n log n)" must not be read as another, nor prose as an answer."""
     assert option_in(text, OPTIONS) == (None if expected is None else OPTIONS.index(expected))

@@ -156,10 +156,11 @@ def test_a_problem_longer_than_the_window_is_asked_without_memos() -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (Unavailable("no model\nsecond line"), "Unavailable: no model"), (OSError(), "OSError: "),
+        (Unavailable("no model\nsecond line"), "Unavailable: no model"),
+        (OSError(), "OSError: "),
         (ValueError("x" * 900), "ValueError: " + "x" * 488),
     ],
-)  # fmt: skip
+)
 def test_a_failure_is_a_row_a_seed_and_never_a_number(error: Exception, text: str) -> None:
     """Missing rows would look like fewer problems, zeros like perfect answers."""
     trials = failed(PROBLEMS[0], "none", (100, 200), error)

@@ -65,9 +65,20 @@ class Lab:
         ours = prefect_environment(Places(self.home), self.port)
         told = {k: v for k, v in ours.items() if k.startswith("PREFECT_")} | settings
         command = [
-            "-m", "prefect", "worker", "start", "--pool", pool, "--name", host, "--type", "process", "--limit", "1",
+            "-m",
+            "prefect",
+            "worker",
+            "start",
+            "--pool",
+            pool,
+            "--name",
+            host,
+            "--type",
+            "process",
+            "--limit",
+            "1",
             *(word for queue in queues for word in ("--work-queue", queue)),
-        ]  # fmt: skip
+        ]
         return self._start(host, command, environment(self.home, **self.more | told | {"LAB_HOST": host}))
 
     def _start(self, name: str, arguments: list[str], told: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -46,9 +46,15 @@ def units(places: Places) -> list[Unit]:
         records.save_units(con, run.run_id, "p1", [old])
         for unit in (*found, old):
             write_bundle(
-                places.spool, unit, [Trial("p", "none")], host="pi-4", attempt=1, started_at=NOW, finished_at=NOW,
+                places.spool,
+                unit,
+                [Trial("p", "none")],
+                host="pi-4",
+                attempt=1,
+                started_at=NOW,
+                finished_at=NOW,
                 provenance={"identity": unit.identity},
-            )  # fmt: skip
+            )
         store = Store.here(places)
         store.deliver(places.spool)
         assert collect(places, store, con).ingested == len(found) + 1

@@ -14,9 +14,13 @@ from warehouse.database.connection import writing
 from warehouse.paths import Places
 
 NONE_LOADED = Verdict(
-    Status.INCONCLUSIVE, "no embedder could be loaded", {}, Metric("similarity_ratio", None, None, None, 0, 0, "", "", False),
-    1.2, ("pip install '.[weak]'",),
-)  # fmt: skip
+    Status.INCONCLUSIVE,
+    "no embedder could be loaded",
+    {},
+    Metric("similarity_ratio", None, None, None, 0, 0, "", "", False),
+    1.2,
+    ("pip install '.[weak]'",),
+)
 
 
 @pytest.fixture

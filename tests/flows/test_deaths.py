@@ -117,9 +117,10 @@ def died(lab: Lab, host: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_nothing_is_lost_or_doubled_and_every_number_is_the_undisturbed_one(
-    begun: tuple[Lab, subprocess.Popen[bytes]], several: tuple[Lab, dict[str, psutil.Process], list[str]],
+    begun: tuple[Lab, subprocess.Popen[bytes]],
+    several: tuple[Lab, dict[str, psutil.Process], list[str]],
     disturbed: Disturbed,
-) -> None:  # fmt: skip
+) -> None:
     """Which machines died while a phase was computed must not be found in any of its numbers."""
     lab, alone = several[0], begun[0]
     assert begun[1].wait(600) == 3, alone.logs()

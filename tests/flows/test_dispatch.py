@@ -47,9 +47,13 @@ class FakeRuns:
         name = self.names[run_id]
         ends = name not in ("Running", "Scheduled")
         state = SimpleNamespace(
-            is_final=lambda: ends, is_completed=lambda: name == "Completed", name=name, message=name,
-            is_scheduled=lambda: name == "Scheduled", is_pending=lambda: False,
-        )  # fmt: skip
+            is_final=lambda: ends,
+            is_completed=lambda: name == "Completed",
+            name=name,
+            message=name,
+            is_scheduled=lambda: name == "Scheduled",
+            is_pending=lambda: False,
+        )
         return SimpleNamespace(name="a shard", state=state, tags=[])
 
 
@@ -80,10 +84,12 @@ def test_a_shard_that_its_machine_does_not_begin_is_taken_back(monkeypatch: pyte
     now = time.monotonic()
     late, long = now - dispatch.NOT_BEGUN_S - 1, now - 9999
     shards = {
-        "a": Shard(UUID(int=1), "weak", ("a",), "pi", at=late), "b": Shard(UUID(int=2), "weak", ("b",), "pi", at=now),
-        "c": Shard(UUID(int=3), "weak", ("c",), "pi", at=long), "d": Shard(UUID(int=4), "weak", ("d",), None, at=long),
+        "a": Shard(UUID(int=1), "weak", ("a",), "pi", at=late),
+        "b": Shard(UUID(int=2), "weak", ("b",), "pi", at=now),
+        "c": Shard(UUID(int=3), "weak", ("c",), "pi", at=long),
+        "d": Shard(UUID(int=4), "weak", ("d",), None, at=long),
         "e": Shard(UUID(int=5), "weak", ("e",), "pi", True, at=long),
-    }  # fmt: skip
+    }
     dispatcher = Dispatcher.__new__(Dispatcher)
     dispatcher.client = FakeRuns(run1="Scheduled", run2="Scheduled", run3="Running", run4="Scheduled", run5="Scheduled")
     dispatcher._open = {s.flow_run_id: s for s in shards.values()}
@@ -120,8 +126,9 @@ def test_what_a_shards_end_means() -> None:
     )
     for said in (
         "Process for flow run 'x' exited with status code: -9; This indicates that the process exited due to a SIGKILL",
-        "MemoryError: out of memory on pi: ", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory",
-    ):  # fmt: skip
+        "MemoryError: out of memory on pi: ",
+        "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory",
+    ):
         assert ended(said)[1].too_small == {"a": "strong", "b": "strong"}
     other = ended("ConnectError: no route to host")[1]
     assert (other.given_back, other.too_small, other.failed) == (set(), {}, True) and "no route" in other.wrong[0]

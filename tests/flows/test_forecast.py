@@ -43,11 +43,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 def made_up_report(host: str, gflops: float = 180.0) -> CapabilityReport:
     decision = decide(16, 100)
     return CapabilityReport(
-        host=host, created_at=NOON, os="Linux", architecture="aarch64", python="3.11.2", versions={}, cores_physical=4,
-        cores_logical=4, ram_total_gb=32.0, ram_available_gb=16.0, disk_free_gb=100.0, gpus=[],
-        engines=["embedder", "language_model", "lora"], matrix_gflops=gflops, tier=decision.tier,
-        profiles=decision.profiles, reasons=decision.reasons,
-    )  # fmt: skip
+        host=host,
+        created_at=NOON,
+        os="Linux",
+        architecture="aarch64",
+        python="3.11.2",
+        versions={},
+        cores_physical=4,
+        cores_logical=4,
+        ram_total_gb=32.0,
+        ram_available_gb=16.0,
+        disk_free_gb=100.0,
+        gpus=[],
+        engines=["embedder", "language_model", "lora"],
+        matrix_gflops=gflops,
+        tier=decision.tier,
+        profiles=decision.profiles,
+        reasons=decision.reasons,
+    )
 
 
 def costs(rounds: Sequence[Round], phase: str) -> list[list[float]]:
@@ -83,8 +96,11 @@ def carried_by(configs: Any, hypothesis: str) -> Json:
     memory, test = split(configs["e1"], configs["e1"].n_memory, configs["e1"].n_test)
     memos = [[p.problem_id, p.label, i, 1, True, []] for i, p in enumerate(memory)]
     return DEFAULTS | {
-        "hypothesis": hypothesis, "best": "semantic", "test": [p.problem_id for p in test], "memos": memos,
-    }  # fmt: skip
+        "hypothesis": hypothesis,
+        "best": "semantic",
+        "test": [p.problem_id for p in test],
+        "memos": memos,
+    }
 
 
 @pytest.mark.parametrize("hypothesis", CONDITIONS)
@@ -153,9 +169,15 @@ def deliver(
 ) -> None:
     """A bundle with one made-up trial that took `seconds` on `host`."""
     write_bundle(
-        home.spool, unit, [Trial("x", "made up", error=error)], host=host, attempt=1, started_at=started,
-        finished_at=started + timedelta(seconds=seconds), provenance={"identity": unit.identity},
-    )  # fmt: skip
+        home.spool,
+        unit,
+        [Trial("x", "made up", error=error)],
+        host=host,
+        attempt=1,
+        started_at=started,
+        finished_at=started + timedelta(seconds=seconds),
+        provenance={"identity": unit.identity},
+    )
     Store.here(home).deliver(home.spool)
 
 
@@ -224,8 +246,9 @@ def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Places) -> None:
         )
         rows = records.durations_of(con, "smoke")
     assert [(r.host, r.cost_s, r.seconds) for r in rows] == [
-        ("a", units[1].cost, pytest.approx(7)), ("b", units[1].cost, pytest.approx(3)),
-    ]  # fmt: skip
+        ("a", units[1].cost, pytest.approx(7)),
+        ("b", units[1].cost, pytest.approx(3)),
+    ]
 
 
 def test_an_unfinished_phase_has_a_prediction_and_no_actual(home: Places) -> None:

@@ -19,9 +19,7 @@ from flows.plan import plan
 PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
 WHY = "a test looks at every phase"
 BACKUP = "before-e2.tar"
-SMALL = {
-    "p2": {"per_unit": 1, "n_test": 3}, "e1": {"n_memory": 6, "memos_per_unit": 3}, "e2": {"n_test": 2},
-}  # fmt: skip
+SMALL = {"p2": {"per_unit": 1, "n_test": 3}, "e1": {"n_memory": 6, "memos_per_unit": 3}, "e2": {"n_test": 2}}
 METRICS = (
     "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics "
     "WHERE run_id = ? AND NOT timing ORDER BY phase, host, position"
@@ -83,8 +81,9 @@ def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.Com
     assert lab.query("SELECT count(*) FROM quarantine") == [(0,)]
     ((units, bundles),) = lab.query(
         "SELECT count(DISTINCT u.unit_id), count(DISTINCT b.unit_id) FROM units u LEFT JOIN bundles b USING (unit_id) "
-        "WHERE run_id = ?", run_id(),
-    )  # fmt: skip
+        "WHERE run_id = ?",
+        run_id(),
+    )
     assert units == bundles > 12
     assert [error for *_, error in lab.query(TRIALS, run_id()) if error is not None] == []
 
@@ -132,8 +131,9 @@ def test_a_run_says_where_it_came_from(undisturbed: tuple[Lab, subprocess.Comple
     lab, _ = undisturbed
     ((commit, versions, given, defaulted, host, finished, content),) = lab.query(
         "SELECT code_commit, versions, arguments_given, arguments_defaulted, r.host, finished_at, content "
-        "FROM runs r JOIN plans USING (plan_id) WHERE run_id = ?", run_id(),
-    )  # fmt: skip
+        "FROM runs r JOIN plans USING (plan_id) WHERE run_id = ?",
+        run_id(),
+    )
     assert len(commit) == 40 or commit.startswith("wheel-")
     assert {"torch", "transformers", "prefect", "duckdb"} <= set(json.loads(versions))
     assert json.loads(given)["config"] == SMALL
@@ -266,8 +266,13 @@ def test_prefects_retry_of_a_stopped_pipeline_redoes_nothing(
     address = {"PREFECT_API_URL": f"http://127.0.0.1:{lab.port}/api", "PREFECT_HOME": str(lab.home / "prefect")}
     retried = subprocess.run(
         [sys.executable, "-m", "prefect", "flow-run", "retry", str(run.id)],
-        env=environment(lab.home, **address), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        env=environment(lab.home, **address),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert retried.returncode == 0, retried.stdout + retried.stderr
     deadline = time.monotonic() + 60
     while not ((now := client.read_flow_run(run.id)).state.is_completed() and now.run_count == 2):

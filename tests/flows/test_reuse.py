@@ -63,9 +63,15 @@ def store_run(places: Places, con: Connection, run_id: str, asked: Sequence[Unit
     records.save_units(con, run_id, "e1", asked)
     for unit in done:
         write_bundle(
-            places.spool, unit, [Trial("p", "none")], host="here", attempt=1, started_at=NOW, finished_at=NOW,
+            places.spool,
+            unit,
+            [Trial("p", "none")],
+            host="here",
+            attempt=1,
+            started_at=NOW,
+            finished_at=NOW,
             provenance={"identity": unit.identity},
-        )  # fmt: skip
+        )
     store = Store.here(places)
     store.deliver(places.spool)
     assert collect(places, store, con).ingested == len(done)
@@ -105,7 +111,7 @@ def test_a_killed_run_goes_on_where_it_stopped(con: Connection, places: Places) 
             f"settings changed: a null, now 1; b null, now [{'1,' * 19}1...; d null, now 4",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_changed_is_named(con: Connection, places: Places, now: list[Unit], why: str) -> None:
     """Hours of computing start again: who sees that must be told what to take back if it was not meant."""
     store_run(places, con, "before", units(), units())

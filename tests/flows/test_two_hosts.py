@@ -44,8 +44,9 @@ def test_a_replicated_phase_runs_on_both_and_they_agree(two_hosts: Lab) -> None:
     assert {host for (host,) in rows} == hosts
     per_unit = lab.query(
         "SELECT u.unit_id, count(DISTINCT b.host), count(*) FILTER (WHERE b.replicate = 0) FROM units u "
-        "JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = 'p1' GROUP BY 1", run,
-    )  # fmt: skip
+        "JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = 'p1' GROUP BY 1",
+        run,
+    )
     assert len(per_unit) == 3 and all(row[1:] == (2, 1) for row in per_unit)
     numbers: dict[str, list[tuple[object, ...]]] = {}
     for phase, host, *row in lab.query(METRICS, run):

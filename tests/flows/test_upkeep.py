@@ -95,9 +95,11 @@ def test_each_other_machine_is_asked_once_and_not_while_it_has_not_answered(
         asked.append((str(given["name"]), str(given["work_queue_name"])))
 
     online = {
-        "coordinator": ["desk"], "weak": ["desk", "pi-4", "strong-1", "ProcessWorker 0a1b"], "strong": ["strong-1", "busy-1"],
+        "coordinator": ["desk"],
+        "weak": ["desk", "pi-4", "strong-1", "ProcessWorker 0a1b"],
+        "strong": ["strong-1", "busy-1"],
         "somebody-elses": ["far"],
-    }  # fmt: skip
+    }
     monkeypatch.setattr(upkeep, "online_workers", lambda _: online)
     monkeypatch.setattr(upkeep, "get_client", lambda sync_client: FakeClient({"busy-1"}))
     monkeypatch.setattr(upkeep, "run_deployment", fake_run_deployment)

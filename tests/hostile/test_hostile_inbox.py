@@ -88,9 +88,17 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 def manifest(**changes: Any) -> dict[str, Any]:
     return {
-        "unit_id": UNIT.unit_id, "phase": "p1", "host": "pi-4", "attempt": 1, "schema_version": 1, "n_trials": 1,
-        "started_at": NOW.isoformat(), "finished_at": NOW.isoformat(), "provenance": {"identity": UNIT.identity}, "attachments": [],
-    } | changes  # fmt: skip
+        "unit_id": UNIT.unit_id,
+        "phase": "p1",
+        "host": "pi-4",
+        "attempt": 1,
+        "schema_version": 1,
+        "n_trials": 1,
+        "started_at": NOW.isoformat(),
+        "finished_at": NOW.isoformat(),
+        "provenance": {"identity": UNIT.identity},
+        "attachments": [],
+    } | changes
 
 
 def put(stand: Stand, content: bytes, unit: str = UNIT.unit_id) -> Path:
@@ -104,9 +112,10 @@ def parquet(told: bytes | None, rows: list[dict[str, Any]], **how: Any) -> bytes
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata({} if told is None else {"manifest": told}), sink,
+        table.replace_schema_metadata({} if told is None else {"manifest": told}),
+        sink,
         **({"compression": "zstd", "use_dictionary": False} | how),
-    )  # fmt: skip
+    )
     return bytes(sink.getvalue())
 
 
@@ -156,9 +165,11 @@ def test_bytes_of_anything_are_judged(stand: Stand, noise: bytes, at: int, how: 
     whole = parquet(canonical(manifest()).encode(), [row(answer="y")])
     at %= len(whole)
     content = {
-        "replace": whole[:at] + noise + whole[at + len(noise) :], "insert": whole[:at] + noise + whole[at:], "cut": whole[:at],
+        "replace": whole[:at] + noise + whole[at + len(noise) :],
+        "insert": whole[:at] + noise + whole[at:],
+        "cut": whole[:at],
         "alone": noise,
-    }[how]  # fmt: skip
+    }[how]
     put(stand, content)
     taken = stand.collect()
     assert taken.ingested + taken.known + len(taken.quarantined) == 1
@@ -216,7 +227,8 @@ BOMBS = {
     "one value that grows": lambda: parquet(canonical(manifest()).encode(), _zeros(PLAIN + 1)),
     "gzip inside Parquet": lambda: parquet(canonical(manifest()).encode(), _zeros(PLAIN + 1), compression="gzip"),
     "a dictionary of one value for many rows": lambda: parquet(
-        canonical(manifest(n_trials=ROWS)).encode(), [row(ordinal=i, answer="0" * 2000) for i in range(ROWS)],
+        canonical(manifest(n_trials=ROWS)).encode(),
+        [row(ordinal=i, answer="0" * 2000) for i in range(ROWS)],
         use_dictionary=True,
     ),
     "more rows than a unit has": lambda: parquet(canonical(manifest()).encode(), [row()] * (ROWS + 1)),
@@ -226,7 +238,7 @@ BOMBS = {
     ),
     "a manifest deeper than a reader": lambda: parquet(b"[" * 100_000, [row()]),
     "a manifest of 2 MB": lambda: parquet(canonical(manifest(host="a" * (2 * 2**20))).encode(), [row()]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
@@ -245,9 +257,16 @@ def test_what_nobody_planned_leaves_no_file(stand: Stand) -> None:
     content = os.urandom(100)
     file = Attachment("a.safetensors", hashlib.sha256(content).hexdigest(), content)
     write_bundle(
-        stand.store.inbox, stranger, [Trial("x", "none", details={})], [file], host="pi-4", attempt=1, started_at=NOW,
-        finished_at=NOW, provenance={"identity": stranger.identity},
-    )  # fmt: skip
+        stand.store.inbox,
+        stranger,
+        [Trial("x", "none", details={})],
+        [file],
+        host="pi-4",
+        attempt=1,
+        started_at=NOW,
+        finished_at=NOW,
+        provenance={"identity": stranger.identity},
+    )
     assert len(stand.collect().quarantined) == 1
     assert not (stand.store.root / "files" / file.sha256).exists()
 
@@ -262,8 +281,11 @@ def test_reports_of_anything_are_judged(stand: Stand, host: str, said: Any, kind
     path = folder / f"capability_report_{os.fsdecode(safe)}.json"
     content = {
         "json": json.dumps({"host": host, "tier": said, "created_at": said}).encode(errors="surrogatepass"),
-        "bytes": json.dumps(said).encode()[:50], "deep": json.dumps(deep(500)).encode() * 3, "large": b" " * (2**20 + 5), "link": b"",
-    }[kind]  # fmt: skip
+        "bytes": json.dumps(said).encode()[:50],
+        "deep": json.dumps(deep(500)).encode() * 3,
+        "large": b" " * (2**20 + 5),
+        "link": b"",
+    }[kind]
     if kind == "link":
         path.symlink_to(stand.root / "neighbour" / "precious")
     else:

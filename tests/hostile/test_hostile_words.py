@@ -91,10 +91,17 @@ def test_what_is_no_report_is_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [json.dumps(deep(900)).encode(), b"[" * 200_000, b'{"a":' * 100_000, b" " * 2**21, gzip.compress(b"0" * 2**20),
-     b'{"report_version": 2, "report_version": 1}', b"1" * 100_000],
+    [
+        json.dumps(deep(900)).encode(),
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
+        b" " * 2**21,
+        gzip.compress(b"0" * 2**20),
+        b'{"report_version": 2, "report_version": 1}',
+        b"1" * 100_000,
+    ],
     ids=["deep", "deeper", "deep objects", "large", "gzip", "twice", "a long number"],
-)  # fmt: skip
+)
 def test_bombs_are_no_reports(content: bytes) -> None:
     """A report of a megabyte must not cost a gigabyte or the stack."""
     with pytest.raises(LabError) as refused:
@@ -104,7 +111,7 @@ def test_bombs_are_no_reports(content: bytes) -> None:
 
 LINE = st.fixed_dictionaries(
     {}, optional={"id": scalars, "text": scalars, "label": scalars, "group": scalars, "more": values}
-).map(lambda x: json.dumps(x).encode(errors="surrogatepass"))  # fmt: skip
+).map(lambda x: json.dumps(x).encode(errors="surrogatepass"))
 
 
 @many
@@ -125,9 +132,15 @@ def test_labelled_data_of_anything_are_checked_line_by_line(world: Path, lines: 
 
 @pytest.mark.parametrize(
     "content",
-    [gzip.compress(b'{"id": 1}\n' * 200_000), b'{"text": "' + b"a" * 2**22, b"[" * 2**21, b"\x00" * 2**21, b"\xff\xfe" + b"a\x00" * 999],
+    [
+        gzip.compress(b'{"id": 1}\n' * 200_000),
+        b'{"text": "' + b"a" * 2**22,
+        b"[" * 2**21,
+        b"\x00" * 2**21,
+        b"\xff\xfe" + b"a\x00" * 999,
+    ],
     ids=["gzip", "one long line", "brackets", "zeros", "UTF-16"],
-)  # fmt: skip
+)
 def test_bombs_are_no_labelled_data(world: Path, content: bytes) -> None:
     """A file in one line, or compressed, is told, not loaded."""
     path = world / "data.jsonl"
@@ -151,9 +164,12 @@ def test_settings_of_anything_are_taken_or_named(phase: str, more: dict[str, Any
 
 
 URL = st.builds(
-    "{}{}{}{}".format, st.sampled_from(["", "http://", "https://", "file://", "ftp://", "javascript:", "quack://", "rsync+ssh://", "//"]),
-    texts, st.sampled_from(["", ":4200", ":99999", ":-1", "@evil", "/api", "?a=b", "#x"]), texts,
-)  # fmt: skip
+    "{}{}{}{}".format,
+    st.sampled_from(["", "http://", "https://", "file://", "ftp://", "javascript:", "quack://", "rsync+ssh://", "//"]),
+    texts,
+    st.sampled_from(["", ":4200", ":99999", ":-1", "@evil", "/api", "?a=b", "#x"]),
+    texts,
+)
 
 
 @many
@@ -197,10 +213,18 @@ def test_a_results_store_of_anything_is_a_place_or_refused(world: Path, url: str
 NOBODY = "http://127.0.0.1:1/api"  # a port on which nothing listens without root
 # Commands that take a name, a path or a value, none of which starts anything before it was judged.
 COMMANDS = [
-    ["run"], ["run", "p1", "--scale"], ["run", "p1", "--set"], ["pipeline", "--set"], ["drain"], ["undrain"], ["data", "check"],
-    ["assess", "--from"], ["join"], ["plan", "--scale"],
+    ["run"],
+    ["run", "p1", "--scale"],
+    ["run", "p1", "--set"],
+    ["pipeline", "--set"],
+    ["drain"],
+    ["undrain"],
+    ["data", "check"],
+    ["assess", "--from"],
+    ["join"],
+    ["plan", "--scale"],
     ["join", "http://127.0.0.1:1", "--also"],
-]  # fmt: skip
+]
 
 
 @settings(many, max_examples=40)

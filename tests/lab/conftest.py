@@ -37,9 +37,14 @@ def lab(home: Path, tmp_path: Path) -> Run:
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "lab", *arguments], capture_output=True, text=True, timeout=100, check=False,
-            cwd=tmp_path, env=bare_environment(home) | environment,
-        )  # fmt: skip
+            [sys.executable, "-m", "lab", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            cwd=tmp_path,
+            env=bare_environment(home) | environment,
+        )
 
     return run
 

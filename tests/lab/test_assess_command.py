@@ -18,13 +18,22 @@ from workpools.assess import CapabilityReport, parse_report
 
 # A report of the basic script from before this project, with made-up numbers.
 OLD: dict[str, Any] = {
-    "timestamp": "2025-01-02 06:00:00", "hostname": "Old-Laptop.local",
+    "timestamp": "2025-01-02 06:00:00",
+    "hostname": "Old-Laptop.local",
     "system": {
-        "platform": "Linux", "processor": "", "architecture": "x86_64", "python_version": "3.12.3 (main)", "cpu_count": 8,
-        "cpu_count_physical": 4, "ram_gb": 8, "ram_available_gb": 5.5, "disk_free_gb": 100,
+        "platform": "Linux",
+        "processor": "",
+        "architecture": "x86_64",
+        "python_version": "3.12.3 (main)",
+        "cpu_count": 8,
+        "cpu_count_physical": 4,
+        "ram_gb": 8,
+        "ram_available_gb": 5.5,
+        "disk_free_gb": 100,
     },
-    "benchmark": {}, "capabilities": {"prerequisites": True, "e0_e1": True, "e2_full": False, "e2_quantized": False},
-}  # fmt: skip
+    "benchmark": {},
+    "capabilities": {"prerequisites": True, "e0_e1": True, "e2_full": False, "e2_quantized": False},
+}
 
 
 def test_an_older_report_of_another_machine_is_registered(called: Run, home: Path, tmp_path: Path) -> None:
@@ -66,23 +75,52 @@ def test_what_cannot_be_registered_is_told_in_one_line(called: Run, home: Path, 
 def test_only_what_is_known_is_printed(known: bool) -> None:
     """A speed that was not measured is left out; a zero that was measured is shown, since it says a lot."""
     more: dict[str, Any] = {
-        "matrix_gflops": 0.0, "embedding_texts_per_s": 21.44, "prefill_tokens_per_s": 449.6, "disk_write_mb_s": 0.0,
-        "ram_limit_gb": 4.0, "cpu_flags": ["avx2", "fma"], "ollama_models": [], "clock_offset_s": -7.5,
-        "models": ["smollm2-135m", "ollama/phi3"], "mlx_lora": "LoRA through peft: because",
-    }  # fmt: skip
+        "matrix_gflops": 0.0,
+        "embedding_texts_per_s": 21.44,
+        "prefill_tokens_per_s": 449.6,
+        "disk_write_mb_s": 0.0,
+        "ram_limit_gb": 4.0,
+        "cpu_flags": ["avx2", "fma"],
+        "ollama_models": [],
+        "clock_offset_s": -7.5,
+        "models": ["smollm2-135m", "ollama/phi3"],
+        "mlx_lora": "LoRA through peft: because",
+    }
     report = CapabilityReport(
-        host="desk", created_at=datetime(2025, 1, 2, tzinfo=UTC), os="Linux", architecture="x86_64", python="3.11.2",
-        versions={}, cores_physical=4, cores_logical=8, ram_total_gb=32.0, ram_available_gb=3.5, disk_free_gb=100.0,
-        gpus=["A", "B"], engines=[], tier="weak", profiles={}, reasons=["because"], **(more if known else {}),
-    )  # fmt: skip
+        host="desk",
+        created_at=datetime(2025, 1, 2, tzinfo=UTC),
+        os="Linux",
+        architecture="x86_64",
+        python="3.11.2",
+        versions={},
+        cores_physical=4,
+        cores_logical=8,
+        ram_total_gb=32.0,
+        ram_available_gb=3.5,
+        disk_free_gb=100.0,
+        gpus=["A", "B"],
+        engines=[],
+        tier="weak",
+        profiles={},
+        reasons=["because"],
+        **(more if known else {}),
+    )
     lines = list(_described(report))
     assert lines[0] == "desk: weak"
     assert lines[-1] == "  because"
     assert ("  memory     3.5 of 32.0 GB available, limited to 4.0 GB" in lines) is known
     assert ("  disk       100 GB free, writes 0 MB/s" in lines) is known
     assert ("  processor  4 cores, 0 GFLOPS" in lines) is known
-    assert [line in lines for line in (
-        "  has        avx2 fma", "  embeds     21.4 texts/s", "  reads      450 tokens/s", "  Ollama     has no models",
-        "  clock      -7.5 s to the Prefect server's", "  models     smollm2-135m", "  MLX        LoRA through peft: because",
-    )] == [known] * 7  # fmt: skip
+    assert [
+        line in lines
+        for line in (
+            "  has        avx2 fma",
+            "  embeds     21.4 texts/s",
+            "  reads      450 tokens/s",
+            "  Ollama     has no models",
+            "  clock      -7.5 s to the Prefect server's",
+            "  models     smollm2-135m",
+            "  MLX        LoRA through peft: because",
+        )
+    ] == [known] * 7
     assert "  GPU        A; B" in lines

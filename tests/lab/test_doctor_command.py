@@ -45,8 +45,10 @@ def test_what_a_tier_does_without_is_not_missing(monkeypatch: pytest.MonkeyPatch
     """A Pi of the tier weak is whole without peft and bitsandbytes; a strong machine without peft is not."""
     monkeypatch.setattr("workpools.assess.find_spec", lambda name: None if name == "peft" else object())
     monkeypatch.setattr(commands_doctor, "find_spec", lambda name: None if name == "bitsandbytes" else object())
-    states = {tier: (named(checks(tier), "LoRA through peft").state, named(checks(tier), "8-bit and 4-bit").state) for tier in
-              ("weak", "medium", "strong")}  # fmt: skip
+    states = {
+        tier: (named(checks(tier), "LoRA through peft").state, named(checks(tier), "8-bit and 4-bit").state)
+        for tier in ("weak", "medium", "strong")
+    }
     assert states == {"weak": ("absent", "absent"), "medium": ("absent", "missing"), "strong": ("missing", "absent")}
 
 
@@ -122,8 +124,9 @@ def test_scripts_get_json_and_an_exit_code(capsys: pytest.CaptureFixture[str], m
     assert doctor(as_json=True) == 1 and json.loads(capsys.readouterr().out)["ok"] is False
     assert doctor() == 1
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "  missing  three                        gone; pip install three", "1 missing",
-    ]  # fmt: skip
+        "  missing  three                        gone; pip install three",
+        "1 missing",
+    ]
 
 
 def test_a_wrong_tier_is_the_users_mistake() -> None:

@@ -40,8 +40,8 @@ class Recorded:
 
 
 def ask(
-    app: Any, method: str, path: str, *, user: str | None = None, cookie: str = "", body: bytes = b"{}", query: str = "",
-) -> tuple[int, dict[bytes, bytes], bytes]:  # fmt: skip
+    app: Any, method: str, path: str, *, user: str | None = None, cookie: str = "", body: bytes = b"{}", query: str = ""
+) -> tuple[int, dict[bytes, bytes], bytes]:
     """(status, headers, body) of a request to an ASGI application."""
     headers = [(b"authorization", b"Basic " + base64.b64encode(user.encode()))] if user else []
     headers += [(b"cookie", cookie.encode())] if cookie else []
@@ -75,16 +75,33 @@ def test_workers_come_through_under_the_coordinators_name_and_others_as_they_are
 
 # What would let a machine that joined run commands on others, or read or change what is not its business.
 FORBIDDEN = [
-    ("POST", "/api/deployments/"), ("PATCH", f"/api/deployments/{ID}"), ("DELETE", f"/api/deployments/{ID}"),
-    ("POST", f"/api/deployments/{ID}/create_flow_run"), ("POST", "/api/flow_runs/"), ("DELETE", f"/api/flow_runs/{ID}"),
-    ("POST", "/api/work_pools/"), ("PATCH", "/api/work_pools/weak"), ("DELETE", "/api/work_pools/weak"),
-    ("POST", "/api/work_pools/coordinator/get_scheduled_flow_runs"), ("POST", "/api/work_pools/coordinator/workers/heartbeat"),
-    ("POST", "/api/automations/"), ("POST", "/api/variables/"), ("PATCH", f"/api/variables/{ID}"),
-    ("POST", "/api/block_documents/"), ("POST", "/api/block_documents/filter"), ("GET", f"/api/block_documents/{ID}"),
-    ("GET", "/api/admin/settings"), ("POST", "/api/admin/database/clear"), ("POST", "/api/admin/database/drop"),
-    ("POST", "/api/logs/filter"), ("POST", "/api/ui/flow_runs/history"), ("GET", "/api/work_pools/weak/../coordinator"),
-    ("POST", "//api/deployments/"), ("POST", "/api/flow_runs/filter/../"), ("PUT", f"/api/flow_runs/{ID}"),
-]  # fmt: skip
+    ("POST", "/api/deployments/"),
+    ("PATCH", f"/api/deployments/{ID}"),
+    ("DELETE", f"/api/deployments/{ID}"),
+    ("POST", f"/api/deployments/{ID}/create_flow_run"),
+    ("POST", "/api/flow_runs/"),
+    ("DELETE", f"/api/flow_runs/{ID}"),
+    ("POST", "/api/work_pools/"),
+    ("PATCH", "/api/work_pools/weak"),
+    ("DELETE", "/api/work_pools/weak"),
+    ("POST", "/api/work_pools/coordinator/get_scheduled_flow_runs"),
+    ("POST", "/api/work_pools/coordinator/workers/heartbeat"),
+    ("POST", "/api/automations/"),
+    ("POST", "/api/variables/"),
+    ("PATCH", f"/api/variables/{ID}"),
+    ("POST", "/api/block_documents/"),
+    ("POST", "/api/block_documents/filter"),
+    ("GET", f"/api/block_documents/{ID}"),
+    ("GET", "/api/admin/settings"),
+    ("POST", "/api/admin/database/clear"),
+    ("POST", "/api/admin/database/drop"),
+    ("POST", "/api/logs/filter"),
+    ("POST", "/api/ui/flow_runs/history"),
+    ("GET", "/api/work_pools/weak/../coordinator"),
+    ("POST", "//api/deployments/"),
+    ("POST", "/api/flow_runs/filter/../"),
+    ("PUT", f"/api/flow_runs/{ID}"),
+]
 
 
 @pytest.mark.parametrize(("method", "path"), FORBIDDEN)
@@ -117,10 +134,17 @@ def test_a_worker_renames_runs_and_changes_nothing_that_is_executed(change: dict
 
 @pytest.mark.parametrize(
     "serializer",
-    [{"type": "pickle"}, {"type": "compressed/json"}, {"type": "json", "jsonlib": "os"}, "pickle", None, {"type": "json", "x": 1},
-     {"type": "json", "object_decoder": "os.system"}],
+    [
+        {"type": "pickle"},
+        {"type": "compressed/json"},
+        {"type": "json", "jsonlib": "os"},
+        "pickle",
+        None,
+        {"type": "json", "x": 1},
+        {"type": "json", "object_decoder": "os.system"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_result_that_would_be_unpickled_is_refused(serializer: Any) -> None:
     """Whoever reads a run's result believes the name of its format: pickle, or any module to import, runs code."""
     path = f"/api/flow_runs/{ID}/set_state"
@@ -143,10 +167,15 @@ def test_a_worker_sends_no_more_than_a_run_needs() -> None:
 
 @pytest.mark.parametrize(
     ("path", "token", "passed"),
-    [("/api/events/in", "worker:w", "coordinator:c"), ("/api/work_pools/weak/workers/connect", "worker:w", "coordinator:c"),
-     ("/api/work_pools/coordinator/workers/connect", "worker:w", ""), ("/api/task_runs/subscriptions/scheduled", "worker:w", ""),
-     ("/api/events/in", "worker:x", "worker:x"), ("/api/events/in", "coordinator:c", "coordinator:c")],
-)  # fmt: skip
+    [
+        ("/api/events/in", "worker:w", "coordinator:c"),
+        ("/api/work_pools/weak/workers/connect", "worker:w", "coordinator:c"),
+        ("/api/work_pools/coordinator/workers/connect", "worker:w", ""),
+        ("/api/task_runs/subscriptions/scheduled", "worker:w", ""),
+        ("/api/events/in", "worker:x", "worker:x"),
+        ("/api/events/in", "coordinator:c", "coordinator:c"),
+    ],
+)
 def test_sockets_are_kept_as_requests_are(path: str, token: str, passed: str) -> None:
     """Prefect's sockets take the password in their first message; one that was forgotten would be a door left open."""
     inside = Recorded()
@@ -164,12 +193,22 @@ def test_sockets_are_kept_as_requests_are(path: str, token: str, passed: str) ->
 
 # All that a worker may ask for which changes something at the server.
 CHANGES = {
-    "PATCH /api/artifacts/{id}", "PATCH /api/flow_runs/{id}", "PATCH /api/flow_runs/{id}/labels", "PATCH /api/task_runs/{id}",
-    "POST /api/artifacts/", "POST /api/deployments/get_scheduled_flow_runs", "POST /api/events",
-    "POST /api/flow_runs/{id}/set_state", "POST /api/flows/", "POST /api/logs/", "POST /api/task_runs/",
-    "POST /api/task_runs/{id}/set_state", "POST /api/work_pools/{name}/get_scheduled_flow_runs",
-    "POST /api/work_pools/{work_pool_name}/queues", "POST /api/work_pools/{work_pool_name}/workers/heartbeat",
-}  # fmt: skip
+    "PATCH /api/artifacts/{id}",
+    "PATCH /api/flow_runs/{id}",
+    "PATCH /api/flow_runs/{id}/labels",
+    "PATCH /api/task_runs/{id}",
+    "POST /api/artifacts/",
+    "POST /api/deployments/get_scheduled_flow_runs",
+    "POST /api/events",
+    "POST /api/flow_runs/{id}/set_state",
+    "POST /api/flows/",
+    "POST /api/logs/",
+    "POST /api/task_runs/",
+    "POST /api/task_runs/{id}/set_state",
+    "POST /api/work_pools/{name}/get_scheduled_flow_runs",
+    "POST /api/work_pools/{work_pool_name}/queues",
+    "POST /api/work_pools/{work_pool_name}/workers/heartbeat",
+}
 
 
 def test_each_request_that_prefect_knows_is_closed_to_strangers_and_changes_little_for_workers() -> None:

@@ -36,10 +36,19 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (-5, "0 s"), (0, "0 s"), (0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (60, "1 min 00 s"), (200, "3 min 20 s"),
-        (3599.6, "1 h 00 min"), (3600, "1 h 00 min"), (7384, "2 h 03 min"), (100 * 3600, "100 h 00 min"),
+        (-5, "0 s"),
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (60, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h 00 min"),
+        (3600, "1 h 00 min"),
+        (7384, "2 h 03 min"),
+        (100 * 3600, "100 h 00 min"),
     ],
-)  # fmt: skip
+)
 def test_durations_carry_over(seconds: float, shown: str) -> None:
     """60 s is a minute and 60 min an hour, also after rounding."""
     assert duration(seconds) == shown
@@ -77,9 +86,7 @@ def test_the_line_of_a_phase_reads_in_order() -> None:
     assert _line({"phase": "p3", "done": 3, "total": 3}, 99, EXPECTED).endswith("elapsed 1 min 39 s, about 0 s left")
 
 
-@given(
-    st.sampled_from(list(EXPECTED)), st.integers(0, 500), st.integers(0, 500), st.floats(0, 1e6, allow_nan=False)
-)  # fmt: skip
+@given(st.sampled_from(list(EXPECTED)), st.integers(0, 500), st.integers(0, 500), st.floats(0, 1e6, allow_nan=False))
 def test_the_bar_keeps_its_width_and_time_left_its_sign(phase: str, done: int, more: int, elapsed: float) -> None:
     """Any progress file that is believed gives a line of the same form."""
     line = _line({"phase": phase, "done": done, "total": done + more}, elapsed, EXPECTED)
@@ -104,9 +111,17 @@ def test_the_progress_file_is_read_and_anything_else_passed_over(tmp_path: Path)
         path.write_text(whole[:length])
         assert progress_of(path, "demo-1", EXPECTED) is None
     changes: list[dict[str, Any]] = [
-        {"phase": None}, {"phase": "p9"}, {"phase": ["p1"]}, {"done": None}, {"done": "x"}, {"done": -1}, {"done": 9},
-        {"total": float("inf")}, {"total": float("nan")}, {"run_id": None},
-    ]  # fmt: skip
+        {"phase": None},
+        {"phase": "p9"},
+        {"phase": ["p1"]},
+        {"done": None},
+        {"done": "x"},
+        {"done": -1},
+        {"done": 9},
+        {"total": float("inf")},
+        {"total": float("nan")},
+        {"run_id": None},
+    ]
     others = [json.dumps({**GOOD, **change}) for change in changes] + ["[1]", "null", "7", "[" * 100_000, '"p1"']
     for content in others:
         path.write_text(content)
@@ -121,10 +136,20 @@ def test_the_progress_file_is_read_and_anything_else_passed_over(tmp_path: Path)
 def verdict(phase: str, status: str, minutes: int, **values: Any) -> dict[str, Any]:
     """A row of gate_history as `chain_of` gives it."""
     return {
-        "phase": phase, "status": status, "decided_at": NOON + timedelta(minutes=minutes), "threshold": 1.2, "value": 1.5,
-        "low": 1.3, "high": 1.7, "main_metric": "similarity_ratio", "n": 30, "reason": "It is so.", "why": None,
-        "next_steps": "[]", "plan_id": "0f3a",
-    } | values  # fmt: skip
+        "phase": phase,
+        "status": status,
+        "decided_at": NOON + timedelta(minutes=minutes),
+        "threshold": 1.2,
+        "value": 1.5,
+        "low": 1.3,
+        "high": 1.7,
+        "main_metric": "similarity_ratio",
+        "n": 30,
+        "reason": "It is so.",
+        "why": None,
+        "next_steps": "[]",
+        "plan_id": "0f3a",
+    } | values
 
 
 AGAIN = "lab pipeline --scale demo"
@@ -235,20 +260,31 @@ def test_time_without_a_server_is_no_time_without_a_worker(
 
 
 HOSTILE = {
-    "markup": "[red]not red[/red] [bold", "link": "[link=http://x]y[/link]", "escape": "\x1b[2J\x1b]0;title\x07",
-    "return": "over\rwritten\x08\x7f", "override": "abc\u202edef\u2066x\u2069", "C1": "\x9b31m", "surrogate": "\ud800",
-}  # fmt: skip
+    "markup": "[red]not red[/red] [bold",
+    "link": "[link=http://x]y[/link]",
+    "escape": "\x1b[2J\x1b]0;title\x07",
+    "return": "over\rwritten\x08\x7f",
+    "override": "abc\u202edef\u2066x\u2069",
+    "C1": "\x9b31m",
+    "surrogate": "\ud800",
+}
 
 
 def test_the_table_prints_any_text_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     """Reasons hold what models and other machines wrote: brackets stay brackets, and nothing in them steers a terminal."""
     rows = [
         verdict(
-            "p1", "FAIL", i, reason=text, why=text, main_metric=f"metric {text}", value=None,
+            "p1",
+            "FAIL",
+            i,
+            reason=text,
+            why=text,
+            main_metric=f"metric {text}",
+            value=None,
             next_steps=json.dumps([f"lab run p1 --set 'x=[\"{i}\"]'"]),
         )
         for i, text in enumerate(HOSTILE.values())
-    ]  # fmt: skip
+    ]
     print_chain("demo-[red]1\x1b[0m", rows)
     shown = capsys.readouterr().out
     assert "run demo-[red]1\\x1b[0m under plan 0f3a" in shown

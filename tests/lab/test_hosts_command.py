@@ -66,9 +66,14 @@ class Network:
     def join(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         own = {"LAB_HOST": "desk", "LAB_RESULTS_URL": str(self.coordinator / "results")}
         return subprocess.run(
-            [sys.executable, "-m", "lab", "join", self.url, "--quick", *arguments], capture_output=True, text=True,
-            timeout=280, check=False, cwd=self.desk, env=bare_environment(self.desk) | own,
-        )  # fmt: skip
+            [sys.executable, "-m", "lab", "join", self.url, "--quick", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+            cwd=self.desk,
+            env=bare_environment(self.desk) | own,
+        )
 
     def client(self) -> Any:
         return connect(f"{self.url}/api")

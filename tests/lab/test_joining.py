@@ -45,8 +45,19 @@ def test_the_address_of_the_page_and_that_of_the_api_both_serve(given_url: str, 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "coordinator", "coordinator:4200", "ftp://a", "http://", "http://a:99999", "http://a?b", "http://a/#b", "http://a/ b", "http://a\n"],
-)  # fmt: skip
+    [
+        "",
+        "coordinator",
+        "coordinator:4200",
+        "ftp://a",
+        "http://",
+        "http://a:99999",
+        "http://a?b",
+        "http://a/#b",
+        "http://a/ b",
+        "http://a\n",
+    ],
+)
 def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
     """The most likely mistake of a newcomer is to leave out http://; the answer is the command to type."""
     with pytest.raises(LabError, match=r"http address|address of a server") as refused:
@@ -154,9 +165,12 @@ def test_a_worker_for_another_server_is_not_taken_for_ours(places: Places) -> No
         same = ours | {"PREFECT_API_URL": "http://localhost:4321/api"}
         join._check_same(service, same, "http://a")
         for name, value in (
-            ("PREFECT_API_URL", "http://127.0.0.1:4322/api"), ("PREFECT_API_URL", ELSEWHERE), ("LAB_RESULTS_URL", "/other"),
-            ("LAB_RESULTS_URL", ""), ("LAB_HOST", "pi-4"),
-        ):  # fmt: skip
+            ("PREFECT_API_URL", "http://127.0.0.1:4322/api"),
+            ("PREFECT_API_URL", ELSEWHERE),
+            ("LAB_RESULTS_URL", "/other"),
+            ("LAB_RESULTS_URL", ""),
+            ("LAB_HOST", "pi-4"),
+        ):
             with pytest.raises(LabError) as refused:
                 join._check_same(service, ours | {name: value}, "http://a b")
             assert refused.value.what == f"worker-weak runs here with {name} {ours[name]}, and not {value or 'unset'}"
@@ -183,10 +197,16 @@ class FakeServer(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(b'"2.20.1"', f"the server runs Prefect 2.20.1, this machine {version('prefect')}. here: pip install 'prefect~=2.20.0'"),
-     (b"<html>\x1b[2J", "is no Prefect server"), (b'{"a": 1}', "which is no version")],
+    [
+        (
+            b'"2.20.1"',
+            f"the server runs Prefect 2.20.1, this machine {version('prefect')}. here: pip install 'prefect~=2.20.0'",
+        ),
+        (b"<html>\x1b[2J", "is no Prefect server"),
+        (b'{"a": 1}', "which is no version"),
+    ],
     ids=["older", "a page", "other JSON"],
-)  # fmt: skip
+)
 def test_a_server_of_another_kind_is_refused_before_anything_is_done(
     called: Run, home: Path, body: bytes, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

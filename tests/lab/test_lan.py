@@ -81,9 +81,13 @@ def test_secrets_do_not_lie_where_things_are_shared(places: Places, monkeypatch:
 def test_only_one_address_of_this_machine_is_opened(kept: Path) -> None:
     """0.0.0.0 would open every network this machine is in, and no address but loopback is opened without keys."""
     for text, said in (
-        ("0.0.0.0", "every interface"), ("::", "every interface"), ("192.0.2.7", "no address of this machine"),  # noqa: S104
-        ("desk", "no IP address"), ("", "no IP address"), ("224.0.0.1", "every interface"),
-    ):  # fmt: skip
+        ("0.0.0.0", "every interface"),  # noqa: S104
+        ("::", "every interface"),
+        ("192.0.2.7", "no address of this machine"),
+        ("desk", "no IP address"),
+        ("", "no IP address"),
+        ("224.0.0.1", "every interface"),
+    ):
         with pytest.raises(LabError, match=said):
             lan.opened(text)
     assert not kept.exists()

@@ -59,14 +59,21 @@ class Machine:
     @property
     def environment(self) -> dict[str, str]:
         return bare_environment(self.home) | {
-            "LAB_HOST": self.name, "LAB_SECRETS": str(self.home.with_name(f"secrets-{self.name}")),
-        }  # fmt: skip
+            "LAB_HOST": self.name,
+            "LAB_SECRETS": str(self.home.with_name(f"secrets-{self.name}")),
+        }
 
     def lab(self, *arguments: str, keyboard: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "lab", *arguments], env=self.environment | more, input=keyboard, capture_output=True,
-            text=True, timeout=400, check=False, cwd=self.home,
-        )  # fmt: skip
+            [sys.executable, "-m", "lab", *arguments],
+            env=self.environment | more,
+            input=keyboard,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+            cwd=self.home,
+        )
         if arguments[0] != "invite":
             self.said += done.stdout + done.stderr
         return done
@@ -97,9 +104,7 @@ class Laboratory:
     def secrets(self) -> list[str]:
         """Every secret and what is made from it, also as HTTP carries them."""
         k = self.keys
-        plain = [
-            k.coordinator, k.join, k.page, secrets.worker_auth(k.join), secrets.inbox_token(k.join),
-        ]  # fmt: skip
+        plain = [k.coordinator, k.join, k.page, secrets.worker_auth(k.join), secrets.inbox_token(k.join)]
         users = [secrets.coordinator_auth(k), secrets.worker_auth(k.join), f"page:{k.page}"]
         return [*plain, *(base64.b64encode(u.encode()).decode() for u in users)]
 
@@ -219,9 +224,10 @@ def test_a_machine_without_the_right_key_does_not_join(laboratory: Laboratory, t
     shed.home.mkdir()
     url = laboratory.url(laboratory.port)
     for arguments, keyboard, said in (
-        ([], "", "asks for a key"), (["--key-file", "-"], "no key\n", "that is no join key"),
+        ([], "", "asks for a key"),
+        (["--key-file", "-"], "no key\n", "that is no join key"),
         (["--key-file", "-"], "x" * 43 + "\n", "does not take this key"),
-    ):  # fmt: skip
+    ):
         done = shed.lab("join", url, "--quick", *arguments, keyboard=keyboard)
         assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert list(shed.home.iterdir()) == []

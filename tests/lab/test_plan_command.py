@@ -30,11 +30,24 @@ def register(
 ) -> None:
     decision = decide(ram_gb, 100)
     report = CapabilityReport(
-        host=host, created_at=datetime(2026, 11, 1, tzinfo=UTC), os="Linux", architecture="aarch64", python="3.11.2",
-        versions={}, cores_physical=4, cores_logical=4, ram_total_gb=32.0, ram_available_gb=float(ram_gb),
-        disk_free_gb=100.0, gpus=[], engines=list(engines), matrix_gflops=gflops, tier=decision.tier,
-        profiles=decision.profiles, reasons=decision.reasons,
-    )  # fmt: skip
+        host=host,
+        created_at=datetime(2026, 11, 1, tzinfo=UTC),
+        os="Linux",
+        architecture="aarch64",
+        python="3.11.2",
+        versions={},
+        cores_physical=4,
+        cores_logical=4,
+        ram_total_gb=32.0,
+        ram_available_gb=float(ram_gb),
+        disk_free_gb=100.0,
+        gpus=[],
+        engines=list(engines),
+        matrix_gflops=gflops,
+        tier=decision.tier,
+        profiles=decision.profiles,
+        reasons=decision.reasons,
+    )
     Store.here(Places(home)).put_report(host, report.model_dump_json().encode())
 
 
@@ -186,8 +199,10 @@ def test_the_example_shows_three_machines_against_one(called: Run, home: Path) -
     """Without any machine a reader sees what unequal machines bring: each of the three does what it can, together they are
     no slower than the best alone, and what a machine cannot do alone is said."""
     assert [(r.host, r.ram_total_gb, r.tier) for r in example_reports()] == [
-        ("pi-4", 4, "weak"), ("laptop", 8, "medium"), ("desktop", 16, "strong"),
-    ]  # fmt: skip
+        ("pi-4", 4, "weak"),
+        ("laptop", 8, "medium"),
+        ("desktop", 16, "strong"),
+    ]
     text = called(*SMOKE, "--example").stdout
     found: dict[str, Any] = json.loads(called(*SMOKE, "--example", "--json").stdout)
     assert not home.exists()

@@ -171,8 +171,13 @@ def test_status_and_down_of_another_process_see_the_same(begin: Begin, places: P
     service = begin("server", SLEEP, port=4300)
     (row,) = json.loads(lab("status", "--json").stdout)
     assert row == {
-        "name": "server", "pid": service.pid, "port": 4300, "address": "127.0.0.1", "alive": True, "runs": [],
-    }  # fmt: skip
+        "name": "server",
+        "pid": service.pid,
+        "port": 4300,
+        "address": "127.0.0.1",
+        "alive": True,
+        "runs": [],
+    }
     assert f"runs     pid {service.pid}" in lab("status").stdout
     assert up.api_url() == "http://127.0.0.1:4300/api"
     started = time.monotonic()

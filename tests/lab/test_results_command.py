@@ -49,8 +49,12 @@ def test_what_cannot_go_is_shown_with_its_reason_and_goes_later(called: Run, hom
     done = called("sync", "--json", LAB_RESULTS_URL=str(store))
     assert done.returncode == 0
     assert json.loads(done.stdout) == {
-        "where": str(store), "delivered": 1, "waiting": 0, "reason": None, "size_bytes": 1,
-    }  # fmt: skip
+        "where": str(store),
+        "delivered": 1,
+        "waiting": 0,
+        "reason": None,
+        "size_bytes": 1,
+    }
     assert not path.exists() and (store / "inbox" / NAME).read_bytes() == b"1"
 
 

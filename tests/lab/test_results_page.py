@@ -10,10 +10,21 @@ from hypothesis import strategies as st
 from lab.commands.results_markdown import MOST_ROWS, page
 
 VERDICT = {
-    "phase": "p1", "status": "FAIL", "main_metric": "similarity_ratio", "main_condition": "hybrid", "value": 1.4771,
-    "low": 1.25, "high": 1.77, "threshold": 1.2, "n": 102, "reason": "kNN 0.50 (needs > 0.7).", "why": None,
-    "scale": "full", "domain": "big_o", "model": "smollm2-135m",
-}  # fmt: skip
+    "phase": "p1",
+    "status": "FAIL",
+    "main_metric": "similarity_ratio",
+    "main_condition": "hybrid",
+    "value": 1.4771,
+    "low": 1.25,
+    "high": 1.77,
+    "threshold": 1.2,
+    "n": 102,
+    "reason": "kNN 0.50 (needs > 0.7).",
+    "why": None,
+    "scale": "full",
+    "domain": "big_o",
+    "model": "smollm2-135m",
+}
 
 
 UNDER = "plan 0f3a, stored before the first trial"
@@ -21,9 +32,17 @@ UNDER = "plan 0f3a, stored before the first trial"
 
 def metric(condition: str = "hybrid", **values: Any) -> dict[str, Any]:
     return {
-        "phase": "p1", "metric": "knn_accuracy", "condition": condition, "value": 0.5, "low": 0.3, "high": 0.69, "n": 30,
-        "failed": 1, "method": "k 5", "timing": False,
-    } | values  # fmt: skip
+        "phase": "p1",
+        "metric": "knn_accuracy",
+        "condition": condition,
+        "value": 0.5,
+        "low": 0.3,
+        "high": 0.69,
+        "n": 30,
+        "failed": 1,
+        "method": "k 5",
+        "timing": False,
+    } | values
 
 
 def cells(line: str) -> list[str]:

@@ -25,9 +25,15 @@ def begun(places: Places) -> str:
         found = advance(con, run, "p1").units
     for unit in found:
         write_bundle(
-            places.spool, unit, failed_trials(unit, "made up"), host="here", attempt=1, started_at=NOW, finished_at=NOW,
+            places.spool,
+            unit,
+            failed_trials(unit, "made up"),
+            host="here",
+            attempt=1,
+            started_at=NOW,
+            finished_at=NOW,
             provenance={"identity": unit.identity},
-        )  # fmt: skip
+        )
     Store.here(places).deliver(places.spool)
     return run.run_id
 

@@ -59,9 +59,15 @@ def test_the_coordinators_unit_starts_and_stops_the_lab(called: Run, home: Path)
 def test_a_machine_that_joins_has_the_address_and_no_secret_in_its_unit(called: Run) -> None:
     """Units can be read by everybody; keys stay where lab join kept them."""
     done = called(
-        "service", "install", "--join", "http://192.168.1.10:4200/", "--dry-run", LAB_HOST="pi-4",
-        PREFECT_API_AUTH_STRING="me:hunter2", LAB_DATABASE_URL="postgresql+asyncpg://a:hunter2@b/c",
-    )  # fmt: skip
+        "service",
+        "install",
+        "--join",
+        "http://192.168.1.10:4200/",
+        "--dry-run",
+        LAB_HOST="pi-4",
+        PREFECT_API_AUTH_STRING="me:hunter2",
+        LAB_DATABASE_URL="postgresql+asyncpg://a:hunter2@b/c",
+    )
     unit, agent, _ = parts(done.stdout)
     assert as_systemd(unit["Service"]["ExecStart"])[2:] == ["lab", "join", "http://192.168.1.10:4200"]
     assert "hunter2" not in done.stdout
@@ -106,9 +112,13 @@ def said_of(unit: str, folder: Path) -> tuple[int, str]:
     path.write_text(unit)
     (folder / "run").mkdir(exist_ok=True)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--user", str(path)], capture_output=True, text=True, check=False, timeout=60,
+        ["systemd-analyze", "verify", "--user", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
         env=os.environ | {"XDG_RUNTIME_DIR": str(folder / "run")},
-    )  # fmt: skip
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -130,9 +140,14 @@ def test_launchd_knows_each_key_of_the_agent(called: Run) -> None:
     _, agent, _ = parts(called("service", "install", "--join", "http://192.168.1.10:4200", "--dry-run").stdout)
     # launchd.plist(5)
     types = {
-        "Label": str, "ProgramArguments": list, "EnvironmentVariables": dict, "RunAtLoad": bool, "Umask": int,
-        "AbandonProcessGroup": bool, "StandardErrorPath": str,
-    }  # fmt: skip
+        "Label": str,
+        "ProgramArguments": list,
+        "EnvironmentVariables": dict,
+        "RunAtLoad": bool,
+        "Umask": int,
+        "AbandonProcessGroup": bool,
+        "StandardErrorPath": str,
+    }
     assert {key: type(value) for key, value in agent.items()} == types
     assert agent["Umask"] == 0o077
     assert {type(v) for v in agent["EnvironmentVariables"].values()} == {str}  # type: ignore[attr-defined]

@@ -156,10 +156,14 @@ def test_only_runs_whose_process_is_gone_are_ended_after_a_crash(monkeypatch: py
         return SimpleNamespace(id=name, infrastructure_pid=pid, tags=list(tags), auto_scheduled=planned)
 
     server = FakeRuns(
-        run("lives", str(living.pid)), run("lives, with a host", f"desk:{living.pid}", "host:desk"), run("gone", str(gone.pid)),
-        run("gone here", str(gone.pid), "host:desk"), run("elsewhere", str(gone.pid), "host:pi"), run("never begun", None),
+        run("lives", str(living.pid)),
+        run("lives, with a host", f"desk:{living.pid}", "host:desk"),
+        run("gone", str(gone.pid)),
+        run("gone here", str(gone.pid), "host:desk"),
+        run("elsewhere", str(gone.pid), "host:pi"),
+        run("never begun", None),
         run("planned", None, planned=True),
-    )  # fmt: skip
+    )
     try:
         up._bury_the_dead(server)
     finally:

@@ -31,9 +31,15 @@ def filled(places: Places) -> Places:
         run = open_run(con, "smoke", GIVEN)
         unit = advance(con, run, "p1").pending[0]
         write_bundle(
-            store.inbox, unit, [Trial("made-up", "leakage", details={"near": 0})], host="pi-4", attempt=1, started_at=now,
-            finished_at=now, provenance={"identity": unit.identity},
-        )  # fmt: skip
+            store.inbox,
+            unit,
+            [Trial("made-up", "leakage", details={"near": 0})],
+            host="pi-4",
+            attempt=1,
+            started_at=now,
+            finished_at=now,
+            provenance={"identity": unit.identity},
+        )
         (store.inbox / "junk").write_bytes(b"junk")
     assert collect(places, store).ingested == 1
     return places

@@ -71,9 +71,14 @@ def weak_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(python: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The front door as this environment has it."""
     return subprocess.run(
-        [str(python), "-m", "lab", *arguments], env=bare_environment(home), cwd=home.parent, capture_output=True, text=True,
-        timeout=280, check=False,
-    )  # fmt: skip
+        [str(python), "-m", "lab", *arguments],
+        env=bare_environment(home),
+        cwd=home.parent,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
 
 
 def test_the_environment_has_the_extra_weak_and_nothing_else(weak_python: Path) -> None:

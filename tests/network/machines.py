@@ -73,9 +73,14 @@ class Machine:
 
     def run(self, command: list[str], timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.network.command(self.name, command), env=self.environment(), cwd=ROOT, capture_output=True, text=True,
-            timeout=timeout_s, check=False,
-        )  # fmt: skip
+            self.network.command(self.name, command),
+            env=self.environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     def must(self, command: list[str], timeout_s: float = 300) -> str:
         """The output of a command that has to succeed."""
@@ -88,9 +93,14 @@ class Machine:
         (self.home / "logs").mkdir(exist_ok=True)
         with (self.home / "logs" / f"{log_name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self.network.command(self.name, command), env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                self.network.command(self.name, command),
+                env=self.environment(),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.started.append(process)
         return process
 

@@ -19,9 +19,7 @@ from namespaces import Network, NotPermitted
 CUT_S = 60.0
 DESK, SHED = MACHINES[1:]
 # P1 passes and P2 stops the chain, whatever comes out. 17 problems cost 94 s by P2's own estimate, so they are shared out.
-GIVEN = (
-    "p1.ratio_threshold=0", "p1.knn_threshold=0", "p2.alpha=0", "p2.n_test=17", "p2.per_unit=1",
-)  # fmt: skip
+GIVEN = ("p1.ratio_threshold=0", "p1.knn_threshold=0", "p2.alpha=0", "p2.n_test=17", "p2.per_unit=1")
 SMALL = ["--scale", "smoke", *(part for g in GIVEN for part in ("--set", g))]
 METRICS = (
     "SELECT phase, metric, condition, value, low, high, n, failed, method FROM phase_metrics WHERE NOT timing "
@@ -82,9 +80,14 @@ def alone(network: Network, new_home: Callable[[str], Path]) -> Path:
     home = new_home("alone")
     for phase in ("p1", "p2"):
         done = subprocess.run(
-            lab("run", phase, *SMALL), env=bare(home, "alone"), cwd=ROOT, capture_output=True, text=True, timeout=1500,
+            lab("run", phase, *SMALL),
+            env=bare(home, "alone"),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=1500,
             check=False,
-        )  # fmt: skip
+        )
         assert done.returncode == (3 if phase == "p2" else 0), done.stdout + done.stderr
     return home
 

@@ -81,9 +81,16 @@ def write(places: Places, role: str) -> None:
             content = content_of(label)
             files = [Attachment("a.bin", hashlib.sha256(content).hexdigest(), content)]
             spool(
-                places.spool, unit_of(label), trials_of(label), files, host="pi-4", attempt=1, started_at=now,
-                finished_at=now, provenance={"identity": {}},
-            )  # fmt: skip
+                places.spool,
+                unit_of(label),
+                trials_of(label),
+                files,
+                host="pi-4",
+                attempt=1,
+                started_at=now,
+                finished_at=now,
+                provenance={"identity": {}},
+            )
             with (places.home / f"{role}.journal").open("a") as journal:
                 journal.write(f"{i}\n")
             time.sleep(PAUSE_S)

@@ -35,9 +35,17 @@ def put(
     files = [] if content is None else [Attachment("a.safetensors", hashlib.sha256(content).hexdigest(), content)]
     trials = [Trial(f"{label}-{i}", "none", seed=100, attempts=i + 1, details={"i": i}) for i in range(n)]
     return write_bundle(
-        folder, unit, trials, files, host="pi-4", attempt=attempt, started_at=NOW, finished_at=NOW,
-        provenance={"code_commit": "abc", "identity": unit.identity}, key=key,
-    )  # fmt: skip
+        folder,
+        unit,
+        trials,
+        files,
+        host="pi-4",
+        attempt=attempt,
+        started_at=NOW,
+        finished_at=NOW,
+        provenance={"code_commit": "abc", "identity": unit.identity},
+        key=key,
+    )
 
 
 def query(places: Places, sql: str) -> list[tuple[Any, ...]]:

@@ -94,9 +94,15 @@ def bundle(store: Store, number: int, content: bytes) -> str:
 def scene(kind: str, folder: Path) -> Iterator[Scene]:
     """A store of this kind; the test is skipped, with the reason, where a program for it is missing."""
     made = {
-        "directory": _directory, "fsspec-file": _file, "fsspec-memory": _memory, "sftp": _sftp, "rsync": _rsync,
-        "git": _git, "git-ssh": _git_ssh, "quack": _quack,
-    }[kind](folder)  # fmt: skip
+        "directory": _directory,
+        "fsspec-file": _file,
+        "fsspec-memory": _memory,
+        "sftp": _sftp,
+        "rsync": _rsync,
+        "git": _git,
+        "git-ssh": _git_ssh,
+        "quack": _quack,
+    }[kind](folder)
     try:
         with pytest.MonkeyPatch.context() as patch:
             for key, value in made.environment.items():

@@ -25,9 +25,11 @@ from warehouse.queries import snapshot
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 RUN = "demo-1"
 TRIALS = [
-    Trial(f"p-{i}", "none", seed=100, attempts=i + 1, answer="O(n)", latency_s=0.1 * i, details={"logprobs": [-0.5, -2.0]})
+    Trial(
+        f"p-{i}", "none", seed=100, attempts=i + 1, answer="O(n)", latency_s=0.1 * i, details={"logprobs": [-0.5, -2.0]}
+    )
     for i in range(3)
-]  # fmt: skip
+]
 
 
 def unit(label: str, phase: str = "p1") -> Unit:
@@ -57,9 +59,15 @@ def deliver(places: Places, con: Connection, host: str, trials: dict[str, list[T
     for label, own in trials.items():
         one = unit(label)
         write_bundle(
-            places.spool, one, own, host=host, attempt=attempt, started_at=NOW, finished_at=NOW,
+            places.spool,
+            one,
+            own,
+            host=host,
+            attempt=attempt,
+            started_at=NOW,
+            finished_at=NOW,
             provenance={"identity": one.identity},
-        )  # fmt: skip
+        )
     store = Store.here(places)
     store.deliver(places.spool)
     taken = collect(places, store, con)
@@ -130,9 +138,17 @@ def test_the_page_reads_all_audits_of_a_run(con: Connection, places: Places) -> 
     con.execute("CHECKPOINT")
     shutil.copyfile(places.warehouse, places.snapshot)
     (pair,) = snapshot.audits(RUN)
-    assert {k: pair[k] for k in ("host", "other", "audits", "units", "agreeing", "deviating_units", "without_result")} == {
-        "host": "pi-4", "other": "laptop", "audits": 2, "units": 6, "agreeing": 2, "deviating_units": 1, "without_result": 3,
-    }  # fmt: skip
+    assert {
+        k: pair[k] for k in ("host", "other", "audits", "units", "agreeing", "deviating_units", "without_result")
+    } == {
+        "host": "pi-4",
+        "other": "laptop",
+        "audits": 2,
+        "units": 6,
+        "agreeing": 2,
+        "deviating_units": 1,
+        "without_result": 3,
+    }
     assert {"phase": "p1", "unit_id": unit("c").unit_id, "deviation": "trial 0.answer: 'O(n)' 'O(1)'"} in pair[
         "deviations"
     ]

@@ -33,11 +33,20 @@ JSON = st.recursive(
     max_leaves=12,
 )
 TRIALS = st.builds(
-    Trial, problem_id=TEXT, condition=TEXT, seed=st.none() | INT32, attempts=st.none() | INT32,
-    solved=st.none() | st.booleans(), answer=st.none() | TEXT, truth=st.none() | TEXT, tokens_in=st.none() | INT32,
-    tokens_out=st.none() | INT32, latency_s=st.none() | st.floats(allow_nan=False), error=st.none() | TEXT,
+    Trial,
+    problem_id=TEXT,
+    condition=TEXT,
+    seed=st.none() | INT32,
+    attempts=st.none() | INT32,
+    solved=st.none() | st.booleans(),
+    answer=st.none() | TEXT,
+    truth=st.none() | TEXT,
+    tokens_in=st.none() | INT32,
+    tokens_out=st.none() | INT32,
+    latency_s=st.none() | st.floats(allow_nan=False),
+    error=st.none() | TEXT,
     details=st.dictionaries(TEXT, JSON, max_size=4),
-)  # fmt: skip
+)
 ATTACHMENTS = st.lists(st.binary(max_size=200), max_size=3).map(
     lambda contents: [Attachment(f"file-{i}.bin", hashlib.sha256(c).hexdigest(), c) for i, c in enumerate(contents)]
 )
@@ -50,9 +59,16 @@ def unit_called(label: str) -> Unit:
 
 def write(folder: Path, trials: list[Trial], attachments: list[Attachment] | None = None, label: str = "a") -> Path:
     return write_bundle(
-        folder, unit_called(label), trials, attachments or [], host="pi-4", attempt=1, started_at=START,
-        finished_at=START, provenance={"code_commit": "abc", "dirty": False, "versions": {}},
-    )  # fmt: skip
+        folder,
+        unit_called(label),
+        trials,
+        attachments or [],
+        host="pi-4",
+        attempt=1,
+        started_at=START,
+        finished_at=START,
+        provenance={"code_commit": "abc", "dirty": False, "versions": {}},
+    )
 
 
 def bits(value: Any) -> Any:
@@ -150,10 +166,12 @@ BROKEN = {
     "phase with a path": (_manifest_with(phase="../p1"), "manifest.phase"),
     "attachment lost": (_manifest_with(attachments=[]), "attachments do not match"),
     "attachment with a path": (
-        _manifest_with(attachments=[{"name": "../x", "sha256": "0" * 64, "size_bytes": 1}]), "plain file name",
+        _manifest_with(attachments=[{"name": "../x", "sha256": "0" * 64, "size_bytes": 1}]),
+        "plain file name",
     ),
     "attachment with another hash": (
-        _manifest_with(attachments=[{"name": "x", "sha256": "0" * 64, "size_bytes": 7}]), "SHA-256",
+        _manifest_with(attachments=[{"name": "x", "sha256": "0" * 64, "size_bytes": 7}]),
+        "SHA-256",
     ),
     "a column missing": (lambda t, m: t.drop_columns(["seed"]), "columns"),
     "a column of another type": (lambda t, m: with_column(t, "seed", ["1", "2", None], pa.string()), "columns"),
@@ -163,12 +181,13 @@ BROKEN = {
     "details with NaN": (lambda t, m: with_column(t, "details", ["{}", '{"a":NaN}', None]), "not JSON"),
     "details with infinity": (lambda t, m: with_column(t, "details", ["{}", '{"a":1e999}', None]), "JSON"),
     "details with half a surrogate": (
-        lambda t, m: with_column(t, "details", ["{}", '{"a":"\\ud800"}', None]), "not JSON",
+        lambda t, m: with_column(t, "details", ["{}", '{"a":"\\ud800"}', None]),
+        "not JSON",
     ),
     "details without end": (lambda t, m: with_column(t, "details", ["{}", "[" * 100_000, None]), "not JSON"),
     "details as a list": (lambda t, m: with_column(t, "details", ["{}", "[]", None]), "not an object"),
     "text that is no UTF-8": (lambda t, m: with_column(t, "problem_id", NOT_UTF8), "UTF8"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -306,9 +325,22 @@ def test_no_name_twice_is_passed_wherever_it_stands(pairs: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a":NaN}', '{"a":1e999}', '{"a":-Infinity}', '{"a":1,"a":1}', '{"a":1 ,"a" :2}', '{"b":{"a":1,"a":1}}', "[]", "1", "",
-     '{"a":01}', '{"a":"\\ud800"}', "{}{}", '{"a":' * 2000 + "1" + "}" * 2000],
-)  # fmt: skip
+    [
+        '{"a":NaN}',
+        '{"a":1e999}',
+        '{"a":-Infinity}',
+        '{"a":1,"a":1}',
+        '{"a":1 ,"a" :2}',
+        '{"b":{"a":1,"a":1}}',
+        "[]",
+        "1",
+        "",
+        '{"a":01}',
+        '{"a":"\\ud800"}',
+        "{}{}",
+        '{"a":' * 2000 + "1" + "}" * 2000,
+    ],
+)
 def test_details_that_readers_may_read_differently_are_refused(text: str) -> None:
     """What Python, DuckDB and orjson do not read alike would be one number on a page and another in a metric."""
     assert bundles.unsure(pa.chunked_array([[text]])) == [text]
@@ -317,9 +349,19 @@ def test_details_that_readers_may_read_differently_are_refused(text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ['{"b":1,"a":1}', '{"a" : 1}', '{"a":0.00005}', '{"a":5e-05}', '{"a":1E5}', '{"a":1.50}', '{"a":-0}', '{"a":":"}',
-             '{"a":{"b":":"}, "c":"\\u00e9"}'],
-)  # fmt: skip
+    "text",
+    [
+        '{"b":1,"a":1}',
+        '{"a" : 1}',
+        '{"a":0.00005}',
+        '{"a":5e-05}',
+        '{"a":1E5}',
+        '{"a":1.50}',
+        '{"a":-0}',
+        '{"a":":"}',
+        '{"a":{"b":":"}, "c":"\\u00e9"}',
+    ],
+)
 def test_details_may_be_written_in_any_way_that_reads_alike(text: str) -> None:
     """Order, spaces and forms of numbers change nothing of what is read, so they are no reason to refuse a result."""
     for one in bundles.unsure(pa.chunked_array([[text]])):

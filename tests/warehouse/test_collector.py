@@ -55,10 +55,13 @@ def _spoil(path: Path, how: str) -> None:
 
 EVENT = st.one_of(
     st.tuples(st.just("good"), st.integers(0, 4), st.integers(1, 2)),
-    st.tuples(st.sampled_from(["torn", "torn and named anew", "empty", "another name", "link", "folder", "pipe"]),
-              st.integers(5, 8), st.just(1)),
+    st.tuples(
+        st.sampled_from(["torn", "torn and named anew", "empty", "another name", "link", "folder", "pipe"]),
+        st.integers(5, 8),
+        st.just(1),
+    ),
     st.tuples(st.just("collect"), st.just(0), st.just(0)),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=10, deadline=None)
@@ -119,12 +122,16 @@ def test_nothing_waiting_opens_nothing(places: Places) -> None:
 UNPLANNED = {
     "unit": (make_unit("of no plan"), "no plan in this warehouse asks for its unit"),
     "phase": (replace(make_unit("a"), phase="p2"), "it says p2, its unit is one of p1"),
-    "code": (replace(make_unit("a"), identity={"code": "c2", "data": "d", "models": {}}), "with other code than planned"),
+    "code": (
+        replace(make_unit("a"), identity={"code": "c2", "data": "d", "models": {}}),
+        "with other code than planned",
+    ),
     "models": (
-        replace(make_unit("a"), identity={"code": "c", "data": "d", "models": {"m": "x"}}), "with other models than planned",
+        replace(make_unit("a"), identity={"code": "c", "data": "d", "models": {"m": "x"}}),
+        "with other models than planned",
     ),
     "silence": (replace(make_unit("a"), identity=None), "does not say with which code"),  # type: ignore[arg-type]
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", UNPLANNED)
@@ -132,9 +139,15 @@ def test_only_what_was_planned_is_taken_in(places: Places, store: Store, what: s
     """Whole bundles that no plan asked for, or that other code, data or models made, never stand among its results."""
     unit, reason = UNPLANNED[what]
     write_bundle(
-        store.inbox, unit, [Trial("a-0", "none")], host="pi-4", attempt=1, started_at=NOW, finished_at=NOW,
+        store.inbox,
+        unit,
+        [Trial("a-0", "none")],
+        host="pi-4",
+        attempt=1,
+        started_at=NOW,
+        finished_at=NOW,
         provenance={"identity": unit.identity},
-    )  # fmt: skip
+    )
     put(store.inbox, "b")
     taken = collect(places, store)
     assert taken.ingested == 1

@@ -59,9 +59,15 @@ def put(folder: Path, label: str, bulk: int = 0) -> Path:
     for i in range(bulk):
         trials[0].details[f"key-{i}"] = unit_id_of(f"{label}{i}")
     return write_bundle(
-        folder, unit_of(label), trials, host="pi-4", attempt=1, started_at=now, finished_at=now,
+        folder,
+        unit_of(label),
+        trials,
+        host="pi-4",
+        attempt=1,
+        started_at=now,
+        finished_at=now,
         provenance={"identity": {}},
-    )  # fmt: skip
+    )
 
 
 def stored(places: Places) -> tuple[set[str], list[str]]:

@@ -38,16 +38,24 @@ def client(serving: Serving) -> Iterator[Quack]:
 
 
 STATEMENTS = (
-    "DELETE FROM sent", "DROP TABLE sent", "SELECT * FROM answers", "FROM sent", "CREATE TABLE mine (n INTEGER)",
-    "SET lock_configuration = false", "SET GLOBAL quack_authorization_function = 'quack_nop_authorization'",
-    "COPY (SELECT 1) TO '/tmp/x.csv'", "FROM read_text('/etc/hostname')", "ATTACH '/tmp/x.duckdb'", "INSTALL httpfs",
+    "DELETE FROM sent",
+    "DROP TABLE sent",
+    "SELECT * FROM answers",
+    "FROM sent",
+    "CREATE TABLE mine (n INTEGER)",
+    "SET lock_configuration = false",
+    "SET GLOBAL quack_authorization_function = 'quack_nop_authorization'",
+    "COPY (SELECT 1) TO '/tmp/x.csv'",
+    "FROM read_text('/etc/hostname')",
+    "ATTACH '/tmp/x.duckdb'",
+    "INSTALL httpfs",
     "SELECT part, parts, content FROM answers WHERE id = 'aa' ORDER BY part; DROP TABLE sent",
     "SELECT part, parts, content FROM answers WHERE id = 'aa' OR true ORDER BY part",
     "SELECT part, parts, content FROM answers WHERE id = 'aa' ORDER BY part\n; DROP TABLE sent",
     "INSERT INTO sent VALUES ('aa', 'bundle', 'x', 0, 1, from_base64('')), ('bb', 'bundle', 'x', 0, 1, from_base64(''))",
     "INSERT INTO answers VALUES ('aa', 0, 1, from_base64(''), 0)",
     "INSERT INTO sent VALUES ('aa', 'shell', 'x', 0, 1, from_base64(''))",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)

@@ -127,17 +127,24 @@ HOSTILE: dict[str, tuple[list[tuple[tarfile.TarInfo, bytes]], str]] = {
     "the warehouse itself": ([listing("warehouse.duckdb"), member("warehouse.duckdb")], "which no backup has"),
     "not in the list": ([listing(), member("hosts/capability_report_a.json")], "not in its list"),
     "a link": (
-        [listing("quarantine/a"), member("quarantine/a", kind=tarfile.SYMTYPE, link="/etc/passwd")], r"not in its list|not a plain file",
+        [listing("quarantine/a"), member("quarantine/a", kind=tarfile.SYMTYPE, link="/etc/passwd")],
+        r"not in its list|not a plain file",
     ),
-    "a device": ([listing("quarantine/a"), member("quarantine/a", kind=tarfile.CHRTYPE)], r"not in its list|not a plain file"),
+    "a device": (
+        [listing("quarantine/a"), member("quarantine/a", kind=tarfile.CHRTYPE)],
+        r"not in its list|not a plain file",
+    ),
     "other content": ([listing("quarantine/a"), member("quarantine/a", b"y")], "not what was written"),
     "a file twice": ([listing("quarantine/a"), member("quarantine/a"), member("quarantine/a")], "not in its list"),
     "a file missing": ([listing("quarantine/a")], "1 files are missing"),
-    "a file under another hash": ([listing(f"files/{'0' * 64}"), member(f"files/{'0' * 64}")], "not what its name says"),
+    "a file under another hash": (
+        [listing(f"files/{'0' * 64}"), member(f"files/{'0' * 64}")],
+        "not what its name says",
+    ),
     "no list": ([member("quarantine/a")], "does not begin with its list"),
     "a list that is none": ([member("list.json", b"[1]")], "does not begin with its list"),
     "a newer format": ([member("list.json", b'{"format": 9, "files": []}')], "has format 9"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", HOSTILE)

@@ -43,9 +43,16 @@ def coordinator(home: Path, runs: dict[str, list[str]], done: list[str], host: s
     for label in done:
         file = Attachment("a.safetensors", hashlib.sha256(CONTENT).hexdigest(), CONTENT)
         write_bundle(
-            store_of(places).inbox, unit(label), [Trial(label, "none", attempts=1)], [file], host=host, attempt=1,
-            started_at=NOW, finished_at=NOW, provenance={"identity": IDENTITY},
-        )  # fmt: skip
+            store_of(places).inbox,
+            unit(label),
+            [Trial(label, "none", attempts=1)],
+            [file],
+            host=host,
+            attempt=1,
+            started_at=NOW,
+            finished_at=NOW,
+            provenance={"identity": IDENTITY},
+        )
     assert collect(places, store_of(places)).ingested == len(done)
     return places
 

@@ -38,9 +38,15 @@ def repeat(places: Places, host: str, attempt: int) -> str:
         ((_, trials), *_) = records.trials_of(con, run_id, "p1")
     now = datetime.now(UTC)
     path = write_bundle(
-        store.inbox, unit, [*trials, Trial("more", "none")], host=host, attempt=attempt, started_at=now, finished_at=now,
+        store.inbox,
+        unit,
+        [*trials, Trial("more", "none")],
+        host=host,
+        attempt=attempt,
+        started_at=now,
+        finished_at=now,
         provenance={"identity": unit.identity},
-    )  # fmt: skip
+    )
     assert collect(places, store).replicates == 1
     return path.name.split(".")[1]
 

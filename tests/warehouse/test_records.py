@@ -30,17 +30,31 @@ MAIN = Metric("similarity_ratio", 1.31, 1.2, 1.4, 70, 2, "minilm", "bootstrap, 1
 def make_unit(label: str, phase: str = "p1", round: int = 1) -> Unit:
     unit_id = hashlib.sha256(label.encode()).hexdigest()[:32]
     return Unit(
-        unit_id, phase, round, {"n": 0.1}, {"label": label, "é": [1, None]}, {"code": "c", "data": "d", "models": {}},
-        ("0" * 32,), ("f" * 64,), 3, 0.1,
-    )  # fmt: skip
+        unit_id,
+        phase,
+        round,
+        {"n": 0.1},
+        {"label": label, "é": [1, None]},
+        {"code": "c", "data": "d", "models": {}},
+        ("0" * 32,),
+        ("f" * 64,),
+        3,
+        0.1,
+    )
 
 
 def give(places: Places, unit: Unit, trials: list[Trial], host: str = "pi-4", attempt: int = 1) -> None:
     store = Store(places.home / "results", places.spool, places.bundles)
     write_bundle(
-        store.inbox, unit, trials, host=host, attempt=attempt, started_at=NOW, finished_at=NOW,
+        store.inbox,
+        unit,
+        trials,
+        host=host,
+        attempt=attempt,
+        started_at=NOW,
+        finished_at=NOW,
         provenance={"identity": unit.identity},
-    )  # fmt: skip
+    )
 
 
 def take(places: Places, con: Connection) -> None:
@@ -68,7 +82,7 @@ def test_floats_survive_to_the_last_bit(floats: list[tuple[float, float]], text:
         text = "x"
     trials = [
         Trial("p", "none", latency_s=a, answer=text, details={"b": b, f"_{text}": [a, {"c": b}]}) for a, b in floats
-    ]  # fmt: skip
+    ]
     with tempfile.TemporaryDirectory() as folder:
         places = Places(Path(folder))
         unit = make_unit("a")
@@ -158,8 +172,11 @@ def test_a_verdict_comes_back_whole_and_an_override_stays(con: Connection) -> No
     records.save_verdict(con, "run", "p1", verdict)
     (row,) = records.chain_of(con, "run")
     assert (row["overridden_by"], row["why"], row["status"], row["threshold"]) == (
-        "pi-4", "known weak embedder", "FAIL", 1.2,
-    )  # fmt: skip
+        "pi-4",
+        "known weak embedder",
+        "FAIL",
+        1.2,
+    )
 
 
 def test_what_is_carried_merges_in_the_order_of_the_chain(con: Connection) -> None:

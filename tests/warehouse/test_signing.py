@@ -51,8 +51,11 @@ def test_who_is_refused(places: Places, store: Store, kind: str, known: bool, re
         (store.inbox / "junk").write_bytes(b"junk")
     taken = collect(places, store)
     passes = {
-        (True, True): kind == "good", (True, False): kind in ("good", "none"), (False, True): False, (False, False): True,
-    }[known, required]  # fmt: skip
+        (True, True): kind == "good",
+        (True, False): kind in ("good", "none"),
+        (False, True): False,
+        (False, False): True,
+    }[known, required]
     assert taken.ingested == passes
     refused = [reason for name, reason in taken.quarantined if name != "junk"]
     assert len(refused) == (not passes)

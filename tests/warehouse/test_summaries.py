@@ -33,8 +33,10 @@ def test_summaries_are_the_trials_counted(tmp_path: Path) -> None:
     add(con, "a", ("p1", "none", 1, None), ("p1", "none", 4, None), ("p1", "none", None, "timed out"))
     assert summaries.refresh(con) == 1
     assert con.execute("SELECT attempts, failed, trials FROM attempt_counts ORDER BY ALL").fetchall() == [
-        (1, False, 1), (4, False, 1), (None, True, 1),
-    ]  # fmt: skip
+        (1, False, 1),
+        (4, False, 1),
+        (None, True, 1),
+    ]
     found = con.execute("SELECT problem_id, truth, attempts, relevance, tokens FROM problem_results").fetchall()
     assert found == [("p1", "O(n)", 2.5, 0.5, 12.0)]
     assert con.execute("SELECT trials, failed FROM phase_trials").fetchall() == [(3, 1)]

@@ -76,29 +76,41 @@ def test_what_was_computed_holds(run_home: Places) -> None:
 FORGED = {
     "a number in a trial": (sql("UPDATE trials SET latency_s = 0.5 WHERE ordinal = 3"), "trials", True),
     "a detail in a trial": (
-        sql("UPDATE trials SET details = '{}' WHERE rowid = (SELECT max(rowid) FROM trials)"), "trials", True,
+        sql("UPDATE trials SET details = '{}' WHERE rowid = (SELECT max(rowid) FROM trials)"),
+        "trials",
+        True,
     ),
     "a trial twice": (sql("INSERT INTO trials FROM trials WHERE ordinal = 1"), "trials", True),
     "a trial gone": (sql("DELETE FROM trials WHERE ordinal = 1"), "trials", True),
     "trials of no bundle": (
-        sql("INSERT INTO trials SELECT * REPLACE (repeat('0', 64) AS bundle_sha256) FROM trials LIMIT 2"), "trials", True,
+        sql("INSERT INTO trials SELECT * REPLACE (repeat('0', 64) AS bundle_sha256) FROM trials LIMIT 2"),
+        "trials",
+        True,
     ),
     "another host": (sql("UPDATE bundles SET host = 'mac'"), "bundles", True),
-    "a bundle's row gone": (sql("DELETE FROM bundles WHERE sha256 = (SELECT min(sha256) FROM bundles)"), "bundles", True),
+    "a bundle's row gone": (
+        sql("DELETE FROM bundles WHERE sha256 = (SELECT min(sha256) FROM bundles)"),
+        "bundles",
+        True,
+    ),
     "a second that counts": (sql("UPDATE bundles SET replicate = 1"), "bundles", True),
     "a summary": (sql("UPDATE attempt_counts SET trials = trials + 1"), "trials", True),
     "a metric": (sql("UPDATE metrics SET value = value + 1e-6 WHERE position = 0 AND host = 'all'"), "metrics", False),
     "a metric gone": (sql("DELETE FROM metrics WHERE position = 1 AND host = 'all'"), "metrics", False),
     "a host's metric": (sql("UPDATE metrics SET n = n + 1 WHERE position = 0 AND host <> 'all'"), "metrics", False),
-    "a verdict": (sql("UPDATE verdicts SET status = CASE status WHEN 'FAIL' THEN 'PASS' ELSE 'FAIL' END"), "verdicts", False),
+    "a verdict": (
+        sql("UPDATE verdicts SET status = CASE status WHEN 'FAIL' THEN 'PASS' ELSE 'FAIL' END"),
+        "verdicts",
+        False,
+    ),
     "a verdict's reason": (sql("UPDATE verdicts SET reason = 'because'"), "verdicts", False),
     "what is carried": (sql("UPDATE verdicts SET carried = '{}'"), "verdicts", False),
-    "a plan": (sql("UPDATE plans SET content = json_merge_patch(content, '{\"scale\": \"full\"}')"), "plans", False),
-    "a unit": (sql("UPDATE units SET spec = json_merge_patch(spec, '{\"spec\": {\"k\": 9}}')"), "plans", False),
+    "a plan": (sql('UPDATE plans SET content = json_merge_patch(content, \'{"scale": "full"}\')'), "plans", False),
+    "a unit": (sql('UPDATE units SET spec = json_merge_patch(spec, \'{"spec": {"k": 9}}\')'), "plans", False),
     "a view": (sql("CREATE OR REPLACE VIEW phase_trials AS SELECT 1 AS run_id"), "migrations", False),
     "a column": (sql("ALTER TABLE hosts ADD COLUMN note VARCHAR"), "migrations", False),
     "a migration": (sql("DELETE FROM schema_migrations WHERE number = 2"), "migrations", False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", FORGED)

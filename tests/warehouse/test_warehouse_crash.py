@@ -29,9 +29,13 @@ KILLS = 35  # a stage; over the six stages 210
 LOOK_S = 20.0  # that a stage is waited for; then the role dies wherever it is
 WRITERS = ("writer-a", "writer-b")
 ROLES = {
-    "spool": WRITERS, "delivery": WRITERS, "ingest": ("collector-a", "collector-b"), "snapshot": ("collector-a", "collector-b"),
-    "records": ("collector-a", "collector-b"), "migrate": ("migrator-a",),
-}  # fmt: skip
+    "spool": WRITERS,
+    "delivery": WRITERS,
+    "ingest": ("collector-a", "collector-b"),
+    "snapshot": ("collector-a", "collector-b"),
+    "records": ("collector-a", "collector-b"),
+    "migrate": ("migrator-a",),
+}
 
 
 class Server:

@@ -98,8 +98,12 @@ known_speeds = st.dictionaries(
 
 
 @given(
-    st.lists(st.floats(0.1, 500), min_size=1, max_size=60), st.integers(1, 9), known_speeds, st.booleans(), st.integers(0, 30)
-)  # fmt: skip
+    st.lists(st.floats(0.1, 500), min_size=1, max_size=60),
+    st.integers(1, 9),
+    known_speeds,
+    st.booleans(),
+    st.integers(0, 30),
+)
 def test_every_unit_is_in_one_shard_and_shards_are_bounded(
     costs: list[float], workers: int, speeds: Mapping[str, float | None], unfit: bool, others: int
 ) -> None:
@@ -160,8 +164,9 @@ def test_who_takes_what_by_hand() -> None:
     """The plan foretells by it: of machines that are free at once the fastest takes the next, and each start is counted."""
     parts, costs = [Part((0, 1)), Part((2,)), Part((3,))], [30.0, 30.0, 60.0, 60.0]
     assert taken(parts, costs, {"slow": 0.5, "fast": 2.0}) == {
-        "slow": Load((2,), 1, START_S + 120), "fast": Load((0, 1, 3), 2, 2 * START_S + 60),
-    }  # fmt: skip
+        "slow": Load((2,), 1, START_S + 120),
+        "fast": Load((0, 1, 3), 2, 2 * START_S + 60),
+    }
     assert taken([Part((0,), "slow")], [30.0], {"slow": 0.5, "fast": 2.0}) == {"slow": Load((0,), 1, START_S + 60)}
     assert balance([5, 1, 4, 2], 2) == [[0, 1], [2, 3]] and balance([5], 3) == [[0]]
 

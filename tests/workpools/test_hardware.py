@@ -103,8 +103,16 @@ def test_instruction_sets_have_one_name_on_every_system() -> None:
     """Hosts are compared by them; what does not matter for a model (fpu, atomics) stays out."""
     assert flags_of_cpuinfo(EPYC) == ["sse4_2", "avx", "f16c", "fma", "avx2"]
     assert flags_of_cpuinfo(XEON) == [
-        "sse4_2", "avx", "fma", "avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8", "amx_bf16",
-    ]  # fmt: skip
+        "sse4_2",
+        "avx",
+        "fma",
+        "avx2",
+        "avx512f",
+        "avx512_vnni",
+        "amx_tile",
+        "amx_int8",
+        "amx_bf16",
+    ]
     assert flags_of_cpuinfo(PI_5) == ["asimd", "asimdhp", "asimddp"]
     assert flags_of_sysctl(M3) == ["asimd", "asimdhp", "asimddp", "i8mm", "bf16"]
     assert flags_of_sysctl(INTEL_MAC) == ["sse4_2", "avx", "fma", "avx2"]
@@ -135,8 +143,10 @@ ROCM = "WARNING: AMD GPU device(s) is/are in a low-power state.\n\n" + json.dump
 def test_amds_cards_are_named_as_rocm_names_them() -> None:
     """A machine with an AMD card was listed as one without a GPU; releases of ROCm differ, and some say a warning first."""
     assert amd_of_rocm(ROCM) == [
-        "AMD Radeon RX 7900 XT, 20464 MiB", "AMD Navi 21 [Radeon RX 6800]", "AMD Instinct MI250",
-    ]  # fmt: skip
+        "AMD Radeon RX 7900 XT, 20464 MiB",
+        "AMD Navi 21 [Radeon RX 6800]",
+        "AMD Instinct MI250",
+    ]
     for odd in ("", "no device", "{", '{"card0": 1}', '{"card0": {}}'[:-1], "[" * 100_000, '{"a":' * 100_000):
         assert amd_of_rocm(odd) == []
 

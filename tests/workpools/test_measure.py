@@ -101,9 +101,7 @@ def test_a_process_that_takes_too_long_is_ended_and_what_it_had_is_kept(
     found, why = engine_speeds(["embedder", MODEL], 3)
     assert ready.exists(), "the script did not come to its sleep; the machine is too busy for this test"
     assert found == {"embedder": 12.5}
-    assert why == [
-        "model speed not measured: not done within the 3 s that were left for it",
-    ]
+    assert why == ["model speed not measured: not done within the 3 s that were left for it"]
     with pytest.raises(ProcessLookupError):
         os.kill(int(ready.read_text()), 0)
     # Another process may be converting as well.

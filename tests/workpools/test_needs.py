@@ -72,8 +72,9 @@ def test_the_host_that_has_the_model_gets_the_phase() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "command"), [("hf/org/model", "hf download org/model"), ("gguf/own.gguf", "put own.gguf into LAB_HOME/models")]
-)  # fmt: skip
+    ("model", "command"),
+    [("hf/org/model", "hf download org/model"), ("gguf/own.gguf", "put own.gguf into LAB_HOME/models")],
+)
 def test_the_command_that_brings_a_model_is_named(model: str, command: str) -> None:
     """Nothing is fetched unasked, so whoever waits must learn what to type."""
     report = made_up_report("b").model_copy(update={"models": []})

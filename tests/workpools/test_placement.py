@@ -20,11 +20,23 @@ ALL = ("embedder", "language_model", "lora")
 def made_up_report(host: str, ram_gb: float = 16, engines: tuple[str, ...] = ALL) -> CapabilityReport:
     decision = decide(ram_gb, 100)
     return CapabilityReport(
-        host=host, created_at=datetime(2026, 11, 24, tzinfo=UTC), os="Linux", architecture="aarch64", python="3.11.2",
-        versions={}, cores_physical=4, cores_logical=4, ram_total_gb=32.0, ram_available_gb=float(ram_gb),
-        disk_free_gb=100.0, gpus=[], engines=list(engines), tier=decision.tier, profiles=decision.profiles,
+        host=host,
+        created_at=datetime(2026, 11, 24, tzinfo=UTC),
+        os="Linux",
+        architecture="aarch64",
+        python="3.11.2",
+        versions={},
+        cores_physical=4,
+        cores_logical=4,
+        ram_total_gb=32.0,
+        ram_available_gb=float(ram_gb),
+        disk_free_gb=100.0,
+        gpus=[],
+        engines=list(engines),
+        tier=decision.tier,
+        profiles=decision.profiles,
         reasons=decision.reasons,
-    )  # fmt: skip
+    )
 
 
 ONLINE = {"weak": ["a", "b"], "medium": ["b"], "strong": ["c"], "coordinator": ["c"]}

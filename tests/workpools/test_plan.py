@@ -37,16 +37,35 @@ TRAIN = Round("e2", 1, "training", "e2", ALL, (50.0, 50.0, 1.0))
 
 
 def made_up_report(
-    host: str, ram_gb: float = 16, engines: tuple[str, ...] = ALL, gflops: float | None = None, texts: float | None = None,
+    host: str,
+    ram_gb: float = 16,
+    engines: tuple[str, ...] = ALL,
+    gflops: float | None = None,
+    texts: float | None = None,
     tokens: float | None = None,
-) -> CapabilityReport:  # fmt: skip
+) -> CapabilityReport:
     decision = decide(ram_gb, 100)
     return CapabilityReport(
-        host=host, created_at=datetime(2026, 11, 24, tzinfo=UTC), os="Linux", architecture="aarch64", python="3.11.2",
-        versions={}, cores_physical=4, cores_logical=4, ram_total_gb=32.0, ram_available_gb=float(ram_gb),
-        disk_free_gb=100.0, gpus=[], engines=list(engines), matrix_gflops=gflops, embedding_texts_per_s=texts,
-        prefill_tokens_per_s=tokens, tier=decision.tier, profiles=decision.profiles, reasons=decision.reasons,
-    )  # fmt: skip
+        host=host,
+        created_at=datetime(2026, 11, 24, tzinfo=UTC),
+        os="Linux",
+        architecture="aarch64",
+        python="3.11.2",
+        versions={},
+        cores_physical=4,
+        cores_logical=4,
+        ram_total_gb=32.0,
+        ram_available_gb=float(ram_gb),
+        disk_free_gb=100.0,
+        gpus=[],
+        engines=list(engines),
+        matrix_gflops=gflops,
+        embedding_texts_per_s=texts,
+        prefill_tokens_per_s=tokens,
+        tier=decision.tier,
+        profiles=decision.profiles,
+        reasons=decision.reasons,
+    )
 
 
 def test_a_hundred_thousand_units_on_a_thousand_machines() -> None:
@@ -140,10 +159,15 @@ def test_what_was_not_measured_is_said_and_not_made_up(gflops: float | None) -> 
 
 def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
     """After a first run the forecast rests on it: by round, else by phase, and only for the machine that it was."""
-    recorded = pooled([
-        ("e1", 1, "a", Record(30.0, 60.0)), ("e1", 2, "a", Record(10.0, 5.0)), ("e1", 2, "a", Record(10.0, 5.0)),
-        ("e2", 2, "a", Record(10.0, 40.0)), ("p1", 1, "a", Record(1.0, 0.0)),
-    ])  # fmt: skip
+    recorded = pooled(
+        [
+            ("e1", 1, "a", Record(30.0, 60.0)),
+            ("e1", 2, "a", Record(10.0, 5.0)),
+            ("e1", 2, "a", Record(10.0, 5.0)),
+            ("e2", 2, "a", Record(10.0, 40.0)),
+            ("p1", 1, "a", Record(1.0, 0.0)),
+        ]
+    )
     assert recorded["e1", 2, "a"] == Record(20.0, 10.0)
     assert recorded["e1", ALL_ROUNDS, "a"] == Record(50.0, 70.0)
     a, b = made_up_report("a", gflops=18.0), made_up_report("b", gflops=18.0)

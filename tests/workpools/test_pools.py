@@ -41,8 +41,18 @@ def fake_server() -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "127.0.0.1:4200", "localhost", "http://", "http:///api", "http://[::1", "http://a:b/api", "http://a:99999/api", "ftp://a/api"],
-)  # fmt: skip
+    [
+        "",
+        "127.0.0.1:4200",
+        "localhost",
+        "http://",
+        "http:///api",
+        "http://[::1",
+        "http://a:b/api",
+        "http://a:99999/api",
+        "ftp://a/api",
+    ],
+)
 def test_what_is_no_http_address_is_refused_with_one_that_is(url: str) -> None:
     """Prefect fails while it is imported on some of these, with a page of text that names no variable."""
     with pytest.raises(LabError, match="PREFECT_API_URL") as refused:

@@ -119,10 +119,26 @@ def settle(
         if unit_id in again:
             found = compare(first, trials[again[unit_id]])
             deviating, deviation, largest = found.deviating, found.first or None, found.largest
-        rows.append([
-            audit.audit_id, audit.run_id, unit_id, one.unit.phase, one.host, where[unit_id], one.sha256, again.get(unit_id),
-            len(first), deviating, deviation, largest, TOLERANCE, audit.seed, audit.fraction, at,
-        ])  # fmt: skip
+        rows.append(
+            [
+                audit.audit_id,
+                audit.run_id,
+                unit_id,
+                one.unit.phase,
+                one.host,
+                where[unit_id],
+                one.sha256,
+                again.get(unit_id),
+                len(first),
+                deviating,
+                deviation,
+                largest,
+                TOLERANCE,
+                audit.seed,
+                audit.fraction,
+                at,
+            ]
+        )
     con.executemany("INSERT INTO audits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 

@@ -30,17 +30,37 @@ def save_plan(con: Connection, plan_id: str, content: Json) -> None:
 
 
 def save_run(
-    con: Connection, run_id: str, plan_id: str, scale: str, domain: str, model: str, host: str, commit: str, dirty: bool,
-    versions: Mapping[str, str], given: Json, defaulted: Json,
-) -> None:  # fmt: skip
+    con: Connection,
+    run_id: str,
+    plan_id: str,
+    scale: str,
+    domain: str,
+    model: str,
+    host: str,
+    commit: str,
+    dirty: bool,
+    versions: Mapping[str, str],
+    given: Json,
+    defaulted: Json,
+) -> None:
     """Store where a run came from; starting it again keeps the first record."""
     con.execute(
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [
-            run_id, plan_id, scale, domain, model, datetime.now(UTC), host, commit, dirty, canonical(dict(versions)),
-            canonical(given), canonical(defaulted),
+            run_id,
+            plan_id,
+            scale,
+            domain,
+            model,
+            datetime.now(UTC),
+            host,
+            commit,
+            dirty,
+            canonical(dict(versions)),
+            canonical(given),
+            canonical(defaulted),
         ],
-    )  # fmt: skip
+    )
 
 
 def has_run(con: Connection, run_id: str) -> bool:
@@ -183,10 +203,24 @@ def save_verdict(
           overridden_by = coalesce(excluded.overridden_by, verdicts.overridden_by), why = coalesce(excluded.why, verdicts.why)
         """,
         [
-            run_id, phase, verdict.status.value, verdict.reason, canonical(verdict.carried), canonical(list(verdict.next_steps)),
-            m.metric, m.condition, m.value, m.low, m.high, m.n, verdict.threshold, datetime.now(UTC), overridden_by, why,
+            run_id,
+            phase,
+            verdict.status.value,
+            verdict.reason,
+            canonical(verdict.carried),
+            canonical(list(verdict.next_steps)),
+            m.metric,
+            m.condition,
+            m.value,
+            m.low,
+            m.high,
+            m.n,
+            verdict.threshold,
+            datetime.now(UTC),
+            overridden_by,
+            why,
         ],
-    )  # fmt: skip
+    )
 
 
 def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:

@@ -40,20 +40,49 @@ BETWEEN = f',"{MARK}",'.encode()
 PHASE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 ATTACHMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})(?:\.([0-9a-f]{64}))?\.parquet")  # unit, SHA-256, signature
-SCHEMA = pa.schema([
-    ("ordinal", pa.int32()), ("problem_id", pa.string()), ("condition", pa.string()), ("seed", pa.int32()),
-    ("attempts", pa.int32()), ("solved", pa.bool_()), ("answer", pa.string()), ("truth", pa.string()),
-    ("tokens_in", pa.int32()), ("tokens_out", pa.int32()), ("latency_s", pa.float64()), ("error", pa.string()),
-    ("details", pa.string()), ("attachment", pa.large_binary()),
-])  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("ordinal", pa.int32()),
+        ("problem_id", pa.string()),
+        ("condition", pa.string()),
+        ("seed", pa.int32()),
+        ("attempts", pa.int32()),
+        ("solved", pa.bool_()),
+        ("answer", pa.string()),
+        ("truth", pa.string()),
+        ("tokens_in", pa.int32()),
+        ("tokens_out", pa.int32()),
+        ("latency_s", pa.float64()),
+        ("error", pa.string()),
+        ("details", pa.string()),
+        ("attachment", pa.large_binary()),
+    ]
+)
 FIELDS = (
-    "problem_id", "condition", "seed", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out", "latency_s",
+    "problem_id",
+    "condition",
+    "seed",
+    "attempts",
+    "solved",
+    "answer",
+    "truth",
+    "tokens_in",
+    "tokens_out",
+    "latency_s",
     "error",
-)  # fmt: skip
+)
 MANIFEST_TYPES = {
-    "unit_id": str, "phase": str, "host": str, "attempt": int, "schema_version": int, "n_trials": int, "started_at": str,
-    "finished_at": str, "provenance": dict, "attachments": list,
-}  # fmt: skip
+    "unit_id": str,
+    "phase": str,
+    "host": str,
+    "attempt": int,
+    "schema_version": int,
+    "n_trials": int,
+    "started_at": str,
+    "finished_at": str,
+    "provenance": dict,
+    "attachments": list,
+}
 
 
 class BadBundle(Exception):
@@ -73,9 +102,18 @@ class Bundle:
 
 
 def write_bundle(
-    spool: Path, unit: Unit, trials: Sequence[Trial], attachments: Sequence[Attachment] = (), *, host: str, attempt: int,
-    started_at: datetime, finished_at: datetime, provenance: Json, key: bytes | None = None,
-) -> Path:  # fmt: skip
+    spool: Path,
+    unit: Unit,
+    trials: Sequence[Trial],
+    attachments: Sequence[Attachment] = (),
+    *,
+    host: str,
+    attempt: int,
+    started_at: datetime,
+    finished_at: datetime,
+    provenance: Json,
+    key: bytes | None = None,
+) -> Path:
     """Write <unit_id>.<sha256>.parquet into `spool`, whole or not at all, and return its path.
 
     With the host's key, its signature stands before .parquet.
@@ -85,11 +123,17 @@ def write_bundle(
         ValueError: a trial's details hold NaN or something that is not JSON.
     """
     manifest = {
-        "unit_id": unit.unit_id, "phase": unit.phase, "host": checked_host(host), "attempt": attempt,
-        "schema_version": SCHEMA_VERSION, "n_trials": len(trials), "started_at": started_at.isoformat(),
-        "finished_at": finished_at.isoformat(), "provenance": provenance,
+        "unit_id": unit.unit_id,
+        "phase": unit.phase,
+        "host": checked_host(host),
+        "attempt": attempt,
+        "schema_version": SCHEMA_VERSION,
+        "n_trials": len(trials),
+        "started_at": started_at.isoformat(),
+        "finished_at": finished_at.isoformat(),
+        "provenance": provenance,
         "attachments": [{"name": a.name, "sha256": a.sha256, "size_bytes": len(a.content)} for a in attachments],
-    }  # fmt: skip
+    }
     columns: dict[str, list[object]] = {name: [getattr(t, name) for t in trials] for name in FIELDS}
     columns["ordinal"] = list(range(len(trials)))
     columns["details"] = [canonical(t.details) for t in trials]

@@ -47,9 +47,10 @@ class Spool:
         """Plain values, times as ISO 8601."""
         rows = [{"name": w.name, "size_bytes": w.size_bytes, "since": w.since.isoformat()} for w in self.waiting]
         return {
-            "waiting": rows, "size_bytes": self.size_bytes,
+            "waiting": rows,
+            "size_bytes": self.size_bytes,
             "last_try": asdict(self.last_try) if self.last_try else None,
-        }  # fmt: skip
+        }
 
 
 def look(places: Places) -> Spool:

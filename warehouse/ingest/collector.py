@@ -69,9 +69,13 @@ def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None 
 
 
 def _take_all(
-    con: duckdb.DuckDBPyConnection, places: Places, store: Store, waiting: Sequence[Path],
-    reports: Sequence[tuple[str, bytes]], taken: Collected,
-) -> None:  # fmt: skip
+    con: duckdb.DuckDBPyConnection,
+    places: Places,
+    store: Store,
+    waiting: Sequence[Path],
+    reports: Sequence[tuple[str, bytes]],
+    taken: Collected,
+) -> None:
     if waiting:
         with _taking(con), closing(read_ahead(places, waiting)) as readings:
             for first in range(0, len(waiting), GROUP_BUNDLES):
@@ -275,10 +279,20 @@ def _insert_rows(
             ).fetchone() or (0,)
         replicates[bundle.sha256] = per_unit[m["unit_id"]]
         per_unit[m["unit_id"]] += 1
-        rows.append([
-            bundle.sha256, m["unit_id"], m["host"], m["attempt"], replicates[bundle.sha256], received_at, bundle.size_bytes,
-            m["schema_version"], transport, canonical(m),
-        ])  # fmt: skip
+        rows.append(
+            [
+                bundle.sha256,
+                m["unit_id"],
+                m["host"],
+                m["attempt"],
+                replicates[bundle.sha256],
+                received_at,
+                bundle.size_bytes,
+                m["schema_version"],
+                transport,
+                canonical(m),
+            ]
+        )
         for a in bundle.attachments:
             con.execute(
                 "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

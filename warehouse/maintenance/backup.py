@@ -89,9 +89,14 @@ def backup(places: Places, store: Store, target: Path) -> BackedUp:
 def _found(places: Places, store: Store) -> dict[str, Path]:
     """Name in the backup -> file, of plain files whose names a backup may have."""
     folders = {
-        "bundles": places.bundles, "spool": places.spool, "records": places.records, "quarantine": places.quarantine,
-        "hosts": places.reports, "files": store.root / "files", "data": places.home / "data",
-    }  # fmt: skip
+        "bundles": places.bundles,
+        "spool": places.spool,
+        "records": places.records,
+        "quarantine": places.quarantine,
+        "hosts": places.reports,
+        "files": store.root / "files",
+        "data": places.home / "data",
+    }
     found = {}
     for name, folder in folders.items():
         for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
@@ -107,8 +112,11 @@ def _found(places: Places, store: Store) -> dict[str, Path]:
 
 def _listed(entries: list[Entry]) -> dict[str, object]:
     return {
-        "format": FORMAT, "made_at": datetime.now(UTC).isoformat(), "host": host_name(), "files": [vars(e) for e in entries],
-    }  # fmt: skip
+        "format": FORMAT,
+        "made_at": datetime.now(UTC).isoformat(),
+        "host": host_name(),
+        "files": [vars(e) for e in entries],
+    }
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -187,9 +195,13 @@ def _fill(tar: tarfile.TarFile, entries: dict[str, Entry], places: Places, store
 
 def _place(places: Places, folder: str) -> Path:
     return {
-        "bundles": places.bundles, "spool": places.spool, "records": places.records, "quarantine": places.quarantine,
-        "hosts": places.reports, "data": places.home / "data",
-    }[folder]  # fmt: skip
+        "bundles": places.bundles,
+        "spool": places.spool,
+        "records": places.records,
+        "quarantine": places.quarantine,
+        "hosts": places.reports,
+        "data": places.home / "data",
+    }[folder]
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:

@@ -76,10 +76,17 @@ def remove(con: Connection, found: list[Removal]) -> None:
 def sizes(places: Places, store: Store | None) -> dict[str, int]:
     """Bytes of each part of the memory on this host; a part that is not there has 0."""
     parts = {
-        "warehouse": places.warehouse, "snapshot": places.snapshot, "bundles": places.bundles, "records": places.records,
-        "spool": places.spool, "quarantine": places.quarantine, "backups": places.backups, "logs": places.home / "logs",
-        "models": places.home / "models", "embeddings": places.embeddings,
-    }  # fmt: skip
+        "warehouse": places.warehouse,
+        "snapshot": places.snapshot,
+        "bundles": places.bundles,
+        "records": places.records,
+        "spool": places.spool,
+        "quarantine": places.quarantine,
+        "backups": places.backups,
+        "logs": places.home / "logs",
+        "models": places.home / "models",
+        "embeddings": places.embeddings,
+    }
     if store:
         parts |= {"inbox": store.inbox, "files": store.root / "files"}
     return {name: bytes_of(path) for name, path in parts.items()}

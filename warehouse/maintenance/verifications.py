@@ -37,10 +37,16 @@ def store_verification(con: Connection, found: Verified, phase: str | None, deep
         con.execute(
             "INSERT INTO verifications VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                datetime.now(UTC), host_name(), phase, deep, canonical(found.counts), len(found.faults), len(found.notes),
+                datetime.now(UTC),
+                host_name(),
+                phase,
+                deep,
+                canonical(found.counts),
+                len(found.faults),
+                len(found.notes),
                 canonical(kept[:MAX_FINDINGS]),
             ],
-        )  # fmt: skip
+        )
     except (duckdb.CatalogException, duckdb.BinderException):
         return False
     return True

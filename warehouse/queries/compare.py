@@ -54,11 +54,18 @@ def _measured(row: Row, measure: str) -> Row:
     n, value, sd = (row[f"{measure} {k}"] for k in ("n", "value", "sd"))
     half = _half_width(n, sd)
     return {
-        "phase": row["phase"], "condition": row["condition"], "measure": measure, "n": n, "shared": row["shared"],
-        "first": row[f"{measure} first"], "second": row[f"{measure} second"], "value": value,
-        "low": None if half is None else value - half, "high": None if half is None else value + half,
+        "phase": row["phase"],
+        "condition": row["condition"],
+        "measure": measure,
+        "n": n,
+        "shared": row["shared"],
+        "first": row[f"{measure} first"],
+        "second": row[f"{measure} second"],
+        "value": value,
+        "low": None if half is None else value - half,
+        "high": None if half is None else value + half,
         "method": PAIRED if half is not None else "paired by problem, one pair has no interval",
-    }  # fmt: skip
+    }
 
 
 def _half_width(n: int, sd: float | None) -> float | None:
@@ -104,10 +111,14 @@ def mover(
 
 def plans(first: str, second: str) -> tuple[list[Row], int]:
     """(what differs, how many keys are equal) between two runs' plans and records: rows of key, first, second."""
-    found = {r["run_id"]: r for r in query(
-        "SELECT run_id, r.plan_id, scale, domain, model, host, code_commit, dirty, versions, arguments_given, p.content "
-        "FROM runs r LEFT JOIN plans p USING (plan_id) WHERE run_id IN (?, ?)", [first, second]
-    )}  # fmt: skip
+    found = {
+        r["run_id"]: r
+        for r in query(
+            "SELECT run_id, r.plan_id, scale, domain, model, host, code_commit, dirty, versions, arguments_given, p.content "
+            "FROM runs r LEFT JOIN plans p USING (plan_id) WHERE run_id IN (?, ?)",
+            [first, second],
+        )
+    }
     a, b = (_flat(found[r]) if r in found else {} for r in (first, second))
     keys = list(dict.fromkeys([*a, *b]))
     rows = [

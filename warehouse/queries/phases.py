@@ -56,8 +56,10 @@ def attempt_counts(run_id: str, phase: str, host: str | None = None) -> list[Row
     return _of_chosen(
         "SELECT condition, attempts, sum(trials)::BIGINT AS trials FROM attempt_counts JOIN chosen USING (number) "
         "WHERE attempts IS NOT NULL GROUP BY ALL ORDER BY condition, attempts",
-        run_id, phase, host,
-    )  # fmt: skip
+        run_id,
+        phase,
+        host,
+    )
 
 
 def paired_differences(run_id: str, phase: str, first: str, second: str, host: str | None = None) -> list[Row]:
@@ -67,8 +69,12 @@ def paired_differences(run_id: str, phase: str, first: str, second: str, host: s
         "WHERE condition IN ($first, $second)) "
         "SELECT a.attempts - b.attempts AS difference, count(*) AS problems FROM own a JOIN own b USING (problem_id) "
         "WHERE a.condition = $first AND b.condition = $second GROUP BY ALL ORDER BY difference",
-        run_id, phase, host, first=first, second=second,
-    )  # fmt: skip
+        run_id,
+        phase,
+        host,
+        first=first,
+        second=second,
+    )
 
 
 def relevance_against_attempts(run_id: str, phase: str, host: str | None = None) -> list[Row]:
@@ -78,8 +84,10 @@ def relevance_against_attempts(run_id: str, phase: str, host: str | None = None)
         "avg(attempts) - 1.96 * stddev_samp(attempts) / sqrt(count(*)) AS low, "
         "avg(attempts) + 1.96 * stddev_samp(attempts) / sqrt(count(*)) AS high "
         "FROM problem_results JOIN chosen USING (number) WHERE relevance IS NOT NULL GROUP BY ALL ORDER BY ALL",
-        run_id, phase, host,
-    )  # fmt: skip
+        run_id,
+        phase,
+        host,
+    )
 
 
 def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
@@ -90,8 +98,10 @@ def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
         "SELECT condition, latency_s AS seconds, tokens_in AS tokens, error, details FROM trials "
         "WHERE rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM training)) "
         "AND starts_with(condition, 'train') ORDER BY condition",
-        run_id, phase, host,
-    )  # fmt: skip
+        run_id,
+        phase,
+        host,
+    )
     for row in rows:
         details = json.loads(row.pop("details") or "{}")
         for name in ("examples", "held", "train_loss", "validation_loss", "best_epoch", "adapter_bytes"):
@@ -104,8 +114,10 @@ def embedders_of(run_id: str, phase: str, host: str | None = None) -> list[str]:
     rows = _of_chosen(
         "SELECT DISTINCT condition FROM attempt_counts JOIN chosen USING (number) "
         "WHERE NOT failed AND condition <> 'leakage' ORDER BY condition",
-        run_id, phase, host,
-    )  # fmt: skip
+        run_id,
+        phase,
+        host,
+    )
     return [r["condition"] for r in rows]
 
 
@@ -115,8 +127,12 @@ def map_points(run_id: str, phase: str, embedder: str, host: str | None = None) 
         "SELECT problem_id, truth, (details ->> 'group') AS family, ((details -> 'map') ->> 0)::DOUBLE AS x, "
         "((details -> 'map') ->> 1)::DOUBLE AS y FROM mine WHERE condition = $embedder AND error IS NULL "
         "AND (details -> 'map') IS NOT NULL ORDER BY hash(problem_id) LIMIT $most",
-        run_id, phase, host, embedder=embedder, most=MOST_POINTS,
-    )  # fmt: skip
+        run_id,
+        phase,
+        host,
+        embedder=embedder,
+        most=MOST_POINTS,
+    )
 
 
 def similarity_bins(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
@@ -131,5 +147,10 @@ def similarity_bins(run_id: str, phase: str, embedder: str, host: str | None = N
         "FROM own a JOIN own b ON a.problem_id < b.problem_id) "
         "SELECT if(same, 'within', 'between') AS kind, (floor(cosine * $bins / 2) + 0.5) * 2 / $bins AS cosine, "
         "count(*) AS pairs FROM pair WHERE cosine IS NOT NULL GROUP BY ALL ORDER BY ALL",
-        run_id, phase, host, embedder=embedder, most=MOST_PAIRED, bins=BINS,
-    )  # fmt: skip
+        run_id,
+        phase,
+        host,
+        embedder=embedder,
+        most=MOST_PAIRED,
+        bins=BINS,
+    )

@@ -18,9 +18,21 @@ OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "failed": ("t.error IS NOT NULL", "c.failed"),
 }
 COLUMNS = (
-    "problem_id", "condition", "seed", "host", "attempts", "solved", "answer", "truth", "tokens_in", "tokens_out",
-    "latency_s", "error", "bundle_sha256", "ordinal",
-)  # fmt: skip
+    "problem_id",
+    "condition",
+    "seed",
+    "host",
+    "attempts",
+    "solved",
+    "answer",
+    "truth",
+    "tokens_in",
+    "tokens_out",
+    "latency_s",
+    "error",
+    "bundle_sha256",
+    "ordinal",
+)
 
 
 _ON = " AND s.sha256 IN (SELECT sha256 FROM bundles WHERE host = ?)"

@@ -110,6 +110,16 @@ def _quack(url: str, parts: SplitResult, places: Places) -> Transport:
 
 
 WAYS: dict[str, Callable[[str, SplitResult, Places], Transport]] = {
-    "": _directory, "file": _directory, "sftp": _sftp, "s3": _objects, "gs": _objects, "abfs": _objects,
-    "rsync+ssh": _rsync, "git+ssh": _git, "git+https": _git, "git+file": _git, "quack": _quack, "quacks": _quack,
-}  # fmt: skip
+    "": _directory,
+    "file": _directory,
+    "sftp": _sftp,
+    "s3": _objects,
+    "gs": _objects,
+    "abfs": _objects,
+    "rsync+ssh": _rsync,
+    "git+ssh": _git,
+    "git+https": _git,
+    "git+file": _git,
+    "quack": _quack,
+    "quacks": _quack,
+}

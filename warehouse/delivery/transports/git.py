@@ -46,12 +46,18 @@ ADDED = re.compile(
 SETTINGS = tuple(
     word
     for setting in (
-        "protocol.allow=never", "protocol.file.allow=always", "protocol.ssh.allow=always", "protocol.https.allow=always",
-        "core.hooksPath=/dev/null", "commit.gpgSign=false", "fetch.fsckObjects=true", "init.defaultBranch=main",
+        "protocol.allow=never",
+        "protocol.file.allow=always",
+        "protocol.ssh.allow=always",
+        "protocol.https.allow=always",
+        "core.hooksPath=/dev/null",
+        "commit.gpgSign=false",
+        "fetch.fsckObjects=true",
+        "init.defaultBranch=main",
         "maintenance.auto=false",
     )
     for word in ("-c", setting)
-)  # fmt: skip
+)
 Entry = tuple[str, str]  # path, blob
 
 
@@ -252,9 +258,14 @@ class Git(Transport):
         }
         name, address = self._host, f"{self._host}@lab.invalid"
         own |= {
-            "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": shlex.join(ssh.command()),
-            "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": address, "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": address,
-        }  # fmt: skip
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_SSH_COMMAND": shlex.join(ssh.command()),
+            "GIT_AUTHOR_NAME": name,
+            "GIT_AUTHOR_EMAIL": address,
+            "GIT_COMMITTER_NAME": name,
+            "GIT_COMMITTER_EMAIL": address,
+        }
         if index is not None:
             own["GIT_INDEX_FILE"] = str(index)
         where = [] if arguments[0] == "init" else [f"--git-dir={self._folder}"]

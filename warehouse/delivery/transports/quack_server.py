@@ -79,8 +79,7 @@ class InboxServer:
         # The first connection makes the server load what it draws session ids with, which it could not do once it is locked:
         # without this every request is answered by HTTP 500 (seen with 1.5.5).
         with_extensions(duckdb.connect()).execute(
-            "FROM quack_query(?, ?, token := ?, disable_ssl := true)",
-            [self.uri, reading("0" * 32), token],
+            "FROM quack_query(?, ?, token := ?, disable_ssl := true)", [self.uri, reading("0" * 32), token]
         )
         self._con.execute("SET enable_external_access = false")
         self._con.execute("SET GLOBAL lock_configuration = true")
@@ -129,9 +128,13 @@ class InboxServer:
         """The answer: for what was brought nothing, or why it is refused."""
         try:
             return {
-                "bundle": self._bundle, "file": self._file, "report": self._report, "has": self._has, "get": self._get,
+                "bundle": self._bundle,
+                "file": self._file,
+                "report": self._report,
+                "has": self._has,
+                "get": self._get,
                 "reports": self._reports,
-            }[kind](name, content)  # fmt: skip
+            }[kind](name, content)
         except OSError as error:
             return f"the coordinator could not write it: {error.strerror or error}".encode()
         except KeyError:

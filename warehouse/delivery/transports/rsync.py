@@ -213,9 +213,16 @@ class Rsync(Transport):
         shell = " ".join(ssh.command(self._port))  # rsync splits it at blanks; no part has one
         listed = ["--files-from=-", "--from0"] if names is not None else []
         command = [
-            ssh.needed("rsync"), "--no-motd", "-s", f"--rsh={shell}", f"--timeout={IO_S}", *options, *listed,
-            "--", *paths,
-        ]  # fmt: skip
+            ssh.needed("rsync"),
+            "--no-motd",
+            "-s",
+            f"--rsh={shell}",
+            f"--timeout={IO_S}",
+            *options,
+            *listed,
+            "--",
+            *paths,
+        ]
         fed = stdin or "".join(f"{n}\0" for n in names or ())
         return ssh.run(command, timeout_s=TRANSFER_S, stdin=fed.encode(), environment=os.environ | {"LC_ALL": "C"})
 

@@ -30,10 +30,14 @@ class CheckedSFTP(SFTPFileSystem):
         self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
         keys = [str(Path(k).expanduser()) for k in found.get("identityfile", [])]
         self.client.connect(
-            found.get("hostname", self.host), port=wanted.get("port") or int(found.get("port", 22)),
-            username=wanted.get("username") or found.get("user"), key_filename=keys or None,
-            timeout=CONNECT_S, banner_timeout=CONNECT_S, auth_timeout=CONNECT_S,
-        )  # fmt: skip
+            found.get("hostname", self.host),
+            port=wanted.get("port") or int(found.get("port", 22)),
+            username=wanted.get("username") or found.get("user"),
+            key_filename=keys or None,
+            timeout=CONNECT_S,
+            banner_timeout=CONNECT_S,
+            auth_timeout=CONNECT_S,
+        )
         self.ftp = self.client.open_sftp()
         self.ftp.get_channel().settimeout(3 * CONNECT_S)
 

@@ -36,10 +36,20 @@ def command(port: int | None = None) -> list[str]:
     """ssh with what we insist on: keys of hosts are known before, and no question is asked."""
     config = config_file()
     return [
-        "ssh", *(["-F", str(config)] if config else []), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
-        "-o", f"ConnectTimeout={CONNECT_S}", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4",
+        "ssh",
+        *(["-F", str(config)] if config else []),
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        f"ConnectTimeout={CONNECT_S}",
+        "-o",
+        "ServerAliveInterval=15",
+        "-o",
+        "ServerAliveCountMax=4",
         *(["-p", str(port)] if port else []),
-    ]  # fmt: skip
+    ]
 
 
 def needed(program: str) -> str:
@@ -64,9 +74,13 @@ def run(
     """
     try:
         return subprocess.run(  # noqa: S603 - a list, no shell
-            list(arguments), input=stdin, capture_output=True, timeout=timeout_s, check=False,
+            list(arguments),
+            input=stdin,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
             env=dict(environment) if environment is not None else None,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise UnreachableError(f"{Path(arguments[0]).name} did not end within {timeout_s:.0f} s", "lab sync") from None
 
