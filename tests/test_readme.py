@@ -1,7 +1,8 @@
-"""README against the project: its tree, and the commands that it tells people to type."""
+"""README and docs/ against the project: the tree of folders, the commands that people are told to type, and the links."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -13,13 +14,22 @@ import typer
 from lab.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
-TREE = "## The tree"
+README = ROOT / "README.md"
+TREE = "## Folders"
+PRODUCT = ("common", "experiments", "workpools", "warehouse", "flows", "app", "lab")
+TESTS = "tests"  # one line for all of them, since they mirror the product's folders
+# Documents that other changes bring; README links to them already.
+AWAITED = {
+    "docs/commands.md", "docs/design.md", "docs/extending.md", "docs/results/full.html", "docs/science.md",
+    "docs/three-machines.md", "docs/troubleshooting.md", "docs/your-own-data.md",
+    "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "SECURITY.md",
+}  # fmt: skip
 # A command stands at the start of a line or after ; & | and may have a path, a prompt or variables before it.
 COMMAND = r"(?:^|[;&|])\s*(?:\$\s+)?(?:\w+=\S+\s+)*(?:\S*/)?{}\s+([a-z][a-z-]*)(?:\s+([a-z][a-z0-9-]*))?"
 
 
 def tree_in(text: str) -> list[str]:
-    """The paths of the fenced block under the heading; AssertionError for a line that is not "path   description"."""
+    """Return the paths of the fenced block under the heading; AssertionError for a line that is not "path   description"."""
     block = re.search(rf"^{TREE}$(?:(?!^#).)*?^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert block, f'README.md has no fenced block under "{TREE}"'
     paths = []
@@ -31,18 +41,19 @@ def tree_in(text: str) -> list[str]:
 
 
 def code_in(text: str) -> list[str]:
-    """Fenced blocks, the tree's aside, and code within lines."""
+    """Return the fenced blocks, except the tree, and the code within lines."""
     without_tree = re.sub(rf"(?ms)^{TREE}$.*?^```\w*\n.*?^```$", "", text)
     fenced = re.findall(r"(?ms)^```\w*\n(.*?)^```$", without_tree)
     return fenced + re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```\w*\n.*?^```$", "", without_tree))
 
 
 def named(program: str, text: str) -> set[tuple[str, str]]:
-    """(first word, second word or "") after each call of `program` in the code of a Markdown text."""
+    """Return (first word, second word or "") after each call of `program` in the code of a Markdown text."""
     return {m for code in code_in(text) for m in re.findall(COMMAND.format(program), code, re.MULTILINE)}
 
 
 def lab_knows(words: tuple[str, str]) -> bool:
+    """Return True if `lab` has the command that these words begin with."""
     command: Any = typer.main.get_command(app)
     for word in words:
         if not hasattr(command, "commands"):
@@ -53,9 +64,23 @@ def lab_knows(words: tuple[str, str]) -> bool:
     return not hasattr(command, "commands")
 
 
+def links_in(text: str) -> list[str]:
+    """Return the targets of a Markdown text's links and pictures that are files, without what follows #."""
+    prose = re.sub(r"(?ms)^```\w*\n.*?^```$", "", text)
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose)
+    return [t.partition("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
+
+
+def tracked(suffix: str = "") -> list[str]:
+    """Return the files that git knows, by the end of their name."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in done.stdout.split("\0") if name.endswith(suffix) and (ROOT / name).is_file()]
+
+
 SAMPLE = f"""
 # x
-Run `lab demo`, `LAB_HOME=/x lab run p1` or `make demo`; the `lab` command is `lab/main.py`.
+Run `lab demo`, `LAB_HOME=/x lab run p1` or `make demo`; the `lab` command is `lab/main.py`. See [it](docs/a.md#b),
+[out](https://example.org) and ![a picture](docs/p.png).
 
 ```sh
 $ make test && .venv/bin/lab pools create   # the lab may wait
@@ -67,8 +92,8 @@ lab nonsense --once
 What is where:
 
 ```
-lab/main.py   the lab command
-app/home.py     starts the page
+lab       the command line
+app/pages   one file a page
 ```
 
 ## After
@@ -78,32 +103,58 @@ app/home.py     starts the page
 
 def test_the_readers_of_this_file_find_what_is_there() -> None:
     """The tests below rest on them, and a pattern that finds nothing finds nothing wrong."""
-    assert tree_in(SAMPLE) == ["lab/main.py", "app/home.py"]
+    assert tree_in(SAMPLE) == ["lab", "app/pages"]
     calls = named("lab", SAMPLE)
     assert calls == {("demo", ""), ("run", "p1"), ("pools", "create"), ("nonsense", ""), ("results", "")}
     assert {c for c in calls if not lab_knows(c)} == {("nonsense", "")}
     assert not lab_knows(("pools", "destroy"))
     assert not lab_knows(("pools", ""))
     assert {m for m, _ in named("make", SAMPLE)} == {"demo", "test"}
-    for wrong in (SAMPLE.replace(TREE, "## Elsewhere"), SAMPLE.replace("main.py   the", "main.py the")):
+    assert links_in(SAMPLE) == ["docs/a.md", "docs/p.png"]
+    for wrong in (SAMPLE.replace(TREE, "## Elsewhere"), SAMPLE.replace("lab       the", "lab the")):
         with pytest.raises(AssertionError):
             tree_in(wrong)
 
 
-def test_every_file_stands_in_the_tree_once() -> None:
-    """The tree is the map of the project: a file that is not on it is not found, one that is gone sends people astray."""
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    tracked = {name for name in done.stdout.split("\0") if name}
-    paths = tree_in((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_tree_has_each_folder_of_code_once() -> None:
+    """The tree is the map of the project: a folder that is not on it is not found, one that is gone sends people astray."""
+    paths = tree_in(README.read_text(encoding="utf-8"))
+    code = {str(Path(name).parent) for name in tracked(".py")}
+    missing = {folder for folder in code if not folder.startswith(f"{TESTS}/")} - set(paths)
     assert [p for p in paths if paths.count(p) > 1] == []
-    assert sorted(tracked - set(paths)) == [], "tracked, and not in README's tree"
-    assert sorted(set(paths) - tracked) == [], "in README's tree, and not tracked"
-    assert [p for p in paths if not (ROOT / p).is_file()] == []
+    assert sorted(missing) == [], "holds code, and is not in README's tree"
+    assert [p for p in paths if not (ROOT / p).is_dir()] == []
+
+
+def test_every_file_of_the_product_says_what_it_is() -> None:
+    """The tree has a line a folder; what a file is for stands at its top."""
+    files = [name for name in tracked(".py") if name.split("/")[0] in PRODUCT]
+    assert files
+    silent = [name for name in files if not ast.get_docstring(ast.parse((ROOT / name).read_text(encoding="utf-8")))]
+    assert silent == []
+
+
+def test_the_readme_is_short() -> None:
+    """A page that is read to its end: details belong into docs/."""
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_every_link_leads_to_a_file() -> None:
+    """A link that leads nowhere costs the reader's trust in the others."""
+    documents = [name for name in tracked(".md") if "/" not in name or name.startswith("docs/")]
+    assert "README.md" in documents
+    lost = []
+    for name in documents:
+        for target in links_in((ROOT / name).read_text(encoding="utf-8")):
+            path = (ROOT / name).parent / target
+            if not path.exists() and str(path.resolve().relative_to(ROOT)) not in AWAITED:
+                lost.append(f"{name}: {target}")
+    assert lost == []
 
 
 def test_every_command_in_the_readme_exists() -> None:
     """The first thing a newcomer types comes from here."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
     calls = named("lab", text)
     assert calls, "README.md names no lab command"
     assert sorted(c for c in calls if not lab_knows(c)) == []
