@@ -21,7 +21,7 @@ TESTS = "tests"  # one line for all of them, since they mirror the product's fol
 # Documents that other changes bring; README links to them already.
 AWAITED = {
     "docs/commands.md", "docs/extending.md", "docs/results/full.html",
-    "docs/three-machines.md", "docs/troubleshooting.md", "docs/your-own-data.md",
+    "docs/three-machines.md", "docs/your-own-data.md",
     "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "SECURITY.md",
 }  # fmt: skip
 # A command stands at the start of a line or after ; & | and may have a path, a prompt or variables before it.
