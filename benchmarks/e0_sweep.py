@@ -30,7 +30,7 @@ from collections.abc import Sequence
 
 from benchmarks.common import Clock, ForgetfulEmbedder, show
 from experiments import e0_retrieval_parameters as e0
-from experiments.backends.base import Backends, no_files
+from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.sentence_embedder import SentenceEmbedder
 from experiments.contract import Trial, Unit
 from experiments.seeds import generator

@@ -14,7 +14,7 @@
       "ratio_by_condition": {"none": 8.56, "temporal": 10.88, "semantic": 5.38}
     }
 
-Ours is experiments.solving.solve: the prompt is prefilled once, the options are one batch on its cache, and the attempts
+Ours is experiments.solving.solving.solve: the prompt is prefilled once, the options are one batch on its cache, and the attempts
 of three seeds are ranks (Plackett-Luce). The plain way asks the model again for each seed and attempt with the options
 that are left, prefilling the prompt each time. With the same noise both must need the same attempts, which is checked.
 The ratio is a little under the calls a scoring, three seeds times the mean attempts: where retrieval helps, the plain way
@@ -30,13 +30,14 @@ import numpy as np
 
 from benchmarks.common import Clock, show
 from experiments import e1_retrieval_strategies as e1
-from experiments.backends.base import Backends, LanguageModel, no_files
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import LanguageModel
 from experiments.data import split
 from experiments.domains import Domain, Problem, get_domain
-from experiments.memory_bank import Bank
-from experiments.retrieval import RetrievalConfig
 from experiments.seeds import generator
-from experiments.solving import Memo, fit_prompt, solve
+from experiments.solving.memory_bank import Bank
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import Memo, fit_prompt, solve
 
 NAME = "e1_scoring"
 NEEDED = 8.0
@@ -85,17 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 trials = solve(lm, domain, problem, found, config, e1.NAME, condition)
             prompt, _ = fit_prompt(lm, domain, problem, found)
             with clock.side("a_call_for_each"), clock.side(f"plain {condition}"):
-                plain = [
-                    attempts_by_calls(
-                        lm,
-                        domain,
-                        problem,
-                        prompt,
-                        config.temperature,
-                        generator(seed, e1.NAME, problem.problem_id, condition),
-                    )
-                    for seed in config.run_seeds
-                ]
+                rngs = [generator(seed, e1.NAME, problem.problem_id, condition) for seed in config.run_seeds]
+                plain = [attempts_by_calls(lm, domain, problem, prompt, config.temperature, rng) for rng in rngs]
             if plain != [t.attempts for t in trials]:
                 raise ValueError(f"{problem.problem_id} {condition}: {plain} attempts by calls, not those of {trials}")
             attempts += plain

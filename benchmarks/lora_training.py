@@ -30,18 +30,18 @@ from typing import Any
 
 from benchmarks.common import Clock, show
 from experiments import e2_finetuned_retrieval as e2
-from experiments.backends.base import Backends, no_files
 from experiments.backends.lora import LoraSettings
+from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.peft_trainer import train
 from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import load_base
 from experiments.data import split
-from experiments.distillation import Pair, distilled
 from experiments.domains import get_domain
-from experiments.memory_bank import Bank
-from experiments.retrieval import RetrievalConfig
 from experiments.seeds import generator, seed_for
-from experiments.solving import Memo
+from experiments.solving.distillation import Pair, distilled
+from experiments.solving.memory_bank import Bank
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import Memo
 
 NAME = "lora_training"
 NEEDED = 1.3

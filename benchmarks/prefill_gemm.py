@@ -37,13 +37,14 @@ import numpy as np
 from benchmarks.common import show
 from experiments import e1_retrieval_strategies as e1
 from experiments.backends import placing
-from experiments.backends.base import Backends, Scores, no_files
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import Scores
 from experiments.backends.weights import size
 from experiments.data import split
 from experiments.domains import get_domain
-from experiments.memory_bank import Bank
-from experiments.retrieval import RetrievalConfig
-from experiments.solving import Memo, fit_prompt
+from experiments.solving.memory_bank import Bank
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import Memo, fit_prompt
 
 NAME = "prefill_gemm"
 NEEDED = 0.5

@@ -11,12 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
-    from experiments.backends.base import Backends
     from experiments.domains import Problem
 
 Json = dict[str, Any]
@@ -69,7 +68,7 @@ class Unit:
     """One independent piece of work.
 
     unit_id is the hash of what decides the result: phase, config, spec, data version, model digests and the phase's
-    code version (experiments.identity). The same id is never computed twice and can run on any host.
+    code version (experiments.protocol.identity). The same id is never computed twice and can run on any host.
     """
 
     unit_id: str
@@ -160,27 +159,3 @@ class Verdict:
     main: Metric
     threshold: float | None = None  # of `main`; None when the gate is not a threshold
     next_steps: tuple[str, ...] = ()  # the failure protocol, as commands where there is one
-
-
-class Phase(Protocol):
-    """What the registry expects of a phase module."""
-
-    NAME: str  # p1 ... e2
-    TITLE: str
-    QUESTION: str
-    BLOCKING: bool  # a FAIL or INCONCLUSIVE stops the pipeline
-    PROFILE: str  # prerequisites | e0_e1 | e2 (SCIENCE, Which machine may run what)
-    NEEDS: tuple[str, ...]  # engines of the host: embedder, language_model, lora
-    PLANNED: tuple[str, ...]  # metrics that the protocol asks for; others are marked exploratory
-    SCALES: Mapping[str, Mapping[str, Any]]  # fields that differ from Config's defaults; full is {}
-    Config: type[PhaseConfig]
-
-    def units(self, config: Any, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]: ...
-
-    def sides(self, config: Any, carried: Json) -> Sides: ...  # what the leakage gate compares
-
-    def run(self, unit: Unit, backends: Backends) -> list[Trial]: ...
-
-    def metrics(self, trials: Sequence[Trial], config: Any) -> Metrics: ...
-
-    def gate(self, metrics: Metrics, config: Any) -> Verdict: ...

@@ -13,7 +13,7 @@ import numpy as np
 from common.errors import LabError
 from experiments.contract import PhaseConfig
 from experiments.domains import Domain, Problem, get_domain
-from experiments.leakage import inspect, refuse
+from experiments.domains.leakage import inspect, refuse
 from experiments.seeds import generator
 
 

@@ -17,15 +17,16 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from experiments import next_steps
-from experiments.attempts import row
-from experiments.backends.base import Backends, Unavailable
+from experiments.analysis.attempts import row
+from experiments.analysis.resampling import resampling_of
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
-from experiments.identity import make_unit
-from experiments.resampling import resampling_of
-from experiments.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
+from experiments.protocol import next_steps
+from experiments.protocol.identity import make_unit
+from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 
 NAME = "e0"
 TITLE = "Retrieval parameters"

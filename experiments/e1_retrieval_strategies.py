@@ -16,17 +16,20 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from experiments import attempts, next_steps, statistics
-from experiments.backends.base import Backends, Unavailable
+from experiments import statistics
+from experiments.analysis import attempts
+from experiments.analysis.resampling import resampling_of
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split, universe
 from experiments.domains import get_domain
-from experiments.identity import make_unit
-from experiments.memory_bank import Bank
-from experiments.resampling import resampling_of
-from experiments.retrieval import RetrievalConfig
+from experiments.protocol import next_steps
+from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
-from experiments.solving import Memo, effort, failed, most_attempts, solve
+from experiments.solving.memory_bank import Bank, bank_of
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import effort, failed, most_attempts, solve
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
@@ -139,12 +142,6 @@ def memos_of(trials: Sequence[Trial], config: Config) -> list[list[Any]]:
             continue
         rows.append([t.problem_id, t.truth, t.details["order"], t.attempts, bool(t.solved), t.details["guesses"]])
     return sorted(rows, key=lambda row: row[2])
-
-
-def bank_of(rows: Sequence[Sequence[Any]], config: PhaseConfig) -> list[Memo]:
-    """Rows of memos_of as Memos."""
-    known = universe(config).by_id()
-    return [Memo(known[row[0]], row[1], row[2]) for row in rows]
 
 
 def sides(config: Config, carried: Json) -> Sides:

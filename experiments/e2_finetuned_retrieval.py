@@ -17,19 +17,19 @@ from typing import Any
 from pydantic import Field
 
 from common.errors import LabError
-from experiments import e2_analysis
-from experiments.backends.base import Backends, LanguageModel, Reply, Unavailable
-from experiments.backends.lora import LoraSettings
-from experiments.contract import Json, Metrics, PhaseConfig, Sides, Trial, Unit, Verdict
+from experiments.analysis import e2_analysis
+from experiments.analysis.e2_analysis import CONDITIONS, CONTROLS, PROTOCOL_LORA, AnalysisConfig
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import LanguageModel, Reply, Unavailable
+from experiments.contract import Json, Metrics, Sides, Trial, Unit, Verdict
 from experiments.data import universe
-from experiments.distillation import dataset, hunch_prompt, query_quality
 from experiments.domains import Problem, get_domain
-from experiments.e1_retrieval_strategies import bank_of
-from experiments.identity import make_unit
-from experiments.memory_bank import Bank, Found
-from experiments.retrieval import RetrievalConfig
+from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
-from experiments.solving import effort, failed, first_idea, solve
+from experiments.solving.distillation import dataset, hunch_prompt, query_quality
+from experiments.solving.memory_bank import Bank, Found, bank_of
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import effort, failed, first_idea, solve
 
 NAME = "e2"
 TITLE = "Fine-tuned retrieval"
@@ -37,9 +37,6 @@ QUESTION = "Can fine-tuning teach the model to retrieve better from its memory o
 BLOCKING = False
 PROFILE = "e2"
 NEEDS = ("embedder", "language_model", "lora")
-PROTOCOL_LORA = LoraSettings(
-    rank=8, alpha=16, dropout=0.1, learning_rate=5e-5, epochs=3, batch_size=4, accumulation=4, warmup=0.1, patience=3
-)
 # Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
 PLANNED = (
     "adjusted_p",
@@ -83,29 +80,16 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
     },
     "full": {},
 }
-CONTROLS = ("tuned_s_random", "tuned_s_none")
-# SCIENCE, E2, "Conditions by hypothesis"; the first is the base that the tuned conditions are held against.
-CONDITIONS = {
-    "amplification": ("base_semantic", "base_query", "tuned_s", "tuned_r"),
-    "awakening": ("base_query", "base_temporal", "base_semantic", "tuned_s", "tuned_r"),
-    "correction": ("base_best", "tuned_s", "tuned_r"),
-    "stabilization": ("base_query", "tuned_s", "tuned_r"),
-    "weak_signal": ("base_query", "tuned_s", "tuned_r"),
-}
 
 
-class Config(PhaseConfig):
+class Config(AnalysisConfig):
     """E2's protocol."""
 
     n_test: int = Field(150, gt=1, description="of E1's test problems, solved under every condition")
-    n_train: int = Field(1500, gt=1, description="memos at most in each dataset")
     k: int = Field(5, gt=0, description="memos shown")
     validation: float = Field(0.2, gt=0, lt=1, description="share of each dataset")
-    lora: LoraSettings = PROTOCOL_LORA
     query_tokens: int = Field(24, gt=0, description="tokens of a query at most")
     per_unit: int = Field(10, gt=0, description="test problems a unit")
-    margin: float = Field(0.25, gt=0, description="attempts; the smallest saving worth having, fixed beforehand")
-    alpha: float = Field(0.05, description="level of the one-sided tests, after Holm")
 
 
 def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
@@ -260,7 +244,7 @@ def _untrained(spec: Json, why: str) -> Trial:
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     """Attempts per condition, tuned against base, query quality, cost, break-even, the five success criteria."""
-    return e2_analysis.metrics(trials, config, CONDITIONS, CONTROLS)
+    return e2_analysis.metrics(trials, config)
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:

@@ -18,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from experiments import next_steps, statistics
-from experiments.attempts import row
-from experiments.backends.base import Backends, Unavailable
+from experiments import statistics
+from experiments.analysis.attempts import row
+from experiments.analysis.resampling import resampling_of
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
-from experiments.identity import make_unit
-from experiments.resampling import resampling_of
-from experiments.retrieval import Scale, features_of, unit_rows
+from experiments.protocol import next_steps
+from experiments.protocol.identity import make_unit
 from experiments.seeds import generator, seed_for
+from experiments.solving.retrieval import Scale, features_of, unit_rows
 
 NAME = "p1"
 TITLE = "Embedding validity"

@@ -14,17 +14,19 @@ from typing import Any
 
 from pydantic import Field
 
-from experiments import attempts, next_steps
-from experiments.backends.base import Backends, Unavailable
+from experiments.analysis import attempts
+from experiments.analysis.resampling import resampling_of
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
-from experiments.identity import make_unit
-from experiments.memory_bank import Bank, Found
-from experiments.resampling import resampling_of
-from experiments.retrieval import RetrievalConfig
+from experiments.protocol import next_steps
+from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
-from experiments.solving import Memo, effort, failed, most_attempts, solve
+from experiments.solving.memory_bank import Bank, Found
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import Memo, effort, failed, most_attempts, solve
 
 NAME = "p2"
 TITLE = "Retrieval utility"

@@ -15,16 +15,19 @@ from typing import Any
 
 from pydantic import Field
 
-from experiments import capability, next_steps, statistics
-from experiments.attempts import errors_of, row
-from experiments.backends.base import Backends, LanguageModel, Unavailable
+from experiments import statistics
+from experiments.analysis.attempts import errors_of, row
+from experiments.analysis.resampling import BOOTSTRAP_SEED
 from experiments.backends.lora import LoraSettings
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import LanguageModel, Unavailable
+from experiments.capability import judges
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
-from experiments.identity import make_unit
-from experiments.resampling import BOOTSTRAP_SEED
-from experiments.solving import prompt_for
+from experiments.protocol import next_steps
+from experiments.protocol.identity import make_unit
+from experiments.solving.solving import prompt_for
 
 NAME = "p3"
 TITLE = "Fine-tuning preservation"
@@ -115,13 +118,13 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             return _likelihoods(lm, role, config)
     except Unavailable as error:
         return [Trial(i, role, error=str(error), details={"category": part}) for i in _ids(part, config)]
-    prompts = capability.prompts(part, config.per_category)
+    prompts = judges.prompts(part, config.per_category)
     replies = lm.generate([p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
     return [
         Trial(
             p.prompt_id,
             role,
-            solved=capability.judge(p, r.text),
+            solved=judges.judge(p, r.text),
             answer=r.text,
             tokens_in=r.tokens_in,
             tokens_out=r.tokens_out,
@@ -134,7 +137,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
 
 def _likelihoods(lm: LanguageModel, role: str, config: Config) -> list[Trial]:
     rows = []
-    for text_id, text in zip(_ids(PERPLEXITY, config), capability.held_out_texts(), strict=False):
+    for text_id, text in zip(_ids(PERPLEXITY, config), judges.held_out_texts(), strict=False):
         loss, tokens = lm.negative_log_likelihood(text)
         details: Json = {"category": PERPLEXITY, "negative_log_likelihood": loss, "engine": lm.describe()}
         rows.append(Trial(text_id, role, tokens_in=tokens, details=details))
@@ -145,7 +148,7 @@ def _ids(part: str, config: Config) -> list[str]:
     """Problem ids of one benchmark's trials."""
     if part == PERPLEXITY:
         return [f"text-{i:02d}" for i in range(config.n_texts)]
-    return [p.prompt_id for p in capability.prompts(part, config.per_category)]
+    return [p.prompt_id for p in judges.prompts(part, config.per_category)]
 
 
 def _train(config: Config, backends: Backends) -> Trial:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pydantic import ValidationError
 
 from common.errors import LabError
-from experiments.contract import Phase, PhaseConfig
-from experiments.domains import settled
-from experiments.fitting import smaller_counts
+from experiments.backends.model_cache import Backends
+from experiments.contract import Json, Metrics, PhaseConfig, Sides, Trial, Unit, Verdict
+from experiments.domains import get_domain, settled
+from experiments.domains.jsonl import JsonLines
 
 PHASES = {
     "p1": "experiments.p1_embedding_validity",
@@ -39,7 +41,7 @@ def get_phase(name: str) -> Phase:
 def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> PhaseConfig:
     """The Config of a phase: its defaults, then the scale's counts, then what the user gave.
 
-    Counts that nobody gave and the user's own data cannot serve are made smaller (experiments.fitting).
+    Counts that nobody gave and the user's own data cannot serve are made smaller.
 
     Raises:
         LabError: unknown phase, scale or key, or a value out of its range, with the value seen.
@@ -60,3 +62,66 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
             known = ", ".join(phase.Config.model_fields)
             raise LabError(f"unknown config key {key!r} of {name}", f"choose one of: {known}") from None
         raise LabError(f"{name}: {key} = {first['input']!r}: {first['msg']}", f"lab run {name} --help") from None
+
+
+class Phase(Protocol):
+    """What the registry expects of a phase module."""
+
+    NAME: str  # p1 ... e2
+    TITLE: str
+    QUESTION: str
+    BLOCKING: bool  # a FAIL or INCONCLUSIVE stops the pipeline
+    PROFILE: str  # prerequisites | e0_e1 | e2 (SCIENCE, Which machine may run what)
+    NEEDS: tuple[str, ...]  # engines of the host: embedder, language_model, lora
+    PLANNED: tuple[str, ...]  # metrics that the protocol asks for; others are marked exploratory
+    SCALES: Mapping[str, Mapping[str, Any]]  # fields that differ from Config's defaults; full is {}
+    Config: type[PhaseConfig]
+
+    def units(self, config: Any, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]: ...
+
+    def sides(self, config: Any, carried: Json) -> Sides: ...  # what the leakage gate compares
+
+    def run(self, unit: Unit, backends: Backends) -> list[Trial]: ...
+
+    def metrics(self, trials: Sequence[Trial], config: Any) -> Metrics: ...
+
+    def gate(self, metrics: Metrics, config: Any) -> Verdict: ...
+
+
+PER_CLASS = "per_class"
+
+
+DRAWN = ("n_memory", "n_test", "n_queries", "n_train")  # fields of a Config: problems drawn apart, classes equal
+
+
+def smaller_counts(config: PhaseConfig, given: Collection[str] = ()) -> dict[str, int]:
+    """Counts of `config` that its file cannot serve, as they must be; {} for domains that make their problems.
+
+    Classes stay equal, so the rarest label decides: each count keeps its share of what that label has.
+
+    Args:
+        given: fields that the user set; they stay as they are, and fail later when they ask for too much.
+    """
+    domain = get_domain(config.domain)
+    if not isinstance(domain, JsonLines):
+        return {}
+    rows = len(domain.rows)
+    found = {"n_problems": rows} if config.n_problems > rows and "n_problems" not in given else {}
+    n_problems = found.get("n_problems", config.n_problems)
+    if config.split == "group" or n_problems > rows:
+        return found
+    classes = len(domain.options)
+    rarest = min(Counter(p.label for p in domain.problems(n_problems, config.data_seed)).values())
+    wanted = {f: getattr(config, f) for f in DRAWN if hasattr(config, f)}
+    if hasattr(config, PER_CLASS):
+        wanted[PER_CLASS] = getattr(config, PER_CLASS) * classes
+    # Where only the training is drawn, one problem of each class stands beside it.
+    room = rarest - (1 if list(wanted) == ["n_train"] else 0)
+    kept = sum(-(-n // classes) for f, n in wanted.items() if f in given)
+    free = {f: n for f, n in wanted.items() if f not in given}
+    if not free or sum(-(-n // classes) for n in free.values()) <= room - kept:
+        return found
+    for field, n in free.items():
+        each = max(1, (room - kept) * n // sum(free.values()))
+        found[field] = each if field == PER_CLASS else each * classes
+    return found

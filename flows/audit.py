@@ -16,10 +16,10 @@ from typing import Any
 
 from common.environment import host_name
 from common.errors import LabError
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.contract import PhaseConfig, Unit
 from experiments.domains import bring_data
-from experiments.identity import check_unit
+from experiments.protocol.identity import check_unit
 from experiments.registry import get_phase
 from experiments.seeds import generator
 from flows.chain import put_job, run_unit

@@ -16,11 +16,11 @@ import duckdb
 from common.canonical_json import canonical
 from common.environment import code_commit, host_name, package_versions
 from common.errors import LabError
-from experiments import leakage_gate
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.contract import Json, Status, Unit, Verdict
 from experiments.domains import bring_data, share_data
-from experiments.identity import check_unit
+from experiments.protocol import leakage_gate
+from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, get_phase
 from flows.plan import Run, defaulted, options, plan, steps_of
 from warehouse.database import records

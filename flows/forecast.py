@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from duckdb import DuckDBPyConnection
 
 from common.errors import LabError
-from experiments import leakage_gate
 from experiments.contract import Json, PhaseConfig, Unit
+from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, get_phase
-from experiments.solving import effort
+from experiments.solving.solving import effort
 from flows.plan import Run, plan
 from warehouse.database import records
 from warehouse.delivery.results_store import Store

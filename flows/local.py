@@ -9,7 +9,7 @@ from duckdb import DuckDBPyConnection
 
 from common.errors import LabError
 from experiments.backends import catalog
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.backends.remembered import backends_for
 from experiments.contract import Unit, Verdict
 from experiments.registry import get_phase

@@ -15,7 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from common.files import write_whole
-from experiments.attempts import foretold
+from experiments.analysis.attempts import foretold
 from experiments.contract import Unit, Verdict
 from experiments.registry import PHASES
 from flows.attempts import Tries

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.canonical_json import sha256_of
-from experiments.code_version import code_version
 from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
 from experiments.domains import shown
+from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, configure, get_phase, module_of
 
 

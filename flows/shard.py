@@ -17,7 +17,7 @@ from prefect.tasks import exponential_backoff
 from common.environment import host_name
 from common.errors import LabError
 from common.files import try_lock
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.backends.remembered import backends_for
 from experiments.contract import Unit
 from experiments.registry import get_phase

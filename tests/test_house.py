@@ -155,8 +155,8 @@ def test_files_beside_the_code_go_into_the_wheel() -> None:
     for name in tracked():
         path = Path(name)
         if path.parts[0] in FLOORS and path.suffix != ".py":
-            globs = patterns.get(".".join(path.parent.parts), [])
-            if not any(fnmatch.fnmatch(path.name, g) for g in globs):
+            globs = [(folder, g) for folder in path.parents for g in patterns.get(".".join(folder.parts), [])]
+            if not any(fnmatch.fnmatch(str(path.relative_to(folder)), g) for folder, g in globs):
                 wrong.append(name)
     assert wrong == []
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 ASK = """
 import importlib, json
 import lab, yaml
-from experiments.code_version import code_version
+from experiments.protocol.code_version import code_version
 from common.environment import checkout, code_commit, lab_home
 from experiments.registry import PHASES
 from common.environment import project_files
@@ -38,7 +38,7 @@ print(json.dumps({
 """
 VERSIONS = """
 import json, experiments
-from experiments.code_version import code_version
+from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES
 print(json.dumps([experiments.__file__, {p: code_version(p, "big_o") for p in PHASES}]))
 """

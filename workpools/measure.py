@@ -174,7 +174,7 @@ def _sweep(pid: int) -> None:
 def _measured(engines: Sequence[str]) -> Iterator[tuple[str, float | None, str]]:
     """(engine, its speed or None, why None), each as soon as it is known."""
     from common.errors import LabError
-    from experiments.backends.base import Unavailable
+    from experiments.backends.protocols import Unavailable
 
     for engine in engines:
         try:
@@ -203,7 +203,7 @@ def _texts_per_s() -> float:
 
 def _tokens_per_s() -> float:
     """Tokens of a prompt a second through the default language model, the better of two after one to warm up."""
-    from experiments.backends.base import Backends, no_files
+    from experiments.backends.model_cache import Backends, no_files
     from experiments.backends.placing import measure_dtype
     from experiments.contract import PhaseConfig
 

@@ -118,23 +118,15 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
         },
         hoverlabel={"font": {"size": FONT_PX}},
     )
-    figure.update_xaxes(
-        title_text=escape(x_title),
-        title_font_size=FONT_PX,
-        tickfont_size=FONT_PX,
-        automargin=True,
-        zeroline=False,
-        fixedrange=True,
-    )
-    figure.update_yaxes(
-        title_text=escape(y_title),
-        title_font_size=FONT_PX,
-        tickfont_size=FONT_PX,
-        automargin=True,
-        zeroline=False,
-        fixedrange=True,
-        ticklabelstandoff=6,
-    )
+    axes = {
+        "title_font_size": FONT_PX,
+        "tickfont_size": FONT_PX,
+        "automargin": True,
+        "zeroline": False,
+        "fixedrange": True,
+    }
+    figure.update_xaxes(title_text=escape(x_title), **axes)
+    figure.update_yaxes(title_text=escape(y_title), ticklabelstandoff=6, **axes)
     return figure
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 from common.errors import LabError
 
 if TYPE_CHECKING:
-    from experiments.backends.base import Backend
+    from experiments.backends.protocols import Backend
 
 # On processors with AVX512-BF16 it tells each process that loads it, as peft does, which package would make it faster. Said here
 # and not in quiet.py, whose text is part of what units were computed with.

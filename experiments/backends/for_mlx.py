@@ -10,11 +10,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from experiments.backends import placing, weights
-from experiments.backends.base import LoraTrainer, Unavailable
 from experiments.backends.catalog import LANGUAGE_MODELS, cached_repositories
 from experiments.backends.mlx_lm_engine import INSTALL, MlxModel, gemm_gflops
 from experiments.backends.mlx_trainer import MlxTrainer
 from experiments.backends.peft_trainer import PeftTrainer
+from experiments.backends.protocols import LoraTrainer, Unavailable
 from experiments.backends.transformers_lm import token_counter
 
 MEASURED = "lora.json"  # {engine: 10^9 operations a second} in LAB_HOME, left by an assessment

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.backends.base import LoraTrainer, Reply, Scores, Unavailable
 from experiments.backends.catalog import missing
+from experiments.backends.protocols import LoraTrainer, Reply, Scores, Unavailable
 
 WINDOW_TOKENS = 2048  # as for our own engines: the same prompts fit, whatever serves the model
 KEEP_ALIVE = (

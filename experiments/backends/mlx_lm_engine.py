@@ -12,9 +12,9 @@ from typing import Any
 
 from common.errors import LabError
 from experiments.backends import weights
-from experiments.backends.base import Reply, Scores, Unavailable
 from experiments.backends.lora import settings_in
 from experiments.backends.placing import memory_gb, version
+from experiments.backends.protocols import Reply, Scores, Unavailable
 from experiments.backends.quiet import quiet
 from experiments.backends.sizing import GB, Held, choose
 from experiments.backends.transformers_lm import WINDOW_TOKENS

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.backends import weights
-from experiments.backends.base import Unavailable
 from experiments.backends.lora import (
     LoraSettings,
     Row,
@@ -23,6 +22,7 @@ from experiments.backends.lora import (
     shared_start,
 )
 from experiments.backends.placing import place
+from experiments.backends.protocols import Unavailable
 from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import WINDOW_TOKENS, described, load_base
 from experiments.seeds import seed_for

@@ -14,7 +14,7 @@ from typing import Any
 
 from common.environment import lab_home
 from common.errors import LabError
-from experiments.backends.base import Unavailable
+from experiments.backends.protocols import Unavailable
 from experiments.backends.sizing import GB, Held, Size, choose, needed_gb
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from common.environment import lab_home, package_versions
 from experiments.backends import sentence_embedder
-from experiments.backends.base import Backends, Embedder
 from experiments.backends.catalog import embedder_folder, file_digest, folder_digest, is_language_model
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Embedder
 
 log = logging.getLogger(__name__)
 

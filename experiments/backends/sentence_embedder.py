@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.backends.base import Unavailable
 from experiments.backends.catalog import EMBEDDERS, embedder_folder, hub_name
+from experiments.backends.protocols import Unavailable
 from experiments.backends.quiet import quiet
 
 

@@ -9,9 +9,9 @@ from itertools import takewhile
 from typing import Any
 
 from experiments.backends import weights
-from experiments.backends.base import Reply, Scores, Unavailable
 from experiments.backends.lora import settings_in
 from experiments.backends.placing import QUANTISER, Placement, how_to_quantise, place, use_real_cores, version
+from experiments.backends.protocols import Reply, Scores, Unavailable
 from experiments.backends.quiet import quiet
 
 # SmolLM2 was trained with 8,192 positions; 2,048 keeps a prompt under five seconds on two cores (measured).

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common.environment import lab_home
-from experiments.backends.base import Unavailable
 from experiments.backends.catalog import (
     LANGUAGE_MODELS,
     file_digest,
@@ -19,6 +18,7 @@ from experiments.backends.catalog import (
     model_folder,
     unknown,
 )
+from experiments.backends.protocols import Unavailable
 from experiments.backends.quiet import quiet
 from experiments.backends.sizing import Size, folder_size, gguf_size
 

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 DOMAINS = {
-    "big_o": "experiments.domains.big_o:BigO",
+    "big_o": "experiments.domains.big_o.domain:BigO",
     "equations": "experiments.domains.equations:Equations",
     "jsonl": "experiments.domains.jsonl:JsonLines",
 }

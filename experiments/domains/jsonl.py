@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from common.errors import LabError
 from experiments.domains.base import Judged, Problem, judged_by_choice
 from experiments.domains.jsonl_file import kept_file, normal_text, read_rows, settled_parts
-from experiments.leakage import first_of
+from experiments.domains.leakage import first_of
 from experiments.seeds import generator
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")

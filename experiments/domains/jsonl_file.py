@@ -18,7 +18,7 @@ from typing import Any
 from common.environment import lab_home
 from common.errors import LabError
 from experiments.domains.base import Problem
-from experiments.leakage import first_of
+from experiments.domains.leakage import first_of
 
 FIELDS = ("id", "text", "label", "group")
 MAX_CHARACTERS = 4000  # of a text: about 1,300 tokens of the 2,048 that fit in a prompt (three characters a token)

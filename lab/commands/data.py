@@ -74,8 +74,8 @@ def _too_long(model: str) -> Callable[[str], str]:
     Raises:
         LabError: the model is not known, or cannot be loaded here.
     """
-    from experiments.backends.base import Unavailable
     from experiments.backends.catalog import token_counter
+    from experiments.backends.protocols import Unavailable
 
     try:
         count, window = token_counter(model)

@@ -46,7 +46,7 @@ def run(
 
     Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
     """
-    from experiments.attempts import foretold
+    from experiments.analysis.attempts import foretold
     from experiments.registry import configure, module_of
     from flows.local import run_here
     from warehouse.paths import Places

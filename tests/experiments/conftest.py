@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.backends.base import Backends, Embedder, LanguageModel
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Embedder, LanguageModel
 
 # A model that is not here must be found missing at once, not after the hub's time-outs; set before its library loads.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -17,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # In a process of its own, where no library has printed its warnings or switched off its bars before.
 FIRST_LOAD = """
-from experiments.backends.base import Backends, no_files
+from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.lora import LoraSettings
 backends = Backends(no_files)
 backends.embedder("all-MiniLM-L6-v2")

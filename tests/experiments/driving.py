@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 from common.canonical_json import canonical
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.contract import Json, Trial, Unit, Verdict
-from experiments.identity import check_unit
+from experiments.protocol.identity import check_unit
 from experiments.registry import configure, get_phase
 
 

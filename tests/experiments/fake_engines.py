@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.backends.base import Reply, Scores
-from experiments.retrieval import unit_rows
+from experiments.backends.protocols import Reply, Scores
+from experiments.solving.retrieval import unit_rows
 
 
 class FakeEmbedder:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.contract import Unit
 from experiments.registry import get_phase
 

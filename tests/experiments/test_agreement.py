@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from experiments.agreement import compare, difference
 from experiments.contract import Trial
+from experiments.protocol.agreement import compare, difference
 
 TRIAL = Trial(
     "p-1",

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_trials import choice_trials
 
-from experiments import attempts, p1_embedding_validity, p2_retrieval_utility
+from experiments import p1_embedding_validity, p2_retrieval_utility
+from experiments.analysis import attempts
+from experiments.analysis.resampling import Resampling
 from experiments.contract import Metric, Metrics, Trial
-from experiments.resampling import Resampling
 
 NUMBERS = st.lists(st.one_of(st.none(), st.integers(1, 6)), min_size=1, max_size=6)
 

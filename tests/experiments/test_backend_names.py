@@ -15,10 +15,10 @@ from gguf import GGUFWriter
 from safetensors.numpy import save_file
 
 from common.errors import LabError
-from experiments import code_version as code
-from experiments.backends import base, catalog, weights
+from experiments.backends import catalog, protocols, weights
 from experiments.backends.sizing import Size, gguf_size
-from experiments.code_version import code_version
+from experiments.protocol import code_version as code
+from experiments.protocol.code_version import code_version
 from flows.local import run_here
 from warehouse.paths import Places
 
@@ -61,7 +61,8 @@ def test_a_backend_is_one_file_with_what_the_protocol_asks() -> None:
     """Found by its name, listed nowhere; a function missing or with other arguments would fail in the middle of a unit."""
     assert catalog.prefixes() == sorted(NAMES)
     wanted = {
-        n: list(inspect.signature(f).parameters)[1:] for n, f in inspect.getmembers(base.Backend, inspect.isfunction)
+        n: list(inspect.signature(f).parameters)[1:]
+        for n, f in inspect.getmembers(protocols.Backend, inspect.isfunction)
     }
     wanted = {n: parameters for n, parameters in wanted.items() if not n.startswith("_")}
     assert set(wanted) == {"here", "lacks", "digest", "counter", "load", "trainer"}

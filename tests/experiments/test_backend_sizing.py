@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import LabError
 from experiments.backends import placing
-from experiments.backends.base import Unavailable
+from experiments.backends.protocols import Unavailable
 from experiments.backends.sizing import Size, choose, needed_gb
 
 # Parameters in matrices and in the rest (embeddings, norms), from the models' published shapes.

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from common.errors import LabError
 from experiments.domains import Problem
-from experiments.domains.big_o import FAMILIES, BigO
-from experiments.domains.big_o_template import Family, fill
-from experiments.domains.big_o_text import normal_form
+from experiments.domains.big_o.domain import FAMILIES, BigO
+from experiments.domains.big_o.families import Family
+from experiments.domains.big_o.features import normal_form
+from experiments.domains.big_o.template import fill
 from experiments.seeds import generator
 
 DOMAIN = BigO()

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import LabError
-from experiments import capability
-from experiments.capability import CapabilityPrompt, judge, prompts
+from experiments.capability import judges
+from experiments.capability.judges import CapabilityPrompt, judge, prompts
 
 # Written by hand, in the order of the prompts: (a reply that must pass, a reply that must fail).
 REPLIES = {
@@ -124,7 +124,7 @@ def test_every_prompt_tells_right_from_wrong(prompt_id, right, wrong):
 def test_counts_and_ids():
     """Four categories of 20, every id and every prompt once, every case above used."""
     everything = prompts()
-    assert Counter(p.category for p in everything) == dict.fromkeys(capability.CATEGORIES, 20)
+    assert Counter(p.category for p in everything) == dict.fromkeys(judges.CATEGORIES, 20)
     assert len({p.prompt_id for p in everything}) == len({p.prompt for p in everything}) == 80
     assert {case[0] for case in CASES} == set(BY_ID)
     assert all(4 <= p.max_new_tokens <= 32 for p in everything)
@@ -133,7 +133,7 @@ def test_counts_and_ids():
 def test_a_smaller_scale_takes_the_first_prompts():
     """Results of smoke and demo must be about a subset of the full benchmark, not about other prompts."""
     assert prompts("format", 4) == prompts("format")[:4]
-    assert [p.prompt_id for p in prompts(per_category=1)] == [f"{c}-01" for c in capability.CATEGORIES]
+    assert [p.prompt_id for p in prompts(per_category=1)] == [f"{c}-01" for c in judges.CATEGORIES]
 
 
 @pytest.mark.parametrize(("category", "count"), [("poetry", 20), ("format", 0), ("format", 21)])
@@ -145,7 +145,7 @@ def test_a_wrong_request_is_refused(category, count):
 
 def test_every_judge_is_used():
     """A judge without a prompt would be dead code, a prompt without a judge a crash in the middle of a run."""
-    assert {p.judge for p in prompts()} == set(capability.JUDGES)
+    assert {p.judge for p in prompts()} == set(judges.JUDGES)
 
 
 @quick
@@ -190,7 +190,7 @@ def test_words_are_whole(word, more):
 
 def test_held_out_texts():
     """Twelve different paragraphs of 60 to 90 words in plain characters, so that perplexity reads ordinary prose."""
-    texts = capability.held_out_texts()
+    texts = judges.held_out_texts()
     assert len(set(texts)) == 12
     for text in texts:
         assert 60 <= len(text.split()) <= 90

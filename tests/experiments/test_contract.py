@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from common.errors import LabError
-from experiments.code_version import PACKAGE
 from experiments.contract import PhaseConfig, Trial, Unit
+from experiments.protocol.code_version import PACKAGE
 from experiments.registry import PHASES, SCALES, configure, get_phase
-from experiments.retrieval import RetrievalConfig
+from experiments.solving.retrieval import RetrievalConfig
 
 SMALL = {"n_problems": 24}
 GIVEN: dict[str, dict[str, Any]] = {

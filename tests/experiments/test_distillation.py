@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from experiments import e2_finetuned_retrieval as e2
 from experiments.data import universe
-from experiments.distillation import dataset, distilled, hunch_prompt, query_quality, raw
 from experiments.domains import get_domain
-from experiments.memory_bank import Bank
-from experiments.retrieval import RetrievalConfig
-from experiments.solving import Memo, prompt_for
+from experiments.solving.distillation import dataset, distilled, hunch_prompt, query_quality, raw
+from experiments.solving.memory_bank import Bank
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import Memo, prompt_for
 
 DOMAIN = get_domain("big_o")
 CONFIG = e2.Config(n_problems=24)

@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import LabError
 from experiments.backends import catalog
-from experiments.backends.base import Backends, Embedder, Unavailable
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Embedder, Unavailable
 from experiments.backends.sentence_embedder import SentenceEmbedder
 
 TEXTS = ["def f(xs):\n    return xs[0]", "def g(items):\n    return items[0]", "The sea is deep and blue."]

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from common.errors import LabError
 from experiments.data import split
 from experiments.domains import get_domain
-from experiments.fitting import smaller_counts
-from experiments.registry import PHASES, configure, get_phase
+from experiments.registry import PHASES, configure, get_phase, smaller_counts
 
 
 @pytest.fixture(autouse=True)

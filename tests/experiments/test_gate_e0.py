@@ -6,7 +6,7 @@ import pytest
 
 from experiments import e0_retrieval_parameters as e0
 from experiments.contract import Status, Trial
-from experiments.retrieval import RetrievalConfig
+from experiments.solving.retrieval import RetrievalConfig
 
 MINI = "all-MiniLM-L6-v2"
 CONFIG = e0.Config(embedders=(MINI, "other"))

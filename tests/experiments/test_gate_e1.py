@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from made_up_trials import choice_trials, compared, metrics_of
 
-from experiments import attempts
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
+from experiments.analysis import attempts
 from experiments.contract import Metric, Metrics, Status, Trial, Verdict
-from experiments.retrieval import RetrievalConfig
+from experiments.solving.retrieval import RetrievalConfig
 
 CONFIG = e1.Config(n_problems=24, n_memory=6, n_test=3)
 RETRIEVAL = RetrievalConfig().model_dump()

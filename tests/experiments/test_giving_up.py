@@ -10,9 +10,9 @@ import pytest
 from test_phases_fail import SMALL, carried
 
 from common.canonical_json import canonical
-from experiments import leakage_gate
 from experiments.contract import Status, Trial, Unit
-from experiments.giving_up import failed_trials
+from experiments.protocol import leakage_gate
+from experiments.protocol.giving_up import failed_trials
 from experiments.registry import PHASES, configure, get_phase
 from flows.chain import advance, conclude, open_run
 from warehouse.database import records

@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from experiments.attempts import ceiling_and_floor
-from experiments.backends.base import Backends, LanguageModel, Reply, Scores, no_files
+from experiments.analysis.attempts import ceiling_and_floor
 from experiments.backends.lora import LoraSettings, Training
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import LanguageModel, Reply, Scores
 from experiments.contract import Json, Trial, Unit
 from experiments.data import split, universe
-from experiments.distillation import distilled, hunch_prompt, raw
 from experiments.domains import get_domain
 from experiments.domains.base import Judged
-from experiments.guessing import RESERVED_TOKENS, prompt_after
-from experiments.memory_bank import Bank
 from experiments.registry import configure, get_phase
-from experiments.retrieval import RetrievalConfig
 from experiments.seeds import seed_for
-from experiments.solving import Memo, first_idea, fit_prompt, most_attempts, prompt_for, solve
+from experiments.solving.distillation import distilled, hunch_prompt, raw
+from experiments.solving.guessing import RESERVED_TOKENS, prompt_after
+from experiments.solving.memory_bank import Bank
+from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.solving import Memo, first_idea, fit_prompt, most_attempts, prompt_for, solve
 from flows.forecast import expected_seconds
 
 DOMAIN = get_domain("equations")
@@ -232,7 +233,7 @@ CARRIED: Json = {"embedder": "all-MiniLM-L6-v2", "text_weight": 0.5, "retrieval"
 @pytest.fixture
 def short_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight tokens a guess: what it says is not looked at, and each token takes its time."""
-    monkeypatch.setattr("experiments.guessing.GUESS_TOKENS", 8)
+    monkeypatch.setattr("experiments.solving.guessing.GUESS_TOKENS", 8)
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from common.canonical_json import canonical
 from common.errors import LabError
-from experiments import code_version as code
-from experiments import identity
-from experiments.code_version import code_version
 from experiments.contract import Unit
+from experiments.protocol import code_version as code
+from experiments.protocol import identity
+from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, configure, get_phase
 from experiments.seeds import generator, seed_for
 
@@ -109,15 +109,15 @@ def test_what_cannot_change_a_result_keeps_the_version(
     ("file", "old", "new", "changed"),
     [
         ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
-        ("e2_analysis.py", "0.65, 0.95", "0.66, 0.95", {"e2"}),
-        ("attempts.py", "found == 1", "found == 2", {"e2"}),
-        ("capability.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
+        ("analysis/e2_analysis.py", "0.65, 0.95", "0.66, 0.95", {"e2"}),
+        ("analysis/attempts.py", "found == 1", "found == 2", {"e2"}),
+        ("capability/judges.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
         ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
         ("backends/transformers_lm.py", "WINDOW_TOKENS = 2048", "WINDOW_TOKENS = 1024", set(LOOKED_AT)),
-        ("domains/big_o.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
+        ("domains/big_o/domain.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
         ("statistics.py", "RESAMPLES = 1000", "RESAMPLES = 999", {"p1", "p3", "e2"}),
-        ("leakage.py", "NAMED_PAIRS = 3", "NAMED_PAIRS = 4", set(LOOKED_AT)),
-        ("domains/big_o_one_pass.py", "Family(", "Family (  # moved\n", set()),
+        ("domains/leakage.py", "NAMED_PAIRS = 3", "NAMED_PAIRS = 4", set(LOOKED_AT)),
+        ("domains/big_o/families.py", "def _read(", "def _read  (  # moved\n", set()),
     ],
 )
 def test_what_can_change_a_result_changes_the_version(
@@ -131,20 +131,20 @@ def test_what_can_change_a_result_changes_the_version(
 @pytest.mark.parametrize(
     ("file", "old", "new", "changed"),
     [
-        ("e2_analysis.py", "0.65, 0.95", "0.66, 0.95", set()),
+        ("analysis/e2_analysis.py", "0.65, 0.95", "0.66, 0.95", set()),
         ("statistics.py", "RESAMPLES = 1000", "RESAMPLES = 999", set()),
-        ("attempts.py", "found == 1", "found == 2", set()),
+        ("analysis/attempts.py", "found == 1", "found == 2", set()),
         ("p1_embedding_validity.py", "NOISE = 1e-9", "NOISE = 1e-8", set()),
         ("p1_embedding_validity.py", "cost=4 + 0.06 * len(problems)", "cost=5 + 0.1 * len(problems)", set()),
         ("p1_embedding_validity.py", '"hybrid is text and features"', '"both"', set()),
-        ("leakage_gate.py", 'MARK = "LEAKY DATA"', 'MARK = "LEAKY"', set()),
-        ("leakage_gate.py", "LISTED = 20", "LISTED = 21", set(LOOKED_AT)),
+        ("protocol/leakage_gate.py", 'MARK = "LEAKY DATA"', 'MARK = "LEAKY"', set()),
+        ("protocol/leakage_gate.py", "LISTED = 20", "LISTED = 21", set(LOOKED_AT)),
         ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
-        ("capability.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
-        ("distillation.py", "def raw(", "def raw_(", {"e2"}),
-        ("e1_retrieval_strategies.py", "Memo(known[row[0]]", "Memo(known[row[-1]]", {"e2"}),
+        ("capability/judges.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
+        ("solving/distillation.py", "def raw(", "def raw_(", {"e2"}),
+        ("solving/memory_bank.py", "Memo(known[row[0]]", "Memo(known[row[-1]]", {"e2"}),
         ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
-        ("domains/big_o.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
+        ("domains/big_o/domain.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
     ],
 )
 def test_trials_stand_when_only_their_analysis_or_its_price_changes(
@@ -236,7 +236,7 @@ def test_a_tampered_unit_is_refused(tamper: Callable[[Unit], dict[str, Any]]) ->
 @pytest.mark.parametrize(
     ("patched", "value", "word"),
     [
-        ("experiments.identity.code_version", "1" * 16, "code differ"),
+        ("experiments.protocol.identity.code_version", "1" * 16, "code differ"),
         ("experiments.backends.catalog.digest_of", "2" * 64, "models differ"),
     ],
 )

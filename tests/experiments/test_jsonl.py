@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import LabError
-from experiments.backends.base import Backends, no_files
+from experiments.backends.model_cache import Backends, no_files
 from experiments.contract import Unit
 from experiments.data import split, universe
 from experiments.domains import bring_data, get_domain, settled, share_data, shown
 from experiments.domains.jsonl_file import LISTED, MAX_CHARACTERS, MAX_LINE_BYTES, check
-from experiments.identity import make_unit
+from experiments.protocol.identity import make_unit
 from experiments.registry import configure, get_phase
 from flows.chain import put_job, run_unit
 from flows.plan import plan

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from common.errors import LabError
-from experiments.backends.base import Backends, LanguageModel, Unavailable
 from experiments.backends.catalog import digest_of
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import LanguageModel, Unavailable
 from experiments.backends.transformers_lm import WINDOW_TOKENS, load_base
 from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.registry import configure
-from experiments.solving import prompt_for
+from experiments.solving.solving import prompt_for
 
 DOMAIN = get_domain("big_o")
 OPTIONS = [f" {o}" for o in DOMAIN.options]

@@ -14,10 +14,11 @@ from tiny_llama import make
 
 from common.environment import lab_home
 from experiments.backends import for_hf, for_mlx
-from experiments.backends.base import Backends, LanguageModel, Unavailable, no_files
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.mlx_lm_engine import from_peft, load_base, rotation, to_peft
 from experiments.backends.mlx_trainer import MlxTrainer
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import LanguageModel, Unavailable
 
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'mlx[cpu]' mlx-lm")
 

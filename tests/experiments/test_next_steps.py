@@ -10,11 +10,12 @@ import pytest
 from made_up_trials import OPTIONS, choice_trials
 
 from experiments import e1_retrieval_strategies as e1
-from experiments import next_steps, statistics
 from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
 from experiments import p3_finetuning_preservation as p3
+from experiments import statistics
 from experiments.contract import Metric, PhaseConfig, Status, Trial, Verdict
+from experiments.protocol import next_steps
 from experiments.registry import configure, get_phase
 from lab.commands.options import by_phase, parse_settings
 

@@ -12,10 +12,11 @@ from ollama_double import DIGEST, MODEL, OllamaDouble, serving
 
 from common.errors import LabError
 from experiments.backends import catalog, for_ollama
-from experiments.backends.base import Backends, LanguageModel, Unavailable, no_files
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import LanguageModel, Unavailable
 from experiments.domains import get_domain
 from experiments.registry import configure
-from experiments.solving import first_idea, solve
+from experiments.solving.solving import first_idea, solve
 
 NAME = f"ollama/{MODEL}"
 PROMPT = "Fruit or tool?\napple: fruit\nhammer: tool\npear:"

@@ -9,12 +9,12 @@ from fake_engines import FakeEmbedder, FakeLanguageModel
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
 from experiments import p3_finetuning_preservation as p3
-from experiments.backends.base import Backends, no_files
 from experiments.backends.lora import LoraSettings, Training
+from experiments.backends.model_cache import Backends, no_files
 from experiments.contract import Json, Status, Trial, Unit
 from experiments.data import universe
 from experiments.registry import configure, get_phase
-from experiments.retrieval import RetrievalConfig
+from experiments.solving.retrieval import RetrievalConfig
 
 MINI, MISSING, MODEL = "all-MiniLM-L6-v2", "no-such-embedder", "smollm2-135m"
 PROBLEMS = universe(configure("e2", "smoke", {"n_problems": 24})).problems

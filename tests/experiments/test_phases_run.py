@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from driving import by_condition, drive
 
-from experiments import capability
 from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
+from experiments.capability import judges
 from experiments.contract import Json, Status
 from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.registry import configure
-from experiments.retrieval import RetrievalConfig
+from experiments.solving.retrieval import RetrievalConfig
 
 DOMAIN = get_domain("big_o")
 MINI, MISSING = "all-MiniLM-L6-v2", "no-such-embedder"
@@ -89,13 +89,13 @@ def test_p3_trains_and_asks_base_and_tuned_the_same(
     engines: Backends, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An adapter is left as a file, both models answer the same prompts and read the same text."""
-    asked = capability.prompts
+    asked = judges.prompts
 
-    def short(category: str, count: int) -> list[capability.CapabilityPrompt]:
+    def short(category: str, count: int) -> list[judges.CapabilityPrompt]:
         return [replace(p, max_new_tokens=4) for p in asked(category, count)]
 
     # Replies of four tokens: what is said does not matter here, and it would take half a minute more.
-    monkeypatch.setattr(capability, "prompts", short)
+    monkeypatch.setattr(judges, "prompts", short)
     given = {"n_problems": 24, "n_train": 1, "per_category": 2, "n_texts": 1, "lora": LORA}
     done, verdict = drive("p3", given, {}, engines, files)
     trials = by_condition(done)

@@ -10,8 +10,9 @@ import pytest
 from tiny_llama import make
 
 from experiments.backends import placing
-from experiments.backends.base import Backends, LanguageModel, no_files
 from experiments.backends.lora import LoraSettings
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import LanguageModel
 from experiments.backends.sizing import Held
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install '.[medium]'")

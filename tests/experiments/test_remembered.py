@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from experiments.backends import catalog, remembered, sentence_embedder
-from experiments.backends.base import Backends, Unavailable, no_files
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import Unavailable
 from experiments.backends.remembered import FILE, TIMED, RememberingBackends, backends_for, store, stored
 from experiments.registry import PHASES
 

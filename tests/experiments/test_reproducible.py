@@ -1,8 +1,8 @@
 """A unit run again elsewhere gives what it gave: another process, one thread instead of all, another order, other batches.
 
 Choices, attempts, retrieved memos and written queries are equal; numbers that float32 sums stand behind agree within
-experiments.agreement.TOLERANCE, which is why no rule may hang on their last digits: retrieval rounds to nine decimals of float64 and then
-keeps memory's order, guessing ranks log-probabilities plus Gumbel noise and then keeps the order of the options.
+experiments.protocol.agreement.TOLERANCE, which is why no rule may hang on their last digits: retrieval rounds to nine
+XX
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.agreement import difference, plain
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.contract import Json, Trial, Unit
 from experiments.data import universe
+from experiments.protocol.agreement import difference, plain
 from experiments.registry import configure, get_phase
-from experiments.retrieval import RetrievalConfig
+from experiments.solving.retrieval import RetrievalConfig
 
 MINI = "all-MiniLM-L6-v2"
 TINY: Json = {"n_problems": 36, "run_seeds": [100, 200]}

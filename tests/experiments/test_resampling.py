@@ -15,9 +15,9 @@ from experiments import e2_finetuned_retrieval as e2
 from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
 from experiments import statistics
+from experiments.analysis.resampling import BY_PROBLEM, Resampling, resampling_of
 from experiments.contract import Metrics, Trial
 from experiments.data import universe
-from experiments.resampling import BY_PROBLEM, Resampling, resampling_of
 
 WIDE = [1, 6] * 8  # 16 problems, two of each group
 SHIFTED = [2, 6, 1, 5] * 4

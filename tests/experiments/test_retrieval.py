@@ -11,11 +11,20 @@ from pydantic import ValidationError
 
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
-from experiments.memory_bank import Bank
 from experiments.registry import configure
-from experiments.retrieval import Memory, Relevance, RetrievalConfig, Scale, features_of, similarities, top_k, unit_rows
 from experiments.seeds import generator
-from experiments.solving import Memo
+from experiments.solving.memory_bank import Bank
+from experiments.solving.retrieval import (
+    Memory,
+    Relevance,
+    RetrievalConfig,
+    Scale,
+    features_of,
+    similarities,
+    top_k,
+    unit_rows,
+)
+from experiments.solving.solving import Memo
 
 DOMAIN = get_domain("big_o")
 PROBLEMS = universe(configure("p2", "smoke", {"n_problems": 24})).problems

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from fake_engines import FakeLanguageModel
 
-from experiments.backends.base import Reply
+from experiments.backends.protocols import Reply
 from experiments.domains import get_domain
 from experiments.registry import configure
-from experiments.sampling import DRAWS_AN_OPTION, draw, option_in
-from experiments.solving import first_idea, guess_order, solve
+from experiments.solving.sampling import DRAWS_AN_OPTION, draw, option_in
+from experiments.solving.solving import first_idea, guess_order, solve
 
 OPTIONS = ("O(1)", "O(n)", "O(n log n)", "O(n^2)")
 

@@ -11,13 +11,13 @@ from fake_engines import FakeLanguageModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.backends.base import Unavailable
+from experiments.backends.protocols import Unavailable
 from experiments.contract import Trial
 from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.registry import configure
 from experiments.seeds import generator
-from experiments.solving import Memo, failed, fit_prompt, guess_order, prompt_for, solve
+from experiments.solving.solving import Memo, failed, fit_prompt, guess_order, prompt_for, solve
 
 DOMAIN = get_domain("big_o")
 CONFIG = configure("p2", "smoke", {"n_problems": 24})

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.backends.base import Backends, LanguageModel, Unavailable, no_files
 from experiments.backends.lora import LoraSettings, Training, encode
+from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.peft_trainer import train
+from experiments.backends.protocols import LanguageModel, Unavailable
 from experiments.backends.transformers_lm import WINDOW_TOKENS, with_adapter
 
 MODEL = "smollm2-135m"

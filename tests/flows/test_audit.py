@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import LabError
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from experiments.contract import Trial, Unit
 from experiments.registry import get_phase
 from flows import audit, chain

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from experiments import leakage_gate
+from experiments.analysis.e2_analysis import CONDITIONS
 from experiments.contract import Json, Trial, Unit
 from experiments.data import split
-from experiments.e2_finetuned_retrieval import CONDITIONS
+from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, configure, get_phase
 from flows.chain import advance, open_run
 from flows.forecast import expected_seconds, forecast, registered, rounds_of, speeds_at

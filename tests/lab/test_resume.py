@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from front_door import Run
 
-from experiments.giving_up import failed_trials
+from experiments.protocol.giving_up import failed_trials
 from flows.chain import advance, open_run
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle

@@ -13,7 +13,7 @@ import pytest
 from made_up_bundles import plan
 from numpy.typing import NDArray
 
-from experiments.backends.base import Backends
+from experiments.backends.model_cache import Backends
 from flows.chain import advance, conclude, open_run, run_unit
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store

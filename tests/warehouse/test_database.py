@@ -41,7 +41,7 @@ def test_a_fresh_warehouse_has_every_table_of_the_design(places: Places) -> None
             views = {v for (v,) in con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
             assert con.execute("SELECT count(*) FROM schema_migrations").fetchone() == (len(migrations()),)
             assert con.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
-    wanted = "plans runs hosts units bundles trials files metrics verdicts quarantine predictions".split()  # noqa: SIM905
+    wanted = "plans runs hosts units bundles trials files metrics verdicts quarantine predictions".split()
     assert tables >= set(wanted)
     assert views >= {"phase_metrics", "host_comparison", "gate_history", "counted_trials"}
     with duckdb.connect() as con:

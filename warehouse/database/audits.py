@@ -10,8 +10,8 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection as Connection
 
-from experiments.agreement import TOLERANCE, compare
 from experiments.contract import Unit
+from experiments.protocol.agreement import TOLERANCE, compare
 from warehouse.database.records import trials_in
 
 NO_RESULT = "no second result"

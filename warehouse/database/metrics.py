@@ -7,9 +7,9 @@ from datetime import datetime
 
 from duckdb import DuckDBPyConnection as Connection
 
-from experiments import leakage_gate
 from experiments.contract import Json, Metrics, PhaseConfig, Trial, Unit
-from experiments.giving_up import failed_trials
+from experiments.protocol import leakage_gate
+from experiments.protocol.giving_up import failed_trials
 from warehouse.database import records
 
 ALL_HOSTS = "all"

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from common.canonical_json import canonical
 from common.errors import LabError
-from experiments import leakage_gate
-from experiments.code_version import code_version
 from experiments.contract import Json, Metric, Metrics, PhaseConfig
 from experiments.data import universe
 from experiments.domains import bring_data
+from experiments.protocol import leakage_gate
+from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, get_phase
 from warehouse.database import records
 from warehouse.database.metrics import ALL_HOSTS, measure

@@ -90,7 +90,7 @@ def _objects(con: Connection) -> dict[str, str]:
 def check_plans(con: Connection, done: Verified) -> None:
     """Plans are what was stored before the data: content, hash and name fit, and so do units and their ids."""
     # Its public form would be a change of the code that every unit's id is made of.
-    from experiments.identity import _unit_id
+    from experiments.protocol.identity import _unit_id
 
     rows = con.execute("SELECT plan_id, content, sha256 FROM plans").fetchall()
     done.counts["plans"] = len(rows)

@@ -12,7 +12,9 @@ LEAKS = {
     "leak_near_pairs": "near",
     "leak_named": "named",
 }
-EXPLORATORY = "exploratory"  # before the method of a metric that the plan does not name (experiments.leakage_gate)
+EXPLORATORY = (
+    "exploratory"  # before the method of a metric that the plan does not name (experiments.protocol.leakage_gate)
+)
 
 
 def leakage(run_id: str) -> list[Row]:

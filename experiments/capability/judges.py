@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from common.errors import LabError
-from experiments.capability_prompts import HELD_OUT, MAX_NEW_TOKENS, ROWS
+from experiments.capability.prompts import HELD_OUT, MAX_NEW_TOKENS, ROWS
 
 version = "capability-1"  # raised whenever a prompt, a judge or a paragraph changes
 CATEGORIES = tuple(ROWS)

@@ -13,12 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from common.errors import LabError
-from experiments.backends.base import Backends, Unavailable
+from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
-from experiments.identity import make_unit
-from experiments.leakage import ALLOW, NAMED_PAIRS, Leaks, Pair, inspect, refuse
+from experiments.domains.leakage import ALLOW, NAMED_PAIRS, Leaks, Pair, inspect, refuse
+from experiments.protocol.identity import make_unit
 from experiments.registry import get_phase
 
 EMBEDDER = "all-MiniLM-L6-v2"

@@ -19,25 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import LabError
-from experiments.domains import (
-    big_o_branching,
-    big_o_few_steps,
-    big_o_log_passes,
-    big_o_nested_passes,
-    big_o_one_pass,
-    big_o_text,
-)
 from experiments.domains.base import Judged, Problem, judged_by_choice
-from experiments.domains.big_o_template import Family
+from experiments.domains.big_o import features as big_o_text
+from experiments.domains.big_o.families import FAMILIES, Family
 from experiments.seeds import generator
 
-FAMILIES: tuple[Family, ...] = (
-    *big_o_few_steps.FAMILIES,
-    *big_o_one_pass.FAMILIES,
-    *big_o_log_passes.FAMILIES,
-    *big_o_nested_passes.FAMILIES,
-    *big_o_branching.FAMILIES,
-)
 MAXIMUM = 3000  # problems; the protocol needs 1,650
 NEW_SHAPE = 25  # draws that look for a function whose structure, constants aside, is new; then constants may differ
 NEW_TEXT = 100  # draws in all before a family is passed over for one turn
@@ -109,7 +95,7 @@ class BigO:
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
         """`n` distinct problems, classes equal to within one, families of a class in turn, shuffled by `seed`.
 
-        With natural names the functions are called what they do (big_o_names); ids and all else stay the same.
+        With natural names the functions are called what they do (families/*.txt); ids and all else stay the same.
 
         Raises:
             LabError: n is not between 1 and MAXIMUM, or no such names.

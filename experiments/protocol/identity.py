@@ -7,8 +7,8 @@ from typing import Any
 
 from common.canonical_json import sha256_of
 from common.errors import LabError
-from experiments.code_version import code_version
 from experiments.contract import Json, PhaseConfig, Unit
+from experiments.protocol.code_version import code_version
 
 
 def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:

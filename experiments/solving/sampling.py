@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from experiments.backends.base import LanguageModel
+from experiments.backends.protocols import LanguageModel
 from experiments.seeds import generator, seed_for
 
 DRAWS_AN_OPTION = 4  # after so many for each option the rest is guessed blindly: the model will not name them

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.backends.base import LanguageModel, Scores
+from experiments.backends.protocols import LanguageModel, Scores
 from experiments.contract import PhaseConfig, Trial
 from experiments.domains import Domain, Problem, get_domain
-from experiments.guessing import RESERVED_TOKENS, guess, most_guesses
-from experiments.sampling import draw
 from experiments.seeds import generator
+from experiments.solving.guessing import RESERVED_TOKENS, guess, most_guesses
+from experiments.solving.sampling import draw
 
 
 @dataclass(frozen=True)

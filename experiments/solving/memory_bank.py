@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from experiments.backends.base import Embedder
+from experiments.backends.protocols import Embedder
+from experiments.contract import PhaseConfig
+from experiments.data import universe
 from experiments.domains import Domain, Problem
-from experiments.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
-from experiments.solving import Memo
+from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
+from experiments.solving.solving import Memo
 
 Found = tuple[list[Memo], dict[str, object]]  # memos, the most relevant last, and facts for the trial
 
@@ -54,3 +57,9 @@ class Bank:
         found = [self.memos[i].problem for i in chosen]
         measured = relevance(self.domain, problem, found, self.memory.vectors[chosen])
         return [self.memos[i] for i in chosen], {"relevance": measured.total, "type_match": measured.type_match}
+
+
+def bank_of(rows: Sequence[Sequence[Any]], config: PhaseConfig) -> list[Memo]:
+    """Rows of memos_of as Memos."""
+    known = universe(config).by_id()
+    return [Memo(known[row[0]], row[1], row[2]) for row in rows]

@@ -13,15 +13,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments.domains.big_o_names import natural_names
-
+HELPER = "combine"  # natural name of the small function that a fold calls
 # Words that say nothing of what a function costs.
 FUNCTIONS = (
     "compute",
@@ -183,60 +181,40 @@ class _Filling:
             i = end
         return done
 
-    def named(self, text: str, family: str) -> str:
+    def named(self, text: str, called: Sequence[str]) -> str:
         """Words in capitals replaced by names, each # by a number; functions named after `family` unless it is ""."""
         names: dict[str, str] = {}
         for word in dict.fromkeys(WORD.findall(text)):
             pool = LISTS if word[1:2] == "S" else POOLS.get(word[0], OTHERS)
             free = [name for name in pool if name not in names.values()]
             names[word] = self.pick(free)
-        names |= natural_names(family, text, names) if family else {}
+        names |= natural_names(called, text, names) if called else {}
         text = WORD.sub(lambda m: names[m[0]], text)
         text = re.sub(r"##", lambda _: str(self.rng.integers(11, 99)), text)
         return re.sub(r"#", lambda _: str(self.rng.integers(2, 10)), text)
 
 
-def fill(template: str, rng: np.random.Generator, family: str = "") -> str:
-    """A Python function from a template; the function to call is the last one defined.
+def natural_names(called: Sequence[str], text: str, words: Iterable[str]) -> dict[str, str]:
+    """Return names for the words that stand for functions: F the one to call, G what it calls, H9 a fold's helper.
+
+    The choice depends on the text alone, not on the generator, so that natural and neutral problems of one seed are the
+    same but for their names.
+    """
+    name = called[int(hashlib.sha256(text.encode()).hexdigest(), 16) % len(called)]
+    natural = {"F": name, "G": f"{name}_step", "H9": HELPER}
+    return {word: natural[word] for word in words if word in natural}
+
+
+def fill(template: str, rng: np.random.Generator, called: Sequence[str] = ()) -> str:
+    """Return a Python function made from a template; the function to call is the last one defined.
 
     Args:
-        family: whose natural names the functions get; "" for neutral ones. The draws are the same.
+        called: natural names of which the function gets one; none for neutral names. The draws are the same.
     """
     filling = _Filling(rng)
     lines = filling.expand([line for line in filling.chosen(template).splitlines() if line.strip()])
     if any("H9(" in line for line in lines):
         start = next(i for i, line in enumerate(lines) if line.startswith("def "))
         lines[start:start] = filling.pick(HELPERS).splitlines()
-    text = filling.named("\n".join(line.rstrip() for line in lines), family)
+    text = filling.named("\n".join(line.rstrip() for line in lines), called)
     return re.sub(r"\n(?=def )", "\n\n", text) + "\n"
-
-
-@dataclass(frozen=True)
-class Family:
-    """One algorithm of known worst-case complexity, in one or more templates.
-
-    takes: the arguments - a list of n numbers, such a list and a number to look for, or the integer n.
-    deep: whether the recursion is n calls deep, which Python's own limit bounds.
-    """
-
-    label: str
-    name: str
-    takes: Literal["list", "search", "int"]
-    templates: tuple[str, ...]
-    deep: bool = False
-
-    def make(self, rng: np.random.Generator, names: str = "neutral") -> str:
-        """One function of this family, as text."""
-        template = self.templates[int(rng.integers(len(self.templates)))]
-        return fill(template, rng, self.name if names == "natural" else "")
-
-    def arguments(self, n: int) -> list[tuple[object, ...]]:
-        """Argument tuples of size n among which a worst case lies; lists are fresh, a call may change them."""
-        if self.takes == "int":
-            # One below a power of two has every bit set.
-            return [(n,), (n - 1,)]
-        ascending = list(range(1, n + 1))
-        shuffled = [int(v) for v in np.random.default_rng(n).permutation(ascending)]
-        if self.takes == "list":
-            return [(ascending,), (ascending[::-1],), (shuffled,)]
-        return [(list(ascending), goal) for goal in (0, n // 2 + 1, n + 1)]

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from experiments import attempts, next_steps
-from experiments.contract import Json, Metric, Metrics, Status, Trial, Verdict
+from experiments.analysis import attempts
+from experiments.analysis.resampling import Resampling, resampling_of
+from experiments.backends.lora import LoraSettings
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Verdict
 from experiments.domains import get_domain
-from experiments.resampling import Resampling, resampling_of
-from experiments.solving import most_attempts
+from experiments.protocol import next_steps
+from experiments.solving.solving import most_attempts
 
-if TYPE_CHECKING:
-    from experiments.e2_finetuned_retrieval import Config
+CONTROLS = ("tuned_s_random", "tuned_s_none")
 
+
+# SCIENCE, E2, "Conditions by hypothesis"; the first is the base that the tuned conditions are held against.
+CONDITIONS = {
+    "amplification": ("base_semantic", "base_query", "tuned_s", "tuned_r"),
+    "awakening": ("base_query", "base_temporal", "base_semantic", "tuned_s", "tuned_r"),
+    "correction": ("base_best", "tuned_s", "tuned_r"),
+    "stabilization": ("base_query", "tuned_s", "tuned_r"),
+    "weak_signal": ("base_query", "tuned_s", "tuned_r"),
+}
 # (name, largest time or token ratio S/R, what is bounded, smallest performance ratio S/R), SCIENCE "five success criteria".
 CRITERIA = (
     ("efficiency_moderate", "time", 0.65, 0.95),
@@ -28,16 +39,26 @@ CRITERIA = (
 )
 
 TUNED = frozenset(("adapter S", "adapter R", "tuned_s", "tuned_r"))
+PROTOCOL_LORA = LoraSettings(
+    rank=8, alpha=16, dropout=0.1, learning_rate=5e-5, epochs=3, batch_size=4, accumulation=4, warmup=0.1, patience=3
+)
 
 
-def metrics(
-    trials: Sequence[Trial], config: Config, by_hypothesis: Mapping[str, Sequence[str]], controls: Sequence[str]
-) -> Metrics:
+class AnalysisConfig(PhaseConfig):
+    """The fields of E2's Config that its analysis reads."""
+
+    n_train: int = Field(1500, gt=1, description="memos at most in each dataset")
+    lora: LoraSettings = PROTOCOL_LORA
+    margin: float = Field(0.25, gt=0, description="attempts; the smallest saving worth having, fixed beforehand")
+    alpha: float = Field(0.05, description="level of the one-sided tests, after Holm")
+
+
+def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
     """All of E2's numbers; which comparisons are made follows the hypothesis that the trials carry."""
     hypothesis = next((t.details["hypothesis"] for t in trials if "hypothesis" in t.details), "weak_signal")
     present = {t.condition for t in trials}
-    conditions = [c for c in (*by_hypothesis[hypothesis], *controls) if c in present]
-    base = by_hypothesis[hypothesis][0]
+    conditions = [c for c in (*CONDITIONS[hypothesis], *CONTROLS) if c in present]
+    base = CONDITIONS[hypothesis][0]
     tuned = [c for c in ("tuned_s", "tuned_r") if c in conditions]
     table, by = attempts.median_attempts(trials, conditions), resampling_of(trials, config)
     most = most_attempts(get_domain(config.domain), config)
@@ -249,7 +270,7 @@ class Compared(NamedTuple):
     variation: Metric | None
 
 
-def gate(metrics: Metrics, config: Config) -> Verdict:
+def gate(metrics: Metrics, config: AnalysisConfig) -> Verdict:
     """Confirmed, refuted or inconclusive; the best model; the recommendation in a sentence."""
     hypothesis, base, tuned = (metrics.facts[k] for k in ("hypothesis", "base", "tuned"))
     pairs = [f"{c} - {base}" for c in tuned]
@@ -281,7 +302,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     )
 
 
-def _by_attempts(rows: Sequence[Compared], config: Config) -> tuple[str, Metric, str]:
+def _by_attempts(rows: Sequence[Compared], config: AnalysisConfig) -> tuple[str, Metric, str]:
     """(word, the number it rests on, its text): confirmed by any tuned condition, since Holm's p covers all of them."""
     better = [r for r in rows if _number(r.difference) < 0 and _number(r.p) < config.alpha]
     best = min(better or rows, key=lambda r: _number(r.difference))
@@ -312,7 +333,7 @@ def _number(metric: Metric) -> float:
     return metric.value
 
 
-def _next(main: Metric, refuted: bool, config: Config) -> tuple[str, ...]:
+def _next(main: Metric, refuted: bool, config: AnalysisConfig) -> tuple[str, ...]:
     """The failure protocol: more problems as the power calculation asks for, unless it is refuted; a gentler training."""
     steps: tuple[str, ...] = ()
     # A saving was seen but not shown. The memory is E1's, and about as large as what is learnt from it.
@@ -323,7 +344,7 @@ def _next(main: Metric, refuted: bool, config: Config) -> tuple[str, ...]:
     return (*(() if refuted else steps), *next_steps.gentler("e2", config.lora))
 
 
-def _next_without_results(metrics: Metrics, config: Config) -> tuple[str, ...]:
+def _next_without_results(metrics: Metrics, config: AnalysisConfig) -> tuple[str, ...]:
     """Where nothing could be compared: what could not be loaded; problems that are solved, for S to learn from."""
     causes: dict[str, str] = metrics.facts["missing"]
     install = next_steps.install(causes.values(), next_steps.STRONG)

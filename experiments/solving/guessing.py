@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from experiments.backends.base import LanguageModel
+from experiments.backends.protocols import LanguageModel
 from experiments.contract import PhaseConfig, Trial
 from experiments.domains import Domain, Problem
 from experiments.domains.base import Judged

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import statistics
+from experiments.analysis.resampling import BY_PROBLEM, Resampling
 from experiments.contract import Metric, Metrics, PhaseConfig, Trial
-from experiments.resampling import BY_PROBLEM, Resampling
 
 NEARLY_ALL = 0.9  # share of problems at one end: nine of ten, the usual mark for a ceiling
 ENDS = {"ceiling": "problems solved at the first guess", "floor": "problems that take the most attempts there are"}

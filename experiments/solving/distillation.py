@@ -12,10 +12,10 @@ import numpy as np
 from experiments.contract import PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
-from experiments.guessing import told
-from experiments.memory_bank import Bank
 from experiments.seeds import generator
-from experiments.solving import prompt_for
+from experiments.solving.guessing import told
+from experiments.solving.memory_bank import Bank
+from experiments.solving.solving import prompt_for
 
 Pair = tuple[str, str]  # prompt, completion
 QUERY_WORDS = (3, 20)  # a query with fewer or more words scores lower (SCIENCE names the weight, not the bounds)

@@ -1,0 +1,1 @@
+"""Numbers made of trials, and the verdicts that rest on them."""

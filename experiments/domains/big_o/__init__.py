@@ -1,0 +1,1 @@
+"""Python functions, asked for their time complexity."""

@@ -1,0 +1,1 @@
+"""A model solves problems, with or without memos."""
