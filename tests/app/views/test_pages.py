@@ -15,7 +15,7 @@ from app.plots import pareto, style
 from app.plots import phases as plots
 from warehouse.queries import phases as reading_phases
 
-APP = Path(__file__).resolve().parents[2] / "app" / "views"
+APP = Path(__file__).resolve().parents[3] / "app" / "views"
 FULL = ("r1", "p1 p2 p3 e0 e1 e2", None)
 PLOTS = {"p1": 4, "p2": 3, "p3": 4, "e0": 3, "e1": 5, "e2": 5}  # with what enrich writes
 

@@ -13,7 +13,7 @@ import typer
 
 from lab.main import app
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
 TREE = "## Folders"
 PRODUCT = ("common", "experiments", "workpools", "warehouse", "flows", "app", "lab")

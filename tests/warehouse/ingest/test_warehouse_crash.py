@@ -42,7 +42,7 @@ class Server:
     """The process that forks the roles."""
 
     def __init__(self) -> None:
-        script = Path(__file__).with_name("crash_roles.py")
+        script = Path(__file__).parents[1].joinpath("crash_roles.py")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LAB_")}
         self.process = subprocess.Popen(
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
