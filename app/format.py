@@ -23,7 +23,7 @@ QUESTIONS = {
     "e1": "Which memory helps more: what was solved last, or what is most alike?",
     "e2": "Can fine-tuning teach the model to retrieve better from its memory of solved problems?",
 }
-BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (SCIENCE, chain)
+BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (docs/science.md)
 UNDEFINED = "undefined"
 UNITS = (  # of metrics, by how they end
     ("attempts_mean", "attempts"),

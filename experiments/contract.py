@@ -27,17 +27,17 @@ class PhaseConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    domain: str = Field("big_o", description="domain name (SCIENCE, Domains), or jsonl:/path/to/your/file.jsonl")
+    domain: str = Field("big_o", description="domain name (docs/science.md), or jsonl:/path/to/your/file.jsonl")
     names: Literal["neutral", "natural"] = Field(
         "neutral", description="of functions in big_o: told by code alone, or not"
     )
     n_problems: int = Field(1650, ge=12, description="problems made in all; every phase draws from them")
-    data_seed: int = Field(42, description="seed of data and splits (SCIENCE, Seeds)")
+    data_seed: int = Field(42, description="seed of data and splits (docs/science.md)")
     split: Literal["variant", "group"] = Field("variant", description="keep whole groups on one side, or only variants")
     run_seeds: tuple[int, ...] = Field((100, 200, 300), min_length=1, description="seeds of every stochastic condition")
     model: str = Field("smollm2-135m", description="language model name")
-    temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (SCIENCE, Solving)")
-    max_guesses: int = Field(20, ge=2, description="guesses at a problem at most, where answers are guessed (SCIENCE)")
+    temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (docs/science.md)")
+    max_guesses: int = Field(20, ge=2, description="guesses at most, where answers are guessed (docs/science.md)")
     # Measured with SmolLM2-135M: at 0.5 five of six guesses are formulas and differ, at 0.8 two of three are none.
     guess_temperature: float = Field(0.5, gt=0, description="of the softmax over tokens, where answers are guessed")
     near_similarity: float = Field(0.98, gt=0, le=1, description="cosine from which the leakage gate reports a pair")

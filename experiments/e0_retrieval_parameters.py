@@ -34,7 +34,7 @@ QUESTION = "Which retrieval parameters bring back the most useful memos in bound
 BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder",)
-# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+# Analyses of the protocol (docs/science.md, E0); what is measured beyond them is marked exploratory.
 PLANNED = ("relevance", "retrieval_time_s", "efficiency", "variance_share")
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 18, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},

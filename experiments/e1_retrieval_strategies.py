@@ -40,7 +40,7 @@ NEEDS = ("embedder", "language_model")
 CONDITIONS = ("none", "temporal", "semantic")
 PAIR = "semantic - temporal"  # the comparison that decides
 MEMO = "memo"  # condition of the trials that fill the memory
-# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+# Analyses of the protocol (docs/science.md, E1); what is measured beyond them is marked exploratory.
 PLANNED = (
     "adjusted_p",
     "mean_difference",

@@ -37,7 +37,7 @@ QUESTION = "Can fine-tuning teach the model to retrieve better from its memory o
 BLOCKING = False
 PROFILE = "e2"
 NEEDS = ("embedder", "language_model", "lora")
-# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+# Analyses of the protocol (docs/science.md, E2); what is measured beyond them is marked exploratory.
 PLANNED = (
     "adjusted_p",
     "mean_difference",

@@ -37,7 +37,7 @@ QUESTION = "Do embeddings put problems with the same answer near each other?"
 BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder",)
-# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+# Analyses of the protocol (docs/science.md, P1); what is measured beyond them is marked exploratory.
 PLANNED = (
     "similarity_ratio",
     "knn_accuracy",

@@ -34,7 +34,7 @@ QUESTION = "Does a memory of solved problems help the solver at all?"
 BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder", "language_model")
-# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+# Analyses of the protocol (docs/science.md, P2); what is measured beyond them is marked exploratory.
 PLANNED = (
     "adjusted_p",
     "mean_difference",

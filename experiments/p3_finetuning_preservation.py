@@ -37,7 +37,7 @@ PROFILE = "prerequisites"
 NEEDS = ("language_model", "lora")
 CATEGORIES = ("instruction", "arithmetic", "format", "knowledge")
 PERPLEXITY = "perplexity"
-# Analyses of the protocol (SCIENCE); what is measured beyond them is marked exploratory.
+# Analyses of the protocol (docs/science.md, P3); what is measured beyond them is marked exploratory.
 PLANNED = ("retention", "score", "perplexity", "perplexity_ratio", "training_time_s")
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {

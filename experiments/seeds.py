@@ -14,5 +14,5 @@ def seed_for(*key: str | int) -> int:
 
 
 def generator(*key: str | int) -> np.random.Generator:
-    """A generator for `key`; by protocol the key is (run seed, phase, problem id, condition) (SCIENCE, Seeds)."""
+    """A generator for `key`; by protocol the key is (run seed, phase, problem id, condition) (docs/science.md, Seeds)."""
     return np.random.default_rng(seed_for(*key))

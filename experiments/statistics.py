@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 1000  # SCIENCE, P2
+RESAMPLES = 1000  # docs/science.md, P2
 WILCOXON_EFFICIENCY = 3 / np.pi  # asymptotic, against the paired t test under normality (Hodges and Lehmann 1956)
 MOST_PAIRS = 1_000_000  # pairs; what asks for more is not worth planning
 

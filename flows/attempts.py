@@ -12,7 +12,7 @@ from experiments.contract import Unit
 from flows.dispatch import Outcome, Try
 from flows.plan import Run, options
 
-MAX_ATTEMPTS = 3  # DESIGN, "The way of the data" 6
+MAX_ATTEMPTS = 3  # docs/design.md, "The path of the data", 9
 MAX_RETURNS = 30  # times that a unit is given back by machines which are not fit, about ten seconds each
 
 

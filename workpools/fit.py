@@ -16,7 +16,7 @@ def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> st
     """Why this host should not run a phase at this moment, or ""; 10^9 bytes are a GB.
 
     Args:
-        profile: prerequisites, e0_e1 or e2 (SCIENCE, Which machine may run what).
+        profile: prerequisites, e0_e1 or e2 (docs/science.md, "Which machine may run what").
         needs: engines and models that the phase asks for (workpools.needs).
         quantized: e2 with a quantised model, which is content with less.
     """

@@ -19,7 +19,7 @@ class Need:
     disk_gb: float
 
 
-# SCIENCE, "Which machine may run what".
+# docs/science.md, "Which machine may run what".
 NEEDS = {"prerequisites": Need(3, 5), "e0_e1": Need(5, 10), "e2_quantized": Need(6, 10), "e2": Need(12, 15)}
 TIER_PROFILES = {"weak": ("prerequisites",), "medium": ("e0_e1", "e2_quantized"), "strong": ("e2",)}
 

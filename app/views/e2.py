@@ -25,7 +25,7 @@ ORDER = (
     "tuned_s_random",
     "tuned_s_none",
 )
-# What each asks, S / R (SCIENCE, E2); the measured ratios come with the metric.
+# What each asks, S / R (docs/science.md, E2); the measured ratios come with the metric.
 CRITERIA = {
     "efficiency_moderate": "time < 0.65, performance at least 0.95",
     "efficiency_strong": "time < 0.50, performance at least 0.85",

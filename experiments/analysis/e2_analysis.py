@@ -21,7 +21,7 @@ from experiments.solving.solving import most_attempts
 CONTROLS = ("tuned_s_random", "tuned_s_none")
 
 
-# SCIENCE, E2, "Conditions by hypothesis"; the first is the base that the tuned conditions are held against.
+# docs/science.md, E2, the conditions of each hypothesis; the first is the base that the tuned conditions are held against.
 CONDITIONS = {
     "amplification": ("base_semantic", "base_query", "tuned_s", "tuned_r"),
     "awakening": ("base_query", "base_temporal", "base_semantic", "tuned_s", "tuned_r"),
@@ -29,7 +29,7 @@ CONDITIONS = {
     "stabilization": ("base_query", "tuned_s", "tuned_r"),
     "weak_signal": ("base_query", "tuned_s", "tuned_r"),
 }
-# (name, largest time or token ratio S/R, what is bounded, smallest performance ratio S/R), SCIENCE "five success criteria".
+# (name, largest time or token ratio S/R, what is bounded, smallest performance ratio S/R), docs/science.md, E2, success criteria.
 CRITERIA = (
     ("efficiency_moderate", "time", 0.65, 0.95),
     ("efficiency_strong", "time", 0.50, 0.85),
@@ -201,7 +201,7 @@ def _training(trials: Sequence[Trial]) -> tuple[list[Metric], Json]:
 
 
 def performance_ratio(table: attempts.Table) -> float | None:
-    """Performance of S over that of R, where performance is 1 / mean attempts (SCIENCE, E2).
+    """Performance of S over that of R, where performance is 1 / mean attempts (docs/science.md, E2).
 
     Both sums run over the problems that both have, so theirs is the ratio of the means, and 5/4 is exactly 1.25.
     """

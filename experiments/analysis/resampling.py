@@ -1,4 +1,4 @@
-"""How intervals are resampled: problem by problem, or by whole groups where the split keeps groups whole (SCIENCE, P2)."""
+"""How intervals are resampled: problem by problem, or by whole groups where the split keeps groups whole (docs/science.md, Statistics)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from experiments import statistics
 from experiments.contract import PhaseConfig, Trial
 from experiments.data import universe
 
-BOOTSTRAP_SEED = 42  # SCIENCE, Seeds: 42 makes what is not a run
+BOOTSTRAP_SEED = 42  # docs/science.md, Seeds: 42 makes what is not a run
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from experiments.seeds import generator
 POINTS = 10
 X_RANGE = (-10.0, 10.0)
 X_GAP = 0.5  # at least between two x: noise of 0.1 would drown a slope over less
-NOISE = 0.1  # standard deviation of what is added to y (SCIENCE, Domains)
-SOLVED_BELOW = 0.1  # normalised loss (SCIENCE, Domains)
+NOISE = 0.1  # standard deviation of what is added to y (docs/science.md, Problems)
+SOLVED_BELOW = 0.1  # normalised loss (docs/science.md, Problems)
 MAXIMUM = 10_000  # problems; the protocol needs 1,650
 QUARTERS = 4  # of the range of a family's shape parameter; each is a group
 DRAWS = 200  # for one problem; three of four are taken in the worst quarter, flat exponentials (measured)
@@ -53,7 +53,7 @@ class Family:
         return self.form.format(*(f"{round(v, 2):g}" for v in drawn)).replace("+ -", "- ")
 
 
-# In the order of simplicity (SCIENCE, Domains, has the ranges): a label is the first family that fits the points.
+# In the order of simplicity (docs/science.md, Problems, has the ranges): a label is the first family that fits the points.
 FAMILIES = (
     Family("linear", "{0}*x + {1}", (-10, 10), ((-20, 20),)),
     Family("quadratic", "{0}*x**2 + {1}*x + {2}", (-5, 5), ((-5, 5), (-5, 5))),

@@ -22,11 +22,11 @@ from experiments.domains import domain_module, get_domain
 if TYPE_CHECKING:
     from experiments.backends.lora import LoraSettings
 
-# Embedders to try besides those that were; the first comes with the project (SCIENCE, P1).
+# Embedders to try besides those that were; the first comes with the project (docs/science.md, P1).
 EMBEDDERS = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "paraphrase-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5")
 BUNDLED_EMBEDDER = PACKAGED[EMBEDDERS[0]][2]
 WEAK, STRONG = "pip install '.[weak]'", "pip install '.[strong]'"  # the packages of embedding and choice, and of LoRA
-LARGER_REPOSITORY = "microsoft/Phi-3-mini-4k-instruct"  # SCIENCE, Models
+LARGER_REPOSITORY = "microsoft/Phi-3-mini-4k-instruct"  # a model that fits a strong machine
 HALF_WIDTHS = 2 * 1.96  # standard errors between the ends of a 95 % interval
 INSTALL = re.compile(r"pip install [^\n;]+")
 

@@ -18,7 +18,7 @@ from experiments.solving.memory_bank import Bank
 from experiments.solving.solving import prompt_for
 
 Pair = tuple[str, str]  # prompt, completion
-QUERY_WORDS = (3, 20)  # a query with fewer or more words scores lower (SCIENCE names the weight, not the bounds)
+QUERY_WORDS = (3, 20)  # a query with fewer or more words scores lower (docs/science.md, E2)
 QUERY_TERMS = 3  # domain terms that make a query specific
 
 
@@ -79,7 +79,7 @@ def dataset(
 
 
 def query_quality(domain: Domain, query: str, type_match: float) -> float:
-    """0.4 type match + 0.2 diversity + 0.2 length + 0.2 domain terms, each 0 to 1 (SCIENCE, E2)."""
+    """0.4 type match + 0.2 diversity + 0.2 length + 0.2 domain terms, each 0 to 1 (docs/science.md, E2)."""
     words = re.findall(r"[a-z0-9]+", query.lower())
     if not words:
         return 0.4 * type_match

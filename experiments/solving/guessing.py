@@ -1,4 +1,4 @@
-"""Solving by guessing: propose an answer, hear its loss, propose again (SCIENCE, Domains, equations)."""
+"""Solving by guessing: propose an answer, hear its loss, propose again (docs/science.md, Problems)."""
 
 from __future__ import annotations
 

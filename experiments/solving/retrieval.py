@@ -16,7 +16,7 @@ Vectors = NDArray[np.float64]
 
 
 class RetrievalConfig(BaseModel):
-    """What E0 chooses. The defaults are the protocol's, carried when its gate says FAIL (SCIENCE, E0)."""
+    """What E0 chooses. The defaults are the protocol's, carried when its gate says FAIL (docs/science.md, E0)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,7 +86,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Relevance:
-    """How useful a set of retrieved problems is for one query, each part 0 to 1 (SCIENCE, E0)."""
+    """How useful a set of retrieved problems is for one query, each part 0 to 1 (docs/science.md, E0)."""
 
     type_match: float  # share with the query's own answer
     solution_similarity: float  # mean nearness of the answers

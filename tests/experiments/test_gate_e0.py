@@ -61,7 +61,7 @@ def missing(embedder: str) -> list[Trial]:
 def test_the_constrained_choice(
     cells: list[Cell], status: Status, chosen: tuple[float, int, str], relaxed: str
 ) -> None:
-    """SCIENCE: on the front, at most 100 ms, relevance at least 0.7 (relaxed until one fits), k 5 or 7; PASS above 0.75."""
+    """docs/science.md, E0: on the front, at most 100 ms, relevance at least 0.7 (relaxed until one fits), k 5 or 7; PASS above 0.75."""
     metrics = e0.metrics(trials_of(*cells), CONFIG)
     verdict = e0.gate(metrics, CONFIG)
     found = metrics.facts["chosen"]

@@ -56,7 +56,7 @@ LEADS = {
     "stabilization": (WIDE, WIDE_SWAPPED, WIDE),
     "weak_signal": (FLAT, SWAPPED, FLAT),
 }
-# SCIENCE, E2, "Conditions by hypothesis", written anew, with the two controls.
+# The conditions by hypothesis of docs/science.md, E2, written anew, with the two controls.
 ASKED = {
     "amplification": {"base_semantic", "base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"},
     "awakening": {

@@ -148,6 +148,6 @@ def test_a_ceiling_is_flagged_and_named_in_the_next_steps() -> None:
 
 
 def test_the_smallest_visible_effect_is_among_the_numbers() -> None:
-    """SCIENCE: before it can say "no effect", P2 says which effect it could have seen."""
+    """docs/science.md, P2: before it can say "no effect", P2 says which effect it could have seen."""
     found = p2.metrics(choice_trials(dict.fromkeys(p2.CONDITIONS, BASE)), CONFIG).find("smallest_effect")
     assert found is not None and found.value is not None and 0.6 < found.value < 0.8 and found.n == 18

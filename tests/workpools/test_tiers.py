@@ -1,4 +1,4 @@
-"""Tiers at, just under and just over every threshold of SCIENCE, "Which machine may run what"."""
+"""Tiers at, just under and just over every threshold of docs/science.md, "Which machine may run what"."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from workpools.tiers import NEEDS, POOLS, TIERS, decide, serves, tiers_for
 
-# SCIENCE's numbers, written down a second time on purpose: available RAM and free disk in GB.
+# The numbers of docs/science.md, written down a second time on purpose: available RAM and free disk in GB.
 PROTOCOL = {"prerequisites": (3, 5), "e0_e1": (5, 10), "e2_quantized": (6, 10), "e2": (12, 15)}
 
 
 def test_the_needs_are_those_of_the_protocol() -> None:
-    """A threshold that drifts from SCIENCE sends phases to machines that cannot run them, or leaves able ones idle."""
+    """A threshold that drifts from docs/science.md sends phases to machines that cannot run them, or leaves able ones idle."""
     assert {name: (need.ram_gb, need.disk_gb) for name, need in NEEDS.items()} == PROTOCOL
 
 

@@ -20,7 +20,7 @@ from warehouse.ingest.outcome import Collected, quarantine
 from warehouse.paths import Places
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
-TIERS = ("weak", "medium", "strong", "unfit")  # DESIGN, The way of the data, 1
+TIERS = ("weak", "medium", "strong", "unfit")  # docs/design.md, "The path of the data", 1
 
 
 def new_reports(places: Places, store: Store) -> list[tuple[str, bytes]]:

@@ -195,7 +195,7 @@ def test_the_smallest_visible_effect_shrinks_with_n() -> None:
 
 
 def test_what_can_be_seen_is_told_without_a_trial() -> None:
-    """SCIENCE, P2: printed before the phase runs, so it may rest on the config alone; P1 has no such test."""
+    """docs/science.md, P2: printed before the phase runs, so it may rest on the config alone; P1 has no such test."""
     found = attempts.foretold(p2_retrieval_utility.Config())
     assert found.startswith("30 problems show an effect of 0.54 standard deviations") and "80 % power" in found
     assert "cannot show any effect" in attempts.foretold(p2_retrieval_utility.Config(n_test=4))

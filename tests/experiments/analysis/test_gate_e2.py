@@ -300,7 +300,7 @@ def criteria(seconds: float, tokens: int, attempts_s: int, attempts_r: int) -> d
 def test_the_five_criteria_at_their_exact_bounds(
     name: str, met: tuple[float, int, int, int], missed: list[tuple[float, int, int, int]]
 ) -> None:
-    """SCIENCE's "<" and ">=", and ">" and "<=", to the last digit: 45/36 is 1.25 and not more."""
+    """The "<" and ">=", and ">" and "<=", to the last digit: 45/36 is 1.25 and not more."""
     assert criteria(*met)[name]
     for numbers in missed:
         assert not criteria(*numbers)[name], numbers

@@ -133,7 +133,7 @@ def of_e2(split: Any) -> tuple[Metrics, set[str]]:
 
 @pytest.mark.parametrize("of_phase", [of_p1, of_p2, of_e0, of_e1, of_e2])
 def test_every_phase_resamples_as_its_split_asks(of_phase: Any) -> None:
-    """SCIENCE, P2: "by problem or group". Kept-together problems drawn one by one would make every interval too narrow."""
+    """docs/science.md, "Statistics". Kept-together problems drawn one by one would make every interval too narrow."""
     metrics, wanted = of_phase("group")
     by_group = {m.metric for m in metrics.values if "bootstrap by group" in m.method}
     assert by_group == wanted

@@ -127,7 +127,7 @@ def test_it_says_what_it_is(double: OllamaDouble) -> None:
 
 
 def test_a_server_without_log_probabilities_is_noticed_and_answers_are_sampled(old: OllamaDouble) -> None:
-    """SCIENCE, Solving: it samples answers instead, the trial says so, and its rank is the number of different answers."""
+    """docs/science.md, "Solving": it samples answers instead, the trial says so, and its rank is the number of different answers."""
     config, domain = configure("p2", "smoke", {"n_problems": 24}), get_domain("big_o")
     model = Backends(no_files).language_model(NAME)
     assert not model.scores

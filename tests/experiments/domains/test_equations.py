@@ -66,7 +66,7 @@ RANGES = {
 
 
 def test_problems_are_as_the_protocol_says() -> None:
-    """SCIENCE's families and ranges, ten points in [-10, 10], four equal classes, groups of a class equal."""
+    """The families and ranges of docs/science.md, "Problems", ten points in [-10, 10], four equal classes, groups of a class equal."""
     assert Counter(p.label for p in PROBLEMS) == dict.fromkeys(RANGES, 24)
     assert set(Counter(p.group for p in PROBLEMS).values()) == {6}
     for p in PROBLEMS:

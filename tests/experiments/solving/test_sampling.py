@@ -94,7 +94,7 @@ def test_an_option_that_is_never_named_is_found_by_lot() -> None:
 
 
 def test_a_trial_says_that_it_was_sampled() -> None:
-    """SCIENCE, Solving: which way a trial was solved stands in it, and its engine; the prompt is kept once."""
+    """docs/science.md, "Solving": which way a trial was solved stands in it, and its engine; the prompt is kept once."""
     domain, config = get_domain("big_o"), configure("p2", "smoke", {"n_problems": 24})
     problem = domain.problems(12, 42)[0]
     trials = solve(FakeTalker(dict.fromkeys(domain.options, 1 / 6)), domain, problem, [], config, "p2", "none")

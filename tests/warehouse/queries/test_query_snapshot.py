@@ -169,7 +169,7 @@ def test_three_significant_digits(value: float | None, text: str) -> None:
     ("seconds", "text"), [(200.0, "3 min 20 s"), (48.2, "48 s"), (3.04, "3.0 s"), (None, ""), (7260, "2 h 1 min")]
 )
 def test_durations(seconds: float | None, text: str) -> None:
-    """Durations are written as LOOK says."""
+    """Durations read the same on every page."""
     assert words.duration(seconds) == text
 
 
@@ -222,7 +222,7 @@ def test_a_difference_without_its_sign_turns_its_interval(
 
 @pytest.mark.parametrize(("n", "text"), [(900, "900 B"), (1_858_872, "1.86 MB"), (1.2e9, "1.2 GB")])
 def test_sizes(n: float, text: str) -> None:
-    """Sizes are written as LOOK says."""
+    """Sizes read the same on every page."""
     assert words.size(n) == text
 
 
