@@ -29,7 +29,7 @@ class _Fields(BaseModel):
 
     report_version: int
     host: Annotated[str, AfterValidator(_host)] = Field(description="name of the host in every table and file name")
-    created_at: AwareDatetime = Field(description="when it was looked at, with time zone")
+    created_at: AwareDatetime = Field(description="when the host was assessed, with time zone")
     os: str = Field(description="operating system and its release")
     architecture: str = Field(description="of the processor, as in x86_64 or aarch64")
     python: str = Field(description="version of Python")
@@ -41,7 +41,7 @@ class _Fields(BaseModel):
         ge=0, description="memory to spare, GB: the least of what the system and a container's limit leave"
     )
     disk_free_gb: float = Field(ge=0, description="free on the disk of LAB_HOME, GB")
-    gpus: list[str] = Field(description="graphics processors by name, with memory where it is told")
+    gpus: list[str] = Field(description="graphics processors by name, with memory where the driver reports it")
     engines: list[str] = Field(
         description="what is installed or answers: embedder, language_model, lora, mlx, ollama; phases ask for them"
     )
@@ -54,7 +54,7 @@ class _Fields(BaseModel):
     disk_write_mb_s: float | None = Field(
         None,
         ge=0,
-        description="writing to the disk of LAB_HOME and waiting until it is there, MB (10^6 bytes) a second",
+        description="writing to the disk of LAB_HOME and waiting until it is written, MB (10^6 bytes) a second",
     )
     tier: Tier = Field(description="the highest tier that the memory and disk to spare allow")
     profiles: dict[str, bool] = Field(description="which kinds of work they allow")

@@ -1,4 +1,4 @@
-"""docs/capability_report.md, made from the report's model: python -m docs.generate.capability_report > docs/capability_report.md"""
+"""Write docs/capability_report.md from the report's model: python -m docs.generate.capability_report > docs/capability_report.md"""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false
 HEAD = """\
 # capability_report_<host>.json
 
-What a host can do: written by `lab assess` and by the flow `assess-host` into LAB_HOME, and into `hosts/` of the results
-store, from where the coordinator takes it. `lab assess --from FILE` registers one that was written elsewhere.
+The report says what a host can do. `lab assess` and the flow `assess-host` write it into LAB_HOME and into `hosts/` of the
+results store, where the coordinator reads it. `lab assess --from FILE` registers a report that was written elsewhere.
 
-This page is made from the model in workpools/report.py: `python -m docs.generate.capability_report > docs/capability_report.md`.
+This page is generated from the model in workpools/report.py: `python -m docs.generate.capability_report > docs/capability_report.md`.
 """
 
 TAIL = """\
 ## What is refused
 
-A report is refused, with the field named, when it is over {size} bytes, no JSON, lacks a field without a default, has one
-that is not in the table, a value of another type or out of range, a host name that is no single lowercase label (so no
-path), or a `created_at` more than {minutes} minutes in the future.
+A report is refused, and the message names the field, if it is over {size} bytes or not JSON, lacks a field that has no
+default, has a field that is not in the table, a value of another type or out of range, a host name that is not one
+lowercase label (so never a path), or a `created_at` more than {minutes} minutes in the future.
 
 ## Older layouts
 
 - Version 1 is read; {since2} came with version 2 and are null.
 - The two layouts of the public assessment scripts from before this project are read: the basic one, with
-  `capabilities.prerequisites`, and the enhanced one, with `results.eligibility.machine_tier`. Memory and disk are turned
-  from GiB into GB, the tier follows from them as for every host, the host's name becomes its first label in lowercase, and
-  a time without a zone is taken as the earliest instant that it can mean. `matrix_gflops` and `disk_write_mb_s` are taken
-  from the enhanced one; its other speeds measure something else and are left out. Engines are those that it saw at work.
+  `capabilities.prerequisites`, and the enhanced one, with `results.eligibility.machine_tier`. Memory and disk are converted
+  from GiB to GB; the tier follows from them as for every host; the host's name becomes its first label in lowercase; a time
+  without a zone is read as the earliest instant that it can mean. `matrix_gflops` and `disk_write_mb_s` are taken from the
+  enhanced layout; its other speeds measure something else and are ignored. Its engines are those that it saw working.
 """
 
 

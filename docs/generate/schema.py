@@ -33,9 +33,9 @@ def page(con: duckdb.DuckDBPyConnection) -> str:
     lines = [
         "# The tables of the warehouse",
         "",
-        f"Schema {schema_version(con)}. Made from the migrations by `python -m docs.generate.schema`; a test holds it to them.",
+        f"Schema {schema_version(con)}. Made from the migrations by `python -m docs.generate.schema`; a test compares it with them.",
         "Read `snapshot.duckdb` in LAB_HOME, never `warehouse.duckdb`, which its writer locks. Times are UTC, JSON columns hold",
-        "JSON text, and a missing value is NULL. Any of these goes into a file by `lab export`, as in",
+        "JSON text, and a missing value is NULL. `lab export` writes any of these to a file, as in",
         "`lab export phase_metrics --format csv`.",
     ]
     for title, chosen in (("Views, for readers", True), ("Tables", False)):

@@ -164,6 +164,16 @@ def test_every_document_that_is_cited_is_here() -> None:
     assert lost == []
 
 
+def test_every_file_of_code_that_a_document_names_is_here() -> None:
+    """Moves leave old paths behind in prose, where no tool finds them."""
+    path = re.compile(r"(?<![\w/.-])(?:[a-z_]+/)+[a-z_0-9]+\.(?:py|json)\b")
+    lost = []
+    for name, text in documents().items():
+        if name not in ("LOG.md", "CHANGELOG.md"):
+            lost += [f"{name}: {found}" for found in path.findall(text) if not (ROOT / found).is_file()]
+    assert lost == []
+
+
 def test_every_command_in_the_documents_exists() -> None:
     """What a newcomer types comes from here. LOG.md and CHANGELOG.md tell of the past, and may name what is gone."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
