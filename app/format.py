@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from common.text import UNDEFINED as UNDEFINED
+from common.text import defined as defined
+from common.text import duration as duration
+from common.text import interval as interval
+from common.text import number as number
+from common.text import size as size
+from common.text import with_interval as with_interval
 
 TITLES = {
     "p1": "Embedding validity",
@@ -24,7 +31,6 @@ QUESTIONS = {
     "e2": "Can fine-tuning teach the model to retrieve better from its memory of solved problems?",
 }
 BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (docs/science.md)
-UNDEFINED = "undefined"
 UNITS = (  # of metrics, by how they end
     ("attempts_mean", "attempts"),
     ("difference", "attempts"),
@@ -52,11 +58,6 @@ UNITS = (  # of metrics, by how they end
 )
 
 
-def defined(value: float | None) -> bool:
-    """Whether a metric has a value; None and not-a-number are undefined."""
-    return value is not None and math.isfinite(value)
-
-
 def lower_is_better(metric: str) -> bool:
     """Whether less is better: p-values, times, attempts and their differences, perplexity."""
     return (
@@ -69,31 +70,9 @@ def met(metric: str, value: float, threshold: float) -> bool:
     return value < threshold if lower_is_better(metric) else value > threshold
 
 
-def number(value: float | None) -> str:
-    """Three significant digits; from 1000 on whole, with commas; "undefined" for None."""
-    if value is None or not math.isfinite(value):
-        return UNDEFINED
-    if value == 0:
-        return "0"
-    if abs(value) >= 999.5:
-        return f"{value:,.0f}"
-    return f"{value:#.3g}".rstrip(".") if abs(value) >= 1e-4 else f"{value:.2e}"
-
-
 def shortened(text: str, most: int) -> str:
     """At most `most` characters, the last one an ellipsis when some were left out."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """ "0.550 to 0.690", or nothing when there is no interval."""
-    return f"{number(low)} to {number(high)}" if defined(low) and defined(high) else ""
-
-
-def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """ "0.620 (0.550 to 0.690)"."""
-    between = interval(low, high) if defined(value) else ""
-    return f"{number(value)} ({between})" if between else number(value)
 
 
 def with_interval_abs(value: float, low: float | None, high: float | None) -> str:
@@ -106,19 +85,6 @@ def with_interval_abs(value: float, low: float | None, high: float | None) -> st
 def holds_zero(low: float | None, high: float | None) -> bool:
     """Whether an interval of a difference holds zero, so that nothing is saved or lost for certain."""
     return low is not None and high is not None and low <= 0 <= high
-
-
-def duration(seconds: float | None) -> str:
-    """ "3 min 20 s"; nothing when it is not known."""
-    if seconds is None:
-        return ""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
@@ -185,11 +151,3 @@ def side(value: float, threshold: float) -> str:
 def ago(moment: datetime | None, now: datetime) -> str:
     """ "12 s ago"; nothing for a time that is not known, and never in the future."""
     return "" if moment is None else f"{duration(max(0.0, round((now - moment).total_seconds())))} ago"
-
-
-def size(n_bytes: float) -> str:
-    """ "1.2 GB"."""
-    for unit, most in (("B", 1e3), ("kB", 1e6), ("MB", 1e9)):
-        if n_bytes < most:
-            return f"{n_bytes / (most / 1e3):.3g} {unit}"
-    return f"{n_bytes / 1e9:.3g} GB"

@@ -15,6 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from common.files import write_whole
+from common.text import with_interval
 from experiments.analysis.attempts import foretold
 from experiments.contract import Unit, Verdict
 from experiments.registry import PHASES
@@ -191,14 +192,12 @@ def _progress(places: Places, run: Run, phase: str | None, done: int, total: int
 def _artifact(run: Run, phase: str, verdict: Verdict, override: str | None) -> None:
     """The verdict table in Prefect's pages."""
     m = verdict.main
-    shown = "undefined" if m.value is None else f"{m.value:.3g}"
-    interval = f" ({m.low:.3g} to {m.high:.3g})" if m.low is not None and m.high is not None else ""
     needs = "" if verdict.threshold is None else f"{verdict.threshold:g}"
     steps = "".join(f"\n- `{s}`" for s in verdict.next_steps)
     text = (
         f"# {phase.upper()} {verdict.status.value}\n\n{verdict.reason}\n\n"
         f"| metric | of | value | threshold | n |\n|---|---|---|---|---|\n"
-        f"| {m.metric} | {m.condition.replace('|', '/')} | {shown}{interval} | {needs} | {m.n} |\n"
+        f"| {m.metric} | {m.condition.replace('|', '/')} | {with_interval(m.value, m.low, m.high)} | {needs} | {m.n} |\n"
         + (f"\nOverridden: {override}\n" if override else "")
         + (f"\nWhat to try:{steps}\n" if steps else "")
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import LabError
-from common.text import duration, interval, printable
+from common.text import duration, printable, with_interval
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 
 START_WAIT_S = 90.0  # a worker polls every second or ten; past this nobody serves the coordinator pool
@@ -268,7 +268,7 @@ def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
         table.add_column(name, overflow="fold")
     for r in rows:
         needs = "" if r["threshold"] is None else f"\nthreshold {r['threshold']:g}"
-        main = f"{r['main_metric']}\n{interval(r['value'], r['low'], r['high'])}{needs}"
+        main = f"{r['main_metric']}\n{with_interval(r['value'], r['low'], r['high'])}{needs}"
         why = f"\noverridden: {r['why']}" if r["why"] else ""
         steps = "".join(f"\ntry: {s}" for s in json.loads(r["next_steps"]))
         verdict = Text(r["status"], style=colours[r["status"]])

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from common.text import printable
+from common.text import printable, size
 from lab.commands.options import there
 from lab.commands.warehouse import EXIT_FAILED, MOST_LINES
 
@@ -39,10 +39,10 @@ def clean(
         if not dry_run:
             remove(con, found)
     for one in found[:MOST_LINES]:
-        print(printable(f"  {one.kind}  {size_of(one.size_bytes)}  {one.path}  ({one.why})"))
+        print(printable(f"  {one.kind}  {size(one.size_bytes)}  {one.path}  ({one.why})"))
     if len(found) > MOST_LINES:
         print(f"  and {len(found) - MOST_LINES} more")
-    total = size_of(sum(one.size_bytes for one in found))
+    total = size(sum(one.size_bytes for one in found))
     print(f"{'would go' if dry_run else 'gone'}: {len(found)}, {total}; older than {older_than}")
 
 
@@ -66,7 +66,7 @@ def backup(
         collect(places, store, con)
     target = (file or Path(f"lab-backup-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar")).absolute()
     done = write(places, store, target)
-    print(f"{target}: {done.files} files, of them {done.bundles} bundles, {size_of(done.size_bytes)}")
+    print(f"{target}: {done.files} files, of them {done.bundles} bundles, {size(done.size_bytes)}")
     print(f"to bring it back: LAB_HOME=/an/empty/folder lab restore {target}")
 
 
@@ -112,16 +112,6 @@ def export(
     target = (out or Path(f"{view}.{format}")).absolute()
     rows = write(Places.here(), view, target, cast(Format, format), run)
     print(f"{target}: {rows} rows")
-
-
-def size_of(n: int) -> str:
-    """Bytes for people."""
-    value, unit = float(n), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def register(app: typer.Typer) -> None:

@@ -11,21 +11,12 @@ from typing import Annotated
 import typer
 
 from common.errors import LabError
-from common.text import duration, printable
+from common.text import duration, printable, size
 from lab.commands.options import AsJson
 
-UNITS = ("B", "kB", "MB", "GB")
 SHOWN = 20  # bundles of a long spool
 
 inbox = typer.Typer(no_args_is_help=True, help="The inbox that machines without a mount or ssh deliver to.")
-
-
-def size(n: float) -> str:
-    """Bytes for people, in powers of 1,000: 12.3 kB."""
-    unit = 0
-    while n >= 1000 and unit < len(UNITS) - 1:
-        n, unit = n / 1000, unit + 1
-    return f"{n:.0f} B" if unit == 0 else f"{n:.1f} {UNITS[unit]}"
 
 
 def sync(as_json: AsJson = False) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from common.text import printable
+from common.text import printable, size
 
 MISSING_EXIT = 1
 State = Literal["found", "missing", "absent"]  # missing is needed here; absent is not
@@ -243,9 +243,9 @@ def _results(tier: str) -> Iterator[Check]:
     if places.snapshot.exists():
         yield _asked("results", "schema", known)
     store = Store.here(places) if where.state == "found" else None
-    for name, size in sizes(places, store).items():
-        if size:
-            yield Check("size", name, "found", f"{size / 1e6:,.1f} MB")
+    for name, n_bytes in sizes(places, store).items():
+        if n_bytes:
+            yield Check("size", name, "found", size(n_bytes))
 
 
 def doctor(

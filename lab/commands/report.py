@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from common.errors import LabError
+from common.text import size
 
 
 def report(
@@ -45,7 +46,7 @@ def report(
     chosen = run or known[0]
     content = page(chosen).encode("utf-8", "replace")
     write_whole(out, content)
-    print(f"{chosen} in {out}, {len(content) / 1e6:.1f} MB")
+    print(f"{chosen} in {out}, {size(len(content))}")
 
 
 def register(app: typer.Typer) -> None:

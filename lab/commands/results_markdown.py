@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.text import duration, interval, printable
+from common.text import duration, printable, with_interval
 
 MOST_ROWS = 60  # of a phase; E0 has three numbers for each of its configurations
 
@@ -41,7 +41,7 @@ def page(
             v["phase"].upper(),
             v["status"],
             f"{v['main_metric']} {v['main_condition']}".strip(),
-            interval(v["value"], v["low"], v["high"]),
+            with_interval(v["value"], v["low"], v["high"]),
             needs,
             v["n"],
             worked,
@@ -66,7 +66,16 @@ def _numbers(phase: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        _row((m["metric"], m["condition"], interval(m["value"], m["low"], m["high"]), m["n"], m["failed"], m["method"]))
+        _row(
+            (
+                m["metric"],
+                m["condition"],
+                with_interval(m["value"], m["low"], m["high"]),
+                m["n"],
+                m["failed"],
+                m["method"],
+            )
+        )
         for m in shown
     ]
     if len(shown) < len(rows):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import LabError
-from common.text import interval, printable
+from common.text import printable, with_interval
 from lab.commands.options import AllowLeakage, AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
 from lab.commands.pipeline import parsed
 from lab.exit_codes import EXIT_GATE
@@ -82,7 +82,7 @@ def run(
 
 def _print(phase: str, verdict: Verdict) -> None:
     m = verdict.main
-    print(f"{phase}  {verdict.status.value}  {m.metric} {interval(m.value, m.low, m.high)}, n {m.n}")
+    print(f"{phase}  {verdict.status.value}  {m.metric} {with_interval(m.value, m.low, m.high)}, n {m.n}")
     print(printable(verdict.reason))
     for step in verdict.next_steps:
         print(printable(f"  try: {step}"))

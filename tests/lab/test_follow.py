@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 
 from common.errors import LabError
-from common.text import duration, interval, printable
+from common.text import printable
 from experiments.contract import Metric, Status, Verdict
 from experiments.registry import PHASES, SCALES
 from flows.chain import open_run
@@ -31,35 +31,6 @@ from warehouse.paths import Places
 
 EXPECTED = {"p1": 10.0, "p2": 30.0, "p3": 60.0}
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (-5, "0 s"),
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (60, "1 min 00 s"),
-        (200, "3 min 20 s"),
-        (3599.6, "1 h 00 min"),
-        (3600, "1 h 00 min"),
-        (7384, "2 h 03 min"),
-        (100 * 3600, "100 h 00 min"),
-    ],
-)
-def test_durations_carry_over(seconds: float, shown: str) -> None:
-    """60 s is a minute and 60 min an hour, also after rounding."""
-    assert duration(seconds) == shown
-
-
-def test_an_interval_is_shown_whole_or_not() -> None:
-    """A value without an interval must not look as if it had one, and an undefined one is said to be undefined."""
-    assert interval(0.61949, 0.55, 0.69) == "0.619 (0.55 to 0.69)"
-    assert interval(0.0, -0.25, 1234.5) == "0 (-0.25 to 1.23e+03)"
-    assert interval(2, None, 0.69) == interval(2, 0.5, None) == interval(2, None, None) == "2"
-    assert interval(None, 0.5, 0.69) == "undefined"
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -306,7 +277,7 @@ def test_long_and_foreign_text_is_folded_whole(capsys: pytest.CaptureFixture[str
     assert shown.count("x") == 1000
     assert arabic in shown
     assert "threshold" not in shown
-    assert "1.5 (1.3 to 1.7)" in shown
+    assert "1.50 (1.30 to 1.70)" in shown
     assert max(map(len, shown.splitlines())) <= 140
 
 

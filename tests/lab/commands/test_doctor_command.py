@@ -94,7 +94,7 @@ def test_each_part_of_the_memory_has_its_size(tmp_path: Path) -> None:
         pass
     Places(tmp_path).embeddings.write_bytes(bytes(2_000_000))
     found = {c.name: c.detail for c in checks("weak") if c.kind == "size"}
-    assert found["embeddings"] == "2.0 MB" and {"warehouse", "snapshot", "records"} <= set(found)
+    assert found["embeddings"] == "2 MB" and {"warehouse", "snapshot", "records"} <= set(found)
     assert "quarantine" not in found
     assert named(checks("weak"), "schema").state == "found"
 

@@ -165,7 +165,7 @@ def test_after_a_run_the_plan_shows_how_long_it_took(called: Run, home: Path) ->
             records.save_prediction(con, run.run_id, phase, predicted)
         records.finish_prediction(con, run.run_id, "p1", 200.0)
     done = called(*SMOKE)
-    assert [r[8] for r in rows(done.stdout) if r[0]] == ["3 min 20 s, expected 1 min 00 s", "", "", "", "", ""]
+    assert [r[8] for r in rows(done.stdout) if r[0]] == ["3 min 20 s, expected 1 min 0 s", "", "", "", "", ""]
     phases = json.loads(called(*SMOKE, "--json").stdout)["phases"]
     assert phases[0]["last_run"] == {"predicted_s": 60.0, "actual_s": 200.0}
     assert [p["last_run"] for p in phases[1:]] == [None] * 5

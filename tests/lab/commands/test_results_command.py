@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from front_door import Run, bare_environment
 
-from lab.commands.delivery import size
 from lab.network import secrets
 from lab.services import inbox
 
@@ -71,11 +70,6 @@ def test_a_run_whose_results_cannot_leave_ends_with_the_reason(called: Run, monk
     assert done.returncode == 2, done.stderr
     assert "did not reach the warehouse. lab spool" in done.stderr
     assert len(computed) == 1
-
-
-def test_sizes_are_told_as_people_say_them() -> None:
-    """A number of bytes with eight digits is not read."""
-    assert [size(n) for n in (0, 999, 1000, 12_345_678, 5e12)] == ["0 B", "999 B", "1.0 kB", "12.3 MB", "5000.0 GB"]
 
 
 def test_a_machine_that_joined_has_the_inboxs_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_a_run_on_one_page() -> None:
     assert cells(verdict) == shown
     assert "- **P1 FAIL.** kNN 0.50 (needs \\> 0.7)." in lines
     rows = [line for line in lines if line.startswith("| knn")]
-    assert cells(rows[0])[2:] == ["0.5 (0.3 to 0.69)", "30", "1", "k 5"] and cells(rows[1])[2] == "undefined"
+    assert cells(rows[0])[2:] == ["0.500 (0.300 to 0.690)", "30", "1", "k 5"] and cells(rows[1])[2] == "undefined"
     assert "not recorded" in page("full-1", [VERDICT], [], {}, UNDER)
     assert ". Overridden: seen before" in page("full-1", [{**VERDICT, "why": "seen before"}], [], {}, UNDER)
 

@@ -11,6 +11,7 @@ import pytest
 from front_door import Run
 
 from common.canonical_json import canonical
+from common.text import size
 from experiments.contract import Trial
 from flows.chain import advance, open_run
 from warehouse.database.connection import writing
@@ -121,7 +122,7 @@ def test_clean_says_what_would_go_and_leaves_it(called: Run, filled: Places) -> 
         con.execute("UPDATE bundles SET received_at = received_at - INTERVAL 40 DAY")
     (path,) = filled.bundles.iterdir()
     dry = called("clean", "--older-than", "30d", "--dry-run")
-    assert f"  bundle  {path.stat().st_size / 1000:.1f} kB  {path}  (no verdict rests on it)" in dry.stdout
+    assert f"  bundle  {size(path.stat().st_size)}  {path}  (no verdict rests on it)" in dry.stdout
     assert "would go: 1" in dry.stdout
     assert path.is_file()
     assert "gone: 1" in called("clean").stdout

@@ -145,34 +145,6 @@ def test_titles_and_blocking_are_the_phases_own() -> None:
     assert tuple(p for p in PHASES if get_phase(p).BLOCKING) == words.BLOCKING
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.62, "0.620"),
-        (1.3421, "1.34"),
-        (123.4, "123"),
-        (1234.5, "1,234"),
-        (0.0, "0"),
-        (3.2e-5, "3.20e-05"),
-        (-0.0712, "-0.0712"),
-        (None, "undefined"),
-        (float("nan"), "undefined"),
-        (999.7, "1,000"),
-    ],
-)
-def test_three_significant_digits(value: float | None, text: str) -> None:
-    """Numbers read alike on every page, and a missing one is never a number."""
-    assert words.number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(200.0, "3 min 20 s"), (48.2, "48 s"), (3.04, "3.0 s"), (None, ""), (7260, "2 h 1 min")]
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    """Durations read the same on every page."""
-    assert words.duration(seconds) == text
-
-
 def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     """The first sentence says that the chain stopped, and gives the failure protocol's command; an override goes on."""
     publish(home, ("stopped", "p1 p2 p3", None), ("on", "p1 p2", None))
