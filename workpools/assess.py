@@ -19,8 +19,8 @@ from common.environment import host_name, lab_home, package_versions
 from common.errors import LabError
 from workpools import hardware, measure, nearby, needs, packages
 from workpools.pools import DEFAULT_API, checked_url
-from workpools.public_layouts import from_public, from_version_1
-from workpools.report import MAX_REPORT_BYTES, MEND, VERSION, CapabilityReport, not_json, refused, validated
+from workpools.public_layouts import from_public
+from workpools.report import MAX_REPORT_BYTES, MEND, CapabilityReport, not_json, refused, validated
 from workpools.tiers import UNFIT, decide
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead, as for the collector
@@ -174,17 +174,10 @@ def parse_report(content: bytes) -> CapabilityReport:
 
 
 def _of_its_layout(read: Any, content: bytes) -> CapabilityReport:
-    if not isinstance(read, dict):
-        return validated(CapabilityReport, content)  # which says what it should be
-    if "report_version" not in read:
+    if isinstance(read, dict) and "report_version" not in read:
         if "results" in read or "metadata" in read:
             return from_public(content, enhanced=True)
         if "capabilities" in read:
             return from_public(content, enhanced=False)
         raise refused("report_version", "", "Field required")
-    version = read["report_version"]
-    if type(version) is int and version == 1:
-        return from_version_1(content)
-    if type(version) is not int or version != VERSION:
-        raise refused("report_version", f" = {version!r:.80}", f"versions 1 to {VERSION} are understood")
     return validated(CapabilityReport, content)

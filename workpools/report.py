@@ -1,4 +1,4 @@
-"""The capability report: its fields, and how one from elsewhere is checked. docs/capability_report.md is made from it."""
+"""The capability report: its fields and their validation. docs/capability_report.md is generated from it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _host(value: str) -> str:
     return value
 
 
-class _Fields(BaseModel):
-    """What both versions say."""
+class CapabilityReport(BaseModel):
+    """The content of capability_report_<host>.json. None is a value that was not measured or is not known, never a zero."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    report_version: int
+    report_version: Literal[2] = Field(2, description="of this layout")
     host: Annotated[str, AfterValidator(_host)] = Field(description="name of the host in every table and file name")
     created_at: AwareDatetime = Field(description="when the host was assessed, with time zone")
     os: str = Field(description="operating system and its release")
@@ -38,12 +38,12 @@ class _Fields(BaseModel):
     cores_logical: int = Field(ge=1, description="hardware threads")
     ram_total_gb: float = Field(gt=0, description="memory of the machine, GB (10^9 bytes)")
     ram_available_gb: float = Field(
-        ge=0, description="memory to spare, GB: the least of what the system and a container's limit leave"
+        ge=0, description="memory available, GB: the lesser of what the system and a container's limit leave"
     )
     disk_free_gb: float = Field(ge=0, description="free on the disk of LAB_HOME, GB")
     gpus: list[str] = Field(description="graphics processors by name, with memory where the driver reports it")
     engines: list[str] = Field(
-        description="what is installed or answers: embedder, language_model, lora, mlx, ollama; phases ask for them"
+        description="installed or answering: embedder, language_model, lora, mlx, ollama; phases ask for them"
     )
     matrix_gflops: float | None = Field(
         None, ge=0, description="float32 matrix product, 10^9 operations a second; best of several"
@@ -56,26 +56,12 @@ class _Fields(BaseModel):
         ge=0,
         description="writing to the disk of LAB_HOME and waiting until it is written, MB (10^6 bytes) a second",
     )
-    tier: Tier = Field(description="the highest tier that the memory and disk to spare allow")
-    profiles: dict[str, bool] = Field(description="which kinds of work they allow")
+    tier: Tier = Field(description="the highest tier that the available memory and free disk allow")
+    profiles: dict[str, bool] = Field(description="kinds of work that they allow")
     reasons: list[str] = Field(
-        description="why no higher tier, what limits the memory, what is not installed, not measured, or wrong with the clock"
+        description="why the tier is no higher, limits on memory, what is not installed or not measured, a wrong clock"
     )
-
-
-class ReportVersion1(_Fields):
-    """The first version; still read."""
-
-    report_version: Literal[1]
-
-
-class CapabilityReport(_Fields):
-    """capability_report_<host>.json, version 2. None is what was not measured or is not known, never a zero."""
-
-    report_version: Literal[2] = Field(2, description="of this layout")
-    ram_limit_gb: float | None = Field(
-        None, ge=0, description="limit of the container that this ran in, GB; null without one"
-    )
+    ram_limit_gb: float | None = Field(None, ge=0, description="memory limit of the container, GB; null without one")
     cpu_flags: list[str] | None = Field(
         None, description="instruction sets that decide how fast a model computes, named as Linux names them"
     )
@@ -100,7 +86,7 @@ class CapabilityReport(_Fields):
 
 
 def validated(model: type[Read], content: bytes) -> Read:
-    """`content` as `model`.
+    """Parse JSON into `model`.
 
     Raises:
         LabError: with the first field that is missing, unknown, of a wrong type or out of range, and its value.
@@ -117,11 +103,11 @@ def validated(model: type[Read], content: bytes) -> Read:
 
 
 def refused(field: str, seen: str, why: str) -> LabError:
-    """The error that names a field; names and values are another machine's, so they are quoted and cut."""
+    """Return the error that names a field; names and values come from another machine, so they are quoted and cut."""
     name = f": {field!r:.80}" if field else ""
     return LabError(f"capability report{name}{seen}: {why:.200}", MEND)
 
 
 def not_json(why: str) -> LabError:
-    """The error for content that is no JSON at all."""
+    """Return the error for content that is not JSON."""
     return LabError(f"capability report is not JSON: {why}", MEND)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Union, get_args, get_origin
 
 from workpools.assess import CLOCK_SLACK
-from workpools.report import MAX_REPORT_BYTES, VERSION, CapabilityReport, ReportVersion1
+from workpools.report import MAX_REPORT_BYTES, VERSION, CapabilityReport
 from workpools.tiers import NEEDS, TIER_PROFILES
 
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
@@ -30,12 +30,13 @@ lowercase label (so never a path), or a `created_at` more than {minutes} minutes
 
 ## Older layouts
 
-- Version 1 is read; {since2} came with version 2 and are null.
+- Version 1 is refused; `lab assess` on that machine writes today's.
 - The two layouts of the public assessment scripts from before this project are read: the basic one, with
   `capabilities.prerequisites`, and the enhanced one, with `results.eligibility.machine_tier`. Memory and disk are converted
   from GiB to GB; the tier follows from them as for every host; the host's name becomes its first label in lowercase; a time
   without a zone is read as the earliest instant that it can mean. `matrix_gflops` and `disk_write_mb_s` are taken from the
-  enhanced layout; its other speeds measure something else and are ignored. Its engines are those that it saw working.
+  enhanced layout; its other speeds measure something else and are ignored, as all other
+  fields are. Its engines are those that it saw working.
 """
 
 
@@ -59,9 +60,8 @@ def page() -> str:
     for tier, profiles in TIER_PROFILES.items():
         lines += [f"| {tier} | {p} | {NEEDS[p].ram_gb:g} | {NEEDS[p].disk_gb:g} |" for p in profiles]
     lines += ["", "A host that fits none is `unfit`. The highest tier that fits is its tier.", ""]
-    since2 = [f"`{n}`" for n in CapabilityReport.model_fields if n not in ReportVersion1.model_fields]
     minutes = CLOCK_SLACK.seconds // 60
-    return "\n".join(lines) + "\n" + TAIL.format(size=MAX_REPORT_BYTES, minutes=minutes, since2=", ".join(since2))
+    return "\n".join(lines) + "\n" + TAIL.format(size=MAX_REPORT_BYTES, minutes=minutes)
 
 
 def _rows() -> Iterator[str]:
