@@ -43,7 +43,7 @@ from warehouse.database.records import save_plan, save_run, save_units
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NAME = "ingest"
 RUN = "bench-1"
@@ -102,27 +102,27 @@ def make_bundles(folder: Path, bundles: int, trials: int) -> list[Unit]:
     return units
 
 
-def planned(places: Places, units: Sequence[Unit]) -> Store:
+def planned(paths: Paths, units: Sequence[Unit]) -> Store:
     """A warehouse that has asked for these units, and its store."""
-    with writing(places) as con:
+    with writing(paths) as con:
         save_plan(con, RUN, {"scale": "bench"})
         save_run(con, RUN, RUN, "bench", "big_o", "m", "bench", "0", False, {}, {}, {})
         save_units(con, RUN, "e0", units)
-    return Store(places.home / "results", places.spool, places.bundles)
+    return Store(paths.home / "results", paths.spool, paths.bundles)
 
 
 def taken_in(home: Path, source: Path, units: Sequence[Unit], clock: Clock) -> int:
     """The collector's way; returns a hash of the trials."""
-    places = Places(home)
-    store = planned(places, units)
+    paths = Paths(home)
+    store = planned(paths, units)
     shutil.copytree(source, store.inbox)
     os.sync()  # a delivery has done so; a copy has not
-    with writing(places) as con, clock.side("collector"):
-        found = collect(places, store, con)
+    with writing(paths) as con, clock.side("collector"):
+        found = collect(paths, store, con)
         con.execute("CHECKPOINT")
     if found.ingested != len(units):
         raise ValueError(f"{found} of {len(units)} bundles")
-    with duckdb.connect(str(places.warehouse), read_only=True) as con:
+    with duckdb.connect(str(paths.warehouse), read_only=True) as con:
         return _content(con)
 
 

@@ -76,10 +76,10 @@ def _join(port: int, numbers: Sequence[int]) -> None:
     from lab.services.environments import prefect_environment
     from lab.services.processes import start, wait_until
     from lab.services.up import worker_command
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    told = prefect_environment(places, port)
+    paths = Paths.local()
+    told = prefect_environment(paths, port)
     os.environ.update({k: v for k, v in told.items() if k.startswith("PREFECT_")})
     from workpools.pools import connect, create_queues, online_workers
 
@@ -87,7 +87,7 @@ def _join(port: int, numbers: Sequence[int]) -> None:
     for number in numbers:
         os.environ["LAB_HOST"] = f"host-{number}"
         create_queues(client, [POOL], f"host-{number}")
-        start(places, f"worker-{number}", worker_command(POOL), told | {"LAB_HOST": f"host-{number}"})
+        start(paths, f"worker-{number}", worker_command(POOL), told | {"LAB_HOST": f"host-{number}"})
     os.environ["LAB_HOST"] = "host-1"
     if not wait_until(lambda: len(online_workers(client).get(POOL, [])) == len(numbers) + 1, WAIT_S):
         raise ValueError(f"not all workers came online: {online_workers(client)}")
@@ -101,7 +101,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
     from flows.chain import open_run
     from warehouse.database.connection import writing
     from warehouse.database.records import save_units
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
     from workpools.shards import SHARD_SECONDS
 
     p1, units = get_phase("p1"), []
@@ -109,7 +109,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
         config = configure("p1", "smoke", {"embedders": ["all-MiniLM-L6-v2"], "per_class": 4, "k": i + 1})
         (unit,) = p1.units(config, {}, [])
         units.append(replace(unit, cost=SHARD_SECONDS))  # so that each is a shard
-    with writing(Places.here()) as con:
+    with writing(Paths.local()) as con:
         run = open_run(con, "smoke")
         save_units(con, run.run_id, "p1", units)
     return run, units
@@ -131,7 +131,7 @@ def _submitted(
 
     from flows import dispatch
     from warehouse.delivery.results_store import Store
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
     from workpools.shards import MOST_SHARDS, SHARDS_A_WORKER
 
     took: list[float] = []
@@ -150,7 +150,7 @@ def _submitted(
 
     @flow(name="server-shards", persist_result=False)
     def submit() -> None:
-        store, most = Store.here(Places.here()), min(workers * SHARDS_A_WORKER, MOST_SHARDS)
+        store, most = Store.configured(Paths.local()), min(workers * SHARDS_A_WORKER, MOST_SHARDS)
         sent = done = 0
         with get_client(sync_client=True) as client:
             while (may := sent < len(units) and time.monotonic() - began < longest_s) or done < sent:
@@ -176,11 +176,11 @@ def _collected(units: Sequence[Any]) -> tuple[int, int]:
     from warehouse.database.records import done_units
     from warehouse.delivery.results_store import Store
     from warehouse.ingest.collector import collect
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    with writing(places) as con:
-        collect(places, Store.here(places), con)
+    paths = Paths.local()
+    with writing(paths) as con:
+        collect(paths, Store.configured(paths), con)
         done = done_units(con, [u.unit_id for u in units])
         (trials,) = con.execute("SELECT count(*) FROM trials").fetchone() or (0,)
     return len(units) - len(done), int(trials)

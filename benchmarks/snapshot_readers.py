@@ -37,7 +37,7 @@ import duckdb
 
 from benchmarks.common import Clock, show
 from warehouse.database.connection import locked, open_warehouse, publish_snapshot
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from warehouse.queries import snapshot as reading
 
 NAME = "snapshot_readers"
@@ -91,14 +91,14 @@ def read_on(home: str, begun: Any, done: Any, found: Any) -> None:
     found.put(asked)
 
 
-def published(places: Places, clock: Clock, publications: int) -> tuple[float, float]:
+def published(paths: Paths, clock: Clock, publications: int) -> tuple[float, float]:
     """Publish, and copy plainly, by turns; (begin, end) of the time in which it was published, in seconds of the clock."""
     began = time.time()
     for _ in range(publications):
-        with locked(places), clock.side("publication"):
-            publish_snapshot(places)
+        with locked(paths), clock.side("publication"):
+            publish_snapshot(paths)
         with clock.side("bare_copy"):
-            shutil.copyfile(places.warehouse, places.home / "bare.duckdb")
+            shutil.copyfile(paths.warehouse, paths.home / "bare.duckdb")
     return began, time.time()
 
 
@@ -114,22 +114,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     clock = Clock()
     with ExitStack() as stack:
-        places = Places(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-snapshot-"))))
-        with clock.side("filling"), locked(places), open_warehouse(places) as con:
+        paths = Paths(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-snapshot-"))))
+        with clock.side("filling"), locked(paths), open_warehouse(paths) as con:
             fill(con, given.trials)
-        publish_snapshot(places)
+        publish_snapshot(paths)
         spawn = multiprocessing.get_context("spawn")
         begun, done, found = spawn.Event(), spawn.Event(), spawn.Queue()
-        reader = spawn.Process(target=read_on, args=(str(places.home), begun, done, found), daemon=True)
+        reader = spawn.Process(target=read_on, args=(str(paths.home), begun, done, found), daemon=True)
         reader.start()
         if not begun.wait(120):
             raise ValueError("the reader could not ask anything")
         time.sleep(QUIET_S)
-        began, ended = published(places, clock, given.publications)
+        began, ended = published(paths, clock, given.publications)
         done.set()
         asked = found.get(timeout=120)
         reader.join()
-        size = places.snapshot.stat().st_size
+        size = paths.snapshot.stat().st_size
     during = [s for at, s, _ in asked if at + s > began and at < ended]
     before = [s for at, s, _ in asked if at + s <= began]
     errors = [e for _, _, e in asked if e]

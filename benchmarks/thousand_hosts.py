@@ -30,7 +30,7 @@ from warehouse.database.records import save_units
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import assess
 
 NAME = "thousand_hosts"
@@ -38,12 +38,12 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 IDENTITY = {"code": "c", "data": "d", "models": {}}
 
 
-def deliver(folder: Path, bundles: int, trials: int, hosts: int) -> tuple[Places, Store]:
+def deliver(folder: Path, bundles: int, trials: int, hosts: int) -> tuple[Paths, Store]:
     """A coordinator whose inbox holds the bundles of so many hosts."""
-    places = Places(folder)
-    store = Store(places.home / "results", places.spool, places.bundles)
+    paths = Paths(folder)
+    store = Store(paths.home / "results", paths.spool, paths.bundles)
     units = [Unit(hashlib.sha256(str(i).encode()).hexdigest()[:32], "p1", 1, {}, {}, IDENTITY) for i in range(bundles)]
-    with writing(places) as con:
+    with writing(paths) as con:
         save_units(con, "bench", "p1", units)
     for i, unit in enumerate(units):
         rows = [
@@ -64,7 +64,7 @@ def deliver(folder: Path, bundles: int, trials: int, hosts: int) -> tuple[Places
     for i in range(hosts):
         report = own.model_copy(update={"host": f"host-{i}"})
         store.put_report(report.host, report.model_dump_json().encode())
-    return places, store
+    return paths, store
 
 
 def taken(folder: Path, bundles: int, trials: int, hosts: int, clock: Clock, side: str) -> dict[str, float]:
@@ -73,15 +73,15 @@ def taken(folder: Path, bundles: int, trials: int, hosts: int, clock: Clock, sid
     Raises:
         ValueError: something was refused.
     """
-    places, store = deliver(folder, bundles, trials, hosts)
-    with writing(places) as con:
+    paths, store = deliver(folder, bundles, trials, hosts)
+    with writing(paths) as con:
         with clock.side(side):
-            found = collect(places, store, con)
+            found = collect(paths, store, con)
             con.execute("CHECKPOINT")
         (known,) = con.execute("SELECT count(*) FROM hosts").fetchone() or (0,)
         again = Clock()
         with again.side("idle_collection_s"):
-            collect(places, store, con)
+            collect(paths, store, con)
         with again.side("registered_s"):
             reports, _ = registered(store)
     if found.ingested != bundles or not known == hosts == len(reports) or found.quarantined:

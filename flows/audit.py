@@ -31,7 +31,7 @@ from warehouse.database.record_files import refuse_lost
 from warehouse.delivery.bundles import MAX_ATTEMPT
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.placement import place
 
 Say = Callable[[str], None]
@@ -45,9 +45,7 @@ class Second:
     wrong: dict[str, str] = field(default_factory=dict)  # unit id -> why
 
 
-def draw(
-    places: Places, store: Store, run_id: str | None, fraction: float, seed: int | None, host: str | None
-) -> Audit:
+def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: int | None, host: str | None) -> Audit:
     """A random sample of the run's finished units; of those that `host` has not computed itself, unless it is this one.
 
     Args:
@@ -60,11 +58,11 @@ def draw(
     """
     if not 0 < fraction <= 1:
         raise LabError(f"--fraction {fraction:g} is not above 0 and up to 1", "--fraction 0.05")
-    refuse_lost(places)
-    if not places.warehouse.exists():
+    refuse_lost(paths)
+    if not paths.warehouse.exists():
         raise LabError("nothing is finished yet", "lab pipeline, or lab run p1 --scale smoke")
-    with writing(places, publish=True) as con:
-        collect(places, store, con)
+    with writing(paths, publish=True) as con:
+        collect(paths, store, con)
         run_id = run_id or audits.latest_run(con) or ""
         found = audits.finished(con, run_id)
         seed = audits.audits_before(con, run_id) if seed is None else seed
@@ -120,7 +118,7 @@ def attempt_of(sample: Sequence[Finished]) -> int:
     return min(MAX_ATTEMPT, 1 + max(f.attempts for f in sample))
 
 
-def again_here(places: Places, store: Store, audit: Audit, left: Sequence[Finished], second: Second, say: Say) -> None:
+def again_here(paths: Paths, store: Store, audit: Audit, left: Sequence[Finished], second: Second, say: Say) -> None:
     """Run units again in one other process of this host; a unit that fails there keeps the others from nothing."""
     units = [f.unit for f in left]
     second.where |= {u.unit_id: host_name() for u in units}
@@ -162,24 +160,24 @@ def _quantized(one: Finished) -> bool:
     return False
 
 
-def settle(places: Places, store: Store, audit: Audit, before: set[str], second: Second) -> None:
+def settle(paths: Paths, store: Store, audit: Audit, before: set[str], second: Second) -> None:
     """Take the second results in, as replicates, and store how far they agree with the first."""
-    with writing(places, publish=True) as con:
-        collect(places, store, con)
+    with writing(paths, publish=True) as con:
+        collect(paths, store, con)
         audits.settle(con, audit, second.where, before, second.wrong)
 
 
 def _other_process(job: Mapping[str, Any]) -> None:
     """Run the units of a job and say of each, in a line, how it went."""
-    places = Places.here()
-    store = Store.here(places)
+    paths = Paths.local()
+    store = Store.configured(paths)
     backends = {quantized: Backends(store.get_file, quantized=quantized) for quantized in (False, True)}
     for sha256, unit_ids, quantized in job["jobs"]:
         units = {u["unit_id"]: Unit.from_json(u) for u in json.loads(store.get_file(sha256))["units"]}
         for unit_id in unit_ids:
             error = ""
             try:
-                run_unit(units[unit_id], backends[quantized], places, store, job["attempt"])
+                run_unit(units[unit_id], backends[quantized], paths, store, job["attempt"])
             except Exception as failed:
                 error = f"{type(failed).__name__}: {str(failed)[:300]}"
             print(json.dumps({"unit_id": unit_id, "phase": units[unit_id].phase, "error": error}), flush=True)

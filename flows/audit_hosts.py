@@ -19,7 +19,7 @@ from warehouse.database.audits import Audit, Finished
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.hosts import drained
 from workpools.needs import needs_of
 from workpools.placement import Placement, fit_hosts
@@ -56,7 +56,7 @@ def others(client: Any, store: Store, audit: Audit, host: str | None) -> Where:
     return found
 
 
-def again_on(places: Places, store: Store, audit: Audit, where: Where, before: Collection[str], second: Second) -> None:
+def again_on(paths: Paths, store: Store, audit: Audit, where: Where, before: Collection[str], second: Second) -> None:
     """Run units again where `others` says, as one flow run on the server that Prefect's settings name."""
     asked = [f for f in audit.sample if f.unit.unit_id in where]
     hosts = {f.unit.unit_id: where[f.unit.unit_id][0] for f in asked}
@@ -70,12 +70,12 @@ def again_on(places: Places, store: Store, audit: Audit, where: Where, before: C
             _submit(dispatcher, where, left, attempt_of(asked) + tries + returns)
             given_back = False
             while dispatcher.under_way():
-                ended = dispatcher.wait(partial(_all_here, places, store, units, before))
+                ended = dispatcher.wait(partial(_all_here, paths, store, units, before))
                 given_back |= bool(ended.given_back) and not ended.failed
                 said = "; ".join(ended.wrong) or said
             # A worker that polls the queues of others gives back what it must not run: that is no try.
             tries, returns = (tries, returns + 1) if given_back else (tries + 1, returns)
-            with writing(places) as con:
+            with writing(paths) as con:
                 there = audits.second_results(con, units, before)
             left = [f for f in left if f.unit.unit_id not in there]
         if said:
@@ -96,9 +96,9 @@ def _submit(dispatcher: Dispatcher, where: Where, left: Sequence[Finished], atte
             dispatcher.submit_to(phase, name, placed, part, attempt)
 
 
-def _all_here(places: Places, store: Store, hosts: dict[str, str], before: Collection[str]) -> bool:
+def _all_here(paths: Paths, store: Store, hosts: dict[str, str], before: Collection[str]) -> bool:
     """Take in what waits; whether every unit has its second result."""
-    if not collect(places, store).ingested:
+    if not collect(paths, store).ingested:
         return False
-    with writing(places) as con:
+    with writing(paths) as con:
         return len(audits.second_results(con, hosts, before)) == len(hosts)

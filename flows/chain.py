@@ -28,7 +28,7 @@ from warehouse.database.metrics import ALL_HOSTS, measure, results
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.signing import key_of
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def stops(phase: str, verdict: Verdict) -> bool:
     return get_phase(phase).BLOCKING and verdict.status is not Status.PASS
 
 
-def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attempt: int) -> int:
+def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt: int) -> int:
     """Run one unit here and deliver its bundle; returns the number of trials.
 
     Raises:
@@ -150,7 +150,7 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
         "identity": unit.identity,
     }
     write_bundle(
-        places.spool,
+        paths.spool,
         unit,
         trials,
         backends.take_attachments(),
@@ -159,9 +159,9 @@ def run_unit(unit: Unit, backends: Backends, places: Places, store: Store, attem
         started_at=started,
         finished_at=datetime.now(UTC),
         provenance=provenance,
-        key=key_of(places, host_name()),
+        key=key_of(paths, host_name()),
     )
-    delivery = store.deliver(places.spool)
+    delivery = store.deliver(paths.spool)
     if delivery.waiting:
         log.warning("%d bundles wait in the spool of %s: %s", delivery.waiting, host_name(), delivery.reason)
     return len(trials)

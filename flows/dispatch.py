@@ -24,7 +24,7 @@ from flows.plan import Run
 from warehouse.database.connection import writing
 from warehouse.database.records import assign
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.hosts import HOST_TAG, UNNAMED, drained
 from workpools.needs import needs_of
 from workpools.placement import Placement, fit_hosts, place
@@ -116,7 +116,7 @@ class Dispatcher:
             return place(profile, needs, online, reports, drained=off)
 
         placed = self._asked(choose)
-        with writing(Places.here()) as con:
+        with writing(Paths.local()) as con:
             speeds = speeds_at(self.run, phase, pending, _reports(self.store), con)
         again = any(u.unit_id in self._sent for u in pending)
         parts = cut([u.cost for u in pending], placed, speeds, len(self._open), again)
@@ -180,7 +180,7 @@ class Dispatcher:
             )
             self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate, time.monotonic())
             self._sent.update(ids)
-        with writing(Places.here()) as con:
+        with writing(Paths.local()) as con:
             assign(con, self.run.run_id, placed.pool, parts, attempt)
         meant = sorted({host for _, host in parts if host})
         get_run_logger().info(

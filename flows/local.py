@@ -21,13 +21,13 @@ from warehouse.database.connection import writing
 from warehouse.database.records import forget_units
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 Given = Mapping[str, Mapping[str, Any]]
 
 
 def run_here(
-    places: Places,
+    paths: Paths,
     scale: str,
     phase: str,
     given: Given | None,
@@ -46,22 +46,22 @@ def run_here(
         LabError: this machine has not got the model's engine.
         LabError: with `resume`, the run has not begun the phase and no unit of it can be reused; with the reasons.
     """
-    store = Store.here(places)
+    store = Store.configured(paths)
     backends = backends_for(phase, Backends(store.get_file))
     told: set[str] = set()
     planned, _ = plan(scale, given)
     if "language_model" in get_phase(phase).NEEDS:
         # Else every trial would fail with it, and a verdict would have to say so.
         catalog.check_engine(planned.configs[phase].model)
-    with writing(places) as con:
-        collect(places, store, con)
+    with writing(paths) as con:
+        collect(paths, store, con)
         run, step = _begun(con, planned, phase, told, on_reuse, resume)
     while step.pending:
         unit = step.pending[0]
         on_unit(len(step.units) - len(step.pending), len(step.units), unit)
-        run_unit(unit, backends, places, store, attempt=1)
-        with writing(places) as con:
-            collect(places, store, con)
+        run_unit(unit, backends, paths, store, attempt=1)
+        with writing(paths) as con:
+            collect(paths, store, con)
             step = advance(con, run, phase)
             if unit in step.pending:
                 # It would be computed again and again.
@@ -71,7 +71,7 @@ def run_here(
                 )
             if len(step.units) > len(told):
                 on_reuse(reuse_of(con, run, phase, step, told))
-    with writing(places, publish=True) as con:
+    with writing(paths, publish=True) as con:
         return conclude(con, run, phase)
 
 

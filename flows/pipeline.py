@@ -29,7 +29,7 @@ from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.placement import Placement
 
 Mode = Literal["split", "replicate"]
@@ -53,28 +53,28 @@ def pipeline(
     Returns:
         The verdict of each phase that was decided.
     """
-    places = Places.here()
-    store = Store.here(places)
+    paths = Paths.local()
+    store = Store.configured(paths)
     log = get_run_logger()
-    with writing(places, publish=True) as con:
+    with writing(paths, publish=True) as con:
         run = open_run(con, scale, config)
         records.try_again(con, run.run_id)
-        collect(places, store, con)
+        collect(paths, store, con)
         _predict(con, store, run)
     log.info("run %s, plan %s", run.run_id, run.plan_id)
     started = time.time()
-    decided = _phases(places, Dispatcher(store, run), override, started, mode)
-    _progress(places, run, None, 0, 0, started)
+    decided = _phases(paths, Dispatcher(store, run), override, started, mode)
+    _progress(paths, run, None, 0, 0, started)
     return decided
 
 
-def _phases(places: Places, dispatcher: Dispatcher, override: str | None, started: float, mode: Mode) -> dict[str, str]:
+def _phases(paths: Paths, dispatcher: Dispatcher, override: str | None, started: float, mode: Mode) -> dict[str, str]:
     """One phase after the other until a gate stops the chain; the verdicts."""
     run, log, decided = dispatcher.run, get_run_logger(), dict[str, str]()
     for phase in PHASES:
         began = time.monotonic()
-        worked = _work_through(places, dispatcher, phase, started, mode)
-        with writing(places, publish=True) as con:
+        worked = _work_through(paths, dispatcher, phase, started, mode)
+        with writing(paths, publish=True) as con:
             verdict = conclude(con, run, phase, override)
             if worked:
                 records.finish_prediction(con, run.run_id, phase, time.monotonic() - began)
@@ -100,7 +100,7 @@ def _predict(con: DuckDBPyConnection, store: Store, run: Run) -> None:
             records.save_prediction(con, run.run_id, phase, sum(stage.seconds for stage in stages))
 
 
-def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: float, mode: Mode) -> bool:
+def _work_through(paths: Paths, dispatcher: Dispatcher, phase: str, started: float, mode: Mode) -> bool:
     """All rounds of one phase; True when something had to be computed.
 
     Raises:
@@ -111,24 +111,24 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
     hosts: dict[str, Placement] = {}
     told: set[str] = set()
     while True:
-        with writing(places) as con:
+        with writing(paths) as con:
             # What a shard delivered just before it ended is known before anything is asked for again.
-            collect(places, dispatcher.store, con)
+            collect(paths, dispatcher.store, con)
             step = advance(con, run, phase)
             if len(step.units) > len(told):
-                _tell(places, run, reuse_of(con, run, phase, step, told).lines())
+                _tell(paths, run, reuse_of(con, run, phase, step, told).lines())
             if mode == "replicate" and step.units and not hosts:
                 hosts = dispatcher.hosts(phase)
             under_way = dispatcher.under_way()
             lacking = {h: left for h in hosts if (left := tries.left(_lacking(con, step, h), h, under_way))}
-        _progress(places, run, phase, len(step.units) - len(step.pending), len(step.units), started)
+        _progress(paths, run, phase, len(step.units) - len(step.pending), len(step.units), started)
         if not step.pending and not lacking:
             return tries.worked
         free = [u for u in step.pending if (u.unit_id, None) not in under_way]
         given_up, why = tries.hopeless(free)
         if given_up and not lacking:
             get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up), why)
-            with writing(places) as con:
+            with writing(paths) as con:
                 records.give_up_units(con, run.run_id, [u.unit_id for u in given_up], why)
             continue
         if not tries.worked and (seen := foretold(run.configs[phase])):
@@ -139,16 +139,16 @@ def _work_through(places: Places, dispatcher: Dispatcher, phase: str, started: f
         if not lacking:
             for above, units in tries.above(free).items():
                 dispatcher.submit(phase, units, tries.begin(units), above)
-        tries.ended(dispatcher.wait(partial(_collected, places, dispatcher, phase, step, lacking, started)))
+        tries.ended(dispatcher.wait(partial(_collected, paths, dispatcher, phase, step, lacking, started)))
 
 
-def _tell(places: Places, run: Run, lines: Sequence[str]) -> None:
+def _tell(paths: Paths, run: Run, lines: Sequence[str]) -> None:
     """What is reused and why the rest is not: to the log, and to the command that follows this flow run."""
     for line in lines:
         get_run_logger().info("%s", line)
     context = FlowRunContext.get()
     flow_run = str(context.flow_run.id) if context and context.flow_run else run.run_id
-    path = places.home / REUSE_FILE
+    path = paths.home / REUSE_FILE
     write_whole(path, json.dumps([flow_run, [*told_lines(path, flow_run), *lines]]).encode())
 
 
@@ -159,24 +159,24 @@ def _lacking(con: DuckDBPyConnection, step: Step, host: str) -> list[Unit]:
 
 
 def _collected(
-    places: Places, dispatcher: Dispatcher, phase: str, step: Step, wanted: Mapping[str, Sequence[Unit]], started: float
+    paths: Paths, dispatcher: Dispatcher, phase: str, step: Step, wanted: Mapping[str, Sequence[Unit]], started: float
 ) -> bool:
     """Take in what waits; whether every pending unit has a result now, and every host those wanted of it."""
     store, run = dispatcher.store, dispatcher.run
     if not store.arrived():
         return False
-    with writing(places, publish=True) as con:
-        collect(places, store, con)
+    with writing(paths, publish=True) as con:
+        collect(paths, store, con)
         done = len(records.done_units(con, [u.unit_id for u in step.pending]))
         whole = all(
             len(records.done_units(con, [u.unit_id for u in units], host)) == len(units)
             for host, units in wanted.items()
         )
-    _progress(places, run, phase, len(step.units) - len(step.pending) + done, len(step.units), started)
+    _progress(paths, run, phase, len(step.units) - len(step.pending) + done, len(step.units), started)
     return whole and done == len(step.pending)
 
 
-def _progress(places: Places, run: Run, phase: str | None, done: int, total: int, started: float) -> None:
+def _progress(paths: Paths, run: Run, phase: str | None, done: int, total: int, started: float) -> None:
     """A small file that the command line follows; the warehouse itself is the truth."""
     row = {
         "run_id": run.run_id,
@@ -186,7 +186,7 @@ def _progress(places: Places, run: Run, phase: str | None, done: int, total: int
         "started": started,
         "at": datetime.now(UTC).isoformat(),
     }
-    write_whole(places.home / "progress.json", json.dumps(row).encode())
+    write_whole(paths.home / "progress.json", json.dumps(row).encode())
 
 
 def _artifact(run: Run, phase: str, verdict: Verdict, override: str | None) -> None:

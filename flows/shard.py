@@ -24,7 +24,7 @@ from experiments.registry import get_phase
 from flows.chain import run_unit
 from flows.dispatch import GIVEN_BACK, OUT_OF_MEMORY
 from warehouse.delivery.results_store import Store, UnreachableError
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
 from workpools.needs import needs_of
@@ -62,9 +62,9 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
 )
 def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
     """Run one unit and deliver its bundle."""
-    places = Places.here()
+    paths = Paths.local()
     try:
-        trials = run_unit(Unit.from_json(unit), backends, places, Store.here(places), attempt)
+        trials = run_unit(Unit.from_json(unit), backends, paths, Store.configured(paths), attempt)
     except MemoryError as error:
         raise MemoryError(f"out of memory on {host_name()}: {error}") from error  # it says nothing of itself
     get_run_logger().info("%s: %d trials computed", label, trials)
@@ -122,7 +122,7 @@ def _give_back(why: str) -> None:
 
 
 @contextmanager
-def _alone(places: Places) -> Iterator[None]:
+def _alone(paths: Paths) -> Iterator[None]:
     """Held by one shard of this host at a time: its workers of several pools would start one each, on the same memory.
 
     A lock of the system's, which a process that dies gives up, however it dies.
@@ -130,8 +130,8 @@ def _alone(places: Places) -> Iterator[None]:
     Raises:
         LabError: beginning with GIVEN_BACK, after ALONE_S.
     """
-    places.home.mkdir(parents=True, exist_ok=True)
-    with (places.home / f"shard-{host_name()}.lock").open("w") as file:
+    paths.home.mkdir(parents=True, exist_ok=True)
+    with (paths.home / f"shard-{host_name()}.lock").open("w") as file:
         waited = 0.0
         while not try_lock(file):
             if not waited:
@@ -159,14 +159,14 @@ def _asked_for(store: Store, job: str) -> bytes:
             time.sleep(DELIVER_AGAIN_S)
 
 
-def _deliver(places: Places, store: Store) -> None:
+def _deliver(paths: Paths, store: Store) -> None:
     """Deliver what still waits here: the way to the results may have failed for a while.
 
     Raises:
         LabError: it still fails after DELIVER_S, with the reason.
     """
     end = time.monotonic() + DELIVER_S
-    while (found := store.deliver(places.spool)).waiting:
+    while (found := store.deliver(paths.spool)).waiting:
         if time.monotonic() > end:
             raise LabError(
                 f"{found.waiting} bundles wait on {host_name()}: {found.reason}", f"on {host_name()}: lab sync"
@@ -196,19 +196,19 @@ def shard(
         quantized: E2 on a machine for quantised models.
         replicate: run them although another host has their bundles.
     """
-    places = Places.here()
-    store = Store.here(places)
+    paths = Paths.local()
+    store = Store.configured(paths)
     _say_where(phase, label)
-    with _alone(places):
+    with _alone(paths):
         _may_run_here(host)
         units = {u["unit_id"]: u for u in json.loads(_asked_for(store, job))["units"]}
         _fits_now(phase, units[unit_ids[0]]["config"]["model"], quantized)
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
-        store.deliver(places.spool)  # what waits here from before is what is asked for, maybe
+        store.deliver(paths.spool)  # what waits here from before is what is asked for, maybe
         backends = backends_for(phase, Backends(store.get_file, quantized=quantized))
         trials = _work_through(phase, [units[i] for i in unit_ids], backends, store, attempt, replicate)
-        _deliver(places, store)
+        _deliver(paths, store)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}
 
 

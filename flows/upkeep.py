@@ -16,7 +16,7 @@ from common.logs import rotate
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import assess
 from workpools.pools import online_workers, queue_of
 from workpools.tiers import TIERS
@@ -27,11 +27,11 @@ SYNC_TAG = "sync:"  # with the host that is meant to deliver
 @flow(name="assess-host", persist_result=False)
 def assess_host(quick: bool = False) -> dict[str, Any]:
     """Measure this host, write its report and register it."""
-    places = Places.here()
+    paths = Paths.local()
     report = assess(quick, PREFECT_API_URL.value())
     content = report.model_dump_json(indent=1).encode()
-    write_whole(places.home / f"capability_report_{report.host}.json", content)
-    Store.here(places).put_report(report.host, content)
+    write_whole(paths.home / f"capability_report_{report.host}.json", content)
+    Store.configured(paths).put_report(report.host, content)
     get_run_logger().info("%s: tier %s", report.host, report.tier)
     return {"host": report.host, "tier": report.tier}
 
@@ -39,9 +39,9 @@ def assess_host(quick: bool = False) -> dict[str, Any]:
 @flow(name="collect", persist_result=False)
 def collect_bundles() -> dict[str, int]:
     """Take the inbox into the warehouse and publish the snapshot."""
-    places = Places.here()
-    with writing(places, publish=True) as con:
-        taken = collect(places, Store.here(places), con)
+    paths = Paths.local()
+    with writing(paths, publish=True) as con:
+        taken = collect(paths, Store.configured(paths), con)
     return {"ingested": taken.ingested, "replicates": taken.replicates, "quarantined": len(taken.quarantined)}
 
 
@@ -52,9 +52,9 @@ def sync(everywhere: bool = False) -> dict[str, Any]:
     Args:
         everywhere: have every other machine that is online deliver its own as well.
     """
-    places, log = Places.here(), get_run_logger()
-    store = Store.here(places)
-    found = store.deliver(places.spool)
+    paths, log = Paths.local(), get_run_logger()
+    store = Store.configured(paths)
+    found = store.deliver(paths.spool)
     said = f": {found.reason}" if found.reason else ""
     log.info(
         "to %s: delivered %d (%d bytes), waiting %d%s",
@@ -64,7 +64,7 @@ def sync(everywhere: bool = False) -> dict[str, Any]:
         found.waiting,
         said,
     )
-    rotate(places.home / "logs")
+    rotate(paths.home / "logs")
     asked = _ask_others() if everywhere else []
     return {"delivered": found.delivered, "waiting": found.waiting, "reason": found.reason, "asked": asked}
 

@@ -41,10 +41,10 @@ def show_finished(scale: str) -> int | None:
     """Print the table of a run whose last phase is decided, and return its exit code; None while something is left."""
     from experiments.registry import PHASES
     from flows.plan import options, plan
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     run, _ = plan(scale)
-    rows = chain_rows(run.run_id) if Places.here().warehouse.is_file() else []
+    rows = chain_rows(run.run_id) if Paths.local().warehouse.is_file() else []
     if [r["phase"] for r in rows] != list(PHASES) or max(rows, key=lambda r: r["decided_at"]) != rows[-1]:
         return None
     print("Every phase has its result; nothing is computed again.", flush=True)
@@ -165,9 +165,9 @@ def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], 
 def _followed(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], again: str) -> Any:
     """The state in which the pipeline ended."""
     from flows.reuse import REUSE_FILE, told_lines
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    home = Places.here().home
+    home = Paths.local().home
     path = home / "progress.json"
     started, last, live, told = time.monotonic(), "", sys.stdout.isatty(), 0
     patience = _Patience(again, "\r\033[K" if live else "")
@@ -226,9 +226,9 @@ def chain_rows(run_id: str) -> list[dict[str, Any]]:
     """The run's verdicts in the order of the phases."""
     from warehouse.database.connection import writing
     from warehouse.database.records import chain_of
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    with writing(Places.here()) as con:
+    with writing(Paths.local()) as con:
         return chain_of(con, run_id)
 
 
@@ -241,14 +241,14 @@ def latest_chain() -> tuple[str, list[dict[str, Any]]]:
     from warehouse.database.connection import writing
     from warehouse.database.record_files import refuse_lost
     from warehouse.database.records import chain_of
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     nothing = LabError("no phase was decided yet", "make demo, or lab run p1 --scale smoke")
-    places = Places.here()
-    refuse_lost(places)
-    if not places.warehouse.exists():
+    paths = Paths.local()
+    refuse_lost(paths)
+    if not paths.warehouse.exists():
         raise nothing  # and no empty warehouse made by looking
-    with writing(places) as con:
+    with writing(paths) as con:
         row = con.execute("SELECT run_id FROM verdicts ORDER BY decided_at DESC LIMIT 1").fetchone()
         if row is None:
             raise nothing

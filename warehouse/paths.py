@@ -1,4 +1,4 @@
-"""Where the memory lies on this host."""
+"""Paths of the warehouse, its bundles and their delivery on this host."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from common.environment import lab_home
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """All paths below one LAB_HOME."""
 
     home: Path
 
     @staticmethod
-    def here() -> Places:
-        return Places(lab_home())
+    def local() -> Paths:
+        """Return the paths below this host's LAB_HOME."""
+        return Paths(lab_home())
 
     @property
     def warehouse(self) -> Path:
@@ -75,6 +76,6 @@ class Places:
         return self.home / "spool.json"
 
     @property
-    def ways(self) -> Path:
-        """What transports keep between two uses, such as git's own copy of the store."""
-        return self.home / "ways"
+    def transports(self) -> Path:
+        """State of transports between two uses, such as git's own copy of the store."""
+        return self.home / "ways"  # the folder's name in earlier versions

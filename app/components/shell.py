@@ -138,8 +138,8 @@ def title(name: str, question: str, facts: Sequence[str] = ()) -> None:
 def steps(next_steps: Sequence[str]) -> None:
     """The failure protocol: each command to copy, its reason above it."""
     found = [words.command_and_remark(str(step)) for step in next_steps]
-    places = st.columns(len(found)) if len(found) > 1 else [st.container(width=660)] if found else []
-    for place, (command, remark) in zip(places, found, strict=False):
+    paths = st.columns(len(found)) if len(found) > 1 else [st.container(width=660)] if found else []
+    for place, (command, remark) in zip(paths, found, strict=False):
         with place.container(gap="xxsmall"):
             st.html(f'<div class="lab-remark lab-quiet">{escape(remark or "Try")}</div>')
             st.code(command, language=None, wrap_lines=True)

@@ -63,11 +63,11 @@ def differences(rows: Sequence[Row], measure: str) -> go.Figure:
         "",
         height=ROW_PX * len(rows),
     )
-    places = list(range(len(rows)))
+    paths = list(range(len(rows)))
     figure.add_trace(
         go.Scatter(
             x=[r["value"] for r in rows],
-            y=places,
+            y=paths,
             mode="markers",
             marker={"color": style.BLUE, "size": 9},
             error_x=style.error_bars(rows, style.BLUE),
@@ -81,7 +81,7 @@ def differences(rows: Sequence[Row], measure: str) -> go.Figure:
     )
     style.threshold(figure, 0, "no difference", solid=True)
     figure.update_yaxes(
-        tickvals=places,
+        tickvals=paths,
         ticktext=[escape(f"{r['phase'].upper()} {words.shortened(r['condition'], 24)}") for r in rows],
         range=[len(rows) - 0.4, -0.6],
         showgrid=False,

@@ -39,13 +39,13 @@ SHOWN = (
 
 def wanted(view: filters.View, phases: list[str]) -> Wanted:
     """The filters of this page, above its table; they live in the address."""
-    places = st.columns(4)
-    with places[0]:
+    paths = st.columns(4)
+    with paths[0]:
         phase = filters.choice(
             "Phase", [ANY, *phases], "phase", say=lambda p: "All phases" if p == ANY else words.named(p)
         )
     found = shell.read(trials.conditions, view.run_id, phase) if phase != ANY else []
-    with places[1]:
+    with paths[1]:
         if found:
             condition = filters.choice("Condition", [ANY, *found], "condition", say=_any_condition)
         else:
@@ -53,9 +53,9 @@ def wanted(view: filters.View, phases: list[str]) -> Wanted:
             st.selectbox(
                 "Condition", ["All conditions"], disabled=True, help="Choose a phase first", key="no-condition"
             )
-    with places[2]:
+    with paths[2]:
         outcome = filters.choice("Outcome", list(OUTCOMES), "outcome", say=lambda o: OUTCOMES[o][0])
-    with places[3]:
+    with paths[3]:
         text = filters.text("Problem", "problem", "part of its id")
     return Wanted(
         view.run_id,

@@ -45,20 +45,20 @@ def audit(
     Example: lab audit --fraction 0.05
     """
     from warehouse.delivery.results_store import Store
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
+    paths = Paths.local()
     audit_id = None
     if stored:
-        run = _stored_run(places, run)
+        run = _stored_run(paths, run)
     else:
         from flows import audit as again
 
-        store = Store.here(places)
-        drawn = again.draw(places, store, run, fraction, seed, host)
+        store = Store.configured(paths)
+        drawn = again.draw(paths, store, run, fraction, seed, host)
         run, audit_id = drawn.run_id, drawn.audit_id
-        _run_again(places, store, drawn, host)
-    pairs, wrong = _found(places, run, audit_id)
+        _run_again(paths, store, drawn, host)
+    pairs, wrong = _found(paths, run, audit_id)
     if as_json:
         shown = {"run_id": run, "audit_id": audit_id, "pairs": pairs, "disagreeing": wrong}
         print(json.dumps(shown, indent=1, default=str))
@@ -68,22 +68,22 @@ def audit(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _stored_run(places: Any, run: str | None) -> str:
+def _stored_run(paths: Any, run: str | None) -> str:
     from warehouse.database.audits import latest_run
     from warehouse.database.connection import writing
     from warehouse.database.record_files import refuse_lost
 
-    refuse_lost(places)
+    refuse_lost(paths)
     found = run
-    if found is None and places.warehouse.exists():
-        with writing(places) as con:
+    if found is None and paths.warehouse.exists():
+        with writing(paths) as con:
             found = latest_run(con)
     if found is None:
         raise LabError("no unit is finished yet", "lab pipeline, or lab run p1 --scale smoke")
     return found
 
 
-def _run_again(places: Any, store: Any, drawn: Audit, host: str | None) -> None:
+def _run_again(paths: Any, store: Any, drawn: Audit, host: str | None) -> None:
     """All units of the sample: on other hosts as far as there are any, the rest in another process here."""
     from flows.audit import Second, again_here, settle
     from warehouse.database.audits import bundles_known
@@ -97,16 +97,16 @@ def _run_again(places: Any, store: Any, drawn: Audit, host: str | None) -> None:
         drawn.left_out
     )
     say(f"run {drawn.run_id}: {n} of {drawn.finished} finished units, seed {drawn.seed}{left_out}")
-    with writing(places) as con:
+    with writing(paths) as con:
         before = bundles_known(con, [f.unit.unit_id for f in drawn.sample])
     second = Second()
-    where = _elsewhere(places, store, drawn, host, before, second)
+    where = _elsewhere(paths, store, drawn, host, before, second)
     if here := [f for f in drawn.sample if f.unit.unit_id not in where]:
-        again_here(places, store, drawn, here, second, say)
-    settle(places, store, drawn, before, second)
+        again_here(paths, store, drawn, here, second, say)
+    settle(paths, store, drawn, before, second)
 
 
-def _elsewhere(places: Any, store: Any, drawn: Audit, host: str | None, before: set[str], second: Any) -> Where:
+def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: set[str], second: Any) -> Where:
     """Run units on other hosts, and say which; none without a server that answers.
 
     Raises:
@@ -130,16 +130,16 @@ def _elsewhere(places: Any, store: Any, drawn: Audit, host: str | None, before: 
     where = others(client, store, drawn, host)
     if where:
         with temporary_settings({PREFECT_API_URL: api_url(), PREFECT_API_AUTH_STRING: auth_for(api_url())}):
-            again_on(places, store, drawn, where, before, second)
+            again_on(paths, store, drawn, where, before, second)
     return where
 
 
-def _found(places: Any, run: str, audit_id: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _found(paths: Any, run: str, audit_id: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(pairs of hosts, units that do not agree) of one audit, or of all audits of the run."""
     from warehouse.database.audits import disagreeing, pairs_of
     from warehouse.database.connection import writing
 
-    with writing(places) as con:
+    with writing(paths) as con:
         both = pairs_of(con, run), disagreeing(con, run)
     pairs, wrong = ([r for r in rows if audit_id in (None, r["audit_id"])] for rows in both)
     return pairs, wrong

@@ -32,10 +32,10 @@ def clean(
     from warehouse.maintenance.clean import age_of, removable, remove
 
     age = age_of(older_than)
-    places = there()
-    store = Store.here(places)
-    with writing(places, publish=not dry_run) as con:
-        found = removable(con, places, store, age, force)
+    paths = there()
+    store = Store.configured(paths)
+    with writing(paths, publish=not dry_run) as con:
+        found = removable(con, paths, store, age, force)
         if not dry_run:
             remove(con, found)
     for one in found[:MOST_LINES]:
@@ -60,12 +60,12 @@ def backup(
     from warehouse.ingest.collector import collect
     from warehouse.maintenance.backup import backup as write
 
-    places = there()
-    store = Store.here(places)
-    with writing(places, publish=True) as con:
-        collect(places, store, con)
+    paths = there()
+    store = Store.configured(paths)
+    with writing(paths, publish=True) as con:
+        collect(paths, store, con)
     target = (file or Path(f"lab-backup-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar")).absolute()
-    done = write(places, store, target)
+    done = write(paths, store, target)
     print(f"{target}: {done.files} files, of them {done.bundles} bundles, {size(done.size_bytes)}")
     print(f"to bring it back: LAB_HOME=/an/empty/folder lab restore {target}")
 
@@ -80,16 +80,16 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that lab backup wr
     from warehouse.delivery.results_store import Store
     from warehouse.maintenance.backup import restore as read
     from warehouse.maintenance.verifications import verified
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    store = Store.here(places)
-    files, done = read(places, store, file)
-    print(f"restored into {places.home}: {files} files, {done.rows['bundles']} bundles, {done.rows['trials']} trials")
+    paths = Paths.local()
+    store = Store.configured(paths)
+    files, done = read(paths, store, file)
+    print(f"restored into {paths.home}: {files} files, {done.rows['bundles']} bundles, {done.rows['trials']} trials")
     for line in done.lost[:MOST_LINES]:
         print(printable(f"  lost  {line}"))
-    with writing(places, publish=True) as con:
-        found = verified(con, places, store, None, deep=False)
+    with writing(paths, publish=True) as con:
+        found = verified(con, paths, store, None, deep=False)
     show(found, deep=False)
     if found.faults or done.lost:
         raise typer.Exit(EXIT_FAILED)
@@ -105,12 +105,12 @@ def export(
 
     Example: lab export phase_metrics --format csv
     """
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
     from warehouse.queries.export import Format
     from warehouse.queries.export import export as write
 
     target = (out or Path(f"{view}.{format}")).absolute()
-    rows = write(Places.here(), view, target, cast(Format, format), run)
+    rows = write(Paths.local(), view, target, cast(Format, format), run)
     print(f"{target}: {rows} rows")
 
 

@@ -28,12 +28,12 @@ def sync(as_json: AsJson = False) -> None:
 
     from lab.services.inbox import remember_inbox_token
     from warehouse.delivery.results_store import Store
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     remember_inbox_token()
-    places = Places.here()
-    store = Store.here(places)
-    found = store.deliver(places.spool)
+    paths = Paths.local()
+    store = Store.configured(paths)
+    found = store.deliver(paths.spool)
     if as_json:
         print(json.dumps({"where": store.where, **asdict(found)}))
     else:
@@ -54,9 +54,9 @@ def spool(as_json: AsJson = False) -> None:
     Example: lab spool --json
     """
     from warehouse.delivery import spool as spools
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    found = spools.look(Places.here())
+    found = spools.look(Paths.local())
     if as_json:
         print(json.dumps(found.to_json()))
         return
@@ -91,14 +91,14 @@ def serve(
     """
     from lab.services.inbox import own_inbox_token
     from warehouse.delivery.transports.quack_server import InboxServer
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     if not 1 <= port <= 65535:
         raise LabError(f"there is no port {port}", "choose one of 1 to 65535: lab inbox serve --port 9494")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    server = InboxServer(Places.here(), address, port, own_inbox_token())
+    server = InboxServer(Paths.local(), address, port, own_inbox_token())
     print(f"taking bundles at quack://{address}:{port} into {server.inbox}", flush=True)
     try:
         server.serve(ended.is_set)

@@ -207,10 +207,10 @@ def _services(tier: str) -> Iterator[Check]:
 
 def _permissions(tier: str) -> Iterator[Check]:
     from common.environment import host_name
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    for name, folder in (("LAB_HOME", places.home), ("spool", places.spool), ("weights", places.home / "models")):
+    paths = Paths.local()
+    for name, folder in (("LAB_HOME", paths.home), ("spool", paths.spool), ("weights", paths.home / "models")):
         why = _unwritable(folder)
         yield check("permission", f"write {name}", not why, why or str(folder), f"chown -R $USER {folder}")
     yield _asked("permission", "host name", host_name)
@@ -231,19 +231,19 @@ def _results(tier: str) -> Iterator[Check]:
     from warehouse.database.connection import refuse_newer
     from warehouse.delivery.results_store import Store
     from warehouse.maintenance.clean import sizes
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     def known() -> str:
-        refuse_newer(places)
+        refuse_newer(paths)
         return "known to this version"
 
-    places = Places.here()
-    where = _asked("results", "where they go", lambda: Store.here(places).where)
+    paths = Paths.local()
+    where = _asked("results", "where they go", lambda: Store.configured(paths).where)
     yield where
-    if places.snapshot.exists():
+    if paths.snapshot.exists():
         yield _asked("results", "schema", known)
-    store = Store.here(places) if where.state == "found" else None
-    for name, n_bytes in sizes(places, store).items():
+    store = Store.configured(paths) if where.state == "found" else None
+    for name, n_bytes in sizes(paths, store).items():
         if n_bytes:
             yield Check("size", name, "found", size(n_bytes))
 

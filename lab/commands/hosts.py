@@ -79,9 +79,9 @@ def _sources() -> tuple[Any, list[CapabilityReport]]:
     from flows.forecast import registered
     from lab.services.up import connected
     from warehouse.delivery.results_store import Store
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    store = Store.here(Places.here())
+    store = Store.configured(Paths.local())
     client = connected()
     reports, wrong = registered(store)
     for text in wrong:

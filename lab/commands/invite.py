@@ -52,7 +52,7 @@ def print_invitation() -> None:
     from lab.network.lan import join_lines
     from lab.services import inbox
     from lab.services.up import SERVER
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     results = os.environ.get("LAB_RESULTS_URL")
     shared = (
@@ -62,7 +62,7 @@ def print_invitation() -> None:
         print(f"{tier:<8} {line}")
     print("On each machine, the line of its tier; it asks for the key, which this shows: lab invite --key")
     if shared is None:
-        folder = results or Places.here().home / "results"
+        folder = results or Paths.local().home / "results"
         print(f"There, /PATH is this machine's {folder}, mounted")
 
 
@@ -70,9 +70,9 @@ def _running(name: str) -> str:
     """Address of a part that runs and listens in the LAN."""
     from lab.network.lan import LOOPBACK
     from lab.services import processes
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    for s in processes.recorded(Places.here()):
+    for s in processes.recorded(Paths.local()):
         if s.name == name and s.alive and s.address != LOOPBACK:
             return s.url
     raise LabError(f"the {name} does not listen in the LAN", "lab down, then: lab up --lan")

@@ -26,19 +26,19 @@ def add(
     """
     from common.environment import host_name
     from warehouse.delivery import signing
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
+    paths = Paths.local()
     text = None
     if source is not None:
         text = (
             sys.stdin.read(1000) if str(source) == "-" else source.read_text(encoding="utf-8", errors="replace")[:1000]
         )
-    path = signing.add_key(places, host, text)
+    path = signing.add_key(paths, host, text)
     print(f"key of {host}: {path}")
     if host == host_name():
-        key = signing.key_of(places, host)
-        signed = signing.sign_waiting(places, host, key) if key else 0
+        key = signing.key_of(paths, host)
+        signed = signing.sign_waiting(paths, host, key) if key else 0
         print(f"this machine signs from now on; signed in the spool {signed}")
     elif text is None:
         print(f"copy it to {host} by a safe way and run there: lab keys add {host} --from {path.name}")
@@ -50,11 +50,11 @@ def list_keys() -> None:
     Example: lab keys list
     """
     from warehouse.delivery import signing
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    print("keys are required" if signing.required(places) else "keys are not required")
-    for host in signing.hosts_with_keys(places):
+    paths = Paths.local()
+    print("keys are required" if signing.required(paths) else "keys are not required")
+    for host in signing.hosts_with_keys(paths):
         print(f"  {host}")
 
 
@@ -64,9 +64,9 @@ def remove(host: Host) -> None:
     Example: lab keys remove pi-4
     """
     from warehouse.delivery import signing
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    signing.remove_key(Places.here(), host)
+    signing.remove_key(Paths.local(), host)
     print(f"{host} has no key any more")
 
 
@@ -79,14 +79,14 @@ def require(
     """
     from common.environment import host_name
     from warehouse.delivery import signing
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    signing.require(places, not off)
+    paths = Paths.local()
+    signing.require(paths, not off)
     if off:
         print("keys are not required")
         return
-    known = signing.hosts_with_keys(places)
+    known = signing.hosts_with_keys(paths)
     print(f"keys are required; machines with one: {', '.join(known) or 'none'}")
     if host_name() not in known:
         print(f"this machine has none, so that what it computes itself is refused too; lab keys add {host_name()}")

@@ -33,13 +33,13 @@ def assess(
     """
     from common.files import write_whole
     from warehouse.delivery.results_store import Store
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    store = Store.here(places)
+    paths = Paths.local()
+    store = Store.configured(paths)
     report = _assessed(quick) if source is None else _read(source, quick)
     content = report.model_dump_json(indent=1).encode()
-    path = (out or places.home) / f"capability_report_{report.host}.json"
+    path = (out or paths.home) / f"capability_report_{report.host}.json"
     write_whole(path, content)
     store.put_report(report.host, content)
     if as_json:
@@ -154,7 +154,7 @@ def status(as_json: AsJson = False) -> None:
     Example: lab status
     """
     from lab.services import up as services
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     rows = services.status()
     if as_json:
@@ -170,7 +170,7 @@ def status(as_json: AsJson = False) -> None:
     if any(row["name"] == "left behind" for row in rows):
         print("What was left behind by a worker that was killed ends with: lab down")
     if rows:
-        print(f"logs                   {Places.here().home / 'logs'}")
+        print(f"logs                   {Paths.local().home / 'logs'}")
 
 
 def down() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from common.errors import LabError
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -120,12 +120,12 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
     return found
 
 
-def there() -> Places:
-    """This machine's places, where it has a warehouse."""
+def there() -> Paths:
+    """This machine's paths, if it has a warehouse."""
     from warehouse.database.record_files import kept_beside
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    if not places.warehouse.exists() and not kept_beside(places):
-        raise LabError(f"there is no warehouse in {places.home}", "make demo, or lab run p1 --scale smoke")
-    return places
+    paths = Paths.local()
+    if not paths.warehouse.exists() and not kept_beside(paths):
+        raise LabError(f"there is no warehouse in {paths.home}", "make demo, or lab run p1 --scale smoke")
+    return paths

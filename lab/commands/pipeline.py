@@ -74,13 +74,13 @@ def results(
     from lab.follow import latest_chain, print_chain
     from warehouse.database.connection import writing
     from warehouse.database.records import metrics_of, stands_under, work_of
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     run_id, rows = latest_chain()
     if as_json:
         print(json.dumps({"run_id": run_id, "phases": [parsed(r) for r in rows]}, indent=1, default=str))
     elif markdown:
-        with writing(Places.here()) as con:
+        with writing(Paths.local()) as con:
             under = stands_under(con, run_id)
             print(page(run_id, rows, metrics_of(con, run_id), work_of(con, run_id), under), end="")
     else:
@@ -95,12 +95,12 @@ def collect() -> None:
     from warehouse.database.connection import writing
     from warehouse.delivery.results_store import Store
     from warehouse.ingest.collector import collect as take
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
-    places = Places.here()
-    store = Store.here(places)
-    with writing(places, publish=True) as con:
-        taken = take(places, store, con)
+    paths = Paths.local()
+    store = Store.configured(paths)
+    with writing(paths, publish=True) as con:
+        taken = take(paths, store, con)
     left = f", left where they are {len(taken.left)}" if taken.left else ""
     print(f"taken in {taken.ingested}, known {taken.known}, quarantined {len(taken.quarantined)}{left}")
     for name, reason in [*taken.quarantined, *taken.left]:

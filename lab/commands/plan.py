@@ -46,22 +46,22 @@ def plan(
     from warehouse.database.connection import writing
     from warehouse.database.records import predictions_of
     from warehouse.delivery.results_store import Store
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     run, _ = chain.plan(scale, by_phase(settings_of(settings, domain, data)))
     if example:
         _show_example(run, as_json)
         return
-    places = Places.here()
-    store = Store.here(places)
+    paths = Paths.local()
+    store = Store.configured(paths)
     reports, wrong = registered(store)
     for text in wrong:
         print(printable(text), file=sys.stderr)
     if not reports:
         raise LabError(f"no machine is registered in {store.root}", "on each machine: lab assess")
     last: LastRun = {}
-    if places.warehouse.is_file():  # and no empty warehouse made by looking
-        with writing(places) as con:
+    if paths.warehouse.is_file():  # and no empty warehouse made by looking
+        with writing(paths) as con:
             planned, last = forecast(run, reports, con), predictions_of(con, run.run_id)
     else:
         planned = forecast(run, reports)

@@ -49,13 +49,13 @@ def run(
     from experiments.analysis.attempts import foretold
     from experiments.registry import configure, module_of
     from flows.local import run_here
-    from warehouse.paths import Places
+    from warehouse.paths import Paths
 
     module_of(phase)
     given: dict[str, dict[str, Any]] = by_phase(settings_of(settings, domain, data, allow_leakage), phase)
-    places = Places.here()
+    paths = Paths.local()
     if resume and not _named_a_run(context):
-        scale, given = _last_of(places, phase)
+        scale, given = _last_of(paths, phase)
 
     for line in _fitted(phase, scale, given):
         print(line, file=sys.stderr)
@@ -71,9 +71,9 @@ def run(
         for line in found.lines():
             print(printable(line), file=sys.stderr)
 
-    verdict = run_here(places, scale, phase, given, show, tell, resume)
+    verdict = run_here(paths, scale, phase, given, show, tell, resume)
     if as_json:
-        print(json.dumps(_as_json(places, scale, given, phase), indent=1, default=str))
+        print(json.dumps(_as_json(paths, scale, given, phase), indent=1, default=str))
     else:
         _print(phase, verdict)
     if verdict.status.value == "FAIL":
@@ -95,7 +95,7 @@ def _named_a_run(context: typer.Context) -> bool:
     return any(source is not None and source.name == "COMMANDLINE" for source in given)
 
 
-def _last_of(places: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
+def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """(scale, values by phase) of the run in which the phase was worked on last.
 
     Raises:
@@ -106,8 +106,8 @@ def _last_of(places: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
     from warehouse.database.records import last_arguments
 
     found = None
-    if places.warehouse.exists():  # and no empty warehouse made by looking
-        with writing(places) as con:
+    if paths.warehouse.exists():  # and no empty warehouse made by looking
+        with writing(paths) as con:
             found = last_arguments(con, phase)
     if found is None:
         raise LabError(f"nothing of {phase} to resume: it was never begun", f"lab run {phase}")
@@ -128,13 +128,13 @@ def _fitted(phase: str, scale: str, given: Mapping[str, Mapping[str, Any]]) -> l
     return [f"{phase}  the data serve {smaller}"] if smaller else []
 
 
-def _as_json(places: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
+def _as_json(paths: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
     from flows.plan import plan
     from warehouse.database.connection import writing
     from warehouse.database.records import chain_of, metrics_of
 
     run_, _ = plan(scale, given)
-    with writing(places) as con:
+    with writing(paths) as con:
         row = next(r for r in chain_of(con, run_.run_id) if r["phase"] == phase)
         metrics = [
             {k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_.run_id) if m["phase"] == phase

@@ -41,18 +41,18 @@ def verify(
 
     if phase is not None:
         module_of(phase)
-    places = there()
-    store = Store.here(places)
-    with writing(places, publish=not repair) as con:
-        found = verified(con, places, store, phase, deep)
+    paths = there()
+    store = Store.configured(paths)
+    with writing(paths, publish=not repair) as con:
+        found = verified(con, paths, store, phase, deep)
         if repair:
-            done = put_right(con, places, store, found)
+            done = put_right(con, paths, store, found)
             if done.back:
-                collect(places, store, con)
+                collect(paths, store, con)
     if repair:
         # Once more with the record files that closing the warehouse has written.
-        with writing(places, publish=True) as con:
-            found = verified(con, places, store, phase, deep)
+        with writing(paths, publish=True) as con:
+            found = verified(con, paths, store, phase, deep)
     if as_json:
         print(
             json.dumps({"counts": found.counts, "faults": plain(found.faults), "notes": plain(found.notes)}, indent=1)
@@ -91,8 +91,8 @@ def rebuild(
     from warehouse.delivery.results_store import Store
     from warehouse.maintenance.rebuild import rebuild as build
 
-    places = there()
-    done = build(places, Store.here(places), force)
+    paths = there()
+    done = build(paths, Store.configured(paths), force)
     rows = sum(done.rows.values())
     print(f"built anew: {len(done.rows)} tables, {rows} rows, of them {done.rows['trials']} trials")
     if not done.compared:
@@ -120,10 +120,10 @@ def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coord
     """
     from warehouse.delivery.results_store import Store
     from warehouse.maintenance.merge import merge as take_in
-    from warehouse.paths import Places as Found
+    from warehouse.paths import Paths as Found
 
-    here = Found.here()
-    done = take_in(here, Store.here(here), Found(home.absolute()))
+    here = Found.local()
+    done = take_in(here, Store.configured(here), Found(home.absolute()))
     print(printable(f"runs       {', '.join(done.runs) or 'none new'}"))
     if done.shared:
         print(printable(f"in both    {', '.join(done.shared)}"))

@@ -11,7 +11,7 @@ from lab.network.auth_proxy import WORKER_AUTH
 from lab.network.lan import Door
 from lab.services import processes
 from lab.services.processes import DATABASE_URL
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 POLL_S = 3  # five workers that asked each second lost a server on SQLite heartbeats (measured, lab/services/join.py)
 HEARTBEAT_S = 15  # offline after three that were missed, so that a dead machine's work goes on within 90 s
@@ -24,7 +24,7 @@ ACCESS = (
 )
 
 
-def prefect_environment(places: Places, port: int, door: Door | None = None) -> dict[str, str]:
+def prefect_environment(paths: Paths, port: int, door: Door | None = None) -> dict[str, str]:
     """For server and workers: their own PREFECT_HOME, JSON results, no telemetry.
 
     Secrets are in it, since a list of processes shows arguments to everybody and an environment to its user only.
@@ -36,9 +36,9 @@ def prefect_environment(places: Places, port: int, door: Door | None = None) -> 
     elif SERVER_AUTH in os.environ:
         access.setdefault("PREFECT_API_AUTH_STRING", os.environ[SERVER_AUTH])
     return processes.clean_environment(
-        places,
+        paths,
         **access,
-        PREFECT_HOME=str(places.home / "prefect"),
+        PREFECT_HOME=str(paths.home / "prefect"),
         PREFECT_API_URL=f"{door.url(port)}/api",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_RESULTS_DEFAULT_SERIALIZER="json",

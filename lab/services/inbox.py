@@ -11,7 +11,7 @@ from lab.network import secrets
 from lab.network.lan import Door, bracketed
 from lab.services import processes
 from warehouse.delivery.transports.quack import PORT, TOKEN, TOKEN_FILE, token
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 INBOX = "inbox"
 START_S = 90.0  # it loads DuckDB and its extension: a few seconds on an idle machine
@@ -25,19 +25,19 @@ def start(door: Door, port: int, command: str) -> str | None:
     Raises:
         LabError: the port is taken, or it does not come up.
     """
-    places = Places.here()
+    paths = Paths.local()
     if os.environ.get("LAB_RESULTS_URL"):
         return "LAB_RESULTS_URL is set, so results go there"
-    if any(s.name == INBOX and s.alive for s in processes.recorded(places)):
+    if any(s.name == INBOX and s.alive for s in processes.recorded(paths)):
         return None
     if why := _unavailable():
         return why
     if holder := processes.holder_of(port, door.address):
         raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {command} --inbox-port {port + 1}")
     serve = [sys.executable, "-m", "lab", "inbox", "serve", "--address", door.address, "--port", str(port)]
-    service = processes.start(places, INBOX, serve, processes.clean_environment(places), port, door.address)
+    service = processes.start(paths, INBOX, serve, processes.clean_environment(paths), port, door.address)
     if not processes.wait_until(lambda: processes.holder_of(port, door.address) is not None, START_S, service):
-        raise LabError("the inbox did not come up", f"see {places.home / 'logs' / 'inbox.log'}")
+        raise LabError("the inbox did not come up", f"see {paths.home / 'logs' / 'inbox.log'}")
     return None
 
 
@@ -56,7 +56,7 @@ def _unavailable() -> str | None:
 
 def url() -> str | None:
     """LAB_RESULTS_URL for machines that join, where the inbox runs."""
-    for s in processes.recorded(Places.here()):
+    for s in processes.recorded(Paths.local()):
         if s.name == INBOX and s.alive:
             return f"quack://{bracketed(s.address)}:{s.port or PORT}"
     return None

@@ -25,7 +25,7 @@ from lab.services.environments import prefect_environment
 from lab.services.inbox import remember_inbox_token
 from lab.services.up import START_S, Say
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.pools import SERVER_PORT, checked_url
 from workpools.tiers import TIERS, UNFIT, serves
 
@@ -64,25 +64,25 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     from workpools.hosts import drained
     from workpools.pools import create_pools, create_queues
 
-    places, host = Places.here(), host_name()
-    store, api = Store.here(places), api_of(url)
+    paths, host = Paths.local(), host_name()
+    store, api = Store.configured(paths), api_of(url)
     for tier in also:
         if tier not in TIERS:
             raise LabError(f"there is no tier {tier[:80]!r}", f"choose one of: {', '.join(TIERS)}")
     client, auth = _let_in(api, key)
     remember_inbox_token(api)
     check_versions(_server_version(client, api), _own_version())
-    environment = prefect_environment(places, SERVER_PORT) | {
+    environment = prefect_environment(paths, SERVER_PORT) | {
         "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S),
         **({"PREFECT_API_AUTH_STRING": auth} if auth else {}),
     }
-    alive = {s.name: s for s in processes.recorded(places) if s.alive and s.name.startswith("worker-")}
+    alive = {s.name: s for s in processes.recorded(paths) if s.alive and s.name.startswith("worker-")}
     for service in alive.values():
         _check_same(service, environment, url)
-    if note := results_note(places, api):
+    if note := results_note(paths, api):
         say(note)
-    report = _kept_report(places) if alive else None
+    report = _kept_report(paths) if alive else None
     if report is None:
         say(f"looking at {host}" if quick else f"measuring {host}, which takes up to a minute")
         report = _assess(quick, environment)
@@ -93,7 +93,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     create_pools(client)
     create_watches(client)
     create_queues(client, pools, host)
-    started = _start(places, client, pools, alive, environment, say)
+    started = _start(paths, client, pools, alive, environment, say)
     if host in drained(client):
         say(f"{host} is drained and gets no work until: lab undrain {host}")
     return Joined(host, report.tier, api, started, tuple(p for p in pools if p not in started))
@@ -229,25 +229,25 @@ def is_here(api: str) -> bool:
     return not own.isdisjoint(found) or any(ip.is_loopback or ip.is_unspecified for ip in special)
 
 
-def results_note(places: Places, api: str) -> str | None:
+def results_note(paths: Paths, api: str) -> str | None:
     """What the user has to know about the way of the results, if anything.
 
     Raises:
         LabError: they would stay on this machine. Each shard would fail at once, for want of its units, which come that way.
     """
     mend = "export LAB_RESULTS_URL=/PATH, where /PATH is the coordinator's results folder, mounted here"
-    if os.environ.get("LAB_RESULTS_URL") or _our_own_server(places, api):
+    if os.environ.get("LAB_RESULTS_URL") or _our_own_server(paths, api):
         return None
     if is_here(api):
         return (
-            f"LAB_RESULTS_URL is not set: results stay in {places.home / 'results'}, and reach a coordinator only if that is "
+            f"LAB_RESULTS_URL is not set: results stay in {paths.home / 'results'}, and reach a coordinator only if that is "
             f"its LAB_HOME too. If not: lab down, then {mend}, then join again"
         )
     raise LabError("LAB_RESULTS_URL is not set, so results would stay here and never reach the coordinator", mend)
 
 
-def _our_own_server(places: Places, api: str) -> bool:
-    ports = {s.port for s in processes.recorded(places) if s.name == up.SERVER and s.alive}
+def _our_own_server(paths: Paths, api: str) -> bool:
+    ports = {s.port for s in processes.recorded(paths) if s.name == up.SERVER and s.alive}
     return _server(api)[1] in ports and is_here(api)
 
 
@@ -277,11 +277,11 @@ def _check_same(service: processes.Service, environment: Mapping[str, str], url:
             )
 
 
-def _kept_report(places: Places) -> CapabilityReport | None:
+def _kept_report(paths: Paths) -> CapabilityReport | None:
     """The report this host has, however old: measuring beside work would measure the work, and give a lower tier."""
     from workpools.assess import parse_report
 
-    path = places.home / f"capability_report_{host_name()}.json"
+    path = paths.home / f"capability_report_{host_name()}.json"
     try:
         return parse_report(path.read_bytes())
     except (OSError, LabError):
@@ -304,7 +304,7 @@ def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:
 
 
 def _start(
-    places: Places,
+    paths: Paths,
     client: Any,
     pools: Sequence[str],
     alive: Mapping[str, processes.Service],
@@ -328,7 +328,7 @@ def _start(
         )
     if missing:
         say(f"starting workers: {', '.join(missing)}")
-    begun = [processes.start(places, f"worker-{p}", up.worker_command(p), environment) for p in missing]
+    begun = [processes.start(paths, f"worker-{p}", up.worker_command(p), environment) for p in missing]
 
     def online() -> bool:
         # The server shows a worker online for a minute after it ended, so a new one counts from its own first heartbeat.
@@ -343,5 +343,5 @@ def _start(
 
     if not processes.wait_until(settled, START_S) or dead:
         names = ", ".join(dead or [f"worker-{p}" for p in pools])
-        raise LabError(f"{names} did not come online", f"see {places.home / 'logs'}, then: lab down")
+        raise LabError(f"{names} did not come online", f"see {paths.home / 'logs'}, then: lab down")
     return missing

@@ -20,7 +20,7 @@ from common.errors import LabError
 from common.files import write_whole
 from common.logs import rotate
 from lab.network.lan import bracketed
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 DATABASE_URL = "LAB_DATABASE_URL"  # holds a password that the server alone needs; it gets it as a setting of Prefect's
 MARK = "LAB_SERVICE"  # in the environment of whatever lab starts, and of all that starts from there
@@ -55,17 +55,17 @@ class Service:
             return None
 
 
-def _file(places: Places) -> Path:
-    return places.home / "services.json"
+def _file(paths: Paths) -> Path:
+    return paths.home / "services.json"
 
 
-def recorded(places: Places) -> list[Service]:
+def recorded(paths: Paths) -> list[Service]:
     """All recorded services, dead or alive.
 
     Raises:
         LabError: the record is damaged. It is not taken for empty, since what it named may still run.
     """
-    path = _file(places)
+    path = _file(paths)
     if not path.is_file():
         return []
     try:
@@ -87,13 +87,13 @@ def _service(row: Mapping[str, Any]) -> Service:
     return Service(name, pid, float(created), port, address)
 
 
-def record(places: Places, services: Sequence[Service]) -> None:
+def record(paths: Paths, services: Sequence[Service]) -> None:
     """Replace the record."""
-    write_whole(_file(places), json.dumps([asdict(s) for s in services], indent=1).encode())
+    write_whole(_file(paths), json.dumps([asdict(s) for s in services], indent=1).encode())
 
 
 def start(
-    places: Places,
+    paths: Paths,
     name: str,
     command: Sequence[str],
     environment: Mapping[str, str],
@@ -106,7 +106,7 @@ def start(
     Args:
         folder: where it is started; LAB_HOME unless given.
     """
-    logs = places.home / "logs"
+    logs = paths.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     rotate(logs)
     with (logs / f"{name}.log").open("ab") as log:
@@ -117,10 +117,10 @@ def start(
             stdin=subprocess.DEVNULL,
             env={**environment, MARK: name},
             start_new_session=True,
-            cwd=folder or places.home,
+            cwd=folder or paths.home,
         )
     service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port, address)
-    record(places, [*(s for s in recorded(places) if s.name != name), service])
+    record(paths, [*(s for s in recorded(paths) if s.name != name), service])
     return service
 
 
@@ -133,14 +133,14 @@ def family(service: Service) -> dict[int, psutil.Process]:
     return {}
 
 
-def strays(places: Places) -> list[psutil.Process]:
+def strays(paths: Paths) -> list[psutil.Process]:
     """What services of this LAB_HOME started and left behind, as a flow whose worker was killed, oldest first."""
-    known = {pid for s in recorded(places) for pid in family(s)}
+    known = {pid for s in recorded(paths) for pid in family(s)}
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             environment = process.environ()
-            ours = MARK in environment and environment.get("LAB_HOME") == str(places.home)
+            ours = MARK in environment and environment.get("LAB_HOME") == str(paths.home)
             if ours and process.pid not in known | {os.getpid(), os.getppid()} and _runs(process):
                 found.append(process)
     return sorted(found, key=lambda p: p.create_time())
@@ -197,10 +197,10 @@ def holder_of(port: int, address: str = "127.0.0.1") -> str | None:
     return "another process"
 
 
-def clean_environment(places: Places, **extra: str) -> dict[str, str]:
+def clean_environment(paths: Paths, **extra: str) -> dict[str, str]:
     """This process's environment without PREFECT_* and the database's password, with LAB_HOME fixed and telemetry off."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k != DATABASE_URL}
-    return kept | {"LAB_HOME": str(places.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
+    return kept | {"LAB_HOME": str(paths.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
 
 
 def wait_until(check: object, timeout_s: float, process: Service | None = None) -> bool:

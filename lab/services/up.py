@@ -27,7 +27,7 @@ from lab.network.lan import LOOPBACK, Door
 from lab.services import processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.pools import DEFAULT_API, SERVER_PORT
 
 SERVER, PAGE = "server", "page"
@@ -51,7 +51,7 @@ def api_url() -> str:
     """The API that commands talk to: PREFECT_API_URL, else the recorded server's, else the default port."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
-    for s in processes.recorded(Places.here()):
+    for s in processes.recorded(Paths.local()):
         if s.name == SERVER and s.alive:
             return f"{s.url}/api"
     return DEFAULT_API
@@ -73,7 +73,7 @@ def auth_for(url: str) -> str | None:
     """user:password for a server: the user's own setting, else the coordinator's of this machine, else a join key kept."""
     if own := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(SERVER_AUTH):
         return own
-    for s in processes.recorded(Places.here()):
+    for s in processes.recorded(Paths.local()):
         if s.name == SERVER and s.alive and s.address != LOOPBACK and url == f"{s.url}/api":
             return secrets.coordinator_auth(secrets.issued())
     key = secrets.kept(url)
@@ -119,38 +119,38 @@ def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up
     """
     from warehouse.database.connection import refuse_newer
 
-    places, door = Places.here(), door or Door()
+    paths, door = Paths.local(), door or Door()
     # Mistakes are told before anything is started: what these refuse, every part would refuse later.
     host_name()
-    Store.here(places)
+    Store.configured(paths)
     database()
-    refuse_newer(places)
-    alive = {s.name: s for s in processes.recorded(places) if s.alive}
+    refuse_newer(paths)
+    alive = {s.name: s for s in processes.recorded(paths) if s.alive}
     if page and port == app_port:
         raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {_free(port + 1)}")
     _check_port(alive, SERVER, port, f"{command} --port", door)
     if page:
         _check_port(alive, PAGE, app_port, f"{command} --app-port", door)
-    processes.record(places, list(alive.values()))
+    processes.record(paths, list(alive.values()))
     started: list[str] = []
-    environment = prefect_environment(places, port, door)
+    environment = prefect_environment(paths, port, door)
     fresh = SERVER not in alive
-    assessing = threading.Thread(target=_assess_if_old, args=(places,))
+    assessing = threading.Thread(target=_assess_if_old, args=(paths,))
     if fresh:
         say(f"starting the Prefect server on {door.address}:{port}")
         told = environment | server_environment(port, door)
-        alive[SERVER] = processes.start(places, SERVER, server_command(port, door), told, port, door.address)
+        alive[SERVER] = processes.start(paths, SERVER, server_command(port, door), told, port, door.address)
         started.append(SERVER)
     if page and PAGE not in alive:
-        alive[PAGE] = _start_page(places, app_port, door, environment)
+        alive[PAGE] = _start_page(paths, app_port, door, environment)
         started.append(PAGE)
     assessing.start()
     if not processes.wait_until(lambda: answers(f"{door.url(port)}/api/health"), START_S, alive[SERVER]):
-        raise LabError("the Prefect server did not come up", f"see {places.home / 'logs' / 'server.log'}")
-    started += _start_workers(places, environment, alive, fresh, assessing, say)
+        raise LabError("the Prefect server did not come up", f"see {paths.home / 'logs' / 'server.log'}")
+    started += _start_workers(paths, environment, alive, fresh, assessing, say)
     health, asks = f"{door.url(app_port)}/_stcore/health", f"page:{door.keys.page}" if door.keys else None
     if page and not processes.wait_until(lambda: answers(health, asks), START_S, alive[PAGE]):
-        raise LabError("the page did not come up", f"see {places.home / 'logs' / 'page.log'}")
+        raise LabError("the page did not come up", f"see {paths.home / 'logs' / 'page.log'}")
     return Up(door.url(port), door.url(app_port), f"{door.url(port)}/api", tuple(started))
 
 
@@ -177,7 +177,7 @@ def _free(first: int) -> int:
     return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p) is None)
 
 
-def _start_page(places: Places, app_port: int, door: Door, environment: dict[str, str]) -> processes.Service:
+def _start_page(paths: Paths, app_port: int, door: Door, environment: dict[str, str]) -> processes.Service:
     from importlib.util import find_spec
 
     spec = find_spec("app")
@@ -204,16 +204,16 @@ def _start_page(places: Places, app_port: int, door: Door, environment: dict[str
     ]
     # The page asks the server what the machines do.
     asks = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
-    told = processes.clean_environment(places, **asks, **({PASSWORD: door.keys.page} if door.keys else {}))
+    told = processes.clean_environment(paths, **asks, **({PASSWORD: door.keys.page} if door.keys else {}))
     # Streamlit reads its settings from .streamlit in the folder that it is started in.
-    return processes.start(places, PAGE, command, told, app_port, door.address, project_files())
+    return processes.start(paths, PAGE, command, told, app_port, door.address, project_files())
 
 
-def _report(places: Places) -> Any:
+def _report(paths: Paths) -> Any:
     """This host's report if it is fresh, else None."""
     from workpools.assess import parse_report
 
-    path = places.home / f"capability_report_{host_name()}.json"
+    path = paths.home / f"capability_report_{host_name()}.json"
     if not path.is_file():
         return None
     try:
@@ -223,14 +223,14 @@ def _report(places: Places) -> Any:
     return report if abs(datetime.now(UTC) - report.created_at) < REPORT_FRESH else None
 
 
-def _assess_if_old(places: Places) -> None:
-    if _report(places) is None:
+def _assess_if_old(paths: Paths) -> None:
+    if _report(paths) is None:
         # Speeds are left to `lab assess`: beside a server that starts they would come out several times too low (measured).
         command = [sys.executable, "-m", "lab", "assess", "--quick", "--json"]
         # Whatever went wrong, there is no report then, and _start_workers says so.
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(  # noqa: S603
-                command, env=processes.clean_environment(places), capture_output=True, timeout=120, check=False
+                command, env=processes.clean_environment(paths), capture_output=True, timeout=120, check=False
             )
 
 
@@ -261,7 +261,7 @@ def worker_command(pool: str) -> list[str]:
 
 
 def _start_workers(
-    places: Places,
+    paths: Paths,
     environment: dict[str, str],
     alive: dict[str, processes.Service],
     fresh: bool,
@@ -278,9 +278,9 @@ def _start_workers(
     if fresh:
         _bury_the_dead(client)
     # Before the workers start: beside them it met "database is locked" on SQLite and did not end in three minutes (seen).
-    _deploy(places, environment, say)
+    _deploy(paths, environment, say)
     assessing.join()
-    report = _report(places)
+    report = _report(paths)
     if report is None:
         raise LabError("this machine could not be assessed", "lab assess")
     say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
@@ -293,21 +293,21 @@ def _start_workers(
         name = f"worker-{pool}"
         if name in alive:
             continue
-        alive[name] = processes.start(places, name, worker_command(pool), environment)
+        alive[name] = processes.start(paths, name, worker_command(pool), environment)
         started.append(name)
     if started:
         say(f"starting workers: {', '.join(pools)}")
     ready = processes.wait_until(lambda: all(host_name() in online_workers(client).get(p, []) for p in pools), START_S)
     if not ready:
-        raise LabError("the workers did not come online", f"see {places.home / 'logs'}")
+        raise LabError("the workers did not come online", f"see {paths.home / 'logs'}")
     return started
 
 
-def _deploy(places: Places, environment: dict[str, str], say: Say) -> None:
+def _deploy(paths: Paths, environment: dict[str, str], say: Say) -> None:
     """`prefect deploy --all`, unless the same file was deployed to this database before."""
     root = project_files()
     digest = hashlib.sha256((root / "prefect.yaml").read_bytes()).hexdigest().encode()
-    mark = places.home / "prefect" / "deployed"
+    mark = paths.home / "prefect" / "deployed"
     if mark.is_file() and mark.read_bytes() == digest:
         return
     say("deploying prefect.yaml")
@@ -361,7 +361,7 @@ def _bury_the_dead(client: Any) -> None:
 
 def status() -> list[dict[str, Any]]:
     """Recorded services as plain rows, each with the flows that run below it, then what was left behind by dead ones."""
-    places = Places.here()
+    paths = Paths.local()
     rows: list[dict[str, Any]] = [
         {
             "name": s.name,
@@ -371,27 +371,27 @@ def status() -> list[dict[str, Any]]:
             "alive": s.alive,
             "runs": sorted(p for p in processes.family(s) if p != s.pid),
         }
-        for s in processes.recorded(places)
+        for s in processes.recorded(paths)
     ]
     left: list[dict[str, Any]] = [
         {"name": "left behind", "pid": p.pid, "port": None, "address": None, "alive": True, "runs": []}
-        for p in processes.strays(places)
+        for p in processes.strays(paths)
     ]
     return rows + left
 
 
 def down(only: tuple[str, ...] | None = None) -> list[str]:
     """Stop recorded services (or those named): page and workers first, the server last, since workers sign off there."""
-    places = Places.here()
-    chosen = [s for s in processes.recorded(places) if only is None or s.name in only]
+    paths = Paths.local()
+    chosen = [s for s in processes.recorded(paths) if only is None or s.name in only]
     stopped = processes.stop([s for s in chosen if s.name != SERVER])
     stopped += processes.stop([s for s in chosen if s.name == SERVER])
     if only is None:
-        left_behind = {p.pid: p for p in processes.strays(places)}
+        left_behind = {p.pid: p for p in processes.strays(paths)}
         processes.end(left_behind)
         stopped += ["what was left behind"] if left_behind else []
     if not chosen:
         return stopped
-    left = [s for s in processes.recorded(places) if s not in chosen]
-    processes.record(places, left)
+    left = [s for s in processes.recorded(paths) if s not in chosen]
+    processes.record(paths, left)
     return stopped

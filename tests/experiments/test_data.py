@@ -79,8 +79,8 @@ def test_memory_is_in_an_order_drawn_by_the_seed() -> None:
     """Temporal retrieval takes the last ones: an order by class or family would favour or spoil it."""
     memory, _ = split(config(), 24, 6)
     position = {p.problem_id: i for i, p in enumerate(universe(config()).problems)}
-    places = [position[p.problem_id] for p in memory]
-    assert places != sorted(places)
+    paths = [position[p.problem_id] for p in memory]
+    assert paths != sorted(paths)
     other, _ = split(config(data_seed=43), 24, 6)
     assert [p.problem_id for p in other] != [p.problem_id for p in memory]
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from laboratory import Lab, flow_of, kill
 
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import parse_report
 from workpools.plan import REFERENCE_TEXTS_PER_S
 
@@ -41,7 +41,7 @@ def embedders(home: Path, number: int) -> tuple[list[str], dict[str, str]]:
 
 def register(home: Path, own: str) -> None:
     """Register the hosts as machines that are like `own` and as fast as each other, so that each gets a part of its own."""
-    store = Store.here(Places(home))
+    store = Store.configured(Paths(home))
     report = parse_report(dict(store.reports())[own])
     for host in (own, *HOSTS):
         made_up = report.model_copy(update={"host": host, "embedding_texts_per_s": REFERENCE_TEXTS_PER_S})

@@ -17,7 +17,7 @@ import duckdb
 import psutil
 
 from lab.services.environments import prefect_environment
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.pools import connect, online_workers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ class Lab:
 
     def worker(self, host: str, pool: str, queues: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
         """A plain worker that believes to be on another host; it polls these queues, or else all of the pool."""
-        ours = prefect_environment(Places(self.home), self.port)
+        ours = prefect_environment(Paths(self.home), self.port)
         told = {k: v for k, v in ours.items() if k.startswith("PREFECT_")} | settings
         command = [
             "-m",

@@ -22,31 +22,31 @@ from warehouse.database.records import assign
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 Draw = Callable[..., audits.Audit]
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_HOST", "here")
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path)
+    return Paths(tmp_path)
 
 
 @pytest.fixture
-def units(places: Places) -> list[Unit]:
+def units(paths: Paths) -> list[Unit]:
     """P1's units of a planned run, each with a made-up result of the host pi-4, and one of another code's."""
-    with writing(places) as con:
+    with writing(paths) as con:
         run = chain.open_run(con, "smoke", {"p1": {"per_class": 4}})
         found = list(chain.advance(con, run, "p1").units)
         old = replace(found[0], unit_id="0" * 32, identity={**found[0].identity, "code": "0" * 16})
         records.save_units(con, run.run_id, "p1", [old])
         for unit in (*found, old):
             write_bundle(
-                places.spool,
+                paths.spool,
                 unit,
                 [Trial("p", "none")],
                 host="pi-4",
@@ -55,20 +55,20 @@ def units(places: Places) -> list[Unit]:
                 finished_at=NOW,
                 provenance={"identity": unit.identity},
             )
-        store = Store.here(places)
-        store.deliver(places.spool)
-        assert collect(places, store, con).ingested == len(found) + 1
+        store = Store.configured(paths)
+        store.deliver(paths.spool)
+        assert collect(paths, store, con).ingested == len(found) + 1
     return found
 
 
 @pytest.fixture
-def draw(places: Places) -> Draw:
+def draw(paths: Paths) -> Draw:
     """draw(fraction, seed, host, run_id)"""
 
     def drawn(
         fraction: float = 0.4, seed: int | None = None, host: str | None = None, run_id: str | None = None
     ) -> audits.Audit:
-        return audit.draw(places, Store.here(places), run_id, fraction, seed, host)
+        return audit.draw(paths, Store.configured(paths), run_id, fraction, seed, host)
 
     return drawn
 
@@ -77,12 +77,12 @@ def _ids(drawn: audits.Audit) -> list[str]:
     return [f.unit.unit_id for f in drawn.sample]
 
 
-def test_a_sample_is_repeatable_and_the_next_is_another(places: Places, units: list[Unit], draw: Draw) -> None:
+def test_a_sample_is_repeatable_and_the_next_is_another(paths: Paths, units: list[Unit], draw: Draw) -> None:
     """An audit that always looked at the same units would never see the others; one without a seed could not be repeated."""
     first = draw()
     assert first.seed == 0 and len(first.sample) == max(1, round(0.4 * len(units)))
     assert _ids(first) == _ids(draw(seed=0))
-    with writing(places) as con:
+    with writing(paths) as con:
         audits.settle(con, first, dict.fromkeys(_ids(first), "here"), set(), {})
     assert draw().seed == 1
     assert len({tuple(_ids(draw(seed=s))) for s in range(6)}) > 1
@@ -111,11 +111,11 @@ def test_a_share_that_is_none_is_refused(draw: Draw, fraction: float) -> None:
         draw(fraction)
 
 
-def test_nothing_finished_is_said(places: Places, draw: Draw) -> None:
+def test_nothing_finished_is_said(paths: Paths, draw: Draw) -> None:
     """Looking for something to audit must not make an empty warehouse that the pages then show."""
     with pytest.raises(LabError, match="nothing is finished yet"):
         draw()
-    assert not places.warehouse.exists()
+    assert not paths.warehouse.exists()
 
 
 def test_an_unknown_run_is_named(units: list[Unit], draw: Draw) -> None:
@@ -125,7 +125,7 @@ def test_an_unknown_run_is_named(units: list[Unit], draw: Draw) -> None:
 
 
 def test_a_quantised_model_is_asked_again_quantised(
-    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The full model answers otherwise than the 8-bit one that E2 uses on medium machines: the audit would find every unit
     of such a run deviating, though nothing is wrong with it."""
@@ -142,15 +142,15 @@ def test_a_quantised_model_is_asked_again_quantised(
 
     monkeypatch.setattr(audit, "run_unit", note)
     drawn = audits.Audit("a", "run", 0, 1.0, 4, 0, sample)
-    audit._other_process(json.loads(json.dumps(audit._job(Store.here(places), drawn, sample))))
+    audit._other_process(json.loads(json.dumps(audit._job(Store.configured(paths), drawn, sample))))
     assert asked == {unit_id: pool == "medium" for unit_id, pool in pools.items()}
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
-def test_the_pool_that_a_result_came_from_is_known(places: Places, units: list[Unit]) -> None:
+def test_the_pool_that_a_result_came_from_is_known(paths: Paths, units: list[Unit]) -> None:
     """A unit that was sent on to a bigger pool is judged by where its result came from, not by where it was sent later."""
-    run_id = _run(places)
-    with writing(places) as con:
+    run_id = _run(paths)
+    with writing(paths) as con:
         for place in ("weak", "medium", "strong"):
             assign(con, run_id, place, [(units[:1], None)], 1)
         assert audits.finished(con, run_id)[0].pool is None
@@ -158,6 +158,6 @@ def test_the_pool_that_a_result_came_from_is_known(places: Places, units: list[U
         assert [f.pool for f in audits.finished(con, run_id)] == ["medium"] + [None] * len(units)
 
 
-def _run(places: Places) -> str:
-    with writing(places) as con:
+def _run(paths: Paths) -> str:
+    with writing(paths) as con:
         return audits.latest_run(con) or ""

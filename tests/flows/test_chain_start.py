@@ -11,7 +11,7 @@ from experiments.contract import Metric, Status, Verdict
 from flows.chain import open_run, started
 from warehouse.database import records
 from warehouse.database.connection import writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NONE_LOADED = Verdict(
     Status.INCONCLUSIVE,
@@ -24,26 +24,26 @@ NONE_LOADED = Verdict(
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A run whose P1 was decided and carried nothing."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_HOST", "pi-4")
-    found = Places(tmp_path)
+    found = Paths(tmp_path)
     with writing(found) as con:
         records.save_verdict(con, open_run(con, "smoke").run_id, "p1", NONE_LOADED)
     return found
 
 
-def test_a_phase_that_does_not_need_it_begins_without_it(places: Places) -> None:
+def test_a_phase_that_does_not_need_it_begins_without_it(paths: Paths) -> None:
     """E0 brings its own embedders; it was refused for want of what P2 needs."""
-    with writing(places) as con:
+    with writing(paths) as con:
         assert started(con, "smoke", "e0", None).run_id == started(con, "smoke", "p1", None).run_id
 
 
-def test_what_was_decided_and_carried_nothing_is_told_so(places: Places) -> None:
+def test_what_was_decided_and_carried_nothing_is_told_so(paths: Paths) -> None:
     """P2 said that P1 had no verdict, and the command that it named gave the same verdict once more."""
     with (
-        writing(places) as con,
+        writing(paths) as con,
         pytest.raises(LabError, match="p2 needs what p1 carries, and p1 carried nothing") as said,
     ):
         started(con, "smoke", "p2", None)
@@ -51,10 +51,10 @@ def test_what_was_decided_and_carried_nothing_is_told_so(places: Places) -> None
     assert said.value.mend == "pip install '.[weak]'"
 
 
-def test_what_was_not_decided_names_the_command_that_decides_it(places: Places) -> None:
+def test_what_was_not_decided_names_the_command_that_decides_it(paths: Paths) -> None:
     """E1 needs what E0 carries, and E0 can be run at once."""
     with (
-        writing(places) as con,
+        writing(paths) as con,
         pytest.raises(LabError, match="e1 needs what e0 carries, and e0 has no verdict") as said,
     ):
         started(con, "smoke", "e1", None)

@@ -22,7 +22,7 @@ from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import CapabilityReport
 from workpools.placement import Placement
 from workpools.plan import RECORDED, Round, speed_of
@@ -35,9 +35,9 @@ ADAPTER = "f" * 64
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    return Places.here()
+    return Paths.local()
 
 
 def made_up_report(host: str, gflops: float = 180.0) -> CapabilityReport:
@@ -151,9 +151,9 @@ def test_work_expected_is_the_work_planned() -> None:
     assert alone.seconds > sum(expected_seconds("smoke").values())
 
 
-def test_registered_machines_are_those_with_a_sound_report_of_their_own(home: Places) -> None:
+def test_registered_machines_are_those_with_a_sound_report_of_their_own(home: Paths) -> None:
     """One torn report must not keep the plan of all others, and a report under another's name is not believed."""
-    store = Store.here(home)
+    store = Store.configured(home)
     assert registered(store) == ([], [])
     good = made_up_report("a").model_dump_json().encode()
     for host, content in (("a", good), ("b", good), ("c", good[:200])):
@@ -165,7 +165,7 @@ def test_registered_machines_are_those_with_a_sound_report_of_their_own(home: Pl
 
 
 def deliver(
-    home: Places, unit: Unit, host: str, seconds: float, error: str | None = None, started: datetime = NOON
+    home: Paths, unit: Unit, host: str, seconds: float, error: str | None = None, started: datetime = NOON
 ) -> None:
     """A bundle with one made-up trial that took `seconds` on `host`."""
     write_bundle(
@@ -178,23 +178,23 @@ def deliver(
         finished_at=started + timedelta(seconds=seconds),
         provenance={"identity": unit.identity},
     )
-    Store.here(home).deliver(home.spool)
+    Store.configured(home).deliver(home.spool)
 
 
-def first_run(home: Places, scale: str = "smoke") -> tuple[Run, list[Unit]]:
+def first_run(home: Paths, scale: str = "smoke") -> tuple[Run, list[Unit]]:
     """A run whose P1 was asked for its units: the search, then one an embedder."""
     with writing(home) as con:
         run = open_run(con, scale)
         return run, list(advance(con, run, "p1").units)
 
 
-def test_what_a_machine_took_decides_the_next_forecast(home: Places) -> None:
+def test_what_a_machine_took_decides_the_next_forecast(home: Paths) -> None:
     """After a run the forecast rests on real durations: those of the same phase, scale, domain and model, on that machine."""
     run, units = first_run(home)
     for unit in units:
         deliver(home, unit, "a", unit.cost / 4)
     with writing(home) as con:
-        collect(home, Store.here(home), con)
+        collect(home, Store.configured(home), con)
         rows = records.durations_of(con, "smoke")
         assert [(r.phase, r.round, r.host, r.domain, r.model) for r in rows] == [
             ("p1", 1, "a", "big_o", "smollm2-135m")
@@ -213,14 +213,14 @@ def test_what_a_machine_took_decides_the_next_forecast(home: Places) -> None:
     assert speeds == ["180 GFLOPS"]
 
 
-def test_the_pipeline_cuts_as_the_plan_tells(home: Places) -> None:
+def test_the_pipeline_cuts_as_the_plan_tells(home: Paths) -> None:
     """A plan of shards that nobody submits would foretell times that nobody sees: machine by machine they have to be the same
     units, also when one of them turned out slower than it was measured."""
     reports = [made_up_report("a", 36.0), made_up_report("b", 18.0), made_up_report("c", 540.0)]
     run, units = first_run(home, "demo")
     deliver(home, units[-1], "c", units[-1].cost * 2)
     with writing(home) as con:
-        collect(home, Store.here(home), con)
+        collect(home, Store.configured(home), con)
         stage = forecast(run, reports, con).stages[0]
         speeds = speeds_at(run, "p1", units, reports, con)
     assert stage.pool and speeds == {"a": 0.2, "b": 0.1, "c": pytest.approx(0.5)}
@@ -230,7 +230,7 @@ def test_the_pipeline_cuts_as_the_plan_tells(home: Places) -> None:
     assert len(sent) > 1 and stage.seconds > 0
 
 
-def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Places) -> None:
+def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Paths) -> None:
     """A missing model answers in a moment, and a clock that was set back makes units end before they start: neither says how
     fast a machine is. A repeat elsewhere counts there, and a unit shared by two runs once."""
     _, (search, *units) = first_run(home)
@@ -239,7 +239,7 @@ def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Places) -> None:
     deliver(home, units[1], "a", 7, started=NOON.astimezone(None))
     deliver(home, units[1], "b", 3)
     with writing(home) as con:
-        collect(home, Store.here(home), con)
+        collect(home, Store.configured(home), con)
         con.execute(
             "INSERT INTO runs SELECT * REPLACE ('another' AS run_id) FROM runs; "
             "INSERT INTO units SELECT * REPLACE ('another' AS run_id) FROM units"
@@ -251,7 +251,7 @@ def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Places) -> None:
     ]
 
 
-def test_an_unfinished_phase_has_a_prediction_and_no_actual(home: Places) -> None:
+def test_an_unfinished_phase_has_a_prediction_and_no_actual(home: Paths) -> None:
     """What was foreseen and what it took are told apart from what never ended."""
     with writing(home) as con:
         records.save_prediction(con, "run", "p1", 10.5)
@@ -261,7 +261,7 @@ def test_an_unfinished_phase_has_a_prediction_and_no_actual(home: Places) -> Non
         assert records.predictions_of(con, "other") == {}
 
 
-def test_the_reference_takes_as_long_as_its_costs(home: Places) -> None:
+def test_the_reference_takes_as_long_as_its_costs(home: Paths) -> None:
     """A machine measured like the reference is expected to take each unit's own cost."""
     run, _ = plan("smoke")
     (one,) = [r for r in rounds_of(run.configs) if r.phase == "p2"]

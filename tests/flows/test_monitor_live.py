@@ -14,7 +14,7 @@ from laboratory import HOST, ROOT, Lab, environment, free_port
 from playwright.sync_api import Browser, Page, expect
 
 from lab.services.environments import prefect_environment
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 WAIT_MS = 120_000  # until a shard's process has started on a busy machine
 # What a reader would see as flicker: something fades, the head is gone, or the page jumps together.
@@ -33,7 +33,7 @@ WATCH = """() => { window.seen = {faint: 1, headless: 0, looks: 0};
 def monitor(shared: Lab, browser: Browser) -> Iterator[Page]:
     """The page, served from the laboratory's home as `lab up` serves it."""
     port = free_port()
-    ours = prefect_environment(Places(shared.home), shared.port)
+    ours = prefect_environment(Paths(shared.home), shared.port)
     told = environment(shared.home, **{k: v for k, v in ours.items() if k.startswith("PREFECT_")})
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app/home.py"), f"--server.port={port}"]
     with (shared.home / "logs" / "page.log").open("wb") as log:

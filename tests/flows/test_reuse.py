@@ -23,7 +23,7 @@ from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 IDENTITY = {"code": "c1", "data": "d1", "models": {"smollm2-135m": "m1", "minilm": "e1"}}
@@ -44,26 +44,26 @@ def units(identity: dict[str, Any] | None = None, config: dict[str, Any] | None 
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path)
+    return Paths(tmp_path)
 
 
 @pytest.fixture
-def con(places: Places) -> Iterator[Connection]:
-    with writing(places) as opened:
+def con(paths: Paths) -> Iterator[Connection]:
+    with writing(paths) as opened:
         yield opened
 
 
-def store_run(places: Places, con: Connection, run_id: str, asked: Sequence[Unit], done: Sequence[Unit]) -> None:
+def store_run(paths: Paths, con: Connection, run_id: str, asked: Sequence[Unit], done: Sequence[Unit]) -> None:
     """A run that asked for some units and has results of those in `done`."""
     records.save_plan(con, run_id, {"scale": "demo"})
     records.save_run(con, run_id, run_id, "demo", "big_o", "m", "here", "abc", False, {}, {}, {})
     records.save_units(con, run_id, "e1", asked)
     for unit in done:
         write_bundle(
-            places.spool,
+            paths.spool,
             unit,
             [Trial("p", "none")],
             host="here",
@@ -72,9 +72,9 @@ def store_run(places: Places, con: Connection, run_id: str, asked: Sequence[Unit
             finished_at=NOW,
             provenance={"identity": unit.identity},
         )
-    store = Store.here(places)
-    store.deliver(places.spool)
-    assert collect(places, store, con).ingested == len(done)
+    store = Store.configured(paths)
+    store.deliver(paths.spool)
+    assert collect(paths, store, con).ingested == len(done)
 
 
 def lines(con: Connection, asked: Sequence[Unit], told: set[str] | None = None, run_id: str = "now") -> list[str]:
@@ -88,11 +88,11 @@ def test_a_first_run_reuses_nothing(con: Connection) -> None:
     assert lines(con, units()) == ["e1  0 of 5 units reused", "e1  5 not reused: no result yet"]
 
 
-def test_a_killed_run_goes_on_where_it_stopped(con: Connection, places: Places) -> None:
+def test_a_killed_run_goes_on_where_it_stopped(con: Connection, paths: Paths) -> None:
     """The same plan again: what is there is reused, and what is not had simply not been reached."""
-    store_run(places, con, "now", units(), units()[:3])
+    store_run(paths, con, "now", units(), units()[:3])
     assert lines(con, units()) == ["e1  3 of 5 units reused", "e1  2 not reused: no result yet"]
-    store_run(places, con, "later", units(), units()[3:])
+    store_run(paths, con, "later", units(), units()[3:])
     assert lines(con, units(), run_id="third") == ["e1  5 of 5 units reused"]
 
 
@@ -112,15 +112,15 @@ def test_a_killed_run_goes_on_where_it_stopped(con: Connection, places: Places) 
         ),
     ],
 )
-def test_what_changed_is_named(con: Connection, places: Places, now: list[Unit], why: str) -> None:
+def test_what_changed_is_named(con: Connection, paths: Paths, now: list[Unit], why: str) -> None:
     """Hours of computing start again: who sees that must be told what to take back if it was not meant."""
-    store_run(places, con, "before", units(), units())
+    store_run(paths, con, "before", units(), units())
     assert lines(con, now) == ["e1  0 of 5 units reused", f"e1  5 not reused: {why} since run before"]
 
 
-def test_what_the_earlier_run_had_not_reached_either_is_no_change(con: Connection, places: Places) -> None:
+def test_what_the_earlier_run_had_not_reached_either_is_no_change(con: Connection, paths: Paths) -> None:
     """Code that changed in the middle of a run made only those units new that were done: the others never had a result."""
-    store_run(places, con, "before", units(), units()[:2])
+    store_run(paths, con, "before", units(), units()[:2])
     assert lines(con, units({"code": "c2"})) == [
         "e1  0 of 5 units reused",
         "e1  3 not reused: no result yet",
@@ -128,46 +128,46 @@ def test_what_the_earlier_run_had_not_reached_either_is_no_change(con: Connectio
     ]
 
 
-def test_units_are_matched_by_their_place_where_the_problems_are_others(con: Connection, places: Places) -> None:
+def test_units_are_matched_by_their_place_where_the_problems_are_others(con: Connection, paths: Paths) -> None:
     """More problems a unit cuts them elsewhere: no unit has its problems any more, and the reason is the setting."""
-    store_run(places, con, "before", units(), units())
+    store_run(paths, con, "before", units(), units())
     wide = [
         make({"role": "memo", "problems": [f"p-{j}" for j in range(i, i + 4)]}, config={"per_unit": 4}) for i in (0, 4)
     ]
     assert lines(con, wide)[1:] == ["e1  2 not reused: settings changed: per_unit 2, now 4 since run before"]
 
 
-def test_the_run_most_like_this_one_is_compared(con: Connection, places: Places) -> None:
+def test_the_run_most_like_this_one_is_compared(con: Connection, paths: Paths) -> None:
     """Beside a trial run of yesterday with other settings, the code that changed since last week's run is the reason."""
-    store_run(places, con, "last-week", units(), units())
-    store_run(places, con, "yesterday", units(config={"n_test": 4}), units(config={"n_test": 4}))
+    store_run(paths, con, "last-week", units(), units())
+    store_run(paths, con, "yesterday", units(config={"n_test": 4}), units(config={"n_test": 4}))
     assert lines(con, units({"code": "c2"}))[1:] == ["e1  5 not reused: code of e1 changed since run last-week"]
 
 
-def test_each_unit_is_told_of_once(con: Connection, places: Places) -> None:
+def test_each_unit_is_told_of_once(con: Connection, paths: Paths) -> None:
     """The pipeline asks again after every shard; a later round of units is told of when it is there, and alone."""
     told: set[str] = set()
     first = units()
     assert len(lines(con, first, told)) == 2
-    store_run(places, con, "now", first, first)
+    store_run(paths, con, "now", first, first)
     second = [*first, make({"role": "evaluate", "problems": ["p-9"]})]
     assert lines(con, second, told) == ["e1  0 of 1 units reused", "e1  1 not reused: no result yet"]
     assert told == {u.unit_id for u in second}
 
 
-def test_a_unit_that_was_given_up_is_not_counted_as_reused(con: Connection, places: Places) -> None:
+def test_a_unit_that_was_given_up_is_not_counted_as_reused(con: Connection, paths: Paths) -> None:
     """It has no result: a line that called it reused would hide the hole in the numbers."""
-    store_run(places, con, "now", units(), units()[1:])
+    store_run(paths, con, "now", units(), units()[1:])
     records.give_up_units(con, "now", [units()[0].unit_id], "no result after 3 tries")
     step = Step(tuple(units()), ())
     found = reuse_of(con, Run("now", "now", "demo", {}), "e1", step, set())
     assert found.lines() == ["e1  4 of 5 units reused", "e1  1 not reused: given up, no result after 3 tries"]
 
 
-def test_an_adapter_that_changed_is_named(con: Connection, places: Places) -> None:
+def test_an_adapter_that_changed_is_named(con: Connection, paths: Paths) -> None:
     """A unit that waits for a trained adapter is new with it, though nothing that a user set is."""
     before = [replace(make({"role": "tuned", "adapter": "a1"}), files=("f1",))]
-    store_run(places, con, "before", before, before)
+    store_run(paths, con, "before", before, before)
     now = [replace(make({"role": "tuned", "adapter": "a2"}), files=("f2",))]
     assert lines(con, now)[1:] == ["e1  1 not reused: results that it rests on changed (adapter) since run before"]
 

@@ -14,24 +14,24 @@ import pytest
 from common.errors import LabError
 from flows import shard
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
-HOLD = "import sys\nfrom flows import shard\nfrom warehouse.paths import Places\n" + (
-    "with shard._alone(Places.here()):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+HOLD = "import sys\nfrom flows import shard\nfrom warehouse.paths import Paths\n" + (
+    "with shard._alone(Paths.local()):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_HOST", "pi")
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
     monkeypatch.setattr(shard, "get_run_logger", lambda: logging.getLogger("test"))
-    return Places(tmp_path)
+    return Paths(tmp_path)
 
 
 def test_a_second_shard_waits_until_the_first_is_gone_even_killed(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers of three pools would load three models into memory that holds one; a killed shard must not block the host."""
     first = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -45,15 +45,15 @@ def test_a_second_shard_waits_until_the_first_is_gone_even_killed(
             first.wait()
 
     monkeypatch.setattr(shard.time, "sleep", kill_at_the_third)
-    with shard._alone(places):
+    with shard._alone(paths):
         assert waits == [shard.ALONE_AGAIN_S] * 3
     with monkeypatch.context() as other:
         other.setenv("LAB_HOST", "desk")
-        with shard._alone(places):  # another host that shares the folder has its own
+        with shard._alone(paths):  # another host that shares the folder has its own
             pass
 
 
-def test_a_shard_does_not_wait_for_ever_for_another(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_does_not_wait_for_ever_for_another(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is stopped keeps its lock: whoever waited for it would never give the units to a machine that is free."""
     first = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert first.stdout and first.stdout.readline() == b"held\n"
@@ -61,7 +61,7 @@ def test_a_shard_does_not_wait_for_ever_for_another(places: Places, monkeypatch:
     monkeypatch.setattr(shard.time, "sleep", waits.append)
     with (
         pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi: another shard is at work there"),
-        shard._alone(places),
+        shard._alone(paths),
     ):
         pass
     assert sum(waits) == shard.ALONE_S
@@ -71,7 +71,7 @@ def test_a_shard_does_not_wait_for_ever_for_another(places: Places, monkeypatch:
 
 @pytest.mark.parametrize("quantized", [False, True])
 def test_a_shard_for_a_machine_for_quantised_models_asks_for_one(
-    quantized: bool, places: Places, monkeypatch: pytest.MonkeyPatch
+    quantized: bool, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """E2 falls back to medium machines only because a quantised model fits there; the whole one would fill their memory."""
     seen: list[bool] = []
@@ -84,6 +84,6 @@ def test_a_shard_for_a_machine_for_quantised_models_asks_for_one(
     monkeypatch.setattr(shard, "_drained", lambda here: False)
     monkeypatch.setattr(shard, "unfit_now", lambda profile, needs, quantized: "")
     unit = {"unit_id": "0" * 32, "spec": {"role": "train"}, "config": {"model": "smollm2-135m"}}
-    job = Store.here(places).put_file(json.dumps({"units": [unit]}).encode())
+    job = Store.configured(paths).put_file(json.dumps({"units": [unit]}).encode())
     done = shard.shard.fn("run", "e2", "shard 1 of 1", job, ["0" * 32], quantized=quantized)
     assert done == {"host": "pi", "units": 1, "trials": 1} and seen == [quantized]

@@ -10,7 +10,7 @@ import pytest
 from common.errors import LabError
 from flows import shard
 from warehouse.delivery.results_store import Store, UnreachableError
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def blocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_shard_waits_for_the_way_to_the_results(blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that was away for a moment gets the bundle before the shard counts as done."""
-    places = Places.here()
-    store = Store.here(places)
+    paths = Paths.local()
+    store = Store.configured(paths)
 
     def mounted(_: float) -> None:
         blocked.unlink()
         (blocked / "inbox").mkdir(parents=True)
 
     monkeypatch.setattr(shard.time, "sleep", mounted)
-    shard._deliver(places, store)
+    shard._deliver(paths, store)
     assert store.waiting() == {f"{1:032x}"}
-    assert list(places.spool.glob("*.parquet")) == []
+    assert list(paths.spool.glob("*.parquet")) == []
     assert len(list(store.inbox.glob("*.parquet"))) == 1
 
 
@@ -48,16 +48,16 @@ def test_a_shard_whose_results_cannot_be_delivered_fails_with_the_reason(
 ) -> None:
     """A shard that completed while its bundles stayed on the host led to a verdict without them."""
     monkeypatch.setattr(shard, "DELIVER_S", -1.0)
-    places = Places.here()
+    paths = Paths.local()
     with pytest.raises(LabError, match="1 bundles wait on pi") as told:
-        shard._deliver(places, Store.here(places))
+        shard._deliver(paths, Store.configured(paths))
     assert str(blocked) in str(told.value)
-    assert len(list(places.spool.glob("*.parquet"))) == 1
+    assert len(list(paths.spool.glob("*.parquet"))) == 1
 
 
 def test_a_shard_asks_again_for_its_units(blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mount that hangs for a moment when a shard starts would cost one of the three tries of all its units."""
-    store = Store.here(Places.here())
+    store = Store.configured(Paths.local())
     monkeypatch.setattr(shard, "DELIVER_S", -1.0)
     with pytest.raises(UnreachableError, match="not mounted"):
         shard._asked_for(store, hashlib.sha256(b"job").hexdigest())

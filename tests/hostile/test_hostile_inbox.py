@@ -29,7 +29,7 @@ from warehouse.delivery.bundles import FIELDS, SCHEMA, write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.ingest.outcome import Collected
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 UNIT = Unit("a" * 32, "p1", 1, {}, {}, {"code": "c", "data": "d", "models": {}})
@@ -40,7 +40,7 @@ many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 class Stand:
     """An open warehouse with one planned unit, and a neighbour's file that nobody may touch."""
 
-    places: Places
+    paths: Paths
     store: Store
     con: duckdb.DuckDBPyConnection
     root: Path
@@ -52,14 +52,13 @@ class Stand:
     def outside(self) -> dict[str, str]:
         """All files but those that the collector is there to write."""
         return fingerprint(self.root, frozenset({"home"})) | fingerprint(
-            self.places.home,
-            frozenset({"results", "quarantine", "bundles", "warehouse.duckdb", "warehouse.duckdb.wal"}),
+            self.paths.home, frozenset({"results", "quarantine", "bundles", "warehouse.duckdb", "warehouse.duckdb.wal"})
         )
 
     def collect(self) -> Collected:
         """One collection, after which the inbox is empty and nothing but bundles, trials, files and quarantine changed."""
         before, outside = self.rows(), self.outside()
-        taken = collect(self.places, self.store, self.con)
+        taken = collect(self.paths, self.store, self.con)
         after = self.rows()
         assert list(self.store.inbox.iterdir()) == [] and taken.left == []
         assert self.outside() == outside
@@ -78,12 +77,12 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     root = tmp_path_factory.mktemp("hostile")
     (root / "neighbour").mkdir()
     (root / "neighbour" / "precious").write_text("untouched")
-    places = Places(root / "home")
-    store = Store(places.home / "results", places.spool, places.bundles)
+    paths = Paths(root / "home")
+    store = Store(paths.home / "results", paths.spool, paths.bundles)
     store.inbox.mkdir(parents=True)
-    with writing(places) as con:
+    with writing(paths) as con:
         save_units(con, "run", "p1", [UNIT])
-        yield Stand(places, store, con, root)
+        yield Stand(paths, store, con, root)
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -196,7 +195,7 @@ def test_entries_of_any_name_and_kind_are_quarantined(stand: Stand, name: str, k
         os.mkfifo(path)
     taken = stand.collect()
     assert len(taken.quarantined) == 1 and taken.ingested == 0
-    assert not [p for p in stand.places.quarantine.rglob("*") if p.is_symlink()]
+    assert not [p for p in stand.paths.quarantine.rglob("*") if p.is_symlink()]
 
 
 @pytest.mark.parametrize("name", TEXTS, ids=range(len(TEXTS)))

@@ -28,7 +28,7 @@ from lab.network import lan
 from lab.services import join
 from warehouse.delivery.bundles import NAME
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import assess, parse_report
 from workpools.pools import checked_url
 
@@ -199,7 +199,7 @@ def test_a_results_store_of_anything_is_a_place_or_refused(world: Path, url: str
         except UnicodeEncodeError:
             return
         with clear_error_or_none():
-            store = Store.here(Places.here())
+            store = Store.configured(Paths.local())
             for digest in (url, "../" * 8 + "etc/passwd", "a" * 63):
                 with pytest.raises(LabError):
                     store.get_file(digest)

@@ -13,7 +13,7 @@ import pytest
 from front_door import Run, bare_environment
 
 from lab.main import main
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    """The places below `home`, in an environment in which nothing else of Prefect or lab is set."""
+def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """Return the paths below `home`, in an environment in which nothing else of Prefect or lab is set."""
     for name in [v for v in os.environ if v.startswith(("PREFECT_", "LAB_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LAB_HOME", str(home))
-    return Places(home)
+    return Paths(home)
 
 
 @pytest.fixture

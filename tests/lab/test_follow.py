@@ -27,7 +27,7 @@ from lab import follow
 from lab.follow import _line, _watch, ending, print_chain, progress_of, show_finished
 from warehouse.database.connection import writing
 from warehouse.database.records import save_verdict
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 EXPECTED = {"p1": 10.0, "p2": 30.0, "p3": 60.0}
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -297,10 +297,10 @@ def test_a_finished_run_is_shown_at_once_and_an_unfinished_one_is_not(
 ) -> None:
     """A second demo must not start a server to learn that all is done, nor call done what has a phase left."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    places = Places.here()
-    assert show_finished("smoke") is None and not places.warehouse.exists()
+    paths = Paths.local()
+    assert show_finished("smoke") is None and not paths.warehouse.exists()
     for number, phase in enumerate(PHASES):
-        with writing(places) as con:
+        with writing(paths) as con:
             run = open_run(con, "smoke")
             status = Status.FAIL if phase == "p1" else Status.PASS
             save_verdict(
@@ -313,6 +313,6 @@ def test_a_finished_run_is_shown_at_once_and_an_unfinished_one_is_not(
     assert show_finished("smoke") == 3
     shown = capsys.readouterr().out
     assert "nothing is computed again" in shown and "P1 said FAIL" in shown and "e2 is so." in shown
-    with writing(places) as con:
+    with writing(paths) as con:
         save_verdict(con, run.run_id, "p2", Verdict(Status.FAIL, "p2 again.", {}, Metric("x", 0.5, n=3)))
     assert show_finished("smoke") is None

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from namespaces import Network
 
 from lab.services.environments import prefect_environment
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = ("coordinator", "desk", "shed")
@@ -113,7 +113,7 @@ class Machine:
 
     def waiting(self) -> list[str]:
         """Names of the bundles in its spool."""
-        return sorted(p.name for p in Places(self.home).spool.glob("*.parquet"))
+        return sorted(p.name for p in Paths(self.home).spool.glob("*.parquet"))
 
     def logs(self) -> str:
         """The end of each log, for a failure's message."""
@@ -135,7 +135,7 @@ class Laboratory:
     def up(self) -> None:
         """Start the server where the network reaches it, let the workers join, deploy, and start the coordinator's worker."""
         one = self.coordinator
-        one.more = {k: v for k, v in prefect_environment(Places(one.home), PORT).items() if k.startswith("PREFECT_")}
+        one.more = {k: v for k, v in prefect_environment(Paths(one.home), PORT).items() if k.startswith("PREFECT_")}
         one.more |= {"PREFECT_API_URL": f"{self.url}/api", "PREFECT_SERVER_UI_ENABLED": "false"}
         address = one.network.address(one.name)
         one.start("server", served("start", "--host", address, "--port", str(PORT)))
@@ -169,8 +169,8 @@ class Laboratory:
     def delivered(self, phase: str, host: str) -> set[str]:
         """Units of a phase whose bundle from a host has reached the coordinator, taken in or not."""
         found = set()
-        places = Places(self.coordinator.home)
-        for folder in (places.home / "results" / "inbox", places.bundles):
+        paths = Paths(self.coordinator.home)
+        for folder in (paths.home / "results" / "inbox", paths.bundles):
             for path in folder.glob("*.parquet"):
                 with contextlib.suppress(FileNotFoundError):  # taken in just now, so it is in the next folder
                     manifest = json.loads(pq.read_schema(path).metadata[b"manifest"])
@@ -184,7 +184,7 @@ class Laboratory:
 
 def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
     """Rows of the snapshot in a LAB_HOME."""
-    with duckdb.connect(str(Places(home).snapshot), read_only=True) as con:
+    with duckdb.connect(str(Paths(home).snapshot), read_only=True) as con:
         return con.execute(sql).fetchall()
 
 

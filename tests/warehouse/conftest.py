@@ -18,24 +18,24 @@ from flows.chain import advance, conclude, open_run, run_unit
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 EMBEDDER = "all-MiniLM-L6-v2"
 GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": [EMBEDDER]}}
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A home with nothing in it, whose results store is its own folder."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path / "home")
+    return Paths(tmp_path / "home")
 
 
 @pytest.fixture
-def store(places: Places) -> Store:
+def store(paths: Paths) -> Store:
     """The store of a warehouse whose plan asks for the units a and b."""
-    plan(places, "a", "b")
-    return Store.here(places)
+    plan(paths, "a", "b")
+    return Store.configured(paths)
 
 
 class FakeEmbedder:
@@ -59,26 +59,26 @@ def clean_environment(patch: pytest.MonkeyPatch, home: Path) -> None:
 @pytest.fixture(scope="session")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LAB_HOME of a run whose P1 is decided; nobody changes it."""
-    places = Places(tmp_path_factory.mktemp("computed") / "home")
+    paths = Paths(tmp_path_factory.mktemp("computed") / "home")
     with pytest.MonkeyPatch.context() as patch:
-        clean_environment(patch, places.home)
-        store = Store.here(places)
+        clean_environment(patch, paths.home)
+        store = Store.configured(paths)
         backends = Backends(store.get_file, {EMBEDDER: FakeEmbedder()})
-        with writing(places) as con:
+        with writing(paths) as con:
             run = open_run(con, "smoke", GIVEN)
             while pending := advance(con, run, "p1").pending:
                 for unit in pending:
-                    run_unit(unit, backends, places, store, attempt=1)
-                collect(places, store, con)
-        with writing(places, publish=True) as con:
+                    run_unit(unit, backends, paths, store, attempt=1)
+                collect(paths, store, con)
+        with writing(paths, publish=True) as con:
             conclude(con, run, "p1")
-    return places.home
+    return paths.home
 
 
 @pytest.fixture
-def run_home(computed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def run_home(computed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A copy of the run's home, which is LAB_HOME."""
     home = tmp_path / "home"
     shutil.copytree(computed, home)
     clean_environment(monkeypatch, home)
-    return Places(home)
+    return Paths(home)

@@ -26,7 +26,7 @@ from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest import collector
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 TRIALS = 5
 UNITS = 400  # of each writer that are planned
@@ -50,38 +50,38 @@ def trials_of(label: str) -> list[Trial]:
     return [Trial(f"{label}-{j}", "none", attempts=j + 1, details={"text": "x" * 500}) for j in range(TRIALS)]
 
 
-def staged(places: Places, role: str, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def staged(paths: Paths, role: str, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, with its stage told while it runs."""
 
     def run(*args: Any, **values: Any) -> Any:
-        _tell(places, role, STAGES[stage])
+        _tell(paths, role, STAGES[stage])
         try:
             return function(*args, **values)
         finally:
-            _tell(places, role, b"-")
+            _tell(paths, role, b"-")
 
     return run
 
 
-def _tell(places: Places, role: str, stage: bytes) -> None:
-    handle = os.open(places.home / f"stage.{role}", os.O_WRONLY | os.O_CREAT)
+def _tell(paths: Paths, role: str, stage: bytes) -> None:
+    handle = os.open(paths.home / f"stage.{role}", os.O_WRONLY | os.O_CREAT)
     os.pwrite(handle, stage, 0)
     os.close(handle)
 
 
-def write(places: Places, role: str) -> None:
+def write(paths: Paths, role: str) -> None:
     """Write the units role-0, role-1, ... that have no bundle, note each in a journal, deliver now and then."""
-    store, now = Store.here(places), datetime.now(UTC)
-    spool = staged(places, role, "spool", write_bundle)
-    deliver = staged(places, role, "delivery", store.deliver)
+    store, now = Store.configured(paths), datetime.now(UTC)
+    spool = staged(paths, role, "spool", write_bundle)
+    deliver = staged(paths, role, "delivery", store.deliver)
     i = 0
-    while not (places.home / "stop").exists():
+    while not (paths.home / "stop").exists():
         label = f"{role}-{i}"
         if i < UNITS and not store.has_bundle(unit_id_of(label)):
             content = content_of(label)
             files = [Attachment("a.bin", hashlib.sha256(content).hexdigest(), content)]
             spool(
-                places.spool,
+                paths.spool,
                 unit_of(label),
                 trials_of(label),
                 files,
@@ -91,24 +91,24 @@ def write(places: Places, role: str) -> None:
                 finished_at=now,
                 provenance={"identity": {}},
             )
-            with (places.home / f"{role}.journal").open("a") as journal:
+            with (paths.home / f"{role}.journal").open("a") as journal:
                 journal.write(f"{i}\n")
             time.sleep(PAUSE_S)
         if i % 3 == 0:
-            deliver(places.spool)
+            deliver(paths.spool)
         i = i + 1 if i < UNITS else 0
         if i == 0:
             time.sleep(PAUSE_S)
 
 
-def gather(places: Places, role: str) -> None:
+def gather(paths: Paths, role: str) -> None:
     """Collect until told to stop; nothing here is bad, so anything in quarantine is a fault."""
-    collector._insert = staged(places, role, "ingest", collector._insert)
-    connection.publish_snapshot = staged(places, role, "snapshot", connection.publish_snapshot)
-    record_files.keep = staged(places, role, "records", record_files.keep)
-    while not (places.home / "stop").exists():
+    collector._insert = staged(paths, role, "ingest", collector._insert)
+    connection.publish_snapshot = staged(paths, role, "snapshot", connection.publish_snapshot)
+    record_files.keep = staged(paths, role, "records", record_files.keep)
+    while not (paths.home / "stop").exists():
         try:
-            taken = collect(places, Store.here(places))
+            taken = collect(paths, Store.configured(paths))
         except LabError as error:
             if "is held by" not in error.what:
                 raise
@@ -118,23 +118,23 @@ def gather(places: Places, role: str) -> None:
         time.sleep(PAUSE_S)
 
 
-def migrate(places: Places, role: str) -> None:
+def migrate(paths: Paths, role: str) -> None:
     """Make one new warehouse after the other, after a look at the one that the last death left."""
-    connection.migrate = staged(places, role, "migrate", connection.migrate)
-    folder = places.home / "migrating"
+    connection.migrate = staged(paths, role, "migrate", connection.migrate)
+    folder = paths.home / "migrating"
     folder.mkdir(exist_ok=True)
     i = max((int(p.name) for p in folder.iterdir()), default=0)
-    while not (places.home / "stop").exists():
-        with writing(Places(folder / str(i)), publish=True) as con:
+    while not (paths.home / "stop").exists():
+        with writing(Paths(folder / str(i)), publish=True) as con:
             assert schema_version(con) == len(migrations())
             assert con.execute("SELECT count(*) FROM schema_migrations").fetchone() == (len(migrations()),)
         i += 1
 
 
-def child(places: Places, role: str) -> None:
+def child(paths: Paths, role: str) -> None:
     kinds = {"writer": write, "collector": gather, "migrator": migrate}
     try:
-        kinds[role.split("-")[0]](places, role)
+        kinds[role.split("-")[0]](paths, role)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -147,7 +147,7 @@ def main() -> None:
         if command == "start":
             pid = os.fork()
             if pid == 0:
-                child(Places(Path(values[1])), values[0])
+                child(Paths(Path(values[1])), values[0])
             print(pid, flush=True)
         else:
             print(os.waitstatus_to_exitcode(os.waitpid(int(values[0]), 0)[1]), flush=True)

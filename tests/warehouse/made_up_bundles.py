@@ -13,7 +13,7 @@ from experiments.contract import Attachment, Trial, Unit
 from warehouse.database.connection import writing
 from warehouse.database.records import save_units
 from warehouse.delivery.bundles import write_bundle
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -23,8 +23,8 @@ def make_unit(label: str) -> Unit:
     return Unit(unit_id, "p1", 1, {}, {"label": label}, {"code": "c", "data": "d", "models": {}})
 
 
-def plan(places: Places, *labels: str) -> None:
-    with writing(places) as con:
+def plan(paths: Paths, *labels: str) -> None:
+    with writing(paths) as con:
         save_units(con, "run", "p1", [make_unit(label) for label in labels])
 
 
@@ -48,6 +48,6 @@ def put(
     )
 
 
-def query(places: Places, sql: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+def query(paths: Paths, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
         return con.execute(sql).fetchall()

@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.remote_folder import RemoteFolder
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 TOKEN = "t" * 32
 # git-ssh too is made by scene(); what it adds to git has a test of its own.
@@ -47,21 +47,21 @@ class Scene:
     def host(self, name: str) -> Store:
         """The store as a host with a LAB_HOME of its own sees it."""
         self.stores += 1
-        places = Places(self.folder / f"home-{name}-{self.stores}")
-        places.spool.mkdir(parents=True)
+        paths = Paths(self.folder / f"home-{name}-{self.stores}")
+        paths.spool.mkdir(parents=True)
         if self.transport:
-            return Store(places.home / "results", places.spool, places.bundles, self.transport())
+            return Store(paths.home / "results", paths.spool, paths.bundles, self.transport())
         with pytest.MonkeyPatch.context() as patch:
             for key, value in {**self.environment, "LAB_HOST": name}.items():
                 patch.setenv(key, value)
-            return Store.here(places)
+            return Store.configured(paths)
 
     def coordinator(self) -> Store:
         """The store as the collector's host sees it."""
         if self.coordinator_home is None:
             return self.host("coordinator")
-        places = Places(self.coordinator_home)
-        return Store(places.home / "results", places.spool, places.bundles)
+        paths = Paths(self.coordinator_home)
+        return Store(paths.home / "results", paths.spool, paths.bundles)
 
 
 class MemoryThatFails(MemoryFileSystem):
@@ -204,7 +204,7 @@ class Serving:
     def start(self) -> None:
         from warehouse.delivery.transports.quack_server import InboxServer
 
-        self.server = InboxServer(Places(self.home), "127.0.0.1", self.port, TOKEN)
+        self.server = InboxServer(Paths(self.home), "127.0.0.1", self.port, TOKEN)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.server.serve, args=(self.ended.is_set,))
         self.thread.start()

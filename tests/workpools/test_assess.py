@@ -278,11 +278,11 @@ def check_refusal(error: LabError) -> None:
     assert error.mend
 
 
-def places(inside: Any) -> list[tuple[dict[str, Any], str]]:
+def paths(inside: Any) -> list[tuple[dict[str, Any], str]]:
     """Every object with each of its keys, at any depth."""
     if not isinstance(inside, dict):
         return []
-    return [(inside, key) for key in inside] + [p for value in inside.values() for p in places(value)]
+    return [(inside, key) for key in inside] + [p for value in inside.values() for p in paths(value)]
 
 
 @settings(max_examples=400, deadline=None)
@@ -291,12 +291,12 @@ def test_a_mutated_report_parses_or_is_refused_and_nothing_else(data: st.DataObj
     """No change of a field, a key or a byte, in any layout, ends in anything but a report or a LabError that names it."""
     changed = copy.deepcopy(layout)
     for _ in range(data.draw(st.integers(0, 2))):
-        inside, key = data.draw(st.sampled_from(places(changed)))
+        inside, key = data.draw(st.sampled_from(paths(changed)))
         inside[key] = data.draw(JSON)
     for _ in range(data.draw(st.integers(0, 1))):
-        inside, key = data.draw(st.sampled_from(places(changed)))
+        inside, key = data.draw(st.sampled_from(paths(changed)))
         del inside[key]
-    if data.draw(st.booleans()) and (left := places(changed)):
+    if data.draw(st.booleans()) and (left := paths(changed)):
         data.draw(st.sampled_from(left))[0].update(data.draw(st.dictionaries(st.text(max_size=8), JSON, max_size=1)))
     content = bytearray(json.dumps(changed).encode())
     for _ in range(data.draw(st.integers(0, 2))):

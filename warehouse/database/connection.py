@@ -18,7 +18,7 @@ from common.errors import LabError
 from common.files import copy_whole, sweep, telling_when_full, try_lock
 from warehouse.database import record_files, summaries
 from warehouse.database.transactions import transaction
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
 
@@ -73,25 +73,25 @@ def _known(number: int, known: list[tuple[int, str, str]]) -> None:
         raise LabError(f"the warehouse has schema {number}, this version knows {newest}", upgrade_command())
 
 
-def refuse_newer(places: Places) -> None:
+def refuse_newer(paths: Paths) -> None:
     """Nothing, unless the published snapshot is of a warehouse that is newer than this code; asked without the lock.
 
     Raises:
         LabError: it is newer, with both numbers.
     """
-    with suppress(duckdb.Error), duckdb.connect(str(places.snapshot), read_only=True) as con:
+    with suppress(duckdb.Error), duckdb.connect(str(paths.snapshot), read_only=True) as con:
         _known(schema_version(con), migrations())
 
 
 @contextmanager
-def locked(places: Places, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+def locked(paths: Paths, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Hold the warehouse's lock; the system lets go of it when a process dies.
 
     Raises:
         LabError: another process holds it for longer than `wait_s`, with its pid and command.
     """
-    places.home.mkdir(parents=True, exist_ok=True)
-    with places.lock.open("a+", encoding="utf-8") as file:
+    paths.home.mkdir(parents=True, exist_ok=True)
+    with paths.lock.open("a+", encoding="utf-8") as file:
         deadline = time.monotonic() + wait_s
         while not try_lock(file):
             if time.monotonic() >= deadline:
@@ -108,9 +108,7 @@ def locked(places: Places, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
 
 @contextmanager
-def writing(
-    places: Places, *, publish: bool = False, wait_s: float = LOCK_WAIT_S
-) -> Iterator[duckdb.DuckDBPyConnection]:
+def writing(paths: Paths, *, publish: bool = False, wait_s: float = LOCK_WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that may write, to the migrated warehouse; with `publish` a snapshot follows when all went well.
 
     When all went well its records are kept as files too (record_files.py).
@@ -119,23 +117,23 @@ def writing(
         LabError: the lock is held, the file is open elsewhere or lost, the warehouse's schema is newer or changed, or the disk is
             full.
     """
-    with telling_when_full(places.home), locked(places, wait_s):
-        if not places.warehouse.exists() and (places.records / record_files.INDEX).exists():
+    with telling_when_full(paths.home), locked(paths, wait_s):
+        if not paths.warehouse.exists() and (paths.records / record_files.INDEX).exists():
             # A new, empty warehouse would take the place of its records too.
-            raise LabError(f"{places.warehouse} is gone, and its records are here", record_files.REBUILD)
-        with open_warehouse(places) as con:
+            raise LabError(f"{paths.warehouse} is gone, and its records are here", record_files.REBUILD)
+        with open_warehouse(paths) as con:
             yield con
             summaries.refresh(con)
             con.execute("CHECKPOINT")
-            record_files.keep(con, places, schema_version(con))
+            record_files.keep(con, paths, schema_version(con))
         if publish:
-            publish_snapshot(places)
+            publish_snapshot(paths)
 
 
 @contextmanager
-def open_warehouse(places: Places) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_warehouse(paths: Paths) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the migrated warehouse; the caller holds its lock."""
-    con = _backed_up(_open(places), places)
+    con = _backed_up(_open(paths), paths)
     try:
         con.execute("SET TimeZone = 'UTC'")
         migrate(con)
@@ -144,7 +142,7 @@ def open_warehouse(places: Places) -> Iterator[duckdb.DuckDBPyConnection]:
         con.close()
 
 
-def _backed_up(con: duckdb.DuckDBPyConnection, places: Places) -> duckdb.DuckDBPyConnection:
+def _backed_up(con: duckdb.DuckDBPyConnection, paths: Paths) -> duckdb.DuckDBPyConnection:
     """The same warehouse; where migrations are due it was closed, copied into backups/ and opened again.
 
     Raises:
@@ -154,25 +152,25 @@ def _backed_up(con: duckdb.DuckDBPyConnection, places: Places) -> duckdb.DuckDBP
     if not 0 < there < max(number for number, _, _ in migrations()):
         return con
     con.close()  # which writes into the file what was only in its log
-    copy_whole(places.warehouse, places.backups / f"warehouse-schema-{there:04}.duckdb")
-    return _open(places)
+    copy_whole(paths.warehouse, paths.backups / f"warehouse-schema-{there:04}.duckdb")
+    return _open(paths)
 
 
-def _open(places: Places) -> duckdb.DuckDBPyConnection:
+def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
     try:
-        return duckdb.connect(str(places.warehouse))
+        return duckdb.connect(str(paths.warehouse))
     except duckdb.Error as error:
         said = str(error).splitlines()[0][:300]
         in_use = isinstance(error, duckdb.IOException) and "set lock" in said
-        mend = f"close what has it open; to look into it, open {places.snapshot} instead"
+        mend = f"close what has it open; to look into it, open {paths.snapshot} instead"
         raise LabError(
-            f"{places.warehouse} cannot be opened: {said}", mend if in_use else record_files.REBUILD
+            f"{paths.warehouse} cannot be opened: {said}", mend if in_use else record_files.REBUILD
         ) from error
 
 
-def publish_snapshot(places: Places) -> Path:
+def publish_snapshot(paths: Paths) -> Path:
     """Copy the checkpointed, closed warehouse onto the snapshot's name; the caller holds the warehouse's lock."""
     # Only the holder of the lock writes here, so whatever is half written is from one that died.
-    sweep(places.home, older_than_s=0.0)
-    copy_whole(places.warehouse, places.snapshot)
-    return places.snapshot
+    sweep(paths.home, older_than_s=0.0)
+    copy_whole(paths.warehouse, paths.snapshot)
+    return paths.snapshot

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from common.errors import LabError
 from common.files import file_sha256, finish, temporary_for, write_whole
 from warehouse.database import summaries
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 INDEX = "index.json"
 MADE_AGAIN = ("trials", *summaries.TABLES)  # tables without files here: a rebuild makes them from the bundles
@@ -53,13 +53,13 @@ def catalogue(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
     return found
 
 
-def read_index(places: Places) -> tuple[int, dict[str, Kept]]:
+def read_index(paths: Paths) -> tuple[int, dict[str, Kept]]:
     """(schema version of the records, file below records/ -> what it is); (0, {}) where there are none.
 
     Raises:
         LabError: the index is damaged.
     """
-    path = places.records / INDEX
+    path = paths.records / INDEX
     try:
         content = json.loads(path.read_bytes())
         found = {str(name): Kept(**entry) for name, entry in content["files"].items()}
@@ -72,10 +72,10 @@ def read_index(places: Places) -> tuple[int, dict[str, Kept]]:
         raise LabError(f"{path} cannot be read: {str(error)[:200]}", f"rm {path}, then: lab collect") from error
 
 
-def keep(con: duckdb.DuckDBPyConnection, places: Places, schema: int) -> None:
+def keep(con: duckdb.DuckDBPyConnection, paths: Paths, schema: int) -> None:
     """Bring the files to the warehouse's state; the caller holds the warehouse's lock. A crash in between is made good next time."""
     try:
-        before_schema, before = read_index(places)
+        before_schema, before = read_index(paths)
     except LabError:
         before_schema, before = 0, {}  # written anew from the warehouse, which is the truth here
     now: dict[str, Kept] = {}
@@ -88,25 +88,25 @@ def keep(con: duckdb.DuckDBPyConnection, places: Places, schema: int) -> None:
     for table, value, rows, fingerprint in con.execute(parts).fetchall():
         name = _name(table, known[table], value)
         old = before.get(name)
-        if old and (old.rows, old.fingerprint) == (rows, fingerprint) and (places.records / name).is_file():
+        if old and (old.rows, old.fingerprint) == (rows, fingerprint) and (paths.records / name).is_file():
             now[name] = old
         else:
-            now[name] = Kept(table, rows, fingerprint, _write(con, places.records / name, table, known[table], value))
+            now[name] = Kept(table, rows, fingerprint, _write(con, paths.records / name, table, known[table], value))
     if now == before and schema == before_schema:
         return
     # The index names only files that are there; those that it no longer names go last.
     content = {"schema": schema, "files": {name: vars(kept) for name, kept in sorted(now.items())}}
-    write_whole(places.records / INDEX, json.dumps(content, indent=0).encode())
+    write_whole(paths.records / INDEX, json.dumps(content, indent=0).encode())
     for name in before.keys() - now.keys():
-        (places.records / name).unlink(missing_ok=True)
+        (paths.records / name).unlink(missing_ok=True)
 
 
-def load(con: duckdb.DuckDBPyConnection, places: Places, files: dict[str, Kept]) -> list[str]:
+def load(con: duckdb.DuckDBPyConnection, paths: Paths, files: dict[str, Kept]) -> list[str]:
     """Insert the rows of all these files into a fresh warehouse; returns what is wrong with files that were left out."""
     wrong, known = [], catalogue(con)
     con.execute("DELETE FROM schema_migrations")
     for name, kept in files.items():
-        path = places.records / name
+        path = paths.records / name
         if reason := damage(path, kept):
             wrong.append(f"records/{name}: {reason}")
             continue
@@ -115,21 +115,21 @@ def load(con: duckdb.DuckDBPyConnection, places: Places, files: dict[str, Kept])
     return wrong
 
 
-def refuse_lost(places: Places) -> None:
+def refuse_lost(paths: Paths) -> None:
     """Where the warehouse is gone and what it can be built from is here, say so: it would look as if nothing had ever been done.
 
     Raises:
         LabError: with the command that builds it.
     """
-    if not places.warehouse.exists() and (kept := kept_beside(places)):
-        raise LabError(f"{places.warehouse} is gone, and its {' and '.join(kept)} are here", REBUILD)
+    if not paths.warehouse.exists() and (kept := kept_beside(paths)):
+        raise LabError(f"{paths.warehouse} is gone, and its {' and '.join(kept)} are here", REBUILD)
 
 
-def kept_beside(places: Places) -> list[str]:
+def kept_beside(paths: Paths) -> list[str]:
     """What of a warehouse is here beside it: records, bundles, both or neither."""
     there = {
-        "records": (places.records / INDEX).exists(),
-        "bundles": next(places.bundles.glob("*.parquet"), None) is not None,
+        "records": (paths.records / INDEX).exists(),
+        "bundles": next(paths.bundles.glob("*.parquet"), None) is not None,
     }
     return [word for word, found in there.items() if found]
 

@@ -13,7 +13,7 @@ from common.environment import checked_host
 from common.errors import LabError
 from common.files import sweep, write_whole
 from warehouse.delivery import spool as spools
-from warehouse.delivery.transports.choice import transport_here
+from warehouse.delivery.transports.choice import configured_transport
 from warehouse.delivery.transports.directory import Directory, reports_in
 from warehouse.delivery.transports.protocol import (
     FILES,
@@ -27,7 +27,7 @@ from warehouse.delivery.transports.protocol import (
     bundles_in,
     report_name,
 )
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 __all__ = ["MAX_REPORT_BYTES", "Delivery", "Store", "UnreachableError"]
 FETCH_S = 5.0  # between two looks into a store elsewhere, which cost a connection each
@@ -63,15 +63,15 @@ class Store:
     _seen: _Seen = field(default_factory=_Seen, compare=False, repr=False)
 
     @staticmethod
-    def here(places: Places) -> Store:
+    def configured(paths: Paths) -> Store:
         """The store named by LAB_RESULTS_URL, else results/ in LAB_HOME.
 
         Raises:
             LabError: the URL is of an unknown kind or not absolute, or what its kind needs is not installed.
         """
-        way = transport_here(places)
-        root = way.root if isinstance(way, Directory) else places.home / "results"
-        return Store(root, places.spool, places.bundles, way)
+        way = configured_transport(paths)
+        root = way.root if isinstance(way, Directory) else paths.home / "results"
+        return Store(root, paths.spool, paths.bundles, way)
 
     @property
     def way(self) -> Transport:
@@ -106,9 +106,9 @@ class Store:
         with suppress(OSError):
             sweep(spool)
         waiting = bundles_in(spool)
-        places = Places(self.spool.parent)
+        paths = Paths(self.spool.parent)
         if not waiting:
-            spools.keep_reason(places, self.where, None)
+            spools.keep_reason(paths, self.where, None)
             return Delivery(0, 0)
         failed = {p.name: "not a plain file" for p in waiting if p.exists() and not p.is_file()}
         good = [p for p in waiting if p.name not in failed and p.exists()]
@@ -122,13 +122,13 @@ class Store:
             # The store as a whole says no, so the reason is not one bundle's.
             reason = " ".join(str(error).split())
             left = sum(p.exists() for p in waiting)
-            spools.keep_reason(places, self.where, reason if left else None)
+            spools.keep_reason(paths, self.where, reason if left else None)
             return Delivery(0, left, reason if left else None)
         delivered, size = spools.moved(spool, sizes, failed)
         still = {name: reason for name, reason in failed.items() if (spool / name).exists()}
         said = [f"{name}: {reason}" for name, reason in still.items()]
         reason_ = said[-1] if said else None
-        spools.keep_reason(places, self.where, reason_)
+        spools.keep_reason(paths, self.where, reason_)
         return Delivery(delivered, len(still), reason_, size)
 
     def fetch(self) -> list[str]:

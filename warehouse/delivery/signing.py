@@ -14,7 +14,7 @@ from pathlib import Path
 from common.environment import checked_host
 from common.errors import LabError
 from common.files import finish, temporary_for, write_whole
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 KEY = re.compile(r"[0-9a-f]{64}")  # 256 bits, as much as the hash gives
 REQUIRED = "required"  # a file of this name among the keys: bundles without a good signature are refused
@@ -25,20 +25,20 @@ def signature(key: bytes, host: str, sha256: str) -> str:
     return hmac.new(key, f"bundle\n{host}\n{sha256}".encode(), "sha256").hexdigest()
 
 
-def add_key(places: Places, host: str, text: str | None = None) -> Path:
+def add_key(paths: Paths, host: str, text: str | None = None) -> Path:
     """Keep a key for `host` in a file that only this user reads: a new one, or the one in `text`.
 
     Raises:
         LabError: no host name, a text that is no key, or another key is there.
     """
-    path = _file(places, host)
+    path = _file(paths, host)
     if text is not None and not KEY.fullmatch(text.strip()):
         raise LabError(f"that is no key for {host}", "a key is 64 hex digits, as lab keys add makes them")
     if path.exists():
         if text is not None and path.read_text(encoding="ascii").strip() == text.strip():
             return path
         raise LabError(f"{host} has a key already, in {path}", f"lab keys remove {host}")
-    places.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = temporary_for(path)
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -50,21 +50,21 @@ def add_key(places: Places, host: str, text: str | None = None) -> Path:
     return path
 
 
-def remove_key(places: Places, host: str) -> None:
+def remove_key(paths: Paths, host: str) -> None:
     """Forget a host's key; LabError when there is none."""
-    path = _file(places, host)
+    path = _file(paths, host)
     if not path.exists():
         raise LabError(f"{host} has no key", f"lab keys add {host}")
     path.unlink()
 
 
-def key_of(places: Places, host: str) -> bytes | None:
+def key_of(paths: Paths, host: str) -> bytes | None:
     """The key of a host, or None.
 
     Raises:
         LabError: others may read the file, or it holds no key.
     """
-    path = _file(places, host)
+    path = _file(paths, host)
     try:
         text, mode = path.read_text(encoding="utf-8", errors="replace").strip(), path.stat().st_mode
     except FileNotFoundError:
@@ -76,31 +76,31 @@ def key_of(places: Places, host: str) -> bytes | None:
     return bytes.fromhex(text)
 
 
-def hosts_with_keys(places: Places) -> list[str]:
+def hosts_with_keys(paths: Paths) -> list[str]:
     """Hosts that have a key here, by name."""
-    return sorted(p.stem for p in places.keys.glob("*.key"))
+    return sorted(p.stem for p in paths.keys.glob("*.key"))
 
 
-def require(places: Places, on: bool) -> None:
+def require(paths: Paths, on: bool) -> None:
     """Refuse bundles without a good signature from now on, or no longer."""
-    path = places.keys / REQUIRED
+    path = paths.keys / REQUIRED
     if on:
         write_whole(path, b"lab keys require --off takes this away\n")
     else:
         path.unlink(missing_ok=True)
 
 
-def required(places: Places) -> bool:
+def required(paths: Paths) -> bool:
     """Whether a bundle needs a good signature to be taken in."""
-    return (places.keys / REQUIRED).exists()
+    return (paths.keys / REQUIRED).exists()
 
 
-def refusal(places: Places, host: str, sha256: str, signed: str | None) -> str | None:
+def refusal(paths: Paths, host: str, sha256: str, signed: str | None) -> str | None:
     """Why a bundle that says it is from `host` is refused, or None.
 
     Where keys are not required, a missing signature is none's fault; a wrong one still is refused.
     """
-    key, needed = key_of(places, host), required(places)
+    key, needed = key_of(paths, host), required(paths)
     if key is None:
         return f"keys are required, and {host} has none here" if needed else None
     if signed is None:
@@ -110,10 +110,10 @@ def refusal(places: Places, host: str, sha256: str, signed: str | None) -> str |
     return None
 
 
-def sign_waiting(places: Places, host: str, key: bytes) -> int:
+def sign_waiting(paths: Paths, host: str, key: bytes) -> int:
     """Sign what waits in this host's spool from before it had a key; returns how many."""
     found = 0
-    for path in places.spool.glob("*.parquet"):
+    for path in paths.spool.glob("*.parquet"):
         parts = path.name.split(".")
         if len(parts) == 3:
             path.rename(path.with_name(f"{parts[0]}.{parts[1]}.{signature(key, host, parts[1])}.parquet"))
@@ -121,5 +121,5 @@ def sign_waiting(places: Places, host: str, key: bytes) -> int:
     return found
 
 
-def _file(places: Places, host: str) -> Path:
-    return places.keys / f"{checked_host(host)}.key"
+def _file(paths: Paths, host: str) -> Path:
+    return paths.keys / f"{checked_host(host)}.key"

@@ -11,7 +11,7 @@ from pathlib import Path
 from common.files import write_whole
 from experiments.contract import Json
 from warehouse.delivery.transports.protocol import bundles_in
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 @dataclass(frozen=True)
@@ -53,29 +53,29 @@ class Spool:
         }
 
 
-def look(places: Places) -> Spool:
+def look(paths: Paths) -> Spool:
     """This host's spool as it is now."""
     found = []
-    for path in bundles_in(places.spool):
+    for path in bundles_in(paths.spool):
         with suppress(FileNotFoundError):  # delivered meanwhile
             status = path.stat()
             found.append(Waiting(path.name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)))
     found.sort(key=lambda w: (w.since, w.name))
-    return Spool(tuple(found), _last_try(places) if found else None)
+    return Spool(tuple(found), _last_try(paths) if found else None)
 
 
-def keep_reason(places: Places, where: str, reason: str | None) -> None:
+def keep_reason(paths: Paths, where: str, reason: str | None) -> None:
     """Keep why a delivery left something, beside the spool, or forget it when nothing is left."""
     if reason is None:
-        places.spool_reason.unlink(missing_ok=True)
+        paths.spool_reason.unlink(missing_ok=True)
     else:
         said = LastTry(datetime.now(UTC).isoformat(timespec="seconds"), where, reason)
-        write_whole(places.spool_reason, json.dumps(asdict(said)).encode())
+        write_whole(paths.spool_reason, json.dumps(asdict(said)).encode())
 
 
-def _last_try(places: Places) -> LastTry | None:
+def _last_try(paths: Paths) -> LastTry | None:
     try:
-        found = json.loads(places.spool_reason.read_bytes())
+        found = json.loads(paths.spool_reason.read_bytes())
         return LastTry(str(found["at"]), str(found["where"]), str(found["reason"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -26,7 +26,7 @@ from warehouse.ingest.host_reports import new_reports, take_reports
 from warehouse.ingest.outcome import Collected, quarantine, reporting_what_stays
 from warehouse.ingest.read_ahead import Readings, read_ahead
 from warehouse.ingest.trial_rows import insert_trials, table_of
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 FROM_ARCHIVE = "archive"  # in the place of a transport, where the row was lost that knew it
 UNPLANNED = "no plan in this warehouse asks for its unit"
@@ -46,7 +46,7 @@ TAKING = {
 }
 
 
-def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None = None) -> Collected:
+def collect(paths: Paths, store: Store, con: duckdb.DuckDBPyConnection | None = None) -> Collected:
     """Take everything out of the inbox. A crash at any point loses and doubles nothing: run it again.
 
     Args:
@@ -58,30 +58,30 @@ def collect(places: Places, store: Store, con: duckdb.DuckDBPyConnection | None 
     """
     store.fetch()
     taken = Collected()
-    waiting, reports = _waiting(store), new_reports(places, store)
+    waiting, reports = _waiting(store), new_reports(paths, store)
     if con is not None:
-        _take_all(con, places, store, waiting, reports, taken)
+        _take_all(con, paths, store, waiting, reports, taken)
     elif waiting or reports:
-        with writing(places, publish=True) as own:
+        with writing(paths, publish=True) as own:
             # Looked again: another collector may have held the lock until now.
-            _take_all(own, places, store, _waiting(store), new_reports(places, store), taken)
+            _take_all(own, paths, store, _waiting(store), new_reports(paths, store), taken)
     return taken
 
 
 def _take_all(
     con: duckdb.DuckDBPyConnection,
-    places: Places,
+    paths: Paths,
     store: Store,
     waiting: Sequence[Path],
     reports: Sequence[tuple[str, bytes]],
     taken: Collected,
 ) -> None:
     if waiting:
-        with _taking(con), closing(read_ahead(places, waiting)) as readings:
+        with _taking(con), closing(read_ahead(paths, waiting)) as readings:
             for first in range(0, len(waiting), GROUP_BUNDLES):
-                _take(con, places, store, waiting[first : first + GROUP_BUNDLES], readings, taken)
+                _take(con, paths, store, waiting[first : first + GROUP_BUNDLES], readings, taken)
     if reports:
-        take_reports(con, places, store, reports, taken)
+        take_reports(con, paths, store, reports, taken)
 
 
 @contextmanager
@@ -116,7 +116,7 @@ class _Seen:
 
 def _take(
     con: duckdb.DuckDBPyConnection,
-    places: Places,
+    paths: Paths,
     store: Store,
     group: Sequence[Path],
     readings: Readings,
@@ -135,25 +135,25 @@ def _take(
         if len(group) > 1:
             # One of them, and nobody knows which.
             for path in group:
-                with closing(read_ahead(places, [path])) as alone:
-                    _take(con, places, store, [path], alone, taken)
+                with closing(read_ahead(paths, [path])) as alone:
+                    _take(con, paths, store, [path], alone, taken)
             return
         seen, replicates = _Seen(bad=[(group[0], str(error))]), {}
-    there = archived(places)
+    there = archived(paths)
     taken.left += seen.left
     for path, sha256, known in seen.good:
         taken.known += known
         taken.ingested += not known
         taken.replicates += not known and replicates[sha256] > 0
         # The same bundle may come signed and unsigned; one that is known replaces its file, which may be damaged.
-        target = there.setdefault(sha256, places.bundles / path.name)
+        target = there.setdefault(sha256, paths.bundles / path.name)
         with reporting_what_stays(path, taken):
             move(path, target, sync=False)
-    if seen.good and places.bundles.is_dir():
-        sync_folder(places.bundles)
+    if seen.good and paths.bundles.is_dir():
+        sync_folder(paths.bundles)
     for path, reason in seen.bad:
         with reporting_what_stays(path, taken):
-            quarantine(con, places, store, path, reason, taken)
+            quarantine(con, paths, store, path, reason, taken)
 
 
 def _new_bundles(
@@ -191,10 +191,10 @@ def _new_bundles(
             pass  # of a group that is given up, so that the next one begins with its own
 
 
-def archived(places: Places) -> dict[str, Path]:
+def archived(paths: Paths) -> dict[str, Path]:
     """SHA-256 -> file of every bundle in the archive, by its name."""
     found = {}
-    for path in sorted(places.bundles.glob("*.parquet")):
+    for path in sorted(paths.bundles.glob("*.parquet")):
         if named := NAME.fullmatch(path.name):
             found[named[2]] = path
     return found

@@ -17,17 +17,17 @@ from experiments.contract import Json
 from warehouse.database.transactions import transaction
 from warehouse.delivery.results_store import MAX_REPORT_BYTES, Store
 from warehouse.ingest.outcome import Collected, quarantine
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
 TIERS = ("weak", "medium", "strong", "unfit")  # docs/design.md, "The path of the data", 1
 
 
-def new_reports(places: Places, store: Store) -> list[tuple[str, bytes]]:
+def new_reports(paths: Paths, store: Store) -> list[tuple[str, bytes]]:
     """(host, content) of the reports in the store that are not those known here."""
 
     def known(host: str) -> bytes | None:
-        path = places.reports / f"capability_report_{host}.json"
+        path = paths.reports / f"capability_report_{host}.json"
         return path.read_bytes() if path.is_file() else None
 
     return [(host, content) for host, content in store.reports_here() if known(host) != content]
@@ -58,7 +58,7 @@ def checked_report(host: str, content: bytes) -> tuple[Json, datetime]:
 
 
 def take_reports(
-    con: duckdb.DuckDBPyConnection, places: Places, store: Store, reports: Sequence[tuple[str, bytes]], taken: Collected
+    con: duckdb.DuckDBPyConnection, paths: Paths, store: Store, reports: Sequence[tuple[str, bytes]], taken: Collected
 ) -> None:
     """Hosts' reports into `hosts`, all in one transaction, keeping when each host was first seen."""
     good, rows = [], []
@@ -68,7 +68,7 @@ def take_reports(
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError) as error:
             path = store.root / "hosts" / f"capability_report_{host}.json"
             with suppress(FileNotFoundError):
-                quarantine(con, places, store, path, f"not a capability report: {str(error)[:200]}", taken)
+                quarantine(con, paths, store, path, f"not a capability report: {str(error)[:200]}", taken)
             continue
         good.append((host, content))
         rows.append(
@@ -84,4 +84,4 @@ def take_reports(
             )
     # Last, since a report whose file is here counts as known.
     for host, content in good:
-        write_whole(places.reports / f"capability_report_{host}.json", content)
+        write_whole(paths.reports / f"capability_report_{host}.json", content)

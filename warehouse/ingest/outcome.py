@@ -16,7 +16,7 @@ import duckdb
 from common.errors import LabError
 from common.files import move, write_whole
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 @dataclass
@@ -42,19 +42,19 @@ def reporting_what_stays(path: Path, taken: Collected) -> Iterator[None]:
 
 
 def quarantine(
-    con: duckdb.DuckDBPyConnection, places: Places, store: Store, path: Path, reason: str, taken: Collected
+    con: duckdb.DuckDBPyConnection, paths: Paths, store: Store, path: Path, reason: str, taken: Collected
 ) -> None:
     """Move a bad entry out of the way, with its reason beside it and in the warehouse.
 
     A link becomes a file that names its goal, so that whoever opens the quarantine does not follow it either.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[:150]
-    places.quarantine.mkdir(parents=True, exist_ok=True)
+    paths.quarantine.mkdir(parents=True, exist_ok=True)
     status = path.lstat()
-    target, number = places.quarantine / name, 0
+    target, number = paths.quarantine / name, 0
     while target.exists() or target.is_symlink():
         number += 1
-        target = places.quarantine / f"{name}.{number}"
+        target = paths.quarantine / f"{name}.{number}"
     write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
     # The row goes first and only once under that name, so that a crash before the move doubles nothing.
     con.execute(

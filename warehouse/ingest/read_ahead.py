@@ -10,17 +10,17 @@ from pathlib import Path
 
 from warehouse.delivery.bundles import BadBundle, Bundle, memory_needed, read_bundle
 from warehouse.delivery.signing import refusal
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 AHEAD_BYTES = 128 * 2**20  # in memory
 Readings = Generator[tuple[Path, Future[Bundle]], None, None]
 
 
-def read_ahead(places: Places, paths: Iterable[Path]) -> Readings:
+def read_ahead(paths: Paths, entries: Iterable[Path]) -> Readings:
     """Each entry in order, with its bundle or what `read` raises of it, while those after it are being read."""
     # Two threads would mostly wait for Python's lock, and take a core from DuckDB (measured on two).
     ahead, room = deque[tuple[Path, Future[Bundle], int]](), AHEAD_BYTES
-    todo = ((path, memory_needed(path)) for path in paths)
+    todo = ((path, memory_needed(path)) for path in entries)
     first = next(todo, None)
     with ThreadPoolExecutor(1) as reader:
         try:
@@ -28,7 +28,7 @@ def read_ahead(places: Places, paths: Iterable[Path]) -> Readings:
                 # One alone may need more than there is: it is read when nothing else is.
                 while first and (first[1] <= room or not ahead):
                     path, needed = first
-                    ahead.append((path, reader.submit(read, places, path), needed))
+                    ahead.append((path, reader.submit(read, paths, path), needed))
                     room -= needed
                     first = next(todo, None)
                 path, reading, needed = ahead.popleft()
@@ -38,7 +38,7 @@ def read_ahead(places: Places, paths: Iterable[Path]) -> Readings:
             reader.shutdown(wait=True, cancel_futures=True)
 
 
-def read(places: Places, path: Path) -> Bundle:
+def read(paths: Paths, path: Path) -> Bundle:
     """Read and check an entry, all but whether a plan asks for it.
 
     Raises:
@@ -48,6 +48,6 @@ def read(places: Places, path: Path) -> Bundle:
     if not stat.S_ISREG(path.lstat().st_mode):
         raise BadBundle("not a plain file")
     bundle = read_bundle(path)
-    if refused := refusal(places, bundle.manifest["host"], bundle.sha256, bundle.signature):
+    if refused := refusal(paths, bundle.manifest["host"], bundle.sha256, bundle.signature):
         raise BadBundle(refused)
     return bundle

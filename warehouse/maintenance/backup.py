@@ -23,7 +23,7 @@ from warehouse.database import record_files
 from warehouse.database.connection import locked, open_warehouse, schema_version
 from warehouse.delivery.results_store import Store
 from warehouse.maintenance.rebuild import Rebuilt, rebuild
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 LIST = "list.json"  # the first file in the tar
 FORMAT = 1
@@ -54,7 +54,7 @@ class Entry:
     size_bytes: int
 
 
-def backup(places: Places, store: Store, target: Path) -> BackedUp:
+def backup(paths: Paths, store: Store, target: Path) -> BackedUp:
     """Write everything that it takes to build this warehouse anew into one tar file, whole or not at all.
 
     Raises:
@@ -62,10 +62,10 @@ def backup(places: Places, store: Store, target: Path) -> BackedUp:
     """
     if target.exists():
         raise LabError(f"{target} is there already", "name another file, for example with the date in it")
-    with locked(places):
-        with open_warehouse(places) as con:
-            record_files.keep(con, places, schema_version(con))
-        found = _found(places, store)
+    with locked(paths):
+        with open_warehouse(paths) as con:
+            record_files.keep(con, paths, schema_version(con))
+        found = _found(paths, store)
         entries = []
         for name, path in found.items():
             # What leaves the spool meanwhile is on its way to the inbox, and in the next backup.
@@ -86,16 +86,16 @@ def backup(places: Places, store: Store, target: Path) -> BackedUp:
     return BackedUp(len(entries), sum(e.name.startswith("bundles/") for e in entries), target.stat().st_size)
 
 
-def _found(places: Places, store: Store) -> dict[str, Path]:
+def _found(paths: Paths, store: Store) -> dict[str, Path]:
     """Name in the backup -> file, of plain files whose names a backup may have."""
     folders = {
-        "bundles": places.bundles,
-        "spool": places.spool,
-        "records": places.records,
-        "quarantine": places.quarantine,
-        "hosts": places.reports,
+        "bundles": paths.bundles,
+        "spool": paths.spool,
+        "records": paths.records,
+        "quarantine": paths.quarantine,
+        "hosts": paths.reports,
         "files": store.root / "files",
-        "data": places.home / "data",
+        "data": paths.home / "data",
     }
     found = {}
     for name, folder in folders.items():
@@ -125,7 +125,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def restore(places: Places, store: Store, source: Path) -> tuple[int, Rebuilt]:
+def restore(paths: Paths, store: Store, source: Path) -> tuple[int, Rebuilt]:
     """Fill an empty home from a backup and build its warehouse; (files restored, what the rebuild made).
 
     One that was interrupted is begun anew by the same command.
@@ -133,8 +133,8 @@ def restore(places: Places, store: Store, source: Path) -> tuple[int, Rebuilt]:
     Raises:
         LabError: the home is not empty, or the file is no backup, or not as it was written.
     """
-    mark = places.home / MARK
-    there = [p for p in (places.warehouse, places.records, places.bundles, places.snapshot) if p.exists()]
+    mark = paths.home / MARK
+    there = [p for p in (paths.warehouse, paths.records, paths.bundles, paths.snapshot) if p.exists()]
     if there and not mark.exists():
         raise LabError(
             f"{there[0]} is there already; a backup is restored into an empty folder",
@@ -145,10 +145,10 @@ def restore(places: Places, store: Store, source: Path) -> tuple[int, Rebuilt]:
             with tarfile.open(fileobj=raw, mode="r:") as tar:
                 entries = _read_list(tar, source)
                 write_whole(mark, f"{source}\n".encode())
-                _fill(tar, entries, places, store)
+                _fill(tar, entries, paths, store)
         except (tarfile.TarError, EOFError) as error:
             raise LabError(f"{source} is no backup, or not whole: {error}", "take another backup") from error
-    done = rebuild(places, store)
+    done = rebuild(paths, store)
     mark.unlink()
     return len(entries), done
 
@@ -171,7 +171,7 @@ def _read_list(tar: tarfile.TarFile, source: Path) -> dict[str, Entry]:
     return {e.name: e for e in entries}
 
 
-def _fill(tar: tarfile.TarFile, entries: dict[str, Entry], places: Places, store: Store) -> None:
+def _fill(tar: tarfile.TarFile, entries: dict[str, Entry], paths: Paths, store: Store) -> None:
     """Each member into its place, after a look at its name, its kind and its content."""
     missing = dict(entries)
     while (member := tar.next()) is not None:
@@ -186,21 +186,21 @@ def _fill(tar: tarfile.TarFile, entries: dict[str, Entry], places: Places, store
             if store.put_file(content) != name:
                 raise LabError(f"{entry.name} in the backup is not what its name says", "take another backup")
         else:
-            write_whole(_place(places, folder) / name, content)
+            write_whole(_place(paths, folder) / name, content)
     if missing:
         raise LabError(
             f"{len(missing)} files are missing in the backup, first {next(iter(missing))}", "take another backup"
         )
 
 
-def _place(places: Places, folder: str) -> Path:
+def _place(paths: Paths, folder: str) -> Path:
     return {
-        "bundles": places.bundles,
-        "spool": places.spool,
-        "records": places.records,
-        "quarantine": places.quarantine,
-        "hosts": places.reports,
-        "data": places.home / "data",
+        "bundles": paths.bundles,
+        "spool": paths.spool,
+        "records": paths.records,
+        "quarantine": paths.quarantine,
+        "hosts": paths.reports,
+        "data": paths.home / "data",
     }[folder]
 
 

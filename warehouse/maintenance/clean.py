@@ -17,7 +17,7 @@ from warehouse.database.transactions import transaction
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived
 from warehouse.maintenance.repair import forget_summary
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 AGE = re.compile(r"([0-9]{1,5})([hdw])")
 SHA256 = "[0-9a-f]{64}"
@@ -42,21 +42,21 @@ def age_of(text: str) -> timedelta:
     return timedelta(**{UNITS_OF_AGE[found[2]]: int(found[1])})
 
 
-def removable(con: Connection, places: Places, store: Store, age: timedelta, force: bool = False) -> list[Removal]:
+def removable(con: Connection, paths: Paths, store: Store, age: timedelta, force: bool = False) -> list[Removal]:
     """What is older than `age` and needed by nothing that is stored.
 
     Args:
         force: also bundles that a verdict or an audit rests on. The verdict stays, and cannot be computed again.
     """
     before = datetime.now(UTC) - age
-    found = list(_old_bundles(con, places, before, force))
-    found += _old_files(places.quarantine, "quarantine", before, "refused")
-    found += _old_files(places.home / "logs", "log", before, "of a service")
-    for folder in (places.home, places.spool, places.bundles, store.inbox, store.root / "files"):
+    found = list(_old_bundles(con, paths, before, force))
+    found += _old_files(paths.quarantine, "quarantine", before, "refused")
+    found += _old_files(paths.home / "logs", "log", before, "of a service")
+    for folder in (paths.home, paths.spool, paths.bundles, store.inbox, store.root / "files"):
         found += _old_files(folder, "leftover", before, "half written", re.escape(TEMPORARY) + ".*")
-    found += _old_files(places.home, "old warehouse", before, "replaced by a rebuild", r"warehouse\.before\..*")
+    found += _old_files(paths.home, "old warehouse", before, "replaced by a rebuild", r"warehouse\.before\..*")
     found += _old_files(
-        places.home, "embeddings", before, "computed again when needed", re.escape(places.embeddings.name)
+        paths.home, "embeddings", before, "computed again when needed", re.escape(paths.embeddings.name)
     )
     kept = {sha256 for (sha256,) in con.execute("SELECT sha256 FROM files").fetchall()}
     kept |= _shared_data(con)
@@ -73,26 +73,26 @@ def remove(con: Connection, found: list[Removal]) -> None:
         one.path.unlink(missing_ok=True)
 
 
-def sizes(places: Places, store: Store | None) -> dict[str, int]:
+def sizes(paths: Paths, store: Store | None) -> dict[str, int]:
     """Bytes of each part of the memory on this host; a part that is not there has 0."""
     parts = {
-        "warehouse": places.warehouse,
-        "snapshot": places.snapshot,
-        "bundles": places.bundles,
-        "records": places.records,
-        "spool": places.spool,
-        "quarantine": places.quarantine,
-        "backups": places.backups,
-        "logs": places.home / "logs",
-        "models": places.home / "models",
-        "embeddings": places.embeddings,
+        "warehouse": paths.warehouse,
+        "snapshot": paths.snapshot,
+        "bundles": paths.bundles,
+        "records": paths.records,
+        "spool": paths.spool,
+        "quarantine": paths.quarantine,
+        "backups": paths.backups,
+        "logs": paths.home / "logs",
+        "models": paths.home / "models",
+        "embeddings": paths.embeddings,
     }
     if store:
         parts |= {"inbox": store.inbox, "files": store.root / "files"}
     return {name: bytes_of(path) for name, path in parts.items()}
 
 
-def _old_bundles(con: Connection, places: Places, before: datetime, force: bool) -> Iterator[Removal]:
+def _old_bundles(con: Connection, paths: Paths, before: datetime, force: bool) -> Iterator[Removal]:
     rows = con.execute(
         """
         SELECT b.sha256, b.unit_id, list(DISTINCT v.run_id || ' ' || v.phase) FILTER (v.run_id IS NOT NULL),
@@ -104,11 +104,11 @@ def _old_bundles(con: Connection, places: Places, before: datetime, force: bool)
         """,
         [before],
     ).fetchall()
-    there = archived(places)
+    there = archived(paths)
     for sha256, unit_id, verdicts, audited in rows:
         if (verdicts or audited) and not force:
             continue
-        path = there.get(sha256, places.bundles / f"{unit_id}.{sha256}.parquet")
+        path = there.get(sha256, paths.bundles / f"{unit_id}.{sha256}.parquet")
         why = f"the verdict of {', '.join(sorted(verdicts))} rests on it" if verdicts else "no verdict rests on it"
         yield Removal("bundle", path, bytes_of(path), why)
 

@@ -15,7 +15,7 @@ from warehouse.delivery.bundles import NAME
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.ingest.outcome import Collected
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 # Of a run that only the other knows; what is computed from trials (summaries, bundles, files) is made here again.
 OF_A_RUN = ("runs", "units", "given_up", "metrics", "predictions", "verdicts", "assignments")
@@ -30,7 +30,7 @@ class Merged:
     collected: Collected = field(default_factory=Collected)
 
 
-def merge(places: Places, store: Store, other: Places) -> Merged:
+def merge(paths: Paths, store: Store, other: Paths) -> Merged:
     """Take another warehouse's runs, bundles and reports into this one; the other is only read. Run again it adds nothing.
 
     Bundles go the way of all bundles, each checked and taken in exactly once, so a crash in between loses and doubles nothing.
@@ -38,12 +38,12 @@ def merge(places: Places, store: Store, other: Places) -> Merged:
     Raises:
         LabError: there is no snapshot in the other home, it is this one, or its schema is another.
     """
-    if other.home.resolve() == places.home.resolve():
+    if other.home.resolve() == paths.home.resolve():
         raise LabError(f"{other.home} is this warehouse", "give the LAB_HOME of another coordinator, or a copy of it")
     if not other.snapshot.is_file():
         raise LabError(f"there is no {other.snapshot}", "lab collect, on that coordinator")
     found = Merged()
-    with writing(places, publish=True) as con:
+    with writing(paths, publish=True) as con:
         _records(con, other.snapshot, found)
         for path in sorted(other.bundles.glob("*.parquet")):
             named = NAME.fullmatch(path.name)
@@ -54,7 +54,7 @@ def merge(places: Places, store: Store, other: Places) -> Merged:
         for host, content in Store(other.home / "results", other.spool, other.bundles).reports():
             if host not in known_hosts:
                 store.put_report(host, content)
-        found.collected = collect(places, store, con)
+        found.collected = collect(paths, store, con)
     return found
 
 

@@ -17,7 +17,7 @@ from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived, take_archived
 from warehouse.ingest.trial_rows import insert_trials, table_of
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Rebuilt:
     kept: Path | None = None  # where the warehouse that was here lies now
 
 
-def rebuild(places: Places, store: Store, force: bool = False) -> Rebuilt:
+def rebuild(paths: Paths, store: Store, force: bool = False) -> Rebuilt:
     """Build the warehouse anew beside the old one, compare them, put it in its place and publish the snapshot.
 
     Args:
@@ -43,53 +43,53 @@ def rebuild(places: Places, store: Store, force: bool = False) -> Rebuilt:
         LabError: another process holds the warehouse, there is nothing to build from, or something is lost; then all is left
             as it was.
     """
-    with locked(places):
-        readable = _brought_up(places)
-        schema, files = record_files.read_index(places)
+    with locked(paths):
+        readable = _brought_up(paths)
+        schema, files = record_files.read_index(paths)
         if not files:
-            raise LabError(f"there are no records in {places.records}", "lab restore FILE, from a backup")
-        new = temporary_for(places.warehouse)
+            raise LabError(f"there are no records in {paths.records}", "lab restore FILE, from a backup")
+        new = temporary_for(paths.warehouse)
         try:
-            done = _build(places, store, new, schema, files)
+            done = _build(paths, store, new, schema, files)
             if readable:
-                done.compared, done.differences = True, _differences(places.warehouse, new)
+                done.compared, done.differences = True, _differences(paths.warehouse, new)
             if done.lost and readable and not force:
                 raise LabError(
                     f"{len(done.lost)} things cannot be brought back, first {done.lost[0]}; nothing was changed",
                     "lab restore FILE from a backup, or lab warehouse rebuild --force",
                 )
-            _put_in_place(places, new, done)
-            with open_warehouse(places) as con:
-                record_files.keep(con, places, schema_version(con))
+            _put_in_place(paths, new, done)
+            with open_warehouse(paths) as con:
+                record_files.keep(con, paths, schema_version(con))
         finally:
             for left in (new, new.with_name(f"{new.name}.wal")):
                 left.unlink(missing_ok=True)
-        publish_snapshot(places)
+        publish_snapshot(paths)
     return done
 
 
-def _brought_up(places: Places) -> bool:
+def _brought_up(paths: Paths) -> bool:
     """Bring the records up to the warehouse that is here; whether it could be read."""
-    if not places.warehouse.exists():
+    if not paths.warehouse.exists():
         return False
     try:
-        with open_warehouse(places) as con:
+        with open_warehouse(paths) as con:
             con.execute("CHECKPOINT")
-            record_files.keep(con, places, schema_version(con))
+            record_files.keep(con, paths, schema_version(con))
     except (LabError, duckdb.Error):
         return False
     return True
 
 
-def _build(places: Places, store: Store, new: Path, schema: int, files: dict[str, record_files.Kept]) -> Rebuilt:
+def _build(paths: Paths, store: Store, new: Path, schema: int, files: dict[str, record_files.Kept]) -> Rebuilt:
     done = Rebuilt()
     with duckdb.connect(str(new)) as con:
         con.execute("SET TimeZone = 'UTC'")
         # As far as the records' own schema, then what came after it, as it would have happened.
         migrate(con, migrations()[:schema])
-        done.lost += record_files.load(con, places, files)
+        done.lost += record_files.load(con, paths, files)
         migrate(con)
-        there = archived(places)
+        there = archived(paths)
         with transaction(con):
             for (sha256,) in con.execute(
                 "SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256"
@@ -163,14 +163,14 @@ def _differences(old: Path, new: Path) -> dict[str, tuple[int, int]]:
     return {table: both for table, both in found.items() if any(both)}
 
 
-def _put_in_place(places: Places, new: Path, done: Rebuilt) -> None:
+def _put_in_place(paths: Paths, new: Path, done: Rebuilt) -> None:
     """Rename the new warehouse onto its name; one that differs from it, or cannot be read, stays beside it."""
-    wal = places.warehouse.with_name(f"{places.warehouse.name}.wal")
-    if places.warehouse.exists() and (done.differences or not done.compared):
-        done.kept = places.warehouse.with_name("warehouse.before.duckdb")
-        places.warehouse.replace(done.kept)
+    wal = paths.warehouse.with_name(f"{paths.warehouse.name}.wal")
+    if paths.warehouse.exists() and (done.differences or not done.compared):
+        done.kept = paths.warehouse.with_name("warehouse.before.duckdb")
+        paths.warehouse.replace(done.kept)
         with suppress(FileNotFoundError):
             wal.replace(done.kept.with_name(f"{done.kept.name}.wal"))
     wal.unlink(missing_ok=True)
-    new.replace(places.warehouse)
-    sync_folder(places.home)
+    new.replace(paths.warehouse)
+    sync_folder(paths.home)

@@ -17,7 +17,7 @@ from warehouse.ingest.collector import UNPLANNED, archived, take_archived
 from warehouse.ingest.trial_rows import insert_trials, table_of
 from warehouse.maintenance.rebuild import renumber
 from warehouse.maintenance.verify import Verified
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Repaired:
     left: list[str] = field(default_factory=list)
 
 
-def repair(con: Connection, places: Places, store: Store, found: Verified) -> Repaired:
+def repair(con: Connection, paths: Paths, store: Store, found: Verified) -> Repaired:
     """Take every bundle that a finding is about from the archive again; call `collect` after it for what came back."""
-    done, there = Repaired(), archived(places)
+    done, there = Repaired(), archived(paths)
     wanted = {f.about for f in found.faults if f.check in ("bundles", "trials", "files")}
     for sha256 in sorted(wanted):
         if sha256 not in there:
@@ -51,8 +51,8 @@ def repair(con: Connection, places: Places, store: Store, found: Verified) -> Re
     renumber(con)
     for name in {f.about for f in found.faults if f.check == "records"}:
         # What is gone is written again from the warehouse when it is closed.
-        (places.records / name).unlink(missing_ok=True)
-    done.back = _back_from_quarantine(con, places, store)
+        (paths.records / name).unlink(missing_ok=True)
+    done.back = _back_from_quarantine(con, paths, store)
     return done
 
 
@@ -92,13 +92,13 @@ def forget_summary(con: Connection, sha256: str) -> None:
     con.execute("DELETE FROM bundle_numbers WHERE sha256 = ?", [sha256])
 
 
-def _back_from_quarantine(con: Connection, places: Places, store: Store) -> int:
+def _back_from_quarantine(con: Connection, paths: Paths, store: Store) -> int:
     """Bundles that came before their plan go into the inbox once more."""
     planned = {u for (u,) in con.execute("SELECT DISTINCT unit_id FROM units").fetchall()}
     rows = con.execute("SELECT name FROM quarantine WHERE reason = ?", [UNPLANNED]).fetchall()
     back = 0
     for (name,) in rows:
-        path = places.quarantine / name
+        path = paths.quarantine / name
         if name.split(".")[0] not in planned or not path.is_file():
             continue
         move(path, store.inbox / re.sub(r"\.[0-9]{1,6}$", "", name))

@@ -16,7 +16,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.maintenance import verify as checks
 from warehouse.maintenance.recompute import check_decided
 from warehouse.maintenance.verify import Finding, Verified
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 MAX_FINDINGS = 100  # that are kept of one verification; `faults` and `notes` count all of them
 
@@ -52,7 +52,7 @@ def store_verification(con: Connection, found: Verified, phase: str | None, deep
     return True
 
 
-def verified(con: Any, places: Places, store: Store, phase: str | None, deep: bool) -> Verified:
+def verified(con: Any, paths: Paths, store: Store, phase: str | None, deep: bool) -> Verified:
     """What all checks find, those of one phase or of all; it is stored, for the pages."""
 
     found = checks.Verified()
@@ -60,8 +60,8 @@ def verified(con: Any, places: Places, store: Store, phase: str | None, deep: bo
     checks.check_plans(con, found)
     summaries.refresh(con)
     checks.check_summaries(con, found)
-    attached = checks.check_bundles(con, places, found, phase)
-    checks.check_records(places, found)
+    attached = checks.check_bundles(con, paths, found, phase)
+    checks.check_records(paths, found)
     checks.check_units(con, found, phase)
     if deep:
         checks.check_files(store, attached, found)

@@ -25,7 +25,7 @@ from warehouse.delivery import signing
 from warehouse.delivery.bundles import NAME, BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.trial_rows import ROWS, table_of
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 BATCH_TRIALS = 50_000  # compared at a time
 Attached = tuple[str, str, str]  # SHA-256 of the bundle, name of the file, its SHA-256
@@ -105,7 +105,7 @@ def check_plans(con: Connection, done: Verified) -> None:
             done.findings.append(Finding("plans", f"unit {unit.unit_id[:8]} does not hash to its id", unit.unit_id))
 
 
-def check_bundles(con: Connection, places: Places, done: Verified, phase: str | None = None) -> list[Attached]:
+def check_bundles(con: Connection, paths: Paths, done: Verified, phase: str | None = None) -> list[Attached]:
     """Every bundle's file against its name, its row and its trials; returns what is attached to them."""
     rows = {
         row[0]: row[1:]
@@ -119,7 +119,7 @@ def check_bundles(con: Connection, places: Places, done: Verified, phase: str | 
     seen: set[str] = set()
     attached: list[Attached] = []
     batch, trials = dict[str, pa.Table](), 0
-    for path, bundle in _archive(places, done, phase):
+    for path, bundle in _archive(paths, done, phase):
         if bundle.sha256 in seen:
             continue
         seen.add(bundle.sha256)
@@ -127,7 +127,7 @@ def check_bundles(con: Connection, places: Places, done: Verified, phase: str | 
             done.findings.append(Finding("bundles", f"{path.name} is in no row of the warehouse", bundle.sha256))
             continue
         _check_row(bundle, rows[bundle.sha256], done)
-        if bundle.signature and (refused := _forged(places, bundle)):
+        if bundle.signature and (refused := _forged(paths, bundle)):
             done.findings.append(Finding("bundles", f"{path.name}: {refused}", bundle.sha256))
         attached += [(bundle.sha256, a.name, a.sha256) for a in bundle.attachments]
         batch[bundle.sha256] = table_of(bundle)
@@ -138,13 +138,13 @@ def check_bundles(con: Connection, places: Places, done: Verified, phase: str | 
     _compare_trials(con, batch, done)
     damaged = {f.about for f in done.findings if f.check == "bundles"}
     for sha256 in rows.keys() - seen - damaged:
-        done.findings.append(Finding("bundles", f"bundle {sha256[:12]} has no file in {places.bundles}", sha256))
+        done.findings.append(Finding("bundles", f"bundle {sha256[:12]} has no file in {paths.bundles}", sha256))
     _check_counting(con, done)
     return attached
 
 
-def _archive(places: Places, done: Verified, phase: str | None) -> Iterator[tuple[Path, Bundle]]:
-    for path in sorted(places.bundles.glob("*.parquet")):
+def _archive(paths: Paths, done: Verified, phase: str | None) -> Iterator[tuple[Path, Bundle]]:
+    for path in sorted(paths.bundles.glob("*.parquet")):
         named = NAME.fullmatch(path.name)
         try:
             bundle = read_bundle(path)
@@ -155,9 +155,9 @@ def _archive(places: Places, done: Verified, phase: str | None) -> Iterator[tupl
             yield path, bundle
 
 
-def _forged(places: Places, bundle: Bundle) -> str | None:
+def _forged(paths: Paths, bundle: Bundle) -> str | None:
     host = bundle.manifest["host"]
-    key = signing.key_of(places, host)
+    key = signing.key_of(paths, host)
     right = key is None or signing.signature(key, host, bundle.sha256) == bundle.signature
     return None if right else f"the signature is not {host}'s"
 
@@ -224,16 +224,16 @@ def check_files(store: Store, attached: Sequence[Attached], done: Verified) -> N
             done.findings.append(Finding("files", f"{name} of bundle {bundle_sha256[:12]}: {error}", bundle_sha256))
 
 
-def check_records(places: Places, done: Verified) -> None:
+def check_records(paths: Paths, done: Verified) -> None:
     """The files from which the warehouse can be built anew are whole."""
     try:
-        _, files = record_files.read_index(places)
+        _, files = record_files.read_index(paths)
     except LabError as error:
         done.findings.append(Finding("records", str(error), record_files.INDEX))
         return
     done.counts["record files"] = len(files)
     for name, kept in files.items():
-        if reason := record_files.damage(places.records / name, kept):
+        if reason := record_files.damage(paths.records / name, kept):
             done.findings.append(Finding("records", f"records/{name}: {reason}", name))
 
 

@@ -9,7 +9,7 @@ import duckdb
 
 from common.errors import LabError
 from common.files import finish, temporary_for
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 Format = Literal["parquet", "csv", "json"]
 HOW = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY"}
@@ -24,7 +24,7 @@ def names(con: duckdb.DuckDBPyConnection) -> list[str]:
     return [name for name, _ in rows]
 
 
-def export(places: Places, name: str, target: Path, format: Format, run_id: str | None = None) -> int:
+def export(paths: Paths, name: str, target: Path, format: Format, run_id: str | None = None) -> int:
     """Write all rows of a view or table, or those of one run, whole or not at all; returns how many.
 
     Times are UTC. CSV has a header and empty fields for missing values; JSON is one list of objects.
@@ -34,11 +34,11 @@ def export(places: Places, name: str, target: Path, format: Format, run_id: str 
     """
     if format not in get_args(Format):
         raise LabError(f"unknown format {format!r:.40}", f"choose one of: {', '.join(get_args(Format))}")
-    if not places.snapshot.is_file():
-        raise LabError(f"there is no snapshot in {places.home}", "lab collect")
+    if not paths.snapshot.is_file():
+        raise LabError(f"there is no snapshot in {paths.home}", "lab collect")
     if not target.parent.is_dir():
         raise LabError(f"there is no folder {target.parent}", f"mkdir -p {target.parent}")
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
         con.execute("SET TimeZone = 'UTC'")
         known = names(con)
         if name not in known:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from common.errors import LabError
 from warehouse.delivery.spool import look
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from warehouse.queries.snapshot import Row
 
 
 def waiting() -> Row:
     """`bundles` and `size_bytes` that wait, `oldest_at` (None when nothing waits), and `reason`, why, as far as known."""
     try:
-        found = look(Places.here())
+        found = look(Paths.local())
     except (OSError, LabError):
         return {"bundles": 0, "size_bytes": 0, "oldest_at": None, "reason": ""}
     oldest = found.waiting[0].since if found.waiting else None

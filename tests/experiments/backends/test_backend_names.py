@@ -20,7 +20,7 @@ from experiments.backends.sizing import Size, gguf_size
 from experiments.protocol import code_version as code
 from experiments.protocol.code_version import code_version
 from flows.local import run_here
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 PACKAGED = "smollm2-135m"
 NAMES = {
@@ -118,8 +118,8 @@ def test_a_run_with_a_model_that_cannot_be_loaded_leaves_nothing(monkeypatch: py
     """Sixty failed trials and an INCONCLUSIVE verdict said before what one line says; P1 asks no language model."""
     monkeypatch.setattr("experiments.backends.for_wheel.lacks", lambda: ("torch", "pip install torch"))
     with pytest.raises(LabError, match="not installed: torch"):
-        run_here(Places.here(), "smoke", "p2", None, lambda *_: None)
-    assert not Places.here().warehouse.exists()
+        run_here(Paths.local(), "smoke", "p2", None, lambda *_: None)
+    assert not Paths.local().warehouse.exists()
 
 
 def test_a_folders_digest_is_of_its_contents(tmp_path: Path) -> None:

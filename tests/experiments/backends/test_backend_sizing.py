@@ -33,8 +33,8 @@ def test_from_3_to_64_gb(size: Size, expected: list[str]) -> None:
     """A Pi, a laptop and a desktop each hold the most exact form that fits; more memory is never a worse form."""
     assert [choose(size, ram) for ram in RAM_GB] == expected
     order = ["too big", "4-bit", "8-bit", "full"]
-    places = [order.index(choose(size, ram)) for ram in RAM_GB]
-    assert places == sorted(places)
+    paths = [order.index(choose(size, ram)) for ram in RAM_GB]
+    assert paths == sorted(paths)
 
 
 def test_by_hand() -> None:

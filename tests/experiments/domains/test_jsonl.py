@@ -25,7 +25,7 @@ from experiments.registry import configure, get_phase
 from flows.chain import put_job, run_unit
 from flows.plan import plan
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 WORDS = (
     "battery",
@@ -251,7 +251,7 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "results"))
     run, content = plan("smoke", given)
     assert content["domain"] == shown(run.configs["p1"].domain)
-    store = Store.here(Places.here())
+    store = Store.configured(Paths.local())
     units = get_phase("p1").units(run.configs["p1"], {}, [])
     job = json.loads(store.get_file(put_job(store, run, "p1", units)))
     reviews.unlink()
@@ -259,12 +259,12 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "second"))
     backends = Backends(no_files)
     backends._embedders["all-MiniLM-L6-v2"] = FakeEmbedder()
-    there = Places.here()
-    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.here(there), 1) == 18
+    there = Paths.local()
+    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.configured(there), 1) == 18
     assert [p.name.split(".")[0] for p in (tmp_path / "results" / "inbox").iterdir()] == [units[0].unit_id]
     # And when the results cannot leave that host, its log says why.
     (tmp_path / "results").rename(tmp_path / "elsewhere")
-    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.here(there), 2) == 18
+    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.configured(there), 2) == 18
     assert "1 bundles wait in the spool" in caplog.text and "not mounted" in caplog.text
 
 

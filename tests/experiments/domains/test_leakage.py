@@ -25,7 +25,7 @@ from flows.local import run_here
 from flows.plan import plan
 from warehouse.database.connection import writing
 from warehouse.database.records import verdict_of
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 BIG_O = get_domain("big_o")
 CLEAN = universe(configure("p2", "smoke", {"n_problems": 24})).problems
@@ -222,18 +222,16 @@ def test_clean_data_leave_counts_and_no_mark() -> None:
 def test_an_allowed_leak_marks_every_number_on_its_way(home: Path) -> None:
     """A real run of P1 on leaking data: plan, units, warehouse and card; who reads any of its numbers sees the mark."""
     given = {"p1": {"domain": leaking(home), "n_problems": 28, "per_class": 14, "embedders": ["all-MiniLM-L6-v2"]}}
-    places = Places.here()
+    paths = Paths.local()
     with pytest.raises(LabError, match="pairs are equal"):
-        run_here(places, "smoke", "p1", given, lambda *_: None)
+        run_here(paths, "smoke", "p1", given, lambda *_: None)
     given["p1"]["allow_leakage"] = WHY
     seen: list[str] = []
-    verdict = run_here(
-        places, "smoke", "p1", given, lambda done, total, unit: seen.append(unit.spec.get("role", "own"))
-    )
+    verdict = run_here(paths, "smoke", "p1", given, lambda done, total, unit: seen.append(unit.spec.get("role", "own")))
     assert seen == ["leakage", "own"]
     assert verdict.reason.startswith(f"LEAKY DATA, allowed: {WHY}. ")
     assert verdict.main.method.startswith("LEAKY DATA; ")
-    with writing(places) as con:
+    with writing(paths) as con:
         run_id = con.execute("SELECT run_id FROM verdicts").fetchone()[0]  # type: ignore[index]
         rows = con.execute("SELECT metric, value, n, method FROM phase_metrics WHERE run_id = ?", [run_id]).fetchall()
         assert verdict_of(con, run_id, "p1") == verdict

@@ -20,7 +20,7 @@ from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 WHY = "no result after 3 tries: shard crashed: its machine went silent"
 
@@ -66,10 +66,10 @@ def test_a_late_result_counts_and_the_next_pipeline_tries_again(
 ) -> None:
     """Giving up is for this pipeline only: nothing of it stands beside a real result, and no bundle is made up for it."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    places = Places(tmp_path)
-    store = Store.here(places)
+    paths = Paths(tmp_path)
+    store = Store.configured(paths)
     given = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2", "no-such-embedder"]}}
-    with writing(places) as con:
+    with writing(paths) as con:
         run = open_run(con, "smoke", given)
         pending = advance(con, run, "p1").pending
         records.give_up_units(con, run.run_id, [u.unit_id for u in pending], WHY)
@@ -90,7 +90,7 @@ def test_a_late_result_counts_and_the_next_pipeline_tries_again(
             finished_at=now,
             provenance={"identity": own.identity},
         )
-        collect(places, store, con)
+        collect(paths, store, con)
         assert own.unit_id not in {u.unit_id for u, _ in records.given_up_of(con, run.run_id, "p1")}
         assert "cannot be loaded here" in conclude(con, run, "p1").reason
         records.try_again(con, run.run_id)

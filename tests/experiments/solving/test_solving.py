@@ -122,8 +122,8 @@ def test_draws_depend_on_seed_phase_problem_and_condition_only() -> None:
 def test_the_prompt_shows_memos_with_answers_and_the_problem_without() -> None:
     """The most relevant memo stands last, nearest to the question; the truth of the problem itself stands nowhere."""
     prompt = prompt_for(DOMAIN, PROBLEMS[0], MEMOS[:2])
-    places = [prompt.index(p.text.strip()) for p in (MEMOS[0].problem, MEMOS[1].problem, PROBLEMS[0])]
-    assert places == sorted(places)
+    paths = [prompt.index(p.text.strip()) for p in (MEMOS[0].problem, MEMOS[1].problem, PROBLEMS[0])]
+    assert paths == sorted(paths)
     assert prompt.count("Answer:") == 3 and prompt.endswith("Answer:")
     assert f"Answer: {MEMOS[1].answer}\n" in prompt
     head, _, rest = prompt.partition("\n\n")

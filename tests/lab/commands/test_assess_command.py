@@ -13,7 +13,7 @@ from front_door import Run
 from lab.commands.machine import _described
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import CapabilityReport, parse_report
 
 # A report of the basic script from before this project, with made-up numbers.
@@ -47,10 +47,10 @@ def test_an_older_report_of_another_machine_is_registered(called: Run, home: Pat
     kept = home / "results" / "hosts" / "capability_report_old-laptop.json"
     assert parse_report(kept.read_bytes()) == parse_report(source.read_bytes())
     assert json.loads(kept.read_bytes())["report_version"] == 2
-    places = Places(home)
-    taken = collect(places, Store(home / "results", places.spool, places.bundles))
+    paths = Paths(home)
+    taken = collect(paths, Store(home / "results", paths.spool, paths.bundles))
     assert taken.quarantined == []
-    assert (places.reports / kept.name).read_bytes() == kept.read_bytes()
+    assert (paths.reports / kept.name).read_bytes() == kept.read_bytes()
 
 
 def test_what_cannot_be_registered_is_told_in_one_line(called: Run, home: Path, tmp_path: Path) -> None:

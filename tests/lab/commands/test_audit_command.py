@@ -9,7 +9,7 @@ import pytest
 from front_door import Run
 
 from warehouse.database.connection import writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 SMALL = ("run", "p1", "--scale", "smoke", "--set", 'embedders=["all-MiniLM-L6-v2"]')
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
@@ -21,7 +21,7 @@ def test_a_changed_result_is_found_by_running_it_again(called: Run, home: Path, 
     """The one thing an audit is for: agreement is said to be there, and a number that was tampered with is named."""
     done = called(*SMALL, LAB_HOST="laptop", **OFFLINE)
     assert done.returncode in (0, 3), done.stderr
-    with writing(Places(home)) as con:
+    with writing(Paths(home)) as con:
         ((unit_id, problem),) = con.execute(
             "SELECT t.unit_id, problem_id FROM counted_trials t JOIN units u USING (unit_id) WHERE truth IS NOT NULL LIMIT 1"
         ).fetchall()
@@ -35,7 +35,7 @@ def test_a_changed_result_is_found_by_running_it_again(called: Run, home: Path, 
     assert pair["deviating_trials"] == 1 and pair["trials"] > 30
     (wrong,) = found["disagreeing"]
     assert wrong["unit_id"] == unit_id and ".truth: 'O(lies)'" in wrong["deviation"]
-    with writing(Places(home)) as con:
+    with writing(Paths(home)) as con:
         assert con.execute("SELECT count(*) FROM bundles WHERE replicate = 1").fetchone() == (2,)
     shown = called("audit", "--stored")
     assert shown.returncode == 0 and f"p1 unit {unit_id}, laptop and desktop: 1 of " in shown.stdout

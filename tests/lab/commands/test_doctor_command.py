@@ -11,7 +11,7 @@ import pytest
 from lab.commands import doctor as commands_doctor
 from lab.commands.doctor import Check, checks, doctor
 from warehouse.database.connection import writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools import packages
 
 
@@ -79,7 +79,7 @@ def test_a_way_to_the_results_needs_its_program(monkeypatch: pytest.MonkeyPatch)
 
 def test_results_that_this_version_cannot_use_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warehouse of a newer version, or an address that leads nowhere, is found here and not by the first run."""
-    with writing(Places(tmp_path), publish=True) as con:
+    with writing(Paths(tmp_path), publish=True) as con:
         con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
     one = named(checks("weak"), "schema")
     assert one.state == "missing" and "schema 99" in one.detail and one.mend == "git pull && make setup"
@@ -90,9 +90,9 @@ def test_results_that_this_version_cannot_use_are_missing(tmp_path: Path, monkey
 
 def test_each_part_of_the_memory_has_its_size(tmp_path: Path) -> None:
     """Where a full disk comes from is seen at once; a part that is not there takes no line."""
-    with writing(Places(tmp_path), publish=True):
+    with writing(Paths(tmp_path), publish=True):
         pass
-    Places(tmp_path).embeddings.write_bytes(bytes(2_000_000))
+    Paths(tmp_path).embeddings.write_bytes(bytes(2_000_000))
     found = {c.name: c.detail for c in checks("weak") if c.kind == "size"}
     assert found["embeddings"] == "2 MB" and {"warehouse", "snapshot", "records"} <= set(found)
     assert "quarantine" not in found

@@ -27,7 +27,7 @@ from lab.services import environments, processes, up
 from lab.services import join as joining
 from lab.services.processes import recorded
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools import hosts
 from workpools.hosts import HOST_TAG, UNNAMED, VARIABLE, Seen, combined
 from workpools.pools import connect, create_pools
@@ -79,7 +79,7 @@ class Network:
         return connect(f"{self.url}/api")
 
     def pids(self) -> dict[str, int]:
-        return {s.name: s.pid for s in recorded(Places(self.desk)) if s.alive}
+        return {s.name: s.pid for s in recorded(Paths(self.desk)) if s.alive}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     coordinator, desk = tmp_path_factory.mktemp("coordinator"), tmp_path_factory.mktemp("desk")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
-    there = Places(coordinator)
+    there = Paths(coordinator)
     (coordinator / "results" / "inbox").mkdir(parents=True)  # who shares a folder has made it
     environment = environments.prefect_environment(there, port) | {"PREFECT_SERVER_UI_ENABLED": "false"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -100,7 +100,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         found.first = found.join()
         yield found
     finally:
-        processes.stop(recorded(Places(desk)))
+        processes.stop(recorded(Paths(desk)))
         processes.stop([server])
 
 
@@ -179,7 +179,7 @@ def test_two_machines_that_join_a_new_server_at_once_both_find_its_pools(network
 def test_the_list_names_machines_however_they_came(network: Network, ask: Run) -> None:
     """Registered and away, started by hand with a name or without: each has its row, and those without a report are named."""
     pi = made_up_report("pi-4", 3.2, matrix_gflops=8.25, embedding_texts_per_s=2.0, prefill_tokens_per_s=33.3)
-    Store.here(Places(network.coordinator)).put_report("pi-4", pi.model_dump_json().encode())
+    Store.configured(Paths(network.coordinator)).put_report("pi-4", pi.model_dump_json().encode())
     client = network.client()
     create_pools(client)
     client.send_worker_heartbeat("medium", "guest", 30)
@@ -278,7 +278,7 @@ def test_the_drained_are_kept_by_a_real_server(network: Network) -> None:
 def test_a_machine_that_comes_back_is_waited_for(network: Network, ask: Run) -> None:
     """The server calls a worker online for a minute after it ended: a join that believed that would report a worker that
     may never come. That the name was in use is told, since two machines of one name would mix their results."""
-    processes.stop(recorded(Places(network.desk)))
+    processes.stop(recorded(Paths(network.desk)))
     before = row_of(ask, "desk")
     assert before["status"] == "online"
     back = network.join()
@@ -292,15 +292,15 @@ def test_a_machine_that_comes_back_is_waited_for(network: Network, ask: Run) -> 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_told_at_once_with_its_log(
-    network: Network, places: Places, monkeypatch: pytest.MonkeyPatch
+    network: Network, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that fails must not wait out its minute and a half, and says where to read why."""
     monkeypatch.setenv("LAB_HOST", "broken")
     monkeypatch.setattr(up.sys, "executable", shutil.which("false"))
     said: list[str] = []
     with pytest.raises(LabError, match="worker-weak did not come online") as refused:
-        joining._start(places, network.client(), ["weak"], {}, dict(os.environ), said.append)
-    assert refused.value.mend == f"see {places.home / 'logs'}, then: lab down"
+        joining._start(paths, network.client(), ["weak"], {}, dict(os.environ), said.append)
+    assert refused.value.mend == f"see {paths.home / 'logs'}, then: lab down"
     assert said == ["starting workers: weak"]
 
 

@@ -16,7 +16,7 @@ from front_door import Run, bare_environment
 from common.errors import LabError
 from lab.commands.options import by_phase, checked_why, parse_settings
 from warehouse.database.connection import writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 WAREHOUSE = {"warehouse.duckdb", "warehouse.lock"}
 
@@ -217,7 +217,7 @@ def test_a_missing_model_package_is_named_with_its_installation(home: Path, tmp_
 
 def test_a_newer_warehouse_is_left_as_it_is(lab: Run, called: Run, home: Path) -> None:
     """Old code neither writes into a warehouse of a newer schema nor guesses what is in it, and says how to become newer."""
-    with writing(Places(home)) as con:
+    with writing(Paths(home)) as con:
         con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
     for run, command in ((lab, "run p1 --scale smoke"), (called, "results"), (called, "collect")):
         check(run(*command.split()), "schema 99", "git pull && make setup")
@@ -226,7 +226,7 @@ def test_a_newer_warehouse_is_left_as_it_is(lab: Run, called: Run, home: Path) -
 
 def test_a_torn_warehouse_is_named(lab: Run, home: Path) -> None:
     """Half a database file is told as what it is; nothing is written over it."""
-    with writing(Places(home)):
+    with writing(Paths(home)):
         pass
     half = (home / "warehouse.duckdb").read_bytes()[:300_000]
     (home / "warehouse.duckdb").write_bytes(half)

@@ -17,7 +17,7 @@ from lab.commands.plan import EXAMPLE, LISTED, example_reports
 from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import CapabilityReport
 from workpools.tiers import decide
 
@@ -48,7 +48,7 @@ def register(
         profiles=decision.profiles,
         reasons=decision.reasons,
     )
-    Store.here(Places(home)).put_report(host, report.model_dump_json().encode())
+    Store.configured(Paths(home)).put_report(host, report.model_dump_json().encode())
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def test_a_quantised_model_is_said(called: Run, home: Path) -> None:
 def test_after_a_run_the_plan_shows_how_long_it_took(called: Run, home: Path) -> None:
     """Predicted beside actual, for the phases that were worked on to their end, so that a plan can be judged."""
     register(home, "a")
-    with writing(Places(home)) as con:
+    with writing(Paths(home)) as con:
         run = open_run(con, "smoke")
         for phase, predicted in (("p1", 60.0), ("p2", 90.0)):
             records.save_prediction(con, run.run_id, phase, predicted)
@@ -175,7 +175,7 @@ def test_after_a_run_the_plan_shows_how_long_it_took(called: Run, home: Path) ->
 def test_a_damaged_report_is_named_and_the_others_are_planned_with(called: Run, home: Path) -> None:
     """One torn file must not hide the rest of the network, and nothing in it steers the terminal."""
     register(home, "a")
-    Store.here(Places(home)).put_report("b", b'{"report_version": 2, "\x1b[2J')
+    Store.configured(Paths(home)).put_report("b", b'{"report_version": 2, "\x1b[2J')
     done = called(*SMOKE)
     assert done.returncode == 0
     assert "on 1 registered machine " in done.stdout

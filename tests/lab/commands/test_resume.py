@@ -12,20 +12,20 @@ from flows.chain import advance, open_run
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def begun(places: Places) -> str:
+def begun(paths: Paths) -> str:
     """The id of a run at scale smoke whose P1 has results (failed trials, which need no engine)."""
-    with writing(places) as con:
+    with writing(paths) as con:
         run = open_run(con, "smoke", {})
         found = advance(con, run, "p1").units
     for unit in found:
         write_bundle(
-            places.spool,
+            paths.spool,
             unit,
             failed_trials(unit, "made up"),
             host="here",
@@ -34,21 +34,21 @@ def begun(places: Places) -> str:
             finished_at=NOW,
             provenance={"identity": unit.identity},
         )
-    Store.here(places).deliver(places.spool)
+    Store.configured(paths).deliver(paths.spool)
     return run.run_id
 
 
-def _runs(places: Places) -> list[str]:
-    with writing(places) as con:
+def _runs(paths: Paths) -> list[str]:
+    with writing(paths) as con:
         return [run_id for (run_id,) in con.execute("SELECT run_id FROM runs ORDER BY 1").fetchall()]
 
 
-def test_what_was_never_begun_is_not_resumed(called: Run, places: Places) -> None:
+def test_what_was_never_begun_is_not_resumed(called: Run, paths: Paths) -> None:
     """Who says --resume expects minutes; hours of a wrong scale must not begin, nor an empty run stay behind."""
     done = called("run", "p1", "--resume")
     assert (done.returncode, done.stdout) == (2, "")
     assert "nothing of p1 to resume: it was never begun. lab run p1" in done.stderr
-    assert not places.warehouse.exists()
+    assert not paths.warehouse.exists()
     done = called("run", "p1", "--scale", "smoke", "--resume")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
@@ -56,36 +56,36 @@ def test_what_was_never_begun_is_not_resumed(called: Run, places: Places) -> Non
         last.startswith("nothing of p1 to resume: 0 of ")
         and "not reused: no result yet. lab run p1 --scale smoke" in last
     )
-    assert _runs(places) == []
+    assert _runs(paths) == []
 
 
-def test_a_run_says_what_is_reused_and_resume_finds_the_last_one(called: Run, places: Places, begun: str) -> None:
+def test_a_run_says_what_is_reused_and_resume_finds_the_last_one(called: Run, paths: Paths, begun: str) -> None:
     """A user goes on without having kept the command line; the scale and values are those of the run that is there."""
     done = called("run", "p1", "--resume")
     assert f"p1  as in run {begun}: --scale smoke" in done.stderr
     assert "p1  3 of 3 units reused" in done.stderr and "units done" not in done.stderr
     assert done.stdout.startswith("p1  INCONCLUSIVE")
     assert done.returncode == 0
-    assert _runs(places) == [begun]
+    assert _runs(paths) == [begun]
 
 
-def test_resume_refuses_when_all_would_be_computed_anew(called: Run, places: Places, begun: str) -> None:
+def test_resume_refuses_when_all_would_be_computed_anew(called: Run, paths: Paths, begun: str) -> None:
     """Settings that make every unit new are another run: it is named what changed, and nothing is left of it."""
     done = called("run", "p1", "--scale", "smoke", "--set", "per_class=7", "--resume")
     assert done.returncode == 2
     assert f"settings changed: per_class 5, now 7 since run {begun}" in done.stderr.splitlines()[-1]
-    assert _runs(places) == [begun]
-    with writing(places) as con:
+    assert _runs(paths) == [begun]
+    with writing(paths) as con:
         assert con.execute("SELECT DISTINCT run_id FROM units").fetchall() == [(begun,)]
 
 
-def test_a_phase_never_begun_in_a_known_run_is_not_resumed(called: Run, places: Places) -> None:
+def test_a_phase_never_begun_in_a_known_run_is_not_resumed(called: Run, paths: Paths) -> None:
     """The run is there, its P1 is not: asked twice the answer is the same, since the first time left no unit behind."""
-    with writing(places) as con:
+    with writing(paths) as con:
         run_id = open_run(con, "smoke", {}).run_id
     for _ in range(2):
         done = called("run", "p1", "--scale", "smoke", "--resume")
         assert done.returncode == 2 and "nothing of p1 to resume: 0 of " in done.stderr
-    assert _runs(places) == [run_id]
-    with writing(places) as con:
+    assert _runs(paths) == [run_id]
+    with writing(paths) as con:
         assert con.execute("SELECT count(*) FROM units").fetchone() == (0,)

@@ -15,7 +15,7 @@ import pytest
 from front_door import Run
 
 from lab.commands import service as commands_service
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 AWKWARD = '/data/100% of $HOME "it" \\ here'
 
@@ -82,7 +82,7 @@ def test_a_machine_that_joins_has_the_address_and_no_secret_in_its_unit(called: 
 
 
 def test_what_is_installed_is_what_was_shown(
-    called: Run, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    called: Run, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the command that enables it is told, since nothing is enabled behind the user's back."""
     config = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "me")}

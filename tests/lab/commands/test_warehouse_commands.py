@@ -18,17 +18,17 @@ from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from warehouse.queries.checks import verified
 
 GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}}
 
 
 @pytest.fixture
-def filled(places: Places) -> Places:
+def filled(paths: Paths) -> Paths:
     """A home with a run of which one of two units has a result, and something that was refused."""
-    store, now = Store.here(places), datetime.now(UTC)
-    with writing(places) as con:
+    store, now = Store.configured(paths), datetime.now(UTC)
+    with writing(paths) as con:
         run = open_run(con, "smoke", GIVEN)
         unit = advance(con, run, "p1").pending[0]
         write_bundle(
@@ -42,11 +42,11 @@ def filled(places: Places) -> Places:
             provenance={"identity": unit.identity},
         )
         (store.inbox / "junk").write_bytes(b"junk")
-    assert collect(places, store).ingested == 1
-    return places
+    assert collect(paths, store).ingested == 1
+    return paths
 
 
-def test_verify_says_what_holds_what_is_missing_and_what_does_not(called: Run, filled: Places) -> None:
+def test_verify_says_what_holds_what_is_missing_and_what_does_not(called: Run, filled: Paths) -> None:
     """Exit code 0 and a line of counts while all holds, 1 and a line for each fault when not, and --repair brings it back."""
     done = called("verify")
     assert (done.returncode, done.stderr) == (0, "")
@@ -78,7 +78,7 @@ def test_verify_says_what_holds_what_is_missing_and_what_does_not(called: Run, f
     assert (refused.returncode, refused.stderr.startswith("unknown phase 'p9'")) == (2, True)
 
 
-def test_rebuild_says_whether_it_is_equal(called: Run, filled: Places) -> None:
+def test_rebuild_says_whether_it_is_equal(called: Run, filled: Paths) -> None:
     """Equal to the one before, row for row; with the warehouse lost, every other command names this one."""
     done = called("warehouse", "rebuild")
     assert done.returncode == 0
@@ -100,7 +100,7 @@ def test_rebuild_says_whether_it_is_equal(called: Run, filled: Places) -> None:
     assert (forced.returncode, "lost  bundle" in forced.stdout) == (1, True)
 
 
-def test_backup_and_restore_by_hand(called: Run, filled: Places, tmp_path: Path) -> None:
+def test_backup_and_restore_by_hand(called: Run, filled: Paths, tmp_path: Path) -> None:
     """The command that backup prints brings it back elsewhere, verified; over a memory that is there it is refused."""
     done = called("backup", "b.tar")
     assert done.returncode == 0
@@ -115,7 +115,7 @@ def test_backup_and_restore_by_hand(called: Run, filled: Places, tmp_path: Path)
     assert (missing.returncode, "no.tar" in missing.stderr) == (2, True)
 
 
-def test_clean_says_what_would_go_and_leaves_it(called: Run, filled: Places) -> None:
+def test_clean_says_what_would_go_and_leaves_it(called: Run, filled: Paths) -> None:
     """A dry run changes nothing; without it the same things go, and the young stay."""
     assert called("clean").stdout.strip().endswith("gone: 0, 0 B; older than 30d")
     with writing(filled) as con:
@@ -131,7 +131,7 @@ def test_clean_says_what_would_go_and_leaves_it(called: Run, filled: Places) -> 
     assert called("clean", "--older-than", "soon").returncode == 2
 
 
-def test_export_writes_a_view(called: Run, filled: Places, tmp_path: Path) -> None:
+def test_export_writes_a_view(called: Run, filled: Paths, tmp_path: Path) -> None:
     """A file named as the view lies where the user is; a mistake names what there is."""
     done = called("export", "phase_hosts", "--format", "json")
     assert done.stdout == f"{tmp_path / 'phase_hosts.json'}: 1 rows\n"
@@ -140,14 +140,14 @@ def test_export_writes_a_view(called: Run, filled: Places, tmp_path: Path) -> No
     assert (refused.returncode, "phase_metrics" in refused.stderr) == (2, True)
 
 
-def test_keys_by_hand(called: Run, filled: Places, tmp_path: Path) -> None:
+def test_keys_by_hand(called: Run, filled: Paths, tmp_path: Path) -> None:
     """A key made on the coordinator, copied and added on the machine, signs there what waits; none is printed."""
     made = called("keys", "add", "pi-4")
     key_file = filled.keys / "pi-4.key"
     assert str(key_file) in made.stdout and key_file.read_text().strip() not in made.stdout
     assert called("keys", "list").stdout == "keys are not required\n  pi-4\n"
     assert "this machine has none" in called("keys", "require", LAB_HOST="laptop").stdout
-    other = Places(tmp_path / "pi")
+    other = Paths(tmp_path / "pi")
     content = canonical({"x": 1}).encode()
     other.spool.mkdir(parents=True)
     waiting = other.spool / f"{'1' * 32}.{hashlib.sha256(content).hexdigest()}.parquet"

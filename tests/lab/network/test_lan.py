@@ -12,11 +12,11 @@ from common.environment import checkout
 from common.errors import LabError
 from lab.network import auth_proxy, lan, secrets
 from lab.services import environments, up
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 @pytest.fixture
-def kept(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kept(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of secrets of a coordinator and of machines in these tests."""
     monkeypatch.setenv("LAB_SECRETS", str(tmp_path / "secrets"))
     return tmp_path / "secrets"
@@ -62,11 +62,11 @@ def test_a_joined_machine_keeps_the_key_of_each_server(kept: Path) -> None:
     assert secrets.inbox_token(second) not in secrets.worker_auth(second)
 
 
-def test_secrets_do_not_lie_where_things_are_shared(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_do_not_lie_where_things_are_shared(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """LAB_HOME is mounted by others and the checkout is committed; a secret in either is given away."""
     root = checkout()
     assert root is not None
-    for folder in (root / "secrets", places.home, places.home / "x"):
+    for folder in (root / "secrets", paths.home, paths.home / "x"):
         monkeypatch.setenv("LAB_SECRETS", str(folder))
         with pytest.raises(LabError, match="copied or shared"):
             secrets.issued()
@@ -108,12 +108,12 @@ def test_each_tier_has_its_line_and_no_line_a_secret() -> None:
 
 def test_secrets_go_to_servers_by_their_environment_alone(kept: Path) -> None:
     """A list of processes shows arguments to everybody. The server has both passwords, workers their own only."""
-    places, keys = Places.here(), secrets.issued()
+    paths, keys = Paths.local(), secrets.issued()
     door = lan.Door("127.0.0.2", keys)
     own, workers = secrets.coordinator_auth(keys), secrets.worker_auth(keys.join)
     assert environments.server_environment(4200, door)[auth_proxy.COORDINATOR_AUTH] == own
     assert environments.server_environment(4200, door)[auth_proxy.WORKER_AUTH] == workers
-    environment = environments.prefect_environment(places, 4200, door)
+    environment = environments.prefect_environment(paths, 4200, door)
     assert environment["PREFECT_API_URL"] == "http://127.0.0.2:4200/api"
     assert environment["PREFECT_API_AUTH_STRING"] == own
     assert not {auth_proxy.COORDINATOR_AUTH, auth_proxy.WORKER_AUTH} & set(environment)
@@ -121,16 +121,16 @@ def test_secrets_go_to_servers_by_their_environment_alone(kept: Path) -> None:
     assert not any(s in command for s in (keys.coordinator, keys.join, own, workers))
 
 
-def test_the_users_own_password_reaches_server_and_workers(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_password_reaches_server_and_workers(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped, as it once was, the server would be open although its user had set a password."""
     assert auth_proxy.COORDINATOR_AUTH not in environments.server_environment(4200, lan.Door())
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:secret")
     assert environments.server_environment(4200, lan.Door())[auth_proxy.COORDINATOR_AUTH] == "me:secret"
-    assert environments.prefect_environment(places, 4200)["PREFECT_API_AUTH_STRING"] == "me:secret"
+    assert environments.prefect_environment(paths, 4200)["PREFECT_API_AUTH_STRING"] == "me:secret"
     assert up.auth_for("http://127.0.0.1:4200/api") == "me:secret"
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:other")
-    assert environments.prefect_environment(places, 4200)["PREFECT_API_AUTH_STRING"] == "me:other"
-    assert "PREFECT_SERVER_API_AUTH_STRING" not in environments.prefect_environment(places, 4200)
+    assert environments.prefect_environment(paths, 4200)["PREFECT_API_AUTH_STRING"] == "me:other"
+    assert "PREFECT_SERVER_API_AUTH_STRING" not in environments.prefect_environment(paths, 4200)
 
 
 def test_invite_shows_one_secret_when_it_is_asked_for(called: Run, kept: Path) -> None:

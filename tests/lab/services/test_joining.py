@@ -21,7 +21,7 @@ from made_up_host import made_up_report
 from common.errors import LabError
 from lab.services import environments, join, processes
 from lab.services.processes import Service
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools import packages
 from workpools.tiers import TIERS
 
@@ -117,7 +117,7 @@ def test_a_machine_serves_its_tier_and_those_it_was_asked_to_help(
     assert refused.value.mend == "pip install 'no-such-thing>=2' 'pytest>=9999'"
 
 
-def test_an_unfit_machine_is_told_why(places: Places) -> None:
+def test_an_unfit_machine_is_told_why(paths: Paths) -> None:
     """It would be given nothing; the reasons say what to free."""
     report = made_up_report("shed", 2)
     with pytest.raises(LabError) as refused:
@@ -127,21 +127,21 @@ def test_an_unfit_machine_is_told_why(places: Places) -> None:
 
 
 def test_results_that_would_not_reach_the_coordinator_are_not_made(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker elsewhere without a way for results cannot even read its units: it would take shards and fail each."""
     here = "http://127.0.0.1:4321/api"
     with pytest.raises(LabError, match="never reach the coordinator") as refused:
-        join.results_note(places, ELSEWHERE)
+        join.results_note(paths, ELSEWHERE)
     assert refused.value.mend.startswith("export LAB_RESULTS_URL=")
-    note = join.results_note(places, here)
-    assert note and str(places.home / "results") in note and "export LAB_RESULTS_URL=" in note
+    note = join.results_note(paths, here)
+    assert note and str(paths.home / "results") in note and "export LAB_RESULTS_URL=" in note
     us = psutil.Process()
     for name, port, silent in (("server", 4321, True), ("server", 4322, False), ("page", 4321, False)):
-        processes.record(places, [Service(name, us.pid, us.create_time(), port)])
-        assert (join.results_note(places, here) is None) is silent
-    monkeypatch.setenv("LAB_RESULTS_URL", str(places.home / "elsewhere"))
-    assert join.results_note(places, ELSEWHERE) is None
+        processes.record(paths, [Service(name, us.pid, us.create_time(), port)])
+        assert (join.results_note(paths, here) is None) is silent
+    monkeypatch.setenv("LAB_RESULTS_URL", str(paths.home / "elsewhere"))
+    assert join.results_note(paths, ELSEWHERE) is None
 
 
 def test_this_machines_own_addresses_are_known() -> None:
@@ -154,14 +154,14 @@ def test_this_machines_own_addresses_are_known() -> None:
     assert not join.is_here(f"http://{'a' * 70}/api")
 
 
-def test_a_worker_for_another_server_is_not_taken_for_ours(places: Places) -> None:
+def test_a_worker_for_another_server_is_not_taken_for_ours(paths: Paths) -> None:
     """Kept silently, the machine would go on working for the old coordinator, or deliver where nobody looks."""
-    ours = environments.prefect_environment(places, 4321) | {"LAB_RESULTS_URL": "/shared", "LAB_HOST": "desk"}
+    ours = environments.prefect_environment(paths, 4321) | {"LAB_RESULTS_URL": "/shared", "LAB_HOST": "desk"}
     command = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(100)"]
-    service = processes.start(places, "worker-weak", command, ours)
+    service = processes.start(paths, "worker-weak", command, ours)
     try:
         # Until the program runs, the system shows the environment of its parent.
-        assert processes.wait_until(lambda: (places.home / "logs" / "worker-weak.log").read_text(), 30, service)
+        assert processes.wait_until(lambda: (paths.home / "logs" / "worker-weak.log").read_text(), 30, service)
         same = ours | {"PREFECT_API_URL": "http://localhost:4321/api"}
         join._check_same(service, same, "http://a")
         for name, value in (

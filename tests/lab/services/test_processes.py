@@ -20,7 +20,7 @@ from front_door import Run, bare_environment
 from common import logs
 from lab.services import environments, processes, up
 from lab.services.processes import Service, holder_of, recorded, start, stop, wait_until
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(100)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
@@ -44,24 +44,24 @@ Begin = Callable[..., Service]
 
 
 @pytest.fixture
-def places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(home))
-    return Places(home)
+    return Paths(home)
 
 
-def log_of(places: Places, name: str) -> str:
-    return (places.home / "logs" / f"{name}.log").read_text()
+def log_of(paths: Paths, name: str) -> str:
+    return (paths.home / "logs" / f"{name}.log").read_text()
 
 
 @pytest.fixture
-def begin(places: Places) -> Iterator[Begin]:
+def begin(paths: Paths) -> Iterator[Begin]:
     """begin(name, script, *arguments): a recorded service that has printed a line; all are killed after the test."""
     begun: list[Service] = []
 
     def run(name: str, script: str, *arguments: str, port: int | None = None) -> Service:
-        service = start(places, name, [sys.executable, "-c", script, *arguments], bare_environment(places.home), port)
+        service = start(paths, name, [sys.executable, "-c", script, *arguments], bare_environment(paths.home), port)
         begun.append(service)
-        assert wait_until(lambda: log_of(places, name).endswith("\n"), 20, service)
+        assert wait_until(lambda: log_of(paths, name).endswith("\n"), 20, service)
         return service
 
     yield run
@@ -75,30 +75,30 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_started_service_is_on_record_and_on_its_own(begin: Begin, places: Places) -> None:
+def test_a_started_service_is_on_record_and_on_its_own(begin: Begin, paths: Paths) -> None:
     """What lab up starts outlives it: a session of its own, output in a log, found again by whoever reads the record."""
     service = begin("worker-weak", SLEEP, port=4300)
-    assert recorded(places) == [service]
+    assert recorded(paths) == [service]
     assert service.alive
     assert os.getsid(service.pid) == service.pid != os.getsid(0)
-    assert log_of(places, "worker-weak") == "ready\n"
+    assert log_of(paths, "worker-weak") == "ready\n"
     assert abs(service.created - time.time()) < 60
     other = begin("page", SLEEP)
-    assert recorded(places) == [service, other]
+    assert recorded(paths) == [service, other]
     assert stop([service]) == ["worker-weak"]
     renewed = begin("worker-weak", SLEEP)
-    assert recorded(places) == [other, renewed]
+    assert recorded(paths) == [other, renewed]
 
 
 @pytest.fixture
-def somebodys(places: Places) -> Iterator[Service]:
+def somebodys(paths: Paths) -> Iterator[Service]:
     """A process that lab did not start, in the same LAB_HOME."""
-    with subprocess.Popen([sys.executable, "-c", SLEEP], env=bare_environment(places.home)) as process:
+    with subprocess.Popen([sys.executable, "-c", SLEEP], env=bare_environment(paths.home)) as process:
         yield Service("somebody's", process.pid, psutil.Process(process.pid).create_time(), None)
         process.kill()
 
 
-def test_a_recycled_pid_is_not_touched(somebodys: Service, places: Places) -> None:
+def test_a_recycled_pid_is_not_touched(somebodys: Service, paths: Paths) -> None:
     """After a reboot a recorded pid may belong to anybody: without the same start time it is neither shown nor stopped."""
     service = somebodys
     ours = psutil.Process()
@@ -109,17 +109,17 @@ def test_a_recycled_pid_is_not_touched(somebodys: Service, places: Places) -> No
         Service("worker-medium", 1, 0.0, None),
     ]
     assert [s.alive for s in strangers] == [False] * 4
-    processes.record(places, strangers)
+    processes.record(paths, strangers)
     assert [row["alive"] for row in up.status()] == [False] * 4
     assert up.down() == []
     assert service.alive
-    assert recorded(places) == []
+    assert recorded(paths) == []
 
 
-def test_children_are_stopped_too(begin: Begin, places: Places) -> None:
+def test_children_are_stopped_too(begin: Begin, paths: Paths) -> None:
     """A worker's flow processes end with it; left behind they would hold memory and deliver to nobody."""
     service = begin("worker-weak", PARENT, SLEEP)
-    child = int(log_of(places, "worker-weak"))
+    child = int(log_of(paths, "worker-weak"))
     assert not gone(child)
     assert stop([service]) == ["worker-weak"]
     assert not service.alive
@@ -127,12 +127,12 @@ def test_children_are_stopped_too(begin: Begin, places: Places) -> None:
     assert stop([service]) == []
 
 
-def test_the_stubborn_are_killed(begin: Begin, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stubborn_are_killed(begin: Begin, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ignores SIGTERM, itself or a child, is killed after the wait, so that lab down always ends with nothing left."""
     monkeypatch.setattr(processes, "STOP_WAIT_S", 0.4)
     alone = begin("server", STUBBORN)
     parent = begin("worker-weak", PARENT, STUBBORN)
-    child = int(log_of(places, "worker-weak"))
+    child = int(log_of(paths, "worker-weak"))
     started = time.monotonic()
     assert stop([alone, parent]) == ["server", "worker-weak"]
     assert time.monotonic() - started < 5
@@ -141,9 +141,9 @@ def test_the_stubborn_are_killed(begin: Begin, places: Places, monkeypatch: pyte
     assert gone(child)
 
 
-def test_one_that_died_by_itself_is_not_alive(begin: Begin, places: Places) -> None:
+def test_one_that_died_by_itself_is_not_alive(begin: Begin, paths: Paths) -> None:
     """A crashed service is shown as stopped, also while it is a zombie, and waiting for it ends at once."""
-    service = start(places, "server", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
+    service = start(paths, "server", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
     started = time.monotonic()
     assert not wait_until(lambda: False, 30, service)
     assert time.monotonic() - started < 20
@@ -154,19 +154,19 @@ def test_one_that_died_by_itself_is_not_alive(begin: Begin, places: Places) -> N
     assert not wait_until(lambda: False, 0.3, begin("page", SLEEP))
 
 
-def test_the_server_is_stopped_last(begin: Begin, places: Places, tmp_path: Path) -> None:
+def test_the_server_is_stopped_last(begin: Begin, paths: Paths, tmp_path: Path) -> None:
     """Workers sign off at the server: one whose server is gone hangs on SIGTERM (measured)."""
     said = tmp_path / "said"
     for name in ("server", "worker-weak", "page"):
         begin(name, TELL, name, str(said))
     assert up.down(("worker-weak",)) == ["worker-weak"]
-    assert [s.name for s in recorded(places)] == ["server", "page"]
+    assert [s.name for s in recorded(paths)] == ["server", "page"]
     assert up.down() == ["page", "server"]
     assert said.read_text().split() == ["worker-weak", "page", "server"]
-    assert recorded(places) == []
+    assert recorded(paths) == []
 
 
-def test_status_and_down_of_another_process_see_the_same(begin: Begin, places: Places, lab: Run) -> None:
+def test_status_and_down_of_another_process_see_the_same(begin: Begin, paths: Paths, lab: Run) -> None:
     """The user's next command, in another terminal, shows and stops what the first one started."""
     service = begin("server", SLEEP, port=4300)
     (row,) = json.loads(lab("status", "--json").stdout)
@@ -205,38 +205,38 @@ def test_the_holder_of_a_port_is_named(busy_port: int, closed_port: int) -> None
     assert holder_of(port) is None
 
 
-def test_services_start_without_the_users_prefect_settings(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_start_without_the_users_prefect_settings(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile or an address set in the shell must not send our workers to another server, and nothing is reported home."""
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:1/api")
     monkeypatch.setenv("PREFECT_PROFILE", "cloud")
     monkeypatch.setenv("KEPT", "yes")
-    environment = environments.prefect_environment(places, 4321)
+    environment = environments.prefect_environment(paths, 4321)
     assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
-    assert environment["PREFECT_HOME"] == str(places.home / "prefect")
+    assert environment["PREFECT_HOME"] == str(paths.home / "prefect")
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
-    assert environment["LAB_HOME"] == str(places.home)
+    assert environment["LAB_HOME"] == str(paths.home)
     assert environment["KEPT"] == "yes"
     assert environment["DO_NOT_TRACK"] == "1"
     assert "PREFECT_PROFILE" not in environment
 
 
-def test_what_a_killed_worker_left_behind_is_shown_and_ended(begin: Begin, places: Places, lab: Run) -> None:
+def test_what_a_killed_worker_left_behind_is_shown_and_ended(begin: Begin, paths: Paths, lab: Run) -> None:
     """A flow outlives its killed worker, holds its memory, and no record names it: the mark in its environment does."""
     service = begin("worker-weak", PARENT, SLEEP)
-    child = int(log_of(places, "worker-weak"))
+    child = int(log_of(paths, "worker-weak"))
     (row,) = up.status()
     assert row["runs"] == [child]
     psutil.Process(service.pid).kill()
     assert wait_until(lambda: not service.alive, 20)
     assert not gone(child)
     assert [r["name"] for r in up.status()] == ["worker-weak", "left behind"]
-    other = bare_environment(places.home.with_name("other")) | {processes.MARK: "worker-weak"}
+    other = bare_environment(paths.home.with_name("other")) | {processes.MARK: "worker-weak"}
     with subprocess.Popen([sys.executable, "-c", SLEEP], env=other, stdout=subprocess.DEVNULL) as stranger:
         try:
             shown = lab("status").stdout
             assert (
                 f"left behind            runs     pid {child}" in shown
-                and f"logs                   {places.home}" in shown
+                and f"logs                   {paths.home}" in shown
             )
             assert lab("down").stdout == "stopped what was left behind\n"
             assert gone(child)
@@ -247,13 +247,13 @@ def test_what_a_killed_worker_left_behind_is_shown_and_ended(begin: Begin, place
 
 
 def test_logs_are_cut_while_their_process_writes_on(
-    begin: Begin, places: Places, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that runs for months must not fill the disk with its log, nor lose it, nor have to be restarted for it."""
     script = "import time\nprint('first', flush=True)\nwhile True: print('x' * 99, flush=True); time.sleep(0.01)"
     begin("server", script)
     monkeypatch.setattr(logs, "MAX_BYTES", 500)
-    folder = places.home / "logs"
+    folder = paths.home / "logs"
     for _ in range(logs.KEPT + 2):
         assert wait_until(lambda: (folder / "server.log").stat().st_size > 500, 20)
         assert logs.rotate(folder) == ["server.log"]

@@ -21,62 +21,62 @@ from lab.network.lan import Door
 from lab.services import environments, processes, up
 from lab.services.processes import Service
 from warehouse.database.connection import refuse_newer, writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from workpools.assess import assess
 
 
 @pytest.fixture
-def places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(home))
     for name in ("LAB_RESULTS_URL", "LAB_HOST", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
-    return Places(home)
+    return Paths(home)
 
 
-def test_a_report_is_taken_only_while_it_is_fresh_and_whole(places: Places) -> None:
+def test_a_report_is_taken_only_while_it_is_fresh_and_whole(paths: Paths) -> None:
     """Memory and disk change: workers are started by today's report, and a torn or future one counts as none."""
-    assert up._report(places) is None
+    assert up._report(paths) is None
     report = assess(quick=True)
-    path = places.home / f"capability_report_{host_name()}.json"
+    path = paths.home / f"capability_report_{host_name()}.json"
     for age, fresh in ((0, True), (23, True), (25, False), (-0.1, True), (-23, False)):
         made = report.model_copy(update={"created_at": datetime.now(UTC) - timedelta(hours=age)})
         path.write_text(made.model_dump_json())
-        assert (up._report(places) is not None) is fresh
+        assert (up._report(paths) is not None) is fresh
     whole = report.model_dump_json()
     path.write_text(whole[: len(whole) // 2])
-    assert up._report(places) is None
+    assert up._report(paths) is None
     path.write_text(whole.replace("Z", "", 1))
-    assert up._report(places) is None
+    assert up._report(paths) is None
 
 
-def test_a_server_that_runs_elsewhere_is_not_doubled(places: Places, closed_port: int) -> None:
+def test_a_server_that_runs_elsewhere_is_not_doubled(paths: Paths, closed_port: int) -> None:
     """Two servers over one database would lock each other; asked for another port, lab up names the one that runs."""
     ours = processes.psutil.Process()
     running = Service("server", ours.pid, ours.create_time(), 4300)
-    processes.record(places, [running])
+    processes.record(paths, [running])
     with pytest.raises(LabError, match="server already runs on port 4300") as refused:
         up.up(closed_port, 8501, page=False, say=print)
     assert refused.value.mend.startswith("lab down")
-    assert processes.recorded(places) == [running]
+    assert processes.recorded(paths) == [running]
 
 
-def test_an_older_version_does_not_start_on_a_newer_warehouse(places: Places, closed_port: int) -> None:
+def test_an_older_version_does_not_start_on_a_newer_warehouse(paths: Paths, closed_port: int) -> None:
     """All would come up and look well, and each run fail at its first look into the warehouse."""
-    with writing(places, publish=True) as con:
+    with writing(paths, publish=True) as con:
         con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
     with pytest.raises(LabError, match="has schema 99, this version knows"):
         up.up(closed_port, 8501, page=False, say=print)
-    assert processes.recorded(places) == []
+    assert processes.recorded(paths) == []
     # What cannot be read is no reason to keep a laboratory from starting, which makes it anew.
-    places.snapshot.write_bytes(b"half a file")
-    refuse_newer(places)
-    places.snapshot.unlink()
-    refuse_newer(places)
-    assert not places.snapshot.exists()
+    paths.snapshot.write_bytes(b"half a file")
+    refuse_newer(paths)
+    paths.snapshot.unlink()
+    refuse_newer(paths)
+    assert not paths.snapshot.exists()
 
 
 def test_a_server_that_dies_is_told_at_once_with_its_log(
-    places: Places, closed_port: int, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that fails must not wait out its minute and a half, and says where to read why."""
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
@@ -84,7 +84,7 @@ def test_a_server_that_dies_is_told_at_once_with_its_log(
     with pytest.raises(LabError, match="the Prefect server did not come up") as refused:
         up.up(closed_port, 8501, page=False, say=lambda text: None)
     assert time.monotonic() - started < 20
-    assert refused.value.mend == f"see {places.home / 'logs' / 'server.log'}"
+    assert refused.value.mend == f"see {paths.home / 'logs' / 'server.log'}"
     assert [row["alive"] for row in up.status()] == [False]
 
 
@@ -114,7 +114,7 @@ def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monke
     monkeypatch.setenv("LAB_DATABASE_URL", url)
     assert environments.database() == {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
     # Its password is the server's alone: workers and flows run what others sent.
-    assert url not in environments.prefect_environment(Places.here(), 4200).values()
+    assert url not in environments.prefect_environment(Paths.local(), 4200).values()
     assert url in environments.server_environment(4200, Door()).values()
     monkeypatch.setenv("LAB_DATABASE_URL", "postgres://lab:secret@db/prefect")
     with pytest.raises(LabError) as caught:
@@ -122,12 +122,12 @@ def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monke
     assert "LAB_DATABASE_URL" in str(caught.value) and "secret" not in str(caught.value) + (caught.value.mend or "")
 
 
-def test_a_deployment_that_does_not_end_is_told_in_a_line(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deployment_that_does_not_end_is_told_in_a_line(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a very busy machine lab up ended with a page of traceback, and left open what to do."""
     monkeypatch.setattr(up, "START_S", 0.01)
     with pytest.raises(LabError, match="did not end within"):
-        up._deploy(places, dict(os.environ), print)
-    assert not (places.home / "prefect" / "deployed").exists()
+        up._deploy(paths, dict(os.environ), print)
+    assert not (paths.home / "prefect" / "deployed").exists()
 
 
 class FakeRuns:

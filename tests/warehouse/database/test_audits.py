@@ -19,7 +19,7 @@ from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from warehouse.queries import snapshot
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -38,28 +38,28 @@ def unit(label: str, phase: str = "p1") -> Unit:
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    return Places(tmp_path)
+    return Paths(tmp_path)
 
 
 @pytest.fixture
-def con(places: Places) -> Iterator[Connection]:
+def con(paths: Paths) -> Iterator[Connection]:
     """A warehouse in which run demo-1 asked for the units a, b and c of P1, and pi-4 has computed each."""
-    with writing(places) as opened:
+    with writing(paths) as opened:
         records.save_plan(opened, "0f3a", {"scale": "demo"})
         records.save_run(opened, RUN, "0f3a", "demo", "big_o", "m", "coordinator", "abc", False, {}, {}, {})
         records.save_units(opened, RUN, "p1", [unit(x) for x in "abc"])
-        deliver(places, opened, "pi-4", dict.fromkeys("abc", TRIALS))
+        deliver(paths, opened, "pi-4", dict.fromkeys("abc", TRIALS))
         yield opened
 
 
-def deliver(places: Places, con: Connection, host: str, trials: dict[str, list[Trial]], attempt: int = 1) -> None:
+def deliver(paths: Paths, con: Connection, host: str, trials: dict[str, list[Trial]], attempt: int = 1) -> None:
     for label, own in trials.items():
         one = unit(label)
         write_bundle(
-            places.spool,
+            paths.spool,
             one,
             own,
             host=host,
@@ -68,9 +68,9 @@ def deliver(places: Places, con: Connection, host: str, trials: dict[str, list[T
             finished_at=NOW,
             provenance={"identity": one.identity},
         )
-    store = Store.here(places)
-    store.deliver(places.spool)
-    taken = collect(places, store, con)
+    store = Store.configured(paths)
+    store.deliver(paths.spool)
+    taken = collect(paths, store, con)
     assert taken.ingested == len(trials), taken
 
 
@@ -79,21 +79,21 @@ def audit(con: Connection, audit_id: str = "a1") -> Audit:
     return Audit(audit_id, RUN, 0, 1.0, len(found), 0, found)
 
 
-def second(con: Connection, places: Places, trials: dict[str, list[Trial]], audit_id: str = "a1") -> None:
+def second(con: Connection, paths: Paths, trials: dict[str, list[Trial]], audit_id: str = "a1") -> None:
     """An audit of all three units on a laptop, which delivers these trials."""
     drawn = audit(con, audit_id)
     ids = [f.unit.unit_id for f in drawn.sample]
     before = audits.bundles_known(con, ids)
-    deliver(places, con, "laptop", trials, attempt=2)
+    deliver(paths, con, "laptop", trials, attempt=2)
     wrong = {unit("c").unit_id: "out of memory on laptop"}
     audits.settle(con, drawn, dict.fromkeys(ids, "laptop"), before, wrong)
 
 
-def test_agreement_is_kept_by_pairs_of_hosts(con: Connection, places: Places) -> None:
+def test_agreement_is_kept_by_pairs_of_hosts(con: Connection, paths: Paths) -> None:
     """One answer that differs on another machine is named with its unit; the clock that differs as well is not."""
     other = [replace(t, latency_s=9.0, details={"logprobs": [-0.50003, -2.0]}) for t in TRIALS]
     changed = [replace(other[0], answer="O(1)", attempts=2), *other[1:]]
-    second(con, places, {"a": other, "b": changed})
+    second(con, paths, {"a": other, "b": changed})
     (pair,) = audits.pairs_of(con, RUN)
     names = ("host", "other", "units", "agreeing", "deviating_units", "without_result", "trials", "deviating_trials")
     assert [pair[n] for n in names] == ["pi-4", "laptop", 3, 1, 1, 1, 9, 1]
@@ -105,11 +105,11 @@ def test_agreement_is_kept_by_pairs_of_hosts(con: Connection, places: Places) ->
     }
 
 
-def test_second_results_are_kept_and_never_counted(con: Connection, places: Places) -> None:
+def test_second_results_are_kept_and_never_counted(con: Connection, paths: Paths) -> None:
     """An audit that changed a number of the run would make the result depend on how often somebody looked."""
     counted = con.execute("FROM counted_trials ORDER BY ALL").fetchall()
     results = records.trials_of(con, RUN, "p1")
-    second(con, places, {x: [replace(t, answer="O(1)") for t in TRIALS] for x in "abc"})
+    second(con, paths, {x: [replace(t, answer="O(1)") for t in TRIALS] for x in "abc"})
     assert con.execute("FROM counted_trials ORDER BY ALL").fetchall() == counted
     assert records.trials_of(con, RUN, "p1") == results
     assert con.execute("SELECT replicate, count(*) FROM bundles GROUP BY 1 ORDER BY 1").fetchall() == [(0, 3), (1, 3)]
@@ -117,26 +117,26 @@ def test_second_results_are_kept_and_never_counted(con: Connection, places: Plac
     assert [f.attempts for f in audits.finished(con, RUN)] == [2] * 3
 
 
-def test_only_a_bundle_that_came_since_from_that_host_is_the_second_result(con: Connection, places: Places) -> None:
+def test_only_a_bundle_that_came_since_from_that_host_is_the_second_result(con: Connection, paths: Paths) -> None:
     """A replicate of last week, or one that a third machine sends meanwhile, says nothing about this host now."""
     ids = [unit(x).unit_id for x in "abc"]
-    deliver(places, con, "laptop", {"a": TRIALS}, attempt=2)
+    deliver(paths, con, "laptop", {"a": TRIALS}, attempt=2)
     before = audits.bundles_known(con, ids)
     assert len(before) == 4
-    deliver(places, con, "desktop", {"b": TRIALS}, attempt=3)
+    deliver(paths, con, "desktop", {"b": TRIALS}, attempt=3)
     where = dict.fromkeys(ids, "laptop")
     assert audits.second_results(con, where, before) == {}
-    deliver(places, con, "laptop", {"b": TRIALS}, attempt=4)
+    deliver(paths, con, "laptop", {"b": TRIALS}, attempt=4)
     assert list(audits.second_results(con, where, before)) == [unit("b").unit_id]
 
 
-def test_the_page_reads_all_audits_of_a_run(con: Connection, places: Places) -> None:
+def test_the_page_reads_all_audits_of_a_run(con: Connection, paths: Paths) -> None:
     """People look at the pages, not at the command's last output: what two audits found is added up there."""
-    second(con, places, dict.fromkeys("ab", TRIALS))
-    second(con, places, {"c": [replace(TRIALS[0], answer="O(1)"), *TRIALS[1:]]}, "a2")
+    second(con, paths, dict.fromkeys("ab", TRIALS))
+    second(con, paths, {"c": [replace(TRIALS[0], answer="O(1)"), *TRIALS[1:]]}, "a2")
     assert (audits.audits_before(con, RUN), audits.audits_before(con, "other")) == (2, 0)
     con.execute("CHECKPOINT")
-    shutil.copyfile(places.warehouse, places.snapshot)
+    shutil.copyfile(paths.warehouse, paths.snapshot)
     (pair,) = snapshot.audits(RUN)
     assert {
         k: pair[k] for k in ("host", "other", "audits", "units", "agreeing", "deviating_units", "without_result")

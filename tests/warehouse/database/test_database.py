@@ -12,14 +12,14 @@ import pytest
 from common.errors import LabError
 from warehouse.database import connection
 from warehouse.database.connection import migrate, migrations, schema_version, writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 HOLD = """
 import sys
 from pathlib import Path
 from warehouse.database.connection import writing
-from warehouse.paths import Places
-with writing(Places(Path(sys.argv[1]))) as con:
+from warehouse.paths import Paths
+with writing(Paths(Path(sys.argv[1]))) as con:
     con.execute("INSERT INTO quarantine VALUES ('held', 'x', 1, now())")
     print("held", flush=True)
     sys.stdin.readline()
@@ -32,10 +32,10 @@ def _write_and_fail(con: duckdb.DuckDBPyConnection) -> None:
     raise ZeroDivisionError
 
 
-def test_a_fresh_warehouse_has_every_table_of_the_design(places: Places) -> None:
+def test_a_fresh_warehouse_has_every_table_of_the_design(paths: Paths) -> None:
     """The first opening makes the tables and views that readers and records rest on, and opening again changes none."""
     for _ in range(2):
-        with writing(places) as con:
+        with writing(paths) as con:
             assert schema_version(con) == len(migrations())
             tables = {t for (t,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
             views = {v for (v,) in con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
@@ -53,154 +53,152 @@ def test_migrations_are_numbered_without_a_gap() -> None:
     assert [number for number, _, _ in migrations()] == list(range(1, len(migrations()) + 1))
 
 
-def test_a_newer_warehouse_is_refused_with_the_command_that_mends(places: Places) -> None:
+def test_a_newer_warehouse_is_refused_with_the_command_that_mends(paths: Paths) -> None:
     """Old code on a new warehouse stops before it writes, and says what to do."""
-    with writing(places) as con:
+    with writing(paths) as con:
         con.execute("INSERT INTO schema_migrations VALUES (99, '0099_x.sql', 'x', now())")
-    with pytest.raises(LabError, match="has schema 99, this version knows") as refused, writing(places):
+    with pytest.raises(LabError, match="has schema 99, this version knows") as refused, writing(paths):
         pass
     assert "git pull && make setup" in refused.value.mend
 
 
-def test_a_changed_migration_is_refused(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_migration_is_refused(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was edited after it was applied is an error, not a silent difference between two warehouses."""
-    with writing(places):
+    with writing(paths):
         pass
     changed = [(n, name, f"{sql}\n-- later thought") for n, name, sql in migrations()]
     monkeypatch.setattr(connection, "migrations", lambda: changed)
-    with pytest.raises(LabError, match=r"0001_first\.sql was changed"), writing(places):
+    with pytest.raises(LabError, match=r"0001_first\.sql was changed"), writing(paths):
         pass
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing_behind(places: Places) -> None:
+def test_a_migration_that_fails_half_way_leaves_nothing_behind(paths: Paths) -> None:
     """The file's statements and its record are one transaction: after the fault is mended it applies from the start."""
     first = (1, "0001_a.sql", "CREATE TABLE a (x INTEGER);")
     broken = (2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1); SELECT * FROM missing;")
     mended = (2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1);")
-    places.home.mkdir()
-    with duckdb.connect(str(places.warehouse)) as con:
+    paths.home.mkdir()
+    with duckdb.connect(str(paths.warehouse)) as con:
         with pytest.raises(duckdb.CatalogException):
             migrate(con, [first, broken])
         assert schema_version(con) == 1
-    with duckdb.connect(str(places.warehouse)) as con:
+    with duckdb.connect(str(paths.warehouse)) as con:
         migrate(con, [first, mended])
         assert schema_version(con) == 2
         assert con.execute("SELECT count(*) FROM b").fetchone() == (1,)
 
 
-def test_killed_inside_a_migration_the_next_opening_applies_it(places: Places) -> None:
+def test_killed_inside_a_migration_the_next_opening_applies_it(paths: Paths) -> None:
     """A process that dies between a migration's statements and its record leaves the state before it."""
-    places.home.mkdir()
+    paths.home.mkdir()
     script = f"""
 import os, duckdb
 from warehouse.database.connection import migrations
-con = duckdb.connect({str(places.warehouse)!r})
+con = duckdb.connect({str(paths.warehouse)!r})
 con.begin()
 con.execute(migrations()[0][2])
 os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
-    with writing(places) as con:
+    with writing(paths) as con:
         assert schema_version(con) == len(migrations())
 
 
-def test_an_error_inside_rolls_back_and_publishes_nothing(places: Places) -> None:
+def test_an_error_inside_rolls_back_and_publishes_nothing(paths: Paths) -> None:
     """What a failed writer had not committed is gone, its lock is free, and readers keep the snapshot they had."""
-    with writing(places, publish=True):
+    with writing(paths, publish=True):
         pass
-    before = places.snapshot.stat().st_ino
-    with pytest.raises(ZeroDivisionError), writing(places, publish=True) as con:
+    before = paths.snapshot.stat().st_ino
+    with pytest.raises(ZeroDivisionError), writing(paths, publish=True) as con:
         _write_and_fail(con)
-    assert places.snapshot.stat().st_ino == before
-    with writing(places, wait_s=0) as con:
+    assert paths.snapshot.stat().st_ino == before
+    with writing(paths, wait_s=0) as con:
         assert con.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
 
 
-def test_one_writer_at_a_time_and_readers_through_the_snapshot(places: Places) -> None:
+def test_one_writer_at_a_time_and_readers_through_the_snapshot(paths: Paths) -> None:
     """A second writer is told which process holds the warehouse; a reader opens the snapshot meanwhile; a killed
     holder blocks nobody, and what it had committed is there."""
-    with writing(places, publish=True):
+    with writing(paths, publish=True):
         pass
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(places.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(paths.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         try:
             assert holder.stdout
             assert holder.stdout.readline() == "held\n"
-            with pytest.raises(LabError, match=f"held by process {holder.pid} "), writing(places, wait_s=0.2):
+            with pytest.raises(LabError, match=f"held by process {holder.pid} "), writing(paths, wait_s=0.2):
                 pass
-            with duckdb.connect(str(places.snapshot), read_only=True) as con:
+            with duckdb.connect(str(paths.snapshot), read_only=True) as con:
                 assert con.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
         finally:
             holder.kill()
-    with writing(places, publish=True) as con:
+    with writing(paths, publish=True) as con:
         assert con.execute("SELECT name FROM quarantine").fetchall() == [("held",)]
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
         assert con.execute("SELECT name FROM quarantine").fetchall() == [("held",)]
 
 
-def test_a_warehouse_open_in_another_program_is_named(places: Places) -> None:
+def test_a_warehouse_open_in_another_program_is_named(paths: Paths) -> None:
     """Someone who opened the file itself with DuckDB is told to open the snapshot, not shown a traceback."""
-    with writing(places):
+    with writing(paths):
         pass
-    script = f"import duckdb, sys; c = duckdb.connect({str(places.warehouse)!r}); print('open', flush=True); input()"
+    script = f"import duckdb, sys; c = duckdb.connect({str(paths.warehouse)!r}); print('open', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout
             other.stdout.readline()
-            with pytest.raises(LabError, match="cannot be opened") as refused, writing(places):
+            with pytest.raises(LabError, match="cannot be opened") as refused, writing(paths):
                 pass
-            assert str(places.snapshot) in refused.value.mend
+            assert str(paths.snapshot) in refused.value.mend
         finally:
             other.kill()
 
 
-def test_a_reader_keeps_its_snapshot_while_a_new_one_is_published(places: Places) -> None:
+def test_a_reader_keeps_its_snapshot_while_a_new_one_is_published(paths: Paths) -> None:
     """The rename replaces the name, not the file under an open reader; and half a copy of a dead process is removed."""
-    with writing(places, publish=True):
+    with writing(paths, publish=True):
         pass
-    left = places.home / ".part-left"
+    left = paths.home / ".part-left"
     left.write_bytes(b"half a copy")
-    with duckdb.connect(str(places.snapshot), read_only=True) as reader:
-        with writing(places, publish=True) as con:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as reader:
+        with writing(paths, publish=True) as con:
             con.execute("INSERT INTO quarantine VALUES ('new', 'x', 1, now())")
         assert reader.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
-    with duckdb.connect(str(places.snapshot), read_only=True) as reader:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as reader:
         assert reader.execute("SELECT count(*) FROM quarantine").fetchone() == (1,)
     assert not left.exists()
-    assert not os.path.lexists(f"{places.snapshot}.wal")
+    assert not os.path.lexists(f"{paths.snapshot}.wal")
 
 
-def test_an_older_warehouse_is_kept_aside_before_it_is_migrated(
-    places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_warehouse_is_kept_aside_before_it_is_migrated(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upgrade that goes wrong, or is regretted, must not cost months of trials: the copy opens with the older version."""
     older = migrations()[:2]
     with monkeypatch.context() as patch:
         patch.setattr(connection, "migrations", lambda: older)
-        with connection.locked(places), connection.open_warehouse(places) as con:
+        with connection.locked(paths), connection.open_warehouse(paths) as con:
             con.execute("INSERT INTO quarantine VALUES ('kept', 'x', 1, now())")
-    assert not places.backups.exists()
+    assert not paths.backups.exists()
     for _ in range(2):
-        with writing(places) as con:
+        with writing(paths) as con:
             assert schema_version(con) == len(migrations())
             assert con.execute("SELECT name FROM quarantine").fetchall() == [("kept",)]
-    (copy,) = places.backups.iterdir()
+    (copy,) = paths.backups.iterdir()
     assert copy.name == "warehouse-schema-0002.duckdb"
     with duckdb.connect(str(copy), read_only=True) as con:
         assert schema_version(con) == 2
         assert con.execute("SELECT name FROM quarantine").fetchall() == [("kept",)]
 
 
-def test_without_room_for_the_copy_nothing_is_migrated(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_for_the_copy_nothing_is_migrated(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is the likeliest moment for a migration to fail half way."""
     older = migrations()[:2]
     with monkeypatch.context() as patch:
         patch.setattr(connection, "migrations", lambda: older)
-        with connection.locked(places), connection.open_warehouse(places):
+        with connection.locked(paths), connection.open_warehouse(paths):
             pass
-    places.backups.write_text("a file where the folder should be")
-    with pytest.raises(FileExistsError), writing(places):
+    paths.backups.write_text("a file where the folder should be")
+    with pytest.raises(FileExistsError), writing(paths):
         pass
-    with duckdb.connect(str(places.warehouse), read_only=True) as con:
+    with duckdb.connect(str(paths.warehouse), read_only=True) as con:
         assert schema_version(con) == 2

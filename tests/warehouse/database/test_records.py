@@ -20,7 +20,7 @@ from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -43,8 +43,8 @@ def make_unit(label: str, phase: str = "p1", round: int = 1) -> Unit:
     )
 
 
-def give(places: Places, unit: Unit, trials: list[Trial], host: str = "pi-4", attempt: int = 1) -> None:
-    store = Store(places.home / "results", places.spool, places.bundles)
+def give(paths: Paths, unit: Unit, trials: list[Trial], host: str = "pi-4", attempt: int = 1) -> None:
+    store = Store(paths.home / "results", paths.spool, paths.bundles)
     write_bundle(
         store.inbox,
         unit,
@@ -57,13 +57,13 @@ def give(places: Places, unit: Unit, trials: list[Trial], host: str = "pi-4", at
     )
 
 
-def take(places: Places, con: Connection) -> None:
-    collect(places, Store(places.home / "results", places.spool, places.bundles), con)
+def take(paths: Paths, con: Connection) -> None:
+    collect(paths, Store(paths.home / "results", paths.spool, paths.bundles), con)
 
 
 @pytest.fixture
-def con(places: Places) -> Iterator[Connection]:
-    with writing(places) as opened:
+def con(paths: Paths) -> Iterator[Connection]:
+    with writing(paths) as opened:
         yield opened
 
 
@@ -84,12 +84,12 @@ def test_floats_survive_to_the_last_bit(floats: list[tuple[float, float]], text:
         Trial("p", "none", latency_s=a, answer=text, details={"b": b, f"_{text}": [a, {"c": b}]}) for a, b in floats
     ]
     with tempfile.TemporaryDirectory() as folder:
-        places = Places(Path(folder))
+        paths = Paths(Path(folder))
         unit = make_unit("a")
-        give(places, unit, trials)
-        with writing(places) as con:
+        give(paths, unit, trials)
+        with writing(paths) as con:
             records.save_units(con, "run", "p1", [unit])
-            take(places, con)
+            take(paths, con)
             ((found_unit, found),) = records.trials_of(con, "run", "p1")
     assert found_unit == unit
     assert found == trials
@@ -110,19 +110,19 @@ def test_units_keep_the_order_in_which_they_were_asked_for(con: Connection) -> N
     assert records.units_of(con, "nowhere", "p1") == []
 
 
-def test_a_unit_counts_once_and_each_host_has_its_own(places: Places, con: Connection) -> None:
+def test_a_unit_counts_once_and_each_host_has_its_own(paths: Paths, con: Connection) -> None:
     """Trials come in the order of the units with the bundle that counts; a host's first bundle where a host is named;
     a unit done with no trials is there and empty, one not done is not there."""
     units = [make_unit(label) for label in ("z", "a", "m", "empty", "missing")]
     records.save_units(con, "run", "p1", units)
     for unit in (units[2], units[0], units[1]):
-        give(places, unit, [Trial(f"{i}", "none", answer="pi-4") for i in range(12)])
-        take(places, con)
-    give(places, units[3], [])
-    take(places, con)
+        give(paths, unit, [Trial(f"{i}", "none", answer="pi-4") for i in range(12)])
+        take(paths, con)
+    give(paths, units[3], [])
+    take(paths, con)
     for attempt in (1, 2):
-        give(places, units[0], [Trial("0", "none", answer=f"mac {attempt}")], "mac", attempt)
-        take(places, con)
+        give(paths, units[0], [Trial("0", "none", answer=f"mac {attempt}")], "mac", attempt)
+        take(paths, con)
     found = records.trials_of(con, "run", "p1")
     assert [u for u, _ in found] == units[:4]
     assert [[t.problem_id for t in trials] for _, trials in found] == [[str(i) for i in range(12)]] * 3 + [[]]
@@ -135,12 +135,12 @@ def test_a_unit_counts_once_and_each_host_has_its_own(places: Places, con: Conne
     assert records.done_units(con, []) == set()
 
 
-def test_a_result_of_another_run_counts(places: Places, con: Connection) -> None:
+def test_a_result_of_another_run_counts(paths: Paths, con: Connection) -> None:
     """The same unit in a second run needs no second computation."""
     unit = make_unit("a")
     records.save_units(con, "one", "p1", [unit])
-    give(places, unit, [Trial("p", "none")])
-    take(places, con)
+    give(paths, unit, [Trial("p", "none")])
+    take(paths, con)
     records.save_units(con, "two", "p1", [unit])
     assert records.trials_of(con, "two", "p1") == records.trials_of(con, "one", "p1") != []
 
@@ -215,19 +215,19 @@ def test_plan_run_and_prediction_keep_their_first_record(con: Connection) -> Non
     assert con.execute("SELECT * FROM predictions").fetchall() == [("run", "p1", 10.5, 12.25)]
 
 
-def test_a_plan_that_came_after_its_trials_says_so(places: Places, con: Connection) -> None:
+def test_a_plan_that_came_after_its_trials_says_so(paths: Paths, con: Connection) -> None:
     """Trials may serve a later plan, but that plan announced nothing; only one that was there before is a registration."""
     assert records.stands_under(con, "run") == "a plan without results"
     records.save_plan(con, "plan", {"a": 1})
     save_run(con)
     records.save_units(con, "run", "p1", [make_unit("one"), make_unit("two")])
-    give(places, make_unit("one"), [Trial("p", "none")])
-    take(places, con)
+    give(paths, make_unit("one"), [Trial("p", "none")])
+    take(paths, con)
     assert records.stands_under(con, "run") == "plan plan, stored before the first trial"
     records.save_plan(con, "later", {"a": 2})
     con.execute("UPDATE runs SET plan_id = 'later'")
-    give(places, make_unit("two"), [Trial("p", "none")])
-    take(places, con)
+    give(paths, make_unit("two"), [Trial("p", "none")])
+    take(paths, con)
     assert (
         records.stands_under(con, "run")
         == "plan later, stored when 1 of its 2 units had results of an earlier plan already"

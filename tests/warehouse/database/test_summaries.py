@@ -9,7 +9,7 @@ import pytest
 
 from warehouse.database import summaries
 from warehouse.database.connection import migrate, writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 def add(con: duckdb.DuckDBPyConnection, sha: str, *trials: tuple[str, str, int | None, str | None]) -> None:
@@ -60,8 +60,8 @@ def test_only_new_bundles_are_summarised() -> None:
 def test_whoever_writes_the_warehouse_leaves_it_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot whose pages lag behind its trials would show numbers of another time."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    places = Places(tmp_path)
-    with writing(places, publish=True) as con:
+    paths = Paths(tmp_path)
+    with writing(paths, publish=True) as con:
         add(con, "a", ("p1", "none", 2, None))
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
         assert con.execute("SELECT trials FROM phase_trials").fetchall() == [(1,)]

@@ -15,7 +15,7 @@ from warehouse.delivery.transports import quack, quack_server
 from warehouse.delivery.transports.protocol import UnreachableError
 from warehouse.delivery.transports.quack import PART_BYTES, Quack, sending
 from warehouse.delivery.transports.quack_server import InboxServer
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 pytestmark = pytest.mark.skipif(quack_missing() is not None, reason=quack_missing() or "")
 NAME = f"{1:032x}.{hashlib.sha256(b'1').hexdigest()}.parquet"
@@ -117,7 +117,7 @@ def test_half_a_bundle_is_forgotten_and_never_seen(tmp_path: Path, monkeypatch: 
     """A machine that dies while it sends leaves nothing in the inbox, and its parts do not fill the memory for ever."""
     monkeypatch.setenv("LAB_INBOX_TOKEN", TOKEN)
     port = ssh_server.free_port()
-    server = InboxServer(Places(tmp_path), "127.0.0.1", port, TOKEN)
+    server = InboxServer(Paths(tmp_path), "127.0.0.1", port, TOKEN)
     try:
         Quack("127.0.0.1", port, encrypted=False)._query(sending("b" * 32, "bundle", NAME, 0, 2, b"half"))
         assert server.step() == 0 and list(server.inbox.iterdir()) == []
@@ -126,7 +126,7 @@ def test_half_a_bundle_is_forgotten_and_never_seen(tmp_path: Path, monkeypatch: 
         assert server.step() == 0
         assert server._con.execute("SELECT count(*) FROM sent").fetchall() == [(0,)]
         with pytest.raises(LabError, match=f"lab inbox serve --port {port + 1}"):
-            InboxServer(Places(tmp_path), "127.0.0.1", port, TOKEN)
+            InboxServer(Paths(tmp_path), "127.0.0.1", port, TOKEN)
     finally:
         server.close()
 

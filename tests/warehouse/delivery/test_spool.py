@@ -15,37 +15,37 @@ from experiments.contract import Trial, Unit
 from warehouse.delivery import spool
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 def test_what_waits_is_listed_the_oldest_first_with_the_last_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever finds results missing sees on the machine itself how many, since when and why, also after a restart."""
-    places = Places(tmp_path / "home")
+    paths = Paths(tmp_path / "home")
     monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "mount"))
-    assert spool.look(places) == spool.Spool((), None)
-    names = fill(places.spool, 3)
-    os.utime(places.spool / names[2], (1_700_000_000, 1_700_000_000))
-    (places.spool / "notes.txt").write_text("mine")
-    assert spool.look(places).last_try is None
-    reason = Store.here(places).deliver(places.spool).reason
-    found = spool.look(Places(tmp_path / "home"))
+    assert spool.look(paths) == spool.Spool((), None)
+    names = fill(paths.spool, 3)
+    os.utime(paths.spool / names[2], (1_700_000_000, 1_700_000_000))
+    (paths.spool / "notes.txt").write_text("mine")
+    assert spool.look(paths).last_try is None
+    reason = Store.configured(paths).deliver(paths.spool).reason
+    found = spool.look(Paths(tmp_path / "home"))
     assert [w.name for w in found.waiting] == [
         names[2],
-        *sorted(names[:2], key=lambda n: (places.spool / n).stat().st_mtime),
+        *sorted(names[:2], key=lambda n: (paths.spool / n).stat().st_mtime),
     ]
     assert found.waiting[0].since == datetime.fromtimestamp(1_700_000_000, UTC)
     assert found.size_bytes == 3
     assert found.last_try and (found.last_try.reason, found.last_try.where) == (reason, str(tmp_path / "mount"))
     assert json.loads(json.dumps(found.to_json()))["last_try"]["reason"] == reason
     # Half a record of the reason hides none of the bundles.
-    places.spool_reason.write_text('{"at": ')
-    assert len(spool.look(places).waiting) == 3 and spool.look(places).last_try is None
+    paths.spool_reason.write_text('{"at": ')
+    assert len(spool.look(paths).waiting) == 3 and spool.look(paths).last_try is None
     (tmp_path / "mount" / "inbox").mkdir(parents=True)
-    done = Store.here(places).deliver(places.spool)
+    done = Store.configured(paths).deliver(paths.spool)
     assert (done.delivered, done.size_bytes) == (3, 3)
-    assert not places.spool_reason.exists()
+    assert not paths.spool_reason.exists()
 
 
 def test_a_bundle_is_compressed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import LabError
 from warehouse.delivery.results_store import Store, UnreachableError
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 def fill(spool: Path, n: int) -> list[str]:
@@ -20,72 +20,72 @@ def fill(spool: Path, n: int) -> list[str]:
     return names
 
 
-def test_a_delivery_empties_the_spool(places: Places) -> None:
+def test_a_delivery_empties_the_spool(paths: Paths) -> None:
     """Every bundle reaches the inbox whole; anything else in the spool stays where it is."""
-    store = Store.here(places)
-    names = fill(places.spool, 3)
-    (places.spool / "notes.txt").write_text("mine")
-    delivery = store.deliver(places.spool)
+    store = Store.configured(paths)
+    names = fill(paths.spool, 3)
+    (paths.spool / "notes.txt").write_text("mine")
+    delivery = store.deliver(paths.spool)
     assert (delivery.delivered, delivery.waiting, delivery.reason) == (3, 0, None)
     assert sorted(p.name for p in store.inbox.iterdir()) == names
     assert [p.read_bytes() for p in sorted(store.inbox.iterdir())] == [b"\0", b"\1", b"\2"]
-    assert [p.name for p in places.spool.iterdir()] == ["notes.txt"]
+    assert [p.name for p in paths.spool.iterdir()] == ["notes.txt"]
     assert store.has_bundle(f"{1:032x}")
     assert not store.has_bundle(f"{7:032x}")
 
 
-def test_a_store_that_cannot_be_reached_says_why_and_keeps_all(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_reached_says_why_and_keeps_all(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no store (here a file where its folder should be) nothing is lost and the next delivery takes it."""
-    blocked = places.home / "mount"
-    fill(places.spool, 2)
+    blocked = paths.home / "mount"
+    fill(paths.spool, 2)
     blocked.write_text("not a folder")
     monkeypatch.setenv("LAB_RESULTS_URL", f"file://{blocked}")
-    store = Store.here(places)
-    delivery = store.deliver(places.spool)
+    store = Store.configured(paths)
+    delivery = store.deliver(paths.spool)
     assert (delivery.delivered, delivery.waiting) == (0, 2)
     assert delivery.reason
     assert str(blocked) in delivery.reason
     assert store.waiting() == {f"{0:032x}", f"{1:032x}"}
     blocked.unlink()
     store.inbox.mkdir(parents=True)
-    assert store.deliver(places.spool).delivered == 2
+    assert store.deliver(paths.spool).delivered == 2
 
 
-def test_a_mount_that_is_not_there_swallows_nothing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_that_is_not_there_swallows_nothing(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unmounted mount point is an empty folder: what was written into it would be hidden by the next mount."""
-    mount = places.home / "mount"
+    mount = paths.home / "mount"
     mount.mkdir(parents=True)
-    names = fill(places.spool, 1)
+    names = fill(paths.spool, 1)
     monkeypatch.setenv("LAB_RESULTS_URL", str(mount))
-    store = Store.here(places)
-    said = store.deliver(places.spool).reason
+    store = Store.configured(paths)
+    said = store.deliver(paths.spool).reason
     assert said and "not mounted" in said and said.endswith(f"mkdir -p {mount}/inbox")
     for write in (lambda: store.put_file(b"x"), lambda: store.put_report("pi-4", b"{}")):
         with pytest.raises(UnreachableError, match="not mounted"):
             write()
     assert list(mount.iterdir()) == []
-    assert [p.name for p in places.spool.iterdir()] == names
+    assert [p.name for p in paths.spool.iterdir()] == names
     # This machine's own folder is another thing: nobody has to make it, named or not.
-    monkeypatch.setenv("LAB_RESULTS_URL", str(places.home / "results"))
-    assert Store.here(places).deliver(places.spool).delivered == 1
+    monkeypatch.setenv("LAB_RESULTS_URL", str(paths.home / "results"))
+    assert Store.configured(paths).deliver(paths.spool).delivered == 1
 
 
-def test_one_bundle_that_cannot_be_copied_does_not_hold_up_the_rest(places: Places) -> None:
+def test_one_bundle_that_cannot_be_copied_does_not_hold_up_the_rest(paths: Paths) -> None:
     """A folder where a bundle should be fails alone."""
-    names = fill(places.spool, 3)
-    (places.spool / names[0]).unlink()
-    (places.spool / names[0]).mkdir()
-    store = Store.here(places)
-    delivery = store.deliver(places.spool)
+    names = fill(paths.spool, 3)
+    (paths.spool / names[0]).unlink()
+    (paths.spool / names[0]).mkdir()
+    store = Store.configured(paths)
+    delivery = store.deliver(paths.spool)
     assert (delivery.delivered, delivery.waiting) == (2, 1)
     assert delivery.reason
     assert delivery.reason.startswith(names[0])
     assert sorted(p.name for p in store.inbox.iterdir()) == names[1:]
 
 
-def test_files_are_found_by_content(places: Places) -> None:
+def test_files_are_found_by_content(paths: Paths) -> None:
     """A file comes back as it was put; another digest, a damaged file, or a path instead of a digest does not."""
-    store = Store.here(places)
+    store = Store.configured(paths)
     sha256 = store.put_file(b"weights")
     assert sha256 == store.put_file(b"weights") == hashlib.sha256(b"weights").hexdigest()
     assert store.get_file(sha256) == b"weights"
@@ -101,9 +101,9 @@ def test_files_are_found_by_content(places: Places) -> None:
         store.has_bundle("*")
 
 
-def test_reports_come_back_by_host(places: Places) -> None:
+def test_reports_come_back_by_host(paths: Paths) -> None:
     """Reports are named by host; links in their folder are not followed, and a name with a path is refused."""
-    store = Store.here(places)
+    store = Store.configured(paths)
     assert store.reports() == []
     store.put_report("pi-4", b"{}")
     (store.root / "hosts" / "capability_report_x.json").symlink_to("/etc/hostname")
@@ -134,18 +134,18 @@ def test_reports_come_back_by_host(places: Places) -> None:
     ],
 )
 def test_a_url_that_is_not_built_is_named(
-    places: Places, monkeypatch: pytest.MonkeyPatch, url: str, message: str
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, url: str, message: str
 ) -> None:
     """A wrong LAB_RESULTS_URL is the user's mistake, told with what works; nothing of it becomes an option of a program."""
     monkeypatch.setenv("LAB_RESULTS_URL", url)
     with pytest.raises(LabError, match=message) as told:
-        Store.here(places)
+        Store.configured(paths)
     assert "secret" not in str(told.value)
 
 
-def test_the_url_may_be_a_path_or_a_file_url(places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_url_may_be_a_path_or_a_file_url(paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Both spellings name the same folder, with blanks and per cent signs as the URL rules have them."""
     folder = tmp_path / "a b"
     for url in (str(folder), folder.as_uri()):
         monkeypatch.setenv("LAB_RESULTS_URL", url)
-        assert Store.here(places).root == folder
+        assert Store.configured(paths).root == folder

@@ -15,7 +15,7 @@ from stores import KINDS, Scene, bundle, scene
 from common.errors import LabError
 from common.files import sweep
 from warehouse.delivery import spool
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NUMBERS = count(1)  # of units, so that the tests of one store do not meet
 
@@ -101,7 +101,7 @@ def test_a_store_that_went_away_loses_nothing(store_of: Scene) -> None:
     host, coordinator = store_of.host("pi-4"), store_of.coordinator()
     number = next(NUMBERS)
     name = bundle(host, number, b"computed while the store was away")
-    places = Places(host.spool.parent)
+    paths = Paths(host.spool.parent)
     store_of.away()
     try:
         done = host.deliver(host.spool)
@@ -110,12 +110,12 @@ def test_a_store_that_went_away_loses_nothing(store_of: Scene) -> None:
         assert (host.spool / name).read_bytes() == b"computed while the store was away"
         assert host.has_bundle(f"{number:032x}")
         assert not host.has_bundle(f"{10**9:032x}")
-        said = spool.look(places)
+        said = spool.look(paths)
         assert [w.name for w in said.waiting] == [name] and said.last_try and said.last_try.reason == done.reason
     finally:
         store_of.back()
     assert host.deliver(host.spool).delivered == 1
-    assert spool.look(places) == spool.Spool((), None)
+    assert spool.look(paths) == spool.Spool((), None)
     coordinator.fetch()
     assert (coordinator.inbox / name).read_bytes() == b"computed while the store was away"
 

@@ -26,7 +26,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest import collector, outcome, read_ahead
 from warehouse.ingest.collector import collect
 from warehouse.ingest.outcome import Collected
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 def _spoil(path: Path, how: str) -> None:
@@ -70,17 +70,17 @@ def test_any_mixture_in_any_order_gives_each_good_bundle_once(events: list[tuple
     """Good bundles repeated, torn and hostile entries, collected at any time: each good one counts once, the bad ones
     are in quarantine with a reason, and the inbox ends empty."""
     with tempfile.TemporaryDirectory() as folder:
-        places = Places(Path(folder) / "home")
-        store = Store(places.home / "results", places.spool, places.bundles)
-        plan(places, "first", *(f"unit-{i}" for i in range(9)))
+        paths = Paths(Path(folder) / "home")
+        store = Store(paths.home / "results", paths.spool, paths.bundles)
+        plan(paths, "first", *(f"unit-{i}" for i in range(9)))
         put(store.inbox, "first")
-        assert collect(places, store).ingested == 1
-        (first,) = query(places, "SELECT sha256 FROM bundles")
+        assert collect(paths, store).ingested == 1
+        (first,) = query(paths, "SELECT sha256 FROM bundles")
         good: dict[str, set[str]] = {make_unit("first").unit_id: {first[0]}}
         bad, quarantined = 0, []
         for kind, number, attempt in [*events, ("collect", 0, 0)]:
             if kind == "collect":
-                quarantined += collect(places, store).quarantined
+                quarantined += collect(paths, store).quarantined
                 continue
             path = put(store.inbox, f"unit-{number}", attempt)
             if kind == "good":
@@ -89,34 +89,34 @@ def test_any_mixture_in_any_order_gives_each_good_bundle_once(events: list[tuple
             before = {p.name for p in store.inbox.iterdir()} - {path.name}
             _spoil(path, kind)
             bad += len({p.name for p in store.inbox.iterdir()} - before)
-            quarantined += collect(places, store).quarantined
+            quarantined += collect(paths, store).quarantined
         assert list(store.inbox.iterdir()) == []
-        rows = query(places, "SELECT unit_id, sha256, replicate FROM bundles")
+        rows = query(paths, "SELECT unit_id, sha256, replicate FROM bundles")
         assert Counter(r[1] for r in rows) == Counter(s for shas in good.values() for s in shas)
         for unit_id, shas in good.items():
             assert sorted(r[2] for r in rows if r[0] == unit_id) == list(range(len(shas)))
-        per_bundle = query(places, "SELECT bundle_sha256, list(ordinal ORDER BY ordinal) FROM trials GROUP BY ALL")
+        per_bundle = query(paths, "SELECT bundle_sha256, list(ordinal ORDER BY ordinal) FROM trials GROUP BY ALL")
         assert dict(per_bundle) == {r[1]: [0, 1] for r in rows}
-        assert query(places, "SELECT count(*) FROM counted_trials") == [(2 * len(good),)]
+        assert query(paths, "SELECT count(*) FROM counted_trials") == [(2 * len(good),)]
         assert len(quarantined) == bad
-        assert query(places, "SELECT count(*) FROM quarantine") == [(bad,)]
-        reasons = list(places.quarantine.glob("*.reason.txt")) if bad else []
+        assert query(paths, "SELECT count(*) FROM quarantine") == [(bad,)]
+        reasons = list(paths.quarantine.glob("*.reason.txt")) if bad else []
         assert len(reasons) == bad
         assert all(r.read_text().strip() for r in reasons)
-        assert not any(p.is_symlink() for p in places.home.rglob("*"))
+        assert not any(p.is_symlink() for p in paths.home.rglob("*"))
 
 
-def test_nothing_waiting_opens_nothing(places: Places) -> None:
+def test_nothing_waiting_opens_nothing(paths: Paths) -> None:
     """With an empty inbox no database is made or opened, so that an hourly collect costs nothing."""
-    store = Store.here(places)
-    assert collect(places, store) == Collected()
-    assert not places.warehouse.exists()
-    plan(places, "a")
+    store = Store.configured(paths)
+    assert collect(paths, store) == Collected()
+    assert not paths.warehouse.exists()
+    plan(paths, "a")
     put(store.inbox, "a")
-    assert collect(places, store).ingested == 1
-    before = places.warehouse.stat().st_mtime_ns, places.snapshot.stat().st_mtime_ns
-    assert collect(places, store) == Collected()
-    assert (places.warehouse.stat().st_mtime_ns, places.snapshot.stat().st_mtime_ns) == before
+    assert collect(paths, store).ingested == 1
+    before = paths.warehouse.stat().st_mtime_ns, paths.snapshot.stat().st_mtime_ns
+    assert collect(paths, store) == Collected()
+    assert (paths.warehouse.stat().st_mtime_ns, paths.snapshot.stat().st_mtime_ns) == before
 
 
 UNPLANNED = {
@@ -135,7 +135,7 @@ UNPLANNED = {
 
 
 @pytest.mark.parametrize("what", UNPLANNED)
-def test_only_what_was_planned_is_taken_in(places: Places, store: Store, what: str) -> None:
+def test_only_what_was_planned_is_taken_in(paths: Paths, store: Store, what: str) -> None:
     """Whole bundles that no plan asked for, or that other code, data or models made, never stand among its results."""
     unit, reason = UNPLANNED[what]
     write_bundle(
@@ -149,25 +149,25 @@ def test_only_what_was_planned_is_taken_in(places: Places, store: Store, what: s
         provenance={"identity": unit.identity},
     )
     put(store.inbox, "b")
-    taken = collect(places, store)
+    taken = collect(paths, store)
     assert taken.ingested == 1
     assert [reason in told for _, told in taken.quarantined] == [True]
-    assert query(places, "SELECT unit_id FROM bundles") == [(make_unit("b").unit_id,)]
+    assert query(paths, "SELECT unit_id FROM bundles") == [(make_unit("b").unit_id,)]
 
 
-def test_half_copied_files_are_not_taken(places: Places, store: Store) -> None:
+def test_half_copied_files_are_not_taken(paths: Paths, store: Store) -> None:
     """What is still being copied in is neither read nor quarantined; what a dead process left goes after a day."""
     path = put(store.inbox, "a")
     young, old = path.with_name(".part-young"), path.with_name(".part-old")
     shutil.copy(path, young)
     shutil.copy(path, old)
     os.utime(old, (0, 0))
-    assert collect(places, store).ingested == 1
+    assert collect(paths, store).ingested == 1
     assert [p.name for p in store.inbox.iterdir()] == [".part-young"]
 
 
 def test_a_file_that_gets_its_name_while_old_ones_are_removed(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A delivery that finishes between the collector's two looks at it is left alone (seen once in the crash test)."""
     path = put(store.inbox, "a")
@@ -182,34 +182,34 @@ def test_a_file_that_gets_its_name_while_old_ones_are_removed(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "is_file", then_renamed)
-        assert collect(places, store).ingested == 1
+        assert collect(paths, store).ingested == 1
 
 
-def test_the_file_moves_to_the_archive_and_its_attachment_to_the_store(places: Places, store: Store) -> None:
+def test_the_file_moves_to_the_archive_and_its_attachment_to_the_store(paths: Paths, store: Store) -> None:
     """The bundle is kept as it came, and an adapter in it can be fetched by its hash, even after damage."""
     content = b"weights" * 100
     sha256 = hashlib.sha256(content).hexdigest()
-    path = put(places.spool, "a", content=content)
+    path = put(paths.spool, "a", content=content)
     assert store.waiting() == {make_unit("a").unit_id}
-    assert store.deliver(places.spool).delivered == 1
-    assert collect(places, store).ingested == 1
+    assert store.deliver(paths.spool).delivered == 1
+    assert collect(paths, store).ingested == 1
     assert store.waiting() == set()
     assert store.has_bundle(make_unit("a").unit_id)
-    archived = places.bundles / path.name
+    archived = paths.bundles / path.name
     assert hashlib.sha256(archived.read_bytes()).hexdigest() == path.name.split(".")[1]
     assert store.get_file(sha256) == content
-    assert query(places, "SELECT name, size_bytes, unit_id FROM files") == [
+    assert query(paths, "SELECT name, size_bytes, unit_id FROM files") == [
         ("a.safetensors", len(content), make_unit("a").unit_id)
     ]
     (store.root / "files" / sha256).write_bytes(b"x" * len(content))
     shutil.copy(archived, store.inbox)
-    assert collect(places, store).known == 1
+    assert collect(paths, store).known == 1
     assert store.get_file(sha256) == content
 
 
 @pytest.mark.parametrize("step", ["put_file", "_insert_rows", "move", "write_whole"])
 def test_a_stop_between_any_two_steps_is_made_good(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch, step: str
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The collector stopped just before or after any of its steps: the next call ends with each file once."""
     put(store.inbox, "a", content=b"weights")
@@ -231,19 +231,17 @@ def test_a_stop_between_any_two_steps_is_made_good(
         with monkeypatch.context() as patch:
             patch.setattr(owner, step, stopping)
             with pytest.raises(StopError):
-                collect(places, store)
-    collect(places, store)
+                collect(paths, store)
+    collect(paths, store)
     assert list(store.inbox.iterdir()) == []
-    assert query(places, "SELECT unit_id, replicate FROM bundles") == [(make_unit("a").unit_id, 0)]
-    assert query(places, "SELECT count(*), count(DISTINCT ordinal) FROM trials") == [(2, 2)]
-    assert query(places, "SELECT count(*) FROM quarantine") == [(1,)]
-    assert sorted(p.name for p in places.quarantine.iterdir()) == [bad.name, f"{bad.name}.reason.txt"]
-    assert len(list(places.bundles.iterdir())) == 1
+    assert query(paths, "SELECT unit_id, replicate FROM bundles") == [(make_unit("a").unit_id, 0)]
+    assert query(paths, "SELECT count(*), count(DISTINCT ordinal) FROM trials") == [(2, 2)]
+    assert query(paths, "SELECT count(*) FROM quarantine") == [(1,)]
+    assert sorted(p.name for p in paths.quarantine.iterdir()) == [bad.name, f"{bad.name}.reason.txt"]
+    assert len(list(paths.bundles.iterdir())) == 1
 
 
-def test_a_bundle_goes_in_as_a_whole_or_not_at_all(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_goes_in_as_a_whole_or_not_at_all(paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error between a bundle's row and its trials leaves neither; the bundle stays and goes in with the next call."""
     put(store.inbox, "a")
     real = read_ahead.read_bundle
@@ -255,16 +253,16 @@ def test_a_bundle_goes_in_as_a_whole_or_not_at_all(
     with monkeypatch.context() as patch:
         patch.setattr(read_ahead, "read_bundle", without_details)
         with pytest.raises(duckdb.BinderException):
-            collect(places, store)
-    with writing(places, publish=True):
+            collect(paths, store)
+    with writing(paths, publish=True):
         pass
-    assert query(places, "SELECT (SELECT count(*) FROM bundles), (SELECT count(*) FROM trials)") == [(0, 0)]
-    assert collect(places, store).ingested == 1
-    assert query(places, "SELECT count(*) FROM counted_trials") == [(2,)]
+    assert query(paths, "SELECT (SELECT count(*) FROM bundles), (SELECT count(*) FROM trials)") == [(0, 0)]
+    assert collect(paths, store).ingested == 1
+    assert query(paths, "SELECT count(*) FROM counted_trials") == [(2,)]
 
 
 def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An I/O error at one file is told and the rest goes on; the file is taken with the next call, not twice."""
     first, second = sorted([put(store.inbox, "a"), put(store.inbox, "b")])
@@ -277,14 +275,14 @@ def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(collector, "move", full)
-        taken = collect(places, store)
+        taken = collect(paths, store)
     assert taken.ingested == 2
     assert taken.left[0][0] == first.name
     assert "No space left" in taken.left[0][1]
     assert [p.name for p in store.inbox.iterdir()] == [first.name]
-    assert collect(places, store).known == 1
-    assert query(places, "SELECT count(*) FROM bundles") == [(2,)]
-    assert (places.bundles / second.name).is_file()
+    assert collect(paths, store).known == 1
+    assert query(paths, "SELECT count(*) FROM bundles") == [(2,)]
+    assert (paths.bundles / second.name).is_file()
 
 
 def report(host: str, made: datetime = NOW, **values: Any) -> bytes:
@@ -292,18 +290,18 @@ def report(host: str, made: datetime = NOW, **values: Any) -> bytes:
     return json.dumps({**known, **values}).encode()
 
 
-def test_reports_keep_when_a_host_was_first_seen(places: Places, store: Store) -> None:
+def test_reports_keep_when_a_host_was_first_seen(paths: Paths, store: Store) -> None:
     """A newer report renews tier and last_seen, never first_seen; the same report again opens no database."""
     store.put_report("pi-4", report("pi-4"))
-    collect(places, store)
+    collect(paths, store)
     store.put_report("pi-4", report("pi-4", NOW + timedelta(hours=1), tier="weak"))
-    collect(places, store)
-    written = places.warehouse.stat().st_mtime_ns
-    collect(places, store)
-    assert places.warehouse.stat().st_mtime_ns == written
-    rows = query(places, "SELECT host, tier, epoch(last_seen - first_seen), python, versions->>'a' FROM hosts")
+    collect(paths, store)
+    written = paths.warehouse.stat().st_mtime_ns
+    collect(paths, store)
+    assert paths.warehouse.stat().st_mtime_ns == written
+    rows = query(paths, "SELECT host, tier, epoch(last_seen - first_seen), python, versions->>'a' FROM hosts")
     assert rows == [("pi-4", "weak", 3600.0, "3.11.2", "1")]
-    assert json.loads((places.reports / "capability_report_pi-4.json").read_text())["tier"] == "weak"
+    assert json.loads((paths.reports / "capability_report_pi-4.json").read_text())["tier"] == "weak"
 
 
 BAD_REPORTS = {
@@ -322,24 +320,24 @@ BAD_REPORTS = {
 
 
 @pytest.mark.parametrize("name", BAD_REPORTS)
-def test_malformed_reports_are_quarantined(places: Places, store: Store, name: str) -> None:
+def test_malformed_reports_are_quarantined(paths: Paths, store: Store, name: str) -> None:
     """A report that is none goes to quarantine with its reason, the host's earlier entry stays, the rest goes on."""
     store.put_report("pi-4", report("pi-4"))
-    collect(places, store)
+    collect(paths, store)
     content, reason = BAD_REPORTS[name]
     store.put_report("pi-4", content)
     put(store.inbox, "a")
-    taken = collect(places, store)
+    taken = collect(paths, store)
     assert taken.ingested == 1
     assert [(n, reason in r) for n, r in taken.quarantined] == [("capability_report_pi-4.json", True)]
-    assert query(places, "SELECT tier, epoch(last_seen - first_seen) FROM hosts") == [("medium", 0.0)]
+    assert query(paths, "SELECT tier, epoch(last_seen - first_seen) FROM hosts") == [("medium", 0.0)]
     assert [r[0] for r in store.reports()] == []
 
 
-def test_a_connection_given_is_used_and_left_open(places: Places, store: Store) -> None:
+def test_a_connection_given_is_used_and_left_open(paths: Paths, store: Store) -> None:
     """The pipeline collects with the connection it holds, sees the rows at once, and publishes when it wants to."""
     put(store.inbox, "a")
-    with writing(places) as con:
-        assert collect(places, store, con).ingested == 1
+    with writing(paths) as con:
+        assert collect(paths, store, con).ingested == 1
         assert con.execute("SELECT count(*) FROM counted_trials").fetchone() == (2,)
-    assert not places.snapshot.exists()
+    assert not paths.snapshot.exists()

@@ -18,11 +18,11 @@ from warehouse.ingest import collector
 from warehouse.ingest import read_ahead as ahead
 from warehouse.ingest.collector import collect
 from warehouse.ingest.read_ahead import read_ahead
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
 def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bundles go in together; where DuckDB refuses one of them, that one is quarantined and the others go in all the same."""
     good, bad = put(store.inbox, "a"), put(store.inbox, "b")
@@ -37,22 +37,22 @@ def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(ahead, "read_bundle", spoilt)
-        taken = collect(places, store)
+        taken = collect(paths, store)
     assert taken.ingested == 1
     assert [(name, "the warehouse refuses a value" in reason) for name, reason in taken.quarantined] == [
         (bad.name, True)
     ]
-    assert query(places, "SELECT DISTINCT unit_id FROM trials") == [(make_unit("a").unit_id,)]
-    assert [p.name for p in places.bundles.iterdir()] == [good.name]
+    assert query(paths, "SELECT DISTINCT unit_id FROM trials") == [(make_unit("a").unit_id,)]
+    assert [p.name for p in paths.bundles.iterdir()] == [good.name]
 
 
 def test_a_stop_in_a_later_group_keeps_the_earlier_ones(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is taken in together is bounded, so that a backlog of days needs no memory for all of it and a collector that
     dies in it has not worked for nothing; nothing of the group it died in is there, and the next call takes the rest."""
     labels = [f"u{i}" for i in range(5)]
-    plan(places, *labels)
+    plan(paths, *labels)
     for label in labels:
         put(store.inbox, label)
     real, calls = collector.insert_trials, 0
@@ -71,63 +71,63 @@ def test_a_stop_in_a_later_group_keeps_the_earlier_ones(
     with monkeypatch.context() as patch:
         patch.setattr(collector, "insert_trials", stopping)
         with pytest.raises(StopError):
-            collect(places, store)
+            collect(paths, store)
     assert len(list(store.inbox.iterdir())) == 3
-    assert collect(places, store).ingested == 3
-    assert query(places, "SELECT count(*), count(DISTINCT unit_id), max(replicate) FROM bundles") == [(5, 5, 0)]
-    assert query(places, "SELECT count(*) FROM counted_trials") == [(10,)]
+    assert collect(paths, store).ingested == 3
+    assert query(paths, "SELECT count(*), count(DISTINCT unit_id), max(replicate) FROM bundles") == [(5, 5, 0)]
+    assert query(paths, "SELECT count(*) FROM counted_trials") == [(10,)]
 
 
 def test_a_refused_group_does_not_spoil_the_next_one(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes after a group is being read already while that group is given up: none may be left out or taken for another."""
     labels = [f"u{i}" for i in range(6)]
-    plan(places, *labels)
-    paths = sorted(put(store.inbox, label) for label in labels)
+    plan(paths, *labels)
+    files = sorted(put(store.inbox, label) for label in labels)
     real = ahead.read_bundle
 
     def spoilt(path: Path) -> Bundle:
         bundle = real(path)
         column = bundle.trials.schema.get_field_index("details")
         bad = bundle.trials.set_column(column, "details", pa.array(["{"] * 2))
-        return replace(bundle, trials=bad) if path == paths[0] else bundle
+        return replace(bundle, trials=bad) if path == files[0] else bundle
 
     monkeypatch.setattr(collector, "GROUP_BUNDLES", 3)
     monkeypatch.setattr(
         collector, "CHUNK_TRIALS", 1
     )  # so that it is refused while the others of its group are waited for
     monkeypatch.setattr(ahead, "read_bundle", spoilt)
-    taken = collect(places, store)
-    assert (taken.ingested, [name for name, _ in taken.quarantined]) == (5, [paths[0].name])
-    assert sorted(p.name for p in places.bundles.iterdir()) == [p.name for p in paths[1:]]
-    assert query(places, "SELECT count(*), count(DISTINCT bundle_sha256) FROM trials") == [(10, 5)]
+    taken = collect(paths, store)
+    assert (taken.ingested, [name for name, _ in taken.quarantined]) == (5, [files[0].name])
+    assert sorted(p.name for p in paths.bundles.iterdir()) == [p.name for p in files[1:]]
+    assert query(paths, "SELECT count(*), count(DISTINCT bundle_sha256) FROM trials") == [(10, 5)]
 
 
 def test_what_is_read_ahead_is_bounded_and_comes_in_order(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An inbox of days must not be read into memory at once, and a bundle larger than the room must not wait for ever."""
-    paths = sorted(put(store.inbox, f"u{i}") for i in range(6))
-    needed = max(map(memory_needed, paths))
+    files = sorted(put(store.inbox, f"u{i}") for i in range(6))
+    needed = max(map(memory_needed, files))
     begun: list[Path] = []
     real = ahead.read_bundle
     monkeypatch.setattr(ahead, "read_bundle", lambda path: begun.append(path) or real(path))
     for room, most in ((1, 1), (2 * needed, 2), (100 * needed, 6)):
         monkeypatch.setattr(ahead, "AHEAD_BYTES", room)
         begun.clear()
-        for i, (path, reading) in enumerate(read_ahead(places, paths)):
-            assert path == paths[i] and reading.result().sha256 in path.name
+        for i, (path, reading) in enumerate(read_ahead(paths, files)):
+            assert path == files[i] and reading.result().sha256 in path.name
             assert len(begun) <= i + most
-        assert sorted(begun) == paths
+        assert sorted(begun) == files
 
 
 def test_what_waits_to_be_inserted_is_bounded_in_memory(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few trials can be large, and adapters come with few: neither may fill the memory while more trials are waited for."""
     labels = [f"u{i}" for i in range(5)]
-    plan(places, *labels)
+    plan(paths, *labels)
     for label in labels:
         put(store.inbox, label, content=b"weights" * 100_000)
     real, sizes = collector.insert_trials, list[list[int]]()
@@ -139,16 +139,16 @@ def test_what_waits_to_be_inserted_is_bounded_in_memory(
 
     monkeypatch.setattr(collector, "insert_trials", counting)
     monkeypatch.setattr(collector, "CHUNK_BYTES", 700)
-    assert collect(places, store).ingested == 5
+    assert collect(paths, store).ingested == 5
     assert [len(one) for one in sizes] == [2, 2, 1] and max(map(sum, sizes)) < 1400, sizes
-    assert query(places, "SELECT count(*) FROM trials") == [(10,)]
+    assert query(paths, "SELECT count(*) FROM trials") == [(10,)]
 
 
-def test_reading_ahead_ends_where_nobody_asks_on(places: Places, store: Store) -> None:
+def test_reading_ahead_ends_where_nobody_asks_on(paths: Paths, store: Store) -> None:
     """A collector that stops must not go on reading an inbox of days, and what cannot be read is told of that entry alone."""
     first, second = put(store.inbox, "a"), store.inbox / "junk"
     second.write_bytes(b"junk")
-    with closing(read_ahead(places, [second, first, store.inbox / "gone"])) as readings:
+    with closing(read_ahead(paths, [second, first, store.inbox / "gone"])) as readings:
         path, reading = next(readings)
         assert path == second
         with pytest.raises(BadBundle, match="the name is not"):
@@ -161,7 +161,7 @@ def test_reading_ahead_ends_where_nobody_asks_on(places: Places, store: Store) -
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_warehouse_has_its_settings_back(
-    places: Places, store: Store, monkeypatch: pytest.MonkeyPatch, fails: bool
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     """Bundles go in on one thread; whoever computes metrics over the same connection after that needs them all."""
     put(store.inbox, "a")
@@ -172,13 +172,13 @@ def test_the_warehouse_has_its_settings_back(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with writing(places) as con:
+    with writing(paths) as con:
         con.execute("SET threads = 3")
         before = settings()
         if fails:
             monkeypatch.setattr(collector, "insert_trials", stop)
             with pytest.raises(KeyboardInterrupt):
-                collect(places, store, con)
+                collect(paths, store, con)
         else:
-            assert collect(places, store, con).ingested == 1
+            assert collect(paths, store, con).ingested == 1
         assert settings() == before and before[list(collector.TAKING).index("threads")] == (3,)

@@ -19,7 +19,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance import verify as checks
 from warehouse.maintenance.verify import Verified
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 SIZE_MB = 24  # a new warehouse and its snapshot take about 10
 
@@ -70,28 +70,28 @@ def put(folder: Path, label: str, bulk: int = 0) -> Path:
     )
 
 
-def stored(places: Places) -> tuple[set[str], list[str]]:
+def stored(paths: Paths) -> tuple[set[str], list[str]]:
     """Units with a result, and what does not verify."""
-    with writing(places) as con:
+    with writing(paths) as con:
         found = Verified()
         checks.check_schema(con, found)
-        checks.check_bundles(con, places, found)
-        checks.check_records(places, found)
+        checks.check_bundles(con, paths, found)
+        checks.check_records(paths, found)
         units = {u for (u,) in con.execute("SELECT unit_id FROM bundles").fetchall()}
     return units, [f.what for f in found.faults]
 
 
 def test_results_are_refused_with_one_clear_error_and_none_is_torn(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a host whose disk is full the spool holds what it held, no half of a bundle, and the next one goes in again."""
-    places = Places(disk / "home")
-    kept = put(places.spool, "kept")
+    paths = Paths(disk / "home")
+    kept = put(paths.spool, "kept")
     blocker = fill(disk)
     with pytest.raises(LabError, match="is full; nothing that was stored is lost") as refused:
-        put(places.spool, "lost", bulk=2000)
+        put(paths.spool, "lost", bulk=2000)
     assert "lab clean" in refused.value.mend
-    assert [p.name for p in places.spool.iterdir()] == [kept.name]
+    assert [p.name for p in paths.spool.iterdir()] == [kept.name]
     blocker.unlink()
-    assert put(places.spool, "lost", bulk=2000).is_file()
+    assert put(paths.spool, "lost", bulk=2000).is_file()
 
 
 def test_a_delivery_onto_a_full_disk_leaves_all_in_the_spool(
@@ -99,18 +99,18 @@ def test_a_delivery_onto_a_full_disk_leaves_all_in_the_spool(
 ) -> None:
     """The store's disk is another one: what does not fit stays here, with the reason, and goes when there is room."""
     monkeypatch.setenv("LAB_RESULTS_URL", f"file://{disk}")
-    places = Places(tmp_path / "home")
-    store = Store.here(places)
+    paths = Paths(tmp_path / "home")
+    store = Store.configured(paths)
     (disk / "inbox").mkdir()
     for label in "abc":
-        put(places.spool, label, bulk=500)
+        put(paths.spool, label, bulk=500)
     blocker = fill(disk)
-    delivery = store.deliver(places.spool)
+    delivery = store.deliver(paths.spool)
     assert (delivery.delivered, delivery.waiting) == (0, 3)
     assert "No space left on device" in (delivery.reason or "")
-    assert len(list(places.spool.glob("*.parquet"))) == 3
+    assert len(list(paths.spool.glob("*.parquet"))) == 3
     blocker.unlink()
-    assert store.deliver(places.spool).delivered == 3
+    assert store.deliver(paths.spool).delivered == 3
     assert not list((disk / "inbox").glob(".part-*"))
 
 
@@ -121,30 +121,30 @@ def test_a_collector_on_a_full_disk_loses_and_doubles_nothing(
     """Wherever it meets the end of the disk - warehouse, archive, records or snapshot - it says so, the bundles are still in
     inbox or archive, and with room again each is counted once."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    places = Places(disk / "home")
-    store = Store.here(places)
+    paths = Paths(disk / "home")
+    store = Store.configured(paths)
     labels = [f"unit-{i}" for i in range(30)]
 
     def plan(con: Connection) -> None:
         save_units(con, "run", "p1", [unit_of(label) for label in labels])
 
-    with writing(places, publish=True) as con:
+    with writing(paths, publish=True) as con:
         plan(con)
     put(store.inbox, labels[0])
-    assert collect(places, store).ingested == 1
+    assert collect(paths, store).ingested == 1
     for label in labels[1:]:
         put(store.inbox, label, bulk=1000)
     blocker = fill(disk, leave)
     told = ""
     try:
-        taken = collect(places, store)
+        taken = collect(paths, store)
         told = " ".join(reason for _, reason in taken.left)
     except LabError as error:
         told = str(error)
     assert "full" in told or "No space left on device" in told
     blocker.unlink()
-    collect(places, store)
-    units, wrong = stored(places)
+    collect(paths, store)
+    units, wrong = stored(paths)
     assert units == {unit_id_of(label) for label in labels}
     assert wrong == []
-    assert not places.quarantine.exists()
+    assert not paths.quarantine.exists()

@@ -19,7 +19,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import TAKING, collect
 from warehouse.maintenance import verify as checks
 from warehouse.maintenance.verify import Verified
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 KILLS = 8
 TRIALS = 12_000  # a bundle
@@ -27,12 +27,12 @@ LABELS = [f"u{i}" for i in range(11)]  # together more trials than one row group
 COLLECT = """
 from warehouse.ingest.collector import collect
 from warehouse.database.connection import writing
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from warehouse.delivery.results_store import Store
-places = Places.here()
-with writing(places, publish=True) as con:
+paths = Paths.local()
+with writing(paths, publish=True) as con:
     print("begun", flush=True)
-    collect(places, Store.here(places), con)
+    collect(paths, Store.configured(paths), con)
     print("taken", flush=True)
 """
 
@@ -41,8 +41,8 @@ with writing(places, publish=True) as con:
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose plan asks for what lies in its inbox."""
     home = tmp_path_factory.mktemp("full") / "home"
-    places = Places(home)
-    plan(places, *LABELS)
+    paths = Paths(home)
+    plan(paths, *LABELS)
     for label in LABELS:
         put(home / "results" / "inbox", label, n=TRIALS)
     return home
@@ -54,19 +54,19 @@ def collector(home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
 
 
-def check_whole(places: Places) -> None:
-    with writing(places, publish=True) as con:
-        collect(places, Store.here(places), con)
-    found = query(places, "SELECT count(*), count(DISTINCT (unit_id, ordinal)) FROM counted_trials")
+def check_whole(paths: Paths) -> None:
+    with writing(paths, publish=True) as con:
+        collect(paths, Store.configured(paths), con)
+    found = query(paths, "SELECT count(*), count(DISTINCT (unit_id, ordinal)) FROM counted_trials")
     assert found == [(len(LABELS) * TRIALS, len(LABELS) * TRIALS)]
-    assert query(places, "SELECT count(*), max(replicate) FROM bundles") == [(len(LABELS), 0)]
-    assert list((places.home / "results" / "inbox").iterdir()) == []
-    assert len(list(places.bundles.iterdir())) == len(LABELS)
-    with writing(places) as con:
+    assert query(paths, "SELECT count(*), max(replicate) FROM bundles") == [(len(LABELS), 0)]
+    assert list((paths.home / "results" / "inbox").iterdir()) == []
+    assert len(list(paths.bundles.iterdir())) == len(LABELS)
+    with writing(paths) as con:
         done = Verified()
         checks.check_summaries(con, done)
-        checks.check_bundles(con, places, done)
-        checks.check_records(places, done)
+        checks.check_bundles(con, paths, done)
+        checks.check_records(paths, done)
     assert done.faults == []
 
 
@@ -82,7 +82,7 @@ def test_a_large_taking_survives_kill_9(full: Path, tmp_path: Path, monkeypatch:
     assert process.stdout.readline() == "taken\n"
     takes = time.monotonic() - began
     assert process.wait(60) == 0
-    check_whole(Places(whole))
+    check_whole(Paths(whole))
     seed = random.SystemRandom().randrange(2**32)
     rng, ended = random.Random(seed), Counter[str]()
     for i in range(KILLS):
@@ -93,7 +93,7 @@ def test_a_large_taking_survives_kill_9(full: Path, tmp_path: Path, monkeypatch:
         process.kill()
         ended[process.stdout.read()] += 1
         process.wait(60)
-        check_whole(Places(home))
+        check_whole(Paths(home))
         shutil.rmtree(home)
     print(f"seed {seed}: killed before all was in {ended['']} of {KILLS} times, {takes:.2f} s undisturbed")
     assert ended[""] > 0
@@ -103,14 +103,14 @@ def test_a_large_taking_survives_kill_9(full: Path, tmp_path: Path, monkeypatch:
 def test_a_large_taking_leaves_nothing_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, past: bool) -> None:
     """All of it would be written twice: into the log, and from there into the database; as DuckDB does when left alone."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    places, labels = Places(tmp_path / "home"), LABELS[:2]
-    plan(places, *labels)
+    paths, labels = Paths(tmp_path / "home"), LABELS[:2]
+    plan(paths, *labels)
     for label in labels:
-        put(places.home / "results" / "inbox", label, n=TRIALS)
+        put(paths.home / "results" / "inbox", label, n=TRIALS)
     if not past:
         monkeypatch.delitem(TAKING, "checkpoint_threshold")
-    with writing(places) as con:
-        assert collect(places, Store.here(places), con).ingested == len(labels)
-        log = places.home / "warehouse.duckdb.wal"
+    with writing(paths) as con:
+        assert collect(paths, Store.configured(paths), con).ingested == len(labels)
+        log = paths.home / "warehouse.duckdb.wal"
         written = log.stat().st_size if log.exists() else 0
     assert (written < 100_000) is past, written

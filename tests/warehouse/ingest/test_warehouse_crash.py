@@ -23,7 +23,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance import verify as checks
 from warehouse.maintenance.verify import Verified
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 KILLS = 35  # a stage; over the six stages 210
 LOOK_S = 20.0  # that a stage is waited for; then the role dies wherever it is
@@ -88,19 +88,19 @@ def server() -> Iterator[Server]:
     found.process.communicate(timeout=30)
 
 
-def plan(places: Places) -> None:
+def plan(paths: Paths) -> None:
     labels = [f"{writer}-{i}" for writer in WRITERS for i in range(UNITS)]
     specs = [canonical(unit_of(label).to_json()) for label in labels]
-    with writing(places, publish=True) as con:
+    with writing(paths, publish=True) as con:
         con.execute(
             "INSERT INTO units SELECT 'run', unnest(?::VARCHAR[]), 'p1', 1, unnest(range(?)), unnest(?::VARCHAR[]), '[]'",
             [[unit_id_of(label) for label in labels], len(labels), specs],
         )
 
 
-def counted(places: Places) -> int:
+def counted(paths: Paths) -> int:
     """Units with a result in the snapshot; a snapshot that does not open fails the test."""
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
         (n,) = con.execute("SELECT count(DISTINCT unit_id) FROM counted_trials").fetchone() or (0,)
         return int(n)
 
@@ -116,8 +116,8 @@ def test_kill_9_loses_and_doubles_nothing(
     death of whoever writes it, and all of it verifies. A migrator dies within new warehouses, which come up migrated."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
     seed = random.SystemRandom().randrange(2**32)
-    rng, places, children = random.Random(seed), Places(tmp_path), Children(server, tmp_path)
-    plan(places)
+    rng, paths, children = random.Random(seed), Paths(tmp_path), Children(server, tmp_path)
+    plan(paths)
     roles = [*WRITERS, *ROLES["ingest"]] if stage != "migrate" else [*ROLES["migrate"]]
     hit: Counter[bytes] = Counter()
     seen = 0
@@ -136,7 +136,7 @@ def test_kill_9_loses_and_doubles_nothing(
             assert children.kill(victim) == -9, f"{victim} ended by itself, seed {seed}"
             children.start(victim)
             if victim not in WRITERS:
-                now = counted(places)
+                now = counted(paths)
                 assert now >= seen
                 seen = now
         (tmp_path / "stop").touch()
@@ -146,20 +146,20 @@ def test_kill_9_loses_and_doubles_nothing(
             children.kill(role)
     print(f"{stage}: seed {seed}, {KILLS} kills, of them in that stage {hit[STAGES[stage]]}")
     assert hit[STAGES[stage]] > 0
-    _check(places) if stage != "migrate" else _check_migrated(places)
+    _check(paths) if stage != "migrate" else _check_migrated(paths)
 
 
-def _check(places: Places) -> None:
-    store = Store.here(places)
-    assert store.deliver(places.spool).reason is None
-    collect(places, store)
+def _check(paths: Paths) -> None:
+    store = Store.configured(paths)
+    assert store.deliver(paths.spool).reason is None
+    collect(paths, store)
     written = set()
     for role in WRITERS:
-        numbers = [int(line) for line in (places.home / f"{role}.journal").read_text().split()]
+        numbers = [int(line) for line in (paths.home / f"{role}.journal").read_text().split()]
         # A writer killed between its bundle and its journal leaves a gap there; the unit was written all the same.
         written |= {f"{role}-{i}" for i in range(max(numbers) + 1)}
     ids = {unit_id_of(label): label for label in written}
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
         bundles = con.execute("SELECT unit_id, replicate FROM bundles").fetchall()
         trials = con.execute("SELECT unit_id, list(problem_id ORDER BY ordinal) FROM trials GROUP BY 1").fetchall()
     print(f"{len(bundles)} bundles")
@@ -173,23 +173,23 @@ def _check(places: Places) -> None:
     for unit_id, label in ids.items():
         assert names[unit_id] == [f"{label}-{j}" for j in range(TRIALS)]
         assert store.get_file(hashlib.sha256(content_of(label)).hexdigest()) == content_of(label)
-    assert len(list(places.bundles.glob("*.parquet"))) == len(found)
+    assert len(list(paths.bundles.glob("*.parquet"))) == len(found)
     assert store.waiting() == set()
-    assert not places.quarantine.exists()
-    with writing(places) as con:
+    assert not paths.quarantine.exists()
+    with writing(paths) as con:
         done = Verified()
         checks.check_schema(con, done)
         checks.check_summaries(con, done)
-        checks.check_bundles(con, places, done)
-        checks.check_records(places, done)
+        checks.check_bundles(con, paths, done)
+        checks.check_records(paths, done)
     assert done.faults == []
 
 
-def _check_migrated(places: Places) -> None:
-    homes = sorted((places.home / "migrating").iterdir())
+def _check_migrated(paths: Paths) -> None:
+    homes = sorted((paths.home / "migrating").iterdir())
     assert homes
     for home in homes:
-        with writing(Places(home)) as con:
+        with writing(Paths(home)) as con:
             assert schema_version(con) == len(migrations())
             done = Verified()
             checks.check_schema(con, done)

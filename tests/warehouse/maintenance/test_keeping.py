@@ -25,23 +25,23 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance.backup import backup, restore
 from warehouse.maintenance.clean import age_of, removable, remove, sizes
-from warehouse.paths import Places
+from warehouse.paths import Paths
 from warehouse.queries.export import export
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """An empty home on what could be another machine."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "other"))
-    return Places(tmp_path / "other")
+    return Paths(tmp_path / "other")
 
 
 def test_a_backup_restored_into_an_empty_folder_is_the_same(
-    run_home: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_home: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file is enough for the whole memory: every row, what waits in the spool, what was refused, and all verifies."""
-    store = Store.here(run_home)
+    store = Store.configured(run_home)
     job = store.put_file(b"a job")
     repeat(run_home, "mac", 2)
     (store.inbox / "junk").write_bytes(b"junk")
@@ -53,53 +53,53 @@ def test_a_backup_restored_into_an_empty_folder_is_the_same(
     done = backup(run_home, store, tmp_path / "b.tar")
     assert done.bundles == len(before["bundles"])
     assert [p.name for p in tmp_path.glob("*.tar")] == ["b.tar"]
-    places = elsewhere(tmp_path, monkeypatch)
-    files, rebuilt = restore(places, Store.here(places), tmp_path / "b.tar")
+    paths = elsewhere(tmp_path, monkeypatch)
+    files, rebuilt = restore(paths, Store.configured(paths), tmp_path / "b.tar")
     assert (files, rebuilt.lost) == (done.files, [])
-    after = rows_of(places)
+    after = rows_of(paths)
     assert after == before
-    assert (places.spool / waits.name).read_bytes() == b"waits"
-    assert (places.quarantine / "junk").read_bytes() == b"junk"
-    assert Store.here(places).get_file(job) == b"a job"
-    assert verified(places).faults == []
-    assert not list(places.home.glob(".part-*")) and not (places.home / "restoring.json").exists()
+    assert (paths.spool / waits.name).read_bytes() == b"waits"
+    assert (paths.quarantine / "junk").read_bytes() == b"junk"
+    assert Store.configured(paths).get_file(job) == b"a job"
+    assert verified(paths).faults == []
+    assert not list(paths.home.glob(".part-*")) and not (paths.home / "restoring.json").exists()
 
 
-def test_keys_are_in_no_backup(run_home: Places, tmp_path: Path) -> None:
+def test_keys_are_in_no_backup(run_home: Paths, tmp_path: Path) -> None:
     """A backup may lie on a shared disk; whoever reads it must not be able to sign results."""
     from warehouse.delivery import signing
 
     key = signing.add_key(run_home, "pi-4").read_text().strip()
-    backup(run_home, Store.here(run_home), tmp_path / "b.tar")
+    backup(run_home, Store.configured(run_home), tmp_path / "b.tar")
     assert key.encode() not in (tmp_path / "b.tar").read_bytes()
 
 
-def test_a_restore_touches_no_memory_that_is_there(run_home: Places, tmp_path: Path) -> None:
+def test_a_restore_touches_no_memory_that_is_there(run_home: Paths, tmp_path: Path) -> None:
     """Restoring over a warehouse would mix two; and no backup is overwritten by another."""
     target = tmp_path / "b.tar"
-    backup(run_home, Store.here(run_home), target)
+    backup(run_home, Store.configured(run_home), target)
     before = rows_of(run_home)
     with pytest.raises(LabError, match="there already") as refused:
-        restore(run_home, Store.here(run_home), target)
+        restore(run_home, Store.configured(run_home), target)
     assert refused.value.mend == f"LAB_HOME=/an/empty/folder lab restore {target}"
     assert rows_of(run_home) == before
     with pytest.raises(LabError, match="is there already"):
-        backup(run_home, Store.here(run_home), target)
+        backup(run_home, Store.configured(run_home), target)
 
 
 def test_a_restore_that_was_interrupted_is_begun_anew(
-    run_home: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_home: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a restore must neither pass for a whole one nor stand in the way."""
-    backup(run_home, Store.here(run_home), tmp_path / "b.tar")
+    backup(run_home, Store.configured(run_home), tmp_path / "b.tar")
     whole = (tmp_path / "b.tar").read_bytes()
     (tmp_path / "half.tar").write_bytes(whole[: len(whole) * 2 // 3])
-    places = elsewhere(tmp_path, monkeypatch)
+    paths = elsewhere(tmp_path, monkeypatch)
     with pytest.raises(LabError, match=r"not whole|missing|cut off"):
-        restore(places, Store.here(places), tmp_path / "half.tar")
-    assert not places.warehouse.exists()
-    restore(places, Store.here(places), tmp_path / "b.tar")
-    assert rows_of(places) == rows_of(run_home)
+        restore(paths, Store.configured(paths), tmp_path / "half.tar")
+    assert not paths.warehouse.exists()
+    restore(paths, Store.configured(paths), tmp_path / "b.tar")
+    assert rows_of(paths) == rows_of(run_home)
 
 
 Change = Callable[[list[tuple[tarfile.TarInfo, bytes]]], list[tuple[tarfile.TarInfo, bytes]]]
@@ -154,27 +154,27 @@ def test_a_hostile_backup_writes_nothing_outside(tmp_path: Path, monkeypatch: py
     with tarfile.open(tmp_path / "b.tar", "w") as tar:
         for info, content in members:
             tar.addfile(info, io.BytesIO(content))
-    places = elsewhere(tmp_path, monkeypatch)
+    paths = elsewhere(tmp_path, monkeypatch)
     with pytest.raises(LabError, match=reason):
-        restore(places, Store.here(places), tmp_path / "b.tar")
+        restore(paths, Store.configured(paths), tmp_path / "b.tar")
     assert {p.name for p in tmp_path.iterdir()} <= {"b.tar", "other"}
-    assert not places.warehouse.exists()
+    assert not paths.warehouse.exists()
     assert not any(p.is_symlink() for p in tmp_path.rglob("*"))
 
 
-def age(places: Places, days: int) -> None:
+def age(paths: Paths, days: int) -> None:
     """Everything in the home, and every bundle's arrival, is `days` older."""
-    with writing(places) as con:
+    with writing(paths) as con:
         con.execute(f"UPDATE bundles SET received_at = received_at - INTERVAL {days} DAY")
-    for path in places.home.rglob("*"):
+    for path in paths.home.rglob("*"):
         if path.is_file() and path.name != "warehouse.duckdb":
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - days * 86400))
 
 
-def test_cleaning_spares_what_a_verdict_rests_on(run_home: Places) -> None:
+def test_cleaning_spares_what_a_verdict_rests_on(run_home: Paths) -> None:
     """Refused files, leftovers, jobs and undecided results go when they are old; results behind a verdict stay, with it
     provable, and go by force alone."""
-    store = Store.here(run_home)
+    store = Store.configured(run_home)
     adapter, job = b"weights", store.put_file(b"a job")
     (store.inbox / "junk").write_bytes(b"junk")
     collect(run_home, store)
@@ -209,14 +209,16 @@ def test_cleaning_spares_what_a_verdict_rests_on(run_home: Places) -> None:
     assert verified(run_home, deep=False).faults == []
 
 
-def test_a_unit_with_a_young_repeat_keeps_all_its_bundles(run_home: Places) -> None:
+def test_a_unit_with_a_young_repeat_keeps_all_its_bundles(run_home: Paths) -> None:
     """Half of a comparison is none: the old bundle of a unit goes only with its last one."""
     age(run_home, 40)
     repeat(run_home, "mac", 2)
     with writing(run_home) as con:
         con.execute("DELETE FROM verdicts")
         units = con.execute("SELECT unit_id FROM bundles GROUP BY 1 HAVING count(*) > 1").fetchall()
-        gone = {r.path.name.split(".")[0] for r in removable(con, run_home, Store.here(run_home), timedelta(days=30))}
+        gone = {
+            r.path.name.split(".")[0] for r in removable(con, run_home, Store.configured(run_home), timedelta(days=30))
+        }
     assert len(units) == 1
     assert units[0][0] not in gone
 
@@ -234,9 +236,9 @@ def test_what_is_no_age_is_refused(text: str) -> None:
         age_of(text)
 
 
-def test_sizes_name_every_part(run_home: Places) -> None:
+def test_sizes_name_every_part(run_home: Paths) -> None:
     """Where a full disk comes from is seen at once; a part that is not there takes nothing."""
-    found = sizes(run_home, Store.here(run_home))
+    found = sizes(run_home, Store.configured(run_home))
     assert found["bundles"] == sum(p.stat().st_size for p in run_home.bundles.iterdir())
     assert found["warehouse"] == run_home.warehouse.stat().st_size
     assert found["quarantine"] == 0
@@ -244,7 +246,7 @@ def test_sizes_name_every_part(run_home: Places) -> None:
     assert set(found) >= {"spool", "inbox", "files", "embeddings", "models", "backups", "logs"}
 
 
-def test_every_view_is_exported_in_every_format_with_all_its_rows(run_home: Places, tmp_path: Path) -> None:
+def test_every_view_is_exported_in_every_format_with_all_its_rows(run_home: Paths, tmp_path: Path) -> None:
     """Other programs get what readers see: the same rows and columns, missing values missing."""
     with duckdb.connect(str(run_home.snapshot), read_only=True) as con:
         wanted = {name: con.execute(f"SELECT count(*) FROM {name}").fetchone() for name in schema.columns(con)}
@@ -267,7 +269,7 @@ def test_every_view_is_exported_in_every_format_with_all_its_rows(run_home: Plac
     assert not list(tmp_path.glob(".part-*"))
 
 
-def test_an_export_of_one_run_and_what_is_refused(run_home: Places, tmp_path: Path) -> None:
+def test_an_export_of_one_run_and_what_is_refused(run_home: Paths, tmp_path: Path) -> None:
     """A name is never put into a query unless the catalogue has it, and mistakes say what there is."""
     with duckdb.connect(str(run_home.snapshot), read_only=True) as con:
         (run_id,) = con.execute("SELECT run_id FROM runs").fetchone() or ("",)

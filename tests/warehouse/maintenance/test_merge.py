@@ -17,7 +17,7 @@ from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance.merge import merge
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 IDENTITY = {"code": "c", "data": "d", "models": {}}
@@ -28,14 +28,14 @@ def unit(label: str) -> Unit:
     return Unit(hashlib.sha256(label.encode()).hexdigest()[:32], "p1", 1, {}, {}, IDENTITY)
 
 
-def store_of(places: Places) -> Store:
-    return Store(places.home / "results", places.spool, places.bundles)
+def store_of(paths: Paths) -> Store:
+    return Store(paths.home / "results", paths.spool, paths.bundles)
 
 
-def coordinator(home: Path, runs: dict[str, list[str]], done: list[str], host: str) -> Places:
+def coordinator(home: Path, runs: dict[str, list[str]], done: list[str], host: str) -> Paths:
     """A warehouse that planned these units in these runs, and has bundles of those that are done."""
-    places = Places(home)
-    with writing(places) as con:
+    paths = Paths(home)
+    with writing(paths) as con:
         for run, labels in runs.items():
             save_plan(con, run, {"scale": "smoke"})
             save_run(con, run, run, "smoke", "big_o", "m", host, "0", False, {}, {}, {})
@@ -43,7 +43,7 @@ def coordinator(home: Path, runs: dict[str, list[str]], done: list[str], host: s
     for label in done:
         file = Attachment("a.safetensors", hashlib.sha256(CONTENT).hexdigest(), CONTENT)
         write_bundle(
-            store_of(places).inbox,
+            store_of(paths).inbox,
             unit(label),
             [Trial(label, "none", attempts=1)],
             [file],
@@ -53,12 +53,12 @@ def coordinator(home: Path, runs: dict[str, list[str]], done: list[str], host: s
             finished_at=NOW,
             provenance={"identity": IDENTITY},
         )
-    assert collect(places, store_of(places)).ingested == len(done)
-    return places
+    assert collect(paths, store_of(paths)).ingested == len(done)
+    return paths
 
 
-def rows(places: Places, sql: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(str(places.snapshot), read_only=True) as con:
+def rows(paths: Paths, sql: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
         return con.execute(sql).fetchall()
 
 
@@ -88,9 +88,9 @@ def test_what_cannot_be_merged_is_told_and_changes_nothing(tmp_path: Path) -> No
     here = coordinator(tmp_path / "here", {"r": ["a"]}, ["a"], "desk")
     other = coordinator(tmp_path / "other", {"s": ["b"]}, ["b"], "shed")
     with pytest.raises(LabError, match="is this warehouse"):
-        merge(here, store_of(here), Places(here.home.parent / "x" / ".." / "here"))
+        merge(here, store_of(here), Paths(here.home.parent / "x" / ".." / "here"))
     with pytest.raises(LabError, match="there is no"):
-        merge(here, store_of(here), Places(tmp_path / "nothing"))
+        merge(here, store_of(here), Paths(tmp_path / "nothing"))
     with duckdb.connect(str(other.snapshot)) as con:
         con.execute("DELETE FROM schema_migrations WHERE number = (SELECT max(number) FROM schema_migrations)")
     with pytest.raises(LabError, match="its schema is"):

@@ -19,20 +19,20 @@ from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance.rebuild import rebuild
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
-def rows_of(places: Places) -> dict[str, list[tuple[Any, ...]]]:
+def rows_of(paths: Paths) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all tables, in one order."""
-    with duckdb.connect(str(places.warehouse), read_only=True) as con:
+    with duckdb.connect(str(paths.warehouse), read_only=True) as con:
         con.execute("SET TimeZone = 'UTC'")
         return {t: con.execute(f"FROM {t} ORDER BY ALL").fetchall() for t in record_files.catalogue(con)}
 
 
-def repeat(places: Places, host: str, attempt: int) -> str:
+def repeat(paths: Paths, host: str, attempt: int) -> str:
     """A second bundle of the run's first unit, taken in; its SHA-256."""
-    store = Store.here(places)
-    with writing(places) as con:
+    store = Store.configured(paths)
+    with writing(paths) as con:
         run_id, spec = con.execute("SELECT run_id, spec FROM units ORDER BY position LIMIT 1").fetchone() or ("", "")
         unit = Unit.from_json(json.loads(spec))
         ((_, trials), *_) = records.trials_of(con, run_id, "p1")
@@ -47,14 +47,14 @@ def repeat(places: Places, host: str, attempt: int) -> str:
         finished_at=now,
         provenance={"identity": unit.identity},
     )
-    assert collect(places, store).replicates == 1
+    assert collect(paths, store).replicates == 1
     return path.name.split(".")[1]
 
 
-def test_a_lost_warehouse_comes_back_row_for_row(run_home: Places) -> None:
+def test_a_lost_warehouse_comes_back_row_for_row(run_home: Paths) -> None:
     """Trials, plans, runs, metrics, verdicts, times and what is in quarantine: every row of every table is as it was,
     repeats included, and readers get a snapshot of it."""
-    store = Store.here(run_home)
+    store = Store.configured(run_home)
     repeat(run_home, "mac", 2)
     (store.inbox / "junk").write_bytes(b"junk")
     store.put_report("pi-4", b"{}")
@@ -76,26 +76,26 @@ def test_a_lost_warehouse_comes_back_row_for_row(run_home: Places) -> None:
         assert con.execute("SELECT count(*) FROM verdicts").fetchone() == (1,)
 
 
-def test_a_rebuild_beside_a_whole_warehouse_says_that_it_is_equal(run_home: Places) -> None:
+def test_a_rebuild_beside_a_whole_warehouse_says_that_it_is_equal(run_home: Paths) -> None:
     """The comparison is of every row both ways, and the old file is gone where nothing differs."""
-    done = rebuild(run_home, Store.here(run_home))
+    done = rebuild(run_home, Store.configured(run_home))
     assert (done.compared, done.differences, done.kept, done.lost) == (True, {}, None, [])
     assert sorted(p.name for p in run_home.home.glob("*.duckdb*")) == ["snapshot.duckdb", "warehouse.duckdb"]
 
 
-def test_forged_trials_do_not_survive_a_rebuild(run_home: Places) -> None:
+def test_forged_trials_do_not_survive_a_rebuild(run_home: Paths) -> None:
     """Trials come from the bundles alone; what was changed by hand is shown, and the changed file kept aside."""
     with writing(run_home) as con:
         con.execute("UPDATE trials SET latency_s = 99 WHERE ordinal = 0")
         (n,) = con.execute("SELECT count(*) FROM trials WHERE ordinal = 0").fetchone() or (0,)
-    done = rebuild(run_home, Store.here(run_home))
+    done = rebuild(run_home, Store.configured(run_home))
     assert done.differences == {"trials": (n, n)}
     assert done.kept and done.kept.is_file()
     with writing(run_home) as con:
         assert con.execute("SELECT count(*) FROM trials WHERE latency_s = 99").fetchone() == (0,)
 
 
-def test_a_warehouse_that_was_lost_is_not_silently_begun_anew(run_home: Places) -> None:
+def test_a_warehouse_that_was_lost_is_not_silently_begun_anew(run_home: Paths) -> None:
     """An hourly collect after the loss of the file would else replace the records by those of an empty warehouse."""
     kept = {p: p.read_bytes() for p in run_home.records.rglob("*") if p.is_file()}
     run_home.warehouse.unlink()
@@ -106,7 +106,7 @@ def test_a_warehouse_that_was_lost_is_not_silently_begun_anew(run_home: Places) 
 
 
 @pytest.mark.parametrize("how", ["header", "middle", "empty"])
-def test_a_damaged_warehouse_is_named_and_rebuilt(run_home: Places, how: str) -> None:
+def test_a_damaged_warehouse_is_named_and_rebuilt(run_home: Paths, how: str) -> None:
     """A file that DuckDB cannot read gives one line with the command that mends, and that command brings all back."""
     before = rows_of(run_home)
     content = bytearray(run_home.warehouse.read_bytes())
@@ -120,12 +120,12 @@ def test_a_damaged_warehouse_is_named_and_rebuilt(run_home: Places, how: str) ->
     with pytest.raises(LabError) as refused, writing(run_home):
         pass
     assert refused.value.mend == "lab warehouse rebuild"
-    done = rebuild(run_home, Store.here(run_home))
+    done = rebuild(run_home, Store.configured(run_home))
     assert done.kept and done.kept.read_bytes() == bytes(content)
     assert rows_of(run_home) == before
 
 
-def test_a_lost_bundle_stops_a_rebuild_unless_it_is_forced(run_home: Places) -> None:
+def test_a_lost_bundle_stops_a_rebuild_unless_it_is_forced(run_home: Paths) -> None:
     """Nothing that the old warehouse still has is thrown away unasked; forced, the next bundle of the unit counts."""
     second = repeat(run_home, "mac", 2)
     before = rows_of(run_home)
@@ -136,9 +136,9 @@ def test_a_lost_bundle_stops_a_rebuild_unless_it_is_forced(run_home: Places) -> 
         ).fetchone() or ("", "")
     (run_home.bundles / f"{unit_id}.{first}.parquet").unlink()
     with pytest.raises(LabError, match=r"1 things? cannot be brought back.*nothing was changed"):
-        rebuild(run_home, Store.here(run_home))
+        rebuild(run_home, Store.configured(run_home))
     assert rows_of(run_home) == before
-    done = rebuild(run_home, Store.here(run_home), force=True)
+    done = rebuild(run_home, Store.configured(run_home), force=True)
     assert [line.split(":")[0] for line in done.lost] == [f"bundle {first[:12]}"]
     with writing(run_home) as con:
         assert con.execute("SELECT sha256, replicate FROM bundles WHERE unit_id = ?", [unit_id]).fetchall() == [
@@ -147,18 +147,18 @@ def test_a_lost_bundle_stops_a_rebuild_unless_it_is_forced(run_home: Places) -> 
         assert con.execute("SELECT count(*) FROM trials WHERE bundle_sha256 = ?", [first]).fetchone() == (0,)
 
 
-def test_a_bundle_without_a_record_is_taken_in(run_home: Places) -> None:
+def test_a_bundle_without_a_record_is_taken_in(run_home: Paths) -> None:
     """A crash between a bundle's archive and its record loses nothing, even when the warehouse is lost as well."""
     with writing(run_home) as con:
         row = con.execute("SELECT sha256 FROM bundles LIMIT 1").fetchone()
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", row)
         con.execute("DELETE FROM bundles WHERE sha256 = ?", row)
     run_home.warehouse.unlink()
-    done = rebuild(run_home, Store.here(run_home))
+    done = rebuild(run_home, Store.configured(run_home))
     assert (done.found, done.lost, done.aside) == (1, [], [])
 
 
-def test_records_of_an_older_schema_are_brought_forward(run_home: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_an_older_schema_are_brought_forward(run_home: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an update the records still fit: migrations that came later are applied on top of them, as they would have been."""
     newer = [
         *migrations(),
@@ -167,13 +167,13 @@ def test_records_of_an_older_schema_are_brought_forward(run_home: Places, monkey
     run_home.warehouse.unlink()
     monkeypatch.setattr("warehouse.database.connection.migrations", lambda: newer)
     monkeypatch.setattr("warehouse.maintenance.rebuild.migrations", lambda: newer)
-    rebuild(run_home, Store.here(run_home))
+    rebuild(run_home, Store.configured(run_home))
     with duckdb.connect(str(run_home.warehouse), read_only=True) as con:
         assert con.execute("SELECT note FROM runs").fetchall() == [("none",)]
         assert con.execute("SELECT count(*) FROM schema_migrations").fetchone() == (len(newer),)
 
 
-def test_only_what_changed_is_written_again(run_home: Places) -> None:
+def test_only_what_changed_is_written_again(run_home: Paths) -> None:
     """A run of thousands of units must not rewrite its records with each of them; what is gone from the warehouse goes here."""
 
     def times() -> dict[str, int]:
@@ -192,14 +192,14 @@ def test_only_what_changed_is_written_again(run_home: Places) -> None:
     assert not any(name.startswith(run_id) for name in times())
 
 
-def test_a_damaged_file_of_records_is_not_believed(run_home: Places) -> None:
+def test_a_damaged_file_of_records_is_not_believed(run_home: Paths) -> None:
     """A rebuild without the warehouse says what it could not bring back instead of taking half a file."""
     _, files = record_files.read_index(run_home)
     name = next(n for n, kept in files.items() if kept.table == "verdicts")
     path = run_home.records / name
     path.write_bytes(path.read_bytes()[:-10])
     run_home.warehouse.unlink()
-    done = rebuild(run_home, Store.here(run_home))
+    done = rebuild(run_home, Store.configured(run_home))
     assert done.lost == [f"records/{name}: its content is not what was written"]
     assert done.rows["verdicts"] == 0
     assert done.rows["trials"] > 0
@@ -207,23 +207,23 @@ def test_a_damaged_file_of_records_is_not_believed(run_home: Places) -> None:
 
 def test_runs_with_odd_names_stay_inside_the_folder(tmp_path: Path) -> None:
     """A run's name becomes a folder; one with a path in it, or that of the common rows, goes by its hash and comes back."""
-    places = Places(tmp_path / "home")
+    paths = Paths(tmp_path / "home")
     names = ["../../up", "common", "a/b", "plain-1", "", "é"]
-    with writing(places) as con:
+    with writing(paths) as con:
         for name in names:
             records.save_prediction(con, name, "p1", 1.5)
     assert {p.name for p in tmp_path.iterdir()} == {"home"}
-    folders = {p.parent.name for p in places.records.rglob("predictions.parquet")}
+    folders = {p.parent.name for p in paths.records.rglob("predictions.parquet")}
     assert len(folders) == len(names)
     assert "plain-1" in folders
-    assert sum(pq.read_metadata(p).num_rows for p in places.records.rglob("predictions.parquet")) == len(names)
-    places.warehouse.unlink()
-    rebuild(places, Store(places.home / "results", places.spool, places.bundles))
-    with writing(places) as con:
+    assert sum(pq.read_metadata(p).num_rows for p in paths.records.rglob("predictions.parquet")) == len(names)
+    paths.warehouse.unlink()
+    rebuild(paths, Store(paths.home / "results", paths.spool, paths.bundles))
+    with writing(paths) as con:
         assert sorted(r for (r,) in con.execute("SELECT run_id FROM predictions").fetchall()) == sorted(names)
 
 
-def test_an_index_that_names_a_path_is_refused(run_home: Places) -> None:
+def test_an_index_that_names_a_path_is_refused(run_home: Paths) -> None:
     """Whoever can write the index must not make a rebuild read files from elsewhere."""
     path = run_home.records / record_files.INDEX
     content = json.loads(path.read_bytes())
@@ -231,4 +231,4 @@ def test_an_index_that_names_a_path_is_refused(run_home: Places) -> None:
     path.write_text(json.dumps(content))
     run_home.warehouse.unlink()
     with pytest.raises(LabError, match="cannot be read"):
-        rebuild(run_home, Store.here(run_home))
+        rebuild(run_home, Store.configured(run_home))

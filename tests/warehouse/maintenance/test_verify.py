@@ -24,41 +24,41 @@ from warehouse.maintenance import verify as checks
 from warehouse.maintenance.recompute import check_decided
 from warehouse.maintenance.repair import repair
 from warehouse.maintenance.verify import Verified
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 
-def look(con: Connection, places: Places, deep: bool = True) -> Verified:
+def look(con: Connection, paths: Paths, deep: bool = True) -> Verified:
     """All checks, as `lab verify --deep` makes them."""
-    store, found = Store.here(places), Verified()
+    store, found = Store.configured(paths), Verified()
     checks.check_schema(con, found)
     checks.check_plans(con, found)
     checks.check_summaries(con, found)
-    checks.check_files(store, checks.check_bundles(con, places, found), found)
-    checks.check_records(places, found)
+    checks.check_files(store, checks.check_bundles(con, paths, found), found)
+    checks.check_records(paths, found)
     checks.check_units(con, found)
     if deep:
         check_decided(con, store.get_file, found)
     return found
 
 
-def verified(places: Places, deep: bool = True) -> Verified:
-    with writing(places) as con:
-        return look(con, places, deep)
+def verified(paths: Paths, deep: bool = True) -> Verified:
+    with writing(paths) as con:
+        return look(con, paths, deep)
 
 
-def a_bundle(places: Places) -> Any:
-    return sorted(places.bundles.glob("*.parquet"))[0]
+def a_bundle(paths: Paths) -> Any:
+    return sorted(paths.bundles.glob("*.parquet"))[0]
 
 
-def sql(statement: str) -> Callable[[Places], None]:
-    def change(places: Places) -> None:
-        with writing(places) as con:
+def sql(statement: str) -> Callable[[Paths], None]:
+    def change(paths: Paths) -> None:
+        with writing(paths) as con:
             con.execute(statement)
 
     return change
 
 
-def test_what_was_computed_holds(run_home: Places) -> None:
+def test_what_was_computed_holds(run_home: Paths) -> None:
     """Nothing is found in a warehouse that nobody touched, and all of it was looked at: metrics come out to the bit."""
     found = verified(run_home)
     assert found.findings == []
@@ -114,7 +114,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("what", FORGED)
-def test_what_was_changed_by_hand_is_found(run_home: Places, what: str) -> None:
+def test_what_was_changed_by_hand_is_found(run_home: Paths, what: str) -> None:
     """Each table's content is held against bundles, hashes or a new computation; what bundles hold is put right from them,
     and a verdict never."""
     change, check, mends = FORGED[what]
@@ -132,7 +132,7 @@ def test_what_was_changed_by_hand_is_found(run_home: Places, what: str) -> None:
     found = verified(run_home)
     assert check in {f.check for f in found.faults}
     with writing(run_home) as con:
-        repair(con, run_home, Store.here(run_home), found)
+        repair(con, run_home, Store.configured(run_home), found)
     again = verified(run_home)
     assert bool(again.faults) is not mends
     if mends:
@@ -143,7 +143,7 @@ def test_what_was_changed_by_hand_is_found(run_home: Places, what: str) -> None:
             assert [r[:5] if times else r for r in after[table]] == [r[:5] if times else r for r in before[table]]
 
 
-def test_a_damaged_or_lost_bundle_is_found(run_home: Places) -> None:
+def test_a_damaged_or_lost_bundle_is_found(run_home: Paths) -> None:
     """A file that rots in the archive is found by its name, a lost one by its row; the trials in the warehouse stay."""
     before = rows_of(run_home)
     first, second, *_ = sorted(run_home.bundles.glob("*.parquet"))
@@ -155,7 +155,7 @@ def test_a_damaged_or_lost_bundle_is_found(run_home: Places) -> None:
     assert any("does not match the SHA-256" in f.what for f in found.faults)
     assert any("has no file in" in f.what for f in found.faults)
     with writing(run_home) as con:
-        done = repair(con, run_home, Store.here(run_home), found)
+        done = repair(con, run_home, Store.configured(run_home), found)
     assert len(done.left) == 1
     assert rows_of(run_home)["trials"] == before["trials"]
     first.write_bytes(content)
@@ -163,7 +163,7 @@ def test_a_damaged_or_lost_bundle_is_found(run_home: Places) -> None:
     assert verified(run_home).faults == []
 
 
-def test_a_unit_without_a_result_is_named_with_whom_it_was_assigned_to(run_home: Places) -> None:
+def test_a_unit_without_a_result_is_named_with_whom_it_was_assigned_to(run_home: Paths) -> None:
     """Before its phase is decided it is still to come; after that it is a fault, unless it was given up on record."""
     with writing(run_home) as con:
         (unit_id, sha256) = con.execute("SELECT unit_id, sha256 FROM bundles ORDER BY 1 LIMIT 1").fetchone() or ("", "")
@@ -198,14 +198,14 @@ def test_a_unit_without_a_result_is_named_with_whom_it_was_assigned_to(run_home:
         assert found.findings == []
 
 
-def test_repeats_that_came_after_the_verdict_change_nothing_of_it(run_home: Places) -> None:
+def test_repeats_that_came_after_the_verdict_change_nothing_of_it(run_home: Paths) -> None:
     """An audit or a woken zombie adds bundles; what was decided before is computed again from what was there then."""
     repeat(run_home, "mac", 2)
     repeat(run_home, "pi-4", 3)
     assert verified(run_home).faults == []
 
 
-def test_other_analysis_code_is_a_note_and_no_fault(run_home: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_analysis_code_is_a_note_and_no_fault(run_home: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an update numbers may come out otherwise; that is told with both versions, and nobody is called a forger."""
     sql("UPDATE metrics SET value = value + 1 WHERE position = 0")(run_home)
     monkeypatch.setattr(recompute, "code_version", lambda *_, **__: "0123456789abcdef")
@@ -214,7 +214,7 @@ def test_other_analysis_code_is_a_note_and_no_fault(run_home: Places, monkeypatc
     assert "the analysis code is 0123456789abcdef" in found.notes[0].what
 
 
-def test_data_that_are_not_here_are_a_note(run_home: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_are_not_here_are_a_note(run_home: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be computed again on this machine is not called wrong, and not called right either."""
 
     def gone(*_: Any) -> None:
@@ -227,7 +227,7 @@ def test_data_that_are_not_here_are_a_note(run_home: Places, monkeypatch: pytest
     assert "metrics" not in found.counts
 
 
-def test_a_wrong_signature_in_the_archive_is_found(run_home: Places) -> None:
+def test_a_wrong_signature_in_the_archive_is_found(run_home: Paths) -> None:
     """A signature under which a bundle came in stays with it, so that it can be checked years later."""
     path = a_bundle(run_home)
     signing.add_key(run_home, "pi-4", "1" * 64)
@@ -240,20 +240,20 @@ def test_a_wrong_signature_in_the_archive_is_found(run_home: Places) -> None:
     assert verified(run_home, deep=False).faults == []
 
 
-def test_damaged_records_and_attachments_are_found_and_written_again(run_home: Places) -> None:
+def test_damaged_records_and_attachments_are_found_and_written_again(run_home: Paths) -> None:
     """The files that a rebuild needs are proved before it is needed, and made again from what is whole."""
     path = next(run_home.records.rglob("units.parquet"))
     path.write_bytes(path.read_bytes()[:-1])
     found = verified(run_home, deep=False)
     assert [(f.check, f.about) for f in found.faults] == [("records", str(path.relative_to(run_home.records)))]
     with writing(run_home) as con:
-        repair(con, run_home, Store.here(run_home), found)
+        repair(con, run_home, Store.configured(run_home), found)
     assert verified(run_home, deep=False).faults == []
 
 
-def test_bundles_that_came_before_their_plan_come_back(run_home: Places) -> None:
+def test_bundles_that_came_before_their_plan_come_back(run_home: Paths) -> None:
     """A spool delivered to a coordinator that was set up anew waits in quarantine until its plan is there."""
-    store, path = Store.here(run_home), a_bundle(run_home)
+    store, path = Store.configured(run_home), a_bundle(run_home)
     sha256 = path.name.split(".")[1]
     with writing(run_home) as con:
         con.execute("CREATE TEMP TABLE put_off AS FROM units")
@@ -273,19 +273,19 @@ def test_bundles_that_came_before_their_plan_come_back(run_home: Places) -> None
     assert verified(run_home, deep=False).faults == []
 
 
-def test_a_phase_can_be_verified_alone(run_home: Places) -> None:
+def test_a_phase_can_be_verified_alone(run_home: Paths) -> None:
     """With a phase only its bundles, units and verdicts are looked at, and other phases' faults are not told."""
     sql("UPDATE trials SET latency_s = 0.5")(run_home)
     with writing(run_home) as con:
         found = Verified()
         checks.check_bundles(con, run_home, found, "e1")
-        check_decided(con, Store.here(run_home).get_file, found, "e1")
+        check_decided(con, Store.configured(run_home).get_file, found, "e1")
         assert (found.findings, found.counts["bundles"], found.counts["trials"]) == ([], 0, 0)
         checks.check_bundles(con, run_home, found, "p1")
         assert {f.check for f in found.faults} == {"trials"}
 
 
-def test_the_plan_of_the_run_names_the_code_that_is_checked(run_home: Places) -> None:
+def test_the_plan_of_the_run_names_the_code_that_is_checked(run_home: Paths) -> None:
     """Or every difference would be put down to other code."""
     with writing(run_home) as con:
         (content,) = con.execute("SELECT content FROM plans").fetchone() or ("{}",)

@@ -12,7 +12,7 @@ from common.environment import host_name
 from common.errors import LabError
 from warehouse.delivery.transports.directory import Directory
 from warehouse.delivery.transports.protocol import Transport
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 SETTING = "LAB_RESULTS_URL"
 KNOWN = (
@@ -24,7 +24,7 @@ USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 PATH = re.compile(r"/[A-Za-z0-9._~+/ -]*")
 
 
-def transport_here(places: Places) -> Transport:
+def configured_transport(paths: Paths) -> Transport:
     """The transport that LAB_RESULTS_URL names, else this machine's own results folder.
 
     Raises:
@@ -32,26 +32,26 @@ def transport_here(places: Places) -> Transport:
     """
     url = os.environ.get(SETTING)
     if not url:
-        return Directory(places.home / "results", own=True)
+        return Directory(paths.home / "results", own=True)
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         raise LabError(f"{SETTING} = {url[:200]!r} is no URL", KNOWN) from None
-    make = WAYS.get(parts.scheme)
+    make = TRANSPORTS.get(parts.scheme)
     if make is None or any(not c.isprintable() for c in url):
         raise LabError(f"{SETTING} = {url[:200]!r}: {parts.scheme}:// is not supported", KNOWN)
-    return make(url, parts, places)
+    return make(url, parts, paths)
 
 
-def _directory(url: str, parts: SplitResult, places: Places) -> Transport:
+def _directory(url: str, parts: SplitResult, paths: Paths) -> Transport:
     if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
         raise LabError(f"{SETTING} = {url[:200]!r}: file:// is not supported for another host", KNOWN)
     path = Path(unquote(parts.path) if parts.scheme else url)
     if not path.is_absolute():
         raise LabError(f"{SETTING} is not an absolute path: {url[:200]!r}", f"export {SETTING}={path.absolute()}")
     # Named or not, this machine's own results folder is made when missing.
-    return Directory(path, own=path == places.home / "results")
+    return Directory(path, own=path == paths.home / "results")
 
 
 def _over_ssh(url: str, parts: SplitResult) -> None:
@@ -68,27 +68,29 @@ def _over_ssh(url: str, parts: SplitResult) -> None:
         )
 
 
-def _sftp(url: str, parts: SplitResult, places: Places) -> Transport:
+def _sftp(url: str, parts: SplitResult, paths: Paths) -> Transport:
     from warehouse.delivery.transports.remote_folder import sftp
 
     _over_ssh(url, parts)
     return sftp(parts.hostname or "", parts.port, parts.username, unquote(parts.path).rstrip("/"), url)
 
 
-def _objects(url: str, parts: SplitResult, places: Places) -> Transport:
+def _objects(url: str, parts: SplitResult, paths: Paths) -> Transport:
     from warehouse.delivery.transports.remote_folder import object_store
 
     return object_store(url, parts.scheme)
 
 
-def _rsync(url: str, parts: SplitResult, places: Places) -> Transport:
+def _rsync(url: str, parts: SplitResult, paths: Paths) -> Transport:
     from warehouse.delivery.transports.rsync import Rsync
 
     _over_ssh(url, parts)
-    return Rsync(parts.hostname or "", parts.port, parts.username, unquote(parts.path).rstrip("/"), places.ways, url)
+    return Rsync(
+        parts.hostname or "", parts.port, parts.username, unquote(parts.path).rstrip("/"), paths.transports, url
+    )
 
 
-def _git(url: str, parts: SplitResult, places: Places) -> Transport:
+def _git(url: str, parts: SplitResult, paths: Paths) -> Transport:
     from warehouse.delivery.transports.git import Git
 
     if parts.scheme == "git+ssh":
@@ -98,10 +100,10 @@ def _git(url: str, parts: SplitResult, places: Places) -> Transport:
         raise LabError(f"{SETTING} holds a password, or no host", "leave it out, and use: git config credential.helper")
     elif parts.scheme == "git+file" and (parts.netloc or not parts.path.startswith("/")):
         raise LabError(f"{SETTING} = {url[:200]!r} is no absolute path", "git+file:///path.git")
-    return Git(url.removeprefix("git+"), host_name(), places.ways)
+    return Git(url.removeprefix("git+"), host_name(), paths.transports)
 
 
-def _quack(url: str, parts: SplitResult, places: Places) -> Transport:
+def _quack(url: str, parts: SplitResult, paths: Paths) -> Transport:
     from warehouse.delivery.transports.quack import Quack
 
     if not HOST.fullmatch(parts.hostname or "") or parts.path not in ("", "/") or parts.username or parts.query:
@@ -109,7 +111,7 @@ def _quack(url: str, parts: SplitResult, places: Places) -> Transport:
     return Quack(parts.hostname or "", parts.port, encrypted=parts.scheme == "quacks")
 
 
-WAYS: dict[str, Callable[[str, SplitResult, Places], Transport]] = {
+TRANSPORTS: dict[str, Callable[[str, SplitResult, Paths], Transport]] = {
     "": _directory,
     "file": _directory,
     "sftp": _sftp,

@@ -24,7 +24,7 @@ from warehouse.delivery.bundles import MAX_FILE_BYTES, NAME
 from warehouse.delivery.transports.directory import reports_in
 from warehouse.delivery.transports.protocol import FILES, HOSTS, MAX_REPORT_BYTES, REPORT, SHA256, UNIT, report_name
 from warehouse.delivery.transports.quack import PART_BYTES, reading, with_extensions
-from warehouse.paths import Places
+from warehouse.paths import Paths
 
 MEMORY = "2GB"  # of all that is under way; more is refused, and sent again later
 MAX_PARTS = MAX_FILE_BYTES // PART_BYTES + 1
@@ -59,8 +59,8 @@ class InboxServer:
         LabError: the extension is missing, or the port is taken.
     """
 
-    def __init__(self, places: Places, host: str, port: int, token: str) -> None:
-        self.root, self.archive = places.home / "results", places.bundles
+    def __init__(self, paths: Paths, host: str, port: int, token: str) -> None:
+        self.root, self.archive = paths.home / "results", paths.bundles
         self.inbox = self.root / "inbox"
         self.inbox.mkdir(parents=True, exist_ok=True)
         self._begun: dict[str, float] = {}
