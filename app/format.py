@@ -14,23 +14,6 @@ from common.text import number as number
 from common.text import size as size
 from common.text import with_interval as with_interval
 
-TITLES = {
-    "p1": "Embedding validity",
-    "p2": "Retrieval utility",
-    "p3": "Fine-tuning preservation",
-    "e0": "Retrieval parameters",
-    "e1": "Retrieval strategies",
-    "e2": "Fine-tuned retrieval",
-}
-QUESTIONS = {
-    "p1": "Do embeddings put problems with the same answer near each other?",
-    "p2": "Does a memory of solved problems help the solver at all?",
-    "p3": "Does fine-tuning leave the model's other abilities intact?",
-    "e0": "Which retrieval parameters bring back the most useful memos in bounded time?",
-    "e1": "Which memory helps more: what was solved last, or what is most alike?",
-    "e2": "Can fine-tuning teach the model to retrieve better from its memory of solved problems?",
-}
-BLOCKING = ("p1", "p2", "p3")  # anything but PASS stops the chain unless it is overridden (docs/science.md)
 UNITS = (  # of metrics, by how they end
     ("attempts_mean", "attempts"),
     ("difference", "attempts"),
@@ -120,11 +103,6 @@ def axis(metric: str) -> str:
     if metric.endswith("_s"):
         return f"{words(metric.removesuffix('_s'))} (s)"
     return f"{words(metric)} ({next((unit for end, unit in UNITS if metric.endswith(end)), 'no unit')})"
-
-
-def named(phase: str) -> str:
-    """ "P1 Embedding validity"."""
-    return f"{phase.upper()} {TITLES.get(phase, '')}".strip()
 
 
 def listed(names: list[str]) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.phase_names import ORDER
+
 HERE = Path(__file__).resolve().parent
 PAGES = HERE / "views"
-PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
 OTHERS = ("hosts", "trials", "compare", "provenance", "monitor")
 SIDEBAR_PX = 240  # narrow, so that six cards stand in a row beside it
 
@@ -16,7 +17,7 @@ st.set_page_config(page_title="LLM memory experiments", layout="wide", initial_s
 page = st.navigation(
     [
         st.Page(PAGES / "overview.py", title="Overview", default=True),
-        *(st.Page(PAGES / f"{phase}.py", title=phase.upper(), url_path=phase) for phase in PHASES),
+        *(st.Page(PAGES / f"{phase}.py", title=phase.upper(), url_path=phase) for phase in ORDER),
         *(st.Page(PAGES / f"{name}.py", title=name.capitalize(), url_path=name) for name in OTHERS),
     ],
     position="top",

@@ -11,7 +11,7 @@ from typing import Any
 from common.canonical_json import sha256_of
 from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
-from experiments.domains import shown
+from experiments.domains import get_domain, shown
 from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, configure, get_phase, module_of
 
@@ -51,10 +51,18 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
             name: code_version(name, c.domain, analysis=True, models=used[name]) for name, c in configs.items()
         },
         "data_version": sorted({universe(c).version for c in configs.values()}),
+        "phases": {name: _texts(name, c.domain) for name, c in configs.items()},
         "digests": {name: digest_of(name) for name in sorted({m for models in used.values() for m in models})},
     }
     plan_id = sha256_of(content)[:16]
     return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given or {}), content
+
+
+def _texts(phase: str, domain: str) -> Json:
+    """Return what a reader of the results needs to know of a phase: names, whether it blocks, the answers to choose from."""
+    module, problems = get_phase(phase), get_domain(domain)
+    answers = list(problems.options) if problems.answers == "choice" else []
+    return {"title": module.TITLE, "question": module.QUESTION, "blocking": module.BLOCKING, "answers": answers}
 
 
 def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from experiments.registry import PHASES, get_phase
 from warehouse.database import summaries
 from warehouse.database.connection import migrate
 
@@ -45,6 +46,11 @@ def verdict(
     ]
 
 
+PHASE_TEXTS = {
+    name: {"title": p.TITLE, "question": p.QUESTION, "blocking": p.BLOCKING, "answers": ["O(1)", "O(n)", HOSTILE]}
+    for name in PHASES
+    if (p := get_phase(name))
+}
 VERDICTS = {
     "p1": verdict(
         "p1",
@@ -110,6 +116,7 @@ def write_run(con: duckdb.DuckDBPyConnection, run_id: str, decided: str, running
     """One run: verdicts, metrics and bundles of the phases in `decided`, and half of the units of `running`."""
     content = {
         "scale": "demo",
+        "phases": PHASE_TEXTS,
         "data_version": ["big_o-1650-42-9f3c21aa"],
         "digests": {"smollm2-135m": "5d1c3b0e8a77", MINILM: "c0ffee124d55"},
     }

@@ -9,8 +9,10 @@ from typing import Any
 import streamlit as st
 
 from app import format as words
-from app.components import filters, shell
+from app.components import filters
+from app.phase_names import named
 from app.plots import forest, style
+from app.reading import read
 from warehouse.queries import snapshot
 
 Row = Mapping[str, Any]
@@ -35,19 +37,19 @@ def chosen(view: filters.View, verdicts: Mapping[str, Row], known: Sequence[str]
         file_end: of the plot's file name, after run, phase and metric.
     """
     st.subheader("Metrics by host")
-    phases = shell.read(snapshot.measured_phases, view.run_id)
+    phases = read(snapshot.measured_phases, view.run_id)
     if not phases:
         st.caption("No metric yet: they are computed when a phase is decided.")
         return None
     left, right = st.columns(2)
     with left:
-        phase = filters.choice("Phase", phases, "phase", phases[-1], words.named)
-    rows = shell.read(snapshot.host_comparison, view.run_id, phase)
+        phase = filters.choice("Phase", phases, "phase", phases[-1], named)
+    rows = read(snapshot.host_comparison, view.run_id, phase)
     if len({r["host"] for r in rows}) != 1:  # with one host the two are the same
-        rows = [*shell.read(snapshot.phase_metrics, view.run_id, phase), *rows]
+        rows = [*read(snapshot.phase_metrics, view.run_id, phase), *rows]
     rows = [r for r in rows if view.host in (None, r["host"])]
     if not rows:
-        st.caption(f"{view.host} has no result of {words.named(phase)}.")
+        st.caption(f"{view.host} has no result of {named(phase)}.")
         return None
     verdict = verdicts.get(phase)
     names = list(dict.fromkeys(r["metric"] for r in rows))

@@ -7,11 +7,11 @@ from html import escape
 from typing import Any
 
 from app import format as words
+from app.phase_names import ORDER, named, text_of
 
 Row = Mapping[str, Any]
 # The shape of each, and its colour, are drawn by style.css (Streamlit takes SVG out of HTML).
 CLASSES = {"PASS": "pass", "FAIL": "fail", "INCONCLUSIVE": "inconclusive", "RUNNING": "running", "NOT RUN": "waiting"}
-LEAKY = "LEAKY DATA"  # what the leakage gate puts before a reason
 
 
 def pill(status: str) -> str:
@@ -64,7 +64,7 @@ def card(
     parts = [
         f'<div role="listitem" class="lab-card lab-is-{CLASSES.get(status, "waiting")}" data-phase="{phase}">'
         f'<div class="lab-top"><strong>{phase.upper()}</strong>{pill(status)}</div>'
-        f'<div class="lab-name">{escape(words.TITLES[phase])}</div>'
+        f'<div class="lab-name">{escape(text_of(phase).title)}</div>'
     ]
     if verdict:
         parts.append(_decided(verdict))
@@ -83,7 +83,7 @@ def _decided(verdict: Row) -> str:
     )
     trials = words.count(verdict["trials"], "trial") + (f", {verdict['failed']} failed" if verdict["failed"] else "")
     facts = [trials, ", ".join(verdict["hosts"]), words.duration(verdict["actual_s"])]
-    facts += ["leaky data"] if verdict["reason"].startswith(LEAKY) else []
+    facts += ["leaky data"] if verdict["leaky"] else []
     why = overridden(verdict)
     return (
         f'<div class="lab-value">{escape(words.number(verdict["value"]))}</div>'
@@ -120,7 +120,7 @@ def strip(
     last: Mapping[str, str],
 ) -> str:
     """The six cards in order, arrows between; `last` is when the newest result of a phase came, in words."""
-    cards = (card(p, verdicts.get(p), done.get(p), hosts.get(p, ()), last.get(p, "")) for p in words.TITLES)
+    cards = (card(p, verdicts.get(p), done.get(p), hosts.get(p, ()), last.get(p, "")) for p in ORDER)
     return f'<div role="list" class="lab-chain" aria-label="The chain of phases">{"".join(cards)}</div>'
 
 
@@ -145,7 +145,7 @@ def head(quiet: str, sentence: str, then: str, command: str, rests_on: Sequence[
 def reason(phase: str, verdict: Row) -> str:
     """A verdict with its sentence."""
     return (
-        f'<div class="lab-reason"><strong>{escape(words.named(phase))}</strong>{pill(verdict["status"])}'
+        f'<div class="lab-reason"><strong>{escape(named(phase))}</strong>{pill(verdict["status"])}'
         f"<p>{escape(words.reason(verdict['reason']))}"
         + (f'<br><span class="lab-quiet">{escape(why)}</span>' if (why := overridden(verdict)) else "")
         + "</p></div>"

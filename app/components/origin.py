@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import format as words
 from app.components import cards
+from app.phase_names import ORDER
 
 Row = Mapping[str, Any]
 
@@ -35,7 +36,7 @@ def show(found: Row | None, where: Any) -> None:
         ("Finished", *_time(found["finished_at"], where)),
         ("Started on", found["host"], ""),
         ("Commit", found["code_commit"] + (", with uncommitted changes" if found["dirty"] else ", clean"), ""),
-        ("Code of phases", _pairs({p.upper(): versions_of[p] for p in words.TITLES if p in versions_of}), ""),
+        ("Code of phases", _pairs({p.upper(): versions_of[p] for p in ORDER if p in versions_of}), ""),
         ("Data version", ", ".join(map(str, versions)) if isinstance(versions, list) else str(versions), ""),
         ("Model digests", _pairs(plan.get("digests", {})), ""),
         ("Packages", _pairs(found["versions"]), ""),

@@ -11,7 +11,9 @@ import streamlit as st
 
 from app import format as words
 from app.components import cards, filters, shell, story, tables
+from app.phase_names import named, text_of
 from app.plots import style
+from app.reading import read
 from warehouse.queries import phases, snapshot
 
 Row = Mapping[str, Any]
@@ -45,7 +47,7 @@ class Phase:
 
     def read(self, question: Callable[..., Any], *arguments: Any) -> Any:
         """The answer of a function of reading_phases that asks for run, phase, `arguments` and host."""
-        return shell.read(question, self.view.run_id, self.name, *arguments, self.view.host)
+        return read(question, self.view.run_id, self.name, *arguments, self.view.host)
 
     def draw(self, figure: Any, what: str) -> None:
         """A plot whose file is named by run, phase and what it shows."""
@@ -62,8 +64,8 @@ def show(name: str, plots: Callable[[Phase], None]) -> None:
 
 
 def _body(name: str, plots: Callable[[Phase], None], view: filters.View) -> None:
-    verdicts = {v["phase"]: v for v in shell.read(snapshot.chain, view.run_id)}
-    done = shell.read(snapshot.progress, view.run_id).get(name)
+    verdicts = {v["phase"]: v for v in read(snapshot.chain, view.run_id)}
+    done = read(snapshot.progress, view.run_id).get(name)
     verdict = verdicts.get(name)
     _head(name, view, verdict, done)
     if verdict is None and not done:
@@ -81,13 +83,13 @@ def _body(name: str, plots: Callable[[Phase], None], view: filters.View) -> None
         with st.container(gap="xsmall"):
             st.html(f'<div class="lab-try">What to try, says the failure protocol of {name.upper()}:</div>')
             shell.steps(verdict["next_steps"])
-    rows = shell.read(phases.metrics, view.run_id, name, view.host)
+    rows = read(phases.metrics, view.run_id, name, view.host)
     if not rows and view.host is not None and verdict is not None:
-        st.caption(f"{view.host} has no result of {words.named(name)} in this run. Choose another host, or all.")
+        st.caption(f"{view.host} has no result of {named(name)} in this run. Choose another host, or all.")
         return
     if not rows and verdict is None:
         st.caption("Metrics are computed when the phase is decided; what its trials say so far is shown below.")
-    plots(Phase(name, view, rows, shell.read(phases.config, view.run_id, name), verdict))
+    plots(Phase(name, view, rows, read(phases.config, view.run_id, name), verdict))
     if rows:
         _numbers(name, view, rows)
 
@@ -95,7 +97,7 @@ def _body(name: str, plots: Callable[[Phase], None], view: filters.View) -> None
 def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, int] | None) -> None:
     """Verdict, question, reason, and what it rests on."""
     status = verdict["status"] if verdict else "RUNNING" if done else "NOT RUN"
-    over = f"<strong>{escape(words.named(name))}</strong>{cards.pill(status)}"
+    over = f"<strong>{escape(named(name))}</strong>{cards.pill(status)}"
     facts: list[str] = []
     reason = ""
     if verdict:
@@ -109,12 +111,12 @@ def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, i
         ]
         reason = words.reason(verdict["reason"])
     elif done:
-        last = shell.read(snapshot.latest_results, view.run_id).get(name)
+        last = read(snapshot.latest_results, view.run_id).get(name)
         reason = f"{done[0]:,} of {words.count(done[1], 'unit')} done."
         facts = [f"last result {words.local_time(last, view.where)}" if last else "no result yet"]
     quiet = " · ".join(escape(f) for f in facts if f)
     st.html(
-        f'<div class="lab-head"><div class="lab-over">{over}</div><h1>{escape(words.QUESTIONS[name])}</h1>'
+        f'<div class="lab-head"><div class="lab-over">{over}</div><h1>{escape(text_of(name).question or named(name))}</h1>'
         + (f"<p>{escape(reason)}</p>" if reason else "")
         + (f'<p class="lab-quiet lab-rests">{quiet}</p>' if quiet else "")
         + "</div>"

@@ -5,7 +5,7 @@ How a page is made
 1. A file app/page_<name>.py (one page, one question), whose last line is `shell.show(body)`:
 
        def body(view: filters.View) -> None:
-           rows = shell.read(reading.host_comparison, view.run_id, "p1")
+           rows = read(reading.host_comparison, view.run_id, "p1")
            shell.title("Hosts", "Do the hosts agree, and which was fast?")
            ...
 
@@ -16,7 +16,7 @@ How a page is made
    its body takes no argument; it may still call `filters.begin` and `filters.choice`.
 2. A line in app/home.py.
 3. What it asks of the snapshot is a function of a module warehouse/reading_<name>.py that ends in `reading.query(sql,
-   values)`: aggregates are made by SQL, never from rows in pandas. It is called by `shell.read(function, *arguments)`,
+   values)`: aggregates are made by SQL, never from rows in pandas. It is called by `read(function, *arguments)`,
    which asks once a snapshot. Its arguments must be hashable and its result must not be changed.
 4. A choice of its own is `filters.choice(label, options, name)`: it lives in the address like the sidebar's.
 5. A plot is made with app/plots/style.py: `figure = figures.titled(finding, basis, x_title, y_title)`, marks in
@@ -27,52 +27,25 @@ How a page is made
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from html import escape
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Literal
 
 import streamlit as st
 
 from app import format as words
 from app.components import filters
+from app.reading import read
 from warehouse.queries import snapshot
 
-P = ParamSpec("P")
-T = TypeVar("T")
 RUN: Literal["run"] = "run"  # what a page needs to be there
 NOTHING: Literal["nothing"] = "nothing"
 REFRESH_S = 3  # a publication is seen within this
-KEPT = 512  # answers of one snapshot; a page asks some ten questions for each run and host
 UNREADY = {
     "missing": "There are no results on this host yet.",
     "schema": "The results were written by another version of this project.",
     "unreadable": "The results cannot be read.",
 }
-
-_seen: list[snapshot.Identity | None] = [None]
-_seen_lock = threading.Lock()
-
-
-@lru_cache(maxsize=KEPT)
-def _kept(identity: snapshot.Identity | None, question: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return question(*arguments)
-
-
-def read(question: Callable[P, T], *arguments: P.args, **none: P.kwargs) -> T:
-    """The answer to a question about the snapshot, asked once a publication and shared by all readers.
-
-    Raises:
-        duckdb.Error, OSError: the file went away or is of another kind (reading.READ_ERRORS); `show` says so.
-    """
-    now = snapshot.identity()
-    with _seen_lock:
-        if _seen[0] != now:
-            _kept.cache_clear()
-            _seen[0] = now
-    found: T = _kept(now, question, arguments)
-    return found
 
 
 @st.fragment(run_every=REFRESH_S)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import format as words
+from app.phase_names import ORDER, named, text_of
 
 Row = Mapping[str, Any]
 WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole stands below
@@ -25,8 +26,8 @@ class Story:
 
 def stopped_at(verdicts: Mapping[str, Row]) -> str | None:
     """The prerequisite at which the chain stops: decided, not PASS, not overridden, and nothing after it was decided."""
-    last = [p for p in words.TITLES if p in verdicts][-1:]
-    return next((p for p in last if p in words.BLOCKING and _stops(verdicts[p])), None)
+    last = [p for p in ORDER if p in verdicts][-1:]
+    return next((p for p in last if text_of(p).blocking and _stops(verdicts[p])), None)
 
 
 def _stops(verdict: Row) -> bool:
@@ -35,27 +36,27 @@ def _stops(verdict: Row) -> bool:
 
 def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, int]]) -> Story:
     """How far the run is and what is next, in two sentences."""
-    phases = list(words.TITLES)
+    phases = list(ORDER)
     running = [p for p in phases if p in done and p not in verdicts]
     left = [p for p in phases if p not in verdicts and p not in running]
     if running:
         ready, asked = done[running[0]]
         return Story(
-            f"{_decided(verdicts)}; {words.named(running[0])} is running, {ready:,} of {words.count(asked, 'unit')} done.",
-            f"{words.named(left[0])} follows by itself" if left else "the chain ends with it",
+            f"{_decided(verdicts)}; {named(running[0])} is running, {ready:,} of {words.count(asked, 'unit')} done.",
+            f"{named(left[0])} follows by itself" if left else "the chain ends with it",
         )
     if left and (blocked := stopped_at(verdicts)):
         step, remark = _first_step(verdicts[blocked])
         then = (remark or "what the failure protocol says") if step else "see the reason below"
         return Story(f"{_decided(verdicts)}. The chain stopped at {blocked.upper()}.", then, step)
     if left:
-        return Story(f"{_decided(verdicts)}.", words.named(left[0]), again(run, verdicts))
+        return Story(f"{_decided(verdicts)}.", named(left[0]), again(run, verdicts))
     short = [p for p in phases if verdicts[p]["status"] != "PASS"]
     if not short:
         last = "confirm it at full scale" if run["scale"] != "full" else "repeat it on another host"
         return Story("All six phases passed.", last, "lab pipeline --scale full" if run["scale"] != "full" else "")
     step, remark = _first_step(verdicts[short[-1]])
-    return Story(f"{_decided(verdicts)}.", f"{words.named(short[-1])}{', ' if remark else ''}{remark}", step)
+    return Story(f"{_decided(verdicts)}.", f"{named(short[-1])}{', ' if remark else ''}{remark}", step)
 
 
 def again(run: Row, verdicts: Mapping[str, Row]) -> str:
@@ -65,7 +66,7 @@ def again(run: Row, verdicts: Mapping[str, Row]) -> str:
     for phase, settings in given.items():
         for name, value in settings.items():
             # What is given alike for every phase is written once.
-            alike = all((name, value) in given.get(p, {}).items() for p in words.TITLES)
+            alike = all((name, value) in given.get(p, {}).items() for p in ORDER)
             setting = f"{name}={json.dumps(value)}" if alike else f"{phase}.{name}={json.dumps(value)}"
             parts += ["--set", setting] if setting not in parts else []
     why = next((v["why"] for v in verdicts.values() if v["why"]), None)

@@ -13,6 +13,7 @@ import streamlit as st
 
 from app import format as words
 from app.components import cards, tables
+from app.phase_names import named
 from app.plots import style
 
 Row = Mapping[str, Any]
@@ -73,7 +74,7 @@ def show(trial: Row, where: Any) -> None:
     """The page of one trial; every text of it is shown as text."""
     details = trial["details"]
     seed = "" if trial["seed"] is None else f" · seed {trial['seed']}"
-    parts = (words.named(trial["phase"] or ""), *(words.shortened(trial[k], 120) for k in ("problem_id", "condition")))
+    parts = (named(trial["phase"] or ""), *(words.shortened(trial[k], 120) for k in ("problem_id", "condition")))
     which = " · ".join(f"<bdi>{escape(p)}</bdi>" for p in parts if p)
     st.html(
         f'<div class="lab-head"><div class="lab-over"><strong>Trial</strong></div><h1>{escape(headline(trial))}</h1>'

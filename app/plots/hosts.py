@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import format as words
+from app.phase_names import ORDER, named
 from app.plots import style
 
 Row = Mapping[str, Any]
@@ -47,7 +48,7 @@ def gantt(stretches: Sequence[Row], where: tzinfo | None) -> go.Figure:
         "",
         height=DATE_PX + LANE_PX * rows,
     )
-    for phase in words.TITLES:
+    for phase in ORDER:
         own = [(s, lane) for s, lane in zip(stretches, lanes, strict=True) if s["phase"] == phase]
         if own:
             figure.add_trace(_bars(phase, own, lasted_s, where))
@@ -80,7 +81,7 @@ def _placed(stretches: Sequence[Row]) -> tuple[list[int], dict[str, float]]:
 def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tzinfo | None) -> go.Bar:
     lengths = [(s["ended_at"] - s["begun_at"]).total_seconds() for s, _ in own]
     hover = [
-        f"{escape(words.named(phase))} on {escape(s['host'])}<br>{words.local_time(s['begun_at'], where)}, "
+        f"{escape(named(phase))} on {escape(s['host'])}<br>{words.local_time(s['begun_at'], where)}, "
         f"{words.duration(took)}<br>{words.count(s['units'], 'result')}, {words.duration(s['work_s'])} of work"
         for (s, _), took in zip(own, lengths, strict=True)
     ]
@@ -89,7 +90,7 @@ def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tz
         name=phase.upper(),
         hovertext=hover,
         hoverinfo="text",
-        marker={"color": style.OKABE_ITO[list(words.TITLES).index(phase)], "line": {"width": 0}},
+        marker={"color": style.OKABE_ITO[list(ORDER).index(phase)], "line": {"width": 0}},
         base=[s["begun_at"].astimezone(where).replace(tzinfo=None) for s, _ in own],
         x=[1000 * max(took, lasted_s / 400) for took in lengths],  # in ms; none so short that it cannot be seen
         y=[lane for _, lane in own],
@@ -183,7 +184,7 @@ def predicted(rows: Sequence[Row]) -> go.Figure:
         )
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
-        ticktext=[words.named(r["phase"]) for r in rows],
+        ticktext=[named(r["phase"]) for r in rows],
         range=[len(rows) - 0.4, -0.6],
         showgrid=False,
     )

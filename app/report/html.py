@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from app import format as words
 from app.components import cards, filters, story
 from app.components.phase_page import Phase
+from app.phase_names import named, text_of
 from app.plots import forest
 from app.plots import hosts as host_figures
 from app.views import e0, e1, e2, p1, p2, p3
@@ -113,8 +114,8 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
         ]
     )
     return _section(
-        words.named(phase),
-        f'<p class="lab-quiet">{escape(words.QUESTIONS[phase])}</p><div class="plots">{plotted}</div>{notes}{asked}'
+        named(phase),
+        f'<p class="lab-quiet">{escape(text_of(phase).question)}</p><div class="plots">{plotted}</div>{notes}{asked}'
         f"<details><summary>{whole}</summary>{numbers}</details>",
     )
 

@@ -8,8 +8,10 @@ import streamlit as st
 
 from app import format as words
 from app.components import filters, shell, tables
+from app.phase_names import ORDER, named
 from app.plots import runs as compare_figures
 from app.plots import style
+from app.reading import read
 from warehouse.queries import compare, snapshot
 
 Row = snapshot.Row
@@ -19,7 +21,7 @@ def other_run(view: filters.View, runs: list[Row]) -> Row:
     """The run that the sidebar's is compared with; runs of another model come first, then the latest."""
     others = [r for r in runs if r["run_id"] != view.run_id]
     others.sort(key=lambda r: r["model"] == view.run["model"])  # stable, so the latest stay first
-    labels = {r["run_id"]: named(r, view.where) for r in others}
+    labels = {r["run_id"]: run_line(r, view.where) for r in others}
 
     def say(run_id: str) -> str:
         text = labels[run_id]
@@ -29,7 +31,7 @@ def other_run(view: filters.View, runs: list[Row]) -> Row:
     return next(r for r in others if r["run_id"] == picked)
 
 
-def named(run: Row, where: Any) -> str:
+def run_line(run: Row, where: Any) -> str:
     """A run in a line: model, scale, time."""
     return f"{run['model']} · {run['scale']} · {words.local_time(run['started_at'], where)}"
 
@@ -37,7 +39,7 @@ def named(run: Row, where: Any) -> str:
 def differences(first: Row, second: Row) -> None:
     """What the plans and records say differently, key by key."""
     st.subheader("What is different")
-    rows, equal = shell.read(compare.plans, first["run_id"], second["run_id"])
+    rows, equal = read(compare.plans, first["run_id"], second["run_id"])
     if not rows:
         st.caption(f"Nothing: all {equal:,} settings, versions and digests are equal.")
         return
@@ -51,8 +53,8 @@ def differences(first: Row, second: Row) -> None:
 def verdicts(first: Row, second: Row) -> None:
     """Each phase's verdict and main number in both runs."""
     st.subheader("Verdicts")
-    chains = [{v["phase"]: v for v in shell.read(snapshot.chain, r["run_id"])} for r in (first, second)]
-    rows = [_beside(p, *(c.get(p) for c in chains)) for p in words.TITLES if any(p in c for c in chains)]
+    chains = [{v["phase"]: v for v in read(snapshot.chain, r["run_id"])} for r in (first, second)]
+    rows = [_beside(p, *(c.get(p) for c in chains)) for p in ORDER if any(p in c for c in chains)]
     if not rows:
         st.caption("Neither run has a verdict yet.")
         return
@@ -69,7 +71,7 @@ def _beside(phase: str, first: Row | None, second: Row | None) -> dict[str, str]
     both = zip("AB", (first, second), strict=True)
     said = [(letter, v["status"] if v else "not run", _value(v)) for letter, v in both]
     return {
-        "phase": words.named(phase),
+        "phase": named(phase),
         **{f"verdict {letter}": status for letter, status, _ in said},
         "metric": "; B: ".join(dict.fromkeys(metrics)),
         **{f"value {letter}": value for letter, _, value in said},
@@ -83,7 +85,7 @@ def _value(verdict: Row | None) -> str:
 def by_problem(first: Row, second: Row) -> None:
     """Differences over the problems that both runs solved."""
     st.subheader("The same problems in both")
-    rows = shell.read(compare.paired, first["run_id"], second["run_id"])
+    rows = read(compare.paired, first["run_id"], second["run_id"])
     if not rows:
         st.caption("The runs have no solved problem in common (other data, or phases that do not solve problems).")
         return
@@ -94,7 +96,7 @@ def by_problem(first: Row, second: Row) -> None:
         measure = filters.choice("Measure", names, "measure", say=compare_figures.measure_name)
     with right:
         phase = filters.choice(
-            "Phase", [filters.ANY, *phases], "phase", say=lambda p: "All phases" if p == filters.ANY else words.named(p)
+            "Phase", [filters.ANY, *phases], "phase", say=lambda p: "All phases" if p == filters.ANY else named(p)
         )
     shown = [r for r in rows if r["measure"] == measure and phase in (filters.ANY, r["phase"])]
     name = f"{first['run_id']}-{second['run_id']}-{measure.replace(' ', '-')}"
@@ -130,7 +132,7 @@ def by_problem(first: Row, second: Row) -> None:
 def by_metric(first: Row, second: Row) -> None:
     """Every metric that both runs have."""
     st.subheader("Every metric")
-    rows = shell.read(compare.metrics, first["run_id"], second["run_id"])
+    rows = read(compare.metrics, first["run_id"], second["run_id"])
     if not rows:
         st.caption("No phase is decided in both runs yet.")
         return
@@ -165,7 +167,7 @@ def by_metric(first: Row, second: Row) -> None:
 
 def body(view: filters.View) -> None:
     """Two runs: A is the sidebar's, B is chosen here."""
-    runs = shell.read(snapshot.runs)
+    runs = read(snapshot.runs)
     if len(runs) < 2:
         return shell.empty(
             "There is one run only; two can be compared.",
@@ -177,7 +179,7 @@ def body(view: filters.View) -> None:
     st.html(
         '<div class="lab-pair">'
         + "".join(
-            compare_figures.badge(letter, named(r, view.where), r["run_id"])
+            compare_figures.badge(letter, run_line(r, view.where), r["run_id"])
             for letter, r in (("A", view.run), ("B", second))
         )
         + "</div>"

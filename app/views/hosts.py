@@ -10,6 +10,7 @@ from app import format as words
 from app.components import by_host, filters, shell, tables
 from app.plots import hosts as host_figures
 from app.plots import style
+from app.reading import read
 from warehouse.queries import hosts as reading_hosts
 from warehouse.queries import snapshot
 
@@ -26,7 +27,7 @@ AUDIT = "lab audit --fraction 0.05"
 def audits(view: filters.View) -> None:
     """Whether a unit that is run again, elsewhere or in another process, gives the same."""
     st.subheader("Audits")
-    rows = [r for r in shell.read(snapshot.audits, view.run_id) if view.host in (None, r["host"], r["other"])]
+    rows = [r for r in read(snapshot.audits, view.run_id) if view.host in (None, r["host"], r["other"])]
     if not rows:
         st.caption("No unit was run a second time yet. To see whether one in twenty gives the same again:")
         st.code(AUDIT, language=None, width=480)
@@ -67,7 +68,7 @@ def headline(run_id: str, hosts: Sequence[str]) -> str:
         return "No host has worked on this run yet"
     if len(hosts) == 1:
         return f"Everything ran on {hosts[0]}, so no host is compared"
-    meeting, compared = shell.read(snapshot.host_agreement, run_id)
+    meeting, compared = read(snapshot.host_agreement, run_id)
     if not compared:
         return f"{words.listed(list(hosts))} worked on this run; they share no metric with an interval"
     if meeting == compared:
@@ -77,7 +78,7 @@ def headline(run_id: str, hosts: Sequence[str]) -> str:
 
 def agreement(view: filters.View, known: list[str]) -> None:
     """One metric of one phase by host, with intervals, and its table."""
-    verdicts = {v["phase"]: v for v in shell.read(snapshot.chain, view.run_id)}
+    verdicts = {v["phase"]: v for v in read(snapshot.chain, view.run_id)}
     found = by_host.chosen(view, verdicts, known, "-by-host")
     if found is None:
         return
@@ -93,7 +94,7 @@ def agreement(view: filters.View, known: list[str]) -> None:
 
 def disagreements(view: filters.View) -> None:
     """The comparisons in which two hosts' intervals do not meet."""
-    rows = shell.read(reading_hosts.apart, view.run_id)
+    rows = read(reading_hosts.apart, view.run_id)
     rows = [r for r in rows if view.host in (None, r["host"], r["other"])]
     if not rows:
         return
@@ -122,7 +123,7 @@ def disagreements(view: filters.View) -> None:
 def timeline(view: filters.View) -> None:
     """What ran where, and what each host did in all."""
     st.subheader("What ran where")
-    found = shell.read(reading_hosts.timeline, view.run_id)
+    found = read(reading_hosts.timeline, view.run_id)
     rows = [s for s in found.stretches if view.host in (None, s["host"])]
     if not rows:
         st.caption(f"{view.host or 'No host'} has computed nothing for this run.")
@@ -133,7 +134,7 @@ def timeline(view: filters.View) -> None:
             f"{words.count(found.reused, 'result')} of an earlier run served this one again and took no time; not drawn."
         )
     busy = host_figures.busy_by_host(found.stretches)
-    done = [w for w in shell.read(reading_hosts.work, view.run_id) if view.host in (None, w["host"])]
+    done = [w for w in read(reading_hosts.work, view.run_id) if view.host in (None, w["host"])]
     if done:
         tables.show(
             [
@@ -153,8 +154,8 @@ def timeline(view: filters.View) -> None:
 def speeds(view: filters.View) -> None:
     """What lab assess measured on each host."""
     st.subheader("Speed")
-    reports = [r for r in shell.read(reading_hosts.reports) if view.host in (None, r["host"])]
-    every = shell.read(reading_hosts.reports)
+    reports = [r for r in read(reading_hosts.reports) if view.host in (None, r["host"])]
+    every = read(reading_hosts.reports)
     drawn = [(m, f) for m in host_figures.MEASURES if (f := host_figures.speed(reports, m, [r["host"] for r in every]))]
     if not drawn:
         st.caption("No speed was measured yet. On each machine, while it does nothing else:")
@@ -187,7 +188,7 @@ def _machine(row: Row, measured: Mapping[str, str]) -> Row:
 def predictions(view: filters.View) -> None:
     """How good the plan's durations were."""
     st.subheader("Predicted against actual")
-    rows = shell.read(reading_hosts.predictions, view.run_id)
+    rows = read(reading_hosts.predictions, view.run_id)
     if not rows:
         st.caption("No phase that was planned has ended yet. Before a run, the plan is shown by:")
         st.code(f"lab plan --scale {view.run['scale']}", language=None, width=480)
@@ -202,9 +203,9 @@ def predictions(view: filters.View) -> None:
 
 def body(view: filters.View) -> None:
     """The page of one run."""
-    per_phase = shell.read(snapshot.phase_hosts, view.run_id)
+    per_phase = read(snapshot.phase_hosts, view.run_id)
     hosts = sorted({h for own in per_phase.values() for h in own})
-    known = [h["host"] for h in shell.read(snapshot.hosts)]
+    known = [h["host"] for h in read(snapshot.hosts)]
     shell.title("Hosts", headline(view.run_id, hosts), [words.count(len(known), "host known", "hosts known")])
     agreement(view, known)
     disagreements(view)

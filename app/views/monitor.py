@@ -12,6 +12,7 @@ from app import format as words
 from app import prefect_api
 from app.components import shell, tables
 from app.prefect_api import FlowRun, Machine, Now
+from app.reading import read
 from warehouse.queries import snapshot
 from warehouse.queries import spool as reading_spool
 
@@ -84,7 +85,7 @@ def _machine(m: Machine, tiers: dict[str, str], now: datetime) -> dict[str, str]
 def _tiers() -> dict[str, str]:
     """Tier of each host in the results; none while there are none."""
     try:
-        return {h["host"]: h["tier"] for h in shell.read(snapshot.hosts)} if snapshot.identity() else {}
+        return {h["host"]: h["tier"] for h in read(snapshot.hosts)} if snapshot.identity() else {}
     except snapshot.READ_ERRORS:
         return {}
 

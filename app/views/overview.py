@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import format as words
 from app.components import by_host, cards, filters, shell, story, tables
+from app.reading import read
 from warehouse.queries import snapshot
 
 Row = Mapping[str, Any]
@@ -36,7 +37,7 @@ def reasons(verdicts: Mapping[str, Row]) -> None:
 
 def metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
     """Phase and metric, the forest plot, the table of the whole phase with the metric first."""
-    found = by_host.chosen(view, verdicts, [h["host"] for h in shell.read(snapshot.hosts)])
+    found = by_host.chosen(view, verdicts, [h["host"] for h in read(snapshot.hosts)])
     if found is None:
         return
     order = {name: i for i, name in enumerate(found.names)} | {found.metric: -1}
@@ -49,12 +50,12 @@ def metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
 def body(view: filters.View) -> None:
     """The page of one run."""
     run, run_id, where = view.run, view.run_id, view.where
-    verdicts = {v["phase"]: v for v in shell.read(snapshot.chain, run_id)}
-    done = shell.read(snapshot.progress, run_id)
-    rests_on = story.evidence(run, verdicts, shell.read(snapshot.host_agreement, run_id))
+    verdicts = {v["phase"]: v for v in read(snapshot.chain, run_id)}
+    done = read(snapshot.progress, run_id)
+    rests_on = story.evidence(run, verdicts, read(snapshot.host_agreement, run_id))
     header(run, story.tell(run, verdicts, done), rests_on, where)
-    last = {phase: words.local_time(at, where) for phase, at in shell.read(snapshot.latest_results, run_id).items()}
-    st.html(cards.strip(verdicts, done, shell.read(snapshot.phase_hosts, run_id), last))
+    last = {phase: words.local_time(at, where) for phase, at in read(snapshot.latest_results, run_id).items()}
+    st.html(cards.strip(verdicts, done, read(snapshot.phase_hosts, run_id), last))
     reasons(verdicts)
     metrics_by_host(view, verdicts)
 

@@ -10,6 +10,8 @@ import streamlit as st
 
 from app import format as words
 from app.components import cards, filters, origin, shell, tables
+from app.phase_names import named
+from app.reading import read
 from warehouse.queries import checks as reading_checks
 from warehouse.queries import snapshot
 
@@ -41,7 +43,7 @@ def doubts_of(
         doubts.append(
             f"{names} did not pass and {'was' if len(over) == 1 else 'were'} overridden: {over[0]['why'] or 'no reason given'}"
         )
-    leaky = [v["phase"].upper() for v in verdicts if v["reason"].startswith(cards.LEAKY)]
+    leaky = [v["phase"].upper() for v in verdicts if v["leaky"]]
     if leaky:
         doubts.append(f"Data leaked in {words.listed(leaky)}, and the run went on.")
     if checks["failed"]:
@@ -64,14 +66,14 @@ def doubts_of(
 def leaks(run_id: str) -> None:
     """What the leakage gate found before each phase."""
     st.subheader("Leakage")
-    rows = shell.read(reading_checks.leakage, run_id)
+    rows = read(reading_checks.leakage, run_id)
     if not rows:
         st.caption("Not looked for yet: it is the first thing that a phase does.")
         return
     tables.show(
         [
             {
-                "phase": words.named(r["phase"]),
+                "phase": named(r["phase"]),
                 "equal texts": r["exact"],
                 "equal when normalised": r["normalised"],
                 "nearly alike": r["near"],
@@ -87,7 +89,7 @@ def leaks(run_id: str) -> None:
 
 def exploratory(run_id: str) -> None:
     """Numbers that the plan did not announce."""
-    rows = shell.read(reading_checks.exploratory, run_id)
+    rows = read(reading_checks.exploratory, run_id)
     st.subheader("Exploratory numbers")
     if not rows:
         st.caption("None: every metric is one that the plan announces.")
@@ -139,7 +141,7 @@ def verified(proofs: Sequence[Row], where: Any) -> None:
         st.caption("The warehouse was never verified.")
         return
     last = proofs[0]
-    of = words.named(last["phase"]) if last["phase"] else "the whole warehouse"
+    of = named(last["phase"]) if last["phase"] else "the whole warehouse"
     how = "every metric computed again" if last["deep"] else "checksums and completeness"
     found = f"{words.count(last['faults'], 'fault')} found" if last["faults"] else "No fault found"
     st.html(
@@ -204,11 +206,11 @@ def verify(run_id: str, audits: Sequence[Row], proofs: Sequence[Row], where: Any
 
 def body(view: filters.View) -> None:
     """The page of one run."""
-    found = shell.read(snapshot.provenance, view.run_id)
-    verdicts = shell.read(snapshot.chain, view.run_id)
-    checks = shell.read(reading_checks.results, view.run_id)
-    audits = shell.read(snapshot.audits, view.run_id)
-    proofs = shell.read(reading_checks.verified)
+    found = read(snapshot.provenance, view.run_id)
+    verdicts = read(snapshot.chain, view.run_id)
+    checks = read(reading_checks.results, view.run_id)
+    audits = read(snapshot.audits, view.run_id)
+    proofs = read(reading_checks.verified)
     doubts = doubts_of(found or view.run | {"units_before": 0}, verdicts, checks, audits, proofs)
     shell.title("Provenance", headline(doubts), [view.run_id, f"plan {view.run['plan_id']}"])
     if doubts:

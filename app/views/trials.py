@@ -9,6 +9,8 @@ import streamlit as st
 
 from app import format as words
 from app.components import filters, shell, tables, trial_view
+from app.phase_names import named
+from app.reading import read
 from warehouse.queries import trials
 from warehouse.queries.trials import PAGE_ROWS, Outcome, Wanted
 
@@ -39,13 +41,11 @@ SHOWN = (
 
 def wanted(view: filters.View, phases: list[str]) -> Wanted:
     """The filters of this page, above its table; they live in the address."""
-    paths = st.columns(4)
-    with paths[0]:
-        phase = filters.choice(
-            "Phase", [ANY, *phases], "phase", say=lambda p: "All phases" if p == ANY else words.named(p)
-        )
-    found = shell.read(trials.conditions, view.run_id, phase) if phase != ANY else []
-    with paths[1]:
+    columns = st.columns(4)
+    with columns[0]:
+        phase = filters.choice("Phase", [ANY, *phases], "phase", say=lambda p: "All phases" if p == ANY else named(p))
+    found = read(trials.conditions, view.run_id, phase) if phase != ANY else []
+    with columns[1]:
         if found:
             condition = filters.choice("Condition", [ANY, *found], "condition", say=_any_condition)
         else:
@@ -53,9 +53,9 @@ def wanted(view: filters.View, phases: list[str]) -> Wanted:
             st.selectbox(
                 "Condition", ["All conditions"], disabled=True, help="Choose a phase first", key="no-condition"
             )
-    with paths[2]:
+    with columns[2]:
         outcome = filters.choice("Outcome", list(OUTCOMES), "outcome", say=lambda o: OUTCOMES[o][0])
-    with paths[3]:
+    with columns[3]:
         text = filters.text("Problem", "problem", "part of its id")
     return Wanted(
         view.run_id,
@@ -112,10 +112,10 @@ def turn(total: int, first: int) -> None:
 def listing(chosen: Wanted) -> None:
     """The table; a click on a row opens its trial."""
     first = first_row(chosen)
-    page = shell.read(trials.page, chosen, first)
+    page = read(trials.page, chosen, first)
     if page.total and not page.rows:  # the address names a page behind the last one
         set_choice("page", None)
-        first, page = 0, shell.read(trials.page, chosen, 0)
+        first, page = 0, read(trials.page, chosen, 0)
     if not page.total:
         st.caption("No trial is like this. Fewer filters show more.")
         return
@@ -186,13 +186,13 @@ def body(view: filters.View) -> None:
     """One trial when the address names one, else the table."""
     bundle, _, ordinal = (filters.asked("trial") or "").partition(".")
     if bundle and ordinal.isascii() and ordinal.isdigit() and len(ordinal) < 10:
-        found = shell.read(trials.trial, bundle, int(ordinal))
+        found = read(trials.trial, bundle, int(ordinal))
         st.button("Back to the list", on_click=set_choice, args=("trial", None), icon=":material/arrow_back:")
         if found is not None:
             st.session_state[filters.SHOWN]["trial"] = f"{bundle}.{ordinal}"
             return trial_view.show(found, view.where)
         return shell.empty("This trial is not in the results any more.", "")
-    phases = shell.read(trials.phases, view.run_id)
+    phases = read(trials.phases, view.run_id)
     if not phases:
         return shell.empty("This run has no trial yet.", f"lab pipeline --scale {view.run['scale']}")
     shell.title("Trials", "What was asked, and what was answered?", ["repeats of audits and replicates are left out"])

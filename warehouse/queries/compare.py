@@ -136,7 +136,7 @@ def _flat(row: Row) -> dict[str, str]:
     whole["arguments given"] = json.loads(row["arguments_given"])
     plan = json.loads(row["content"]) if row["content"] else {}
     found: dict[str, str] = {}
-    _walk(whole | {"plan": {k: v for k, v in plan.items() if k not in whole}}, "", found)
+    _walk(whole | {"plan": {k: v for k, v in plan.items() if k not in whole and k != "phases"}}, "", found)
     return found
 
 

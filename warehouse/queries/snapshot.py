@@ -17,6 +17,7 @@ import duckdb
 
 from common.environment import lab_home, upgrade_command
 from common.errors import LabError
+from experiments.protocol.leakage_gate import MARK as LEAKY
 from experiments.registry import PHASES
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
@@ -41,6 +42,21 @@ class State:
     kind: Literal["ready", "missing", "schema", "unreadable"]
     detail: str = ""
     mend: str = ""
+
+
+@dataclass(frozen=True)
+class PhaseText:
+    """What a plan says of a phase; the defaults are for plans that were stored before they said it.
+
+    Attributes:
+        blocking: anything but PASS stops the chain.
+        answers: in the order of a trial's log-probabilities; empty where an answer is not chosen from a list.
+    """
+
+    title: str = ""
+    question: str = ""
+    blocking: bool = True
+    answers: tuple[str, ...] = ()
 
 
 def snapshot_path() -> Path:
@@ -89,10 +105,28 @@ def runs() -> list[Row]:
     return rows
 
 
+def phase_texts(run_id: str | None = None) -> dict[str, PhaseText]:
+    """Return what the plan of a run, or the latest plan, says of each phase; every phase is there."""
+    found = query(
+        "SELECT (p.content ->> 'phases') AS phases FROM plans p LEFT JOIN runs r USING (plan_id) "
+        "WHERE ($run_id IS NULL OR r.run_id = $run_id) AND (p.content ->> 'phases') IS NOT NULL "
+        "ORDER BY p.created_at DESC LIMIT 1",
+        {"run_id": run_id},
+    )
+    known = json.loads(found[0]["phases"]) if found else {}
+    return {
+        name: PhaseText(own["title"], own["question"], own["blocking"], tuple(own["answers"]))
+        if (own := known.get(name))
+        else PhaseText()
+        for name in PHASE_ORDER
+    }
+
+
 def chain(run_id: str) -> list[Row]:
     """The verdicts of a run in the order of the phases: gate_history with trials, failed, hosts and seconds.
 
-    `next_steps` is a list, `carried` a dictionary, `hosts` a list of names in order, `actual_s` None until it is known.
+    `next_steps` is a list, `carried` a dictionary, `hosts` a list of names in order, `actual_s` None until it is known,
+    `leaky` True if the phase went on although its data leaked.
     """
     rows = query(
         "SELECT phase, status, reason, main_metric, main_condition, value, low, high, n, threshold, "
@@ -107,6 +141,7 @@ def chain(run_id: str) -> list[Row]:
         row["trials"] = trials.get(row["phase"], {}).get("trials", 0)
         row["failed"] = trials.get(row["phase"], {}).get("failed", 0)
         row["hosts"] = hosts.get(row["phase"], [])
+        row["leaky"] = row["reason"].startswith(LEAKY)
         row["actual_s"] = seconds.get(row["phase"], {}).get("actual_s")
     return _in_order(rows)
 

@@ -10,7 +10,7 @@ from made_up_phases import CLASSES, RTL, enrich
 from made_up_snapshot import MINILM, changed, publish
 from streamlit.testing.v1 import AppTest
 
-from app import format as words
+from app.phase_names import named
 from app.plots import pareto, style
 from app.plots import phases as plots
 from warehouse.queries import phases as reading_phases
@@ -41,7 +41,7 @@ def test_every_page_draws_what_its_phase_found(home: Path, phase: str) -> None:
     publish(home, FULL, more=enrich)
     page = shown(phase)
     assert len(page.get("plotly_chart")) >= PLOTS[phase]
-    assert words.named(phase) in said(page)
+    assert named(phase) in said(page)
     assert "<img src=x" not in said(page)
     assert len(page.get("dataframe")) >= 1
 
@@ -97,7 +97,7 @@ def test_filters_that_leave_no_run_can_be_taken_back(home: Path) -> None:
     page = shown("p1", scale="full", domain="big_o")
     assert "No run has this scale, domain and model together." in said(page)
     page.button[0].click().run()
-    assert words.named("p1") in said(page)
+    assert named("p1") in said(page)
 
 
 def test_only_counted_trials_are_counted(home: Path) -> None:

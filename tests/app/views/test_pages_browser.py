@@ -10,14 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_up_phases import enrich
-from made_up_snapshot import START, publish
+from made_up_snapshot import PHASE_TEXTS, START, publish
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from app import format as words
 
 WAIT_MS = 60_000  # a busy machine draws a page in seconds
 FULL = ("full-run", "p1 p2 p3 e0 e1 e2", None)
-PHASES = tuple(words.TITLES)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +47,9 @@ def test_every_page_with_data_and_without_at_both_widths(page: Page, served: tup
     """Each page answers its question, or names the next command; none is wider than a phone, none shows a traceback."""
     url, home = served
     publish(home, FULL, more=enrich)
-    for phase in PHASES:
+    for phase in PHASE_TEXTS:
         page.goto(f"{url}/{phase}?run=full-run")
-        expect(page.locator(".lab-head h1")).to_have_text(words.QUESTIONS[phase])
+        expect(page.locator(".lab-head h1")).to_have_text(str(PHASE_TEXTS[phase]["question"]))
         expect(page.locator(".js-plotly-plot").first).to_be_visible()
         settled(page)
         page.set_viewport_size({"width": 420, "height": 900})
@@ -61,7 +60,7 @@ def test_every_page_with_data_and_without_at_both_widths(page: Page, served: tup
         assert page.locator("[data-testid=stException]").count() == 0
     assert page.evaluate("window.hurt") is None
     (home / "snapshot.duckdb").unlink()
-    for phase in PHASES:
+    for phase in PHASE_TEXTS:
         page.goto(f"{url}/{phase}")
         expect(page.locator("[data-testid=stCode]")).to_have_text("make demo")
 
@@ -81,12 +80,12 @@ def test_filters_live_in_the_address_and_survive_a_change_of_page(
     link = page.get_by_role("link", name="P2", exact=True).first
     link.focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".lab-head h1")).to_have_text(words.QUESTIONS["p2"])
+    expect(page.locator(".lab-head h1")).to_have_text(str(PHASE_TEXTS["p2"]["question"]))
     expect(page).to_have_url(re.compile(r"/p2\?(?=.*run=full-run)(?=.*host=pi-4)"))
     other = browser.new_page(viewport={"width": 1400, "height": 900})
     try:
         other.goto(page.url, timeout=WAIT_MS)
-        expect(other.locator(".lab-head h1")).to_have_text(words.QUESTIONS["p2"])
+        expect(other.locator(".lab-head h1")).to_have_text(str(PHASE_TEXTS["p2"]["question"]))
         settled(other)
         # A choice that could not be taken over would have left the address.
         expect(other).to_have_url(re.compile(r"/p2\?(?=.*run=full-run)(?=.*host=pi-4)"))

@@ -10,8 +10,10 @@ import pytest
 from made_up_snapshot import HOSTILE, MINILM, START, changed, publish
 
 from app import format as words
-from app.components import cards, shell, story
+from app.components import cards, story
+from app.phase_names import named
 from app.plots import forest
+from app.reading import read
 from experiments.registry import PHASES, get_phase
 from warehouse.database.connection import migrations
 from warehouse.queries import snapshot
@@ -138,11 +140,17 @@ def test_identity_changes_with_a_publication(home: Path) -> None:
     assert [r["run_id"] for r in snapshot.runs()] == ["r2"]
 
 
-def test_titles_and_blocking_are_the_phases_own() -> None:
-    """The page may not import the phases; here its copy of their titles is held to them."""
-    assert {p: get_phase(p).TITLE for p in PHASES} == words.TITLES
-    assert {p: get_phase(p).QUESTION for p in PHASES} == words.QUESTIONS
-    assert tuple(p for p in PHASES if get_phase(p).BLOCKING) == words.BLOCKING
+def test_titles_and_questions_are_those_of_the_plan(home: Path) -> None:
+    """The page may not import the phases, so what it calls them is what the plan stored; an older plan has only names."""
+    path = publish(home, ("r1", "p1", None))
+    texts = snapshot.phase_texts("r1")
+    assert {p: (t.title, t.question, t.blocking) for p, t in texts.items()} == {
+        p: (get_phase(p).TITLE, get_phase(p).QUESTION, get_phase(p).BLOCKING) for p in PHASES
+    }
+    assert snapshot.phase_texts() == texts and named("p1") == "P1 Embedding validity"
+    with changed(path) as con:
+        con.execute("UPDATE plans SET content = '{}'")
+    assert set(snapshot.phase_texts("r1").values()) == {snapshot.PhaseText()} and named("p1") == "P1"
 
 
 def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
@@ -159,8 +167,9 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     assert overridden.then == "P3 Fine-tuning preservation"
 
 
-def test_a_chain_that_went_on_did_not_stop() -> None:
+def test_a_chain_that_went_on_did_not_stop(home: Path) -> None:
     """A run without gates decides what comes after a FAIL: it must not be said to have stopped there."""
+    publish(home, ("r1", "p1", None))
     failed, passed = ({"status": s, "overridden_by": None, "why": None, "next_steps": []} for s in ("FAIL", "PASS"))
     assert story.stopped_at({"p1": failed}) == "p1"
     assert story.stopped_at({"p1": failed, "p2": passed}) is None
@@ -176,9 +185,9 @@ def test_a_question_is_asked_once_a_publication(home: Path) -> None:
         asked.append(run_id)
         return [r["run_id"] for r in snapshot.runs()]
 
-    assert shell.read(question, "x") is shell.read(question, "x") and asked == ["x"]
+    assert read(question, "x") is read(question, "x") and asked == ["x"]
     publish(home, ("r2", "p1", None))
-    assert shell.read(question, "x") == ["r2"] and asked == ["x", "x"]
+    assert read(question, "x") == ["r2"] and asked == ["x", "x"]
 
 
 @pytest.mark.parametrize(
