@@ -9,8 +9,8 @@ from experiments.registry import configure, get_phase
 # The first unit of a phase at smoke scale. A change that moves one throws finished trials away: it belongs into LOG.md.
 STORED = {
     "p1": "287d3c5d108dd7f07a28a7724ffa36db",
-    "p3": "747bb3a1708066f1fe9cba07db6e8430",
-    "e1": "8afcaa2e146457379903f321329e3ec1",
+    "p3": "306df4bf731d51bdff9f9130250977be",
+    "e1": "dee230f8e892cfbfb3f7e5645ec4c9c5",
 }
 
 

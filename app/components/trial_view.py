@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -15,46 +15,38 @@ from app import format as words
 from app.components import cards, tables
 from app.phase_names import named
 from app.plots import style
+from app.reading import read
+from warehouse.queries import snapshot
 
 Row = Mapping[str, Any]
-CHOICES = "Answer with one of: "  # how a prompt announces its options
 MOST_SHOWN = 20_000  # characters of a text on the page; the whole is in the file
-SHOWN_ELSEWHERE = {"prompt", "logprobs", "guesses", "losses", "retrieved"}
+SHOWN_ELSEWHERE = {"prompt", "logprobs", "guesses", "losses", "retrieved", "memo_spans"}
 
 
-def options_of(details: Row) -> list[str] | None:
-    """The options in the order of their log-probabilities, as the prompt lists them; None when that cannot be told."""
-    names, logprobs = [str(g) for g in details.get("guesses") or []], details.get("logprobs") or []
-    _, found, rest = str(details.get("prompt") or "").partition(CHOICES)
-    if not found or len(names) != len(logprobs):
-        return None
-    left, order = sorted(names, key=len, reverse=True), []
-    while left:
-        one = next((n for n in left if rest.startswith(n) and rest[len(n) :].startswith((", ", "."))), None)
-        if one is None:
-            return None
-        order.append(one)
-        left.remove(one)
-        rest = rest[len(one) :].removeprefix(", ")
-    return order
+class Memo(NamedTuple):
+    """A retrieved memo as the prompt shows it."""
+
+    problem_id: str
+    text: str
+    answer: str
 
 
-def memos_of(details: Row) -> list[tuple[str, str, str]]:
-    """(problem id, text, answer) of each retrieved memo as the prompt shows it; [] when it cannot be cut for certain.
+def options_of(details: Row, answers: Sequence[str]) -> Sequence[str] | None:
+    """Return the names of the log-probabilities, which are the plan's answers in their order; None when they differ.
 
-    A prompt is: instruction, then for each memo "Noun:\\n<text>\\nLead <answer>", then the problem, which ends in the lead.
+    Args:
+        answers: of the phase, from the plan of the trial's run.
     """
-    ids, prompt = [str(i) for i in details.get("retrieved") or []], str(details.get("prompt") or "")
-    _, _, rest = prompt.partition("\n\n")
-    noun, lead = rest.partition("\n")[0], prompt.rpartition("\n")[2].strip()
-    blocks = f"\n\n{rest}".split(f"\n\n{noun}\n")[1:]
-    if not ids or not noun or not lead or len(blocks) != len(ids) + 1:
+    guesses, logprobs = [str(g) for g in details.get("guesses") or []], details.get("logprobs") or []
+    return answers if sorted(guesses) == sorted(answers) and len(logprobs) == len(answers) else None
+
+
+def memos_of(details: Row) -> list[Memo]:
+    """Return the retrieved memos; [] for a trial that was stored without their places in the prompt."""
+    prompt, ids, spans = (details.get(name) or [] for name in ("prompt", "retrieved", "memo_spans"))
+    if not isinstance(prompt, str) or len(ids) != len(spans):
         return []
-    found = []
-    for name, block in zip(ids, blocks, strict=False):
-        text, _, answer = block.rpartition(f"\n{lead} ")
-        found.append((name, text, answer.strip()))
-    return found
+    return [Memo(str(name), prompt[a:b], prompt[c:d]) for name, (a, b, c, d) in zip(ids, spans, strict=True)]
 
 
 def headline(trial: Row) -> str:
@@ -70,8 +62,8 @@ def headline(trial: Row) -> str:
     return f"Not solved: the right answer came as guess {trial['attempts']}"
 
 
-def show(trial: Row, where: Any) -> None:
-    """The page of one trial; every text of it is shown as text."""
+def show(trial: Row, run_id: str, where: Any) -> None:
+    """Draw the page of one trial of a run; no text of it is taken for markup."""
     details = trial["details"]
     seed = "" if trial["seed"] is None else f" · seed {trial['seed']}"
     parts = (named(trial["phase"] or ""), *(words.shortened(trial[k], 120) for k in ("problem_id", "condition")))
@@ -84,7 +76,7 @@ def show(trial: Row, where: Any) -> None:
         st.code(words.shortened(trial["error"], MOST_SHOWN), language=None, wrap_lines=True)
     left, right = st.columns([5, 4], gap="large")
     with left:
-        probabilities(trial, details)
+        probabilities(trial, read(snapshot.phase_texts, run_id)[trial["phase"]].answers)
         losses(details)
     with right:
         st.html(cards.definitions(_facts(trial, where)))
@@ -121,13 +113,14 @@ def softmax(logprobs: Sequence[float]) -> list[float]:
     return [w / sum(weights) for w in weights]
 
 
-def probabilities(trial: Row, details: Row) -> None:
+def probabilities(trial: Row, answers: Sequence[str]) -> None:
     """How probable the model found each option, the right one marked, with the order of the guesses."""
-    options, logprobs = options_of(details), details.get("logprobs")
+    details = trial["details"]
+    options, logprobs = options_of(details, answers), details.get("logprobs")
     if not logprobs or not all(isinstance(x, (int, float)) and math.isfinite(x) for x in logprobs):
         return
     if options is None:
-        st.caption("The options' names are not stored with this trial; their log-probabilities stand below.")
+        st.caption("The plan of this run does not name the options; their log-probabilities are below.")
         return
     style.draw(
         probability_figure(trial, options, softmax(logprobs), [str(g) for g in details["guesses"]]),

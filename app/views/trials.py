@@ -190,7 +190,7 @@ def body(view: filters.View) -> None:
         st.button("Back to the list", on_click=set_choice, args=("trial", None), icon=":material/arrow_back:")
         if found is not None:
             st.session_state[filters.SHOWN]["trial"] = f"{bundle}.{ordinal}"
-            return trial_view.show(found, view.where)
+            return trial_view.show(found, view.run_id, view.where)
         return shell.empty("This trial is not in the results any more.", "")
     phases = read(trials.phases, view.run_id)
     if not phases:

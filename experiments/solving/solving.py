@@ -34,9 +34,24 @@ def question(domain: Domain, problem: Problem) -> str:
 
 def prompt_for(domain: Domain, problem: Problem, memos: Sequence[Memo]) -> str:
     """The instruction, the memos with their answers (the most relevant last), the problem, and the answer's lead."""
-    choices = f" Answer with one of: {', '.join(domain.options)}." if domain.answers == "choice" else ""
     shown = "".join(f"{question(domain, m.problem)}{domain.lead} {m.answer}\n\n" for m in memos)
-    return f"{domain.instruction}{choices}\n\n{shown}{question(domain, problem)}{domain.lead}"
+    return f"{_head(domain)}{shown}{question(domain, problem)}{domain.lead}"
+
+
+def _head(domain: Domain) -> str:
+    choices = f" Answer with one of: {', '.join(domain.options)}." if domain.answers == "choice" else ""
+    return f"{domain.instruction}{choices}\n\n"
+
+
+def memo_spans(domain: Domain, memos: Sequence[Memo]) -> list[list[int]]:
+    """Return where each memo stands in the prompt, in characters: start and end of its text, start and end of its answer."""
+    spans, at = [], len(_head(domain))
+    for memo in memos:
+        text = len(question(domain, memo.problem))
+        answer = at + text + len(domain.lead) + 1
+        spans.append([at + len(domain.noun) + 2, at + text - 1, answer, answer + len(memo.answer)])
+        at = answer + len(memo.answer) + 2
+    return spans
 
 
 def guess_order(logprobs: Sequence[float], temperature: float, rng: np.random.Generator) -> list[int]:
@@ -81,6 +96,7 @@ def solve(
     prompt, dropped = fit_prompt(lm, domain, problem, memos)
     facts = {
         "retrieved": [m.problem.problem_id for m in memos[dropped:]],
+        "memo_spans": memo_spans(domain, memos[dropped:]),
         "memos_dropped": dropped,
         "group": problem.group,
         "engine": lm.describe(),

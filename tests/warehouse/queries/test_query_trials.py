@@ -11,6 +11,8 @@ import pytest
 from made_up_snapshot import HOSTILE, changed, publish
 
 from app.components import trial_view
+from experiments.domains import get_domain
+from experiments.solving.solving import Memo, memo_spans, prompt_for
 from warehouse.database import summaries
 from warehouse.queries import trials
 from warehouse.queries.trials import Outcome, Wanted
@@ -75,29 +77,32 @@ def test_a_trial_comes_with_the_prompt_of_its_first_seed(home: Path) -> None:
 
 
 def details(**more: Any) -> dict[str, Any]:
-    """Details as a choice among three options leaves them, two memos in the prompt."""
-    text = "Which class? Answer with one of: O(1), O(n, m), O(n).\n\n"
-    memos = "Function:\nx = 1\n\ny = 2\nAnswer: O(1)\n\nFunction:\nloop\nAnswer: O(n, m)\n\n"
-    return {
-        "prompt": f"{text}{memos}Function:\nasked\nAnswer:",
-        "guesses": ["O(n)", "O(1)", "O(n, m)"],
-        "logprobs": [-1.0, -2.0, -3.0],
-        "retrieved": ["m1", "m2"],
-    } | more
+    """Details of a choice among three options, with two memos in the prompt."""
+    return {"guesses": ["O(n)", "O(1)", "O(n, m)"], "logprobs": [-1.0, -2.0, -3.0]} | more
 
 
 def test_options_are_named_in_the_order_of_their_probabilities() -> None:
     """A probability beside the wrong option would be worse than none; where the order is not certain none is named."""
-    assert trial_view.options_of(details()) == ["O(1)", "O(n, m)", "O(n)"]
-    assert trial_view.options_of(details(prompt="no options here")) is None
-    assert trial_view.options_of(details(guesses=["O(n)"])) is None
-    assert trial_view.options_of(details(guesses=["O(n)", "O(2)", "O(3)"])) is None
+    answers = ("O(1)", "O(n, m)", "O(n)")
+    assert trial_view.options_of(details(), answers) == answers
+    assert trial_view.options_of(details(), ()) is None
+    assert trial_view.options_of(details(guesses=["O(n)"]), answers) is None
+    assert trial_view.options_of(details(guesses=["O(n)", "O(2)", "O(3)"]), answers) is None
+    assert trial_view.options_of(details(logprobs=[-1.0]), answers) is None
     assert trial_view.softmax([0.0, 0.0]) == [0.5, 0.5]
     assert trial_view.softmax([-1000.0, -1000.0 + 1]) == pytest.approx([0.26894, 0.73106], abs=1e-5)
 
 
-def test_memos_are_cut_out_of_the_prompt_only_when_all_are_found() -> None:
+@pytest.mark.parametrize("domain", ["big_o", "equations"])
+def test_memos_are_shown_as_the_prompt_holds_them(domain: str) -> None:
     """A memo that is cut in the wrong place would show an answer that was never given."""
-    assert trial_view.memos_of(details()) == [("m1", "x = 1\n\ny = 2", "O(1)"), ("m2", "loop", "O(n, m)")]
-    assert trial_view.memos_of(details(retrieved=["m1"])) == []
-    assert trial_view.memos_of(details(retrieved=[])) == []
+    problems = get_domain(domain).problems(4, 1)
+    memos = [Memo(p, f"answer {i}", i) for i, p in enumerate(problems[:3])]
+    stored = {
+        "prompt": prompt_for(get_domain(domain), problems[3], memos),
+        "retrieved": [p.problem_id for p in problems[:3]],
+        "memo_spans": memo_spans(get_domain(domain), memos),
+    }
+    assert trial_view.memos_of(stored) == [(m.problem.problem_id, m.problem.text.strip(), m.answer) for m in memos]
+    assert trial_view.memos_of(stored | {"retrieved": ["m1"]}) == []
+    assert trial_view.memos_of({"prompt": stored["prompt"], "retrieved": []}) == []
