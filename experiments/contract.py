@@ -151,11 +151,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate decided: one sentence of reason, the number it looked at, what is carried on, what to try next."""
+    """What a gate decided: one sentence of reason, the number it looked at, what later phases need of it, what to try next."""
 
     status: Status
     reason: str
-    carried: Json
+    findings: Json
     main: Metric
     threshold: float | None = None  # of `main`; None when the gate is not a threshold
     next_steps: tuple[str, ...] = ()  # the failure protocol, as commands where there is one

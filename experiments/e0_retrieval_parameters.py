@@ -68,7 +68,7 @@ class Config(PhaseConfig):
     )
 
 
-def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
     """One unit an embedder: the whole grid below it is array arithmetic."""
     if so_far:
         return []
@@ -91,7 +91,7 @@ def cell_name(embedder: str, weight: float, k: int, distance: str) -> str:
     return f"{embedder} | text {weight:g} | k {k} | {distance}"
 
 
-def sides(config: Config, carried: Json) -> Sides:
+def sides(config: Config, findings: Json) -> Sides:
     """Memory and test."""
     return split(config, config.n_memory, config.n_queries)
 
@@ -245,13 +245,13 @@ def _share(cells: Sequence[Json], factor: str) -> float | None:
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """PASS when the chosen configuration has relevance > 0.75; else its number stands and the defaults are carried."""
+    """PASS when the chosen configuration has relevance > 0.75; else the defaults are handed on."""
     chosen, skipped = metrics.facts["chosen"], metrics.facts["skipped"]
     note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
     defaults = RetrievalConfig()
     if chosen is None:
         nothing = Metric("relevance", None, method="no configuration could be measured")
-        why = f"No configuration could be chosen: {metrics.facts['relaxed']}{note}; the defaults are carried."
+        why = f"No configuration could be chosen: {metrics.facts['relaxed']}{note}; the defaults are used."
         return Verdict(
             Status.INCONCLUSIVE,
             why,
@@ -269,7 +269,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         return Verdict(Status.PASS, f"{text}.", {"retrieval": best.model_dump()}, main, config.relevance_threshold)
     return Verdict(
         Status.FAIL,
-        f"{text}; the defaults are carried.",
+        f"{text}; the defaults are used.",
         {"retrieval": defaults.model_dump()},
         main,
         config.relevance_threshold,

@@ -93,7 +93,7 @@ class Config(PhaseConfig):
     stabilization_cv: float = Field(0.5, description="coefficient of variation of attempts above this")
 
 
-def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
     """First the memos, then the evaluation on them."""
     memory, test = split(config, config.n_memory, config.n_test)
     if not so_far:
@@ -112,7 +112,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
         return []
     memos = memos_of([t for _, trials in so_far for t in trials], config)
-    retrieval = RetrievalConfig(**{**carried["retrieval"], "k": config.k})
+    retrieval = RetrievalConfig(**{**findings["retrieval"], "k": config.k})
     if len(memos) < config.k:
         return []
     spec = {"role": "evaluate", "memos": [m[:3] for m in memos], "retrieval": retrieval.model_dump()}
@@ -144,7 +144,7 @@ def memos_of(trials: Sequence[Trial], config: Config) -> list[list[Any]]:
     return sorted(rows, key=lambda row: row[2])
 
 
-def sides(config: Config, carried: Json) -> Sides:
+def sides(config: Config, findings: Json) -> Sides:
     """Memory and test."""
     return split(config, config.n_memory, config.n_test)
 
@@ -304,7 +304,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     """Chooses E2's hypothesis; always goes on. INCONCLUSIVE where the signal is weak."""
     main = metrics.find("mean_difference", PAIR)
     hypothesis, why = hypothesis_of(metrics, config)
-    carried = {
+    findings = {
         "hypothesis": hypothesis,
         "best": _best(metrics),
         "memos": metrics.facts["memos"],
@@ -315,13 +315,13 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
             "mean_difference", None, condition=PAIR, method="no problem has a result under both strategies"
         )
         cause, steps = _without_results(metrics, config)
-        reason = f"{why}; {hypothesis} is carried. {cause}".strip()
-        return Verdict(Status.INCONCLUSIVE, reason, carried, nothing, None, steps)
+        reason = f"{why}; the hypothesis is {hypothesis}. {cause}".strip()
+        return Verdict(Status.INCONCLUSIVE, reason, findings, nothing, None, steps)
     text = f"{hypothesis}: {why}; {PAIR} {main.value:+.2f} attempts, n {main.n}."
     text += attempts.ends_in_words(metrics.facts["flags"])
     if hypothesis != "weak_signal":
-        return Verdict(Status.PASS, text, carried, main)
-    return Verdict(Status.INCONCLUSIVE, text, carried, main, None, _next(main, _end_of_both(metrics), config))
+        return Verdict(Status.PASS, text, findings, main)
+    return Verdict(Status.INCONCLUSIVE, text, findings, main, None, _next(main, _end_of_both(metrics), config))
 
 
 def _without_results(metrics: Metrics, config: Config) -> tuple[str, tuple[str, ...]]:

@@ -92,17 +92,17 @@ class Config(AnalysisConfig):
     per_unit: int = Field(10, gt=0, description="test problems a unit")
 
 
-def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
     """First the two adapters, then every condition of the hypothesis and the controls.
 
     Raises:
-        LabError: E1 carried no memory.
+        LabError: E1 found no memory.
     """
-    if not carried.get("memos") or "hypothesis" not in carried:
-        raise LabError("e2 needs the memory and the hypothesis that e1 carries", "lab run e1")
-    hypothesis = carried["hypothesis"]
-    retrieval = RetrievalConfig(**{**carried["retrieval"], "k": config.k}).model_dump()
-    base = {"hypothesis": hypothesis, "memos": carried["memos"], "retrieval": retrieval}
+    if not findings.get("memos") or "hypothesis" not in findings:
+        raise LabError("e2 needs the memory and the hypothesis of e1", "lab run e1")
+    hypothesis = findings["hypothesis"]
+    retrieval = RetrievalConfig(**{**findings["retrieval"], "k": config.k}).model_dump()
+    base = {"hypothesis": hypothesis, "memos": findings["memos"], "retrieval": retrieval}
     models = [config.model, retrieval["embedder"]]
     if not so_far:
         return [
@@ -121,8 +121,8 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     names = [
         c for c in (*CONDITIONS[hypothesis], *CONTROLS) if not c.startswith("tuned_") or c.split("_")[1] in adapters
     ]
-    test = carried["test"][: config.n_test]
-    slim = {**base, "memos": [m[:3] for m in carried["memos"]], "role": "evaluate", "best": carried["best"]}
+    test = findings["test"][: config.n_test]
+    slim = {**base, "memos": [m[:3] for m in findings["memos"]], "role": "evaluate", "best": findings["best"]}
     return [
         make_unit(
             NAME,
@@ -141,10 +141,10 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     ]
 
 
-def sides(config: Config, carried: Json) -> Sides:
+def sides(config: Config, findings: Json) -> Sides:
     """E1's memory, from which the adapters learn, and those of its test problems that are solved."""
     known = universe(config).by_id()
-    return [known[row[0]] for row in carried["memos"]], [known[i] for i in carried["test"][: config.n_test]]
+    return [known[row[0]] for row in findings["memos"]], [known[i] for i in findings["test"][: config.n_test]]
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:

@@ -77,7 +77,7 @@ def _problems(config: Config) -> list[Problem]:
     return balanced(universe(config).problems, config.per_class * len(get_domain(config.domain).options))
 
 
-def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
     """One unit an embedder."""
     if so_far:
         return []
@@ -95,7 +95,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     ]
 
 
-def sides(config: Config, carried: Json) -> Sides:
+def sides(config: Config, findings: Json) -> Sides:
     """All problems among themselves: the classifier is split within them, and likeness is between any two."""
     return _problems(config), None
 
@@ -274,19 +274,19 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
 
     best = max(found, key=rank)
     ratio, accuracy = found[best].value, knn[best].value or 0.0
-    carried = {
+    findings = {
         "embedder": HYBRID_TEXT if best == HYBRID else best,
         "text_weight": HYBRID_TEXT_WEIGHT if best == HYBRID else 1.0,
     }
     if ratio is None:
         why = f"The ratio of {best} is undefined, since its between-class similarity is not positive{note}."
-        return Verdict(Status.INCONCLUSIVE, why, carried, found[best], config.ratio_threshold, _next(config))
+        return Verdict(Status.INCONCLUSIVE, why, findings, found[best], config.ratio_threshold, _next(config))
     numbers = f"{best}: ratio {ratio:.3f} (needs > {config.ratio_threshold}), kNN {accuracy:.2f} (needs > {config.knn_threshold})"
     status = Status.PASS if rank(best)[0] else Status.FAIL
     return Verdict(
         status,
         f"{numbers}{note}.",
-        carried,
+        findings,
         found[best],
         config.ratio_threshold,
         () if status is Status.PASS else _next(config),

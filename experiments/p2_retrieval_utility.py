@@ -66,20 +66,20 @@ class Config(PhaseConfig):
     alpha: float = Field(0.05, description="the gate's level, after Holm")
 
 
-def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
     """One unit for every few test problems, each under all four conditions."""
     if so_far:
         return []
     _, test = split(config, config.n_memory, config.n_test)
     retrieval = RetrievalConfig(
-        embedder=carried["embedder"], text_weight=carried["text_weight"], k=config.k
+        embedder=findings["embedder"], text_weight=findings["text_weight"], k=config.k
     ).model_dump()
     return [
         make_unit(
             NAME,
             config,
             {"problems": [p.problem_id for p in part], "retrieval": retrieval},
-            models=[config.model, carried["embedder"]],
+            models=[config.model, findings["embedder"]],
             n_trials=len(part) * len(CONDITIONS) * len(config.run_seeds),
             cost=5.5 * len(part) * effort(config),
         )
@@ -87,7 +87,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     ]
 
 
-def sides(config: Config, carried: Json) -> Sides:
+def sides(config: Config, findings: Json) -> Sides:
     """Memory and test."""
     return split(config, config.n_memory, config.n_test)
 

@@ -69,7 +69,7 @@ class Config(PhaseConfig):
     category_threshold: float = Field(0.60, description="retention of each category must be at least")
 
 
-def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
     """First the training and the base model's answers; then, with the adapter, the tuned model's."""
 
     def answering(which: str, round: int, adapter: str = "", trained: Sequence[str] = ()) -> list[Unit]:
@@ -101,7 +101,7 @@ def units(config: Config, carried: Json, so_far: Sequence[tuple[Unit, Sequence[T
     return answering("tuned", 2, trials[0].details["adapter"], [unit.unit_id])
 
 
-def sides(config: Config, carried: Json) -> Sides:
+def sides(config: Config, findings: Json) -> Sides:
     """What is trained on, and as many problems beside it as there are classes."""
     return split(config, config.n_train, len(get_domain(config.domain).options))
 

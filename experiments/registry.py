@@ -77,9 +77,9 @@ class Phase(Protocol):
     SCALES: Mapping[str, Mapping[str, Any]]  # fields that differ from Config's defaults; full is {}
     Config: type[PhaseConfig]
 
-    def units(self, config: Any, carried: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]: ...
+    def units(self, config: Any, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]: ...
 
-    def sides(self, config: Any, carried: Json) -> Sides: ...  # what the leakage gate compares
+    def sides(self, config: Any, findings: Json) -> Sides: ...  # what the leakage gate compares
 
     def run(self, unit: Unit, backends: Backends) -> list[Trial]: ...
 

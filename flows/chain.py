@@ -63,32 +63,32 @@ def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Map
     return run
 
 
-def carried_into(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Json:
-    """What the phases before `phase` carried.
+def findings_for(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Json:
+    """Return the findings of the phases before `phase`.
 
     Raises:
-        LabError: one that it needs has no verdict yet, or carried nothing.
+        LabError: one that it needs has no verdict yet, or has no findings.
     """
-    carried = records.carried_of(con, run.run_id)
-    if (by := _lacking(carried, phase)) is None:
-        return carried
-    what, verdict = f"{phase} needs what {by} carries, and {by}", records.verdict_of(con, run.run_id, by)
+    findings = records.findings_of(con, run.run_id)
+    if (by := _lacking(findings, phase)) is None:
+        return findings
+    what, verdict = f"{phase} needs the findings of {by}, but {by}", records.verdict_of(con, run.run_id, by)
     if verdict is None:
         raise LabError(f"{what} has no verdict in run {run.run_id}", f"lab run {by} {options(run.scale, run.given)}")
     raise LabError(
-        f"{what} carried nothing in run {run.run_id}: {verdict.status.value}, {verdict.reason}",
+        f"{what} has none in run {run.run_id}: {verdict.status.value}, {verdict.reason}",
         verdict.next_steps[0] if verdict.next_steps else "lab results",
     )
 
 
-def _lacking(carried: Json, phase: str) -> str | None:
+def _lacking(findings: Json, phase: str) -> str | None:
     """The phase whose finding `phase` needs and has not got."""
     for needed, by, wanted in (
         ("embedder", "p1", ("p2",)),
         ("retrieval", "e0", ("e1", "e2")),
         ("memos", "e1", ("e2",)),
     ):
-        if phase in wanted and needed not in carried:
+        if phase in wanted and needed not in findings:
             return by
     return None
 
@@ -103,7 +103,7 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
         if pending:
             return Step(tuple(asked), tuple(pending))
         so_far = results(con, run.run_id, phase)
-        new = leakage_gate.next_units(phase, run.configs[phase], carried_into(con, run, phase), so_far)
+        new = leakage_gate.next_units(phase, run.configs[phase], findings_for(con, run, phase), so_far)
         known = {u.unit_id for u in asked}
         fresh = [u for u in new if u.unit_id not in known]
         if not fresh:
@@ -113,8 +113,8 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
 
 def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
     """Metrics over all hosts and for each, the verdict, both stored. An override is recorded only where it was needed."""
-    config, carried = run.configs[phase], carried_into(con, run, phase)
-    found = measure(con, run.run_id, phase, config, carried)
+    config, findings = run.configs[phase], findings_for(con, run, phase)
+    found = measure(con, run.run_id, phase, config, findings)
     for host, metrics in found.items():
         records.save_metrics(con, run.run_id, phase, host, metrics)
     verdict = leakage_gate.decided(phase, config, found[ALL_HOSTS])
@@ -192,10 +192,10 @@ def started(
         for earlier in list(PHASES)[: list(PHASES).index(phase)]:
             if records.verdict_of(con, run.run_id, earlier) is None:
                 # One that cannot begin is none's business but of the phases that need it themselves.
-                if _lacking(records.carried_of(con, run.run_id), earlier) or advance(con, run, earlier).pending:
+                if _lacking(records.findings_of(con, run.run_id), earlier) or advance(con, run, earlier).pending:
                     break
                 conclude(con, run, earlier)
-        carried_into(con, run, phase)
+        findings_for(con, run, phase)
     except LabError:
         if not known:
             records.forget_run(con, run.run_id, run.plan_id)

@@ -26,7 +26,7 @@ from workpools.plan import Record, Recorded, Round, Schedule, measured, pooled, 
 if TYPE_CHECKING:
     from flows.plan import Run
 
-# What the phases carry, as long as they have not: the defaults, and the hypothesis of an E1 that decided nothing.
+# Findings as long as the phases have none: the defaults, and the hypothesis of an E1 that decided nothing.
 GUESS: Json = {"embedder": leakage_gate.EMBEDDER, "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal"}
 SEARCH_S = 0.06  # a text, as leakage_gate costs it
 E1_EVALUATE_S = 4.0  # a problem, as E1 costs it
@@ -45,9 +45,9 @@ NAMES = {
 }
 
 
-def rounds_of(configs: Mapping[str, PhaseConfig], carried: Json | None = None) -> list[Round]:
-    """All rounds of all phases, in order; `carried` is what phases of this run carry already."""
-    known, found = GUESS | (carried or {}), list[Round]()
+def rounds_of(configs: Mapping[str, PhaseConfig], findings: Json | None = None) -> list[Round]:
+    """All rounds of all phases, in order; `findings` are those that phases of this run have already."""
+    known, found = GUESS | (findings or {}), list[Round]()
     for phase in PHASES:
         config, module = configs[phase], get_phase(phase)
         needs = needs_of(module.NEEDS, config.model)
@@ -122,8 +122,8 @@ def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnect
     Args:
         con: of the warehouse; where it has durations of a phase at this scale, domain and model on a host, they decide.
     """
-    carried = records.carried_of(con, run.run_id) if con else {}
-    return schedule(rounds_of(run.configs, carried), reports, _recorded(run, con) if con else None)
+    findings = records.findings_of(con, run.run_id) if con else {}
+    return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None)
 
 
 def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:

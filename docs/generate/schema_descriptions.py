@@ -46,7 +46,6 @@ COLUMNS = {
     "audited_at": "When the results were compared.",
     "bundles_since": "Number of bundles that came in after it.",
     "bundle_sha256": "SHA-256 of the bundle that the trial came in.",
-    "carried": "Findings that the phase hands on to later ones.",
     "code_commit": "Git commit of the code that planned the run.",
     "condition": "Condition, model or configuration of the phase that this is about; empty where there is only one.",
     "content": "The whole plan.",
@@ -161,6 +160,8 @@ SPECIAL = {
     "verification_history.phase": "The phase that was verified; missing where all was.",
     "verifications.host": "Machine on which it was verified.",
     "verifications.phase": "The phase that was verified; missing where all was.",
+    "verdicts.findings": "Findings that the phase hands on to later ones.",
+    "gate_history.findings": "Findings that the phase hands on to later ones.",
     "verdicts.why": "Why the verdict was overridden.",
     "gate_history.why": "Why the verdict was overridden.",
 }

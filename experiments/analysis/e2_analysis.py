@@ -291,14 +291,14 @@ def gate(metrics: Metrics, config: AnalysisConfig) -> Verdict:
     advice = f"Use {best} (fewest attempts). Success criteria met: {', '.join(met) or 'none'}."
     ends = attempts.ends_in_words(metrics.facts["flags"])
     reason = f"{hypothesis} {word}: {main.condition} {text}, n {main.n}. {advice}{ends}{missing}"
-    carried = {
+    findings = {
         "hypothesis_verdict": word,
         "best_model": best,
         "criteria": {k: ok for k, (ok, _) in metrics.facts["criteria"].items()},
     }
     status = {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
     return Verdict(
-        status, reason, carried, main, None, () if word == "confirmed" else _next(main, word == "refuted", config)
+        status, reason, findings, main, None, () if word == "confirmed" else _next(main, word == "refuted", config)
     )
 
 

@@ -30,7 +30,7 @@ LISTED = 20  # near pairs that the trial keeps, the nearest first
 SoFar = Sequence[tuple[Unit, Sequence[Trial]]]
 
 
-def next_units(phase: str, config: PhaseConfig, carried: Json, so_far: SoFar) -> list[Unit]:
+def next_units(phase: str, config: PhaseConfig, findings: Json, so_far: SoFar) -> list[Unit]:
     """The phase's next units, the search for near pairs before its first ones.
 
     Raises:
@@ -39,14 +39,14 @@ def next_units(phase: str, config: PhaseConfig, carried: Json, so_far: SoFar) ->
     module = get_phase(phase)
     own = [(unit, trials) for unit, trials in so_far if unit.spec.get("role") != LEAKAGE]
     if not so_far:
-        memory, test = module.sides(config, carried)
+        memory, test = module.sides(config, findings)
         if config.allow_leakage is None:
             refuse(inspect(get_domain(config.domain), memory, test), test is not None)
         search = [_search(phase, config, memory, test)]
-        return search if config.near_duplicates == "refuse" else [*search, *module.units(config, carried, own)]
+        return search if config.near_duplicates == "refuse" else [*search, *module.units(config, findings, own)]
     if config.near_duplicates == "refuse" and config.allow_leakage is None:
         _refuse_near([t for _, trials in so_far for t in trials], config)
-    return module.units(config, carried, own)
+    return module.units(config, findings, own)
 
 
 def _search(phase: str, config: PhaseConfig, memory: Sequence[Problem], test: Sequence[Problem] | None) -> Unit:
@@ -95,14 +95,14 @@ def _compared(spec: Json) -> int:
     return n * (n - 1) // 2 if spec["test"] is None else n * len(spec["test"])
 
 
-def measured(phase: str, config: PhaseConfig, carried: Json, trials: Sequence[Trial]) -> Metrics:
+def measured(phase: str, config: PhaseConfig, findings: Json, trials: Sequence[Trial]) -> Metrics:
     """The phase's metrics and what the gate found, each that was not planned marked as exploratory.
 
     With a leak that was allowed, every metric is marked.
     """
     module = get_phase(phase)
     metrics = module.metrics([t for t in trials if t.condition != LEAKAGE], config)
-    found = inspect(get_domain(config.domain), *module.sides(config, carried))
+    found = inspect(get_domain(config.domain), *module.sides(config, findings))
     near = next((t for t in trials if t.condition == LEAKAGE), None)
     own = [m if m.metric in module.PLANNED else _marked(m, EXPLORATORY) for m in metrics.values]
     rows = [*own, *_rows(found, near, config)]

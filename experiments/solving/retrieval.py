@@ -16,7 +16,7 @@ Vectors = NDArray[np.float64]
 
 
 class RetrievalConfig(BaseModel):
-    """What E0 chooses. The defaults are the protocol's, carried when its gate says FAIL (docs/science.md, E0)."""
+    """What E0 chooses. The defaults are the protocol's, handed on when its gate says FAIL (docs/science.md, E0)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

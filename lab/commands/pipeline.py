@@ -34,7 +34,7 @@ DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
 def parsed(verdict: dict[str, Any]) -> dict[str, Any]:
     """A row of verdicts with its JSON columns as values."""
-    return {k: (json.loads(v) if k in ("carried", "next_steps") else v) for k, v in verdict.items()}
+    return {k: (json.loads(v) if k in ("findings", "next_steps") else v) for k, v in verdict.items()}
 
 
 def pipeline(

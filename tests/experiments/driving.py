@@ -14,12 +14,12 @@ from experiments.registry import configure, get_phase
 
 
 def drive(
-    name: str, given: Json, carried: Json, backends: Backends, files: dict[str, bytes]
+    name: str, given: Json, findings: Json, backends: Backends, files: dict[str, bytes]
 ) -> tuple[list[tuple[Unit, list[Trial]]], Verdict]:
     """All units of a phase with their trials, and its verdict; what every phase promises is asserted on the way."""
     phase, config = get_phase(name), configure(name, "smoke", given)
     done: list[tuple[Unit, list[Trial]]] = []
-    while planned := phase.units(config, carried, done):
+    while planned := phase.units(config, findings, done):
         for sent in planned:
             unit = Unit.from_json(json.loads(json.dumps(sent.to_json())))
             check_unit(unit, config)
@@ -39,7 +39,7 @@ def drive(
         assert m.low is None or m.high is None or m.low <= m.high, m
     verdict = phase.gate(found, config)
     assert verdict.reason and "nan" not in verdict.reason and "\n" not in verdict.reason
-    for plain in (found.facts, verdict.carried):
+    for plain in (found.facts, verdict.findings):
         canonical(plain)
     return done, verdict
 

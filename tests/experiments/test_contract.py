@@ -35,8 +35,8 @@ RETRIEVAL = RetrievalConfig().model_dump()
 ADAPTERS = {"s": "a" * 64, "r": "b" * 64, "p3": "c" * 64}
 
 
-def carried_into(phase: str) -> dict[str, Any]:
-    """What the phases before it carry, in the form that it reads."""
+def findings_for(phase: str) -> dict[str, Any]:
+    """The findings of the phases before it, in the form that it reads."""
     memos = [[f"m{i}", "O(n)", i, 1, True, ["O(n)"]] for i in range(6)]
     return {
         "embedder": "all-MiniLM-L6-v2",
@@ -68,7 +68,7 @@ def rounds(phase: str, shuffled: int | None = None) -> list[list[Unit]]:
     """All units of a phase by round, as the chain asks for them; `shuffled` seeds the order of the results."""
     config, so_far = configure(phase, "full", GIVEN[phase]), []
     found: list[list[Unit]] = []
-    while units := get_phase(phase).units(config, carried_into(phase), so_far):
+    while units := get_phase(phase).units(config, findings_for(phase), so_far):
         found.append(units)
         so_far += [(u, made_up_results(u)) for u in units]
         if shuffled is not None:
@@ -237,33 +237,33 @@ def test_a_failed_training_ends_p3_and_leaves_e2_its_base() -> None:
     so_far = [(u, [Trial("training", "train", error="no peft")] if u.spec["role"] == "train" else []) for u in first]
     assert p3.units(config, {}, so_far) == []
     e2, config = get_phase("e2"), configure("e2", "full", GIVEN["e2"])
-    training = e2.units(config, carried_into("e2"), [])
+    training = e2.units(config, findings_for("e2"), [])
     results = [
         (training[0], [Trial("training", "train_s", error="nothing solved")]),
         (training[1], made_up_results(training[1])),
     ]
-    asked = {u.spec["condition"] for u in e2.units(config, carried_into("e2"), results)}
+    asked = {u.spec["condition"] for u in e2.units(config, findings_for("e2"), results)}
     assert asked == {"base_query", "tuned_r"}
 
 
 def test_too_few_memos_end_e1() -> None:
     """With fewer memos than are to be shown both strategies would show the same ones: there is nothing to compare."""
     e1, config = get_phase("e1"), configure("e1", "full", GIVEN["e1"])
-    first = e1.units(config, carried_into("e1"), [])
+    first = e1.units(config, findings_for("e1"), [])
     lost = [(u, [Trial(p, "memo", 100, error="OSError: gone") for p in u.spec["problems"]]) for u in first]
-    assert e1.units(config, carried_into("e1"), lost) == []
+    assert e1.units(config, findings_for("e1"), lost) == []
 
 
 @pytest.mark.parametrize("missing", ["memos", "hypothesis", "empty"])
 def test_e2_without_a_memory_is_refused(missing: str) -> None:
     """Run out of order, or after an E1 whose solver never answered: the command that mends it is named."""
-    carried = carried_into("e2")
+    findings = findings_for("e2")
     if missing == "empty":
-        carried["memos"] = []
+        findings["memos"] = []
     else:
-        del carried[missing]
+        del findings[missing]
     with pytest.raises(LabError, match="lab run e1"):
-        get_phase("e2").units(configure("e2", "full", GIVEN["e2"]), carried, [])
+        get_phase("e2").units(configure("e2", "full", GIVEN["e2"]), findings, [])
 
 
 @pytest.mark.parametrize("name", PHASES)

@@ -70,18 +70,18 @@ def test_the_constrained_choice(
     assert verdict.status is status
     assert verdict.main.condition == found["cell"] and verdict.main.n == 4
     best = {"embedder": MINI, "text_weight": chosen[0], "k": chosen[1], "distance": chosen[2]}
-    assert verdict.carried == ({"retrieval": best} if status is Status.PASS else DEFAULTS)
+    assert verdict.findings == ({"retrieval": best} if status is Status.PASS else DEFAULTS)
     assert bool(verdict.next_steps) == (status is Status.FAIL)
     if relaxed:
         assert relaxed in verdict.reason
 
 
-def test_nothing_in_time_is_inconclusive_and_carries_the_defaults() -> None:
+def test_nothing_in_time_is_inconclusive_and_hands_on_the_defaults() -> None:
     """E0 never stops the chain: E1 gets the protocol's own values, and the verdict says why."""
     verdict = e0.gate(e0.metrics(trials_of((0.7, 5, "cosine", 0.9, 0.2)), CONFIG), CONFIG)
     assert verdict.status is Status.INCONCLUSIVE
     assert "fast enough" in verdict.reason
-    assert verdict.carried == DEFAULTS and verdict.main.value is None
+    assert verdict.findings == DEFAULTS and verdict.main.value is None
     assert not e0.BLOCKING
 
 
@@ -92,7 +92,7 @@ def test_nothing_loaded_is_inconclusive_and_names_what_was_skipped() -> None:
     assert verdict.status is Status.INCONCLUSIVE
     assert "none was measured" in verdict.reason
     assert f"{MINI} was skipped" in verdict.reason and "other was skipped" in verdict.reason
-    assert verdict.carried == DEFAULTS
+    assert verdict.findings == DEFAULTS
 
 
 def test_a_skipped_embedder_is_named_beside_the_choice() -> None:

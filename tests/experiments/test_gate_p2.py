@@ -28,12 +28,12 @@ def decided(
     return metrics_of([m for name, (p, d) in pairs for m in compared(f"{name} - none", p, d)], flags=FLAGS, errors=[])
 
 
-def test_fewer_attempts_pass_and_the_best_condition_is_carried() -> None:
+def test_fewer_attempts_pass_and_the_best_condition_is_named() -> None:
     """The plain case: semantic saves two attempts on every problem, random nothing."""
     metrics = p2.metrics(choice_trials({"none": BASE, "random": BASE, "recent": less(1), "semantic": less(2)}), CONFIG)
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.PASS
-    assert verdict.carried["retrieval_helps"] in ("recent", "semantic")  # both are significant, with the same p
+    assert verdict.findings["retrieval_helps"] in ("recent", "semantic")  # both are significant, with the same p
     difference = metrics.find("mean_difference", "semantic - none")
     assert difference is not None and difference.value == -2.0 and difference.n == 18
     assert verdict.main.metric == "adjusted_p" and verdict.threshold == 0.05
@@ -47,7 +47,7 @@ def test_worse_and_significant_does_not_pass() -> None:
     assert p is not None and p.value is not None and p.value < 0.05
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.FAIL
-    assert verdict.carried == {}
+    assert verdict.findings == {}
     assert "+2.00 attempts" in verdict.reason
 
 
@@ -95,7 +95,7 @@ def test_which_comparison_decides(
     verdict = p2.gate(decided(random, recent, semantic), CONFIG)
     assert verdict.status is status
     assert verdict.main.condition == (f"{named} - none" if named else "")
-    assert verdict.carried == ({"retrieval_helps": named} if status is Status.PASS else {})
+    assert verdict.findings == ({"retrieval_helps": named} if status is Status.PASS else {})
 
 
 @pytest.mark.parametrize("lost", [p2.CONDITIONS, ("none",)])
@@ -118,7 +118,7 @@ def test_one_failed_retrieval_leaves_the_others_to_be_judged() -> None:
     assert verdict.status is Status.INCONCLUSIVE and verdict.main.n == 18
     assert verdict.reason.startswith("semantic - none could not be compared") and "OSError: gone" in verdict.reason
     passed = p2.gate(p2.metrics(choice_trials({**numbers, "recent": list(less(2))}), CONFIG), CONFIG)
-    assert passed.status is Status.PASS and passed.carried == {"retrieval_helps": "recent"}
+    assert passed.status is Status.PASS and passed.findings == {"retrieval_helps": "recent"}
 
 
 def test_a_problem_that_failed_once_is_left_out_of_its_own_comparison() -> None:

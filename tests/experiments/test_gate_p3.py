@@ -55,7 +55,7 @@ def test_retention_and_bounds(
     assert verdict.main.value == pytest.approx(overall) and verdict.main.n == 40
     assert min(m.value or 0.0 for c in p3.CATEGORIES if (m := metrics.find("retention", c))) == pytest.approx(lowest)
     assert verdict.main.low is not None and verdict.main.high is not None
-    assert verdict.threshold == 0.80 and verdict.carried == {}
+    assert verdict.threshold == 0.80 and verdict.findings == {}
     assert bool(verdict.next_steps) == (status is Status.FAIL)
 
 

@@ -51,7 +51,7 @@ def fakes(backends: type[Backends] = FakeTrainingBackends) -> tuple[Backends, Fa
     return backends(no_files, {MINI: FakeEmbedder()}, Tuned({(MODEL, ""): base})), base, tuned
 
 
-def carried(hypothesis: str = "weak_signal", best: str = "semantic", embedder: str = MINI) -> Json:
+def findings(hypothesis: str = "weak_signal", best: str = "semantic", embedder: str = MINI) -> Json:
     return {
         "embedder": embedder,
         "text_weight": 1.0,
@@ -67,7 +67,7 @@ def carried(hypothesis: str = "weak_signal", best: str = "semantic", embedder: s
 def test_an_embedder_that_cannot_be_loaded_leaves_rows_with_its_name(name: str) -> None:
     """Not an exception, which would be tried again for ever, and not silence: every trial says why, the verdict is open."""
     backends = Backends(no_files, {}, {(MODEL, ""): FakeLanguageModel()})
-    done, verdict = drive(name, SMALL[name], carried(embedder=MISSING), backends, {})
+    done, verdict = drive(name, SMALL[name], findings(embedder=MISSING), backends, {})
     lost = [t for _, trials in done for t in trials if t.condition != e1.MEMO]
     assert lost and all(MISSING in (t.error or "") for t in lost)
     assert verdict.status is Status.INCONCLUSIVE
@@ -90,13 +90,13 @@ def test_a_training_that_cannot_run_leaves_p3_inconclusive(monkeypatch: pytest.M
 def test_an_adapter_that_cannot_be_fetched_fails_every_trial_of_its_units(name: str) -> None:
     """As many rows as were promised, each with the reason: P3 pairs prompts by id, and a missing row would go unseen."""
     phase, config = get_phase(name), configure(name, "smoke", SMALL[name])
-    first = phase.units(config, carried(), [])
+    first = phase.units(config, findings(), [])
     so_far: list[tuple[Unit, list[Trial]]] = [
         (u, [Trial("training", "train", details={"adapter": "a" * 64})] if u.spec["role"] == "train" else [])
         for u in first
     ]
     backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, ""): FakeLanguageModel()})
-    for unit in phase.units(config, carried(), so_far):
+    for unit in phase.units(config, findings(), so_far):
         if not unit.files:
             continue
         trials = phase.run(unit, backends)
@@ -131,7 +131,7 @@ def test_e2_asks_each_condition_in_its_own_way(hypothesis: str, best: str) -> No
     """Which model solves, whether it writes a query first, and what is then shown: the whole meaning of a condition."""
     backends, base, tuned = fakes()
     files: dict[str, bytes] = {}
-    done, verdict = drive("e2", SMALL["e2"], carried(hypothesis, best), backends, files)
+    done, verdict = drive("e2", SMALL["e2"], findings(hypothesis, best), backends, files)
     trials = by_condition(done)
     newest = [m[0] for m in MEMOS[-2:]]
     for condition in (*e2.CONDITIONS[hypothesis], *e2.CONTROLS):
@@ -161,7 +161,7 @@ def test_e2_asks_each_condition_in_its_own_way(hypothesis: str, best: str) -> No
 def test_a_random_control_is_drawn_for_each_problem() -> None:
     """The control of tuned_s: memos by lot, the same lot on every host, another for another problem."""
     first, second = (
-        by_condition(drive("e2", SMALL["e2"], carried(), fakes()[0], {})[0])["tuned_s_random"] for _ in range(2)
+        by_condition(drive("e2", SMALL["e2"], findings(), fakes()[0], {})[0])["tuned_s_random"] for _ in range(2)
     )
     assert [t.details["retrieved"] for t in first] == [t.details["retrieved"] for t in second]
     assert len({tuple(t.details["retrieved"]) for t in first}) > 1
@@ -171,7 +171,7 @@ def test_e2_without_a_solved_memo_trains_r_only() -> None:
     """Dataset S would be empty: that is a failed training with its reason, and R is still judged."""
     backends, _, _ = fakes()
     failures = [[*m[:4], False, m[5]] for m in MEMOS]
-    done, verdict = drive("e2", SMALL["e2"], {**carried(), "memos": failures}, backends, {})
+    done, verdict = drive("e2", SMALL["e2"], {**findings(), "memos": failures}, backends, {})
     trials = by_condition(done)
     assert "no memo for dataset s" in (trials["train_s"][0].error or "")
     assert set(trials) == {"train_s", "train_r", "base_query", "tuned_r"}
@@ -181,6 +181,6 @@ def test_e2_without_a_solved_memo_trains_r_only() -> None:
 def test_more_text_than_the_window_still_gives_every_trial() -> None:
     """A window of a few words: memos are dropped one by one and named as dropped, the problem is still asked."""
     backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, ""): FakeLanguageModel(window=60)})
-    done, _ = drive("p2", {**SMALL["p2"], "k": 4}, carried(), backends, {})
+    done, _ = drive("p2", {**SMALL["p2"], "k": 4}, findings(), backends, {})
     dropped = [t.details["memos_dropped"] for t in by_condition(done)["semantic"]]
     assert all(d > 0 for d in dropped)

@@ -39,7 +39,7 @@ def test_p1_measures_what_loads_and_skips_the_rest_by_name(engines: Backends, fi
     assert all(MISSING in (t.error or "") for t in trials[MISSING])
     assert f"{MISSING} was skipped" in verdict.reason
     assert verdict.main.value is not None and verdict.main.low is not None
-    assert verdict.carried["embedder"] == MINI
+    assert verdict.findings["embedder"] == MINI
 
 
 def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str, bytes]) -> None:
@@ -60,7 +60,7 @@ def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str,
         parts = t.details
         total = 0.4 * parts["type_match"] + 0.4 * parts["solution_similarity"] + 0.2 * parts["diversity"]
         assert parts["relevance"] == pytest.approx(total) and 0 <= total <= 1
-    assert verdict.carried["retrieval"]["embedder"] == MINI
+    assert verdict.findings["retrieval"]["embedder"] == MINI
     assert f"{MISSING} was skipped" in verdict.reason
 
 
@@ -113,7 +113,7 @@ def test_p3_trains_and_asks_base_and_tuned_the_same(
 
 
 def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes]) -> None:
-    """Four memos, then two problems under three conditions on them; what E2 needs is carried."""
+    """Four memos, then two problems under three conditions on them; what E2 needs is handed on."""
     given = {**TINY, "n_memory": 4, "n_test": 2, "k": 2, "per_unit": 1, "memos_per_unit": 2}
     done, verdict = drive("e1", given, {"retrieval": RETRIEVAL}, engines, files)
     trials = by_condition(done)
@@ -122,8 +122,8 @@ def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes
     memos = [t.problem_id for t in trials["memo"]]
     assert all(t.details["retrieved"] == memos[2:] for t in trials["temporal"])
     assert all(set(t.details["retrieved"]) < set(memos) for t in trials["semantic"])
-    assert [m[0] for m in verdict.carried["memos"]] == memos and len(verdict.carried["test"]) == 2
-    assert verdict.carried["hypothesis"] and verdict.carried["best"] in ("temporal", "semantic")
+    assert [m[0] for m in verdict.findings["memos"]] == memos and len(verdict.findings["test"]) == 2
+    assert verdict.findings["hypothesis"] and verdict.findings["best"] in ("temporal", "semantic")
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
     config = configure("e2", "smoke", {"n_problems": 24})
     problems = universe(config).problems
     memos = [[p.problem_id, p.label, i, 1, True, [p.label]] for i, p in enumerate(problems[:4])]
-    carried: Json = {
+    findings: Json = {
         "retrieval": RETRIEVAL,
         "memos": memos,
         "hypothesis": "amplification",
@@ -149,7 +149,7 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
         "query_tokens": 6,
         "lora": {**LORA, "patience": 3},
     }
-    done, verdict = drive("e2", given, carried, engines, files)
+    done, verdict = drive("e2", given, findings, engines, files)
     trials = by_condition(done)
     asked = ("base_semantic", "base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none")
     assert {c: len(t) for c, t in trials.items()} == {"train_s": 1, "train_r": 1, **dict.fromkeys(asked, 4)}
@@ -162,11 +162,11 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
             assert len(t.details["retrieved"]) == (0 if condition == "tuned_s_none" else 1)
             assert 0 <= t.details["hypothesis_quality"] <= 1
     assert trials["tuned_s"][0].details["logprobs"] != trials["base_query"][0].details["logprobs"]
-    assert set(verdict.carried["criteria"]) == {
+    assert set(verdict.findings["criteria"]) == {
         "efficiency_moderate",
         "efficiency_strong",
         "performance_moderate",
         "performance_strong",
         "token_efficiency",
     }
-    assert verdict.carried["best_model"] in asked
+    assert verdict.findings["best_model"] in asked

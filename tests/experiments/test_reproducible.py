@@ -58,9 +58,9 @@ def done(weights_home: Path, files: dict[str, bytes], _shared: Backends) -> Done
             ),
         ]
         found: Done = []
-        for name, given, carried in work:
+        for name, given, findings in work:
             own: Done = []
-            while planned := get_phase(name).units(configure(name, "smoke", given), carried, own):
+            while planned := get_phase(name).units(configure(name, "smoke", given), findings, own):
                 for unit in planned:
                     # The other conditions of E2 do nothing that these do not.
                     if unit.spec.get("condition") in (None, "base_query", "tuned_s"):

@@ -25,7 +25,7 @@ NONE_LOADED = Verdict(
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A run whose P1 was decided and carried nothing."""
+    """A run whose P1 was decided and has no findings."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_HOST", "pi-4")
     found = Paths(tmp_path)
@@ -40,22 +40,19 @@ def test_a_phase_that_does_not_need_it_begins_without_it(paths: Paths) -> None:
         assert started(con, "smoke", "e0", None).run_id == started(con, "smoke", "p1", None).run_id
 
 
-def test_what_was_decided_and_carried_nothing_is_told_so(paths: Paths) -> None:
+def test_a_phase_without_findings_is_named(paths: Paths) -> None:
     """P2 said that P1 had no verdict, and the command that it named gave the same verdict once more."""
-    with (
-        writing(paths) as con,
-        pytest.raises(LabError, match="p2 needs what p1 carries, and p1 carried nothing") as said,
-    ):
+    with writing(paths) as con, pytest.raises(LabError, match="p2 needs the findings of p1, but p1 has none") as said:
         started(con, "smoke", "p2", None)
     assert said.value.what.endswith("INCONCLUSIVE, no embedder could be loaded")
     assert said.value.mend == "pip install '.[weak]'"
 
 
 def test_what_was_not_decided_names_the_command_that_decides_it(paths: Paths) -> None:
-    """E1 needs what E0 carries, and E0 can be run at once."""
+    """E1 needs the findings of E0, and E0 can be run at once."""
     with (
         writing(paths) as con,
-        pytest.raises(LabError, match="e1 needs what e0 carries, and e0 has no verdict") as said,
+        pytest.raises(LabError, match="e1 needs the findings of e0, but e0 has no verdict") as said,
     ):
         started(con, "smoke", "e1", None)
     assert said.value.mend == "lab run e0 --scale smoke"

@@ -38,7 +38,7 @@ METRICS = (
     "SELECT metric, condition, value, low, high, n, failed, method FROM metrics WHERE run_id = ? AND host = 'all' "
     "AND NOT timing ORDER BY position"
 )
-VERDICTS = "SELECT phase, status, main_metric, value, low, high, n, carried FROM verdicts WHERE run_id = ?"
+VERDICTS = "SELECT phase, status, main_metric, value, low, high, n, findings FROM verdicts WHERE run_id = ?"
 TRIALS = (
     "SELECT unit_id, problem_id, condition, answer, truth, error FROM counted_trials JOIN units USING (unit_id) "
     "WHERE run_id = ? ORDER BY unit_id, ordinal"

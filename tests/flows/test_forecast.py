@@ -80,19 +80,19 @@ def results(units: Sequence[Unit]) -> list[tuple[Unit, list[Trial]]]:
     return done
 
 
-def rounds_by_phase(configs: Any, phase: str, carried: Json) -> list[list[float]]:
+def rounds_by_phase(configs: Any, phase: str, findings: Json) -> list[list[float]]:
     """Costs of all rounds as the phase itself and the leakage gate make them."""
     module, config = get_phase(phase), configs[phase]
-    first = leakage_gate.next_units(phase, config, carried, [])
+    first = leakage_gate.next_units(phase, config, findings, [])
     found, so_far = [[u.cost for u in first]], [r for r in results(first) if r[0].spec.get("role") != "leakage"]
-    while more := module.units(config, carried, so_far):
+    while more := module.units(config, findings, so_far):
         found.append([u.cost for u in more])
         so_far += results(more)
     return found
 
 
-def carried_by(configs: Any, hypothesis: str) -> Json:
-    """What E1 carries to E2, with every problem of its memory solved."""
+def findings_by(configs: Any, hypothesis: str) -> Json:
+    """The findings of E1 for E2, with every problem of its memory solved."""
     memory, test = split(configs["e1"], configs["e1"].n_memory, configs["e1"].n_test)
     memos = [[p.problem_id, p.label, i, 1, True, []] for i, p in enumerate(memory)]
     return DEFAULTS | {
@@ -107,13 +107,13 @@ def carried_by(configs: Any, hypothesis: str) -> Json:
 @pytest.mark.parametrize("scale", ["smoke", "demo"])
 def test_the_rounds_foreseen_are_those_that_come(scale: str, hypothesis: str) -> None:
     """Later rounds depend on results, so they are foreseen by rules of the forecast's own: units and costs must be the same
-    as the phases' own once the results are there, for each hypothesis that E1 may carry."""
+    as the phases' own once the results are there, for each hypothesis that E1 may find."""
     configs = {name: configure(name, scale) for name in PHASES}
-    carried = carried_by(configs, hypothesis)
-    rounds = rounds_of(configs, carried)
+    findings = findings_by(configs, hypothesis)
+    rounds = rounds_of(configs, findings)
     assert list(dict.fromkeys(r.phase for r in rounds)) == list(PHASES)
     for phase in PHASES if hypothesis == "weak_signal" else ["e2"]:
-        coming = rounds_by_phase(configs, phase, carried)
+        coming = rounds_by_phase(configs, phase, findings)
         assert len(costs(rounds, phase)) == len(coming)
         for foreseen, come in zip(costs(rounds, phase), coming, strict=True):
             assert sorted(foreseen) == pytest.approx(sorted(come))
@@ -127,9 +127,9 @@ def test_odd_counts_and_guessed_answers_are_foreseen_too(domain: str) -> None:
     forecast that took them for choices would be hours short."""
     given: Any = {"e1": {"n_test": 7, "per_unit": 2}, "e2": {"n_test": 20, "per_unit": 3}}
     configs = {name: configure(name, "smoke", {"domain": domain} | given.get(name, {})) for name in PHASES}
-    carried = carried_by(configs, "correction")
+    findings = findings_by(configs, "correction")
     for phase in ("e1", "e2"):
-        coming, foreseen = rounds_by_phase(configs, phase, carried), costs(rounds_of(configs, carried), phase)
+        coming, foreseen = rounds_by_phase(configs, phase, findings), costs(rounds_of(configs, findings), phase)
         assert [sorted(c) for c in foreseen] == [pytest.approx(sorted(c)) for c in coming]
 
 

@@ -24,9 +24,9 @@ METRICS = (
     "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics "
     "WHERE run_id = ? AND NOT timing ORDER BY phase, host, position"
 )
-# What E2 carries names the success criteria, which rest on a clock.
+# E2's findings name the success criteria, which rest on a clock.
 VERDICTS = (
-    "SELECT phase, status, main_metric, value, low, high, n, CASE WHEN phase <> 'e2' THEN carried END FROM verdicts "
+    "SELECT phase, status, main_metric, value, low, high, n, CASE WHEN phase <> 'e2' THEN findings END FROM verdicts "
     "WHERE run_id = ? ORDER BY phase"
 )
 TRIALS = (
@@ -89,24 +89,22 @@ def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.Com
 
 
 @pytest.mark.slow
-def test_what_a_phase_carries_is_data_in_the_warehouse(
-    undisturbed: tuple[Lab, subprocess.CompletedProcess[str]],
-) -> None:
+def test_findings_are_data_in_the_warehouse(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
     """P1's embedder, E0's configuration and E1's hypothesis reach the next phase through the warehouse and nothing else."""
     lab, _ = undisturbed
-    carried = {
+    findings = {
         phase: json.loads(text)
-        for phase, text in lab.query("SELECT phase, carried FROM verdicts WHERE run_id = ?", run_id())
+        for phase, text in lab.query("SELECT phase, findings FROM verdicts WHERE run_id = ?", run_id())
     }
     specs: dict[str, list[dict[str, Any]]] = {}
     for phase, unit in lab.query("SELECT phase, spec FROM units WHERE run_id = ? ORDER BY position", run_id()):
         if (spec := json.loads(unit)["spec"]).get("role") != "leakage":
             specs.setdefault(phase, []).append(spec)
-    assert {s["retrieval"]["embedder"] for s in specs["p2"]} == {carried["p1"]["embedder"]}
-    assert {s["retrieval"]["text_weight"] for s in specs["p2"]} == {carried["p1"]["text_weight"]}
-    chosen = carried["e0"]["retrieval"] | {"k": 2}  # E1's own k at this scale
+    assert {s["retrieval"]["embedder"] for s in specs["p2"]} == {findings["p1"]["embedder"]}
+    assert {s["retrieval"]["text_weight"] for s in specs["p2"]} == {findings["p1"]["text_weight"]}
+    chosen = findings["e0"]["retrieval"] | {"k": 2}  # E1's own k at this scale
     assert [s["retrieval"] for s in specs["e1"] if s["role"] == "evaluate"] == [chosen, chosen]
-    assert {s["hypothesis"] for s in specs["e2"]} == {carried["e1"]["hypothesis"]}
+    assert {s["hypothesis"] for s in specs["e2"]} == {findings["e1"]["hypothesis"]}
     adapters = [s["adapter"] for s in specs["e2"] if s["role"] == "evaluate" and s["adapter"]]
     stored = {sha256 for (sha256,) in lab.query("SELECT sha256 FROM files")}
     assert adapters and set(adapters) <= stored

@@ -25,7 +25,7 @@ METRICS = (
     "SELECT phase, metric, condition, value, low, high, n, failed, method FROM phase_metrics WHERE NOT timing "
     "ORDER BY phase, position"
 )
-VERDICTS = "SELECT phase, status, main_metric, value, low, high, n, carried FROM verdicts ORDER BY phase"
+VERDICTS = "SELECT phase, status, main_metric, value, low, high, n, findings FROM verdicts ORDER BY phase"
 TRIALS = (
     "SELECT problem_id, condition, seed, attempts, answer, tokens_in, tokens_out, error FROM counted_trials "
     "ORDER BY unit_id, ordinal"

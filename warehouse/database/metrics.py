@@ -23,23 +23,23 @@ def results(con: Connection, run_id: str, phase: str, until: datetime | None = N
 
 
 def measure(
-    con: Connection, run_id: str, phase: str, config: PhaseConfig, carried: Json, until: datetime | None = None
+    con: Connection, run_id: str, phase: str, config: PhaseConfig, findings: Json, until: datetime | None = None
 ) -> dict[str, Metrics]:
     """Metrics over all hosts, by the name ALL_HOSTS and first, and those of each host by its own name.
 
     Args:
-        carried: what the phases before it carried.
+        findings: of the phases before it.
         until: leave out what came in later; repeats of units come in after the verdict.
     """
     hosts = records.hosts_of(con, run_id, phase, until=until)
-    overall = leakage_gate.measured(phase, config, carried, flat(results(con, run_id, phase, until)))
+    overall = leakage_gate.measured(phase, config, findings, flat(results(con, run_id, phase, until)))
     found = {ALL_HOSTS: overall}
     for host in hosts:
         trials = flat(records.trials_of(con, run_id, phase, host, until))
         # A host may have searched for leaks and nothing else.
         if any(t.condition != leakage_gate.LEAKAGE for t in trials):
             alone = len(hosts) == 1
-            found[host] = overall if alone else leakage_gate.measured(phase, config, carried, trials)
+            found[host] = overall if alone else leakage_gate.measured(phase, config, findings, trials)
     return found
 
 

@@ -197,7 +197,7 @@ def save_verdict(
         """
         INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (run_id, phase) DO UPDATE SET status = excluded.status, reason = excluded.reason,
-          carried = excluded.carried, next_steps = excluded.next_steps, main_metric = excluded.main_metric,
+          findings = excluded.findings, next_steps = excluded.next_steps, main_metric = excluded.main_metric,
           main_condition = excluded.main_condition, value = excluded.value, low = excluded.low, high = excluded.high,
           n = excluded.n, threshold = excluded.threshold, decided_at = excluded.decided_at,
           overridden_by = coalesce(excluded.overridden_by, verdicts.overridden_by), why = coalesce(excluded.why, verdicts.why)
@@ -207,7 +207,7 @@ def save_verdict(
             phase,
             verdict.status.value,
             verdict.reason,
-            canonical(verdict.carried),
+            canonical(verdict.findings),
             canonical(list(verdict.next_steps)),
             m.metric,
             m.condition,
@@ -226,7 +226,7 @@ def save_verdict(
 def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
     """The stored verdict, or None. Its override and why are in `chain_of`."""
     row = con.execute(
-        "SELECT v.status, v.reason, v.carried, v.next_steps, v.main_metric, v.main_condition, v.value, v.low, v.high, v.n, "
+        "SELECT v.status, v.reason, v.findings, v.next_steps, v.main_metric, v.main_condition, v.value, v.low, v.high, v.n, "
         "v.threshold, coalesce(m.failed, 0), coalesce(m.method, ''), coalesce(m.timing, false) FROM verdicts v "
         "LEFT JOIN metrics m ON m.run_id = v.run_id AND m.phase = v.phase AND m.host = 'all' "
         "AND m.metric = v.main_metric AND m.condition = v.main_condition WHERE v.run_id = ? AND v.phase = ?",
@@ -234,14 +234,14 @@ def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
     ).fetchone()
     if row is None:
         return None
-    status, reason, carried, steps, metric, condition, value, low, high, n, threshold, failed, method, timing = row
+    status, reason, findings, steps, metric, condition, value, low, high, n, threshold, failed, method, timing = row
     main = Metric(metric, value, low, high, n, failed, condition, method, timing)
-    return Verdict(Status(status), reason, json.loads(carried), main, threshold, tuple(json.loads(steps)))
+    return Verdict(Status(status), reason, json.loads(findings), main, threshold, tuple(json.loads(steps)))
 
 
-def carried_of(con: Connection, run_id: str, before: str | None = None) -> Json:
-    """All that the run's phases carried, or those before one of them; later phases over earlier ones."""
-    rows = dict(con.execute("SELECT phase, carried FROM verdicts WHERE run_id = ?", [run_id]).fetchall())
+def findings_of(con: Connection, run_id: str, before: str | None = None) -> Json:
+    """Return the findings of all phases of the run, or of those before one of them; later phases over earlier ones."""
+    rows = dict(con.execute("SELECT phase, findings FROM verdicts WHERE run_id = ?", [run_id]).fetchall())
     merged: Json = {}
     for phase in PHASE_ORDER[: PHASE_ORDER.index(before) if before else None]:
         merged |= json.loads(rows[phase]) if phase in rows else {}

@@ -72,8 +72,8 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     bring_data(config.domain, get_file)
     if (version := universe(config).version) not in one.plan["data_version"]:
         raise LabError(f"the data are {version} here, {', '.join(one.plan['data_version'])} in the plan", "")
-    carried = records.carried_of(con, one.run_id, before=one.phase)
-    found = measure(con, one.run_id, one.phase, config, carried, until=one.decided_at)
+    findings = records.findings_of(con, one.run_id, before=one.phase)
+    found = measure(con, one.run_id, one.phase, config, findings, until=one.decided_at)
     stored = _stored(con, one)
     wrong = [("metrics", text) for text in _differences(found, stored)]
     wrong += [("verdicts", text) for text in _verdict(con, one, config, found[ALL_HOSTS])]
@@ -130,7 +130,7 @@ def _verdict(con: Connection, one: Decided, config: PhaseConfig, overall: Metric
     pairs: list[tuple[str, Any, Any]] = [
         ("status", verdict.status.value, stored.status.value),
         ("reason", verdict.reason, stored.reason),
-        ("carried", canonical(verdict.carried), canonical(stored.carried)),
+        ("findings", canonical(verdict.findings), canonical(stored.findings)),
         ("main metric", (verdict.main.metric, verdict.main.condition), (stored.main.metric, stored.main.condition)),
         ("n", verdict.main.n, stored.main.n),
     ]

@@ -22,7 +22,7 @@ from experiments.registry import PHASES
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
-SCHEMA = 7  # newest migration whose tables these queries know
+SCHEMA = 8  # newest migration whose tables these queries know
 Row = dict[str, Any]
 Identity = tuple[int, int, int]
 
@@ -125,19 +125,18 @@ def phase_texts(run_id: str | None = None) -> dict[str, PhaseText]:
 def chain(run_id: str) -> list[Row]:
     """The verdicts of a run in the order of the phases: gate_history with trials, failed, hosts and seconds.
 
-    `next_steps` is a list, `carried` a dictionary, `hosts` a list of names in order, `actual_s` None until it is known,
-    `leaky` True if the phase went on although its data leaked.
+    `next_steps` is a list, `findings` a dictionary, `hosts` a list of names in order, `actual_s` None until it is known.
     """
     rows = query(
         "SELECT phase, status, reason, main_metric, main_condition, value, low, high, n, threshold, "
-        "epoch(decided_at) AS decided_at, overridden_by, why, next_steps, carried FROM gate_history WHERE run_id = ?",
+        "epoch(decided_at) AS decided_at, overridden_by, why, next_steps, findings FROM gate_history WHERE run_id = ?",
         [run_id],
     )
     trials = {r["phase"]: r for r in query("SELECT phase, trials, failed FROM phase_trials WHERE run_id = ?", [run_id])}
     seconds = {r["phase"]: r for r in query("SELECT phase, actual_s FROM predictions WHERE run_id = ?", [run_id])}
     hosts = phase_hosts(run_id)
     for row in rows:
-        row["next_steps"], row["carried"] = json.loads(row["next_steps"]), json.loads(row["carried"])
+        row["next_steps"], row["findings"] = json.loads(row["next_steps"]), json.loads(row["findings"])
         row["trials"] = trials.get(row["phase"], {}).get("trials", 0)
         row["failed"] = trials.get(row["phase"], {}).get("failed", 0)
         row["hosts"] = hosts.get(row["phase"], [])

@@ -91,8 +91,8 @@ def test_our_own_domains_do_not_leak(phase: str, domain: str) -> None:
     """Every phase says what its test rests on, and there the generated problems are clean."""
     config = configure(phase, "smoke", {"domain": domain})
     memory, test = split(configure("e1", "smoke", {"domain": domain}), 12, 4)
-    carried = {"memos": [[p.problem_id] for p in memory], "test": [p.problem_id for p in test]}
-    held, asked = get_phase(phase).sides(config, carried)
+    findings = {"memos": [[p.problem_id] for p in memory], "test": [p.problem_id for p in test]}
+    held, asked = get_phase(phase).sides(config, findings)
     found = inspect(get_domain(domain), held, asked)
     assert found.none and found.pairs > 0
     assert (asked is not None) == (phase != "p1")

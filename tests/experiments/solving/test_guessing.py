@@ -197,11 +197,11 @@ def test_cold_sampling_is_greedy(lm: LanguageModel) -> None:
         assert [r.text for r in cold] == [r.text for r in lm.generate(prompts, 6, stop="\n")]
 
 
-def run_phase(name: str, carried: Json, engines: Backends, files: dict[str, bytes], **given: Any) -> list[Trial]:
-    """One phase to its end with real engines; what it carries is added to `carried`, its numbers are looked at."""
+def run_phase(name: str, findings: Json, engines: Backends, files: dict[str, bytes], **given: Any) -> list[Trial]:
+    """One phase to its end with real engines; its findings are added to `findings`, its numbers are looked at."""
     module, config = get_phase(name), configure(name, "smoke", {**GIVEN, **given})
     so_far: list[tuple[Unit, list[Trial]]] = []
-    while units := module.units(config, carried, so_far):
+    while units := module.units(config, findings, so_far):
         for unit in units:
             trials = module.run(unit, engines)
             assert len(trials) == unit.n_trials
@@ -212,22 +212,22 @@ def run_phase(name: str, carried: Json, engines: Backends, files: dict[str, byte
     metrics = module.metrics(found, config)
     verdict = module.gate(metrics, config)
     assert verdict.main.value is not None
-    carried.update(verdict.carried)
+    findings.update(verdict.findings)
     return found
 
 
 def test_phases_of_vectors_run_on_equations(engines: Backends, files: dict[str, bytes]) -> None:
     """P1 and E0 with the real embedder: families as classes, and likeness of formulas as relevance."""
-    carried: Json = {}
-    trials = run_phase("p1", carried, engines, files, per_class=4, embedders=("all-MiniLM-L6-v2", "hybrid"))
-    assert {t.truth for t in trials} == set(DOMAIN.options) and carried["embedder"] == "all-MiniLM-L6-v2"
-    trials = run_phase("e0", carried, engines, files, n_memory=8, n_queries=4)
+    findings: Json = {}
+    trials = run_phase("p1", findings, engines, files, per_class=4, embedders=("all-MiniLM-L6-v2", "hybrid"))
+    assert {t.truth for t in trials} == set(DOMAIN.options) and findings["embedder"] == "all-MiniLM-L6-v2"
+    trials = run_phase("e0", findings, engines, files, n_memory=8, n_queries=4)
     assert all(0 <= t.details["solution_similarity"] <= 1 for t in trials)
     assert len({t.details["solution_similarity"] for t in trials}) > 5
 
 
 FEW = {"max_guesses": 2, "run_seeds": (100,), "k": 1}
-CARRIED: Json = {"embedder": "all-MiniLM-L6-v2", "text_weight": 0.5, "retrieval": {"text_weight": 0.5}}
+FINDINGS: Json = {"embedder": "all-MiniLM-L6-v2", "text_weight": 0.5, "retrieval": {"text_weight": 0.5}}
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_p2_runs_on_equations(
 ) -> None:
     """With the real model, with and without memory: every trial is guessed, and attempts stay within what is allowed."""
     monkeypatch.setattr(get_phase("p2"), "CONDITIONS", ("none", "semantic"))
-    trials = run_phase("p2", {**CARRIED}, engines, files, n_memory=4, n_test=2, per_unit=2, **FEW)
+    trials = run_phase("p2", {**FINDINGS}, engines, files, n_memory=4, n_test=2, per_unit=2, **FEW)
     assert len(trials) == 4
     assert {t.details["solved_by"] for t in trials} == {"guessing"}
     assert all(1 <= (t.attempts or 0) <= 2 for t in trials)
@@ -261,14 +261,14 @@ class FakeSolver(FakeGuesser):
 
 def test_e1_runs_on_equations(engines: Backends, files: dict[str, bytes]) -> None:
     """Memos keep formulas and every guess, and accuracy is told by family, which the truth of a trial no longer is."""
-    carried = {**CARRIED}
+    findings = {**FINDINGS}
     solver = Backends(no_files)
     solver._models[("smollm2-135m", "")] = FakeSolver()
     solver._embedders["all-MiniLM-L6-v2"] = engines.embedder("all-MiniLM-L6-v2")
     given = {**FEW, "n_memory": 8, "n_test": 4}
-    trials = run_phase("e1", carried, solver, files, per_unit=4, memos_per_unit=8, **given)
-    assert [row[1] for row in carried["memos"]] == [t.truth for t in trials if t.condition == "memo"]
-    assert all(row[3:] == [2, False, ["0*x", "0*x"]] for row in carried["memos"])
+    trials = run_phase("e1", findings, solver, files, per_unit=4, memos_per_unit=8, **given)
+    assert [row[1] for row in findings["memos"]] == [t.truth for t in trials if t.condition == "memo"]
+    assert all(row[3:] == [2, False, ["0*x", "0*x"]] for row in findings["memos"])
     by_class = get_phase("e1").metrics(trials, configure("e1", "smoke", {**GIVEN, **given})).values
     rows = [m for m in by_class if m.metric == "class_accuracy"]
     assert {m.condition.split()[0] for m in rows} == set(DOMAIN.options) and sum(m.n for m in rows) == 12
@@ -282,14 +282,14 @@ def test_e2_runs_on_equations(
     monkeypatch.setattr(get_phase("e2"), "CONTROLS", ())
     # The untuned model solves none of these, and S is made of what was solved: here all memos count as solved.
     memos = [[p.problem_id, p.truth, i, 2, True, ["x", p.truth]] for i, p in enumerate(MEMORY[:4])]
-    carried = {
-        **CARRIED,
+    findings = {
+        **FINDINGS,
         "memos": memos,
         "test": [p.problem_id for p in TEST],
         "hypothesis": "weak_signal",
         "best": "semantic",
     }
-    trials = run_phase("e2", carried, engines, files, n_test=2, n_train=2, per_unit=2, query_tokens=4, **FEW)
+    trials = run_phase("e2", findings, engines, files, n_test=2, n_train=2, per_unit=2, query_tokens=4, **FEW)
     assert {t.condition for t in trials} == {"train_s", "train_r", "base_query", "tuned_s", "tuned_r"}
     assert all(0 <= t.details["hypothesis_quality"] <= 1 for t in trials if t.condition == "tuned_s")
 

@@ -64,7 +64,7 @@ MISTAKES = {
     "unknown model": (["run", "p1", "--set", "model=gpt"], ["unknown model 'gpt'", "smollm2-135m"]),
     "no verdict before": (
         ["run", "p2", "--scale", "smoke"],
-        ["p2 needs what p1 carries", "lab run p1 --scale smoke\n"],
+        ["p2 needs the findings of p1", "lab run p1 --scale smoke\n"],
     ),
     "nothing decided": (["results"], ["no phase was decided", "make demo"]),
     "unknown option": (["run", "p1", "--bogus"], ["No such option: --bogus", "lab run --help"]),
@@ -74,7 +74,7 @@ MISTAKES = {
 VARIANTS = {
     "no verdict before, other values": (
         ["run", "p2", "--scale", "smoke", "--set", "n_test=8"],
-        ["p2 needs what p1 carries", "lab run p1 --scale smoke --set p2.n_test=8\n"],
+        ["p2 needs the findings of p1", "lab run p1 --scale smoke --set p2.n_test=8\n"],
     ),
     "unknown scale of the pipeline": (["pipeline", "--scale", "huge"], ["unknown scale 'huge'", "smoke, demo, full"]),
     "unknown scale of the demo": (["demo", "--once", "--scale", "huge"], ["unknown scale 'huge'", "smoke, demo, full"]),

@@ -179,19 +179,19 @@ def test_a_verdict_comes_back_whole_and_an_override_stays(con: Connection) -> No
     )
 
 
-def test_what_is_carried_merges_in_the_order_of_the_chain(con: Connection) -> None:
+def test_findings_merge_in_the_order_of_the_chain(con: Connection) -> None:
     """Later phases win, in the order of the chain and not of the alphabet or of the storing."""
     save_run(con)
-    for phase, carried in (
+    for phase, findings in (
         ("e0", {"k": 5, "x": "e0"}),
         ("p2", {"x": "p2", "y": 1}),
         ("e1", {"z": [1.5]}),
         ("p1", {"x": 1}),
     ):
-        records.save_verdict(con, "run", phase, Verdict(Status.PASS, "yes", carried, MAIN))
-    assert records.carried_of(con, "run") == {"x": "e0", "y": 1, "k": 5, "z": [1.5]}
+        records.save_verdict(con, "run", phase, Verdict(Status.PASS, "yes", findings, MAIN))
+    assert records.findings_of(con, "run") == {"x": "e0", "y": 1, "k": 5, "z": [1.5]}
     assert [row["phase"] for row in records.chain_of(con, "run")] == ["p1", "p2", "e0", "e1"]
-    assert records.carried_of(con, "nowhere") == {}
+    assert records.findings_of(con, "nowhere") == {}
 
 
 def test_plan_run_and_prediction_keep_their_first_record(con: Connection) -> None:

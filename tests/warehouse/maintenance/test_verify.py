@@ -104,7 +104,7 @@ FORGED = {
         False,
     ),
     "a verdict's reason": (sql("UPDATE verdicts SET reason = 'because'"), "verdicts", False),
-    "what is carried": (sql("UPDATE verdicts SET carried = '{}'"), "verdicts", False),
+    "findings": (sql("UPDATE verdicts SET findings = '{}'"), "verdicts", False),
     "a plan": (sql('UPDATE plans SET content = json_merge_patch(content, \'{"scale": "full"}\')'), "plans", False),
     "a unit": (sql('UPDATE units SET spec = json_merge_patch(spec, \'{"spec": {"k": 9}}\')'), "plans", False),
     "a view": (sql("CREATE OR REPLACE VIEW phase_trials AS SELECT 1 AS run_id"), "migrations", False),
