@@ -99,6 +99,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
 
     from experiments.registry import configure, get_phase
     from flows.chain import open_run
+    from flows.plan import plan
     from warehouse.database.connection import writing
     from warehouse.database.records import save_units
     from warehouse.paths import Paths
@@ -110,7 +111,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
         (unit,) = p1.units(config, {}, [])
         units.append(replace(unit, cost=SHARD_SECONDS))  # so that each is a shard
     with writing(Paths.local()) as con:
-        run = open_run(con, "smoke")
+        run = open_run(con, plan("smoke"))
         save_units(con, run.run_id, "p1", units)
     return run, units
 

@@ -6,10 +6,9 @@ The pipeline flow and `lab run` both drive it; which units have a result is read
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import duckdb
 
@@ -22,7 +21,7 @@ from experiments.domains import bring_data, share_data
 from experiments.protocol import leakage_gate
 from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, get_phase
-from flows.plan import Run, defaulted, options, plan, steps_of
+from flows.plan import Plan, Run, defaulted, options, steps_of
 from warehouse.database import records
 from warehouse.database.metrics import ALL_HOSTS, measure, results
 from warehouse.delivery.bundles import write_bundle
@@ -41,24 +40,24 @@ class Step:
     pending: tuple[Unit, ...]
 
 
-def open_run(con: duckdb.DuckDBPyConnection, scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
-    """Plan and store plan and run; storing the same again changes nothing."""
-    run, content = plan(scale, given)
+def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
+    """Store a plan and its run, and return the run; storing the same again changes nothing."""
+    run, content = planned.run, planned.content
     host, (commit, dirty) = host_name(), code_commit()
     records.save_plan(con, run.plan_id, content)
     records.save_run(
         con,
         run.run_id,
         run.plan_id,
-        scale,
+        run.scale,
         content["domain"],
         content["model"],
         host,
         commit,
         dirty,
         package_versions(),
-        {"scale": scale, "config": dict(given or {})},
-        defaulted(run.configs, given or {}),
+        {"scale": run.scale, "config": dict(run.given)},
+        defaulted(run.configs, run.given),
     )
     return run
 
@@ -177,17 +176,14 @@ def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:
     return store.put_file(canonical(job).encode())
 
 
-def started(
-    con: duckdb.DuckDBPyConnection, scale: str, phase: str, given: Mapping[str, Mapping[str, Any]] | None
-) -> Run:
-    """The run, with the verdicts of earlier phases whose units all have results from other runs.
+def open_phase(con: duckdb.DuckDBPyConnection, planned: Plan, phase: str) -> Run:
+    """Open the run at `phase`: decide earlier phases whose units all have results from other runs.
 
     Raises:
-        LabError: an earlier phase has to run first. A run that cannot start leaves nothing.
+        LabError: an earlier phase has to run first. A run that cannot start is not stored.
     """
-    planned, _ = plan(scale, given)
-    known = records.has_run(con, planned.run_id)
-    run = open_run(con, scale, given)
+    known = records.has_run(con, planned.run.run_id)
+    run = open_run(con, planned)
     try:
         for earlier in list(PHASES)[: list(PHASES).index(phase)]:
             if records.verdict_of(con, run.run_id, earlier) is None:

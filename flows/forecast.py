@@ -7,7 +7,7 @@ their units are counted by the same rules, and tests hold them against the phase
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 
@@ -16,15 +16,12 @@ from experiments.contract import Json, PhaseConfig, Unit
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, get_phase
 from experiments.solving.solving import effort
-from flows.plan import Run, plan
+from flows.plan import Run
 from warehouse.database import records
 from warehouse.delivery.results_store import Store
 from workpools.assess import CapabilityReport, parse_report
 from workpools.needs import needs_of
 from workpools.plan import Record, Recorded, Round, Schedule, measured, pooled, schedule, speed_of
-
-if TYPE_CHECKING:
-    from flows.plan import Run
 
 # Findings as long as the phases have none: the defaults, and the hypothesis of an E1 that decided nothing.
 GUESS: Json = {"embedder": leakage_gate.EMBEDDER, "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal"}
@@ -146,9 +143,8 @@ def speeds_at(
     return measured({r.host: speed_of(one, r, recorded) for r in reports})
 
 
-def expected_seconds(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:
-    """Rough work of each phase on two cores, from the costs that units state; later rounds by the same rates."""
-    run, _ = plan(scale, given)
+def expected_seconds(run: Run) -> dict[str, float]:
+    """Return the work of each phase in seconds on two cores, by the costs of its units; later rounds by the same rates."""
     found = dict.fromkeys(PHASES, 0.0)
     for one in rounds_of(run.configs):
         found[one.phase] += sum(one.costs)

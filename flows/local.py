@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from duckdb import DuckDBPyConnection
 
@@ -13,8 +12,8 @@ from experiments.backends.model_cache import Backends
 from experiments.backends.remembered import backends_for
 from experiments.contract import Unit, Verdict
 from experiments.registry import get_phase
-from flows.chain import Step, advance, conclude, run_unit, started
-from flows.plan import Run, options, plan
+from flows.chain import Step, advance, conclude, open_phase, run_unit
+from flows.plan import Plan, Run, options
 from flows.reuse import Reuse, reuse_of
 from warehouse.database import records
 from warehouse.database.connection import writing
@@ -23,14 +22,11 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 
-Given = Mapping[str, Mapping[str, Any]]
 
-
-def run_here(
+def run_local(
     paths: Paths,
-    scale: str,
+    planned: Plan,
     phase: str,
-    given: Given | None,
     on_unit: Callable[[int, int, Unit], None],
     on_reuse: Callable[[Reuse], None] = lambda _: None,
     resume: bool = False,
@@ -49,10 +45,9 @@ def run_here(
     store = Store.configured(paths)
     backends = backends_for(phase, Backends(store.get_file))
     told: set[str] = set()
-    planned, _ = plan(scale, given)
     if "language_model" in get_phase(phase).NEEDS:
         # Else every trial would fail with it, and a verdict would have to say so.
-        catalog.check_engine(planned.configs[phase].model)
+        catalog.check_engine(planned.run.configs[phase].model)
     with writing(paths) as con:
         collect(paths, store, con)
         run, step = _begun(con, planned, phase, told, on_reuse, resume)
@@ -76,12 +71,12 @@ def run_here(
 
 
 def _begun(
-    con: DuckDBPyConnection, planned: Run, phase: str, told: set[str], on_reuse: Callable[[Reuse], None], resume: bool
+    con: DuckDBPyConnection, planned: Plan, phase: str, told: set[str], on_reuse: Callable[[Reuse], None], resume: bool
 ) -> tuple[Run, Step]:
     """The run and where the phase stands in it; one that was to be resumed and is not there leaves nothing."""
-    known = records.has_run(con, planned.run_id)
-    begun = bool(records.units_of(con, planned.run_id, phase))
-    run = started(con, planned.scale, phase, planned.given)
+    known = records.has_run(con, planned.run.run_id)
+    begun = bool(records.units_of(con, planned.run.run_id, phase))
+    run = open_phase(con, planned, phase)
     step = advance(con, run, phase)
     found = reuse_of(con, run, phase, step, told)
     if not resume or begun or found.reused:
@@ -92,4 +87,4 @@ def _begun(
     else:
         records.forget_run(con, run.run_id, run.plan_id)
     why = "; ".join(line.partition("  ")[2] for line in found.lines())
-    raise LabError(f"nothing of {phase} to resume: {why}", f"lab run {phase} {options(planned.scale, planned.given)}")
+    raise LabError(f"nothing of {phase} to resume: {why}", f"lab run {phase} {options(run.scale, run.given)}")

@@ -23,7 +23,7 @@ from flows.attempts import Tries
 from flows.chain import Step, advance, conclude, open_run, stops
 from flows.dispatch import Dispatcher
 from flows.forecast import forecast, registered
-from flows.plan import Run, options
+from flows.plan import Run, options, plan
 from flows.reuse import REUSE_FILE, reuse_of, told_lines
 from warehouse.database import records
 from warehouse.database.connection import writing
@@ -57,7 +57,7 @@ def pipeline(
     store = Store.configured(paths)
     log = get_run_logger()
     with writing(paths, publish=True) as con:
-        run = open_run(con, scale, config)
+        run = open_run(con, plan(scale, config))
         records.try_again(con, run.run_id)
         collect(paths, store, con)
         _predict(con, store, run)

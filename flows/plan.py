@@ -27,8 +27,20 @@ class Run:
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the user set, by phase
 
 
-def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Run, Json]:
-    """The run that `scale` and the user's values name, and the plan's content as it is stored before the first trial.
+@dataclass(frozen=True)
+class Plan:
+    """A run with the content of its plan, as it is stored before the first trial. A command makes it once."""
+
+    run: Run
+    content: Json
+
+
+def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
+    """Return the plan that `scale` and the user's values name.
+
+    Args:
+        scale: smoke, demo or full.
+        given: values that differ from the scale's, by phase.
 
     Raises:
         LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
@@ -55,7 +67,7 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> tu
         "digests": {name: digest_of(name) for name in sorted({m for models in used.values() for m in models})},
     }
     plan_id = sha256_of(content)[:16]
-    return Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given or {}), content
+    return Plan(Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given or {}), content)
 
 
 def _texts(phase: str, domain: str) -> Json:

@@ -7,28 +7,31 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import LabError
 from common.text import duration, printable, with_interval
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
+
+if TYPE_CHECKING:
+    from flows.plan import Run
 
 START_WAIT_S = 90.0  # a worker polls every second or ten; past this nobody serves the coordinator pool
 AWAY_S = 600.0  # machines ask a server that is gone again for eight minutes; past this the pipeline itself has ended
 AGAIN_S = 0.5
 
 
-def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str, Any]], mode: str = "split") -> int:
+def follow_pipeline(run: Run, override: str | None, mode: str = "split") -> int:
     """Submit the pipeline (or join the one under way), follow it, print the table; returns the exit code."""
     from flows.forecast import expected_seconds
-    from flows.plan import options, plan
+    from flows.plan import options
     from lab.services.up import connected
 
-    run, _ = plan(scale, config)
-    expected = expected_seconds(scale, config)
+    expected = expected_seconds(run)
     client = connected()
-    flow_run = _submit(client, scale, {"scale": scale, "override": override, "config": config or None, "mode": mode})
-    again = f"lab pipeline {options(scale, config)}"
+    parameters = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
+    flow_run = _submit(client, run.scale, parameters)
+    again = f"lab pipeline {options(run.scale, run.given)}"
     state = _watch(client, flow_run, run.run_id, expected, again)
     if not state.is_completed():
         print(printable(f"the pipeline ended as {state.name}: {state.message or ''}"), file=sys.stderr)
@@ -37,18 +40,17 @@ def follow_pipeline(scale: str, override: str | None, config: dict[str, dict[str
     return _print_end(run.run_id, chain_rows(run.run_id), tuple(expected), again)
 
 
-def show_finished(scale: str) -> int | None:
+def show_finished(run: Run) -> int | None:
     """Print the table of a run whose last phase is decided, and return its exit code; None while something is left."""
     from experiments.registry import PHASES
-    from flows.plan import options, plan
+    from flows.plan import options
     from warehouse.paths import Paths
 
-    run, _ = plan(scale)
     rows = chain_rows(run.run_id) if Paths.local().warehouse.is_file() else []
     if [r["phase"] for r in rows] != list(PHASES) or max(rows, key=lambda r: r["decided_at"]) != rows[-1]:
         return None
     print("Every phase has its result; nothing is computed again.", flush=True)
-    return _print_end(run.run_id, rows, tuple(PHASES), f"lab pipeline {options(scale, {})}")
+    return _print_end(run.run_id, rows, tuple(PHASES), f"lab pipeline {options(run.scale, run.given)}")
 
 
 def _print_end(run_id: str, rows: list[dict[str, Any]], phases: Sequence[str], again: str) -> int:

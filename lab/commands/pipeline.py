@@ -56,10 +56,11 @@ def pipeline(
 
     Example: lab pipeline --scale smoke --set p2.n_test=8
     """
+    from flows.plan import plan
     from lab.follow import follow_pipeline
 
-    given = by_phase(settings_of(settings, domain, data, allow_leakage))
-    raise typer.Exit(follow_pipeline(scale, checked_why(override), given, mode))
+    planned = plan(scale, by_phase(settings_of(settings, domain, data, allow_leakage)))
+    raise typer.Exit(follow_pipeline(planned.run, checked_why(override), mode))
 
 
 def results(
@@ -125,14 +126,16 @@ def demo(
     """
     from common.text import duration
     from flows.forecast import expected_seconds
+    from flows.plan import plan
     from lab.follow import follow_pipeline, show_finished
     from lab.services import up
 
     override = checked_why(override)
-    done = None if gates else show_finished(scale)
+    run = plan(scale).run
+    done = None if gates else show_finished(run)
     if done is not None and once:
         raise typer.Exit(done)
-    expected = sum(expected_seconds(scale).values())
+    expected = sum(expected_seconds(run).values())
     if done is None:
         work = f"about {duration(expected)} of work on two cores"
         print(f"All six phases at scale {scale}: {work}, less what has a result already.", flush=True)
@@ -145,7 +148,7 @@ def demo(
             found = up.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command="lab demo")
         finally:
             started = tuple(s["name"] for s in up.status() if s["name"] not in before)
-        code = follow_pipeline(scale, None if gates else override, {}) if done is None else done
+        code = follow_pipeline(run, None if gates else override) if done is None else done
         print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}", flush=True)
         if not once:
             print("Both stay up until Ctrl-C.", flush=True)

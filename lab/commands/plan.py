@@ -41,14 +41,14 @@ def plan(
 
     Example: lab plan --scale smoke --set p2.n_test=8
     """
-    from flows import chain
+    from flows import plan as plans
     from flows.forecast import forecast, registered
     from warehouse.database.connection import writing
     from warehouse.database.records import predictions_of
     from warehouse.delivery.results_store import Store
     from warehouse.paths import Paths
 
-    run, _ = chain.plan(scale, by_phase(settings_of(settings, domain, data)))
+    run = plans.plan(scale, by_phase(settings_of(settings, domain, data))).run
     if example:
         _show_example(run, as_json)
         return

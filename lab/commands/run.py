@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from lab.exit_codes import EXIT_GATE
 
 if TYPE_CHECKING:
     from experiments.contract import Verdict
+    from flows.plan import Run
     from flows.reuse import Reuse
 
 
@@ -47,8 +47,9 @@ def run(
     Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
     """
     from experiments.analysis.attempts import foretold
-    from experiments.registry import configure, module_of
-    from flows.local import run_here
+    from experiments.registry import module_of
+    from flows.local import run_local
+    from flows.plan import plan
     from warehouse.paths import Paths
 
     module_of(phase)
@@ -57,12 +58,13 @@ def run(
     if resume and not _named_a_run(context):
         scale, given = _last_of(paths, phase)
 
-    for line in _fitted(phase, scale, given):
+    planned = plan(scale, given)
+    for line in _fitted(planned.run, phase):
         print(line, file=sys.stderr)
     told: list[str] = []
 
     def show(done: int, total: int, unit: Any) -> None:
-        if not told and (seen := foretold(configure(phase, scale, given.get(phase)))):
+        if not told and (seen := foretold(planned.run.configs[phase])):
             print(f"{phase}  {seen}", file=sys.stderr)
         told.append(unit.unit_id)
         print(f"{phase}  {done} of {total} units done", file=sys.stderr)
@@ -71,9 +73,9 @@ def run(
         for line in found.lines():
             print(printable(line), file=sys.stderr)
 
-    verdict = run_here(paths, scale, phase, given, show, tell, resume)
+    verdict = run_local(paths, planned, phase, show, tell, resume)
     if as_json:
-        print(json.dumps(_as_json(paths, scale, given, phase), indent=1, default=str))
+        print(json.dumps(_as_json(paths, planned.run.run_id, phase), indent=1, default=str))
     else:
         _print(phase, verdict)
     if verdict.status.value == "FAIL":
@@ -116,29 +118,25 @@ def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
     return given["scale"], given["config"]
 
 
-def _fitted(phase: str, scale: str, given: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What the user's own data are too few for, in a line."""
-    from experiments.registry import configure, get_phase
+def _fitted(run: Run, phase: str) -> list[str]:
+    """Return a line with the counts that were lowered because the user's data are too few."""
+    from experiments.registry import get_phase
 
-    own = given.get(phase, {})
-    module, config = get_phase(phase), configure(phase, scale, own)
-    asked = module.Config(**{**module.SCALES.get(scale, {}), **own, "domain": config.domain})
+    module, config = get_phase(phase), run.configs[phase]
+    own = run.given.get(phase, {})
+    asked = module.Config(**{**module.SCALES.get(run.scale, {}), **own, "domain": config.domain})
     changed = {k: (v, getattr(config, k)) for k, v in asked if getattr(config, k) != v}
     smaller = ", ".join(f"{key} {now} instead of {before}" for key, (before, now) in changed.items())
     return [f"{phase}  the data serve {smaller}"] if smaller else []
 
 
-def _as_json(paths: Any, scale: str, given: Any, phase: str) -> dict[str, Any]:
-    from flows.plan import plan
+def _as_json(paths: Any, run_id: str, phase: str) -> dict[str, Any]:
     from warehouse.database.connection import writing
     from warehouse.database.records import chain_of, metrics_of
 
-    run_, _ = plan(scale, given)
     with writing(paths) as con:
-        row = next(r for r in chain_of(con, run_.run_id) if r["phase"] == phase)
-        metrics = [
-            {k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_.run_id) if m["phase"] == phase
-        ]
+        row = next(r for r in chain_of(con, run_id) if r["phase"] == phase)
+        metrics = [{k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_id) if m["phase"] == phase]
     return {"verdict": parsed(row), "metrics": metrics}
 
 

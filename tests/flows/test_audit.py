@@ -15,6 +15,7 @@ from experiments.backends.model_cache import Backends
 from experiments.contract import Trial, Unit
 from experiments.registry import get_phase
 from flows import audit, chain
+from flows.plan import plan
 from warehouse.database import audits, records
 from warehouse.database.audits import Finished
 from warehouse.database.connection import writing
@@ -40,7 +41,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 def units(paths: Paths) -> list[Unit]:
     """P1's units of a planned run, each with a made-up result of the host pi-4, and one of another code's."""
     with writing(paths) as con:
-        run = chain.open_run(con, "smoke", {"p1": {"per_class": 4}})
+        run = chain.open_run(con, plan("smoke", {"p1": {"per_class": 4}}))
         found = list(chain.advance(con, run, "p1").units)
         old = replace(found[0], unit_id="0" * 32, identity={**found[0].identity, "code": "0" * 16})
         records.save_units(con, run.run_id, "p1", [old])

@@ -8,7 +8,8 @@ import pytest
 
 from common.errors import LabError
 from experiments.contract import Metric, Status, Verdict
-from flows.chain import open_run, started
+from flows.chain import open_phase, open_run
+from flows.plan import plan
 from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.paths import Paths
@@ -30,20 +31,20 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOST", "pi-4")
     found = Paths(tmp_path)
     with writing(found) as con:
-        records.save_verdict(con, open_run(con, "smoke").run_id, "p1", NONE_LOADED)
+        records.save_verdict(con, open_run(con, plan("smoke")).run_id, "p1", NONE_LOADED)
     return found
 
 
 def test_a_phase_that_does_not_need_it_begins_without_it(paths: Paths) -> None:
     """E0 brings its own embedders; it was refused for want of what P2 needs."""
     with writing(paths) as con:
-        assert started(con, "smoke", "e0", None).run_id == started(con, "smoke", "p1", None).run_id
+        assert open_phase(con, plan("smoke"), "e0").run_id == open_phase(con, plan("smoke"), "p1").run_id
 
 
 def test_a_phase_without_findings_is_named(paths: Paths) -> None:
     """P2 said that P1 had no verdict, and the command that it named gave the same verdict once more."""
     with writing(paths) as con, pytest.raises(LabError, match="p2 needs the findings of p1, but p1 has none") as said:
-        started(con, "smoke", "p2", None)
+        open_phase(con, plan("smoke"), "p2")
     assert said.value.what.endswith("INCONCLUSIVE, no embedder could be loaded")
     assert said.value.mend == "pip install '.[weak]'"
 
@@ -54,5 +55,5 @@ def test_what_was_not_decided_names_the_command_that_decides_it(paths: Paths) ->
         writing(paths) as con,
         pytest.raises(LabError, match="e1 needs the findings of e0, but e0 has no verdict") as said,
     ):
-        started(con, "smoke", "e1", None)
+        open_phase(con, plan("smoke"), "e1")
     assert said.value.mend == "lab run e0 --scale smoke"

@@ -144,11 +144,11 @@ def test_a_search_that_may_refuse_is_a_round_of_its_own() -> None:
 
 def test_work_expected_is_the_work_planned() -> None:
     """The demo's announcement, the progress line and the plan must not tell three different stories."""
-    run, _ = plan("smoke")
+    run = plan("smoke").run
     rounds = rounds_of(run.configs)
-    assert expected_seconds("smoke") == {p: pytest.approx(sum(map(sum, costs(rounds, p)))) for p in PHASES}
+    assert expected_seconds(plan("smoke").run) == {p: pytest.approx(sum(map(sum, costs(rounds, p)))) for p in PHASES}
     alone = forecast(run, [made_up_report("a")])
-    assert alone.seconds > sum(expected_seconds("smoke").values())
+    assert alone.seconds > sum(expected_seconds(plan("smoke").run).values())
 
 
 def test_registered_machines_are_those_with_a_sound_report_of_their_own(home: Paths) -> None:
@@ -184,7 +184,7 @@ def deliver(
 def first_run(home: Paths, scale: str = "smoke") -> tuple[Run, list[Unit]]:
     """A run whose P1 was asked for its units: the search, then one an embedder."""
     with writing(home) as con:
-        run = open_run(con, scale)
+        run = open_run(con, plan(scale))
         return run, list(advance(con, run, "p1").units)
 
 
@@ -203,7 +203,7 @@ def test_what_a_machine_took_decides_the_next_forecast(home: Paths) -> None:
         assert (rows[0].cost_s, rows[0].seconds) == (pytest.approx(total), pytest.approx(total / 4))
         assert records.durations_of(con, "demo") == []
         planned = forecast(run, [made_up_report("a"), made_up_report("b")], con)
-        other, _ = plan("smoke", {p: {"domain": "equations"} for p in PHASES})
+        other = plan("smoke", {p: {"domain": "equations"} for p in PHASES}).run
         speeds = [s.speed.basis for s in forecast(other, [made_up_report("a")], con).stages[0].shares]
     p1, p2 = planned.stages[:2]
     speed_of_a = next(s.speed for s in p1.shares if s.host == "a")
@@ -263,6 +263,6 @@ def test_an_unfinished_phase_has_a_prediction_and_no_actual(home: Paths) -> None
 
 def test_the_reference_takes_as_long_as_its_costs(home: Paths) -> None:
     """A machine measured like the reference is expected to take each unit's own cost."""
-    run, _ = plan("smoke")
+    run = plan("smoke").run
     (one,) = [r for r in rounds_of(run.configs) if r.phase == "p2"]
     assert speed_of(one, made_up_report("a", 180.0), {}).factor == 1

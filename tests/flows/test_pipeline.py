@@ -44,7 +44,7 @@ def pipeline(*more: str) -> list[str]:
 def run_id(**p1: float) -> list[str]:
     """[id of the run that `pipeline` starts], with these values of P1."""
     given: dict[str, Any] = SMALL | ({"p1": p1} if p1 else {})
-    return [plan("smoke", given)[0].run_id]
+    return [plan("smoke", given).run.run_id]
 
 
 def shards(lab: Lab, run: list[str]) -> list[Any]:

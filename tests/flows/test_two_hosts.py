@@ -36,7 +36,7 @@ def test_a_replicated_phase_runs_on_both_and_they_agree(two_hosts: Lab) -> None:
     from test_pipeline import METRICS
 
     lab = two_hosts
-    run = [plan("smoke", {"p1": {"per_class": PER_CLASS}})[0].run_id]
+    run = [plan("smoke", {"p1": {"per_class": PER_CLASS}}).run.run_id]
     done = lab.lab(*SMALL)
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
     hosts = {HOST, OTHER}

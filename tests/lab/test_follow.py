@@ -23,6 +23,7 @@ from experiments.contract import Metric, Status, Verdict
 from experiments.registry import PHASES, SCALES
 from flows.chain import open_run
 from flows.forecast import expected_seconds
+from flows.plan import plan
 from lab import follow
 from lab.follow import _line, _watch, ending, print_chain, progress_of, show_finished
 from warehouse.database.connection import writing
@@ -36,14 +37,14 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_phase_is_expected_to_take_time(scale: str) -> None:
     """The shares of the progress line and the forecast of the demo divide by these."""
-    expected = expected_seconds(scale)
+    expected = expected_seconds(plan(scale).run)
     assert list(expected) == list(PHASES)
     assert all(0 < seconds < 1e6 for seconds in expected.values())
 
 
 def test_a_larger_scale_is_expected_to_take_longer() -> None:
     """The demo is announced as the short one; costs that did not grow with the work would make that a guess."""
-    smoke, demo, full = (expected_seconds(s) for s in ("smoke", "demo", "full"))
+    smoke, demo, full = (expected_seconds(plan(s).run) for s in ("smoke", "demo", "full"))
     assert all(smoke[p] <= demo[p] <= full[p] for p in PHASES)
     assert sum(smoke.values()) < sum(demo.values()) < sum(full.values())
 
@@ -298,21 +299,21 @@ def test_a_finished_run_is_shown_at_once_and_an_unfinished_one_is_not(
     """A second demo must not start a server to learn that all is done, nor call done what has a phase left."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     paths = Paths.local()
-    assert show_finished("smoke") is None and not paths.warehouse.exists()
+    assert show_finished(plan("smoke").run) is None and not paths.warehouse.exists()
     for number, phase in enumerate(PHASES):
         with writing(paths) as con:
-            run = open_run(con, "smoke")
+            run = open_run(con, plan("smoke"))
             status = Status.FAIL if phase == "p1" else Status.PASS
             save_verdict(
                 con, run.run_id, phase, Verdict(status, f"{phase} is so.", {}, Metric("x", 0.5, n=3)), "here", "why"
             )
         if number < len(PHASES) - 1:
-            assert show_finished("smoke") is None
-    assert show_finished("demo") is None
+            assert show_finished(plan("smoke").run) is None
+    assert show_finished(plan("demo").run) is None
     assert capsys.readouterr().out == ""
-    assert show_finished("smoke") == 3
+    assert show_finished(plan("smoke").run) == 3
     shown = capsys.readouterr().out
     assert "nothing is computed again" in shown and "P1 said FAIL" in shown and "e2 is so." in shown
     with writing(paths) as con:
         save_verdict(con, run.run_id, "p2", Verdict(Status.FAIL, "p2 again.", {}, Metric("x", 0.5, n=3)))
-    assert show_finished("smoke") is None
+    assert show_finished(plan("smoke").run) is None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from experiments.backends.model_cache import Backends
 from flows.chain import advance, conclude, open_run, run_unit
+from flows.plan import plan as plan_run
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -65,7 +66,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store = Store.configured(paths)
         backends = Backends(store.get_file, {EMBEDDER: FakeEmbedder()})
         with writing(paths) as con:
-            run = open_run(con, "smoke", GIVEN)
+            run = open_run(con, plan_run("smoke", GIVEN))
             while pending := advance(con, run, "p1").pending:
                 for unit in pending:
                     run_unit(unit, backends, paths, store, attempt=1)

@@ -19,7 +19,8 @@ from experiments.backends import catalog, protocols, weights
 from experiments.backends.sizing import Size, gguf_size
 from experiments.protocol import code_version as code
 from experiments.protocol.code_version import code_version
-from flows.local import run_here
+from flows.local import run_local
+from flows.plan import plan
 from warehouse.paths import Paths
 
 PACKAGED = "smollm2-135m"
@@ -118,7 +119,7 @@ def test_a_run_with_a_model_that_cannot_be_loaded_leaves_nothing(monkeypatch: py
     """Sixty failed trials and an INCONCLUSIVE verdict said before what one line says; P1 asks no language model."""
     monkeypatch.setattr("experiments.backends.for_wheel.lacks", lambda: ("torch", "pip install torch"))
     with pytest.raises(LabError, match="not installed: torch"):
-        run_here(Paths.local(), "smoke", "p2", None, lambda *_: None)
+        run_local(Paths.local(), plan("smoke"), "p2", lambda *_: None)
     assert not Paths.local().warehouse.exists()
 
 

@@ -249,8 +249,9 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     given = {"p1": {"domain": f"jsonl:{reviews}", "n_problems": 36, "per_class": 6, "embedders": ["all-MiniLM-L6-v2"]}}
     (tmp_path / "results" / "inbox").mkdir(parents=True)
     monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "results"))
-    run, content = plan("smoke", given)
-    assert content["domain"] == shown(run.configs["p1"].domain)
+    planned = plan("smoke", given)
+    run = planned.run
+    assert planned.content["domain"] == shown(run.configs["p1"].domain)
     store = Store.configured(Paths.local())
     units = get_phase("p1").units(run.configs["p1"], {}, [])
     job = json.loads(store.get_file(put_job(store, run, "p1", units)))

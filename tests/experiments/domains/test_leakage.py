@@ -21,7 +21,7 @@ from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import first_of, inspect, names_answer, refuse
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, configure, get_phase
-from flows.local import run_here
+from flows.local import run_local
 from flows.plan import plan
 from warehouse.database.connection import writing
 from warehouse.database.records import verdict_of
@@ -224,10 +224,12 @@ def test_an_allowed_leak_marks_every_number_on_its_way(home: Path) -> None:
     given = {"p1": {"domain": leaking(home), "n_problems": 28, "per_class": 14, "embedders": ["all-MiniLM-L6-v2"]}}
     paths = Paths.local()
     with pytest.raises(LabError, match="pairs are equal"):
-        run_here(paths, "smoke", "p1", given, lambda *_: None)
+        run_local(paths, plan("smoke", given), "p1", lambda *_: None)
     given["p1"]["allow_leakage"] = WHY
     seen: list[str] = []
-    verdict = run_here(paths, "smoke", "p1", given, lambda done, total, unit: seen.append(unit.spec.get("role", "own")))
+    verdict = run_local(
+        paths, plan("smoke", given), "p1", lambda done, total, unit: seen.append(unit.spec.get("role", "own"))
+    )
     assert seen == ["leakage", "own"]
     assert verdict.reason.startswith(f"LEAKY DATA, allowed: {WHY}. ")
     assert verdict.main.method.startswith("LEAKY DATA; ")
@@ -283,9 +285,10 @@ def test_what_the_plan_does_not_name_is_marked_exploratory(monkeypatch: pytest.M
     assert rows["similarity_ratio"] == found.values[0]
     assert rows["afterthought"] == replace(found.values[1], method="exploratory")
     assert not any(m.method.startswith("exploratory") for name, m in rows.items() if name.startswith("leak_"))
-    before, content = plan("smoke")
-    assert "afterthought" not in content["analyses"]["p1"] and "similarity_ratio" in content["analyses"]["p1"]
+    before = plan("smoke")
+    analyses = before.content["analyses"]["p1"]
+    assert "afterthought" not in analyses and "similarity_ratio" in analyses
     monkeypatch.setattr(get_phase("p1"), "PLANNED", (*get_phase("p1").PLANNED, "afterthought"))
     rows = {m.metric: m for m in leakage_gate.measured("p1", config, {}, []).values}
     assert rows["afterthought"] == found.values[1]
-    assert plan("smoke")[0].plan_id != before.plan_id
+    assert plan("smoke").run.plan_id != before.run.plan_id

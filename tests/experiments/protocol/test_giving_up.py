@@ -15,6 +15,7 @@ from experiments.protocol import leakage_gate
 from experiments.protocol.giving_up import failed_trials
 from experiments.registry import PHASES, configure, get_phase
 from flows.chain import advance, conclude, open_run
+from flows.plan import plan
 from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
@@ -70,7 +71,7 @@ def test_a_late_result_counts_and_the_next_pipeline_tries_again(
     store = Store.configured(paths)
     given = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2", "no-such-embedder"]}}
     with writing(paths) as con:
-        run = open_run(con, "smoke", given)
+        run = open_run(con, plan("smoke", given))
         pending = advance(con, run, "p1").pending
         records.give_up_units(con, run.run_id, [u.unit_id for u in pending], WHY)
         assert advance(con, run, "p1").pending == ()

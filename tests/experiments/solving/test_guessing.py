@@ -23,6 +23,7 @@ from experiments.solving.memory_bank import Bank
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, first_idea, fit_prompt, most_attempts, prompt_for, solve
 from flows.forecast import expected_seconds
+from flows.plan import plan
 
 DOMAIN = get_domain("equations")
 GIVEN: dict[str, Any] = {"domain": "equations", "n_problems": 24, "max_guesses": 4}
@@ -323,8 +324,8 @@ def test_p3_trains_on_formulas() -> None:
 
 def test_guessing_is_expected_to_take_longer() -> None:
     """Shards are balanced and the time left is told by these costs: up to twenty guesses are not one choice."""
-    by_choice = expected_seconds("smoke")
-    by_guessing = expected_seconds("smoke", {phase: {"domain": "equations"} for phase in by_choice})
+    by_choice = expected_seconds(plan("smoke").run)
+    by_guessing = expected_seconds(plan("smoke", {phase: {"domain": "equations"} for phase in by_choice}).run)
     for phase in ("p2", "e1", "e2"):
         assert by_guessing[phase] > 1.5 * by_choice[phase]
     assert by_guessing["e0"] == by_choice["e0"]

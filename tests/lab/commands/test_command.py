@@ -16,7 +16,7 @@ import typer
 from front_door import Run, bare_environment
 from typer.testing import CliRunner
 
-from flows.chain import findings_for, started
+from flows.chain import findings_for, open_phase
 from flows.plan import plan
 from lab.commands.options import by_phase, parse_settings
 from lab.main import OVERVIEW, app
@@ -83,7 +83,7 @@ def test_each_command_and_option_is_explained_with_an_example_that_works(path: t
     given = command.make_context("lab", words[len(path) + 1 :]).params
     if given.get("settings"):
         values = by_phase(parse_settings(given["settings"]), given.get("phase"))
-        assert plan(given["scale"], values)[0].given == values
+        assert plan(given["scale"], values).run.given == values
 
 
 def test_the_window_for_machines_is_json(lab: Run, home: Path) -> None:
@@ -122,11 +122,11 @@ def test_a_phase_run_here_prints_its_verdict_and_is_not_run_twice(
     results = json.loads(lab("results", "--json").stdout)
     assert results["run_id"] == said["verdict"]["run_id"]
     assert [{**r, "decided_at": None} for r in results["phases"]] == [{**said["verdict"], "decided_at": None}]
-    planned, _ = plan("smoke", by_phase(parse_settings(values[1::2]), "p1"))
+    planned = plan("smoke", by_phase(parse_settings(values[1::2]), "p1")).run
     with writing(Paths(home)) as con:
         assert findings_for(con, planned, "p2")["embedder"] == "all-MiniLM-L6-v2"
     assert f"run {planned.run_id}" in lab("results").stdout
     with writing(Paths(home)) as con:
         # Another value of a later phase is another plan; P1's results serve it, and nothing has to be typed again.
         other = by_phase(parse_settings([*values[3::2], "p2.n_test=6"]), "p1")
-        assert findings_for(con, started(con, "smoke", "p2", other), "p2")["embedder"] == "all-MiniLM-L6-v2"
+        assert findings_for(con, open_phase(con, plan("smoke", other), "p2"), "p2")["embedder"] == "all-MiniLM-L6-v2"

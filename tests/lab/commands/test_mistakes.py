@@ -290,8 +290,8 @@ def test_the_command_that_mends_names_the_same_run(monkeypatch: pytest.MonkeyPat
     words = shlex.split(options("smoke", given))
     again = by_phase(parse_settings([words[i + 1] for i, word in enumerate(words) if word == "--set"]))
     assert again == given
-    assert plan("smoke", again)[0].run_id == plan("smoke", given)[0].run_id != plan("smoke")[0].run_id
-    assert json.loads(json.dumps(plan("smoke", again)[1])) == plan("smoke", given)[1]
+    assert plan("smoke", again).run.run_id == plan("smoke", given).run.run_id != plan("smoke").run.run_id
+    assert json.loads(json.dumps(plan("smoke", again).content)) == plan("smoke", given).content
 
 
 def test_next_steps_are_typed_for_the_run_that_they_follow(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
@@ -307,7 +307,7 @@ def test_next_steps_are_typed_for_the_run_that_they_follow(monkeypatch: pytest.M
         "lab run p2 --scale smoke  (again)",
         "harder problems: none is solved",
     )
-    found = steps_of(plan("smoke", given)[0], steps)
+    found = steps_of(plan("smoke", given).run, steps)
     more = "--set 'domain=\"equations\"' --set p2.n_test=8"
     assert found == (
         f"lab run p2 --set k=3 --scale smoke {more}  (fewer memos)",
@@ -315,10 +315,10 @@ def test_next_steps_are_typed_for_the_run_that_they_follow(monkeypatch: pytest.M
         "pip install x",
         "harder problems: none is solved",
     )
-    assert steps_of(plan("full")[0], steps[1:2]) == ()
+    assert steps_of(plan("full").run, steps[1:2]) == ()
     # A step may set what all phases share, or a value of another phase; its own word counts.
     others = ("lab run e1 --set domain=big_o  (easier)", "lab run e2 --set p2.k=9 --set k=1  (more)")
-    assert steps_of(plan("smoke", given)[0], others) == (
+    assert steps_of(plan("smoke", given).run, others) == (
         "lab run e1 --set domain=big_o --scale smoke --set p2.k=4 --set p2.n_test=8  (easier)",
         f"lab run e2 --set p2.k=9 --set k=1 --scale smoke {more}  (more)",
     )

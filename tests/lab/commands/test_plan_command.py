@@ -81,7 +81,7 @@ def test_the_table_shows_each_phase_with_pool_machines_shards_and_durations(call
     assert [r[0] for r in body if r[0]] == [p.upper() for p in PHASES]
     assert [r[1] for r in body if r[0]] == ["weak"] * 3 + ["medium"] * 2 + ["strong"]
     found = json.loads(called(*words, "--json").stdout)
-    assert found["run_id"] == plan("smoke", {"p2": {"n_test": 12, "per_unit": 1}})[0].run_id
+    assert found["run_id"] == plan("smoke", {"p2": {"n_test": 12, "per_unit": 1}}).run.run_id
     assert f"run {found['run_id']} on 2 registered machines" in done.stdout
     assert found["machines"] == [{"machine": "fast", "tier": "strong"}, {"machine": "slow", "tier": "medium"}]
     listed = [m["machine"] for p in found["phases"] for m in p["machines"]]
@@ -160,7 +160,7 @@ def test_after_a_run_the_plan_shows_how_long_it_took(called: Run, home: Path) ->
     """Predicted beside actual, for the phases that were worked on to their end, so that a plan can be judged."""
     register(home, "a")
     with writing(Paths(home)) as con:
-        run = open_run(con, "smoke")
+        run = open_run(con, plan("smoke"))
         for phase, predicted in (("p1", 60.0), ("p2", 90.0)):
             records.save_prediction(con, run.run_id, phase, predicted)
         records.finish_prediction(con, run.run_id, "p1", 200.0)

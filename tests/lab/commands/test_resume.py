@@ -9,6 +9,7 @@ from front_door import Run
 
 from experiments.protocol.giving_up import failed_trials
 from flows.chain import advance, open_run
+from flows.plan import plan
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
@@ -21,7 +22,7 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 def begun(paths: Paths) -> str:
     """The id of a run at scale smoke whose P1 has results (failed trials, which need no engine)."""
     with writing(paths) as con:
-        run = open_run(con, "smoke", {})
+        run = open_run(con, plan("smoke", {}))
         found = advance(con, run, "p1").units
     for unit in found:
         write_bundle(
@@ -82,7 +83,7 @@ def test_resume_refuses_when_all_would_be_computed_anew(called: Run, paths: Path
 def test_a_phase_never_begun_in_a_known_run_is_not_resumed(called: Run, paths: Paths) -> None:
     """The run is there, its P1 is not: asked twice the answer is the same, since the first time left no unit behind."""
     with writing(paths) as con:
-        run_id = open_run(con, "smoke", {}).run_id
+        run_id = open_run(con, plan("smoke", {})).run_id
     for _ in range(2):
         done = called("run", "p1", "--scale", "smoke", "--resume")
         assert done.returncode == 2 and "nothing of p1 to resume: 0 of " in done.stderr

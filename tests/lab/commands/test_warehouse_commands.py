@@ -14,6 +14,7 @@ from common.canonical_json import canonical
 from common.text import size
 from experiments.contract import Trial
 from flows.chain import advance, open_run
+from flows.plan import plan
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
@@ -29,7 +30,7 @@ def filled(paths: Paths) -> Paths:
     """A home with a run of which one of two units has a result, and something that was refused."""
     store, now = Store.configured(paths), datetime.now(UTC)
     with writing(paths) as con:
-        run = open_run(con, "smoke", GIVEN)
+        run = open_run(con, plan("smoke", GIVEN))
         unit = advance(con, run, "p1").pending[0]
         write_bundle(
             store.inbox,
