@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from programs import missing
 
 from docs.generate.screenshots import FLAGS, browser_path
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the session; its absence is a failure, so that no green run has left the page unseen."""
+    """Return the session's one Chromium."""
     path = browser_path()
     if path is None:
-        pytest.fail("no Chromium on PATH, and the page's tests need one: apt-get install chromium", pytrace=False)
+        missing("chromium")
     with sync_playwright() as play:
         found = play.chromium.launch(executable_path=path, args=list(FLAGS))
         yield found

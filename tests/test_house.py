@@ -8,17 +8,15 @@ from __future__ import annotations
 import ast
 import fnmatch
 import importlib
-import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from checkout import ROOT, tracked
 
 from workpools.tiers import POOLS, TIERS
-
-ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS = ("app", "benchmarks", "common", "experiments", "flows", "lab", "warehouse", "workpools")
 
@@ -46,13 +44,6 @@ def within(dotted: str, names: set[str]) -> bool:
 def test_the_modules_were_found() -> None:
     """The rules below would all pass on a search that found nothing."""
     assert len(modules()) > 40
-
-
-@cache
-def tracked() -> tuple[str, ...]:
-    """Every file that git tracks, as paths from the root."""
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return tuple(name for name in done.stdout.split("\0") if name and (ROOT / name).exists())
 
 
 CODE = (".py", ".css", ".sql", ".toml", ".yaml")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT, tracked
 
-ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ("app", "common", "experiments", "flows", "lab", "warehouse", "workpools")
 pytestmark = pytest.mark.slow
 # What an installed wheel is asked, in a process that sees no checkout.
@@ -42,11 +42,6 @@ from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES
 print(json.dumps([experiments.__file__, {p: code_version(p, "big_o") for p in PHASES}]))
 """
-
-
-def tracked() -> list[str]:
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
 @pytest.fixture(scope="module")

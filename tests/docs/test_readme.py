@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from checkout import ROOT, tracked
 
 from lab.main import app
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
 TREE = "## Folders"
 PRODUCT = ("common", "experiments", "workpools", "warehouse", "flows", "app", "lab")
@@ -65,12 +64,6 @@ def links_in(text: str) -> list[str]:
     prose = re.sub(r"(?ms)^```\w*\n.*?^```$", "", text)
     targets = re.findall(r"\]\(([^)\s]+)\)", prose)
     return [t.partition("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
-
-
-def tracked(suffix: str = "") -> list[str]:
-    """Return the files that git knows, by the end of their name."""
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [name for name in done.stdout.split("\0") if name.endswith(suffix) and (ROOT / name).is_file()]
 
 
 SAMPLE = f"""

@@ -18,7 +18,7 @@ def network() -> Iterator[Network]:
         try:
             made.build()
         except NotPermitted as why:
-            pytest.skip(f"no network namespaces here (root on Linux with iproute2 and util-linux is needed): {why}")
+            pytest.skip(f"no network namespaces here (root on Linux is needed): {why}")
         yield made
     finally:
         made.tear_down()

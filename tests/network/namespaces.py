@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+from programs import found, require
 
-TOOLS = ("ip", "nsenter")  # iproute2 and util-linux
 SUBNET = "10.77.0"
 # Ends well once a TCP connection to argv[1]:argv[2] comes about, tried again for argv[3] seconds; else with the last error.
 CONNECT = """
@@ -38,7 +37,7 @@ class NotPermitted(Exception):
 
 
 def _ip(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([str(found("ip")), *arguments], capture_output=True, text=True, timeout=30, check=False)
     if done.returncode != 0:
         raise NotPermitted(f"ip {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -69,10 +68,9 @@ class Network:
         """Make namespaces, bridge and links.
 
         Raises:
-            NotPermitted: a tool is missing, or the system allows no namespaces; what was made by then is still there.
+            NotPermitted: the system allows no namespaces; what was made by then is still there.
         """
-        if missing := [t for t in TOOLS if shutil.which(t) is None]:
-            raise NotPermitted(f"{', '.join(missing)} is not installed")
+        require("ip", "nsenter")
         for name in ("switch", *self.machines):
             _ip("netns", "add", self._namespace(name))
             self._made.append(self._namespace(name))

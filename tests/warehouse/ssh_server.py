@@ -11,14 +11,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+from programs import found
+
+PROGRAMS = ("sshd", "ssh", "ssh-keygen")
 WAIT_S = 30.0
-
-
-def lacking(*programs: str) -> str | None:
-    """Why these tests cannot run here: the first program that is not installed."""
-    found = {"sshd": SSHD} | {p: shutil.which(p) for p in ("ssh", "ssh-keygen", *programs)}
-    return next((f"{name} is not installed" for name, path in found.items() if path is None), None)
 
 
 def free_port() -> int:
@@ -44,11 +40,12 @@ class Sshd:
         return self.folder / "known_hosts"
 
     def start(self) -> None:
-        assert SSHD is not None
+        sshd = found("sshd")
+        assert sshd is not None
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         self.process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=subprocess.DEVNULL
+            [sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=subprocess.DEVNULL
         )
         end = time.monotonic() + WAIT_S
         while time.monotonic() < end:

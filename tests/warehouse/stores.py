@@ -16,6 +16,7 @@ import fsspec
 import pytest
 import ssh_server
 from fsspec.implementations.memory import MemoryFileSystem
+from programs import require
 
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.remote_folder import RemoteFolder
@@ -148,8 +149,7 @@ def _memory(folder: Path) -> Scene:
 
 
 def _ssh(folder: Path, *programs: str) -> ssh_server.Sshd:
-    if reason := ssh_server.lacking(*programs):
-        pytest.skip(reason)
+    require(*ssh_server.PROGRAMS, *programs)
     server = ssh_server.make(folder / "ssh")
     server.start()
     return server
@@ -174,8 +174,7 @@ def _over_ssh(folder: Path, kind: str, server: ssh_server.Sshd) -> Scene:
 
 
 def _repository(folder: Path) -> Path:
-    if reason := ssh_server.lacking("git"):
-        pytest.skip(reason)
+    require("git")
     root = folder / "store.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(root)], check=True)
     return root

@@ -6,13 +6,13 @@ import configparser
 import os
 import plistlib
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from front_door import Run
+from programs import require
 
 from lab.commands import service as commands_service
 from warehouse.paths import Paths
@@ -122,10 +122,10 @@ def said_of(unit: str, folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="not installed here: apt-get install systemd")
 @pytest.mark.parametrize("arguments", [[], ["--lan"], ["--join", "http://192.168.1.10:4200"]], ids=" ".join)
 def test_systemd_finds_nothing_wrong_with_a_unit(called: Run, tmp_path: Path, arguments: list[str]) -> None:
     """What it does not know it ignores, and says so only in a journal that nobody reads."""
+    require("systemd-analyze")
     shown = called("service", "install", "--dry-run", *arguments, LAB_RESULTS_URL=AWKWARD).stdout
     unit = shown.partition("# " + str(commands_service.agent_path()))[0]
     assert said_of(unit, tmp_path) == (0, "")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import ssh_server
+from programs import require
 from stores import Scene, bundle, scene
 
 from common.errors import LabError
@@ -37,8 +38,7 @@ def over_ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def by(over_ssh: Scene, kind: str) -> Store:
     """The store as a host sees it this way; skipped where the program for it is missing."""
-    if reason := ssh_server.lacking(*(["rsync"] if kind == "rsync" else [])):
-        pytest.skip(reason)
+    require(*ssh_server.PROGRAMS, *(["rsync"] if kind == "rsync" else []))
     if kind == "sftp":
         pytest.importorskip("paramiko")
     over_ssh.environment["LAB_RESULTS_URL"] = ROOT_URL[kind].format(over_ssh.folder)
