@@ -1,131 +1,167 @@
-"""The `lab` command: its groups, and the one place where a user's mistake becomes one line and exit code 2."""
+"""The `lab` command: its subcommands, imported when they are called, and its exit codes."""
 
 from __future__ import annotations
 
+import ast
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from common.errors import LabError
 from common.text import printable
-from lab.commands import (
-    audit,
-    backup,
-    data,
-    delivery,
-    doctor,
-    hosts,
-    invite,
-    keys,
-    machine,
-    pipeline,
-    plan,
-    report,
-    run,
-    service,
-    warehouse,
-)
+from lab.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE
 
-EXIT_MISTAKE = 2
+# Each command and its function, as "module of lab.commands:function"; two words are a group and its command.
+COMMANDS = {
+    "demo": "pipeline:demo",
+    "up": "machine:up",
+    "status": "machine:status",
+    "down": "machine:down",
+    "pipeline": "pipeline:pipeline",
+    "plan": "plan:plan",
+    "run": "run:run",
+    "results": "pipeline:results",
+    "report": "report:report",
+    "audit": "audit:audit",
+    "data check": "data:check",
+    "data make": "data:make",
+    "assess": "machine:assess",
+    "doctor": "doctor:doctor",
+    "join": "hosts:join",
+    "invite": "invite:invite",
+    "hosts": "hosts:hosts",
+    "drain": "hosts:drain",
+    "undrain": "hosts:undrain",
+    "redistribute": "hosts:redistribute",
+    "pools create": "machine:pools_create",
+    "collect": "pipeline:collect",
+    "sync": "delivery:sync",
+    "spool": "delivery:spool",
+    "inbox serve": "delivery:serve",
+    "verify": "warehouse:verify",
+    "warehouse rebuild": "warehouse:rebuild",
+    "warehouse merge": "warehouse:merge",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+    "clean": "backup:clean",
+    "export": "backup:export",
+    "keys add": "keys:add",
+    "keys list": "keys:list_keys",
+    "keys remove": "keys:remove",
+    "keys require": "keys:require",
+    "service install": "service:install",
+}
+GROUPS = {
+    "data": "Check your own data, or write generated problems.",
+    "pools": "Create Prefect's work pools.",
+    "inbox": "Receive results over DuckDB's Quack protocol.",
+    "warehouse": "Rebuild or merge the whole warehouse.",
+    "keys": "Manage the keys that sign results.",
+    "service": "Start lab when the machine starts.",
+}
+FIRST = ("demo", "up", "pipeline", "plan", "run", "results", "report", "data check", "join", "doctor")
 UsageError: Any = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
+
+
+@cache
+def _docstrings(module: str) -> dict[str, str]:
+    """Return the docstrings of a module's functions without importing it, which can take a second."""
+    tree = ast.parse((Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8"))
+    return {n.name: ast.get_docstring(n) or "" for n in tree.body if isinstance(n, ast.FunctionDef)}
+
+
+def summary(command: str) -> str:
+    """Return the first paragraph of a command's help, on one line."""
+    module, _, function = COMMANDS[command].partition(":")
+    return " ".join(_docstrings(module)[function].partition("\n\n")[0].split())
+
+
+class Commands(Mapping[str, Any]):
+    """The commands of `lab` (prefix "") or of a group (prefix "data "); each is imported when it is looked up."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.full_names = {n.removeprefix(prefix): n for n in COMMANDS if n.startswith(prefix)}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.split()[0] for name in self.full_names))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, name: str) -> Any:
+        if not self.prefix and name in GROUPS:
+            return LazyGroup(name=name, help=GROUPS[name])
+        module, _, function = COMMANDS[self.prefix + name].partition(":")
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
+        one.command(name)(getattr(import_module(f"lab.commands.{module}"), function))
+        return typer.main.get_command(one)
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command only when it is called, so that `lab --help` loads no library."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.rich_markup_mode = None
+        self.commands: Any = Commands(f"{self.name} " if self.name in GROUPS else "")
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of COMMANDS."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with the first paragraph of its help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(shown, summary(name)) for shown, name in self.commands.full_names.items()])
+
 
 app = typer.Typer(
     name="lab",
+    cls=LazyGroup,
     add_completion=False,
-    no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Memory experiments over unequal machines.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-machine.register(app)
-run.register(app)
-pipeline.register(app)
-data.register(app)
-plan.register(app)
-hosts.register(app)
-doctor.register(app)
-keys.register(app)
-warehouse.register(app)
-backup.register(app)
-delivery.register(app)
-report.register(app)
-invite.register(app)
-service.register(app)
-audit.register(app)
-
-OVERVIEW = """\
-lab runs a chain of language-model memory experiments over your machines.
-
-  lab demo               everything once: set up, run all six phases, show the results
-  lab up                 start server, pools, deployments, workers and the page
-  lab pipeline           run the phases P1 P2 P3 E0 E1 E2 through Prefect
-  lab plan               how long each phase will take, on which machine
-  lab run p1             run one phase in this process, with no server
-  lab results            the verdicts of the last run
-  lab report             a run as one file that opens anywhere
-  lab audit              run some finished units again elsewhere, and compare
-  lab data check         say what is wrong with your own labelled data
-  lab data make          write generated problems as a file
-  lab assess             measure this machine and name its tier
-  lab doctor             what this machine lacks, and the commands that mend it
-  lab join               let this machine work for a Prefect server elsewhere
-  lab invite             what to type on other machines, and the key they are asked for
-  lab hosts              the machines: tier, status, what runs there
-  lab drain              let a machine finish what it runs and take no more
-  lab undrain            give a drained machine work again
-  lab redistribute       give up what a dead machine had under way
-  lab pools create       make the work pools weak, medium, strong and coordinator
-  lab collect            take delivered bundles into the warehouse
-  lab verify             prove that the warehouse holds what was computed
-  lab warehouse merge    take in another coordinator's warehouse
-  lab warehouse rebuild  build the warehouse anew from bundles and records
-  lab backup             write bundles and records into one file
-  lab restore            fill an empty LAB_HOME from a backup, and verify it
-  lab clean              take away what is old and needed by nothing
-  lab export             write a view of the results into a file
-  lab keys add           let a machine sign its results
-  lab keys list          which machines sign, and whether they must
-  lab keys remove        forget a machine's key
-  lab keys require       refuse results that are not signed
-  lab sync               deliver what waits in this machine's spool
-  lab spool              what waits here to be delivered, since when and why
-  lab inbox serve        take results from machines that deliver over Quack
-  lab status             what runs, on which port
-  lab service install    start this machine's part with the machine (--dry-run shows the files)
-  lab down               stop what lab up started
-
-Each has --help with an example."""
 
 
 @app.callback(invoke_without_command=True)
 def overview(context: typer.Context) -> None:
-    """Memory experiments over unequal machines."""
+    """Run a chain of language-model memory experiments over your machines."""
     if context.invoked_subcommand is None:
-        print(OVERVIEW)
+        print("lab runs a chain of language-model memory experiments over your machines.\n")
+        for name in FIRST:
+            print(f"  lab {name:<12} {summary(name)}")
+        print("\nlab --help lists all commands; lab COMMAND --help explains one, with an example.")
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 the user's mistake, 3 a gate said no."""
+    """Run the command line; the exit codes are those of lab/exit_codes.py."""
     try:
         code = app(prog_name="lab", standalone_mode=False)
     except LabError as error:
         code = mistake(str(error))
     except UsageError as error:
         path = error.ctx.command_path if error.ctx else "lab"
-        code = mistake(f"{error.format_message().rstrip('.')}. {path} --help")
+        code = mistake(f"{error.format_message().rstrip('.?')}. {path} --help")
     except OSError as error:
         # A file or folder that the user named; an OSError without a name is a defect, and shows where.
         if error.filename is None:
             raise
         code = mistake(f"{error.filename}: {error.strerror}. Check LAB_HOME, or the path given")
     except KeyboardInterrupt:
-        code = 130
+        code = EXIT_INTERRUPTED
     sys.exit(code)
 
 
 def mistake(text: str) -> int:
-    """Print what was wrong and what mends it, on one line; no full stop at the end, where a command stands to be copied."""
+    """Print an error on one line, with no full stop at the end, where a command stands to be copied; return the exit code."""
     print(printable(" ".join(text.split())), file=sys.stderr)
     return EXIT_MISTAKE

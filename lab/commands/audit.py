@@ -8,15 +8,26 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from common.environment import host_name
 from common.errors import LabError
 from common.text import printable
+from flows import audit as again
+from flows.audit import Second, again_here, settle
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
+from lab.services.up import api_url, auth_for, connected
+from warehouse.database.audits import Audit, bundles_known, disagreeing, latest_run, pairs_of
+from warehouse.database.connection import writing
+from warehouse.database.record_files import refuse_lost
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Paths
 
 if TYPE_CHECKING:
     from flows.audit_hosts import Where
-    from warehouse.database.audits import Audit
 
 FRACTION = 0.05  # of the finished units; five in a hundred find a fault of one in fifty after a few audits
 
@@ -44,16 +55,12 @@ def audit(
 
     Example: lab audit --fraction 0.05
     """
-    from warehouse.delivery.results_store import Store
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     audit_id = None
     if stored:
         run = _stored_run(paths, run)
     else:
-        from flows import audit as again
-
         store = Store.configured(paths)
         drawn = again.draw(paths, store, run, fraction, seed, host)
         run, audit_id = drawn.run_id, drawn.audit_id
@@ -69,9 +76,6 @@ def audit(
 
 
 def _stored_run(paths: Any, run: str | None) -> str:
-    from warehouse.database.audits import latest_run
-    from warehouse.database.connection import writing
-    from warehouse.database.record_files import refuse_lost
 
     refuse_lost(paths)
     found = run
@@ -85,9 +89,6 @@ def _stored_run(paths: Any, run: str | None) -> str:
 
 def _run_again(paths: Any, store: Any, drawn: Audit, host: str | None) -> None:
     """All units of the sample: on other hosts as far as there are any, the rest in another process here."""
-    from flows.audit import Second, again_here, settle
-    from warehouse.database.audits import bundles_known
-    from warehouse.database.connection import writing
 
     def say(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
@@ -112,8 +113,6 @@ def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: s
     Raises:
         LabError: a host was asked for, and no server answers or it does not fit.
     """
-    from common.environment import host_name
-    from lab.services.up import api_url, auth_for, connected
 
     if host == host_name():
         return {}
@@ -136,8 +135,6 @@ def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: s
 
 def _found(paths: Any, run: str, audit_id: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(pairs of hosts, units that do not agree) of one audit, or of all audits of the run."""
-    from warehouse.database.audits import disagreeing, pairs_of
-    from warehouse.database.connection import writing
 
     with writing(paths) as con:
         both = pairs_of(con, run), disagreeing(con, run)
@@ -146,9 +143,6 @@ def _found(paths: Any, run: str, audit_id: str | None) -> tuple[list[dict[str, A
 
 
 def _print(run: str, pairs: Sequence[Mapping[str, Any]], wrong: Sequence[Mapping[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     if not pairs:
         print(printable(f"run {run} was not audited; lab audit --run {run}"))
@@ -170,8 +164,3 @@ def _print(run: str, pairs: Sequence[Mapping[str, Any]], wrong: Sequence[Mapping
     for r in wrong:
         kind = "no result" if r["deviating"] is None else f"{r['deviating']} of {r['trials']} trials deviate"
         print(printable(f"{r['phase']} unit {r['unit_id']}, {r['host']} and {r['other']}: {kind}; {r['deviation']}"))
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command to the `lab` command."""
-    app.command()(audit)

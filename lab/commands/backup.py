@@ -10,7 +10,17 @@ import typer
 
 from common.text import printable, size
 from lab.commands.options import there
-from lab.commands.warehouse import EXIT_FAILED, MOST_LINES
+from lab.commands.warehouse import EXIT_FAILED, MOST_LINES, show
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance.backup import backup as write_backup
+from warehouse.maintenance.backup import restore as read
+from warehouse.maintenance.clean import age_of, removable, remove
+from warehouse.maintenance.verifications import verified
+from warehouse.paths import Paths
+from warehouse.queries.export import Format
+from warehouse.queries.export import export as write_view
 
 
 def clean(
@@ -27,9 +37,6 @@ def clean(
 
     Example: lab clean --older-than 30d --dry-run
     """
-    from warehouse.database.connection import writing
-    from warehouse.delivery.results_store import Store
-    from warehouse.maintenance.clean import age_of, removable, remove
 
     age = age_of(older_than)
     paths = there()
@@ -55,17 +62,13 @@ def backup(
 
     Example: lab backup lab-backup.tar
     """
-    from warehouse.database.connection import writing
-    from warehouse.delivery.results_store import Store
-    from warehouse.ingest.collector import collect
-    from warehouse.maintenance.backup import backup as write
 
     paths = there()
     store = Store.configured(paths)
     with writing(paths, publish=True) as con:
         collect(paths, store, con)
     target = (file or Path(f"lab-backup-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar")).absolute()
-    done = write(paths, store, target)
+    done = write_backup(paths, store, target)
     print(f"{target}: {done.files} files, of them {done.bundles} bundles, {size(done.size_bytes)}")
     print(f"to bring it back: LAB_HOME=/an/empty/folder lab restore {target}")
 
@@ -75,12 +78,6 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that lab backup wr
 
     Example: lab restore lab-backup.tar
     """
-    from lab.commands.warehouse import show
-    from warehouse.database.connection import writing
-    from warehouse.delivery.results_store import Store
-    from warehouse.maintenance.backup import restore as read
-    from warehouse.maintenance.verifications import verified
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     store = Store.configured(paths)
@@ -105,16 +102,7 @@ def export(
 
     Example: lab export phase_metrics --format csv
     """
-    from warehouse.paths import Paths
-    from warehouse.queries.export import Format
-    from warehouse.queries.export import export as write
 
     target = (out or Path(f"{view}.{format}")).absolute()
-    rows = write(Paths.local(), view, target, cast(Format, format), run)
+    rows = write_view(Paths.local(), view, target, cast(Format, format), run)
     print(f"{target}: {rows} rows")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    for command in (clean, backup, restore, export):
-        app.command()(command)

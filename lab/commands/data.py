@@ -12,7 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import LabError
+from common.files import write_whole
 from common.text import printable
+from experiments.backends.catalog import token_counter
+from experiments.backends.protocols import Unavailable
+from experiments.domains import DOMAINS, get_domain
+from experiments.domains.jsonl_file import check as examine
 from lab.commands.options import AsJson
 
 PROMPT_TOKENS = 256  # of a window: instruction, labels and answer
@@ -38,7 +43,6 @@ def check(
 
     Example: lab data check reviews.jsonl
     """
-    from experiments.domains.jsonl_file import check as examine
 
     report = examine(file, _too_long(model) if model else None)
     if as_json:
@@ -74,8 +78,6 @@ def _too_long(model: str) -> Callable[[str], str]:
     Raises:
         LabError: the model is not known, or cannot be loaded here.
     """
-    from experiments.backends.catalog import token_counter
-    from experiments.backends.protocols import Unavailable
 
     try:
         count, window = token_counter(model)
@@ -117,8 +119,6 @@ def make(
 
     Example: lab data make big_o --n 1650 --out big_o.jsonl
     """
-    from common.files import write_whole
-    from experiments.domains import DOMAINS, get_domain
 
     made = [d for d in DOMAINS if d != "jsonl"]
     if domain not in made:
@@ -131,11 +131,3 @@ def make(
     rows = ({"id": p.problem_id, "text": p.text, "label": p.label, "group": p.group} for p in problems)
     write_whole(out, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
     print(f"{len(problems):,} problems of {domain} in {out}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    data = typer.Typer(help="Problems and texts: check your own, write generated ones.", no_args_is_help=True)
-    data.command()(check)
-    data.command()(make)
-    app.add_typer(data, name="data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,10 +14,13 @@ import typer
 from common.errors import LabError
 from common.text import duration, printable, size
 from lab.commands.options import AsJson
+from lab.services.inbox import own_inbox_token, remember_inbox_token
+from warehouse.delivery import spool as spools
+from warehouse.delivery.results_store import Store
+from warehouse.delivery.transports.quack_server import InboxServer
+from warehouse.paths import Paths
 
 SHOWN = 20  # bundles of a long spool
-
-inbox = typer.Typer(no_args_is_help=True, help="The inbox that machines without a mount or ssh deliver to.")
 
 
 def sync(as_json: AsJson = False) -> None:
@@ -24,11 +28,6 @@ def sync(as_json: AsJson = False) -> None:
 
     Example: lab sync
     """
-    from dataclasses import asdict
-
-    from lab.services.inbox import remember_inbox_token
-    from warehouse.delivery.results_store import Store
-    from warehouse.paths import Paths
 
     remember_inbox_token()
     paths = Paths.local()
@@ -53,8 +52,6 @@ def spool(as_json: AsJson = False) -> None:
 
     Example: lab spool --json
     """
-    from warehouse.delivery import spool as spools
-    from warehouse.paths import Paths
 
     found = spools.look(Paths.local())
     if as_json:
@@ -77,7 +74,6 @@ def spool(as_json: AsJson = False) -> None:
     print("to try now: lab sync")
 
 
-@inbox.command()
 def serve(
     address: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9494,
@@ -89,9 +85,6 @@ def serve(
 
     Example: lab inbox serve --address 192.168.1.10
     """
-    from lab.services.inbox import own_inbox_token
-    from warehouse.delivery.transports.quack_server import InboxServer
-    from warehouse.paths import Paths
 
     if not 1 <= port <= 65535:
         raise LabError(f"there is no port {port}", "choose one of 1 to 65535: lab inbox serve --port 9494")
@@ -104,10 +97,3 @@ def serve(
         server.serve(ended.is_set)
     finally:
         server.close()
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    for command in (sync, spool):
-        app.command()(command)
-    app.add_typer(inbox, name="inbox")

@@ -15,7 +15,20 @@ from urllib.parse import urlsplit
 
 import typer
 
+from common.environment import host_name, lab_home
+from common.errors import LabError
 from common.text import printable, size
+from experiments.backends import catalog
+from lab.services.up import api_url
+from warehouse.database.connection import refuse_newer
+from warehouse.delivery.results_store import Store
+from warehouse.delivery.transports.choice import SETTING
+from warehouse.maintenance.clean import sizes
+from warehouse.paths import Paths
+from workpools import nearby, packages
+from workpools.assess import engines
+from workpools.hardware import GB, memory
+from workpools.tiers import TIERS, UNFIT, decide
 
 MISSING_EXIT = 1
 State = Literal["found", "missing", "absent"]  # missing is needed here; absent is not
@@ -53,7 +66,6 @@ def check(kind: str, name: str, there: bool, detail: str, mend: str, needed: boo
 
 def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
     """Found with what it says, or missing as its LabError says."""
-    from common.errors import LabError
 
     try:
         return Check(kind, name, "found", ask())
@@ -78,10 +90,6 @@ def checks(tier: str | None = None) -> list[Check]:
 
 
 def _machine() -> tuple[str, list[Check]]:
-    from common.environment import lab_home
-    from workpools import packages
-    from workpools.hardware import GB, memory
-    from workpools.tiers import UNFIT, decide
 
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
@@ -97,8 +105,6 @@ def _machine() -> tuple[str, list[Check]]:
 
 
 def _packages(tier: str) -> Iterator[Check]:
-    from workpools import packages
-    from workpools.tiers import TIERS
 
     lacking = packages.unmet(tier)
     if lacking is None:
@@ -118,9 +124,6 @@ def _packages(tier: str) -> Iterator[Check]:
 
 
 def _engines(tier: str) -> Iterator[Check]:
-    from experiments.backends import catalog
-    from workpools.assess import engines
-    from workpools.tiers import TIERS
 
     there = engines()
     yield check("engine", "embeddings", "embedder" in there, "P1, P2, E0, E1, E2", "pip install '.[weak]'")
@@ -151,8 +154,6 @@ def _chosen(module: Any) -> str:
 
 
 def _models(tier: str) -> Iterator[Check]:
-    from common.errors import LabError
-    from experiments.backends import catalog
 
     for name, (_, _, install) in {**catalog.EMBEDDERS, **catalog.LANGUAGE_MODELS}.items():
         try:
@@ -166,7 +167,6 @@ def _models(tier: str) -> Iterator[Check]:
 
 
 def _extensions(tier: str) -> Iterator[Check]:
-    from warehouse.delivery.transports.choice import SETTING
 
     scheme = urlsplit(os.environ.get(SETTING, "")).scheme
     programs, packages = WAYS.get(scheme, ((), ()))
@@ -191,8 +191,6 @@ def _extensions(tier: str) -> Iterator[Check]:
 
 
 def _services(tier: str) -> Iterator[Check]:
-    from lab.services.up import api_url
-    from workpools import nearby
 
     url = api_url()
     answer = nearby.get(f"{url.rstrip('/')}/health", 2)
@@ -206,8 +204,6 @@ def _services(tier: str) -> Iterator[Check]:
 
 
 def _permissions(tier: str) -> Iterator[Check]:
-    from common.environment import host_name
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     for name, folder in (("LAB_HOME", paths.home), ("spool", paths.spool), ("weights", paths.home / "models")):
@@ -228,10 +224,6 @@ def _unwritable(folder: Path) -> str:
 
 def _results(tier: str) -> Iterator[Check]:
     """Whether this code can work with the results that are here, and how much room each part of them takes."""
-    from warehouse.database.connection import refuse_newer
-    from warehouse.delivery.results_store import Store
-    from warehouse.maintenance.clean import sizes
-    from warehouse.paths import Paths
 
     def known() -> str:
         refuse_newer(paths)
@@ -256,8 +248,6 @@ def doctor(
 
     Example: lab doctor --tier strong
     """
-    from common.errors import LabError
-    from workpools.tiers import TIERS
 
     if tier is not None and tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}", f"one of: {', '.join(TIERS)}")
@@ -274,8 +264,3 @@ def doctor(
                 print(printable(f"  {c.state:<8} {c.name:<28} {c.detail}{mend}".rstrip()))
     print(f"{len(lacking)} missing" if lacking else "nothing is missing")
     return MISSING_EXIT if lacking else 0
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command to the `lab` command."""
-    app.command()(doctor)

@@ -7,17 +7,27 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from common.environment import checked_host
 from common.errors import LabError
 from common.text import printable
+from flows.forecast import registered
 from lab.commands.options import AsJson
-
-if TYPE_CHECKING:
-    from workpools.hosts import HostState
-    from workpools.report import CapabilityReport
+from lab.network.lan import read_key
+from lab.services.join import join as join_it
+from lab.services.up import connected
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Paths
+from workpools.hosts import UNKNOWN, UNNAMED, HostState, give_up, host_states, running
+from workpools.hosts import drain as take_out
+from workpools.hosts import undrain as put_back
+from workpools.report import CapabilityReport
 
 Host = Annotated[str, typer.Argument(help="Name of the machine, as lab hosts shows it.")]
 STYLES = {"online": "", "offline": "dim", "draining": "yellow", "drained": "yellow"}
@@ -43,8 +53,6 @@ def join(
 
     Example: lab join http://coordinator:4200 --also weak
     """
-    from lab.network.lan import read_key
-    from lab.services.join import join as join_it
 
     key = read_key(key_file) if key_file else None
     found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True), key)
@@ -61,7 +69,6 @@ def hosts(as_json: AsJson = False) -> None:
 
     Example: lab hosts --json
     """
-    from workpools.hosts import host_states
 
     client, reports = _sources()
     rows = host_states(client, reports)
@@ -76,10 +83,6 @@ def hosts(as_json: AsJson = False) -> None:
 
 def _sources() -> tuple[Any, list[CapabilityReport]]:
     """(client of the server, reports in the results store); reports that cannot be read are named on stderr."""
-    from flows.forecast import registered
-    from lab.services.up import connected
-    from warehouse.delivery.results_store import Store
-    from warehouse.paths import Paths
 
     store = Store.configured(Paths.local())
     client = connected()
@@ -95,9 +98,6 @@ def _as_json(row: HostState) -> dict[str, Any]:
 
 
 def _print_hosts(rows: Sequence[HostState]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     numbers = ("GFLOPS", "texts/s", "tokens/s")
@@ -125,7 +125,6 @@ def _print_hosts(rows: Sequence[HostState]) -> None:
 
 def remarks(rows: Sequence[HostState]) -> list[str]:
     """What stands under the table: workers whose host is not known, and what takes no work."""
-    from workpools.hosts import UNKNOWN, UNNAMED
 
     found = []
     if unnamed := [r.host for r in rows if r.host.startswith(UNNAMED)]:
@@ -143,8 +142,6 @@ def drain(host: Host) -> None:
 
     Example: lab drain pi-4
     """
-    from workpools.hosts import drain as take_out
-    from workpools.hosts import running
 
     client = _known(host)
     changed = take_out(client, host)
@@ -158,7 +155,6 @@ def undrain(host: Host) -> None:
 
     Example: lab undrain pi-4
     """
-    from workpools.hosts import undrain as put_back
 
     client = _known(host)
     print(f"{host} {'takes work again' if put_back(client, host) else 'was not drained'}")
@@ -173,7 +169,6 @@ def redistribute(
 
     Example: lab redistribute --failed-machine pi-4
     """
-    from workpools.hosts import give_up
 
     names = give_up(_known(failed_machine), failed_machine)
     for name in names:
@@ -189,8 +184,6 @@ def _known(host: str) -> Any:
     Raises:
         LabError: no host name, or unknown; the known ones are named.
     """
-    from common.environment import checked_host
-    from workpools.hosts import UNNAMED, host_states
 
     checked_host(host)
     client, reports = _sources()
@@ -199,9 +192,3 @@ def _known(host: str) -> Any:
         named = [n for n in known if not n.startswith(UNNAMED)]
         raise LabError(f"unknown host {host!r}", f"known: {', '.join(named)}" if named else "lab join, on that machine")
     return client
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    for command in (join, hosts, drain, undrain, redistribute):
-        app.command()(command)

@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
+from app.gate import link
 from common.errors import LabError
+from lab.network import secrets
+from lab.network.lan import LOOPBACK, join_lines
+from lab.services import inbox, processes
+from lab.services.up import PAGE, SERVER
+from warehouse.paths import Paths
 
 
 def invite(
@@ -26,9 +32,6 @@ def invite(
 
     Example: lab invite --key
     """
-    from app.gate import link
-    from lab.network import secrets
-    from lab.services.up import PAGE
 
     chosen = [name for name, asked in (("key", key), ("page", page), ("server", server)) if asked]
     if len(chosen) > 1:
@@ -49,10 +52,6 @@ def invite(
 
 def print_invitation() -> None:
     """One `lab join` line a tier, and where its key comes from; no secret."""
-    from lab.network.lan import join_lines
-    from lab.services import inbox
-    from lab.services.up import SERVER
-    from warehouse.paths import Paths
 
     results = os.environ.get("LAB_RESULTS_URL")
     shared = (
@@ -68,16 +67,8 @@ def print_invitation() -> None:
 
 def _running(name: str) -> str:
     """Address of a part that runs and listens in the LAN."""
-    from lab.network.lan import LOOPBACK
-    from lab.services import processes
-    from warehouse.paths import Paths
 
     for s in processes.recorded(Paths.local()):
         if s.name == name and s.alive and s.address != LOOPBACK:
             return s.url
     raise LabError(f"the {name} does not listen in the LAN", "lab down, then: lab up --lan")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command to the `lab` command."""
-    app.command()(invite)

@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+from common.environment import host_name
+from warehouse.delivery import signing
+from warehouse.paths import Paths
+
 Host = Annotated[str, typer.Argument(help="Name of the machine, as in lab hosts.")]
 
 
@@ -24,9 +28,6 @@ def add(
 
     Example: lab keys add pi-4
     """
-    from common.environment import host_name
-    from warehouse.delivery import signing
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     text = None
@@ -49,8 +50,6 @@ def list_keys() -> None:
 
     Example: lab keys list
     """
-    from warehouse.delivery import signing
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     print("keys are required" if signing.required(paths) else "keys are not required")
@@ -63,8 +62,6 @@ def remove(host: Host) -> None:
 
     Example: lab keys remove pi-4
     """
-    from warehouse.delivery import signing
-    from warehouse.paths import Paths
 
     signing.remove_key(Paths.local(), host)
     print(f"{host} has no key any more")
@@ -77,9 +74,6 @@ def require(
 
     Example: lab keys require
     """
-    from common.environment import host_name
-    from warehouse.delivery import signing
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     signing.require(paths, not off)
@@ -90,13 +84,3 @@ def require(
     print(f"keys are required; machines with one: {', '.join(known) or 'none'}")
     if host_name() not in known:
         print(f"this machine has none, so that what it computes itself is refused too; lab keys add {host_name()}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    keys = typer.Typer(help="Keys that sign results.")
-    keys.command("add")(add)
-    keys.command("list")(list_keys)
-    keys.command("remove")(remove)
-    keys.command("require")(require)
-    app.add_typer(keys, name="keys")

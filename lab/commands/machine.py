@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from common.errors import LabError
+from common.files import write_whole
 from common.text import printable
 from lab import PAGE_PORT
+from lab.commands.invite import print_invitation
 from lab.commands.options import AppPort, AsJson, Port
-from workpools.pools import SERVER_PORT
-
-if TYPE_CHECKING:
-    from workpools.assess import CapabilityReport
+from lab.network.lan import opened
+from lab.services import inbox
+from lab.services import up as services
+from lab.services.up import api_url, connected
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Paths
+from workpools.assess import CapabilityReport, parse_report
+from workpools.assess import assess as measure
+from workpools.pools import SERVER_PORT, create_pools
+from workpools.report import MAX_REPORT_BYTES
 
 
 def assess(
@@ -31,9 +39,6 @@ def assess(
 
     Example: lab assess --quick
     """
-    from common.files import write_whole
-    from warehouse.delivery.results_store import Store
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     store = Store.configured(paths)
@@ -51,15 +56,11 @@ def assess(
 
 
 def _assessed(quick: bool) -> CapabilityReport:
-    from lab.services.up import api_url
-    from workpools.assess import assess as measure
 
     return measure(quick, api_url())
 
 
 def _read(source: Path, quick: bool) -> CapabilityReport:
-    from workpools.assess import parse_report
-    from workpools.report import MAX_REPORT_BYTES
 
     if quick:
         raise LabError("--quick is about measuring, and --from measures nothing", f"lab assess --from {source}")
@@ -103,8 +104,6 @@ def pools_create() -> None:
 
     Example: lab pools create
     """
-    from lab.services.up import connected
-    from workpools.pools import create_pools
 
     made = create_pools(connected())
     print(f"made {', '.join(made)}" if made else "all pools are there")
@@ -129,10 +128,6 @@ def up(
 
     Example: lab up --port 4300
     """
-    from lab.commands.invite import print_invitation
-    from lab.network.lan import opened
-    from lab.services import inbox
-    from lab.services import up as services
 
     if address is not None and not lan:
         raise LabError(f"--address {address[:80]} is for the LAN", f"lab up --lan --address {address[:80]}")
@@ -153,8 +148,6 @@ def status(as_json: AsJson = False) -> None:
 
     Example: lab status
     """
-    from lab.services import up as services
-    from warehouse.paths import Paths
 
     rows = services.status()
     if as_json:
@@ -178,19 +171,6 @@ def down() -> None:
 
     Example: lab down
     """
-    from lab.services import up as services
 
     stopped = services.down()
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    app.command()(assess)
-    app.command()(up)
-    app.command()(status)
-    app.command()(down)
-    pools = typer.Typer(help="Work pools in Prefect.")
-    pools.command("create")(pools_create)
-    pools.callback()(lambda: None)
-    app.add_typer(pools, name="pools")

@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from common.errors import LabError
+from experiments.contract import PhaseConfig
+from experiments.registry import PHASES, module_of
+from warehouse.database.record_files import kept_beside
 from warehouse.paths import Paths
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -103,8 +106,6 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
     Raises:
         LabError: a key that names no phase, or an unknown one.
     """
-    from experiments.contract import PhaseConfig
-    from experiments.registry import PHASES, module_of
 
     shared = {key: value for key, value in values.items() if key in PhaseConfig.model_fields}
     found: dict[str, dict[str, Any]] = {phase: dict(shared) for phase in PHASES} if shared else {}
@@ -122,8 +123,6 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
 
 def there() -> Paths:
     """This machine's paths, if it has a warehouse."""
-    from warehouse.database.record_files import kept_beside
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     if not paths.warehouse.exists() and not kept_beside(paths):

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from common.text import printable
+from common.text import duration, printable
+from flows.forecast import expected_seconds
+from flows.plan import plan
 from lab import PAGE_PORT
 from lab.commands.options import (
     AllowLeakage,
@@ -27,6 +29,14 @@ from lab.commands.options import (
     checked_why,
     settings_of,
 )
+from lab.commands.results_markdown import page
+from lab.follow import follow_pipeline, latest_chain, print_chain, show_finished
+from lab.services import up
+from warehouse.database.connection import writing
+from warehouse.database.records import metrics_of, stands_under, work_of
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect as take
+from warehouse.paths import Paths
 from workpools.pools import SERVER_PORT
 
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
@@ -56,9 +66,6 @@ def pipeline(
 
     Example: lab pipeline --scale smoke --set p2.n_test=8
     """
-    from flows.plan import plan
-    from lab.follow import follow_pipeline
-
     planned = plan(scale, by_phase(settings_of(settings, domain, data, allow_leakage)))
     raise typer.Exit(follow_pipeline(planned.run, checked_why(override), mode))
 
@@ -71,12 +78,6 @@ def results(
 
     Example: lab results --markdown
     """
-    from lab.commands.results_markdown import page
-    from lab.follow import latest_chain, print_chain
-    from warehouse.database.connection import writing
-    from warehouse.database.records import metrics_of, stands_under, work_of
-    from warehouse.paths import Paths
-
     run_id, rows = latest_chain()
     if as_json:
         print(json.dumps({"run_id": run_id, "phases": [parsed(r) for r in rows]}, indent=1, default=str))
@@ -93,10 +94,6 @@ def collect() -> None:
 
     Example: lab collect
     """
-    from warehouse.database.connection import writing
-    from warehouse.delivery.results_store import Store
-    from warehouse.ingest.collector import collect as take
-    from warehouse.paths import Paths
 
     paths = Paths.local()
     store = Store.configured(paths)
@@ -124,12 +121,6 @@ def demo(
 
     Example: lab demo --once
     """
-    from common.text import duration
-    from flows.forecast import expected_seconds
-    from flows.plan import plan
-    from lab.follow import follow_pipeline, show_finished
-    from lab.services import up
-
     override = checked_why(override)
     run = plan(scale).run
     done = None if gates else show_finished(run)
@@ -161,9 +152,3 @@ def demo(
         with contextlib.suppress(KeyboardInterrupt):
             up.down(started)
     raise typer.Exit(code)
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    for command in (pipeline, results, collect, demo):
-        app.command()(command)

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from common.errors import LabError
 from common.text import duration, printable
+from flows import plan as plans
+from flows.forecast import forecast, registered, rounds_of
 from lab.commands.options import AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
-
-if TYPE_CHECKING:
-    from workpools.assess import CapabilityReport
-    from workpools.plan import Schedule, Stage
+from warehouse.database.connection import writing
+from warehouse.database.records import predictions_of
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Paths
+from workpools.assess import CapabilityReport
+from workpools.plan import REFERENCE_GFLOPS, UNMEASURED, Schedule, Stage, dominant, schedule
+from workpools.tiers import decide
 
 LISTED = 8  # machines of a phase that the table names, those that take longest; --json has all
 LastRun = Mapping[str, tuple[float, float | None]]
@@ -41,12 +50,6 @@ def plan(
 
     Example: lab plan --scale smoke --set p2.n_test=8
     """
-    from flows import plan as plans
-    from flows.forecast import forecast, registered
-    from warehouse.database.connection import writing
-    from warehouse.database.records import predictions_of
-    from warehouse.delivery.results_store import Store
-    from warehouse.paths import Paths
 
     run = plans.plan(scale, by_phase(settings_of(settings, domain, data))).run
     if example:
@@ -73,8 +76,6 @@ def plan(
 
 
 def _show_example(run: Any, as_json: bool) -> None:
-    from flows.forecast import rounds_of
-    from workpools.plan import schedule
 
     reports, rounds = example_reports(), rounds_of(run.configs)
     planned = schedule(rounds, reports)
@@ -100,10 +101,6 @@ def _show_example(run: Any, as_json: bool) -> None:
 
 def example_reports() -> list[CapabilityReport]:
     """The reports that the machines of EXAMPLE would give."""
-    from datetime import UTC, datetime
-
-    from workpools.assess import CapabilityReport
-    from workpools.tiers import decide
 
     found = []
     for host, ram, spare, cores, gflops, texts in EXAMPLE:
@@ -178,7 +175,6 @@ def _machines(stages: Sequence[Stage]) -> list[dict[str, Any]]:
 
 
 def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport], last: LastRun) -> dict[str, Any]:
-    from workpools.plan import dominant
 
     phases = []
     for phase, stages in planned.phases.items():
@@ -227,9 +223,6 @@ def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport]
 
 
 def _print_plan(title: str, planned: Schedule, reports: Sequence[CapabilityReport], last: LastRun) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     with_last = any(actual is not None for _, actual in last.values())
     table = Table(title=Text(title), title_justify="left")
@@ -266,7 +259,6 @@ def _last(predicted_s: float, actual_s: float | None) -> str:
 
 def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[str]:
     """What stands under the table: the sum, what dominates, what fits nowhere, who is idle, what was not measured."""
-    from workpools.plan import REFERENCE_GFLOPS, UNMEASURED
 
     missing = _missing(planned)
     without = f", without {_listed(missing)}" if missing else ""
@@ -297,7 +289,6 @@ def _some(hosts: Sequence[str]) -> str:
 
 def dominance(planned: Schedule) -> str:
     """The sentence about what takes longest, and what would shorten it; empty when nothing has a machine."""
-    from workpools.plan import dominant
 
     found = dominant(planned)
     if found is None:
@@ -311,8 +302,3 @@ def dominance(planned: Schedule) -> str:
     }[found.cause]
     what = f"{stage.round.phase.upper()} {stage.round.name}"
     return f"What dominates: {what}, {duration(stage.seconds)} ({100 * found.of_all:.0f} %), {why}."
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command to the `lab` command."""
-    app.command()(plan)

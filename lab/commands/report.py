@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from common.errors import LabError
+from common.files import write_whole
 from common.text import size
+from warehouse.queries import snapshot
 
 
 def report(
@@ -20,8 +22,6 @@ def report(
 
     Example: lab report --out report.html
     """
-    from common.files import write_whole
-    from warehouse.queries import snapshot
 
     state = snapshot.state()
     if state.kind == "missing":
@@ -47,8 +47,3 @@ def report(
     content = page(chosen).encode("utf-8", "replace")
     write_whole(out, content)
     print(f"{chosen} in {out}, {size(len(content))}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command to the `lab` command."""
-    app.command()(report)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from common.errors import LabError
 from common.text import printable, with_interval
+from experiments.analysis.attempts import foretold
+from experiments.contract import Verdict
+from experiments.registry import get_phase, module_of
+from flows.local import run_local
+from flows.plan import Run, options, plan
+from flows.reuse import Reuse
 from lab.commands.options import AllowLeakage, AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
 from lab.commands.pipeline import parsed
 from lab.exit_codes import EXIT_GATE
-
-if TYPE_CHECKING:
-    from experiments.contract import Verdict
-    from flows.plan import Run
-    from flows.reuse import Reuse
+from warehouse.database.connection import writing
+from warehouse.database.records import chain_of, last_arguments, metrics_of
+from warehouse.paths import Paths
 
 
 def run(
@@ -46,11 +50,6 @@ def run(
 
     Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
     """
-    from experiments.analysis.attempts import foretold
-    from experiments.registry import module_of
-    from flows.local import run_local
-    from flows.plan import plan
-    from warehouse.paths import Paths
 
     module_of(phase)
     given: dict[str, dict[str, Any]] = by_phase(settings_of(settings, domain, data, allow_leakage), phase)
@@ -103,9 +102,6 @@ def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
     Raises:
         LabError: it never was.
     """
-    from flows.plan import options
-    from warehouse.database.connection import writing
-    from warehouse.database.records import last_arguments
 
     found = None
     if paths.warehouse.exists():  # and no empty warehouse made by looking
@@ -120,7 +116,6 @@ def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
 
 def _fitted(run: Run, phase: str) -> list[str]:
     """Return a line with the counts that were lowered because the user's data are too few."""
-    from experiments.registry import get_phase
 
     module, config = get_phase(phase), run.configs[phase]
     own = run.given.get(phase, {})
@@ -131,15 +126,8 @@ def _fitted(run: Run, phase: str) -> list[str]:
 
 
 def _as_json(paths: Any, run_id: str, phase: str) -> dict[str, Any]:
-    from warehouse.database.connection import writing
-    from warehouse.database.records import chain_of, metrics_of
 
     with writing(paths) as con:
         row = next(r for r in chain_of(con, run_id) if r["phase"] == phase)
         metrics = [{k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_id) if m["phase"] == phase]
     return {"verdict": parsed(row), "metrics": metrics}
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command to the `lab` command."""
-    app.command()(run)

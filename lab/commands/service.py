@@ -15,6 +15,7 @@ import typer
 
 from common.environment import PROJECT
 from common.errors import LabError
+from lab.services.join import api_of
 
 LABEL = f"org.{PROJECT}.lab"
 # What the user set and a service would not see; secrets are not among them, since units can be read by everybody.
@@ -33,7 +34,6 @@ def install(
 
     Example: lab service install --dry-run
     """
-    from lab.services.join import api_of
 
     if join and lan:
         raise LabError("--lan is for the coordinator, --join for other machines", "leave one out")
@@ -127,11 +127,3 @@ def launchd_agent(start: list[str]) -> bytes:
             "StandardErrorPath": str(Path.home() / "Library" / "Logs" / f"{PROJECT}.log"),
         }
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add this group to the `lab` command."""
-    service = typer.Typer(help="Start with the machine.")
-    service.command("install")(install)
-    service.callback()(lambda: None)
-    app.add_typer(service, name="service")

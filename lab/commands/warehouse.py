@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from common.text import printable
+from experiments.registry import module_of
 from lab.commands.options import AsJson, there
-
-if TYPE_CHECKING:
-    from warehouse.maintenance.verify import Verified
+from warehouse.database.connection import writing
+from warehouse.delivery.results_store import Store
+from warehouse.ingest.collector import collect
+from warehouse.maintenance.merge import merge as take_in
+from warehouse.maintenance.rebuild import rebuild as build
+from warehouse.maintenance.repair import repair as put_right
+from warehouse.maintenance.verifications import plain, verified
+from warehouse.maintenance.verify import Verified
+from warehouse.paths import Paths as Found
 
 EXIT_FAILED = 1
 MOST_LINES = 20  # of faults or notes; --json has all
@@ -32,12 +39,6 @@ def verify(
 
     Example: lab verify --phase e1 --deep
     """
-    from experiments.registry import module_of
-    from warehouse.database.connection import writing
-    from warehouse.delivery.results_store import Store
-    from warehouse.ingest.collector import collect
-    from warehouse.maintenance.repair import repair as put_right
-    from warehouse.maintenance.verifications import plain, verified
 
     if phase is not None:
         module_of(phase)
@@ -88,8 +89,6 @@ def rebuild(
 
     Example: lab warehouse rebuild
     """
-    from warehouse.delivery.results_store import Store
-    from warehouse.maintenance.rebuild import rebuild as build
 
     paths = there()
     done = build(paths, Store.configured(paths), force)
@@ -118,9 +117,6 @@ def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coord
 
     Example: lab warehouse merge /mnt/other/.lab
     """
-    from warehouse.delivery.results_store import Store
-    from warehouse.maintenance.merge import merge as take_in
-    from warehouse.paths import Paths as Found
 
     here = Found.local()
     done = take_in(here, Store.configured(here), Found(home.absolute()))
@@ -131,13 +127,3 @@ def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coord
     print(f"bundles    {got.ingested} taken in, of them {got.replicates} second results")
     for name, reason in [*got.quarantined, *got.left]:
         print(printable(f"refused    {name}: {reason}"))
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the `lab` command."""
-    app.command()(verify)
-    group = typer.Typer(help="The warehouse as a whole.")
-    group.command("rebuild")(rebuild)
-    group.command("merge")(merge)
-    group.callback()(lambda: None)
-    app.add_typer(group, name="warehouse")

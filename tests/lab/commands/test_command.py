@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from flows.chain import findings_for, open_phase
 from flows.plan import plan
 from lab.commands.options import by_phase, parse_settings
-from lab.main import OVERVIEW, app
+from lab.main import COMMANDS as NAMES
+from lab.main import FIRST, app, summary
 from warehouse.database.connection import writing
 from warehouse.paths import Paths
 from workpools.assess import parse_report
@@ -57,13 +58,20 @@ def test_the_front_door_opens_at_once(arguments: list[str], home: Path) -> None:
     assert not home.exists()
 
 
-def test_bare_lab_lists_every_command() -> None:
-    """The overview is where a newcomer starts; a command that it leaves out is not found."""
+def test_lab_names_the_commands_that_matter_and_its_help_names_all() -> None:
+    """A newcomer starts at `lab`; a command that `lab --help` left out would not be found, nor one without a summary."""
     shown = CliRunner().invoke(app, [])
     assert shown.exit_code == 0
-    assert shown.stdout.strip() == OVERVIEW
-    listed = [line.split("  ")[1].split()[1:] for line in OVERVIEW.splitlines() if line.startswith("  lab ")]
-    assert {tuple(words) for words in listed} == {(*path, "p1") if path == ("run",) else path for path in COMMANDS}
+    lines = [line.strip() for line in shown.stdout.splitlines() if line.startswith("  lab ")]
+    assert [(*line.split("  ")[0].split()[1:],) for line in lines] == [tuple(name.split()) for name in FIRST]
+    assert len(FIRST) == 10
+    assert "lab --help lists all commands" in shown.stdout
+    flat = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).stdout.split())
+    assert {" ".join(path) for path in COMMANDS} == set(NAMES)
+    for path, command in COMMANDS.items():
+        name = " ".join(path)
+        assert summary(name) == " ".join(command.help.partition("\n\n")[0].split())
+        assert f"{name} {summary(name)}" in flat
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

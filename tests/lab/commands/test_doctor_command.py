@@ -13,6 +13,7 @@ from lab.commands.doctor import Check, checks, doctor
 from warehouse.database.connection import writing
 from warehouse.paths import Paths
 from workpools import packages
+from workpools.hardware import Memory
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +102,7 @@ def test_each_part_of_the_memory_has_its_size(tmp_path: Path) -> None:
 
 def test_a_machine_that_is_unfit_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little memory for any tier is the first thing a user must hear."""
-    from workpools import hardware
-
-    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(2.0, 1.0, None))
+    monkeypatch.setattr(commands_doctor, "memory", lambda: Memory(2.0, 1.0, None))
     one = checks()[0]
     assert (one.name, one.state) == ("tier unfit", "missing") and "1.0 GB RAM available" in one.detail
 
