@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,7 +11,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+
+from filelock import FileLock
 
 from common.errors import LabError
 
@@ -87,13 +87,19 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def try_lock(file: IO[Any]) -> bool:
-    """Whether this process has the file's lock now; the system lets go of it when a process dies, however it dies."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+@contextmanager
+def locked_file(path: Path, wait_s: float = -1) -> Iterator[None]:
+    """Hold a lock between processes, which the system releases when its holder dies, however it dies.
+
+    Args:
+        wait_s: seconds to wait for another holder; 0: not at all, below 0: for ever.
+
+    Raises:
+        TimeoutError: another process still holds it.
+        OSError: the file system has no such locks.
+    """
+    with FileLock(path, thread_local=False, fallback_to_soft=False).acquire(wait_s, blocking=wait_s != 0):
+        yield
 
 
 def move(source: Path, target: Path, *, sync: bool = True) -> None:

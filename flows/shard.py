@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -16,7 +16,7 @@ from prefect.tasks import exponential_backoff
 
 from common.environment import host_name
 from common.errors import LabError
-from common.files import try_lock
+from common.files import locked_file
 from experiments.backends.model_cache import Backends
 from experiments.backends.remembered import backends_for
 from experiments.contract import Unit
@@ -131,11 +131,15 @@ def _alone(paths: Paths) -> Iterator[None]:
         LabError: beginning with GIVEN_BACK, after ALONE_S.
     """
     paths.home.mkdir(parents=True, exist_ok=True)
-    with (paths.home / f"shard-{host_name()}.lock").open("w") as file:
+    with ExitStack() as held:
         waited = 0.0
-        while not try_lock(file):
-            if not waited:
-                get_run_logger().info("%s works on another shard; this one waits for it", host_name())
+        while True:
+            try:
+                held.enter_context(locked_file(paths.home / f"shard-{host_name()}.lock", 0))
+                break
+            except TimeoutError:
+                if not waited:
+                    get_run_logger().info("%s works on another shard; this one waits for it", host_name())
             if waited >= ALONE_S:
                 _give_back(f"another shard is at work there for {ALONE_S:.0f} s or more")
             time.sleep(ALONE_AGAIN_S)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import duckdb
 
 from common.environment import upgrade_command
 from common.errors import LabError
-from common.files import copy_whole, sweep, telling_when_full, try_lock
+from common.files import copy_whole, locked_file, sweep, telling_when_full
 from warehouse.database import record_files, summaries
 from warehouse.database.transactions import transaction
 from warehouse.paths import Paths
@@ -85,25 +84,19 @@ def refuse_newer(paths: Paths) -> None:
 
 @contextmanager
 def locked(paths: Paths, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Hold the warehouse's lock; the system lets go of it when a process dies.
+    """Hold the warehouse's lock; the system releases it when the process dies.
 
     Raises:
         LabError: another process holds it for longer than `wait_s`, with its pid and command.
     """
     paths.home.mkdir(parents=True, exist_ok=True)
-    with paths.lock.open("a+", encoding="utf-8") as file:
-        deadline = time.monotonic() + wait_s
-        while not try_lock(file):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                raise LabError(
-                    f"the warehouse is held by {file.read().strip()[:200] or 'another process'}", "wait, or stop it"
-                )
-            time.sleep(0.05)
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})")
-        file.flush()
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked_file(paths.lock, wait_s))
+        except TimeoutError:
+            holder = paths.lock.read_text(encoding="utf-8", errors="replace").strip()[:200]
+            raise LabError(f"the warehouse is held by {holder or 'another process'}", "wait, or stop it") from None
+        paths.lock.write_text(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})", encoding="utf-8")
         yield
 
 

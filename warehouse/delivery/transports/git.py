@@ -5,7 +5,6 @@ Nothing is checked out: bundles become blobs of this host's own bare copy, and t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -15,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from common.environment import HOST_PATTERN
-from common.files import write_whole
+from common.files import locked_file, write_whole
 from warehouse.delivery.transports import ssh
 from warehouse.delivery.transports.protocol import (
     FILES,
@@ -147,8 +146,7 @@ class Git(Transport):
     def _alone(self) -> Iterator[None]:
         """One process of this LAB_HOME at a time uses its copy of the repository, which is made when missing."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        with self._folder.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked_file(self._folder.with_suffix(".lock")):
             if not (self._folder / "HEAD").is_file():
                 self._must("init", "--quiet", "--bare", "--", str(self._folder))
             yield
