@@ -39,7 +39,7 @@ from benchmarks.common import Clock, show
 from experiments.contract import Trial, Unit
 from experiments.seeds import generator
 from warehouse.database.connection import migrate, writing
-from warehouse.database.records import save_plan, save_run, save_units
+from warehouse.database.records import RunRecord, save_plan, save_run, save_units
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -106,7 +106,7 @@ def planned(paths: Paths, units: Sequence[Unit]) -> Store:
     """A warehouse that has asked for these units, and its store."""
     with writing(paths) as con:
         save_plan(con, RUN, {"scale": "bench"})
-        save_run(con, RUN, RUN, "bench", "big_o", "m", "bench", "0", False, {}, {}, {})
+        save_run(con, RunRecord(RUN, RUN, "bench", "big_o", "m", "bench", "0", False, {}, {}, {}))
         save_units(con, RUN, "e0", units)
     return Store(paths.home / "results", paths.spool, paths.bundles)
 

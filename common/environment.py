@@ -9,6 +9,7 @@ import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from common.errors import LabError
 
@@ -27,6 +28,13 @@ VERSIONED_PACKAGES = (
     "torch",
     "transformers",
 )
+
+
+class Commit(NamedTuple):
+    """The code that runs: git's SHA-1, and True if the checkout has uncommitted changes."""
+
+    sha: str
+    dirty: bool
 
 
 def checkout() -> Path | None:
@@ -85,17 +93,17 @@ def package_versions() -> dict[str, str]:
 
 
 @cache
-def code_commit() -> tuple[str, bool]:
-    """(commit, dirty) of the checkout; ("wheel-<version>", False) outside one."""
+def code_commit() -> Commit:
+    """Return the checkout's commit; of a wheel "wheel-<version>"."""
     root = checkout()
     if root is None or not (root / ".git").exists():
-        return f"wheel-{metadata.version(PROJECT)}", False
+        return Commit(f"wheel-{metadata.version(PROJECT)}", False)
 
     def git(*args: str) -> str:
         done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603, S607
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    return git("rev-parse", "HEAD") or "no-commit", bool(git("status", "--porcelain"))
+    return Commit(git("rev-parse", "HEAD") or "no-commit", bool(git("status", "--porcelain")))
 
 
 def project_files() -> Path:

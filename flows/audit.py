@@ -164,7 +164,7 @@ def settle(paths: Paths, store: Store, audit: Audit, before: set[str], second: S
     """Take the second results in, as replicates, and store how far they agree with the first."""
     with writing(paths, publish=True) as con:
         collect(paths, store, con)
-        audits.settle(con, audit, second.where, before, second.wrong)
+        audits.conclude(con, audit, second.where, before, second.wrong)
 
 
 def _other_process(job: Mapping[str, Any]) -> None:

@@ -43,22 +43,22 @@ class Step:
 def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
     """Store a plan and its run, and return the run; storing the same again changes nothing."""
     run, content = planned.run, planned.content
-    host, (commit, dirty) = host_name(), code_commit()
+    commit = code_commit()
     records.save_plan(con, run.plan_id, content)
-    records.save_run(
-        con,
-        run.run_id,
-        run.plan_id,
-        run.scale,
-        content["domain"],
-        content["model"],
-        host,
-        commit,
-        dirty,
-        package_versions(),
-        {"scale": run.scale, "config": dict(run.given)},
-        defaulted(run.configs, run.given),
+    record = records.RunRecord(
+        run_id=run.run_id,
+        plan_id=run.plan_id,
+        scale=run.scale,
+        domain=content["domain"],
+        model=content["model"],
+        host=host_name(),
+        code_commit=commit.sha,
+        dirty=commit.dirty,
+        versions=package_versions(),
+        arguments_given={"scale": run.scale, "config": dict(run.given)},
+        arguments_defaulted=defaulted(run.configs, run.given),
     )
+    records.save_run(con, record)
     return run
 
 

@@ -22,7 +22,7 @@ from flows.chain import put_job
 from flows.forecast import registered, speeds_at
 from flows.plan import Run
 from warehouse.database.connection import writing
-from warehouse.database.records import assign
+from warehouse.database.records import Assignment, assign
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.hosts import HOST_TAG, UNNAMED, drained
@@ -181,7 +181,7 @@ class Dispatcher:
             self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate, time.monotonic())
             self._sent.update(ids)
         with writing(Paths.local()) as con:
-            assign(con, self.run.run_id, placed.pool, parts, attempt)
+            assign(con, self.run.run_id, [Assignment(u, placed.pool, host, attempt) for u, host in parts])
         meant = sorted({host for _, host in parts if host})
         get_run_logger().info(
             "%s: %d units in %d shards to pool %s%s (%s)",

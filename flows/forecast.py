@@ -17,7 +17,7 @@ from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, get_phase
 from experiments.solving.solving import effort
 from flows.plan import Run
-from warehouse.database import records
+from warehouse.database import durations, records
 from warehouse.delivery.results_store import Store
 from workpools.assess import CapabilityReport, parse_report
 from workpools.needs import needs_of
@@ -127,7 +127,7 @@ def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:
     """What hosts took for the run's phases before, at its scale, domain and model."""
     return pooled(
         (r.phase, r.round, r.host, Record(r.cost_s, r.seconds))
-        for r in records.durations_of(con, run.scale)
+        for r in durations.durations_of(con, run.scale)
         if r.phase in run.configs and (r.domain, r.model) == (run.configs[r.phase].domain, run.configs[r.phase].model)
     )
 

@@ -25,7 +25,7 @@ from flows.dispatch import Dispatcher
 from flows.forecast import forecast, registered
 from flows.plan import Run, options, plan
 from flows.reuse import REUSE_FILE, reuse_of, told_lines
-from warehouse.database import records
+from warehouse.database import durations, records
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -77,7 +77,7 @@ def _phases(paths: Paths, dispatcher: Dispatcher, override: str | None, started:
         with writing(paths, publish=True) as con:
             verdict = conclude(con, run, phase, override)
             if worked:
-                records.finish_prediction(con, run.run_id, phase, time.monotonic() - began)
+                durations.finish_prediction(con, run.run_id, phase, time.monotonic() - began)
             if phase == list(PHASES)[-1]:
                 records.finish_run(con, run.run_id)
         decided[phase] = verdict.status.value
@@ -97,7 +97,7 @@ def _predict(con: DuckDBPyConnection, store: Store, run: Run) -> None:
     """Keep what each phase is expected to take on the registered machines, to be held against what it took."""
     for phase, stages in forecast(run, registered(store)[0], con).phases.items():
         if all(stage.pool for stage in stages):
-            records.save_prediction(con, run.run_id, phase, sum(stage.seconds for stage in stages))
+            durations.save_prediction(con, run.run_id, phase, sum(stage.seconds for stage in stages))
 
 
 def _work_through(paths: Paths, dispatcher: Dispatcher, phase: str, started: float, mode: Mode) -> bool:

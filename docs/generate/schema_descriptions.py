@@ -17,7 +17,7 @@ TABLES = {
     "phase_hosts": "Hosts whose results count for a phase.",
     "phase_metrics": "Metrics over all hosts, on which verdicts rest, with what their run was.",
     "phase_trials": "Number of trials that count for a phase, and of those that failed.",
-    "plan_order": "Order of a run's plan and its results: was the plan stored first?",
+    "plan_order": "Number of units of a run that had results before its plan was stored.",
     "plans": "Plans as they were stored before the first trial; a plan never changes.",
     "predictions": "Expected and actual duration of a phase.",
     "problem_results": "One row for each problem and condition of a bundle, over its seeds.",

@@ -33,7 +33,8 @@ from lab.commands.results_markdown import page
 from lab.follow import follow_pipeline, latest_chain, print_chain, show_finished
 from lab.services import up
 from warehouse.database.connection import writing
-from warehouse.database.records import metrics_of, stands_under, work_of
+from warehouse.database.durations import work_of
+from warehouse.database.records import metrics_of, stands_under
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect as take
 from warehouse.paths import Paths

@@ -19,7 +19,7 @@ from flows import plan as plans
 from flows.forecast import forecast, registered, rounds_of
 from lab.commands.options import AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
 from warehouse.database.connection import writing
-from warehouse.database.records import predictions_of
+from warehouse.database.durations import predictions_of
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import CapabilityReport

@@ -19,7 +19,7 @@ from flows.plan import plan
 from warehouse.database import audits, records
 from warehouse.database.audits import Finished
 from warehouse.database.connection import writing
-from warehouse.database.records import assign
+from warehouse.database.records import Assignment, assign
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -84,7 +84,7 @@ def test_a_sample_is_repeatable_and_the_next_is_another(paths: Paths, units: lis
     assert first.seed == 0 and len(first.sample) == max(1, round(0.4 * len(units)))
     assert _ids(first) == _ids(draw(seed=0))
     with writing(paths) as con:
-        audits.settle(con, first, dict.fromkeys(_ids(first), "here"), set(), {})
+        audits.conclude(con, first, dict.fromkeys(_ids(first), "here"), set(), {})
     assert draw().seed == 1
     assert len({tuple(_ids(draw(seed=s))) for s in range(6)}) > 1
     assert set(_ids(draw(1.0))) == {u.unit_id for u in units}
@@ -153,7 +153,7 @@ def test_the_pool_that_a_result_came_from_is_known(paths: Paths, units: list[Uni
     run_id = _run(paths)
     with writing(paths) as con:
         for place in ("weak", "medium", "strong"):
-            assign(con, run_id, place, [(units[:1], None)], 1)
+            assign(con, run_id, [Assignment(units[:1], place, None, 1)])
         assert audits.finished(con, run_id)[0].pool is None
         con.execute("UPDATE assignments SET assigned_at = assigned_at - INTERVAL 1 HOUR WHERE place <> 'strong'")
         assert [f.pool for f in audits.finished(con, run_id)] == ["medium"] + [None] * len(units)

@@ -17,7 +17,7 @@ from experiments.registry import PHASES, configure, get_phase
 from flows.chain import advance, open_run
 from flows.forecast import expected_seconds, forecast, registered, rounds_of, speeds_at
 from flows.plan import Run, plan
-from warehouse.database import records
+from warehouse.database import durations
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
@@ -195,13 +195,13 @@ def test_what_a_machine_took_decides_the_next_forecast(home: Paths) -> None:
         deliver(home, unit, "a", unit.cost / 4)
     with writing(home) as con:
         collect(home, Store.configured(home), con)
-        rows = records.durations_of(con, "smoke")
+        rows = durations.durations_of(con, "smoke")
         assert [(r.phase, r.round, r.host, r.domain, r.model) for r in rows] == [
             ("p1", 1, "a", "big_o", "smollm2-135m")
         ]
         total = sum(u.cost for u in units)
         assert (rows[0].cost_s, rows[0].seconds) == (pytest.approx(total), pytest.approx(total / 4))
-        assert records.durations_of(con, "demo") == []
+        assert durations.durations_of(con, "demo") == []
         planned = forecast(run, [made_up_report("a"), made_up_report("b")], con)
         other = plan("smoke", {p: {"domain": "equations"} for p in PHASES}).run
         speeds = [s.speed.basis for s in forecast(other, [made_up_report("a")], con).stages[0].shares]
@@ -244,7 +244,7 @@ def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Paths) -> None:
             "INSERT INTO runs SELECT * REPLACE ('another' AS run_id) FROM runs; "
             "INSERT INTO units SELECT * REPLACE ('another' AS run_id) FROM units"
         )
-        rows = records.durations_of(con, "smoke")
+        rows = durations.durations_of(con, "smoke")
     assert [(r.host, r.cost_s, r.seconds) for r in rows] == [
         ("a", units[1].cost, pytest.approx(7)),
         ("b", units[1].cost, pytest.approx(3)),
@@ -254,11 +254,11 @@ def test_a_refusal_or_a_wrong_clock_is_no_duration(home: Paths) -> None:
 def test_an_unfinished_phase_has_a_prediction_and_no_actual(home: Paths) -> None:
     """What was foreseen and what it took are told apart from what never ended."""
     with writing(home) as con:
-        records.save_prediction(con, "run", "p1", 10.5)
-        records.save_prediction(con, "run", "p2", 20.0)
-        records.finish_prediction(con, "run", "p1", 12.25)
-        assert records.predictions_of(con, "run") == {"p1": (10.5, 12.25), "p2": (20.0, None)}
-        assert records.predictions_of(con, "other") == {}
+        durations.save_prediction(con, "run", "p1", 10.5)
+        durations.save_prediction(con, "run", "p2", 20.0)
+        durations.finish_prediction(con, "run", "p1", 12.25)
+        assert durations.predictions_of(con, "run") == {"p1": (10.5, 12.25), "p2": (20.0, None)}
+        assert durations.predictions_of(con, "other") == {}
 
 
 def test_the_reference_takes_as_long_as_its_costs(home: Paths) -> None:

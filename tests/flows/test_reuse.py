@@ -59,7 +59,7 @@ def con(paths: Paths) -> Iterator[Connection]:
 def store_run(paths: Paths, con: Connection, run_id: str, asked: Sequence[Unit], done: Sequence[Unit]) -> None:
     """A run that asked for some units and has results of those in `done`."""
     records.save_plan(con, run_id, {"scale": "demo"})
-    records.save_run(con, run_id, run_id, "demo", "big_o", "m", "here", "abc", False, {}, {}, {})
+    records.save_run(con, records.RunRecord(run_id, run_id, "demo", "big_o", "m", "here", "abc", False, {}, {}, {}))
     records.save_units(con, run_id, "e1", asked)
     for unit in done:
         write_bundle(

@@ -1,4 +1,4 @@
-"""Audits in the warehouse: which units can be audited, whether their second results agree, what is kept of it."""
+"""Audits in the warehouse: units that can be audited, and the agreement of their second results."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from duckdb import DuckDBPyConnection as Connection
 from experiments.contract import Unit
 from experiments.protocol.agreement import TOLERANCE, compare
 from warehouse.database.records import trials_in
+from warehouse.database.statements import column_of, insert, number_of, rows_of
 
 NO_RESULT = "no second result"
 
@@ -25,9 +26,7 @@ class Finished:
     host: str  # that computed it
     sha256: str
     attempts: int  # the highest attempt of any of its bundles
-    pool: str | None = (
-        None  # that it was sent to last before its bundle came; None: it was computed where it was planned
-    )
+    pool: str | None = None  # that it was sent to before its bundle came; None: it was computed where it was planned
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Audit:
 
 
 def latest_run(con: Connection) -> str | None:
-    """The run decided last, else the one started last, of those with results; None when there is none."""
+    """Return the run decided last, else the one started last, of those with results; None when there is none."""
     row = con.execute(
         """
         SELECT r.run_id FROM runs r LEFT JOIN (SELECT run_id, max(decided_at) AS decided_at FROM verdicts GROUP BY 1) v
@@ -56,7 +55,7 @@ def latest_run(con: Connection) -> str | None:
 
 
 def finished(con: Connection, run_id: str) -> list[Finished]:
-    """All units of the run that have a result, in the order asked."""
+    """Return all units of the run that have a result, in the order asked."""
     rows = con.execute(
         """
         SELECT u.spec, b.host, b.sha256, (SELECT max(attempt) FROM bundles o WHERE o.unit_id = u.unit_id),
@@ -71,24 +70,25 @@ def finished(con: Connection, run_id: str) -> list[Finished]:
 
 
 def audits_before(con: Connection, run_id: str) -> int:
-    """How many audits of the run are stored."""
-    (found,) = con.execute("SELECT count(DISTINCT audit_id) FROM audits WHERE run_id = ?", [run_id]).fetchone() or (0,)
-    return int(found)
+    """Count the stored audits of the run."""
+    return number_of(con, "SELECT count(DISTINCT audit_id) FROM audits WHERE run_id = ?", [run_id])
 
 
 def bundles_known(con: Connection, unit_ids: Collection[str]) -> set[str]:
-    """SHA-256 of every bundle of these units."""
-    rows = con.execute(
-        "SELECT sha256 FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[]))", [list(unit_ids)]
-    ).fetchall()
-    return {sha256 for (sha256,) in rows}
+    """Return the SHA-256 of every bundle of these units."""
+    sql = "SELECT sha256 FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[]))"
+    return set(column_of(con, sql, [list(unit_ids)]))
 
 
 def second_results(con: Connection, where: Mapping[str, str], before: Collection[str]) -> dict[str, str]:
-    """unit id -> SHA-256 of its bundle that came after `before` was read.
+    """Find the second bundles of units.
 
     Args:
         where: unit id -> the host that was to compute it again; another host's bundle is not taken for it.
+        before: SHA-256 of the bundles that were there before.
+
+    Returns:
+        unit id -> SHA-256 of its new bundle.
     """
     rows = con.execute(
         "SELECT unit_id, host, sha256 FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY replicate",
@@ -97,14 +97,14 @@ def second_results(con: Connection, where: Mapping[str, str], before: Collection
     return {unit_id: sha256 for unit_id, host, sha256 in rows if host == where[unit_id] and sha256 not in before}
 
 
-def settle(
+def conclude(
     con: Connection, audit: Audit, where: Mapping[str, str], before: Collection[str], wrong: Mapping[str, str]
 ) -> None:
-    """Compare both results of each unit of the sample and store what came out.
+    """Compare both results of each unit of the sample and store how far they agree.
 
     Args:
         where: unit id -> host that was to compute it again.
-        before: bundles that were here before.
+        before: SHA-256 of the bundles that were there before.
         wrong: unit id -> why there is no second result, where that is known.
     """
     again = second_results(con, where, before)
@@ -120,46 +120,40 @@ def settle(
             found = compare(first, trials[again[unit_id]])
             deviating, deviation, largest = found.deviating, found.first or None, found.largest
         rows.append(
-            [
-                audit.audit_id,
-                audit.run_id,
-                unit_id,
-                one.unit.phase,
-                one.host,
-                where[unit_id],
-                one.sha256,
-                again.get(unit_id),
-                len(first),
-                deviating,
-                deviation,
-                largest,
-                TOLERANCE,
-                audit.seed,
-                audit.fraction,
-                at,
-            ]
+            {
+                "audit_id": audit.audit_id,
+                "run_id": audit.run_id,
+                "unit_id": unit_id,
+                "phase": one.unit.phase,
+                "host": one.host,
+                "other": where[unit_id],
+                "bundle_sha256": one.sha256,
+                "again_sha256": again.get(unit_id),
+                "trials": len(first),
+                "deviating": deviating,
+                "deviation": deviation,
+                "largest_difference": largest,
+                "tolerance": TOLERANCE,
+                "seed": audit.seed,
+                "fraction": audit.fraction,
+                "audited_at": at,
+            }
         )
-    con.executemany("INSERT INTO audits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    insert(con, "audits", rows)
 
 
 def pairs_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
-    """Rows of audit_agreement of this run: how far each pair of hosts agreed, for each audit, the latest first."""
-    return _rows(
-        con, "SELECT * FROM audit_agreement WHERE run_id = ? ORDER BY last_at DESC, audit_id, host, other", run_id
+    """Return the run's rows of audit_agreement, the latest audit first."""
+    return rows_of(
+        con, "SELECT * FROM audit_agreement WHERE run_id = ? ORDER BY last_at DESC, audit_id, host, other", [run_id]
     )
 
 
 def disagreeing(con: Connection, run_id: str) -> list[dict[str, Any]]:
-    """Rows of audits of units that deviate or have no second result, the latest audit first."""
-    return _rows(
+    """Return the run's rows of audits of units that deviate or have no second result, the latest audit first."""
+    return rows_of(
         con,
         "SELECT * FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0 "
         "ORDER BY audited_at DESC, audit_id, phase, unit_id",
-        run_id,
+        [run_id],
     )
-
-
-def _rows(con: Connection, sql: str, run_id: str) -> list[dict[str, Any]]:
-    cursor = con.execute(sql, [run_id])
-    names = [d[0] for d in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from common.environment import upgrade_command
 from common.errors import LabError
 from common.files import copy_whole, locked_file, sweep, telling_when_full
 from warehouse.database import record_files, summaries
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import insert, number_of, transaction
 from warehouse.paths import Paths
 
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
@@ -52,18 +53,14 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
             continue
         with transaction(con):
             con.execute(sql)
-            con.execute("INSERT INTO schema_migrations VALUES (?, ?, ?, now())", [number, name, sha256])
+            row = {"number": number, "name": name, "sha256": sha256, "applied_at": datetime.now(UTC)}
+            insert(con, "schema_migrations", [row])
 
 
 def schema_version(con: duckdb.DuckDBPyConnection) -> int:
     """Number of the newest migration applied to this database; 0 for one that has none."""
-    (found,) = con.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND NOT internal"
-    ).fetchone() or (0,)
-    if not found:
-        return 0
-    (number,) = con.execute("SELECT coalesce(max(number), 0) FROM schema_migrations").fetchone() or (0,)
-    return int(number)
+    migrated = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND NOT internal"
+    return number_of(con, "SELECT max(number) FROM schema_migrations") if number_of(con, migrated) else 0
 
 
 def _known(number: int, known: list[tuple[int, str, str]]) -> None:

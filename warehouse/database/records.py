@@ -1,4 +1,4 @@
-"""What the chain writes to the warehouse and reads back. Every function takes a connection from `writing`."""
+"""Plans, runs, units, metrics and verdicts in the warehouse. Every function takes a connection from `writing`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from duckdb import DuckDBPyConnection as Connection
 
-from common.canonical_json import canonical, sha256_of
+from common.canonical_json import sha256_of
 from experiments.contract import Json, Metric, Metrics, Status, Trial, Unit, Verdict
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import column_of, insert, number_of, rows_of, transaction
 from warehouse.delivery.bundles import FIELDS
 
 # Of trials, those of the bundles in a list. By their row ids, or the details of every trial would be unpacked to look at it:
@@ -21,55 +21,72 @@ OF_BUNDLES = "rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT 
 PHASE_ORDER = ("p1", "p2", "p3", "e0", "e1", "e2")
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it is stored: its plan, the host that planned it, and the code and values that it was planned with."""
+
+    run_id: str
+    plan_id: str
+    scale: str
+    domain: str
+    model: str
+    host: str
+    code_commit: str
+    dirty: bool
+    versions: Mapping[str, str]
+    arguments_given: Json
+    arguments_defaulted: Json
+
+
+class GivenUp(NamedTuple):
+    """A unit that is not attempted any more, and why."""
+
+    unit: Unit
+    why: str
+
+
+class UnitTrials(NamedTuple):
+    """A unit with the trials that count for it."""
+
+    unit: Unit
+    trials: list[Trial]
+
+
+class Arguments(NamedTuple):
+    """Values that the user set for a run."""
+
+    run_id: str
+    given: Json
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Units that were sent to a work pool together, and the host that they are meant for; None: any host of the pool."""
+
+    units: Sequence[Unit]
+    pool: str
+    host: str | None
+    attempt: int
+
+
 def save_plan(con: Connection, plan_id: str, content: Json) -> None:
     """Store a plan before its first trial; a plan never changes, another content is another plan."""
-    con.execute(
-        "INSERT INTO plans VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [plan_id, datetime.now(UTC), canonical(content), sha256_of(content)],
-    )
+    row = {"plan_id": plan_id, "created_at": datetime.now(UTC), "content": content, "sha256": sha256_of(content)}
+    insert(con, "plans", [row], "DO NOTHING")
 
 
-def save_run(
-    con: Connection,
-    run_id: str,
-    plan_id: str,
-    scale: str,
-    domain: str,
-    model: str,
-    host: str,
-    commit: str,
-    dirty: bool,
-    versions: Mapping[str, str],
-    given: Json,
-    defaulted: Json,
-) -> None:
-    """Store where a run came from; starting it again keeps the first record."""
-    con.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [
-            run_id,
-            plan_id,
-            scale,
-            domain,
-            model,
-            datetime.now(UTC),
-            host,
-            commit,
-            dirty,
-            canonical(dict(versions)),
-            canonical(given),
-            canonical(defaulted),
-        ],
-    )
+def save_run(con: Connection, run: RunRecord) -> None:
+    """Store where a run came from; starting it again changes nothing."""
+    insert(con, "runs", [{**vars(run), "started_at": datetime.now(UTC)}], "DO NOTHING")
 
 
 def has_run(con: Connection, run_id: str) -> bool:
-    """Whether the run is stored."""
+    """Return True if the run is stored."""
     return con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchone() is not None
 
 
 def forget_run(con: Connection, run_id: str, plan_id: str) -> None:
-    """Take back a run that could not start, and its plan where no other run stands under it; no trial is touched."""
+    """Delete a run that could not start, and its plan if no other run has it; trials stay."""
     with transaction(con):
         for table in ("units", "metrics", "verdicts", "predictions", "given_up", "runs"):
             con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - only fixed words are put in
@@ -77,69 +94,74 @@ def forget_run(con: Connection, run_id: str, plan_id: str) -> None:
 
 
 def finish_run(con: Connection, run_id: str) -> None:
-    """Note when the last phase was decided; the first time stays."""
+    """Store the time at which the last phase was decided, unless it is stored already."""
     con.execute("UPDATE runs SET finished_at = ? WHERE run_id = ? AND finished_at IS NULL", [datetime.now(UTC), run_id])
 
 
 def save_units(con: Connection, run_id: str, phase: str, units: Sequence[Unit]) -> None:
     """Store units in the order in which the phase asked for them; known ones stay as they are."""
-    (start,) = con.execute(
-        "SELECT coalesce(max(position) + 1, 0) FROM units WHERE run_id = ? AND phase = ?", [run_id, phase]
-    ).fetchone() or (0,)
+    start = number_of(con, "SELECT max(position) + 1 FROM units WHERE run_id = ? AND phase = ?", [run_id, phase])
     rows = [
-        [run_id, u.unit_id, phase, u.round, start + i, canonical(u.to_json()), canonical(list(u.depends_on))]
+        {
+            "run_id": run_id,
+            "unit_id": u.unit_id,
+            "phase": phase,
+            "round": u.round,
+            "position": start + i,
+            "spec": u.to_json(),
+            "depends_on": list(u.depends_on),
+        }
         for i, u in enumerate(units)
     ]
-    if rows:
-        con.executemany("INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+    insert(con, "units", rows, "DO NOTHING")
 
 
 def units_of(con: Connection, run_id: str, phase: str) -> list[Unit]:
-    """All units that the phase asked for in this run, in order."""
-    rows = con.execute(
-        "SELECT spec FROM units WHERE run_id = ? AND phase = ? ORDER BY position", [run_id, phase]
-    ).fetchall()
-    return [Unit.from_json(json.loads(spec)) for (spec,) in rows]
+    """Return all units that the phase asked for in this run, in that order."""
+    specs = column_of(con, "SELECT spec FROM units WHERE run_id = ? AND phase = ? ORDER BY position", [run_id, phase])
+    return [Unit.from_json(json.loads(spec)) for spec in specs]
 
 
 def done_units(con: Connection, unit_ids: Sequence[str], host: str | None = None) -> set[str]:
-    """Those of `unit_ids` that have a result, from whichever run it came; with `host`, one of that host."""
-    rows = con.execute(
-        "SELECT DISTINCT unit_id FROM bundles WHERE (host = ? OR ? IS NULL) AND unit_id IN (SELECT unnest(?::VARCHAR[]))",
-        [host, host, list(unit_ids)],
-    ).fetchall()
-    return {unit_id for (unit_id,) in rows}
+    """Return the ids of those units that have a result, of any run; with `host`, a result of that host."""
+    sql = "SELECT unit_id FROM bundles WHERE (host = ? OR ? IS NULL) AND unit_id IN (SELECT unnest(?::VARCHAR[]))"
+    return set(column_of(con, sql, [host, host, list(unit_ids)]))
 
 
 def give_up_units(con: Connection, run_id: str, unit_ids: Sequence[str], why: str) -> None:
-    """Note that these units are not tried any more in this pipeline."""
-    con.executemany(
-        "INSERT INTO given_up VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET why = excluded.why",
-        [[run_id, unit_id, why, datetime.now(UTC)] for unit_id in unit_ids],
-    )
+    """Store that these units are not attempted any more in this pipeline."""
+    at = datetime.now(UTC)
+    rows = [{"run_id": run_id, "unit_id": unit_id, "why": why, "given_up_at": at} for unit_id in unit_ids]
+    insert(con, "given_up", rows, "DO UPDATE SET why = excluded.why")
 
 
 def try_again(con: Connection, run_id: str) -> None:
-    """Forget what was given up: a pipeline that is started anew asks for it once more."""
+    """Forget which units were given up, so that a pipeline that is started again asks for them once more."""
     con.execute("DELETE FROM given_up WHERE run_id = ?", [run_id])
 
 
-def given_up_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[tuple[Unit, str]]:
-    """Units of the phase that were given up and have no result (with `until`, had none then), with the reason, in the order asked."""
+def given_up_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[GivenUp]:
+    """Return the phase's units that were given up and have no result, in the order asked.
+
+    Args:
+        until: leave out results that came in later.
+    """
     rows = con.execute(
         "SELECT u.spec, g.why FROM given_up g JOIN units u USING (run_id, unit_id) WHERE g.run_id = ? AND u.phase = ? "
         "AND g.unit_id NOT IN (SELECT unit_id FROM bundles WHERE received_at <= ? OR ? IS NULL) ORDER BY u.position",
         [run_id, phase, until, until],
     ).fetchall()
-    return [(Unit.from_json(json.loads(spec)), why) for spec, why in rows]
+    return [GivenUp(Unit.from_json(json.loads(spec)), why) for spec, why in rows]
 
 
 def trials_of(
     con: Connection, run_id: str, phase: str, host: str | None = None, until: datetime | None = None
-) -> list[tuple[Unit, list[Trial]]]:
-    """Units with results and their trials, in the order asked: counted bundles, or the first bundle of one host.
+) -> list[UnitTrials]:
+    """Return the units that have results, with their trials, in the order asked.
 
-    With `until`, only what was here then.
+    Args:
+        host: take the first bundle of this host for each unit; None: the bundle that counts.
+        until: leave out results that came in later.
     """
     chosen = con.execute(
         """
@@ -150,11 +172,11 @@ def trials_of(
         [run_id, phase, host, host, until, until],
     ).fetchall()
     found = trials_in(con, [sha256 for _, sha256 in chosen])
-    return [(Unit.from_json(json.loads(spec)), found[sha256]) for spec, sha256 in chosen]
+    return [UnitTrials(Unit.from_json(json.loads(spec)), found[sha256]) for spec, sha256 in chosen]
 
 
 def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]:
-    """The trials of each of these bundles, which are named by their SHA-256, in the order in which the unit gave them."""
+    """Return the trials of each bundle, SHA-256 -> trials in the order in which the unit gave them."""
     rows = con.execute(
         f"SELECT bundle_sha256, {', '.join(FIELDS)}, details FROM trials "  # noqa: S608 - only fixed words are put in
         f"WHERE {OF_BUNDLES} ORDER BY bundle_sha256, ordinal",
@@ -167,64 +189,56 @@ def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]
 
 
 def hosts_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[str]:
-    """Hosts that have bundles of this phase; with `until`, had them then."""
-    rows = con.execute(
+    """Return the hosts that have bundles of this phase (with `until`, had them then), by name."""
+    return column_of(
+        con,
         "SELECT DISTINCT b.host FROM units u JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = ? "
         "AND (b.received_at <= ? OR ? IS NULL) ORDER BY 1",
         [run_id, phase, until, until],
-    ).fetchall()
-    return [host for (host,) in rows]
+    )
 
 
 def save_metrics(con: Connection, run_id: str, phase: str, host: str, metrics: Metrics) -> None:
     """Replace all metrics of this phase and host, in one transaction."""
     rows = [
-        [run_id, phase, host, i, m.metric, m.condition, m.value, m.low, m.high, m.n, m.failed, m.method, m.timing]
-        for i, m in enumerate(metrics.values)
+        {"run_id": run_id, "phase": phase, "host": host, "position": i, **vars(m)} for i, m in enumerate(metrics.values)
     ]
     with transaction(con):
         con.execute("DELETE FROM metrics WHERE run_id = ? AND phase = ? AND host = ?", [run_id, phase, host])
-        if rows:
-            con.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        insert(con, "metrics", rows)
 
 
 def save_verdict(
     con: Connection, run_id: str, phase: str, verdict: Verdict, overridden_by: str | None = None, why: str | None = None
 ) -> None:
-    """Store what the gate decided. An override once given stays on record when the same is decided again without one."""
+    """Store what the gate decided. An override once given stays when the same is decided again without one."""
     m = verdict.main
-    con.execute(
-        """
-        INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (run_id, phase) DO UPDATE SET status = excluded.status, reason = excluded.reason,
-          findings = excluded.findings, next_steps = excluded.next_steps, main_metric = excluded.main_metric,
-          main_condition = excluded.main_condition, value = excluded.value, low = excluded.low, high = excluded.high,
-          n = excluded.n, threshold = excluded.threshold, decided_at = excluded.decided_at,
-          overridden_by = coalesce(excluded.overridden_by, verdicts.overridden_by), why = coalesce(excluded.why, verdicts.why)
-        """,
-        [
-            run_id,
-            phase,
-            verdict.status.value,
-            verdict.reason,
-            canonical(verdict.findings),
-            canonical(list(verdict.next_steps)),
-            m.metric,
-            m.condition,
-            m.value,
-            m.low,
-            m.high,
-            m.n,
-            verdict.threshold,
-            datetime.now(UTC),
-            overridden_by,
-            why,
-        ],
+    row = {
+        "status": verdict.status.value,
+        "reason": verdict.reason,
+        "findings": verdict.findings,
+        "next_steps": list(verdict.next_steps),
+        "main_metric": m.metric,
+        "main_condition": m.condition,
+        "value": m.value,
+        "low": m.low,
+        "high": m.high,
+        "n": m.n,
+        "threshold": verdict.threshold,
+        "decided_at": datetime.now(UTC),
+    }
+    changed = ", ".join(f"{name} = excluded.{name}" for name in row)
+    insert(
+        con,
+        "verdicts",
+        [{"run_id": run_id, "phase": phase, **row, "overridden_by": overridden_by, "why": why}],
+        f"(run_id, phase) DO UPDATE SET {changed}, why = coalesce(excluded.why, verdicts.why), "
+        "overridden_by = coalesce(excluded.overridden_by, verdicts.overridden_by)",
     )
 
 
 def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
-    """The stored verdict, or None. Its override and why are in `chain_of`."""
+    """Return the stored verdict, or None. `chain_of` has its override."""
     row = con.execute(
         "SELECT v.status, v.reason, v.findings, v.next_steps, v.main_metric, v.main_condition, v.value, v.low, v.high, v.n, "
         "v.threshold, coalesce(m.failed, 0), coalesce(m.method, ''), coalesce(m.timing, false) FROM verdicts v "
@@ -248,64 +262,8 @@ def findings_of(con: Connection, run_id: str, before: str | None = None) -> Json
     return merged
 
 
-def save_prediction(con: Connection, run_id: str, phase: str, predicted_s: float) -> None:
-    """Store how long the phase was expected to take, once."""
-    con.execute("INSERT INTO predictions VALUES (?, ?, ?, NULL) ON CONFLICT DO NOTHING", [run_id, phase, predicted_s])
-
-
-def finish_prediction(con: Connection, run_id: str, phase: str, actual_s: float) -> None:
-    """Store how long the phase took, the first time it was worked on to its end."""
-    con.execute(
-        "UPDATE predictions SET actual_s = ? WHERE run_id = ? AND phase = ? AND actual_s IS NULL",
-        [actual_s, run_id, phase],
-    )
-
-
-def predictions_of(con: Connection, run_id: str) -> dict[str, tuple[float, float | None]]:
-    """(predicted, actual) seconds of each phase that was started; the actual is None until it was worked on to its end."""
-    rows = con.execute("SELECT phase, predicted_s, actual_s FROM predictions WHERE run_id = ?", [run_id]).fetchall()
-    return {phase: (predicted_s, actual_s) for phase, predicted_s, actual_s in rows}
-
-
-@dataclass(frozen=True)
-class Durations:
-    """What a host did of one round of a phase, over all runs of a scale."""
-
-    phase: str
-    round: int
-    host: str
-    domain: str
-    model: str
-    cost_s: float  # of its units, as they state it
-    seconds: float  # that they took there
-
-
-def durations_of(con: Connection, scale: str) -> list[Durations]:
-    """How long units took, from their bundles' manifests, repeats included.
-
-    Left out are bundles in which every trial failed, since they tell how long a refusal takes, and those of a clock that
-    stood still or went back.
-    """
-    rows = con.execute(
-        """
-        WITH each AS (
-          SELECT DISTINCT b.sha256, u.phase, u.round, b.host, u.spec -> 'config' ->> 'domain' AS domain,
-                 u.spec -> 'config' ->> 'model' AS model, (u.spec ->> 'cost')::DOUBLE AS cost_s,
-                 epoch(TRY_CAST(b.manifest ->> 'finished_at' AS TIMESTAMPTZ))
-                   - epoch(TRY_CAST(b.manifest ->> 'started_at' AS TIMESTAMPTZ)) AS seconds
-          FROM units u JOIN runs r USING (run_id) JOIN bundles b USING (unit_id) WHERE r.scale = ?
-        )
-        SELECT phase, round, host, domain, model, sum(cost_s), sum(seconds) FROM each
-        WHERE seconds > 0 AND sha256 IN (SELECT bundle_sha256 FROM trials WHERE error IS NULL)
-        GROUP BY ALL ORDER BY ALL
-        """,
-        [scale],
-    ).fetchall()
-    return [Durations(*row) for row in rows]
-
-
 def stands_under(con: Connection, run_id: str) -> str:
-    """The run's plan, and whether it was there before the trials: what makes it a pre-registration or does not."""
+    """Return the run's plan in words, and whether it was stored before the trials, as a pre-registration has to be."""
     row = con.execute("SELECT plan_id, units, units_before FROM plan_order WHERE run_id = ?", [run_id]).fetchone()
     if row is None:
         return "a plan without results"
@@ -315,48 +273,43 @@ def stands_under(con: Connection, run_id: str) -> str:
     return f"plan {plan_id}, stored when {before} of its {units} units had results of an earlier plan already"
 
 
-def work_of(con: Connection, run_id: str) -> dict[str, float]:
-    """Seconds that the counted units of each phase took, on whatever machines."""
-    rows = con.execute(
-        "SELECT u.phase, sum(epoch(TRY_CAST(b.manifest ->> 'finished_at' AS TIMESTAMPTZ)) - "
-        "epoch(TRY_CAST(b.manifest ->> 'started_at' AS TIMESTAMPTZ))) FROM units u JOIN bundles b USING (unit_id) "
-        "WHERE u.run_id = ? AND b.replicate = 0 GROUP BY u.phase",
-        [run_id],
-    ).fetchall()
-    return {phase: seconds for phase, seconds in rows if seconds is not None}
-
-
 def metrics_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
-    """The run's metrics over all hosts as rows of phase_metrics, in order."""
-    cursor = con.execute(
+    """Return the run's metrics over all hosts as rows of phase_metrics, in order."""
+    return rows_of(
+        con,
         "SELECT phase, metric, condition, value, low, high, n, failed, method, timing FROM phase_metrics "
         "WHERE run_id = ? ORDER BY phase, position",
         [run_id],
     )
-    names = [d[0] for d in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
-    """The run's verdicts as rows of gate_history, in the order of the phases."""
-    cursor = con.execute("SELECT * FROM gate_history WHERE run_id = ?", [run_id])
-    names = [d[0] for d in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    """Return the run's verdicts as rows of gate_history, in the order of the phases."""
+    rows = rows_of(con, "SELECT * FROM gate_history WHERE run_id = ?", [run_id])
     return sorted(rows, key=lambda r: PHASE_ORDER.index(r["phase"]))
 
 
-def assign(
-    con: Connection, run_id: str, place: str, parts: Sequence[tuple[Sequence[Unit], str | None]], attempt: int
-) -> None:
-    """Note units that were sent to a work pool, each part with the machine that it was meant for or None."""
+def assign(con: Connection, run_id: str, assignments: Sequence[Assignment]) -> None:
+    """Store which units were sent to which work pool."""
     at = datetime.now(UTC)
-    rows = [[run_id, u.unit_id, u.phase, place, host, attempt, at] for units, host in parts for u in units]
-    if rows:
-        con.executemany("INSERT INTO assignments VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    rows = [
+        {
+            "run_id": run_id,
+            "unit_id": unit.unit_id,
+            "phase": unit.phase,
+            "place": one.pool,
+            "host": one.host,
+            "attempt": one.attempt,
+            "assigned_at": at,
+        }
+        for one in assignments
+        for unit in one.units
+    ]
+    insert(con, "assignments", rows)
 
 
 def examples_of(con: Connection, phase: str, but: str) -> dict[str, Unit]:
-    """One unit of the phase for each other run that has a result of it, the run started last first."""
+    """Return one unit of the phase for each other run that has a result of it, the latest run first."""
     rows = con.execute(
         """
         SELECT u.run_id, arg_min(u.spec, u.position) FROM units u JOIN runs r USING (run_id) JOIN bundles b USING (unit_id)
@@ -367,8 +320,8 @@ def examples_of(con: Connection, phase: str, but: str) -> dict[str, Unit]:
     return {run_id: Unit.from_json(json.loads(spec)) for run_id, spec in rows}
 
 
-def last_arguments(con: Connection, phase: str) -> tuple[str, Json] | None:
-    """(run_id, what the user gave) of the run in which the phase was worked on last; None when it never was."""
+def last_arguments(con: Connection, phase: str) -> Arguments | None:
+    """Return what the user set for the run in which the phase was worked on last; None when there is none."""
     row = con.execute(
         """
         SELECT r.run_id, r.arguments_given FROM runs r JOIN units u USING (run_id) LEFT JOIN bundles b USING (unit_id)
@@ -377,14 +330,9 @@ def last_arguments(con: Connection, phase: str) -> tuple[str, Json] | None:
         """,
         [phase],
     ).fetchone()
-    return None if row is None else (str(row[0]), _dictionary(row[1]))
-
-
-def _dictionary(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return None if row is None else Arguments(str(row[0]), json.loads(row[1]))
 
 
 def forget_units(con: Connection, run_id: str, phase: str) -> None:
-    """Take back what a phase asked for in a run, for one that was not to begin; no trial is touched."""
+    """Delete the units that a phase asked for in a run that is not to begin; trials stay."""
     con.execute("DELETE FROM units WHERE run_id = ? AND phase = ?", [run_id, phase])

@@ -14,18 +14,17 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from common.canonical_json import canonical
 from common.errors import LabError
 from common.files import TEMPORARY, move, sweep, sync_folder
 from experiments.contract import Json
 from warehouse.database.connection import writing
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import column_of, insert, number_of, transaction
 from warehouse.delivery.bundles import NAME, BadBundle, Bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.host_reports import new_reports, take_reports
 from warehouse.ingest.outcome import Collected, quarantine, reporting_what_stays
 from warehouse.ingest.read_ahead import Readings, read_ahead
-from warehouse.ingest.trial_rows import insert_trials, table_of
+from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.paths import Paths
 
 FROM_ARCHIVE = "archive"  # in the place of a transport, where the row was lost that knew it
@@ -213,10 +212,9 @@ def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, 
 
 
 def _known(con: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> set[str]:
-    rows = con.execute(
-        "SELECT sha256 FROM bundles WHERE sha256 IN (SELECT unnest(?::VARCHAR[]))", [list(hashes)]
-    ).fetchall()
-    return {sha256 for (sha256,) in rows}
+    return set(
+        column_of(con, "SELECT sha256 FROM bundles WHERE sha256 IN (SELECT unnest(?::VARCHAR[]))", [list(hashes)])
+    )
 
 
 def _planned(con: duckdb.DuckDBPyConnection, unit_ids: Sequence[str]) -> dict[str, tuple[str, Json]]:
@@ -268,36 +266,29 @@ def _insert_rows(
     con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
 ) -> dict[str, int]:
     chunk, trials, size = list[pa.Table](), 0, 0
-    rows: list[list[object]] = []
+    rows: list[dict[str, object]] = []
     replicates: dict[str, int] = {}
     per_unit: Counter[str] = Counter()
     for bundle in bundles:
         m = bundle.manifest
         if m["unit_id"] not in per_unit:
-            (per_unit[m["unit_id"]],) = con.execute(
-                "SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]]
-            ).fetchone() or (0,)
+            per_unit[m["unit_id"]] = number_of(con, "SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]])
         replicates[bundle.sha256] = per_unit[m["unit_id"]]
         per_unit[m["unit_id"]] += 1
         rows.append(
-            [
-                bundle.sha256,
-                m["unit_id"],
-                m["host"],
-                m["attempt"],
-                replicates[bundle.sha256],
-                received_at,
-                bundle.size_bytes,
-                m["schema_version"],
-                transport,
-                canonical(m),
-            ]
+            {
+                "sha256": bundle.sha256,
+                **row_of(bundle),
+                "replicate": replicates[bundle.sha256],
+                "received_at": received_at,
+                "transport": transport,
+            }
         )
-        for a in bundle.attachments:
-            con.execute(
-                "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                [a.sha256, m["unit_id"], a.name, len(a.content)],
-            )
+        files = [
+            {"sha256": a.sha256, "unit_id": m["unit_id"], "name": a.name, "size_bytes": len(a.content)}
+            for a in bundle.attachments
+        ]
+        insert(con, "files", files, "DO NOTHING")
         table = table_of(bundle)
         chunk.append(table)
         trials, size = trials + table.num_rows, size + table.nbytes
@@ -306,6 +297,5 @@ def _insert_rows(
             chunk, trials, size = [], 0, 0
     if chunk:
         insert_trials(con, chunk)
-    if rows:
-        con.executemany("INSERT INTO bundles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    insert(con, "bundles", rows)
     return replicates

@@ -14,7 +14,7 @@ from common.environment import checked_host
 from common.errors import LabError
 from common.files import write_whole
 from experiments.contract import Json
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import insert, transaction
 from warehouse.delivery.results_store import MAX_REPORT_BYTES, Store
 from warehouse.ingest.outcome import Collected, quarantine
 from warehouse.paths import Paths
@@ -71,17 +71,11 @@ def take_reports(
                 quarantine(con, paths, store, path, f"not a capability report: {str(error)[:200]}", taken)
             continue
         good.append((host, content))
-        rows.append(
-            [host, report["tier"], seen, seen, canonical(report), report["python"], canonical(report["versions"])]
-        )
-    if rows:
-        with transaction(con):
-            con.executemany(
-                "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET tier = excluded.tier, "
-                "last_seen = excluded.last_seen, report = excluded.report, python = excluded.python, "
-                "versions = excluded.versions",
-                rows,
-            )
+        columns = {"tier": report["tier"], "report": report, "python": report["python"], "versions": report["versions"]}
+        rows.append({"host": host, "first_seen": seen, "last_seen": seen, **columns})
+    with transaction(con):
+        changed = ", ".join(f"{c} = excluded.{c}" for c in ("last_seen", "tier", "report", "python", "versions"))
+        insert(con, "hosts", rows, f"(host) DO UPDATE SET {changed}")
     # Last, since a report whose file is here counts as known.
     for host, content in good:
         write_whole(paths.reports / f"capability_report_{host}.json", content)

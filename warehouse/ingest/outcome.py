@@ -58,7 +58,8 @@ def quarantine(
     write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
     # The row goes first and only once under that name, so that a crash before the move doubles nothing.
     con.execute(
-        "INSERT INTO quarantine SELECT ?, ?, ?, ? WHERE NOT EXISTS (FROM quarantine WHERE name = ? AND reason = ?)",
+        "INSERT INTO quarantine (name, reason, size_bytes, received_at) SELECT ?, ?, ?, ? "
+        "WHERE NOT EXISTS (FROM quarantine WHERE name = ? AND reason = ?)",
         [target.name, reason, status.st_size, datetime.now(UTC), target.name, reason],
     )
     if stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""A bundle's trials as rows of the table `trials`."""
+"""A bundle as rows of the tables `bundles` and `trials`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
+from common.canonical_json import canonical
 from warehouse.delivery.bundles import Bundle
 
 # Of a table that `table_of` made, by whatever name it is registered.
@@ -16,8 +17,15 @@ ROWS = (
 )
 
 
+def row_of(bundle: Bundle) -> dict[str, object]:
+    """Return what a bundle says of itself as columns of `bundles`, its SHA-256 left out."""
+    m = bundle.manifest
+    named = {name: m[name] for name in ("unit_id", "host", "attempt", "schema_version")}
+    return {**named, "size_bytes": bundle.size_bytes, "manifest": canonical(m)}
+
+
 def table_of(bundle: Bundle) -> pa.Table:
-    """A bundle's trials, each row with its bundle, unit and host; without its attachments, which may be large."""
+    """Return a bundle's trials, each with its bundle, unit and host; attachments, which may be large, are left out."""
     table = bundle.trials.drop_columns(["attachment"])
     named = {"bundle_sha256": bundle.sha256, "unit_id": bundle.manifest["unit_id"], "host": bundle.manifest["host"]}
     for name, value in named.items():
@@ -26,7 +34,7 @@ def table_of(bundle: Bundle) -> pa.Table:
 
 
 def insert_trials(con: Connection, tables: Sequence[pa.Table]) -> None:
-    """Insert the trials of these tables of bundles; the caller decides about the transaction, and has or makes the bundles' rows.
+    """Insert the trials of tables that `table_of` made; the caller has a transaction, and inserts the bundles' rows.
 
     Raises:
         duckdb.DataError: DuckDB refuses a value.

@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.errors import LabError
 from common.files import TEMPORARY
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import transaction
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived
 from warehouse.maintenance.repair import forget_summary

@@ -10,7 +10,7 @@ import duckdb
 from common.errors import LabError
 from common.files import copy_whole
 from warehouse.database.connection import schema_version, writing
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import transaction
 from warehouse.delivery.bundles import NAME
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -72,8 +72,10 @@ def _records(con: duckdb.DuckDBPyConnection, snapshot: Path, found: Merged) -> N
         ).fetchall()
         found.runs, found.shared = ([run for run, here in rows if here is shared] for shared in (False, True))
         with transaction(con):
-            con.execute("INSERT INTO plans FROM other.plans ON CONFLICT DO NOTHING")
+            con.execute("INSERT INTO plans BY NAME FROM other.plans ON CONFLICT DO NOTHING")
             for table in OF_A_RUN:
-                con.execute(f"INSERT INTO {table} FROM other.{table} WHERE run_id IN (SELECT unnest(?))", [found.runs])
+                con.execute(
+                    f"INSERT INTO {table} BY NAME FROM other.{table} WHERE run_id IN (SELECT unnest(?))", [found.runs]
+                )
     finally:
         con.execute("DETACH other")

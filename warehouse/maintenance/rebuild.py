@@ -12,7 +12,7 @@ from common.errors import LabError
 from common.files import sync_folder, temporary_for
 from warehouse.database import record_files, summaries
 from warehouse.database.connection import locked, migrate, migrations, open_warehouse, publish_snapshot, schema_version
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import transaction
 from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived, take_archived

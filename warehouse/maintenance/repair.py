@@ -8,13 +8,12 @@ from pathlib import Path
 
 from duckdb import DuckDBPyConnection as Connection
 
-from common.canonical_json import canonical
 from common.files import move
-from warehouse.database.transactions import transaction
+from warehouse.database.statements import transaction
 from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import UNPLANNED, archived, take_archived
-from warehouse.ingest.trial_rows import insert_trials, table_of
+from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.maintenance.rebuild import renumber
 from warehouse.maintenance.verify import Verified
 from warehouse.paths import Paths
@@ -63,21 +62,13 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
         take_archived(con, store, bundle, path)
         return
-    m = bundle.manifest
+    row = row_of(bundle)
     with transaction(con):
         forget_summary(con, bundle.sha256)
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
         con.execute(
-            "UPDATE bundles SET unit_id = ?, host = ?, attempt = ?, size_bytes = ?, schema_version = ?, manifest = ? WHERE sha256 = ?",
-            [
-                m["unit_id"],
-                m["host"],
-                m["attempt"],
-                bundle.size_bytes,
-                m["schema_version"],
-                canonical(m),
-                bundle.sha256,
-            ],
+            f"UPDATE bundles SET {', '.join(f'{name} = ?' for name in row)} WHERE sha256 = ?",  # noqa: S608 - names of columns
+            [*row.values(), bundle.sha256],
         )
         insert_trials(con, [table_of(bundle)])
 

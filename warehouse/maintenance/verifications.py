@@ -1,4 +1,4 @@
-"""What `lab verify` found, kept in the warehouse: pages say from it when the results were last proved, and how it came out."""
+"""Findings of `lab verify`, stored in the warehouse for the pages."""
 
 from __future__ import annotations
 
@@ -9,52 +9,53 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from common.canonical_json import canonical
 from common.environment import host_name
 from warehouse.database import summaries
+from warehouse.database.statements import insert
 from warehouse.delivery.results_store import Store
 from warehouse.maintenance import verify as checks
 from warehouse.maintenance.recompute import check_decided
 from warehouse.maintenance.verify import Finding, Verified
 from warehouse.paths import Paths
 
-MAX_FINDINGS = 100  # that are kept of one verification; `faults` and `notes` count all of them
+MAX_FINDINGS = 100  # stored of one verification; the columns `faults` and `notes` count all of them
 
 
 def plain(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    """Findings as they are stored and printed for machines."""
+    """Return findings as plain JSON values."""
     return [{"check": f.check, "about": f.about, "what": f.what} for f in findings]
 
 
 def store_verification(con: Connection, found: Verified, phase: str | None, deep: bool) -> bool:
-    """Store one verification, of a phase or of all; False where the table for it is itself what was damaged."""
-    kept = [
+    """Store one verification, of a phase or of all; return False where the table for it is itself damaged."""
+    findings = [
         {"fault": is_fault, **one}
-        for is_fault, findings in ((True, found.faults), (False, found.notes))
-        for one in plain(findings)
+        for is_fault, some in ((True, found.faults), (False, found.notes))
+        for one in plain(some)
     ]
     try:
-        con.execute(
-            "INSERT INTO verifications VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                datetime.now(UTC),
-                host_name(),
-                phase,
-                deep,
-                canonical(found.counts),
-                len(found.faults),
-                len(found.notes),
-                canonical(kept[:MAX_FINDINGS]),
-            ],
-        )
+        row = {
+            "verified_at": datetime.now(UTC),
+            "host": host_name(),
+            "phase": phase,
+            "deep": deep,
+            "counts": found.counts,
+            "faults": len(found.faults),
+            "notes": len(found.notes),
+            "findings": findings[:MAX_FINDINGS],
+        }
+        insert(con, "verifications", [row])
     except (duckdb.CatalogException, duckdb.BinderException):
         return False
     return True
 
 
 def verified(con: Any, paths: Paths, store: Store, phase: str | None, deep: bool) -> Verified:
-    """What all checks find, those of one phase or of all; it is stored, for the pages."""
+    """Run all checks, of one phase or of all, and store what they find.
 
+    Args:
+        deep: also read all attachments, and compute metrics and verdicts again.
+    """
     found = checks.Verified()
     checks.check_schema(con, found)
     checks.check_plans(con, found)

@@ -15,16 +15,17 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
-from common.canonical_json import canonical, sha256_of
+from common.canonical_json import sha256_of
 from common.errors import LabError
 from experiments.contract import Json, Unit
 from warehouse.database import record_files
 from warehouse.database.connection import migrate, migrations, schema_version
 from warehouse.database.records import OF_BUNDLES
+from warehouse.database.statements import number_of, rows_of
 from warehouse.delivery import signing
 from warehouse.delivery.bundles import NAME, BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
-from warehouse.ingest.trial_rows import ROWS, table_of
+from warehouse.ingest.trial_rows import ROWS, row_of, table_of
 from warehouse.paths import Paths
 
 BATCH_TRIALS = 50_000  # compared at a time
@@ -107,14 +108,13 @@ def check_plans(con: Connection, done: Verified) -> None:
 
 def check_bundles(con: Connection, paths: Paths, done: Verified, phase: str | None = None) -> list[Attached]:
     """Every bundle's file against its name, its row and its trials; returns what is attached to them."""
-    rows = {
-        row[0]: row[1:]
-        for row in con.execute(
-            "SELECT sha256, unit_id, host, attempt, size_bytes, schema_version, manifest FROM bundles "
-            "WHERE ? IS NULL OR (manifest ->> 'phase') = ?",
-            [phase, phase],
-        ).fetchall()
-    }
+    found = rows_of(
+        con,
+        "SELECT sha256, unit_id, host, attempt, size_bytes, schema_version, manifest FROM bundles "
+        "WHERE ? IS NULL OR (manifest ->> 'phase') = ?",
+        [phase, phase],
+    )
+    rows = {row.pop("sha256"): row for row in found}
     done.counts |= {"bundles": len(rows), "trials": 0}
     seen: set[str] = set()
     attached: list[Attached] = []
@@ -162,10 +162,8 @@ def _forged(paths: Paths, bundle: Bundle) -> str | None:
     return None if right else f"the signature is not {host}'s"
 
 
-def _check_row(bundle: Bundle, row: Sequence[object], done: Verified) -> None:
-    m = bundle.manifest
-    wanted = (m["unit_id"], m["host"], m["attempt"], bundle.size_bytes, m["schema_version"], canonical(m))
-    if tuple(row) != wanted:
+def _check_row(bundle: Bundle, row: Mapping[str, object], done: Verified) -> None:
+    if row != row_of(bundle):
         done.findings.append(
             Finding("bundles", f"the row of bundle {bundle.sha256[:12]} is not what its file says", bundle.sha256)
         )
@@ -250,7 +248,7 @@ def check_units(con: Connection, done: Verified, phase: str | None = None) -> No
         """,
         [phase, phase],
     ).fetchall()
-    (asked,) = con.execute("SELECT count(*) FROM units WHERE ? IS NULL OR phase = ?", [phase, phase]).fetchone() or (0,)
+    asked = number_of(con, "SELECT count(*) FROM units WHERE ? IS NULL OR phase = ?", [phase, phase])
     done.counts |= {"units": asked, "units with a result": asked - len(rows)}
     for run_id, name, unit_id, position, status, why, last in rows:
         what = f"{run_id} {name}: unit {position + 1} ({unit_id[:8]}) has no result; {_assigned(last)}"

@@ -14,7 +14,7 @@ from experiments.registry import PHASES
 from flows.chain import open_run
 from flows.plan import plan
 from lab.commands.plan import EXAMPLE, LISTED, example_reports
-from warehouse.database import records
+from warehouse.database import durations
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
@@ -162,8 +162,8 @@ def test_after_a_run_the_plan_shows_how_long_it_took(called: Run, home: Path) ->
     with writing(Paths(home)) as con:
         run = open_run(con, plan("smoke"))
         for phase, predicted in (("p1", 60.0), ("p2", 90.0)):
-            records.save_prediction(con, run.run_id, phase, predicted)
-        records.finish_prediction(con, run.run_id, "p1", 200.0)
+            durations.save_prediction(con, run.run_id, phase, predicted)
+        durations.finish_prediction(con, run.run_id, "p1", 200.0)
     done = called(*SMOKE)
     assert [r[8] for r in rows(done.stdout) if r[0]] == ["3 min 20 s, expected 1 min 0 s", "", "", "", "", ""]
     phases = json.loads(called(*SMOKE, "--json").stdout)["phases"]

@@ -49,7 +49,9 @@ def con(paths: Paths) -> Iterator[Connection]:
     """A warehouse in which run demo-1 asked for the units a, b and c of P1, and pi-4 has computed each."""
     with writing(paths) as opened:
         records.save_plan(opened, "0f3a", {"scale": "demo"})
-        records.save_run(opened, RUN, "0f3a", "demo", "big_o", "m", "coordinator", "abc", False, {}, {}, {})
+        records.save_run(
+            opened, records.RunRecord(RUN, "0f3a", "demo", "big_o", "m", "coordinator", "abc", False, {}, {}, {})
+        )
         records.save_units(opened, RUN, "p1", [unit(x) for x in "abc"])
         deliver(paths, opened, "pi-4", dict.fromkeys("abc", TRIALS))
         yield opened
@@ -86,7 +88,7 @@ def second(con: Connection, paths: Paths, trials: dict[str, list[Trial]], audit_
     before = audits.bundles_known(con, ids)
     deliver(paths, con, "laptop", trials, attempt=2)
     wrong = {unit("c").unit_id: "out of memory on laptop"}
-    audits.settle(con, drawn, dict.fromkeys(ids, "laptop"), before, wrong)
+    audits.conclude(con, drawn, dict.fromkeys(ids, "laptop"), before, wrong)
 
 
 def test_agreement_is_kept_by_pairs_of_hosts(con: Connection, paths: Paths) -> None:
@@ -159,7 +161,9 @@ def test_the_page_reads_all_audits_of_a_run(con: Connection, paths: Paths) -> No
 def test_the_run_decided_last_is_audited_unless_named(con: Connection) -> None:
     """A run without results, planned later, must not hide the one whose results somebody wants to trust."""
     assert audits.latest_run(con) == RUN
-    records.save_run(con, "demo-2", "0f3a", "demo", "big_o", "m", "coordinator", "abc", False, {}, {}, {})
+    records.save_run(
+        con, records.RunRecord("demo-2", "0f3a", "demo", "big_o", "m", "coordinator", "abc", False, {}, {}, {})
+    )
     assert audits.latest_run(con) == RUN
     records.save_units(con, "demo-2", "p1", [unit("a")])
     assert audits.latest_run(con) == "demo-2"

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from duckdb import DuckDBPyConnection as Connection
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.contract import Metric, Metrics, Status, Trial, Unit, Verdict
-from warehouse.database import records
+from warehouse.database import durations, records
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
@@ -67,11 +66,21 @@ def con(paths: Paths) -> Iterator[Connection]:
         yield opened
 
 
-def save_run(con: Connection, **values: Any) -> None:
-    given_ = {"plan_id": "plan", "scale": "smoke", "domain": "big_o", "model": "m", "host": "pi-4", "commit": "abc"}
-    records.save_run(
-        con, "run", **{**given_, **values}, dirty=False, versions={"duckdb": "1.5.5"}, given={"n": 1}, defaulted={}
+def save_run(con: Connection, commit: str = "abc") -> None:
+    run = records.RunRecord(
+        run_id="run",
+        plan_id="plan",
+        scale="smoke",
+        domain="big_o",
+        model="m",
+        host="pi-4",
+        code_commit=commit,
+        dirty=False,
+        versions={"duckdb": "1.5.5"},
+        arguments_given={"n": 1},
+        arguments_defaulted={},
     )
+    records.save_run(con, run)
 
 
 @settings(max_examples=15, deadline=None)
@@ -208,10 +217,10 @@ def test_plan_run_and_prediction_keep_their_first_record(con: Connection) -> Non
     records.finish_run(con, "run")
     assert ended
     assert ended == con.execute("SELECT finished_at FROM runs").fetchone() != (None,)
-    records.save_prediction(con, "run", "p1", 10.5)
-    records.save_prediction(con, "run", "p1", 99.0)
-    records.finish_prediction(con, "run", "p1", 12.25)
-    records.finish_prediction(con, "run", "p1", 0.5)
+    durations.save_prediction(con, "run", "p1", 10.5)
+    durations.save_prediction(con, "run", "p1", 99.0)
+    durations.finish_prediction(con, "run", "p1", 12.25)
+    durations.finish_prediction(con, "run", "p1", 0.5)
     assert con.execute("SELECT * FROM predictions").fetchall() == [("run", "p1", 10.5, 12.25)]
 
 

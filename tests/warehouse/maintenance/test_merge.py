@@ -12,7 +12,7 @@ import pytest
 from common.errors import LabError
 from experiments.contract import Attachment, Trial, Unit
 from warehouse.database.connection import writing
-from warehouse.database.records import save_plan, save_run, save_units
+from warehouse.database.records import RunRecord, save_plan, save_run, save_units
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -38,7 +38,7 @@ def coordinator(home: Path, runs: dict[str, list[str]], done: list[str], host: s
     with writing(paths) as con:
         for run, labels in runs.items():
             save_plan(con, run, {"scale": "smoke"})
-            save_run(con, run, run, "smoke", "big_o", "m", host, "0", False, {}, {}, {})
+            save_run(con, RunRecord(run, run, "smoke", "big_o", "m", host, "0", False, {}, {}, {}))
             save_units(con, run, "p1", [unit(label) for label in labels])
     for label in done:
         file = Attachment("a.safetensors", hashlib.sha256(CONTENT).hexdigest(), CONTENT)

@@ -13,7 +13,7 @@ import pytest
 
 from common.errors import LabError
 from experiments.contract import Trial, Unit
-from warehouse.database import record_files, records
+from warehouse.database import durations, record_files, records
 from warehouse.database.connection import migrations, writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
@@ -211,7 +211,7 @@ def test_runs_with_odd_names_stay_inside_the_folder(tmp_path: Path) -> None:
     names = ["../../up", "common", "a/b", "plain-1", "", "é"]
     with writing(paths) as con:
         for name in names:
-            records.save_prediction(con, name, "p1", 1.5)
+            durations.save_prediction(con, name, "p1", 1.5)
     assert {p.name for p in tmp_path.iterdir()} == {"home"}
     folders = {p.parent.name for p in paths.records.rglob("predictions.parquet")}
     assert len(folders) == len(names)

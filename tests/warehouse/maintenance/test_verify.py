@@ -15,7 +15,7 @@ from test_rebuild import repeat, rows_of
 from common.errors import LabError
 from warehouse.database import records
 from warehouse.database.connection import writing
-from warehouse.database.records import assign
+from warehouse.database.records import Assignment, assign
 from warehouse.delivery import signing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -171,9 +171,9 @@ def test_a_unit_without_a_result_is_named_with_whom_it_was_assigned_to(run_home:
         for table in ("bundles WHERE sha256 = ?", "trials WHERE bundle_sha256 = ?"):
             con.execute(f"DELETE FROM {table}", [sha256])
         (unit,) = [u for u in records.units_of(con, run_id, "p1") if u.unit_id == unit_id]
-        assign(con, run_id, "weak", [([unit], None)], 1)
-        assign(con, run_id, "strong", [([unit], "mac")], 2)
-        assign(con, run_id, "strong", [], 3)
+        assign(con, run_id, [Assignment([unit], "weak", None, 1)])
+        assign(con, run_id, [Assignment([unit], "strong", "mac", 2)])
+        assign(con, run_id, [])
         hour = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
         con.execute("UPDATE assignments SET assigned_at = ?::TIMESTAMPTZ + to_hours(attempt - 1)", [hour])
         found = Verified()

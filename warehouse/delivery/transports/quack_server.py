@@ -14,7 +14,6 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -121,8 +120,10 @@ class InboxServer:
 
     def _answer(self, asked: str, content: bytes) -> None:
         parts = [content[i : i + PART_BYTES] for i in range(0, len(content), PART_BYTES)] or [b""]
-        rows: list[list[Any]] = [[asked, i, len(parts), part, time.monotonic()] for i, part in enumerate(parts)]
-        self._con.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", rows)
+        rows = [[asked, i, len(parts), part, time.monotonic()] for i, part in enumerate(parts)]
+        self._con.executemany(
+            "INSERT INTO answers (id, part, parts, content, answered_at) VALUES (?, ?, ?, ?, ?)", rows
+        )
 
     def _done(self, kind: str, name: str, content: bytes) -> bytes:
         """The answer: for what was brought nothing, or why it is refused."""

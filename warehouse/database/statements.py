@@ -1,0 +1,58 @@
+"""Transactions, and statements that name their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from duckdb import DuckDBPyConnection as Connection
+
+from common.canonical_json import canonical
+
+
+@contextmanager
+def transaction(con: Connection) -> Iterator[None]:
+    """Run the statements of the block in one transaction; an exception, or the death of the process, undoes all of them."""
+    con.begin()
+    try:
+        yield
+        con.commit()
+    except BaseException:
+        con.rollback()
+        raise
+
+
+def insert(con: Connection, table: str, rows: Sequence[Mapping[str, object]], conflict: str = "") -> None:
+    """Insert rows, column -> value; dictionaries and lists are stored as canonical JSON.
+
+    Args:
+        rows: all with the same columns.
+        conflict: what follows ON CONFLICT, for example "DO NOTHING".
+    """
+    if rows:
+        columns = list(rows[0])
+        values = [[canonical(row[c]) if isinstance(row[c], (dict, list)) else row[c] for c in columns] for row in rows]
+        con.executemany(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - names in this package
+            + (f" ON CONFLICT {conflict}" if conflict else ""),
+            values,
+        )
+
+
+def rows_of(con: Connection, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
+    """Return the rows of a query as dictionaries, column -> value."""
+    cursor = con.execute(sql, list(values))
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def column_of(con: Connection, sql: str, values: Sequence[object] = ()) -> list[Any]:
+    """Return the first column of a query's rows."""
+    return [row[0] for row in con.execute(sql, list(values)).fetchall()]
+
+
+def number_of(con: Connection, sql: str, values: Sequence[object] = ()) -> int:
+    """Return the one whole number that a query gives; 0 where it gives no row or NULL."""
+    row = con.execute(sql, list(values)).fetchone()
+    return int(row[0] or 0) if row else 0
