@@ -8,9 +8,9 @@ from experiments.registry import configure, get_phase
 
 # The first unit of a phase at smoke scale. A change that moves one throws finished trials away: it belongs into LOG.md.
 STORED = {
-    "p1": "287d3c5d108dd7f07a28a7724ffa36db",
-    "p3": "306df4bf731d51bdff9f9130250977be",
-    "e1": "dee230f8e892cfbfb3f7e5645ec4c9c5",
+    "p1": "292f94a9c1c8cc1ccd54e27de31cb8b0",
+    "p3": "bdfbbd6604fcb43eebe660a32622632f",
+    "e1": "e674b38d006cd2015b4e12d062792c49",
 }
 
 

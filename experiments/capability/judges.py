@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 
 from common.errors import LabError
-from experiments.capability.prompts import HELD_OUT, MAX_NEW_TOKENS, ROWS
 
-version = "capability-1"  # raised whenever a prompt, a judge or a paragraph changes
-CATEGORIES = tuple(ROWS)
+_DATA = tomllib.loads((resources.files("experiments.capability") / "prompts.toml").read_text(encoding="utf-8"))
+_HELD_OUT: tuple[str, ...] = tuple(_DATA.pop("held_out"))
+CATEGORIES = tuple(_DATA)
 
 # 1,000 is one number but 1,2,3 are three, and the dash of 15-9 is no sign.
 NUMBER = re.compile(r"(?<!\w)-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
@@ -44,7 +46,7 @@ def prompts(category: str | None = None, per_category: int = 20) -> list[Capabil
     Raises:
         LabError: no such category, or not between 1 and 20 prompts.
     """
-    if category is not None and category not in ROWS:
+    if category is not None and category not in CATEGORIES:
         raise LabError(f"unknown capability category {category!r}", f"choose one of: {', '.join(CATEGORIES)}")
     if not 1 <= per_category <= 20:
         raise LabError(f"per_category is {per_category}", "choose 1 to 20")
@@ -55,15 +57,15 @@ def prompts(category: str | None = None, per_category: int = 20) -> list[Capabil
 @cache
 def _all() -> tuple[CapabilityPrompt, ...]:
     return tuple(
-        CapabilityPrompt(f"{category}-{i:02d}", category, prompt, MAX_NEW_TOKENS[category], name, arguments)
-        for category, rows in ROWS.items()
-        for i, (prompt, name, arguments) in enumerate(rows, start=1)
+        CapabilityPrompt(f"{category}-{i:02d}", category, prompt, data["max_new_tokens"], name, tuple(arguments))
+        for category, data in _DATA.items()
+        for i, (prompt, name, *arguments) in enumerate(data["prompts"], start=1)
     )
 
 
 def held_out_texts() -> tuple[str, ...]:
     """Twelve English paragraphs of 60 to 90 words, written for this project, so in no model's training data."""
-    return HELD_OUT
+    return _HELD_OUT
 
 
 def judge(prompt: CapabilityPrompt, reply: str) -> bool:

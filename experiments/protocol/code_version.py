@@ -1,7 +1,8 @@
 """Versions of the code that decides something: hashes of the definitions that can be reached from its roots.
 
 A unit's result is decided by what `units`, `sides` and `run` reach; a plan also by what `metrics` and `gate` reach. So an
-analysis can be corrected without computing a trial again, and is a new plan all the same.
+analysis can be corrected without computing a trial again, and is a new plan all the same. Data files beside a definition that
+reads any (importlib.resources) count as well: prompts, templates.
 
 A definition is hashed by its content, and a name in it by the content it refers to. So these cost no id: moving a definition or
 a module, renaming it, comments, docstrings, layout, estimates of cost. References are read off the names in the text: too many at
@@ -28,6 +29,7 @@ TRIALS = ("Config", "units", "sides", "run")  # of a phase: what decides its tri
 ANALYSIS = ("metrics", "gate")  # and what is made of them
 UNUSED = ("cost", "description")  # arguments that decide no result: of make_unit, of a config's field
 WHOLE, LOOSE = "", "*"  # of a module: all its names, and the statements that give no name
+DATA_SUFFIXES = (".json", ".toml", ".txt")
 ROUNDS = 8  # of hashing, each of which looks one reference further
 
 
@@ -131,7 +133,15 @@ class _Sources:
         reading = _Reading(name, self)
         text = "".join(reading.read(statement) for statement in statements)
         loose = () if name.name == LOOSE else (Name(name.module, LOOSE),)
+        if reading.resources and (path := self.file(name.module)):
+            text += "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in data_files(path.parent))
         return Content(f"{reading.position} {text}", (*reading.references, *loose))
+
+
+def data_files(folder: Path) -> list[Path]:
+    """Return the data that the modules of a folder read: files with DATA_SUFFIXES in it, and in folders without modules."""
+    below = [f for f in folder.iterdir() if f.is_dir() and not (f / "__init__.py").exists()]
+    return sorted(p for f in (folder, *below) for p in f.iterdir() if p.suffix in DATA_SUFFIXES)
 
 
 sources_of = cache(_Sources)
@@ -160,6 +170,7 @@ class _Reading(ast.NodeTransformer):
         self.own: list[str] = []  # names that the statement gives
         self.local: set[str] = set()  # names bound inside it, which refer to nothing outside
         self.private: list[str] = []  # its private methods
+        self.resources = False  # True if it reads data files, by importlib.resources
         self.position = 0  # of the name among those that the statement gives
 
     def read(self, statement: ast.stmt) -> str:
@@ -194,6 +205,7 @@ class _Reading(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if node.id in self.own:
             return ast.Name(f"@own{self.own.index(node.id)}", node.ctx)
+        self.resources |= node.id == "resources"
         if node.id in self.local:
             return node
         module = self.sources.module(self.name.module)

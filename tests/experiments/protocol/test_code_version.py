@@ -26,12 +26,15 @@ class Solver:
         return self._step(scaled(x))
 
 def run(x):
-    return Solver().solve(x), words.JOINED
+    return Solver().solve(x), words.JOINED, TEXT
+
+TEXT = resources.files("package") / "texts.toml"
 """
 FILES = {
     "phase.py": PHASE,
     "tools.py": "def scaled(x):\n    return _twice(x)\n\ndef _twice(x):\n    return 2 * x\n\ndef unused(x):\n    return x\n",
     "words.py": "JOINED, APART = 'a', 'b'\n",
+    "texts.toml": "a = 1\n",
 }
 
 
@@ -45,6 +48,7 @@ def version(folder: Path, files: Mapping[str, str], module: str = "phase", name:
 
 
 MOVED = {
+    "texts.toml": FILES["texts.toml"],
     "phase.py": PHASE.replace("package.tools", "package.deep.kit").replace(
         "from package import words", "from package.deep import words"
     ),
@@ -81,6 +85,7 @@ OTHER = {
     "another of two names given at once": FILES | {"phase.py": PHASE.replace("words.JOINED", "words.APART")},
     "two values change places": FILES | {"words.py": "JOINED, APART = 'b', 'a'\n"},
     "the order of a call's arguments": FILES | {"phase.py": PHASE.replace("x + SIZE", "SIZE + x")},
+    "data beside a module": FILES | {"texts.toml": "a = 2\n"},
     "a statement runs when the module is loaded": FILES | {"tools.py": FILES["tools.py"] + "print(1)\n"},
 }
 
