@@ -1,1 +1,1 @@
-"""The window: Streamlit pages over the published snapshot."""
+"""The web page: Streamlit pages over the published snapshot."""

@@ -1,4 +1,4 @@
-"""The gate of the window on a LAN: nothing is answered before the password, or a signed link, was shown."""
+"""The password of the web page on a LAN: every request needs it, or a signed link, or the cookie that follows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 PASSWORD = "LAB_PAGE_PASSWORD"  # noqa: S105 - the name of the variable
 COOKIE = "lab_page"
-LINK_S = 3600  # a signed link may be followed for an hour
+LINK_S = 3600  # a signed link is valid for an hour
 USER = "page"
 MAX_FORM_BYTES = 2**12
 Message = MutableMapping[str, Any]
@@ -25,24 +25,30 @@ FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewp
 <style>:root{color-scheme:light dark;font:16px system-ui,sans-serif}body{max-width:24rem;margin:18vh auto;padding:0 1rem}
 input,button{font:inherit;padding:.5rem .7rem;width:100%;box-sizing:border-box;margin-top:.6rem}
 button{background:#2563EB;color:#fff;border:0;border-radius:.4rem}</style>
-<h1 style="font-size:1.25rem">LLM memory experiments</h1><p>SAID To see it on the coordinator: <code>lab key page</code></p>
+<h1 style="font-size:1.25rem">LLM memory experiments</h1><p>MESSAGE To see it on the coordinator: <code>lab key page</code></p>
 <form method="post" action="/login"><input type="password" name="password" aria-label="Password" autofocus>
 <button>Open</button></form></html>"""
 
 
 def signed(password: str, purpose: str) -> str:
-    """HMAC-SHA-256 of a purpose under the password, in hex."""
+    """Return the HMAC-SHA-256 of a purpose under the password, in hex."""
     return hmac.new(password.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def link(url: str, password: str, now_s: float) -> str:
-    """An address that opens the page without the password, for an hour from `now_s` (seconds since the epoch)."""
+    """Return an address that opens the page without the password.
+
+    Args:
+        url: of the page, without a slash at its end.
+        password: of the page.
+        now_s: seconds since the epoch; the link is valid for an hour from then.
+    """
     until = str(int(now_s) + LINK_S)
     return f"{url}/?key={until}.{signed(password, f'link {until}')}"
 
 
 class Gate:
-    """ASGI middleware: password form, signed link, cookie, or HTTP Basic with the user `page`; else 401."""
+    """ASGI middleware that asks for a password: form, signed link, cookie, or HTTP Basic with the user `page`; else 401."""
 
     def __init__(self, app: Server, password: str) -> None:
         if len(password) < 20:
@@ -84,7 +90,7 @@ class Gate:
         return hmac.compare_digest(given.encode(errors="replace"), wanted.encode())
 
     async def _enter(self, send: Send) -> None:
-        """To the page, with a cookie, so that neither password nor link stays in the address."""
+        """Redirect to the page with a cookie, so that neither password nor link stays in the address."""
         cookie = f"{COOKIE}={signed(self.password, 'cookie')}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000"
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
@@ -92,7 +98,7 @@ class Gate:
 
 
 async def _body(receive: Receive) -> bytes:
-    """At most MAX_FORM_BYTES of a request's body; more than a password is none."""
+    """Return at most MAX_FORM_BYTES of a request's body, more than any password needs."""
     body, more = b"", True
     while more and len(body) <= MAX_FORM_BYTES:
         message = await receive()
@@ -100,8 +106,8 @@ async def _body(receive: Receive) -> bytes:
     return body[:MAX_FORM_BYTES]
 
 
-async def _ask(send: Send, said: str) -> None:
-    content = FORM.replace("SAID", said).encode()
+async def _ask(send: Send, message: str) -> None:
+    content = FORM.replace("MESSAGE", message).encode()
     headers = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", str(len(content)).encode()),

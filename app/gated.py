@@ -1,4 +1,4 @@
-"""The window behind its gate: `lab up --lan` runs this with the password in LAB_PAGE_PASSWORD; without one it does not start."""
+"""The web page behind a password: `lab up --lan` runs this with LAB_PAGE_PASSWORD; without it, it does not start."""
 
 from __future__ import annotations
 

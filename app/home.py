@@ -1,4 +1,4 @@
-"""The window: `streamlit run app/home.py`. One line here adds a page; each answers one question."""
+"""The web page: `streamlit run app/home.py`. A name in OTHERS adds a page; each page answers one question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prefect's server says of the machines and their work now, over HTTP with short waits, so that no page hangs."""
+"""Machines and runs as Prefect's server reports them, over HTTP with short time-outs, so that no page hangs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workpools.pools import DEFAULT_API
 from workpools.tiers import POOLS
 
 CONNECT_S, ANSWER_S = 0.8, 2.5  # a server that is away is known within a second; a busy one on SQLite may take two
-HOST_TAG = "host:"  # a shard says with it where it runs (workpools.hosts)
-UNNAMED = "ProcessWorker "  # how Prefect names a worker started without a name; offline it will never be heard of again
+HOST_TAG = "host:"  # before the host's name in the tags of a shard (workpools.hosts)
+UNNAMED = "ProcessWorker "  # how Prefect names a worker started without a name; once offline it never returns
 DRAINED = "drained_hosts"  # the Prefect variable with the machines that take no more work (workpools.hosts)
 UNDER_WAY, WAITING, ENDED_BADLY = ("RUNNING", "PENDING", "CANCELLING"), ("SCHEDULED",), ("FAILED", "CRASHED")
 LISTED, ERRORS = 100, 10  # runs of a list; last errors
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 class AwayError(Exception):
-    """No answer that can be used: `what` is wrong, and the command that mends it."""
+    """The server gave no usable answer: `what` is wrong, and the command that mends it."""
 
     def __init__(self, what: str, mend: str) -> None:
         super().__init__(what)
@@ -38,7 +38,7 @@ class Machine:
     status: str  # online, offline, draining (drained, and something still runs) or drained
     pools: tuple[str, ...]  # in which it is online
     heartbeat_at: datetime | None
-    running: tuple[str, ...]  # names of runs that say that they run here
+    running: tuple[str, ...]  # names of its runs
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FlowRun:
 
 @dataclass(frozen=True)
 class Now:
-    """Everything that one look at the server brought."""
+    """All that one query of the server returned."""
 
     at: datetime
     machines: list[Machine] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Now:
 
 
 def in_words(now: Now) -> str:
-    """Machines, work and queue in a sentence."""
+    """Return machines, work and queue in a sentence."""
     online = sum(bool(m.pools) for m in now.machines)
     machines = f"{words.count(online, 'machine')} online" if online else "No machine is online"
     runs = f"{words.count(len(now.under_way), 'run')} under way" if now.under_way else "nothing under way"
@@ -73,15 +73,15 @@ def in_words(now: Now) -> str:
 
 
 def address() -> str:
-    """PREFECT_API_URL, which `lab up` gives the page, else Prefect's default port on this machine."""
+    """Return PREFECT_API_URL, which `lab up` sets, else Prefect's default port on this machine."""
     return os.environ.get("PREFECT_API_URL") or DEFAULT_API
 
 
 def look(url: str) -> Now:
-    """Ask the server at `url`.
+    """Ask the server at `url` for machines, runs, queue and errors.
 
     Raises:
-        AwayError: nothing answers in time, it refuses this user, or says something else than Prefect would.
+        AwayError: nothing answers in time, the server refuses this user, or it is no Prefect server.
     """
     import httpx
 
@@ -91,7 +91,7 @@ def look(url: str) -> Now:
         with httpx.Client(
             base_url=f"{url.rstrip('/')}/", timeout=limits, auth=(user, password) if colon else None
         ) as client:
-            return _asked(client)
+            return _look(client)
     except httpx.ConnectError:
         raise AwayError(f"No Prefect server answers at {url}.", "lab up") from None
     except httpx.TimeoutException:
@@ -105,19 +105,19 @@ def look(url: str) -> Now:
         raise AwayError(f"The Prefect server at {url} answers with error {code}.", "lab status") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AwayError(
-            f"What answers at {url[:200]} is no Prefect server ({type(error).__name__}).", "lab status"
+            f"The server at {url[:200]} is no Prefect server ({type(error).__name__}).", "lab status"
         ) from None
 
 
-def _asked(client: Any) -> Now:
+def _look(client: Any) -> Now:
     pools = {p["name"] for p in _post(client, "work_pools/filter", {})}
     workers = [(p, w) for p in POOLS if p in pools for w in _post(client, f"work_pools/{p}/workers/filter", {})]
-    under_way = _placed(_runs(client, UNDER_WAY, "START_TIME_ASC", LISTED), workers)
+    under_way = with_host(_runs(client, UNDER_WAY, "START_TIME_ASC", LISTED), workers)
     return Now(
         at=datetime.now(UTC),
         machines=_machines(workers, under_way, _drained(client)),
         under_way=[_run(r) for r in under_way],
-        # What a schedule will start some day waits for its time, not for a machine.
+        # A scheduled run waits for its time, not for a machine.
         waiting=[_run(r) for r in _runs(client, WAITING, "EXPECTED_START_TIME_ASC", LISTED) if not r["auto_scheduled"]],
         errors=[_run(r) for r in _runs(client, ENDED_BADLY, "END_TIME_DESC", ERRORS)],
     )
@@ -135,8 +135,8 @@ def _runs(client: Any, states: Sequence[str], sort: str, limit: int) -> list[Jso
     return _post(client, "flow_runs/filter", wanted)
 
 
-def _placed(runs: Sequence[Json], workers: Sequence[tuple[str, Json]]) -> list[Json]:
-    """Runs under way, each with its host: a pipeline names none, and is where its pool's only worker is."""
+def with_host(runs: Sequence[Json], workers: Sequence[tuple[str, Json]]) -> list[Json]:
+    """Return the runs with their hosts in their tags; a pipeline names none and is where its pool's only worker is."""
     online = [(pool, str(w["name"])) for pool, w in workers if w["status"] == "ONLINE"]
     only = {pool: name for pool, name in online if sum(p == pool for p, _ in online) == 1}
     alone = (only.get(str(r["work_pool_name"] or "")) for r in runs)
@@ -156,7 +156,7 @@ def _drained(client: Any) -> set[str]:
 
 
 def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[Json], drained: set[str]) -> list[Machine]:
-    """One row a name; those of Prefect's own making only while they are online."""
+    """Return one row per name; a name that Prefect generated only while it is online."""
     running: dict[str, list[str]] = {}
     for run in runs:
         if run["state_type"] == "RUNNING":
@@ -167,12 +167,12 @@ def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[Json], drained
         online = tuple(pool for pool, w in own if w["status"] == "ONLINE")
         if not online and name.startswith(UNNAMED):
             continue
-        here = tuple(running.get(name, ()))
+        own_runs = tuple(running.get(name, ()))
         status = "online" if online else "offline"
         if name in drained:
-            status = "draining" if here else "drained"
+            status = "draining" if own_runs else "drained"
         beats = [t for _, w in own if (t := _time(w["last_heartbeat_time"]))]
-        found.append(Machine(name, status, online, max(beats, default=None), here))
+        found.append(Machine(name, status, online, max(beats, default=None), own_runs))
     return found
 
 
@@ -189,7 +189,7 @@ def _run(run: Json) -> FlowRun:
 
 
 def _host(run: Json) -> str:
-    """The host that a run's tags name, or nothing."""
+    """Return the host that a run's tags name, or nothing."""
     return next((str(t).removeprefix(HOST_TAG) for t in run["tags"] if str(t).startswith(HOST_TAG)), "")
 
 

@@ -1,4 +1,4 @@
-"""Metrics by host, as Overview and Hosts show them: one phase and metric are chosen, with intervals, a host each."""
+"""Metrics by host on Overview and Hosts: the reader chooses a phase and a metric, and sees each host's interval."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the reader chose, and its rows."""
+    """The reader's choice and its rows."""
 
     phase: str
     metric: str
@@ -30,7 +30,7 @@ class Chosen:
 
 
 def chosen(view: filters.View, verdicts: Mapping[str, Row], known: Sequence[str], file_end: str = "") -> Chosen | None:
-    """Ask for phase and metric and draw the forest plot; None where there is nothing, which is said.
+    """Ask for phase and metric and draw the forest plot; without metrics say so and return None.
 
     Args:
         known: hosts in the order of their colours.

@@ -1,28 +1,43 @@
-"""HTML of the strip of six cards, of the header and of definition lists. Every value from the snapshot is escaped."""
+"""HTML of the strip of six cards, the header and lists of facts. Every value from the snapshot is escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from app import format as words
 from app.phase_names import ORDER, named, text_of
 
 Row = Mapping[str, Any]
+Progress = tuple[int, int]  # units done, units planned so far
 # The shape of each, and its colour, are drawn by style.css (Streamlit takes SVG out of HTML).
 CLASSES = {"PASS": "pass", "FAIL": "fail", "INCONCLUSIVE": "inconclusive", "RUNNING": "running", "NOT RUN": "waiting"}
 
 
+class Fact(NamedTuple):
+    """A name and its value, the text that shows on hover, and a mark if it weakens the results."""
+
+    name: str
+    value: str
+    hover: str = ""
+    warns: bool = False
+
+
+def status_of(verdict: Row | None, done: Progress | None) -> str:
+    """Return a verdict's status, or RUNNING or NOT RUN."""
+    return str(verdict["status"]) if verdict else "RUNNING" if done else "NOT RUN"
+
+
 def pill(status: str) -> str:
-    """A verdict's word, shape and colour."""
+    """Return a verdict's word, shape and colour."""
     known = CLASSES.get(status, "waiting")
     text = status if status in ("PASS", "FAIL", "INCONCLUSIVE") else status.lower()
     return f'<span class="lab-pill lab-{known}"><i></i>{escape(text)}</span>'
 
 
 def bar(verdict: Row) -> str:
-    """The main metric as a bar with its interval, and the threshold or, for a difference, zero as a line."""
+    """Draw the main metric as a bar with its interval, and the threshold or, for a difference, zero as a line."""
     value, low, high, threshold = (verdict[k] for k in ("value", "low", "high", "threshold"))
     if not words.defined(value):
         return ""
@@ -46,7 +61,7 @@ def bar(verdict: Row) -> str:
 
 
 def note(verdict: Row) -> str:
-    """What the line in the bar is: "threshold 1.2, higher is better"; or that a verdict rests on more than it."""
+    """Return the meaning of the bar's line: "threshold 1.2, higher is better", or that another condition is not met."""
     value, threshold = verdict["value"], verdict["threshold"]
     if words.defined(threshold):
         lower = words.lower_is_better(verdict["main_metric"])
@@ -56,22 +71,16 @@ def note(verdict: Row) -> str:
     return "line at zero, fewer is better" if "difference" in verdict["main_metric"] else ""
 
 
-def card(
-    phase: str, verdict: Row | None, done: tuple[int, int] | None, hosts: Sequence[str] = (), last: str = ""
-) -> str:
-    """One phase: decided, running with its units and when the last result came, or not run."""
-    status = verdict["status"] if verdict else "RUNNING" if done else "NOT RUN"
+def card(phase: str, verdict: Row | None, done: Progress | None, hosts: Sequence[str] = (), last: str = "") -> str:
+    """Return the card of one phase: decided, running with its units and its latest result, or not run."""
+    status = status_of(verdict, done)
     parts = [
         f'<div role="listitem" class="lab-card lab-is-{CLASSES.get(status, "waiting")}" data-phase="{phase}">'
         f'<div class="lab-top"><strong>{phase.upper()}</strong>{pill(status)}</div>'
         f'<div class="lab-name">{escape(text_of(phase).title)}</div>'
     ]
-    if verdict:
-        parts.append(_decided(verdict))
-    elif done:
-        parts.append(_running(done, hosts, last))
-    else:
-        parts.append("<div></div>" * 7)  # the rows of all cards stand in line
+    # The rows of all cards align, so an empty card has as many.
+    parts.append(_decided(verdict) if verdict else _running(done, hosts, last) if done else "<div></div>" * 7)
     return f"{''.join(parts)}</div>"
 
 
@@ -81,8 +90,7 @@ def _decided(verdict: Row) -> str:
     metric = words.words(verdict["main_metric"]) + (
         f", {verdict['main_condition']}" if verdict["main_condition"] else ""
     )
-    trials = words.count(verdict["trials"], "trial") + (f", {verdict['failed']} failed" if verdict["failed"] else "")
-    facts = [trials, ", ".join(verdict["hosts"]), words.duration(verdict["actual_s"])]
+    facts = [trials_of(verdict), ", ".join(verdict["hosts"]), words.duration(verdict["actual_s"])]
     facts += ["leaky data"] if verdict["leaky"] else []
     why = overridden(verdict)
     return (
@@ -94,14 +102,20 @@ def _decided(verdict: Row) -> str:
     )
 
 
+def trials_of(verdict: Row) -> str:
+    """Return "24 trials, 8 failed"; empty if no trial of the phase is in the snapshot."""
+    failed = f", {verdict['failed']:,} failed" if verdict["failed"] else ""
+    return words.count(verdict["trials"], "trial") + failed if verdict["trials"] else ""
+
+
 def overridden(verdict: Row) -> str:
-    """ "Overridden on laptop: demo", or nothing."""
+    """Return "Overridden on laptop: demo", or nothing."""
     if not verdict["overridden_by"]:
         return ""
     return f"Overridden on {verdict['overridden_by']}: {verdict['why'] or 'no reason given'}"
 
 
-def _running(done: tuple[int, int], hosts: Sequence[str], last: str) -> str:
+def _running(done: Progress, hosts: Sequence[str], last: str) -> str:
     ready, asked = done
     share = 100 * ready / asked if asked else 0
     return (
@@ -115,35 +129,17 @@ def _running(done: tuple[int, int], hosts: Sequence[str], last: str) -> str:
 
 def strip(
     verdicts: Mapping[str, Row],
-    done: Mapping[str, tuple[int, int]],
+    done: Mapping[str, Progress],
     hosts: Mapping[str, Sequence[str]],
     last: Mapping[str, str],
 ) -> str:
-    """The six cards in order, arrows between; `last` is when the newest result of a phase came, in words."""
+    """Return the six cards in order, arrows between; `last` is the time of each phase's latest result, as text."""
     cards = (card(p, verdicts.get(p), done.get(p), hosts.get(p, ()), last.get(p, "")) for p in ORDER)
     return f'<div role="list" class="lab-chain" aria-label="The chain of phases">{"".join(cards)}</div>'
 
 
-def head(quiet: str, sentence: str, then: str, command: str, rests_on: Sequence[tuple[str, bool]]) -> str:
-    """The page's first lines: which run (already HTML), how far it is, what is next, what it rests on."""
-    code = f": <code>{escape(command)}</code>" if command else "."
-    facts = (
-        f'<span class="lab-warns"><i></i>{escape(fact)}</span>'
-        if warns
-        else f'<span class="lab-quiet">{escape(fact)}</span>'
-        for fact, warns in rests_on
-    )
-    over = f'<div class="lab-over"><strong>Overview</strong><span class="lab-quiet">{quiet}</span></div>'
-    rests = '<span class="lab-quiet"> · </span>'.join(facts)
-    return (
-        f'<div class="lab-head">{over}<h1>{escape(sentence)}</h1><p>Next: {escape(then)}{code}</p>'
-        + (f'<p class="lab-rests">{rests}</p>' if rests else "")
-        + "</div>"
-    )
-
-
 def reason(phase: str, verdict: Row) -> str:
-    """A verdict with its sentence."""
+    """Return a verdict with its reason."""
     return (
         f'<div class="lab-reason"><strong>{escape(named(phase))}</strong>{pill(verdict["status"])}'
         f"<p>{escape(words.reason(verdict['reason']))}"
@@ -152,17 +148,14 @@ def reason(phase: str, verdict: Row) -> str:
     )
 
 
-def definitions(rows: Sequence[tuple[str, str, str]], warned: Sequence[str] = ()) -> str:
-    """Names and values with a text that shows on hover ("" for none); names in `warned` carry the warning's mark."""
+def facts(rows: Sequence[Fact]) -> str:
+    """Return a list of names and values; a fact without a value is left out."""
     items = (
-        f"<dt>{escape(name)}</dt><dd"
-        + (f' title="{escape(hover)}"' if hover else "")
-        + (
-            f'><span class="lab-warns"><i></i>{escape(value)}</span></dd>'
-            if name in warned
-            else f">{escape(value)}</dd>"
-        )
-        for name, value, hover in rows
-        if value
+        f"<dt>{escape(row.name)}</dt><dd"
+        + (f' title="{escape(row.hover)}">' if row.hover else ">")
+        + (f'<span class="lab-warns"><i></i>{escape(row.value)}</span>' if row.warns else escape(row.value))
+        + "</dd>"
+        for row in rows
+        if row.value
     )
     return f'<dl class="lab-where">{"".join(items)}</dl>'

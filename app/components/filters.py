@@ -1,32 +1,32 @@
-"""Filters that live in the address: a copied link shows the same view, and a choice survives a change of page.
+"""Filters that are saved in the address: a copied link shows the same view, and a choice survives a change of page.
 
-Streamlit empties the address when the page changes, so what the reader chose is kept beside it and written again. Its
+Streamlit empties the address when the page changes, so choices are saved in the session as well and written again. Its
 own `bind="query-params"` leaves defaults out, and the default run is the latest, so a link would not name its run.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any
 
 import streamlit as st
 
 from app import format as words
 from warehouse.queries import snapshot
 
-ANY = "all"  # of scale, domain, model and host; is never written into the address
+ANY = "all"  # the option that filters nothing; never written into the address
 CHOSEN, WRITTEN, SHOWN = "lab-chosen", "lab-written", "lab-shown"
 
 
 @dataclass(frozen=True)
 class View:
-    """What the sidebar says.
+    """The choices of the sidebar.
 
     Attributes:
-        run: the chosen run, a row of reading.runs().
-        runs: the runs that scale, domain and model leave, the latest first.
+        run: the chosen run, a row of snapshot.runs().
+        runs: the runs with the chosen scale, domain and model, the latest first.
         host: a host's name, or None for all hosts.
         where: the reader's time zone.
     """
@@ -42,7 +42,7 @@ class View:
 
 
 def begin() -> None:
-    """Take over what the address asks for, unless this session wrote it or a change of page has emptied it."""
+    """Take over the address, unless this session wrote it or a change of page has emptied it."""
     given = st.query_params.to_dict()
     if CHOSEN not in st.session_state or (given and given != st.session_state.get(WRITTEN)):
         st.session_state[CHOSEN] = given
@@ -50,7 +50,7 @@ def begin() -> None:
 
 
 def end() -> None:
-    """Write what this page shows into the address."""
+    """Write the choices that this page shows into the address."""
     shown = st.session_state[SHOWN]
     if st.query_params.to_dict() != shown:
         st.query_params.from_dict(shown)
@@ -58,7 +58,7 @@ def end() -> None:
 
 
 def asked(name: str) -> str | None:
-    """What the reader chose, or the address asks, under `name`; it may be nothing that can be shown."""
+    """Return the choice `name` of the reader or the address, which need not be an option."""
     found = st.session_state[CHOSEN].get(name)
     return None if found is None else str(found)
 
@@ -71,11 +71,11 @@ def choice(
     say: Callable[[str], str] = str,
     always: bool = False,
 ) -> str:
-    """A select box whose value is `name` in the address.
+    """Show a select box whose value is `name` in the address, and return the value.
 
     Args:
-        default: shown as long as nothing, or nothing that is among the options, was chosen; else the first option.
-        always: written into the address though the reader did not choose it.
+        default: shown until one of the options is chosen; else the first option.
+        always: write it into the address though the reader did not choose it.
     """
     chosen = asked(name)
     value = chosen if chosen in options else default if default in options else options[0]
@@ -88,7 +88,7 @@ def choice(
 
 
 def text(label: str, name: str, placeholder: str = "") -> str:
-    """A field of text whose value is `name` in the address."""
+    """Show a text field whose value is `name` in the address, and return the value."""
     key = f"choice-{name}"
     st.session_state[key] = value = asked(name) or ""
     st.text_input(label, key=key, placeholder=placeholder, on_change=_remember, args=(name, key))
@@ -112,7 +112,7 @@ def clear() -> None:
 
 
 def sidebar(runs: Sequence[snapshot.Row], hosts: Sequence[str]) -> View | None:
-    """The one sidebar of filters; None when no run is left by them.
+    """Show the sidebar and return its choices; None if no run has them.
 
     Args:
         runs: all runs, the latest first.
@@ -120,34 +120,45 @@ def sidebar(runs: Sequence[snapshot.Row], hosts: Sequence[str]) -> View | None:
     """
     where = words.zone(st.context.timezone)
     with st.sidebar:
-        place = st.container()
+        above = st.container()
         left = list(runs)
         for name in ("scale", "domain", "model"):
             found = list(dict.fromkeys(str(r[name]) for r in runs))
-            value = choice(name.capitalize(), [ANY, *found], name, say=_any_of(name))
+            value = choice(name.capitalize(), [ANY, *found], name, say=any_of(f"All {name}s"))
             left = [r for r in left if value in (ANY, r[name])]
-        host = choice("Host", [ANY, *hosts], "host", say=_any_of("host"))
+        host = choice("Host", [ANY, *hosts], "host", say=any_of("All hosts"))
         if not left:
             return None
-        with place:
+        with above:
             run = _run(left, runs, where)
     return View(run, left, None if host == ANY else host, where)
 
 
-def _any_of(name: str) -> Callable[[str], str]:
-    return lambda value: f"All {name}s" if value == ANY else value
+def any_of(everything: str, say: Callable[[str], str] = str) -> Callable[[str], str]:
+    """Return the labels of a filter's options; `everything` is that of ANY."""
+    return lambda value: everything if value == ANY else say(value)
 
 
-def _run(left: Sequence[snapshot.Row], runs: Sequence[snapshot.Row], where: Any) -> snapshot.Row:
-    """The run that was chosen, else always the latest."""
-    # Short, since the sidebar is narrow; runs that read alike have their id behind it.
-    labels = {r["run_id"]: f"{words.local_time(r['started_at'], where, short=True)} · {r['scale']}" for r in left}
+def choose_run(
+    label: str, name: str, runs: Sequence[snapshot.Row], line: Callable[[snapshot.Row], str]
+) -> snapshot.Row:
+    """Ask for one of `runs`, each shown as `line(run)`; runs with the same line have their id behind it."""
+    lines = {r["run_id"]: line(r) for r in runs}
+    repeated = [text for text, n in Counter(lines.values()).items() if n > 1]
 
     def say(run_id: str) -> str:
-        text = labels[run_id]
-        return text if list(labels.values()).count(text) == 1 else f"{text} · {run_id}"
+        return f"{lines[run_id]} · {run_id}" if lines[run_id] in repeated else lines[run_id]
 
-    picked = choice("Run", list(labels), "run", say=say, always=True)
+    picked = choice(label, list(lines), name, say=say, always=True)
+    return next(r for r in runs if r["run_id"] == picked)
+
+
+def _run(left: Sequence[snapshot.Row], runs: Sequence[snapshot.Row], where: tzinfo | None) -> snapshot.Row:
+    """Ask for a run, the latest by default."""
+    # Short, since the sidebar is narrow.
+    run = choose_run(
+        "Run", "run", left, lambda r: f"{words.local_time(r['started_at'], where, short=True)} · {r['scale']}"
+    )
     if (wanted := asked("run")) and wanted not in {r["run_id"] for r in runs}:
-        st.caption("The run that the address names is not here; this is the latest.")
-    return next(r for r in left if r["run_id"] == picked)
+        st.caption("The run in the address does not exist; the latest is shown.")
+    return run

@@ -1,64 +1,71 @@
-"""Where a run's numbers come from, as a list: plan, commit, versions, hosts, arguments."""
+"""Facts about a run's origin: plan, commit, versions, hosts, arguments."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, tzinfo
 from typing import Any
 
 import streamlit as st
 
 from app import format as words
-from app.components import cards
+from app.components.cards import Fact, facts
 from app.phase_names import ORDER
 
 Row = Mapping[str, Any]
 
 
-def show(found: Row | None, where: Any) -> None:
-    """What would be needed to get the same numbers again."""
+def show(found: Row | None, where: tzinfo | None) -> None:
+    """Show what is needed to compute the same numbers again."""
     if found is None:
         st.caption("This run has no record.")
         return
-    plan = found["content"]
-    hosts = [
-        f"{h['host']} ({h['tier'] or 'tier not known'}, {words.count(h['units'], 'unit')})" for h in found["hosts"]
-    ]
-    given, defaulted = found["arguments_given"], found["arguments_defaulted"]
-    versions_of = plan.get("code_versions", {})
-    versions = plan.get("data_version", [])
-    rows = [
-        ("Run", found["run_id"], ""),
-        ("Plan", f"{found['plan_id']}, SHA-256 {found['plan_sha256'] or 'not stored'}", ""),
-        ("Planned", *_time(found["planned_at"], where)),
-        ("Before its trials", _order(found), ""),
-        ("Started", *_time(found["started_at"], where)),
-        ("Finished", *_time(found["finished_at"], where)),
-        ("Started on", found["host"], ""),
-        ("Commit", found["code_commit"] + (", with uncommitted changes" if found["dirty"] else ", clean"), ""),
-        ("Code of phases", _pairs({p.upper(): versions_of[p] for p in ORDER if p in versions_of}), ""),
-        ("Data version", ", ".join(map(str, versions)) if isinstance(versions, list) else str(versions), ""),
-        ("Model digests", _pairs(plan.get("digests", {})), ""),
-        ("Packages", _pairs(found["versions"]), ""),
-        ("Hosts", ", ".join(hosts) or "none yet", ""),
-        ("Arguments given", json.dumps(given, ensure_ascii=False) if given else "none", ""),
-    ]
-    doubtful = [*(["Commit"] if found["dirty"] else []), *(["Before its trials"] if found["units_before"] else [])]
-    st.html(cards.definitions(rows, tuple(doubtful)))
-    for title, content in (("Arguments by default", defaulted), ("The plan, as stored", plan)):
+    st.html(facts(facts_of(found, where)))
+    for title, content in (
+        ("Arguments by default", found["arguments_defaulted"]),
+        ("The plan, as stored", found["content"]),
+    ):
         with st.expander(title):
             st.code(json.dumps(content, indent=2, ensure_ascii=False), language="json", wrap_lines=True, height=400)
 
 
-def _order(found: Row) -> str:
-    """Whether the plan was there before the trials, without which it announced nothing."""
-    if not found["units_before"]:
-        return "yes, before the first"
-    return f"no, {found['units_before']} of {found['units']} units had results of an earlier plan already"
+def facts_of(found: Row, where: tzinfo | None) -> list[Fact]:
+    """Return what is needed to compute the same numbers again.
+
+    Args:
+        found: a row of snapshot.provenance; what it does not know is left out.
+        where: the reader's time zone.
+    """
+    plan, given, before = found["content"], found["arguments_given"], found["units_before"]
+    code, data = plan.get("code_versions", {}), plan.get("data_version", [])
+    hosts = [
+        f"{h['host']} ({h['tier'] or 'tier not known'}, {words.count(h['units'], 'unit')})" for h in found["hosts"]
+    ]
+    commit, dirty = found["code_commit"], found["dirty"]
+    order = f"no, {before} of {found['units']} units had results of an earlier plan already"
+    if not before:
+        order = "yes, before the first" if found["units"] else ""
+    return [
+        Fact("Run", found["run_id"]),
+        Fact("Plan", f"{found['plan_id']}, SHA-256 {found['plan_sha256'] or 'not stored'}"),
+        _time("Planned", found["planned_at"], where),
+        Fact("Before its trials", order, warns=bool(before)),
+        _time("Started", found["started_at"], where),
+        _time("Finished", found["finished_at"], where),
+        Fact("Started on", found["host"]),
+        Fact("Commit", commit and commit + (", with uncommitted changes" if dirty else ", clean"), warns=bool(dirty)),
+        Fact("Code of phases", _pairs({p.upper(): code[p] for p in ORDER if p in code})),
+        Fact("Data version", ", ".join(map(str, data)) if isinstance(data, list) else str(data)),
+        Fact("Model digests", _pairs(plan.get("digests", {}))),
+        Fact("Packages", _pairs(found["versions"])),
+        Fact("Hosts", ", ".join(hosts) or "none yet"),
+        Fact("Arguments given", json.dumps(given, ensure_ascii=False) if given else "none"),
+    ]
 
 
-def _time(moment: Any, where: Any) -> tuple[str, str]:
-    return (words.local_time(moment, where), words.utc_time(moment)) if moment else ("", "")
+def _time(name: str, moment: datetime | None, where: tzinfo | None) -> Fact:
+    return Fact(name, words.local_time(moment, where), words.utc_time(moment)) if moment else Fact(name, "")
 
 
 def _pairs(values: Any) -> str:

@@ -1,27 +1,26 @@
-"""What every page shares: the filters, the states in which there is nothing to show, the refresh, the cached reading.
+"""What every page shares: filters, the states in which there is nothing to show, the refresh.
 
-How a page is made
-------------------
-1. A file app/page_<name>.py (one page, one question), whose last line is `shell.show(body)`:
+How to add a page
+-----------------
+1. Write app/views/<name>.py (one page, one question), whose last line is `shell.show(body)`:
 
        def body(view: filters.View) -> None:
-           rows = read(reading.host_comparison, view.run_id, "p1")
+           rows = read(snapshot.host_comparison, view.run_id, "p1")
            shell.title("Hosts", "Do the hosts agree, and which was fast?")
            ...
 
        shell.show(body)
 
-   `show` draws the sidebar, catches the states (no warehouse, old schema, no run), runs the page again within REFRESH_S
-   of a publication, and writes the filters into the address. A page that needs no run says `shell.show(body, NOTHING)`:
-   its body takes no argument; it may still call `filters.begin` and `filters.choice`.
-2. A line in app/home.py.
-3. What it asks of the snapshot is a function of a module warehouse/reading_<name>.py that ends in `reading.query(sql,
-   values)`: aggregates are made by SQL, never from rows in pandas. It is called by `read(function, *arguments)`,
-   which asks once a snapshot. Its arguments must be hashable and its result must not be changed.
-4. A choice of its own is `filters.choice(label, options, name)`: it lives in the address like the sidebar's.
-5. A plot is made with app/plots/style.py: `figure = figures.titled(finding, basis, x_title, y_title)`, marks in
-   `figures.colour(name)`, `figures.threshold(figure, ...)`, then `figures.draw(figure, file_name)`. Text of the snapshot
-   goes through html.escape before it becomes HTML or a label of plotly.
+   `show` draws the sidebar, handles the states without results, runs the page again within REFRESH_S of a publication,
+   and writes the filters into the address. A page that needs no run ends in `shell.show(body, NOTHING)`: its body takes
+   no argument; it may still call `filters.choice`.
+2. Add its name to app/home.py.
+3. Questions to the snapshot are functions in warehouse/queries/ that end in `query(sql, values)`: SQL aggregates, never
+   pandas. `read(function, *arguments)` of app/reading.py asks each once a snapshot, so its arguments must be hashable
+   and its result must not be changed.
+4. A choice of its own is `filters.choice(label, options, name)`, which is saved in the address like the sidebar's.
+5. A plot begins with `style.titled(finding, basis, x_title, y_title)` of app/plots/style.py and ends with
+   `style.draw(figure, file_name)`. Escape text of the snapshot with html.escape before it becomes HTML or a label.
 6. A table is `tables.show(rows, file_name)`: it sorts, and downloads as CSV and Parquet.
 """
 
@@ -50,13 +49,13 @@ UNREADY = {
 
 @st.fragment(run_every=REFRESH_S)
 def watch(seen: snapshot.Identity | None) -> None:
-    """Run the page again when the collector has published another snapshot, and only then."""
+    """Run the page again after the collector has published another snapshot."""
     if snapshot.identity() != seen:
         st.rerun()
 
 
 def show(body: Callable[..., None], needs: Literal["run", "nothing"] = RUN) -> None:
-    """Draw a page: its sidebar, then `body(view)`; or the one sentence and command of the state that forbids it."""
+    """Draw a page: its sidebar, then `body(view)`; or one sentence and command if there is nothing to show."""
     filters.begin()
     try:
         if needs == NOTHING:
@@ -87,10 +86,23 @@ def _of_a_run(body: Callable[[filters.View], None]) -> None:
 
 
 def empty(sentence: str, command: str, detail: str = "") -> None:
-    """One sentence and one command to copy."""
+    """Show one sentence as the headline, and one command to copy."""
     st.html(_sentence(sentence, detail))
     if command:
         st.code(command, language=None, width=480)
+
+
+def hint(sentence: str, command: str, width: int = 480) -> None:
+    """Write a quiet sentence and a command to copy."""
+    st.caption(sentence)
+    st.code(command, language=None, width=width)
+
+
+def step(remark: str, command: str) -> None:
+    """Show a command to copy with its reason above it."""
+    with st.container(gap="xxsmall"):
+        st.html(f'<div class="lab-remark lab-quiet">{escape(remark)}</div>')
+        st.code(command, language=None, wrap_lines=True)
 
 
 def _sentence(sentence: str, detail: str) -> str:
@@ -99,7 +111,7 @@ def _sentence(sentence: str, detail: str) -> str:
 
 
 def title(name: str, question: str, facts: Sequence[str] = ()) -> None:
-    """The page's name, its question as the headline, and a quiet line of facts."""
+    """Show the page's name, its question as the headline, and a quiet line of facts."""
     rests = " · ".join(escape(f) for f in facts if f)
     st.html(
         f'<div class="lab-head"><div class="lab-over"><strong>{escape(name)}</strong></div><h1>{escape(question)}</h1>'
@@ -109,10 +121,9 @@ def title(name: str, question: str, facts: Sequence[str] = ()) -> None:
 
 
 def steps(next_steps: Sequence[str]) -> None:
-    """The failure protocol: each command to copy, its reason above it."""
-    found = [words.command_and_remark(str(step)) for step in next_steps]
-    paths = st.columns(len(found)) if len(found) > 1 else [st.container(width=660)] if found else []
-    for place, (command, remark) in zip(paths, found, strict=False):
-        with place.container(gap="xxsmall"):
-            st.html(f'<div class="lab-remark lab-quiet">{escape(remark or "Try")}</div>')
-            st.code(command, language=None, wrap_lines=True)
+    """Show the next steps of a verdict: each command to copy, its reason above it."""
+    found = [words.command_and_remark(str(s)) for s in next_steps]
+    columns = st.columns(len(found)) if len(found) > 1 else [st.container(width=660)] if found else []
+    for column, (command, remark) in zip(columns, found, strict=True):
+        with column:
+            step(remark or "Try", command)

@@ -1,23 +1,25 @@
-"""The page's first sentences: how far the chain is, what was decided, what is next, and what it rests on."""
+"""The first lines of Overview and report: how far the chain is, what was decided, what is next, the facts behind it."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from app import format as words
+from app.components import cards
 from app.phase_names import ORDER, named, text_of
 
 Row = Mapping[str, Any]
-WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole stands below
+WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole reason is below it
 
 
 @dataclass(frozen=True)
 class Story:
-    """A sentence on where the run stands, what comes next, and the command for it ("" when there is nothing to type)."""
+    """How far the run is, what comes next, and the command for it ("" if there is nothing to type)."""
 
     sentence: str
     then: str
@@ -25,7 +27,7 @@ class Story:
 
 
 def stopped_at(verdicts: Mapping[str, Row]) -> str | None:
-    """The prerequisite at which the chain stops: decided, not PASS, not overridden, and nothing after it was decided."""
+    """Return the prerequisite that stops the chain: the last one decided, not PASS, not overridden; else None."""
     last = [p for p in ORDER if p in verdicts][-1:]
     return next((p for p in last if text_of(p).blocking and _stops(verdicts[p])), None)
 
@@ -34,8 +36,8 @@ def _stops(verdict: Row) -> bool:
     return verdict["status"] != "PASS" and not verdict["overridden_by"]
 
 
-def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, int]]) -> Story:
-    """How far the run is and what is next, in two sentences."""
+def story_of(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, cards.Progress]) -> Story:
+    """Return how far the run is and what is next."""
     phases = list(ORDER)
     running = [p for p in phases if p in done and p not in verdicts]
     left = [p for p in phases if p not in verdicts and p not in running]
@@ -56,42 +58,48 @@ def tell(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, in
         last = "confirm it at full scale" if run["scale"] != "full" else "repeat it on another host"
         return Story("All six phases passed.", last, "lab pipeline --scale full" if run["scale"] != "full" else "")
     step, remark = _first_step(verdicts[short[-1]])
-    return Story(f"{_decided(verdicts)}.", f"{named(short[-1])}{', ' if remark else ''}{remark}", step)
+    then = (
+        f"{named(short[-1])}{', ' if remark else ''}{remark}"
+        if step
+        else f"read the reason of {named(short[-1])} below"
+    )
+    return Story(f"{_decided(verdicts)}.", then, step)
 
 
 def again(run: Row, verdicts: Mapping[str, Row]) -> str:
-    """The command that goes on with this very run: its scale, its settings, its override."""
+    """Return the command that continues this run: its scale, its settings, its override."""
     parts = ["lab", "pipeline", "--scale", str(run["scale"])]
     given = run["arguments_given"].get("config") or {}
     for phase, settings in given.items():
         for name, value in settings.items():
-            # What is given alike for every phase is written once.
-            alike = all((name, value) in given.get(p, {}).items() for p in ORDER)
-            setting = f"{name}={json.dumps(value)}" if alike else f"{phase}.{name}={json.dumps(value)}"
+            # A value given for every phase is written once.
+            shared = all((name, value) in given.get(p, {}).items() for p in ORDER)
+            setting = f"{name}={json.dumps(value)}" if shared else f"{phase}.{name}={json.dumps(value)}"
             parts += ["--set", setting] if setting not in parts else []
     why = next((v["why"] for v in verdicts.values() if v["why"]), None)
     return shlex.join([*parts, "--override", why] if why else parts)
 
 
-def evidence(run: Row, verdicts: Mapping[str, Row], agreement: tuple[int, int]) -> list[tuple[str, bool]]:
-    """What the verdicts rest on, each with whether it is a warning: trials and hosts, failures, agreement, commit."""
+def evidence(run: Row, verdicts: Mapping[str, Row], agreement: tuple[int, int]) -> list[cards.Fact]:
+    """Return the facts behind the verdicts: trials and hosts, failures, agreement, commit; with a mark on warnings."""
     if not verdicts:
         return []
     trials, failed = (sum(v[k] for v in verdicts.values()) for k in ("trials", "failed"))
     hosts = sorted({h for v in verdicts.values() for h in v["hosts"]})
-    facts = [
-        (f"{words.count(trials, 'trial')} on {words.listed(hosts)}" if hosts else words.count(trials, "trial"), False)
-    ]
-    facts.append((f"{failed:,} failed" if failed else "none failed", bool(failed)))
+    facts = []
+    if trials:
+        on = f" on {words.listed(hosts)}" if hosts else ""
+        facts.append(cards.Fact("trials", words.count(trials, "trial") + on))
+        facts.append(cards.Fact("failed", f"{failed:,} failed" if failed else "none failed", warns=bool(failed)))
     meeting, compared = agreement
     if compared:
-        facts.append((f"the hosts' intervals meet in {meeting:,} of {compared:,} comparisons", meeting < compared))
+        agree = f"the hosts' intervals meet in {meeting:,} of {compared:,} comparisons"
+        facts.append(cards.Fact("agreement", agree, warns=meeting < compared))
     elif len(hosts) == 1:
-        facts.append(("one host, so nothing is compared", False))
-    commit = str(run["code_commit"])[:12]
-    facts.append(
-        (f"commit {commit} with uncommitted changes" if run["dirty"] else f"commit {commit}", bool(run["dirty"]))
-    )
+        facts.append(cards.Fact("agreement", "one host, so nothing is compared"))
+    if commit := str(run["code_commit"])[:12]:
+        dirty = " with uncommitted changes" if run["dirty"] else ""
+        facts.append(cards.Fact("commit", f"commit {commit}{dirty}", warns=bool(run["dirty"])))
     return facts
 
 
@@ -117,3 +125,21 @@ def _decided(verdicts: Mapping[str, Row]) -> str:
 def _first_step(verdict: Row) -> tuple[str, str]:
     steps = verdict["next_steps"]
     return words.command_and_remark(str(steps[0])) if steps else ("", "")
+
+
+def head(quiet: str, story: Story, rests_on: Sequence[cards.Fact], title: str = "Overview") -> str:
+    """Return the page's first lines: the run (`quiet`, HTML), how far it is, what is next, the facts behind it."""
+    code = f": <code>{escape(story.command)}</code>" if story.command else "."
+    facts = (
+        f'<span class="lab-warns"><i></i>{escape(fact.value)}</span>'
+        if fact.warns
+        else f'<span class="lab-quiet">{escape(fact.value)}</span>'
+        for fact in rests_on
+    )
+    over = f'<div class="lab-over"><strong>{escape(title)}</strong><span class="lab-quiet">{quiet}</span></div>'
+    rests = '<span class="lab-quiet"> · </span>'.join(facts)
+    return (
+        f'<div class="lab-head">{over}<h1>{escape(story.sentence)}</h1><p>Next: {escape(story.then)}{code}</p>'
+        + (f'<p class="lab-rests">{rests}</p>' if rests else "")
+        + "</div>"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,7 +21,7 @@ def show(
     height: int = 0,
     files: Sequence[Row] | None = None,
 ) -> None:
-    """A table and its two downloads.
+    """Show a table and its two downloads.
 
     Args:
         rows: one mapping a row, with the same names in the same order; the names are the columns.
@@ -29,7 +29,7 @@ def show(
         numbers: columns shown with three significant digits, "undefined" for None; they stay numbers, so they sort. Whole
             numbers are shown with commas.
         height: pixels; 0 for as many rows as fit ten.
-        files: what the files hold, where it is more than what is shown.
+        files: rows of the files, where they hold more than the table shows.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     for column in numbers:
@@ -49,26 +49,33 @@ def show(
         column_config=counts,
     )
     saved = frame if files is None else pd.DataFrame(list(files))
+    downloads(name, lambda: saved, "this table")
+
+
+def downloads(name: str, frame: Callable[[], pd.DataFrame], what: str) -> None:
+    """Offer `frame()`, made when asked for, as <name>.csv and <name>.parquet; `what` is its name in the tooltip."""
     with st.container(horizontal=True, gap="small"):
-        for ending, said, mime, made in (
-            ("csv", "CSV", "text/csv", lambda: saved.to_csv(index=False).encode()),
-            ("parquet", "Parquet", "application/vnd.apache.parquet", lambda: parquet(saved)),
-        ):
-            st.download_button(
-                said,
-                made,
-                f"{name}.{ending}",
-                mime,
-                key=f"download-{name}-{ending}",
-                on_click="ignore",
-                type="tertiary",
-                icon=":material/download:",
-                help=f"Download this table as {name}.{ending}",
-            )
+        download("CSV", lambda: frame().to_csv(index=False).encode(), f"{name}.csv", "text/csv", what)
+        download("Parquet", lambda: parquet(frame()), f"{name}.parquet", "application/vnd.apache.parquet", what)
+
+
+def download(label: str, content: Callable[[], bytes] | bytes, file_name: str, mime: str, what: str) -> None:
+    """Show a quiet button that saves a file."""
+    st.download_button(
+        label,
+        content,
+        file_name,
+        mime,
+        key=f"download-{file_name}",
+        on_click="ignore",
+        type="tertiary",
+        icon=":material/download:",
+        help=f"Download {what} as {file_name}",
+    )
 
 
 def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
-    """Metrics as a table, the interval in words; the files keep its ends as numbers.
+    """Show metrics as a table, the interval as text; the files hold its ends as numbers.
 
     Args:
         rows: of the table metrics, in the order to show.
@@ -95,7 +102,7 @@ def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
-    """The table as one Parquet file."""
+    """Return the table as a Parquet file."""
     out = io.BytesIO()
     frame.to_parquet(out, index=False)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""One trial: what was retrieved, what was asked, how probable each option was, in which order they were guessed."""
+"""One trial: its prompt and retrieved memos, the probability of each option, the order of the guesses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def memos_of(details: Row) -> list[Memo]:
 
 
 def headline(trial: Row) -> str:
-    """What came of it, in a sentence."""
+    """Return the outcome in a sentence."""
     if trial["error"] is not None:
         return "This trial failed"
     if trial["attempts"] is None:
@@ -79,42 +79,42 @@ def show(trial: Row, run_id: str, where: Any) -> None:
         probabilities(trial, read(snapshot.phase_texts, run_id)[trial["phase"]].answers)
         losses(details)
     with right:
-        st.html(cards.definitions(_facts(trial, where)))
+        st.html(cards.facts(_facts(trial, where)))
     memos(details)
     prompt(details)
     others(trial, details)
 
 
-def _facts(trial: Row, where: Any) -> list[tuple[str, str, str]]:
+def _facts(trial: Row, where: Any) -> list[cards.Fact]:
     def text(name: str) -> str:
         value = trial[name]
         return "" if value is None else words.shortened(str(value), 600)
 
-    received = trial["received_at"]
+    received, bundle = trial["received_at"], trial["bundle_sha256"]
     return [
-        ("Answer", text("answer"), ""),
-        ("Right answer", text("truth"), ""),
-        ("Attempts", text("attempts"), ""),
-        ("Tokens in", text("tokens_in"), ""),
-        ("Tokens out", text("tokens_out"), ""),
-        ("Took", words.duration(trial["latency_s"]), ""),
-        ("Host", text("host"), ""),
-        ("Result came in", words.local_time(received, where), words.utc_time(received)),
-        ("Attempt of the unit", str(trial["attempt"]), ""),
-        ("Unit", text("unit_id"), ""),
-        ("Bundle", f"{trial['bundle_sha256'][:16]}…, trial {trial['ordinal'] + 1}", trial["bundle_sha256"]),
+        cards.Fact("Answer", text("answer")),
+        cards.Fact("Right answer", text("truth")),
+        cards.Fact("Attempts", text("attempts")),
+        cards.Fact("Tokens in", text("tokens_in")),
+        cards.Fact("Tokens out", text("tokens_out")),
+        cards.Fact("Took", words.duration(trial["latency_s"])),
+        cards.Fact("Host", text("host")),
+        cards.Fact("Result came in", words.local_time(received, where), words.utc_time(received)),
+        cards.Fact("Attempt of the unit", str(trial["attempt"])),
+        cards.Fact("Unit", text("unit_id")),
+        cards.Fact("Bundle", f"{bundle[:16]}…, trial {trial['ordinal'] + 1}", bundle),
     ]
 
 
 def softmax(logprobs: Sequence[float]) -> list[float]:
-    """Probabilities among the options alone."""
+    """Return the probabilities among the options alone."""
     highest = max(logprobs)
     weights = [math.exp(x - highest) for x in logprobs]
     return [w / sum(weights) for w in weights]
 
 
 def probabilities(trial: Row, answers: Sequence[str]) -> None:
-    """How probable the model found each option, the right one marked, with the order of the guesses."""
+    """Draw how probable each option was to the model, the right one marked, with the order of the guesses."""
     details = trial["details"]
     options, logprobs = options_of(details, answers), details.get("logprobs")
     if not logprobs or not all(isinstance(x, (int, float)) and math.isfinite(x) for x in logprobs):
@@ -131,7 +131,7 @@ def probabilities(trial: Row, answers: Sequence[str]) -> None:
 def probability_figure(
     trial: Row, options: Sequence[str], shares: Sequence[float], guesses: Sequence[str]
 ) -> go.Figure:
-    """A bar an option; the right one in green with its label, the others grey."""
+    """Draw a bar per option; the right one green with its label, the others grey."""
     right = trial["truth"]
     rank = 1 + sum(s > shares[options.index(right)] for s in shares) if right in options else None
     finding = (
@@ -148,35 +148,17 @@ def probability_figure(
         height=30 * len(options),
     )
     label = [f"guess {guesses.index(o) + 1}" + (", right" if o == right else "") for o in options]
-    figure.add_trace(
-        go.Bar(
-            orientation="h",
-            x=[100 * s for s in shares],
-            y=list(range(len(options))),
-            text=label,
-            textposition="outside",
-            cliponaxis=False,
-            textfont={"size": style.FONT_PX},
-            marker={"color": [style.GREEN if o == right else style.GREY for o in options]},
-            hovertext=[
-                f"{escape(words.shortened(o, 80))}: {words.number(100 * s)} %"
-                for o, s in zip(options, shares, strict=True)
-            ],
-            hoverinfo="text",
-        )
-    )
-    figure.update_yaxes(
-        tickvals=list(range(len(options))),
-        ticktext=[escape(words.shortened(o, 28)) for o in options],
-        range=[len(options) - 0.4, -0.6],
-        showgrid=False,
-    )
+    percents = [100 * s for s in shares]
+    colours = [style.GREEN if o == right else style.GREY for o in options]
+    hover = [f"{escape(words.shortened(o, 80))}: {words.number(p)} %" for o, p in zip(options, percents, strict=True)]
+    figure.add_trace(style.bars(percents, colours, label, hover, "outside"))
+    style.rows(figure, [words.shortened(o, 28) for o in options])
     figure.update_xaxes(range=[0, 100 * min(1.0, max(shares) * 1.3)])
     return figure
 
 
 def losses(details: Row) -> None:
-    """What was guessed and how well it fitted, where the answer is found by guessing."""
+    """List the guesses and their losses, where the answer is found by guessing."""
     if "losses" not in details:
         return
     st.subheader("Guesses")
@@ -189,7 +171,7 @@ def losses(details: Row) -> None:
 
 
 def memos(details: Row) -> None:
-    """The memos that retrieval brought back, the most relevant last, as the prompt shows them."""
+    """Show the retrieved memos as the prompt holds them, the most relevant last."""
     ids = [str(i) for i in details.get("retrieved") or []]
     if "retrieved" not in details:
         return
@@ -210,7 +192,7 @@ def memos(details: Row) -> None:
 
 
 def prompt(details: Row) -> None:
-    """The whole prompt as the model got it."""
+    """Show the whole prompt as the model received it."""
     text = details.get("prompt")
     if not text:
         return
@@ -224,23 +206,15 @@ def prompt(details: Row) -> None:
 
 
 def others(trial: Row, details: Row) -> None:
-    """What else the phase kept: short values as a list, all of it as a file."""
+    """Show the other details: short values as a list, all of them as a file."""
     left = {k: v for k, v in details.items() if k not in SHOWN_ELSEWHERE}
-    short = [(words.words(str(k)), _short(v), "") for k, v in left.items()]
+    short = [cards.Fact(words.words(str(k)), _short(v)) for k, v in left.items()]
     if short:
         st.subheader("Details")
-        st.html(cards.definitions(short))
+        st.html(cards.facts(short))
     whole = json.dumps(details, indent=1, ensure_ascii=False)
-    st.download_button(
-        "JSON",
-        whole.encode("utf-8", "replace"),
-        f"trial-{trial['bundle_sha256'][:12]}-{trial['ordinal']}.json",
-        "application/json",
-        on_click="ignore",
-        type="tertiary",
-        icon=":material/download:",
-        help="Download all details",
-    )
+    name = f"trial-{trial['bundle_sha256'][:12]}-{trial['ordinal']}.json"
+    tables.download("JSON", whole.encode("utf-8", "replace"), name, "application/json", "all details")
 
 
 def _short(value: Any) -> str:
@@ -252,5 +226,5 @@ def _short(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text for a label of Streamlit, in which Markdown would mean something."""
+    """Escape Markdown for a label of Streamlit."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|~$:<>" else c for c in text)

@@ -1,54 +1,62 @@
-"""Plots: the title is the finding, thresholds and intervals are drawn, hosts keep one colour and one shape everywhere."""
+"""The forest plot: one metric by condition and host, with intervals and the threshold."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
 from app import format as words
 from app.plots import style
-from app.plots.style import FONT_PX, GREY, OKABE_ITO, SYMBOLS
+from app.plots.style import GREY, OKABE_ITO, SYMBOLS
 from warehouse.queries.snapshot import ALL_HOSTS
 
 Row = Mapping[str, Any]
 MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
 ROW_PX, LINE_PX = 34, 17
-OVERALL = (GREY, "diamond-open")
 
 
-def host_marks(known: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """(colour, shape) of each host; `known` in the order in which hosts were first seen."""
-    return {h: (OKABE_ITO[i % 7], SYMBOLS[(i + i // 7) % 7]) for i, h in enumerate(known)}
+class Mark(NamedTuple):
+    """How a host is drawn, in plotly's words."""
+
+    colour: str
+    symbol: str
+
+
+OVERALL = Mark(GREY, "diamond-open")
+
+
+def host_marks(known: Sequence[str]) -> dict[str, Mark]:
+    """Return the mark of each host; `known` in the order in which hosts were first seen."""
+    return {h: Mark(OKABE_ITO[i % 7], SYMBOLS[(i + i // 7) % 7]) for i, h in enumerate(known)}
 
 
 def finding(rows: Sequence[Row], verdict: Row | None) -> str:
-    """What the rows of one phase and metric say, in a sentence."""
+    """Summarise the rows of one phase and metric in a sentence."""
     metric = words.words(str(rows[0]["metric"]))
     defined = [r for r in rows if words.defined(r["value"])]
     if not defined:
         return f"{metric.capitalize()} is undefined in every condition"
     if verdict and verdict["main_metric"] == rows[0]["metric"] and words.defined(verdict["value"]):
         about = f" for {verdict['main_condition']}" if verdict["main_condition"] else ""
-        text = f"{metric.capitalize()} {words.with_interval(verdict['value'], verdict['low'], verdict['high'])}{about}"
+        text = f"{metric.capitalize()} {words.estimate(verdict)}{about}"
         if words.defined(verdict["threshold"]):
-            side = "above" if verdict["value"] > verdict["threshold"] else "below"
-            side = "at" if verdict["value"] == verdict["threshold"] else side
+            side = words.side(verdict["value"], verdict["threshold"])
             text += f", {side} the threshold {verdict['threshold']:g}"
         return text
     lower = words.lower_is_better(rows[0]["metric"])
     overall = [r for r in defined if r["host"] == ALL_HOSTS]
     best = (min if lower else max)(overall or defined, key=lambda r: float(r["value"]))
     about = f" for {best['condition']}" if best["condition"] else ""
-    text = f"{'Lowest' if lower else 'Highest'} {metric}{about}: {words.with_interval(best['value'], best['low'], best['high'])}"
+    text = f"{'Lowest' if lower else 'Highest'} {metric}{about}: {words.estimate(best)}"
     return text if overall or len({r["host"] for r in rows}) == 1 else f"{text} on {best['host']}"
 
 
 def basis(rows: Sequence[Row], shown: int) -> str:
-    """The subtitle: n, test or interval, how the hosts agree, how many conditions are shown."""
+    """Return the subtitle: n, test or interval, how the hosts agree, how many conditions are shown."""
     sizes = sorted({int(r["n"]) for r in rows})
     n = f"n {sizes[0]:,}" if len(sizes) == 1 else f"n {sizes[0]:,} to {sizes[-1]:,}"
     parts = [n, next((str(r["method"]) for r in rows if words.defined(r["value"])), "")]
@@ -56,27 +64,27 @@ def basis(rows: Sequence[Row], shown: int) -> str:
     if len(hosts) == 1:
         parts.append(f"on {next(iter(hosts))}")
     else:
-        apart, compared = _apart(rows)
-        parts.append(f"the hosts' intervals meet in {compared - apart} of {compared} conditions" if compared else "")
+        meet = _meet(rows)
+        parts.append(f"the hosts' intervals meet in {sum(meet)} of {len(meet)} conditions" if meet else "")
     total = len({r["condition"] for r in rows})
     if shown < total:
         parts.append(f"{shown} of {total} conditions")
     return " · ".join(p for p in parts if p)
 
 
-def _apart(rows: Sequence[Row]) -> tuple[int, int]:
-    """(conditions in which the intervals of two hosts do not meet, conditions in which two hosts have one)."""
-    apart = compared = 0
+def _meet(rows: Sequence[Row]) -> list[bool]:
+    """Return, for each condition in which two hosts have an interval, True if all of its hosts' intervals meet."""
+    found = []
     for condition in {r["condition"] for r in rows}:
         own = [r for r in rows if r["condition"] == condition and r["host"] != ALL_HOSTS]
         known = [(r["low"], r["high"]) for r in own if words.defined(r["low"]) and words.defined(r["high"])]
-        compared += len(known) > 1
-        apart += any(a[1] < b[0] or b[1] < a[0] for i, a in enumerate(known) for b in known[i + 1 :])
-    return apart, compared
+        if len(known) > 1:
+            found.append(max(low for low, _ in known) <= min(high for _, high in known))
+    return found
 
 
 def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:
-    """At most MAX_CONDITIONS conditions, best first, `keep` among them; in the order of the phase when all fit."""
+    """Return at most MAX_CONDITIONS conditions, best first, `keep` among them; in the order of the phase when all fit."""
     order = list(dict.fromkeys(str(r["condition"]) for r in rows))
     if len(order) <= MAX_CONDITIONS:
         return order
@@ -91,7 +99,7 @@ def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:
 
 
 def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None) -> go.Figure:
-    """A row per condition, a point and interval per host, the threshold of the main metric as a labelled line.
+    """Draw a row per condition, a point and interval per host, the threshold of the main metric as a labelled line.
 
     Args:
         rows: host_comparison of one phase and one metric, and its phase_metrics where there is more than one host.
@@ -106,20 +114,12 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
     figure = style.titled(finding(rows, verdict), basis(rows, len(conditions)), words.axis(str(rows[0]["metric"])), "")
     for i, host in enumerate(hosts):
         offset = (i - (len(hosts) - 1) / 2) * min(0.24, 0.7 / len(hosts))
-        figure.add_trace(_points(rows, host, conditions, offset, marks.get(host, (GREY, "circle"))))
+        figure.add_trace(_points(rows, host, conditions, offset, marks.get(host, Mark(GREY, "circle"))))
     for i, condition in enumerate(conditions):
         if not any(words.defined(r["value"]) for r in rows if r["condition"] == condition):
-            figure.add_annotation(
-                x=0,
-                xref="paper",
-                xanchor="left",
-                y=i,
-                text=words.UNDEFINED,
-                showarrow=False,
-                font={"color": GREY, "size": FONT_PX},
-            )
+            style.undefined(figure, i)
     if is_main and verdict and words.defined(verdict["threshold"]):
-        style.threshold(figure, verdict["threshold"], f"threshold {verdict['threshold']:g}")
+        style.threshold(figure, verdict["threshold"])
     elif "difference" in str(rows[0]["metric"]):
         style.threshold(figure, 0, "no difference", solid=True)
     elif str(rows[0]["metric"]).endswith("_ratio"):
@@ -128,25 +128,18 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
     return figure
 
 
-def _points(
-    rows: Sequence[Row], host: str, conditions: Sequence[str], offset: float, mark: tuple[str, str]
-) -> go.Scatter:
+def _points(rows: Sequence[Row], host: str, conditions: Sequence[str], offset: float, mark: Mark) -> go.Scatter:
     own = [r for r in rows if r["host"] == host and r["condition"] in conditions and words.defined(r["value"])]
-    ups = [r["high"] - r["value"] if words.defined(r["high"]) else 0 for r in own]
-    downs = [r["value"] - r["low"] if words.defined(r["low"]) else 0 for r in own]
-    hover = [
-        f"{escape(_label(r['condition']))}<br>{escape(host)}: {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}"
-        for r in own
-    ]
+    hover = [f"{escape(_label(r['condition']))}<br>{escape(host)}: {words.estimate(r)}, n {r['n']}" for r in own]
     return go.Scatter(
         x=[r["value"] for r in own],
         y=[conditions.index(r["condition"]) + offset for r in own],
         name=escape(host),
         mode="markers",
-        marker={"color": mark[0], "symbol": mark[1], "size": 9},
+        marker={"color": mark.colour, "symbol": mark.symbol, "size": 9},
         hovertext=hover,
         hoverinfo="text",
-        error_x={"type": "data", "array": ups, "arrayminus": downs, "color": mark[0], "thickness": 2, "width": 4},
+        error_x=style.error_bars(own, mark.colour),
     )
 
 
@@ -154,8 +147,8 @@ def _label(condition: str) -> str:
     return condition or "all"
 
 
-def _told_apart(conditions: Sequence[str]) -> list[str]:
-    """Conditions without the leading parts that all of them share ("all-MiniLM-L6-v2 | ")."""
+def distinct_parts(conditions: Sequence[str]) -> list[str]:
+    """Return the conditions without the leading parts that all of them share ("all-MiniLM-L6-v2 | ")."""
     parts = [c.split(" | ") for c in conditions]
     shared = 0
     while len(parts) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
@@ -164,13 +157,10 @@ def _told_apart(conditions: Sequence[str]) -> list[str]:
 
 
 def _lay_out(figure: go.Figure, conditions: Sequence[str], hosts: Sequence[str]) -> None:
-    lines = [textwrap.wrap(_label(c), 24)[:3] for c in _told_apart(conditions)]
-    ticks = ["<br>".join(map(escape, own)) for own in lines]
+    lines = [textwrap.wrap(_label(c), 24)[:3] for c in distinct_parts(conditions)]
     row_px = max(ROW_PX, LINE_PX * max(map(len, lines), default=1) + 8)
     inner = row_px * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1)
     figure.update_layout(height=figure.layout.margin.t + figure.layout.margin.b + 16 + inner)
     if len(hosts) > 1:
         style.with_legend(figure)
-    figure.update_yaxes(
-        tickvals=list(range(len(conditions))), ticktext=ticks, range=[len(conditions) - 0.4, -0.6], showgrid=False
-    )
+    style.rows(figure, ["\n".join(own) for own in lines])

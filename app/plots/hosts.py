@@ -1,4 +1,4 @@
-"""Plots of the machines: when each worked on what, how fast each is, and predicted against actual durations."""
+"""Plots of the hosts: when each worked on what, how fast each is, predicted and actual durations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -16,16 +16,33 @@ from app.plots import style
 
 Row = Mapping[str, Any]
 LANE_PX, DATE_PX = 34, 20  # a lane or row; the second line of a date below the axis
-MEASURES = {  # field of a capability report: (what it is, unit)
-    "matrix_gflops": ("Matrix product", "10⁹ operations a second"),
-    "embedding_texts_per_s": ("Embedding", "texts a second"),
-    "prefill_tokens_per_s": ("Reading prompts", "tokens a second"),
-    "disk_write_mb_s": ("Writing to disk", "MB a second"),
+
+
+class Speed(NamedTuple):
+    """A measured speed in words."""
+
+    name: str
+    unit: str
+    column: str  # of a table
+
+
+SPEEDS = {  # field of a capability report
+    "matrix_gflops": Speed("Matrix product", "10⁹ operations a second", "GFLOPS"),
+    "embedding_texts_per_s": Speed("Embedding", "texts a second", "texts/s"),
+    "prefill_tokens_per_s": Speed("Reading prompts", "tokens a second", "tokens/s"),
+    "disk_write_mb_s": Speed("Writing to disk", "MB a second", "disk MB/s"),
 }
 
 
+class Lanes(NamedTuple):
+    """Where the stretches of work are drawn: the lane of each, and the middle of each host's lanes."""
+
+    of: list[int]
+    middle: dict[str, float]
+
+
 def busy_by_host(stretches: Sequence[Row]) -> dict[str, float]:
-    """Seconds of work of each host, the busiest first."""
+    """Return the seconds of work of each host, the busiest first."""
     found: dict[str, float] = {}
     for s in stretches:
         found[s["host"]] = found.get(s["host"], 0.0) + s["work_s"]
@@ -33,14 +50,14 @@ def busy_by_host(stretches: Sequence[Row]) -> dict[str, float]:
 
 
 def gantt(stretches: Sequence[Row], where: tzinfo | None) -> go.Figure:
-    """A lane a host (more where it did several things at once), a bar a stretch of one phase, on the reader's clock."""
+    """Draw the work of each host as bars in lanes, more than one lane where it did several things at once."""
     busy = busy_by_host(stretches)
     whole, most = sum(busy.values()), next(iter(busy))
     share = f"{100 * busy[most] / whole:.0f} %" if whole and len(busy) > 1 else "all"
     lasted_s = (max(s["ended_at"] for s in stretches) - min(s["begun_at"] for s in stretches)).total_seconds()
     units = sum(s["units"] for s in stretches)
-    lanes, ticks = _placed(stretches)
-    rows = max(lanes) + 1
+    lanes = _lanes(stretches)
+    rows = max(lanes.of) + 1
     figure = style.titled(
         f"{most} did {share} of the work of {words.duration(whole)}",
         f"{words.count(units, 'result')} · {words.duration(lasted_s)} from the first start to the last end",
@@ -49,19 +66,22 @@ def gantt(stretches: Sequence[Row], where: tzinfo | None) -> go.Figure:
         height=DATE_PX + LANE_PX * rows,
     )
     for phase in ORDER:
-        own = [(s, lane) for s, lane in zip(stretches, lanes, strict=True) if s["phase"] == phase]
+        own = [(s, lane) for s, lane in zip(stretches, lanes.of, strict=True) if s["phase"] == phase]
         if own:
             figure.add_trace(_bars(phase, own, lasted_s, where))
     figure.update_yaxes(
-        tickvals=list(ticks.values()), ticktext=[escape(h) for h in ticks], range=[rows - 0.4, -0.6], showgrid=False
+        tickvals=list(lanes.middle.values()),
+        ticktext=list(map(escape, lanes.middle)),
+        range=[rows - 0.4, -0.6],
+        showgrid=False,
     )
     figure.update_xaxes(type="date")
     figure.update_layout(barmode="overlay", bargap=0.2)
     return style.with_legend(figure)
 
 
-def _placed(stretches: Sequence[Row]) -> tuple[list[int], dict[str, float]]:
-    """(lane of each stretch, middle of each host's lanes): each goes into the first lane that is free when it begins."""
+def _lanes(stretches: Sequence[Row]) -> Lanes:
+    """Put each stretch into the first lane of its host that is free when it begins."""
     lanes = [0] * len(stretches)
     ticks: dict[str, float] = {}
     first = 0
@@ -75,7 +95,7 @@ def _placed(stretches: Sequence[Row]) -> tuple[list[int], dict[str, float]]:
             lanes[i] = first + free
         ticks[host] = first + (len(ends) - 1) / 2
         first += len(ends)
-    return lanes, ticks
+    return Lanes(lanes, ticks)
 
 
 def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tzinfo | None) -> go.Bar:
@@ -108,12 +128,12 @@ def _clock(stretches: Sequence[Row], where: tzinfo | None) -> str:
 
 
 def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figure | None:
-    """One measured speed, a bar a host; None when no host has it. `known` fixes the hosts' colours."""
+    """Draw one measured speed, a bar per host; return None if no host has it. `known` fixes the hosts' colours."""
     own = [r for r in reports if isinstance(r["report"].get(measure), (int, float))]
     if not own:
         return None
     own = sorted(own, key=lambda r: -r["report"][measure])
-    what, unit = MEASURES[measure]
+    what, unit, _ = SPEEDS[measure]
     values = [float(r["report"][measure]) for r in own]
     best, worst = own[0]["host"], own[-1]["host"]
     if len(own) == 1:
@@ -123,32 +143,16 @@ def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figu
         finding = f"{what}: {best} is fastest, {times}"
     n = f"n {len(own)} hosts" if len(own) > 1 else "n 1 host"
     figure = style.titled(finding, f"{n} · one measurement each, by lab assess", unit, "", height=LANE_PX * len(own))
-    figure.add_trace(
-        go.Bar(
-            orientation="h",
-            x=values,
-            y=list(range(len(own))),
-            marker={"color": [style.colour(r["host"], known) for r in own]},
-            text=[words.number(v) for v in values],
-            textposition="auto",
-            textangle=0,
-            textfont={"size": style.FONT_PX},
-            hovertext=[f"{escape(r['host'])}: {words.number(v)} {unit}" for r, v in zip(own, values, strict=True)],
-            hoverinfo="text",
-        )
-    )
-    figure.update_yaxes(
-        tickvals=list(range(len(own))),
-        ticktext=[escape(r["host"]) for r in own],
-        range=[len(own) - 0.4, -0.6],
-        showgrid=False,
-    )
+    texts = [words.number(v) for v in values]
+    hover = [f"{escape(r['host'])}: {text} {unit}" for r, text in zip(own, texts, strict=True)]
+    figure.add_trace(style.bars(values, [style.colour(r["host"], known) for r in own], texts, hover, "auto"))
+    style.rows(figure, [r["host"] for r in own])
     figure.update_xaxes(rangemode="tozero")
     return figure
 
 
 def predicted(rows: Sequence[Row]) -> go.Figure:
-    """Predicted and actual durations of the phases; a line joins the two of each."""
+    """Draw predicted and actual durations of the phases, the two of each joined by a line."""
     ratios = {r["phase"]: r["actual_s"] / r["predicted_s"] for r in rows}
     whole = sum(r["actual_s"] for r in rows) / sum(r["predicted_s"] for r in rows)
     off = max(ratios, key=lambda p: abs(math.log(max(ratios[p], 1e-9))))
@@ -161,15 +165,8 @@ def predicted(rows: Sequence[Row]) -> go.Figure:
     basis = f"n {words.count(len(rows), 'phase')} · time on the clock, from the first unit to the verdict"
     figure = style.titled(finding, basis, f"duration ({unit})", "", height=LANE_PX * len(rows))
     for i, r in enumerate(rows):
-        figure.add_shape(
-            type="line",
-            x0=r["predicted_s"] / size,
-            x1=r["actual_s"] / size,
-            y0=i,
-            y1=i,
-            line={"color": style.GREY, "width": 2},
-            layer="below",
-        )
+        ends = {"x0": r["predicted_s"] / size, "x1": r["actual_s"] / size, "y0": i, "y1": i}
+        figure.add_shape(type="line", **ends, line={"color": style.GREY, "width": 2}, layer="below")
     for name, field, mark in (("predicted", "predicted_s", "circle-open"), ("actual", "actual_s", "circle")):
         figure.add_trace(
             go.Scatter(
@@ -182,11 +179,6 @@ def predicted(rows: Sequence[Row]) -> go.Figure:
                 hoverinfo="text",
             )
         )
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))),
-        ticktext=[named(r["phase"]) for r in rows],
-        range=[len(rows) - 0.4, -0.6],
-        showgrid=False,
-    )
+    style.rows(figure, [named(r["phase"]) for r in rows])
     figure.update_xaxes(rangemode="tozero")
     return style.with_legend(figure)

@@ -1,4 +1,4 @@
-"""Kinds of plots that several phases need: rows with intervals, attempts, paired differences, losses."""
+"""Plots that several phases share: rows with intervals, attempts, paired differences, losses."""
 
 from __future__ import annotations
 
@@ -25,30 +25,21 @@ def rows_with_intervals(
     labels: Mapping[str, str] | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> go.Figure:
-    """A row a condition: its value as a point, its interval as a line, both written beside it.
+    """Draw one row per condition: its value as a point, its interval as a line.
 
     Args:
-        rows: metrics with condition, value, low, high and n; undefined ones keep their row and say so.
-        among: names in a fixed order, which gives a colour to those that have none of their own.
+        rows: metrics with condition, value, low, high and n; an undefined one has a row that says so.
+        among: names in a fixed order, which gives a colour to names without a fixed one.
         labels: what to call a condition, where not by its name.
-        colours: of conditions whose name says no colour.
+        colours: of conditions without a fixed one.
     """
     figure = style.titled(finding, basis, x_title, y_title, height=16 + ROW_PX * max(len(rows), 1))
     names = [str(r["condition"]) for r in rows]
     for i, row in enumerate(rows):
         if not words.defined(row["value"]):
-            figure.add_annotation(
-                x=0,
-                xref="paper",
-                xanchor="left",
-                y=i,
-                text=words.UNDEFINED,
-                showarrow=False,
-                font={"color": style.GREY, "size": style.FONT_PX},
-            )
+            style.undefined(figure, i)
             continue
         colour = (colours or {}).get(names[i]) or style.colour(names[i], among)
-        said = words.with_interval(row["value"], row["low"], row["high"])
         figure.add_scatter(
             x=[row["value"]],
             y=[i],
@@ -60,17 +51,14 @@ def rows_with_intervals(
             cliponaxis=False,
             textfont={"size": style.FONT_PX - 1},
             hoverinfo="text",
-            hovertext=f"{escape(names[i] or 'all')}: {said}, n {row['n']:,}",
+            hovertext=f"{escape(names[i] or 'all')}: {words.estimate(row)}, n {row['n']:,}",
         )
-    ticks = [escape(words.shortened((labels or {}).get(n, n) or "all", 26)) for n in names]
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.5, -0.8], showgrid=False
-    )
+    style.rows(figure, [words.shortened((labels or {}).get(n, n) or "all", 26) for n in names], 0.8, 0.5)
     return figure
 
 
 def attempts(rows: Sequence[Row], order: Sequence[str], finding: str, unit: str = "trials") -> go.Figure:
-    """Share of a condition's trials by attempts needed, grouped bars, one colour a condition."""
+    """Draw the share of trials by attempts needed, grouped bars, one colour per condition."""
     named = [c for c in order if any(r["condition"] == c for r in rows)]
     totals = {c: sum(r["trials"] for r in rows if r["condition"] == c) for c in named}
     basis = "n " + ", ".join(f"{totals[c]:,} {c}" for c in named) + f" {unit}"
@@ -107,7 +95,7 @@ def differences(
     second: str,
     margin: float | None = None,
 ) -> go.Figure:
-    """Problems by paired difference; the mean with its interval above, zero as a line, a margin as a band.
+    """Draw problems by paired difference; the mean with its interval above, zero as a line, a margin as a band.
 
     Args:
         rows: difference, problems.
@@ -144,14 +132,14 @@ def differences(
             text=[f"mean {main['value']:+.2f}"],
             textfont={"size": style.FONT_PX},
             hoverinfo="text",
-            hovertext=f"mean {words.with_interval(main['value'], main['low'], main['high'])}, n {main['n']:,}",
+            hovertext=f"mean {words.estimate(main)}, n {main['n']:,}",
         )
     figure.update_yaxes(range=[0, top * 1.3])
     return figure
 
 
 def losses(rows: Sequence[Row], finding: str, basis: str) -> go.Figure:
-    """Training loss by epoch as a full line, validation loss dashed from before the first epoch, one colour a training."""
+    """Draw training loss by epoch as a full line and validation loss, from before the first epoch, dashed."""
     figure = style.titled(finding, basis, "epoch", "loss (nats a token)", height=230)
     for row in rows:
         colour = style.colour(row["condition"])
@@ -159,16 +147,16 @@ def losses(rows: Sequence[Row], finding: str, basis: str) -> go.Figure:
             values = row[kind] or []
             if not values:
                 continue
-            said = f"{row['condition']}, {'training' if kind == 'train_loss' else 'validation'}"
+            name = f"{row['condition']}, {'training' if kind == 'train_loss' else 'validation'}"
             figure.add_scatter(
                 x=list(range(first, first + len(values))),
                 y=values,
                 mode="lines+markers",
-                name=escape(said),
+                name=escape(name),
                 line={"color": colour, "width": 2, "dash": dash},
                 marker={"size": 7, "symbol": "circle" if first else "circle-open"},
                 hoverinfo="text",
-                hovertext=[f"{escape(said)}, epoch {i + first}: {words.number(v)}" for i, v in enumerate(values)],
+                hovertext=[f"{escape(name)}, epoch {i + first}: {words.number(v)}" for i, v in enumerate(values)],
             )
     figure.update_xaxes(dtick=1)
     return style.with_legend(figure) if len(figure.data) > 1 else figure

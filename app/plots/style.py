@@ -1,6 +1,6 @@
-"""How every plot is drawn: the finding as its title, axes with units, thresholds as labelled lines, fixed colours.
+"""The style of every plot: the finding as its title, axes with units, thresholds as labelled lines, fixed colours.
 
-Colours and sizes are read on white and on near-black; text takes its colour from Streamlit's theme.
+Colours and sizes suit white and near-black; text takes its colour from Streamlit's theme.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+
+from common.text import UNDEFINED, defined
 
 Row = Mapping[str, Any]
 # Okabe & Ito 2008, without black (unseen on a dark page), yellow (unseen on a light one) last.
@@ -62,19 +64,19 @@ NAMED = {
 
 
 def colour(name: str, among: Sequence[str] = ()) -> str:
-    """The colour of a condition; of a class, host or embedder by its place in `among`, which must be a fixed order."""
+    """Return the colour of a condition; of a class, host or embedder by its place in `among`, which must be a fixed order."""
     if name in NAMED:
         return NAMED[name]
     return OKABE_ITO[list(among).index(name) % len(OKABE_ITO)] if name in among else GREY
 
 
 def symbol(name: str, among: Sequence[str]) -> str:
-    """A shape for the same name, so that colour is never alone."""
+    """Return the shape of a name, so that colour is never alone."""
     return SYMBOLS[list(among).index(name) % len(SYMBOLS)] if name in among else SYMBOLS[0]
 
 
 def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 280) -> go.Figure:
-    """An empty figure with the finding as its title and n, test or interval below it; all four are data, not markup.
+    """Return an empty figure with the finding as its title and n, test or interval below it; all texts are escaped.
 
     Args:
         height: of the plot inside its axes, in pixels.
@@ -131,47 +133,59 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
 
 
 def balanced(text: str, most: int) -> list[str]:
-    """As few lines of at most `most` characters as hold a text, all about as long, so that no last word stands alone.
+    """Break a text into as few lines of at most `most` characters as possible, all about as long.
 
-    What is short and in brackets, such as an interval, stays whole, as does a number with its letter or sign; a dot ends a line.
+    An interval in brackets and a number with its letter or sign are not broken; a dot ends a line.
     """
-    kept = re.sub(
+    unbroken = re.sub(
         r"\([^()]{1,24}\)| %| ·|\b(?:text|k|rho|delta) (?=[-+\d])", lambda found: found[0].replace(" ", "\u00a0"), text
     )
-    lines = textwrap.wrap(kept, most)
+    lines = textwrap.wrap(unbroken, most)
     for width in range(most - 1, most // 2, -1):
-        if len(narrower := textwrap.wrap(kept, width)) > len(lines):
+        if len(narrower := textwrap.wrap(unbroken, width)) > len(lines):
             break
         lines = narrower
     return lines
 
 
 def with_legend(figure: go.Figure) -> go.Figure:
-    """A legend below the plot, where direct labels do not fit."""
+    """Add a legend below the plot, where direct labels do not fit, and return the figure."""
     margin = figure.layout.margin.b + 28
     figure.update_layout(showlegend=True, margin_b=margin, height=figure.layout.height + 28)
     return figure
 
 
 def threshold(
-    figure: go.Figure, at: float, label: str, axis: str = "x", solid: bool = False, place: str = "top"
+    figure: go.Figure,
+    at: float | None,
+    label: str | None = None,
+    axis: str = "x",
+    solid: bool = False,
+    place: str = "top",
 ) -> None:
-    """A labelled line at a threshold (dashed) or a point of reference such as zero (solid).
+    """Draw a labelled line at a threshold (dashed) or a point of reference such as zero (solid); none for None.
 
     Args:
+        label: "threshold 1.2" unless given.
         place: of the label at a line across x, above the plot, in plotly's words; beside another line "top left" or "top right".
     """
+    if at is None:
+        return
     style = {"line_color": GREY, "line_width": 1 if solid else 1.5, "line_dash": "solid" if solid else "dash"}
-    note = {"annotation_text": escape(label), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
+    note = _note(f"threshold {at:g}" if label is None else label)
     if axis == "x":
         figure.add_vline(x=at, annotation_position=place, annotation_yanchor="bottom", **style, **note)
     else:
         figure.add_hline(y=at, annotation_position="top right", **style, **note)
 
 
+def _note(text: str) -> dict[str, Any]:
+    return {"annotation_text": escape(text), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
+
+
 def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x") -> None:
-    """A shaded range, such as an equivalence margin, with its label."""
-    note = {"annotation_text": escape(label), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
+    """Shade a range, such as an equivalence margin, and label it."""
+    note = _note(label)
     shape = {"fillcolor": GREY, "opacity": 0.16, "line_width": 0, "layer": "below"}
     if axis == "x":
         figure.add_vrect(x0=low, x1=high, annotation_position="outside top", **shape, **note)
@@ -179,20 +193,58 @@ def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x"
         figure.add_hrect(y0=low, y1=high, annotation_position="top left", **shape, **note)
 
 
+def rows(figure: go.Figure, labels: Sequence[str], above: float = 0.6, below: float = 0.4) -> None:
+    """Make the y axis a list, its first label at the top.
+
+    Args:
+        labels: escaped here; "\n" breaks a line.
+        above: room over the first row and, as `below`, under the last, in rows.
+    """
+    ticks = ["<br>".join(map(escape, label.split("\n"))) for label in labels]
+    figure.update_yaxes(
+        tickvals=list(range(len(ticks))), ticktext=ticks, range=[len(ticks) - below, -above], showgrid=False
+    )
+
+
+def undefined(figure: go.Figure, row: int) -> None:
+    """Write "undefined" in a row that has no value."""
+    font = {"color": GREY, "size": FONT_PX}
+    figure.add_annotation(x=0, xref="paper", xanchor="left", y=row, text=UNDEFINED, showarrow=False, font=font)
+
+
+def bars(
+    values: Sequence[float], colours: Sequence[str], texts: Sequence[str], hover: Sequence[str], position: str
+) -> go.Bar:
+    """Return horizontal bars, one a row, each with a text at `position` (plotly's textposition)."""
+    return go.Bar(
+        orientation="h",
+        x=list(values),
+        y=list(range(len(values))),
+        marker={"color": list(colours)},
+        text=list(texts),
+        textposition=position,
+        textangle=0,
+        cliponaxis=False,
+        textfont={"size": FONT_PX},
+        hovertext=list(hover),
+        hoverinfo="text",
+    )
+
+
 def error_bars(rows: Sequence[Row], colour: str) -> dict[str, Any]:
-    """plotly's error_x or error_y from rows with value, low and high; a row without an interval has none."""
+    """Return plotly's error_x or error_y for rows with value, low and high; a row without an interval has none."""
     return {
         "type": "data",
         "color": colour,
         "thickness": 2,
         "width": 5,
-        "array": [0 if r["high"] is None else r["high"] - r["value"] for r in rows],
-        "arrayminus": [0 if r["low"] is None else r["value"] - r["low"] for r in rows],
+        "array": [r["high"] - r["value"] if defined(r["high"]) else 0 for r in rows],
+        "arrayminus": [r["value"] - r["low"] if defined(r["low"]) else 0 for r in rows],
     }
 
 
 def draw(figure: go.Figure, name: str) -> None:
-    """Put a figure on the page; its one button saves it as <name>.svg, title and all."""
+    """Show a figure on the page; its one button saves it as <name>.svg with its title."""
     config = {
         "displaylogo": False,
         "modeBarButtons": [["toImage"]],

@@ -1,9 +1,9 @@
-"""One run as one file: the chain, its plots and tables, to be opened anywhere, with no server and no network."""
+"""One run as one HTML file: the chain, its plots and tables. It opens anywhere, without a server or a network."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from app import format as words
-from app.components import cards, filters, story
+from app.components import cards, filters, origin, story
 from app.components.phase_page import Phase
 from app.phase_names import named, text_of
 from app.plots import forest
@@ -26,103 +26,127 @@ from warehouse.queries import phases, snapshot
 
 Row = Mapping[str, Any]
 HERE = Path(__file__).resolve().parent
-MOST_ROWS = 400  # of a table; the rest stays in the warehouse
+MOST_ROWS = 400  # of a table; the rest is in the warehouse
 PAGES = {"p1": p1, "p2": p2, "p3": p3, "e0": e0, "e1": e1, "e2": e2}
 
 
 @dataclass(frozen=True)
 class Drawn(Phase):
-    """A phase whose plots are kept for a file instead of being put on a page."""
+    """A phase whose plots, notes and tables are collected for a file instead of being put on a page."""
 
-    kept: list[go.Figure] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    figures: list[go.Figure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
 
     def draw(self, figure: Any, what: str) -> None:
-        """Keep the figure; `what` names it on a page only."""
-        self.kept.append(figure)
+        """Collect the figure; `what` names it on a page only."""
+        self.figures.append(figure)
 
-    def say(self, text: str) -> None:
-        """Keep the line."""
-        self.said.append(text)
+    def note(self, text: str) -> None:
+        """Collect the line."""
+        self.notes.append(text)
+
+    def table(self, title: str, rows: Sequence[Row], what: str, numbers: Sequence[str] = (), note: str = "") -> None:
+        """Collect the table; numbers have three significant digits."""
+        shown = [{k: words.number(v) if k in numbers else v for k, v in row.items()} for row in rows]
+        self.tables.append(f"<h3>{escape(title)}</h3>{_quiet(note)}{_table(shown)}")
+
+    def beside(self, *plots: Callable[[Phase], None]) -> None:
+        """Draw the plots one after another."""
+        for plot in plots:
+            plot(self)
+
+    def choose(self, label: str, options: Sequence[str], name: str, default: str | None) -> str:
+        """Return the default, since a file asks nothing."""
+        return default if default is not None and default in options else options[0]
+
+    def choose_each(self, options: Mapping[str, Sequence[str]], defaults: Mapping[str, str]) -> dict[str, str]:
+        """Return the defaults."""
+        return dict(defaults)
+
+    def one_of(self, label: str, options: Sequence[str], default: str | None, plot: Callable[[str], None]) -> None:
+        """Draw every option."""
+        for option in options:
+            plot(option)
 
 
-def page(run_id: str) -> str:
-    """The whole file as HTML; every text of the snapshot in it is shown as text.
+def page(run_id: str, note: str = "") -> str:
+    """Return the whole file as HTML; every text of the snapshot in it is escaped.
+
+    Args:
+        note: a sentence for the head of the file, such as where its numbers come from.
 
     Raises:
         KeyError: there is no such run.
-        duckdb.Error, OSError: the snapshot cannot be read (reading.READ_ERRORS).
+        duckdb.Error, OSError: the snapshot cannot be read (snapshot.READ_ERRORS).
     """
     run = next((r for r in snapshot.runs() if r["run_id"] == run_id), None)
     if run is None:
         raise KeyError(run_id)
     verdicts = {v["phase"]: v for v in snapshot.chain(run_id)}
     done = snapshot.progress(run_id)
+    state = story.story_of(run, verdicts, done)
+    last = {phase: words.local_time(at, None) for phase, at in snapshot.latest_results(run_id).items()}
     parts = [
-        _head(run, verdicts, done),
-        cards.strip(verdicts, done, snapshot.phase_hosts(run_id), _last(run_id)),
+        _head(run, verdicts, state),
+        _quiet(note),
+        cards.strip(verdicts, done, snapshot.phase_hosts(run_id), last),
         _section("Reasons", "".join(cards.reason(p, v) for p, v in verdicts.items()) or "<p>No verdict yet.</p>"),
     ]
     known = [h["host"] for h in snapshot.hosts()]
     for phase in snapshot.measured_phases(run_id):
         parts.append(_phase(run, phase, verdicts.get(phase), known))
     parts += [_hosts(run_id), _provenance(run_id)]
-    return _file(f"{run_id}: {words.shortened(story.tell(run, verdicts, done).sentence, 120)}", "".join(parts))
+    return _file(f"{run_id}: {words.shortened(state.sentence, 120)}", "".join(parts))
 
 
-def _last(run_id: str) -> dict[str, str]:
-    return {phase: words.local_time(at, None) for phase, at in snapshot.latest_results(run_id).items()}
-
-
-def _head(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, tuple[int, int]]) -> str:
-    told = story.tell(run, verdicts, done)
-    quiet = " · ".join(escape(str(run[k])) for k in ("run_id", "domain", "model", "scale"))
-    quiet += f" · started {_time(run['started_at'])} · written {_time(datetime.now(UTC))}"
+def _head(run: Row, verdicts: Mapping[str, Row], state: story.Story) -> str:
+    quiet = [escape(str(run[k])) for k in ("run_id", "domain", "model", "scale")]
+    quiet += [f"started {_time(run['started_at'])}"] if run["started_at"] else []
+    quiet.append(f"written {_time(datetime.now(UTC))}")
     rests = story.evidence(run, verdicts, snapshot.host_agreement(str(run["run_id"])))
-    return cards.head(quiet, told.sentence, told.then, told.command, rests).replace(
-        "<strong>Overview", "<strong>Report"
-    )
+    return story.head(" · ".join(quiet), state, rests, "Report")
 
 
 def _time(moment: datetime) -> str:
     return f'<time title="{words.utc_time(moment)}">{words.local_time(moment, None)}</time>'
 
 
+def _quiet(text: str) -> str:
+    return f'<p class="lab-quiet"><bdi>{escape(text)}</bdi></p>' if text else ""
+
+
 def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> str:
-    """A phase's question, plots and numbers."""
-    rows = snapshot.phase_metrics(str(run["run_id"]), phase)
-    view = filters.View(dict(run), [dict(run)], None, None)
-    drawn = Drawn(phase, view, rows, phases.config(str(run["run_id"]), phase), verdict)
-    PAGES[phase].in_report(drawn)
-    drawn.kept.extend(_by_host(run, drawn, known))
-    plotted = "".join(_plot(figure) for figure in drawn.kept)
-    notes = "".join(f'<p class="lab-quiet"><bdi>{escape(text)}</bdi></p>' for text in drawn.said)
-    criteria = e2.criteria_rows(drawn.of("criterion"))
-    asked = f"<h3>Success criteria</h3>{_table(criteria)}" if criteria else ""
+    """Return a phase's question, plots and numbers."""
+    run_id = str(run["run_id"])
+    rows = snapshot.phase_metrics(run_id, phase)
+    drawn = Drawn(phase, filters.View(dict(run), [dict(run)], None, None), rows, phases.config(run_id, phase), verdict)
+    PAGES[phase].body(drawn)
+    drawn.figures.extend(_by_host(drawn, snapshot.host_comparison(run_id, phase), known))
+    if verdict and not verdict["trials"]:
+        drawn.note("The trials of this phase are not in this file, so there are no plots of single trials.")
     whole = f"{len(rows):,} numbers" if len(rows) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(rows):,} numbers"
-    numbers = _table(
-        [
-            {
-                "metric": words.words(r["metric"]),
-                "of": r["condition"],
-                "value": words.with_interval(r["value"], r["low"], r["high"]),
-                "n": r["n"],
-                "failed": r["failed"],
-                "method": r["method"],
-            }
-            for r in rows[:MOST_ROWS]
-        ]
-    )
+    numbers = [
+        {
+            "metric": words.words(r["metric"]),
+            "of": r["condition"],
+            "value": words.estimate(r),
+            "n": r["n"],
+            "failed": r["failed"],
+            "method": r["method"],
+        }
+        for r in rows[:MOST_ROWS]
+    ]
     return _section(
         named(phase),
-        f'<p class="lab-quiet">{escape(text_of(phase).question)}</p><div class="plots">{plotted}</div>{notes}{asked}'
-        f"<details><summary>{whole}</summary>{numbers}</details>",
+        f'{_quiet(text_of(phase).question)}<div class="plots">{"".join(map(_plot, drawn.figures))}</div>'
+        f"{''.join(map(_quiet, drawn.notes))}{''.join(drawn.tables)}"
+        f"<details><summary>{whole}</summary>{_table(numbers)}</details>",
     )
 
 
-def _by_host(run: Row, drawn: Drawn, known: Sequence[str]) -> Iterator[go.Figure]:
-    """The main metric by host, where more than one host has it."""
-    by_host = snapshot.host_comparison(str(run["run_id"]), drawn.name)
+def _by_host(drawn: Drawn, by_host: Sequence[Row], known: Sequence[str]) -> Iterator[go.Figure]:
+    """Draw the main metric by host, if more than one host has it."""
     main = drawn.verdict["main_metric"] if drawn.verdict else ""
     rows = [r for r in [*drawn.rows, *by_host] if r["metric"] == main]
     if len({r["host"] for r in by_host}) > 1 and any(words.defined(r["value"]) for r in rows):
@@ -130,11 +154,13 @@ def _by_host(run: Row, drawn: Drawn, known: Sequence[str]) -> Iterator[go.Figure
 
 
 def _hosts(run_id: str) -> str:
-    """What ran where, predicted against actual, and audits."""
+    """Return what ran where, predicted against actual durations, and audits; nothing for a run without results."""
     stretches, predictions = reading_hosts.timeline(run_id).stretches, reading_hosts.predictions(run_id)
     figures = [host_figures.gantt(stretches, None)] if stretches else []
     figures += [host_figures.predicted(predictions)] if predictions else []
     work = [{k: w[k] for k in ("host", "units", "trials", "failed")} for w in reading_hosts.work(run_id)]
+    if not work:
+        return ""
     audits = [
         {
             "host": a["host"],
@@ -154,40 +180,25 @@ def _hosts(run_id: str) -> str:
 
 
 def _provenance(run_id: str) -> str:
-    """What would be needed to get the same numbers again."""
+    """Return what is needed to compute the same numbers again."""
     found = snapshot.provenance(run_id)
     if found is None:
         return ""
-    checks, plan = reading_checks.results(run_id), found["content"]
-    order = (
-        "before its first trial" if not found["units_before"] else f"after {found['units_before']:,} units had results"
-    )
-    rows = [
-        ("Run", found["run_id"], ""),
-        ("Plan", f"{found['plan_id']}, stored {order}", ""),
-        ("SHA-256 of the plan", found["plan_sha256"] or "not stored", ""),
-        ("Commit", found["code_commit"] + (", with uncommitted changes" if found["dirty"] else ", clean"), ""),
-        ("Data version", json.dumps(plan.get("data_version", ""), ensure_ascii=False), ""),
-        ("Model digests", json.dumps(plan.get("digests", {}), ensure_ascii=False), ""),
-        ("Packages", ", ".join(f"{k} {v}" for k, v in found["versions"].items()), ""),
-        ("Arguments given", json.dumps(found["arguments_given"], ensure_ascii=False), ""),
-        ("Verified", _verified(), ""),
-        (
-            "Results",
+    checks, rows = reading_checks.results(run_id), origin.facts_of(found, None)
+    if checks["trials"]:
+        results = (
             f"{checks['with_result']:,} of {checks['units']:,} units, {checks['trials']:,} trials, "
-            f"{checks['failed']:,} failed, {checks['given_up']:,} given up",
-            "",
-        ),
-    ]
-    whole = escape(json.dumps(plan, indent=1, ensure_ascii=False))
+            f"{checks['failed']:,} failed, {checks['given_up']:,} given up"
+        )
+        rows += [cards.Fact("Verified", _verified()), cards.Fact("Results", results)]
+    plan = escape(json.dumps(found["content"], indent=1, ensure_ascii=False))
     return _section(
-        "Provenance",
-        f"{cards.definitions(rows)}<details><summary>The plan, as stored</summary><pre>{whole}</pre></details>",
+        "Provenance", f"{cards.facts(rows)}<details><summary>The plan, as stored</summary><pre>{plan}</pre></details>"
     )
 
 
 def _verified() -> str:
-    """When lab verify last looked at the warehouse, and what it found."""
+    """Return when lab verify last checked the warehouse, and its result."""
     last = next(iter(reading_checks.verified(1)), None)
     if last is None:
         return "never"
@@ -203,18 +214,18 @@ def _section(title: str, content: str) -> str:
 
 
 def _plot(figure: go.Figure) -> str:
-    """A place for a figure, and the figure as data that no markup can leave."""
+    """Return a figure as data, in which nothing can end the script, and the element that it is drawn in."""
     content = figure.update_layout(template="none").to_json().replace("<", "\\u003c")
     return f'<div class="plot" style="height:{int(figure.layout.height or 360)}px"><script type="application/json">{content}</script></div>'
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """A table of text, with a link that saves it as CSV."""
+    """Return a table of text, with a button that saves it as CSV."""
     if not rows:
         return "<p>None.</p>"
     head = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
     lines = "".join(
-        "<tr>" + "".join(f"<td{_right(v)}><bdi>{escape(_said(v))}</bdi></td>" for v in row.values()) + "</tr>"
+        "<tr>" + "".join(f"<td{_right(v)}><bdi>{escape(_text(v))}</bdi></td>" for v in row.values()) + "</tr>"
         for row in rows
     )
     return (
@@ -227,12 +238,12 @@ def _right(value: Any) -> str:
     return ' class="number"' if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _file(title: str, body: str) -> str:
-    """The frame: a policy that forbids every request, the styles, plotly once, and the script that draws."""
+    """Return the file: a policy that forbids every request, the styles, plotly once, and the script that draws."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
     style = (HERE.parent / "style.css").read_text(encoding="utf-8") + (HERE / "report.css").read_text(encoding="utf-8")
     draw = (HERE / "report.js").read_text(encoding="utf-8")

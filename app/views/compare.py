@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -18,26 +19,19 @@ Row = snapshot.Row
 
 
 def other_run(view: filters.View, runs: list[Row]) -> Row:
-    """The run that the sidebar's is compared with; runs of another model come first, then the latest."""
+    """Ask for the run to compare the sidebar's with; runs of another model come first, then the latest."""
     others = [r for r in runs if r["run_id"] != view.run_id]
     others.sort(key=lambda r: r["model"] == view.run["model"])  # stable, so the latest stay first
-    labels = {r["run_id"]: run_line(r, view.where) for r in others}
-
-    def say(run_id: str) -> str:
-        text = labels[run_id]
-        return text if list(labels.values()).count(text) == 1 else f"{text} · {run_id}"
-
-    picked = filters.choice("Compare with", list(labels), "with", say=say, always=True)
-    return next(r for r in others if r["run_id"] == picked)
+    return filters.choose_run("Compare with", "with", others, lambda r: run_line(r, view.where))
 
 
 def run_line(run: Row, where: Any) -> str:
-    """A run in a line: model, scale, time."""
+    """Return a run as "model · scale · time"."""
     return f"{run['model']} · {run['scale']} · {words.local_time(run['started_at'], where)}"
 
 
 def differences(first: Row, second: Row) -> None:
-    """What the plans and records say differently, key by key."""
+    """List how the plans and records differ, key by key."""
     st.subheader("What is different")
     rows, equal = read(compare.plans, first["run_id"], second["run_id"])
     if not rows:
@@ -51,7 +45,7 @@ def differences(first: Row, second: Row) -> None:
 
 
 def verdicts(first: Row, second: Row) -> None:
-    """Each phase's verdict and main number in both runs."""
+    """List each phase's verdict and main number in both runs."""
     st.subheader("Verdicts")
     chains = [{v["phase"]: v for v in read(snapshot.chain, r["run_id"])} for r in (first, second)]
     rows = [_beside(p, *(c.get(p) for c in chains)) for p in ORDER if any(p in c for c in chains)]
@@ -62,42 +56,40 @@ def verdicts(first: Row, second: Row) -> None:
 
 
 def _beside(phase: str, first: Row | None, second: Row | None) -> dict[str, str]:
-    """Both verdicts, then both main numbers, so that what is compared stands together."""
+    """Return both verdicts, then both main numbers, so that what is compared is side by side."""
     metrics = [
         f"{words.words(v['main_metric'])}{', ' if v['main_condition'] else ''}{v['main_condition']}"
         for v in (first, second)
         if v
     ]
     both = zip("AB", (first, second), strict=True)
-    said = [(letter, v["status"] if v else "not run", _value(v)) for letter, v in both]
+    shown = [(letter, v["status"] if v else "not run", _value(v)) for letter, v in both]
     return {
         "phase": named(phase),
-        **{f"verdict {letter}": status for letter, status, _ in said},
+        **{f"verdict {letter}": status for letter, status, _ in shown},
         "metric": "; B: ".join(dict.fromkeys(metrics)),
-        **{f"value {letter}": value for letter, _, value in said},
+        **{f"value {letter}": value for letter, _, value in shown},
     }
 
 
 def _value(verdict: Row | None) -> str:
-    return words.with_interval(verdict["value"], verdict["low"], verdict["high"]) if verdict else ""
+    return words.estimate(verdict) if verdict else ""
 
 
 def by_problem(first: Row, second: Row) -> None:
-    """Differences over the problems that both runs solved."""
+    """Show differences over the problems that both runs solved."""
     st.subheader("The same problems in both")
     rows = read(compare.paired, first["run_id"], second["run_id"])
     if not rows:
-        st.caption("The runs have no solved problem in common (other data, or phases that do not solve problems).")
+        st.caption("No problem was solved in both runs: their data differ, or their phases solve no problems.")
         return
     names = [m for m in compare.MEASURES if any(r["measure"] == m for r in rows)]
     phases = list(dict.fromkeys(r["phase"] for r in rows))
     left, right = st.columns(2)
     with left:
-        measure = filters.choice("Measure", names, "measure", say=compare_figures.measure_name)
+        measure = filters.choice("Measure", names, "measure", say=lambda m: compare_figures.NAMES[m].name)
     with right:
-        phase = filters.choice(
-            "Phase", [filters.ANY, *phases], "phase", say=lambda p: "All phases" if p == filters.ANY else named(p)
-        )
+        phase = filters.choice("Phase", [filters.ANY, *phases], "phase", say=filters.any_of("All phases", named))
     shown = [r for r in rows if r["measure"] == measure and phase in (filters.ANY, r["phase"])]
     name = f"{first['run_id']}-{second['run_id']}-{measure.replace(' ', '-')}"
     if shown:
@@ -130,7 +122,7 @@ def by_problem(first: Row, second: Row) -> None:
 
 
 def by_metric(first: Row, second: Row) -> None:
-    """Every metric that both runs have."""
+    """List every metric that both runs have."""
     st.subheader("Every metric")
     rows = read(compare.metrics, first["run_id"], second["run_id"])
     if not rows:
@@ -140,7 +132,7 @@ def by_metric(first: Row, second: Row) -> None:
     beside = sum(r["low"] > 0 or r["high"] < 0 for r in known)
     st.caption(
         f"{words.count(len(rows), 'metric')} in both; {len(known):,} have an interval of their difference, "
-        f"and {beside:,} of these leave zero out. About one in twenty does so by chance."
+        f"and {beside:,} of these exclude zero. About one in twenty does so by chance."
     )
     tables.show(
         [
@@ -166,7 +158,7 @@ def by_metric(first: Row, second: Row) -> None:
 
 
 def body(view: filters.View) -> None:
-    """Two runs: A is the sidebar's, B is chosen here."""
+    """Compare two runs: A is the sidebar's, B is chosen here."""
     runs = read(snapshot.runs)
     if len(runs) < 2:
         return shell.empty(
@@ -176,14 +168,12 @@ def body(view: filters.View) -> None:
         )
     shell.title("Compare", "What is different, and by how much?", [])
     second = other_run(view, runs)
-    st.html(
-        '<div class="lab-pair">'
-        + "".join(
-            compare_figures.badge(letter, run_line(r, view.where), r["run_id"])
-            for letter, r in (("A", view.run), ("B", second))
-        )
-        + "</div>"
+    lines = (
+        f"<p><strong>{letter}</strong> <bdi>{escape(run_line(r, view.where))}</bdi> "
+        f'<span class="lab-quiet"><bdi>{escape(r["run_id"])}</bdi></span></p>'
+        for letter, r in (("A", view.run), ("B", second))
     )
+    st.html(f'<div class="lab-pair">{"".join(lines)}</div>')
     differences(view.run, second)
     verdicts(view.run, second)
     by_problem(view.run, second)

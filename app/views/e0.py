@@ -3,72 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
 from app import format as words
-from app.components import filters, phase_page
+from app.components import phase_page
 from app.plots import pareto, phases, style
 
 Row = Mapping[str, Any]
-SAME_TIME_S = 0.005  # of E0's config, where a run has none on record
+CHOSEN = {"symbol": "diamond-open", "line": {"width": 3}}
 
 
 def body(phase: phase_page.Phase) -> None:
-    """The grid of one embedder and distance, all cells in relevance and time, the factors."""
+    """Draw the grid of one embedder and distance, all configurations in relevance and time, the factors."""
     cells = pareto.cells(phase.of("relevance"), phase.of("retrieval_time_s"))
-    if not cells:
-        return
-    embedders, distances = (sorted({c[k] for c in cells}) for k in ("embedder", "distance"))
-    main = phase.verdict["main_condition"] if phase.verdict else None
-    chosen = next((c for c in cells if c["cell"] == main), None)
-    left, right = phase_page.pair()
-    with left:
-        embedder = filters.choice("Embedder", embedders, "embedder", chosen["embedder"] if chosen else None)
-    with right:
-        distance = filters.choice("Distance", distances, "distance", chosen["distance"] if chosen else None)
-    left, right = phase_page.pair()
-    with left:
-        grid(phase, [c for c in cells if (c["embedder"], c["distance"]) == (embedder, distance)], chosen)
-    with right:
-        front(phase, cells, chosen)
-    left, _ = phase_page.pair()
-    with left:
-        shares(phase)
-
-
-def in_report(phase: phase_page.Phase) -> None:
-    """Every plot, the grid of the chosen embedder and distance."""
-    cells = pareto.cells(phase.of("relevance"), phase.of("retrieval_time_s"))
-    if not cells:
-        return
-    main = phase.verdict["main_condition"] if phase.verdict else None
-    chosen = next((c for c in cells if c["cell"] == main), None)
-    of = chosen or max(cells, key=lambda c: float(c["value"]))
-    grid(phase, [c for c in cells if (c["embedder"], c["distance"]) == (of["embedder"], of["distance"])], chosen)
-    front(phase, cells, chosen)
-    shares(phase)
+    if cells:
+        chosen = next((c for c in cells if c["cell"] == phase.main), None)
+        default = chosen or max(cells, key=lambda c: float(c["value"]))
+        options = {factor: sorted({str(c[factor]) for c in cells}) for factor in ("embedder", "distance")}
+        of = phase.choose_each(options, {factor: str(default[factor]) for factor in options})
+        own = [c for c in cells if all(c[factor] == value for factor, value in of.items())]
+        phase.beside(partial(grid, cells=own, chosen=chosen), partial(front, cells=cells, chosen=chosen))
+    phase.beside(shares)
 
 
 def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> None:
-    """Relevance by weight of text and k."""
+    """Draw relevance by weight of text and k."""
     if not cells:
         return
     weights, ks = sorted({c["weight"] for c in cells}), sorted({c["k"] for c in cells})
     found = {(c["weight"], c["k"]): c for c in cells}
     best = max(cells, key=lambda c: float(c["value"]))
-    finding = (
-        f"Relevance is highest at text {best['weight']:g}, k {best['k']}: "
-        f"{words.with_interval(best['value'], best['low'], best['high'])}"
-    )
+    finding = f"Relevance is highest at text {best['weight']:g}, k {best['k']}: {words.estimate(best)}"
     basis = f"n {best['n']:,} queries a cell · {best['embedder']}, {best['distance']} · {best['method']}"
     figure = style.titled(finding, basis, "weight of text (the rest is features)", "k (memos brought back)", height=260)
 
     def say(w: float, k: int) -> str:
         c = found.get((w, k))
-        return f"text {w:g}, k {k}: {words.with_interval(c['value'], c['low'], c['high'])}, n {c['n']}" if c else ""
+        return f"text {w:g}, k {k}: {words.estimate(c)}, n {c['n']}" if c else ""
 
-    # One hue from pale to dark, so that it reads without colours; its text stands on its own colours in both themes.
+    # One hue from pale to dark, so that it reads without colours; its texts have fixed colours in both themes.
     figure.add_heatmap(
         x=[f"{w:g}" for w in weights],
         y=[str(k) for k in ks],
@@ -105,18 +80,15 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
 
 
 def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> None:
-    """Relevance against time: all cells, the front, the choice, the bounds."""
-    best = pareto.front(cells, float(phase.config.get("time_resolution_s", SAME_TIME_S)))
-    bound_s, needed = (
-        float(phase.config.get("choice_time_s", 0.1)),
-        float(phase.config.get("relevance_threshold", 0.75)),
-    )
+    """Draw relevance against time: all configurations, the front, the choice, the bounds."""
+    best = pareto.front(cells, phase.setting("time_resolution_s") or 0.0)
+    bound_s, needed = phase.setting("choice_time_s"), phase.setting("relevance_threshold")
     finding = "No configuration could be chosen"
     if chosen:
-        said = words.with_interval(chosen["value"], chosen["low"], chosen["high"])
+        side = f", {words.side(chosen['value'], needed)} {needed:g}" if needed is not None else ""
         finding = (
-            f"Chosen: text {chosen['weight']:g}, k {chosen['k']}, {chosen['distance']}: relevance {said}, "
-            f"{words.side(chosen['value'], needed)} {needed:g}"
+            f"Chosen: text {chosen['weight']:g}, k {chosen['k']}, {chosen['distance']}: "
+            f"relevance {words.estimate(chosen)}{side}"
         )
     basis = f"n {cells[0]['n']:,} queries for each of {len(cells)} configurations · {len(best)} on the Pareto front"
     figure = style.titled(finding, basis, "time of a retrieval (ms, median)", "relevance (0 to 1)", height=260)
@@ -132,27 +104,20 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
             name=name,
             mode=mode,
             line={"color": colour, "width": 1.5},
-            marker={
-                "color": colour,
-                "size": size,
-                "symbol": "diamond-open" if name == "chosen" else "circle",
-                "line": {"width": 3 if name == "chosen" else 0},
-            },
+            marker={"color": colour, "size": size, **(CHOSEN if name == "chosen" else {})},
             hoverinfo="text",
             hovertext=[
-                f"{escape(c['cell'])}<br>relevance {words.with_interval(c['value'], c['low'], c['high'])}, {1000 * c['time_s']:.3g} ms"
-                for c in own
+                f"{escape(c['cell'])}<br>relevance {words.estimate(c)}, {1000 * c['time_s']:.3g} ms" for c in own
             ],
         )
-    style.threshold(figure, needed, f"gate {needed:g}", axis="y")
-    slowest = max(float(c["time_s"]) for c in cells)
-    if slowest > bound_s / 3:
+    style.threshold(figure, needed, axis="y")
+    if bound_s is not None and max(float(c["time_s"]) for c in cells) > bound_s / 3:
         style.threshold(figure, 1000 * bound_s, f"at most {1000 * bound_s:g} ms")
     phase.draw(style.with_legend(figure), "pareto")
 
 
 def shares(phase: phase_page.Phase) -> None:
-    """How much of the variance of relevance each factor explains."""
+    """Draw how much of the variance of relevance each factor explains."""
     rows = [{**r, "value": None if r["value"] is None else 100 * r["value"]} for r in phase.of("variance_share")]
     known = [r for r in rows if words.defined(r["value"])]
     if not known:

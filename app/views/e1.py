@@ -1,4 +1,4 @@
-"""E1: what was solved last, or what is most alike? Attempts, the paired difference with its margin, classes, tokens."""
+"""E1: what was solved last, or what is most similar? Attempts, the paired difference with its margin, classes, tokens."""
 
 from __future__ import annotations
 
@@ -14,35 +14,25 @@ CONDITIONS = ("none", "temporal", "semantic")
 
 
 def body(phase: phase_page.Phase) -> None:
-    """Six plots, two in a row."""
-    for plots_of_row in ((attempts, difference), (by_class, effects), (relevance, tokens)):
-        for place, plot in zip(phase_page.pair(), plots_of_row, strict=True):
-            with place:
-                plot(phase)
-
-
-def in_report(phase: phase_page.Phase) -> None:
-    """Every plot."""
-    for plot in (attempts, difference, by_class, effects, relevance, tokens):
-        plot(phase)
+    """Draw six plots."""
+    phase.beside(attempts, difference, by_class, effects, relevance, tokens)
 
 
 def attempts(phase: phase_page.Phase) -> None:
-    """How many guesses each condition needs."""
+    """Draw how many guesses each condition needs."""
     conditions.attempts(phase, CONDITIONS)
 
 
 def difference(phase: phase_page.Phase) -> None:
-    """Semantic minus temporal, with the margin within which they count as equivalent."""
-    conditions.differences(phase, "semantic", "temporal", float(phase.config.get("margin", 0.25)))
+    """Draw semantic minus temporal, with the margin within which they count as equivalent."""
+    conditions.differences(phase, "semantic", "temporal", phase.setting("margin"))
 
 
 def by_class(phase: phase_page.Phase) -> None:
-    """Accuracy of each class under each condition."""
+    """Draw the accuracy of each class under each condition."""
     rows = [
         {**r, "label": r["condition"].rpartition(" ")[0], "strategy": r["condition"].rpartition(" ")[2]}
-        for r in phase.of("class_accuracy")
-        if words.defined(r["value"])
+        for r in phase.defined("class_accuracy")
     ]
     if not rows:
         return
@@ -71,23 +61,15 @@ def by_class(phase: phase_page.Phase) -> None:
             marker={"color": style.colour(strategy), "symbol": style.symbol(strategy, CONDITIONS), "size": 9},
             error_x=style.error_bars(own, style.colour(strategy)),
             hoverinfo="text",
-            hovertext=[
-                f"{escape(r['condition'])}: {words.with_interval(r['value'], r['low'], r['high'])}, n {r['n']}"
-                for r in own
-            ],
+            hovertext=[f"{escape(r['condition'])}: {words.estimate(r)}, n {r['n']}" for r in own],
         )
-    figure.update_yaxes(
-        tickvals=list(range(len(labels))),
-        ticktext=[escape(words.shortened(x, 24)) for x in labels],
-        range=[len(labels) - 0.4, -0.6],
-        showgrid=False,
-    )
+    style.rows(figure, [words.shortened(x, 24) for x in labels])
     figure.update_xaxes(range=[-0.02, 1.02])
     phase.draw(style.with_legend(figure), "classes")
 
 
 def effects(phase: phase_page.Phase) -> None:
-    """Cliff's delta and the matched-pairs rank-biserial of each pair, between -1 and 1."""
+    """Draw Cliff's delta and the matched-pairs rank-biserial of each pair, between -1 and 1."""
     pairs = [r["condition"] for r in phase.of("cliffs_delta")]
     main = phase.find("cliffs_delta", "semantic - temporal")
     if not pairs:
@@ -104,7 +86,7 @@ def effects(phase: phase_page.Phase) -> None:
         ("cliffs_delta", "Cliff's delta", style.BLUE, "circle"),
         ("rank_biserial", "rank-biserial, matched pairs", style.RED, "diamond"),
     ):
-        own = [r for r in phase.of(metric) if words.defined(r["value"])]
+        own = phase.defined(metric)
         figure.add_scatter(
             x=[r["value"] for r in own],
             y=[pairs.index(r["condition"]) for r in own],
@@ -119,17 +101,12 @@ def effects(phase: phase_page.Phase) -> None:
         )
     style.threshold(figure, 0, "no effect", solid=True)
     figure.update_xaxes(range=[-1.05, 1.05])
-    figure.update_yaxes(
-        tickvals=list(range(len(pairs))),
-        ticktext=[escape(words.shortened(p, 26)) for p in pairs],
-        range=[len(pairs) - 0.4, -0.7],
-        showgrid=False,
-    )
+    style.rows(figure, [words.shortened(p, 26) for p in pairs], 0.7)
     phase.draw(style.with_legend(figure), "effects")
 
 
 def relevance(phase: phase_page.Phase) -> None:
-    """Attempts by relevance of what was retrieved."""
+    """Draw attempts by relevance of what was retrieved."""
     rows = phase.read(reading_phases.relevance_against_attempts)
     if not rows:
         return
@@ -137,7 +114,7 @@ def relevance(phase: phase_page.Phase) -> None:
     finding = "Attempts by relevance of the memos"
     if found:
         verb = "save" if found["value"] < 0 else "do not save"
-        finding = f"More relevant memos {verb} attempts: rho {words.with_interval(found['value'], found['low'], found['high'])}"
+        finding = f"More relevant memos {verb} attempts: rho {words.estimate(found)}"
     totals = {c: sum(r["n"] for r in rows if r["condition"] == c) for c in dict.fromkeys(r["condition"] for r in rows)}
     basis = f"n {', '.join(f'{n:,} problems {c}' for c, n in totals.items())} · Spearman (semantic); means with 95 % intervals"
     figure = style.titled(
@@ -155,18 +132,14 @@ def relevance(phase: phase_page.Phase) -> None:
             error_y=style.error_bars(own, colour),
             marker={"size": 8, "symbol": style.symbol(c, CONDITIONS)},
             hoverinfo="text",
-            hovertext=[
-                f"{escape(c)}, relevance {r['relevance']:g}: {words.with_interval(r['value'], r['low'], r['high'])}, "
-                f"n {r['n']:,}"
-                for r in own
-            ],
+            hovertext=[f"{escape(c)}, relevance {r['relevance']:g}: {words.estimate(r)}, n {r['n']:,}" for r in own],
         )
     figure.update_yaxes(rangemode="tozero")
     phase.draw(style.with_legend(figure), "relevance")
 
 
 def tokens(phase: phase_page.Phase) -> None:
-    """What a trial costs under each condition."""
+    """Draw the tokens of a trial under each condition."""
     rows = phase.of("tokens_mean")
     if not rows:
         return

@@ -15,23 +15,15 @@ from warehouse.queries import hosts as reading_hosts
 from warehouse.queries import snapshot
 
 Row = snapshot.Row
-SHORT = {
-    "matrix_gflops": "GFLOPS",
-    "embedding_texts_per_s": "texts/s",
-    "prefill_tokens_per_s": "tokens/s",
-    "disk_write_mb_s": "disk MB/s",
-}
 AUDIT = "lab audit --fraction 0.05"
 
 
 def audits(view: filters.View) -> None:
-    """Whether a unit that is run again, elsewhere or in another process, gives the same."""
+    """Show if units that were run again, elsewhere or in another process, gave the same results."""
     st.subheader("Audits")
     rows = [r for r in read(snapshot.audits, view.run_id) if view.host in (None, r["host"], r["other"])]
     if not rows:
-        st.caption("No unit was run a second time yet. To see whether one in twenty gives the same again:")
-        st.code(AUDIT, language=None, width=480)
-        return
+        return shell.hint("No unit was run a second time yet. To run one in twenty again and compare:", AUDIT)
     agreeing, units = (sum(r[k] for r in rows) for k in ("agreeing", "units"))
     unanswered = sum(r["without_result"] for r in rows)
     text = f"{agreeing:,} of {words.count(units, 'unit')} gave the same when run again"
@@ -58,16 +50,17 @@ def audits(view: filters.View) -> None:
     )
     found = [d | {"host": r["host"], "run again on": r["other"]} for r in rows for d in r["deviations"]]
     if found:
-        st.caption("Where they differ first, or why there is no second result:")
+        st.caption("The first difference of each, or why there is no second result:")
         tables.show(found, f"{view.run_id}-audit-deviations")
+    return None
 
 
 def headline(run_id: str, hosts: Sequence[str]) -> str:
-    """Whether the hosts agree, in a sentence."""
+    """Return in a sentence if the hosts agree."""
     if not hosts:
         return "No host has worked on this run yet"
     if len(hosts) == 1:
-        return f"Everything ran on {hosts[0]}, so no host is compared"
+        return f"Everything ran on {hosts[0]}, so there is nothing to compare"
     meeting, compared = read(snapshot.host_agreement, run_id)
     if not compared:
         return f"{words.listed(list(hosts))} worked on this run; they share no metric with an interval"
@@ -77,7 +70,7 @@ def headline(run_id: str, hosts: Sequence[str]) -> str:
 
 
 def agreement(view: filters.View, known: list[str]) -> None:
-    """One metric of one phase by host, with intervals, and its table."""
+    """Show one metric of one phase by host, with intervals, and its table."""
     verdicts = {v["phase"]: v for v in read(snapshot.chain, view.run_id)}
     found = by_host.chosen(view, verdicts, known, "-by-host")
     if found is None:
@@ -93,7 +86,7 @@ def agreement(view: filters.View, known: list[str]) -> None:
 
 
 def disagreements(view: filters.View) -> None:
-    """The comparisons in which two hosts' intervals do not meet."""
+    """List the comparisons in which two hosts' intervals do not meet."""
     rows = read(reading_hosts.apart, view.run_id)
     rows = [r for r in rows if view.host in (None, r["host"], r["other"])]
     if not rows:
@@ -110,7 +103,7 @@ def disagreements(view: filters.View) -> None:
                 "metric": words.words(r["metric"]),
                 "condition": r["condition"],
                 "host": r["host"],
-                "value": words.with_interval(r["value"], r["low"], r["high"]),
+                "value": words.estimate(r),
                 "other host": r["other"],
                 "other value": words.with_interval(r["other_value"], r["other_low"], r["other_high"]),
             }
@@ -121,7 +114,7 @@ def disagreements(view: filters.View) -> None:
 
 
 def timeline(view: filters.View) -> None:
-    """What ran where, and what each host did in all."""
+    """Show what ran where, and how much each host did."""
     st.subheader("What ran where")
     found = read(reading_hosts.timeline, view.run_id)
     rows = [s for s in found.stretches if view.host in (None, s["host"])]
@@ -131,7 +124,7 @@ def timeline(view: filters.View) -> None:
         style.draw(host_figures.gantt(rows, view.where), f"{view.run_id}-what-ran-where")
     if found.reused:
         st.caption(
-            f"{words.count(found.reused, 'result')} of an earlier run served this one again and took no time; not drawn."
+            f"{words.count(found.reused, 'result')} of an earlier run were used again; they took no time and are not drawn."
         )
     busy = host_figures.busy_by_host(found.stretches)
     done = [w for w in read(reading_hosts.work, view.run_id) if view.host in (None, w["host"])]
@@ -152,20 +145,22 @@ def timeline(view: filters.View) -> None:
 
 
 def speeds(view: filters.View) -> None:
-    """What lab assess measured on each host."""
+    """Show what lab assess measured on each host."""
     st.subheader("Speed")
     reports = [r for r in read(reading_hosts.reports) if view.host in (None, r["host"])]
     every = read(reading_hosts.reports)
-    drawn = [(m, f) for m in host_figures.MEASURES if (f := host_figures.speed(reports, m, [r["host"] for r in every]))]
+    known = [r["host"] for r in every]
+    drawn = [(m, f) for m in host_figures.SPEEDS if (f := host_figures.speed(reports, m, known))]
     if not drawn:
-        st.caption("No speed was measured yet. On each machine, while it does nothing else:")
-        st.code("lab assess", language=None, width=480)
+        shell.hint("No speed was measured yet. On each machine, while it does nothing else:", "lab assess")
     for start in range(0, len(drawn), 2):
-        for place, (measure, figure) in zip(st.columns(2), drawn[start : start + 2], strict=False):
-            with place:
+        for column, (measure, figure) in zip(st.columns(2), drawn[start : start + 2], strict=False):
+            with column:
                 style.draw(figure, f"speed-{measure}")
     if reports:
-        measured = {m: short for m, short in SHORT.items() if any(r["report"].get(m) is not None for r in reports)}
+        measured = {
+            m: s.column for m, s in host_figures.SPEEDS.items() if any(r["report"].get(m) is not None for r in reports)
+        }
         rows = [_machine(r, measured) for r in reports]
         tables.show(rows, "hosts", numbers=("memory GB", *measured.values()))
 
@@ -186,23 +181,23 @@ def _machine(row: Row, measured: Mapping[str, str]) -> Row:
 
 
 def predictions(view: filters.View) -> None:
-    """How good the plan's durations were."""
+    """Compare the plan's durations with the actual ones."""
     st.subheader("Predicted against actual")
     rows = read(reading_hosts.predictions, view.run_id)
     if not rows:
-        st.caption("No phase that was planned has ended yet. Before a run, the plan is shown by:")
-        st.code(f"lab plan --scale {view.run['scale']}", language=None, width=480)
-        return
+        plan = f"lab plan --scale {view.run['scale']}"
+        return shell.hint("No phase that was planned has ended yet. To see the plan before a run:", plan)
     style.draw(host_figures.predicted(rows), f"{view.run_id}-predicted-against-actual")
     tables.show(
         [{**r, "phase": r["phase"].upper(), "actual / predicted": r["actual_s"] / r["predicted_s"]} for r in rows],
         f"{view.run_id}-predicted-against-actual",
         numbers=("predicted_s", "actual_s", "actual / predicted"),
     )
+    return None
 
 
 def body(view: filters.View) -> None:
-    """The page of one run."""
+    """Show the page of one run."""
     per_phase = read(snapshot.phase_hosts, view.run_id)
     hosts = sorted({h for own in per_phase.values() for h in own})
     known = [h["host"] for h in read(snapshot.hosts)]

@@ -1,4 +1,4 @@
-"""Monitor: what do the machines do now? Asked from Prefect's server every few seconds."""
+"""Monitor: what are the machines doing now? The page asks Prefect's server every few seconds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import streamlit as st
 from app import format as words
 from app import prefect_api
 from app.components import shell, tables
-from app.prefect_api import FlowRun, Machine, Now
+from app.prefect_api import Machine, Now
 from app.reading import read
 from warehouse.queries import snapshot
 from warehouse.queries import spool as reading_spool
 
 REFRESH_S = 4
-LAST = "monitor-last"  # the last look that succeeded, of this session
+LAST = "monitor-last"  # the last answer of this session
 MESSAGE_CHARACTERS = 400
 
 
 @st.fragment(run_every=REFRESH_S)
 def live() -> None:
-    """The part of the page that is drawn again every REFRESH_S seconds."""
+    """Draw the part of the page that refreshes every REFRESH_S seconds."""
     url = prefect_api.address()
     try:
         now = prefect_api.look(url)
@@ -35,7 +35,7 @@ def live() -> None:
         shell.empty(away.what, away.mend)
         last: Now | None = st.session_state.get(LAST)
         if last is not None:
-            st.caption(f"What follows was so {words.ago(last.at, datetime.now(UTC))}, when the server last answered.")
+            st.caption(f"What follows is from {words.ago(last.at, datetime.now(UTC))}, when the server last answered.")
             _all(last)
         return spool()
     _all(now)
@@ -48,27 +48,20 @@ def _where() -> Any:
 
 def _all(now: Now) -> None:
     machines(now)
-    work(
-        "Under way",
-        now.under_way,
-        now.at,
-        "Nothing runs. To start the chain:",
-        "lab pipeline --scale demo",
-        "under-way",
-    )
+    work(now)
     queue(now)
     errors(now)
 
 
 def machines(now: Now) -> None:
-    """Every machine that the server knows: status, heartbeat, what runs there."""
+    """List every machine that the server knows: status, heartbeat, what runs there."""
     st.subheader("Machines")
     if not now.machines:
-        st.caption("No machine has joined. On each that is to work:")
-        st.code(f"lab join {prefect_api.address().removesuffix('/api')}", language=None, width=480)
-        return
+        join = f"lab join {prefect_api.address().removesuffix('/api')}"
+        return shell.hint("No machine has joined. On each machine that should work:", join)
     tiers = _tiers()
     tables.show([_machine(m, tiers, now.at) for m in now.machines], "machines")
+    return None
 
 
 def _machine(m: Machine, tiers: dict[str, str], now: datetime) -> dict[str, str]:
@@ -83,20 +76,18 @@ def _machine(m: Machine, tiers: dict[str, str], now: datetime) -> dict[str, str]
 
 
 def _tiers() -> dict[str, str]:
-    """Tier of each host in the results; none while there are none."""
+    """Return the tier of each host in the results; {} without results."""
     try:
         return {h["host"]: h["tier"] for h in read(snapshot.hosts)} if snapshot.identity() else {}
     except snapshot.READ_ERRORS:
         return {}
 
 
-def work(title: str, runs: list[FlowRun], now: datetime, nothing: str, command: str, name: str) -> None:
-    """Runs with their machine and how long they have been so."""
-    st.subheader(title)
-    if not runs:
-        st.caption(nothing)
-        st.code(command, language=None, width=480)
-        return
+def work(now: Now) -> None:
+    """List the runs under way with their machine and since when."""
+    st.subheader("Under way")
+    if not now.under_way:
+        return shell.hint("Nothing runs. To start the chain:", "lab pipeline --scale demo")
     tables.show(
         [
             {
@@ -104,16 +95,17 @@ def work(title: str, runs: list[FlowRun], now: datetime, nothing: str, command: 
                 "state": r.state,
                 "pool": r.pool,
                 "machine": r.host or "not known",
-                "since": words.ago(r.since, now),
+                "since": words.ago(r.since, now.at),
             }
-            for r in runs
+            for r in now.under_way
         ],
-        name,
+        "under-way",
     )
+    return None
 
 
 def queue(now: Now) -> None:
-    """What waits for a machine, by pool."""
+    """Show how many runs wait for a machine, by pool."""
     st.subheader("Queue")
     if not now.waiting:
         st.caption("Nothing waits.")
@@ -134,12 +126,12 @@ def queue(now: Now) -> None:
         "queue",
     )
     if unserved := sorted(pool for pool in counts if pool and pool not in served):
-        st.caption(f"Nobody serves {words.listed(unserved)}. On a machine of that tier:")
-        st.code(f"prefect worker start --pool {unserved[0]}", language=None, width=480)
+        start = f"prefect worker start --pool {unserved[0]}"
+        shell.hint(f"No machine that is online serves {words.listed(unserved)}. On a machine of that tier:", start)
 
 
 def errors(now: Now) -> None:
-    """The runs that failed or crashed last, with what they said."""
+    """List the last runs that failed or crashed, with their messages."""
     st.subheader("Last errors")
     if not now.errors:
         st.caption("None.")
@@ -160,14 +152,14 @@ def errors(now: Now) -> None:
 
 
 def spool() -> None:
-    """What waits on this machine to be delivered to the coordinator."""
+    """Show what waits on this machine to be delivered to the coordinator."""
     st.subheader("Spool of this machine")
     found = reading_spool.waiting()
     if not found["bundles"]:
         st.caption("Empty: every result of this machine is delivered.")
         return
     since = words.ago(found["oldest_at"], datetime.now(UTC)).removesuffix(" ago")
-    why = f" The last try: {words.shortened(found['reason'], MESSAGE_CHARACTERS)}." if found["reason"] else ""
+    why = f" The last error: {words.shortened(found['reason'], MESSAGE_CHARACTERS)}." if found["reason"] else ""
     st.text(
         f"{words.count(found['bundles'], 'result')}, {words.size(found['size_bytes'])}, wait to be delivered, "
         f"the oldest for {since}.{why}"

@@ -16,16 +16,16 @@ from warehouse.queries import snapshot
 Row = Mapping[str, Any]
 
 
-def header(run: Row, told: story.Story, rests_on: list[tuple[str, bool]], where: Any) -> None:
-    """Which run, how far, what next, what it rests on."""
+def header(run: Row, state: story.Story, rests_on: list[cards.Fact], where: Any) -> None:
+    """Show the run, how far it is, what is next, the facts behind it."""
     started = run["started_at"]
     parts = [escape(str(run[k])) for k in ("domain", "model")] + [f"{escape(run['scale'])} scale"]
     parts.append(f'started <time title="{words.utc_time(started)}">{words.local_time(started, where)}</time>')
-    st.html(cards.head(" · ".join(parts), told.sentence, told.then, told.command, rests_on))
+    st.html(story.head(" · ".join(parts), state, rests_on))
 
 
 def reasons(verdicts: Mapping[str, Row]) -> None:
-    """Why each verdict, and what to try."""
+    """Show the reason of each verdict, and what to try."""
     st.subheader("Reasons and next steps")
     if not verdicts:
         st.caption("No verdict yet.")
@@ -36,7 +36,7 @@ def reasons(verdicts: Mapping[str, Row]) -> None:
 
 
 def metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
-    """Phase and metric, the forest plot, the table of the whole phase with the metric first."""
+    """Show one metric by host as a plot, and the table of its whole phase with this metric first."""
     found = by_host.chosen(view, verdicts, [h["host"] for h in read(snapshot.hosts)])
     if found is None:
         return
@@ -48,12 +48,12 @@ def metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
 
 
 def body(view: filters.View) -> None:
-    """The page of one run."""
+    """Show the page of one run."""
     run, run_id, where = view.run, view.run_id, view.where
     verdicts = {v["phase"]: v for v in read(snapshot.chain, run_id)}
     done = read(snapshot.progress, run_id)
     rests_on = story.evidence(run, verdicts, read(snapshot.host_agreement, run_id))
-    header(run, story.tell(run, verdicts, done), rests_on, where)
+    header(run, story.story_of(run, verdicts, done), rests_on, where)
     last = {phase: words.local_time(at, where) for phase, at in read(snapshot.latest_results, run_id).items()}
     st.html(cards.strip(verdicts, done, read(snapshot.phase_hosts, run_id), last))
     reasons(verdicts)

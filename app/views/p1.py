@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from html import escape
 from typing import Any
 
 from app import format as words
-from app.components import filters, phase_page
+from app.components import phase_page
 from app.plots import phases as plots
 from app.plots import style
 from warehouse.queries import phases as reading_phases
@@ -16,79 +17,59 @@ Row = Mapping[str, Any]
 
 
 def body(phase: phase_page.Phase) -> None:
-    """The plots; those of vectors are of one embedder, which the reader chooses."""
-    embedders = phase.read(reading_phases.embedders_of)
-    left, right = phase_page.pair()
-    with left:
-        ratio(phase, embedders)
-    with right:
-        knn(phase, embedders)
-    if not embedders:
-        return
-    main = phase.verdict["main_condition"] if phase.verdict else None
-    embedder = filters.choice("Embedder of the map and of the similarities", embedders, "embedder", main)
-    left, right = phase_page.pair()
-    with left:
-        clusters(phase, embedder)
-    with right:
-        similarities(phase, embedder)
+    """Draw the plots; those of vectors are of one embedder, which the reader chooses."""
+    phase.beside(ratio, knn)
+    if embedders := phase.read(reading_phases.embedders_of):
+        embedder = phase.choose("Embedder of the map and of the similarities", embedders, "embedder", phase.main)
+        phase.beside(partial(clusters, embedder=embedder), partial(similarities, embedder=embedder))
 
 
-def in_report(phase: phase_page.Phase) -> None:
-    """Every plot, those of vectors of the main embedder."""
-    embedders = phase.read(reading_phases.embedders_of)
-    ratio(phase, embedders)
-    knn(phase, embedders)
-    if not embedders:
-        return
-    main = str(phase.verdict["main_condition"]) if phase.verdict else ""
-    embedder = main if main in embedders else str(embedders[0])
-    clusters(phase, embedder)
-    similarities(phase, embedder)
+def _against(row: Row, needed: float | None) -> str:
+    """Return a value with its interval and, if there is a threshold, on which side of it the value is."""
+    side = f", {words.side(row['value'] or 0, needed)} {needed:g}" if needed is not None else ""
+    return words.estimate(row) + side
 
 
-def ratio(phase: phase_page.Phase, embedders: Sequence[str]) -> None:
-    """Within / between similarity of each embedder against the threshold."""
+def ratio(phase: phase_page.Phase) -> None:
+    """Draw the within / between similarity of each embedder against the threshold."""
     rows = phase.of("similarity_ratio")
     if not rows:
         return
-    needed = float(phase.config.get("ratio_threshold", 1.2))
-    known = [r for r in rows if words.defined(r["value"])]
+    needed = phase.setting("ratio_threshold")
     finding = "No embedder has a defined ratio"
-    if known:
+    if known := phase.defined("similarity_ratio"):
         best = max(known, key=lambda r: float(r["value"]))
-        said = words.with_interval(best["value"], best["low"], best["high"])
-        finding = f"{best['condition']} has the highest ratio: {said}, {words.side(best['value'], needed)} {needed:g}"
+        finding = f"{best['condition']} has the highest ratio: {_against(best, needed)}"
     basis = f"n {rows[0]['n']:,} problems · {rows[0]['method']}"
-    figure = plots.rows_with_intervals(rows, finding, basis, "similarity within / between classes", among=embedders)
-    style.threshold(figure, needed, f"threshold {needed:g}")
+    title, embedders = "similarity within / between classes", phase.read(reading_phases.embedders_of)
+    figure = plots.rows_with_intervals(rows, finding, basis, title, among=embedders)
+    style.threshold(figure, needed)
     phase.draw(figure, "ratio")
 
 
-def knn(phase: phase_page.Phase, embedders: Sequence[str]) -> None:
-    """Accuracy of the nearest neighbours, with families mixed and with families kept apart."""
+def knn(phase: phase_page.Phase) -> None:
+    """Draw the accuracy of the nearest neighbours, with families mixed and with families separated."""
     mixed, apart = phase.of("knn_accuracy"), phase.of("knn_accuracy_groupwise")
     if not mixed:
         return
-    needed = float(phase.config.get("knn_threshold", 0.70))
+    needed, embedders = phase.setting("knn_threshold"), phase.read(reading_phases.embedders_of)
     rows = [
         {**r, "condition": f"{r['condition']}, {kind}"}
         for m, a in zip(mixed, apart, strict=True)
         for r, kind in ((m, "mixed"), (a, "families apart"))
     ]
     best = max(mixed, key=lambda r: r["value"] or 0.0)
-    said = words.with_interval(best["value"], best["low"], best["high"])
-    finding = f"Neighbours of {best['condition']} share its class in {said}, {words.side(best['value'] or 0, needed)} {needed:g}"
-    basis = f"n {mixed[0]['n']:,} held out, {apart[0]['n']:,} of families kept apart · {mixed[0]['method']}"
+    finding = f"Neighbours of {best['condition']} share its class in {_against(best, needed)}"
+    basis = f"n {mixed[0]['n']:,} held out, {apart[0]['n']:,} with families separated · {mixed[0]['method']}"
     colours = {r["condition"]: style.colour(r["condition"].rpartition(", ")[0], embedders) for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "kNN accuracy (share)", colours=colours)
-    style.threshold(figure, needed, f"threshold {needed:g}")
+    style.threshold(figure, needed)
     figure.update_xaxes(range=[-0.02, 1.02])
     phase.draw(figure, "knn")
 
 
 def clusters(phase: phase_page.Phase, embedder: str) -> None:
-    """The t-SNE map, coloured by class."""
+    """Draw the t-SNE map, coloured by class."""
     points = phase.read(reading_phases.map_points, embedder)
     if not points:
         return
@@ -116,19 +97,19 @@ def clusters(phase: phase_page.Phase, embedder: str) -> None:
                 "opacity": 0.85,
             },
             hoverinfo="text",
-            hovertext=[_said(p) for p in own],
+            hovertext=[_hover(p) for p in own],
         )
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
     phase.draw(style.with_legend(figure), f"map-{embedder}")
 
 
-def _said(point: Row) -> str:
+def _hover(point: Row) -> str:
     return "<br>".join(escape(str(point[k])) for k in ("problem_id", "truth", "family"))
 
 
 def similarities(phase: phase_page.Phase, embedder: str) -> None:
-    """How alike pairs of one class, and of two, are."""
+    """Draw how similar pairs of one class, and of two classes, are."""
     bins = phase.read(reading_phases.similarity_bins, embedder)
     if not bins:
         return
@@ -136,7 +117,7 @@ def similarities(phase: phase_page.Phase, embedder: str) -> None:
     finding = f"Pairs by similarity in {embedder}"
     if within and between:
         gap = within["value"] - between["value"]
-        finding = f"Pairs of one class are {words.number(abs(gap))} {'more' if gap > 0 else 'less'} alike than others in {embedder}"
+        finding = f"Pairs of one class are {words.number(abs(gap))} {'more' if gap > 0 else 'less'} similar than others in {embedder}"
     totals = {kind: sum(b["pairs"] for b in bins if b["kind"] == kind) for kind in ("within", "between")}
     basis = f"n {totals['within']:,} pairs within a class, {totals['between']:,} between; lines at the means"
     figure = style.titled(finding, basis, "cosine similarity of two problems", "share of pairs (%)", height=330)

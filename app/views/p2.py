@@ -10,56 +10,35 @@ CONDITIONS = ("none", "random", "recent", "semantic")
 
 
 def body(phase: phase_page.Phase) -> None:
-    """Four plots; the differences are of one retrieval, which the reader chooses."""
-    left, right = phase_page.pair()
-    with left:
-        conditions.attempts(phase, CONDITIONS)
-    with right:
-        against_none(phase)
-    left, right = phase_page.pair()
-    with left:
-        conditions.accuracies(phase)
-    pairs = [r["condition"] for r in phase.of("mean_difference")]
-    if not pairs:
-        return
-    with right:
-        main = phase.verdict["main_condition"] if phase.verdict else None
-        conditions.chosen_pair(phase, pairs, main)
+    """Draw four plots; the differences are of one retrieval, which the reader chooses."""
+    phase.beside(attempts, against_none, conditions.accuracies, conditions.pairs)
 
 
-def in_report(phase: phase_page.Phase) -> None:
-    """Every plot, the differences pair by pair."""
+def attempts(phase: phase_page.Phase) -> None:
+    """Draw how many guesses each condition needs."""
     conditions.attempts(phase, CONDITIONS)
-    against_none(phase)
-    conditions.accuracies(phase)
-    for row in phase.of("mean_difference"):
-        conditions.differences(phase, *row["condition"].split(" - ", 1))
 
 
 def against_none(phase: phase_page.Phase) -> None:
-    """Mean paired difference of each retrieval from none."""
+    """Draw the mean paired difference of each retrieval from none."""
     rows = phase.of("mean_difference")
     if not rows:
         return
-    known = [r for r in rows if words.defined(r["value"])]
     finding = "No retrieval could be compared with none"
-    if known:
+    if known := phase.defined("mean_difference"):
         best = min(known, key=lambda r: float(r["value"]))
-        p = phase.find("adjusted_p", best["condition"])
+        name, p = best["condition"].split(" - ")[0], phase.find("adjusted_p", best["condition"])
         chance = f", adjusted p {words.number(p['value'])}" if p else ""
         verb = "saves" if best["value"] < 0 else "saves none; it costs"
-        finding = (
-            f"{best['condition'].split(' - ')[0].capitalize()} retrieval {verb} "
-            f"{words.with_interval_abs(best['value'], best['low'], best['high'])} attempts a problem{chance}"
-        )
-        if words.holds_zero(best["low"], best["high"]):
-            said = words.with_interval(best["value"], best["low"], best["high"])
-            finding = f"No retrieval is told apart from none; nearest: {best['condition'].split(' - ')[0]}, {said} attempts{chance}"
+        finding = f"{name.capitalize()} retrieval {verb} {words.estimate_abs(best)} attempts a problem{chance}"
+        if words.holds_zero(best):
+            finding = (
+                f"No retrieval differs clearly from none; nearest: {name}, {words.estimate(best)} attempts{chance}"
+            )
     basis = f"n {rows[0]['n']:,} problems, paired · {rows[0]['method']} · Wilcoxon, Holm"
     colours = {r["condition"]: style.colour(r["condition"].split(" - ")[0]) for r in rows}
-    figure = phases.rows_with_intervals(
-        rows, finding, basis, "attempts more (+) or fewer (-) than none", colours=colours
-    )
+    title = "attempts more (+) or fewer (-) than none"
+    figure = phases.rows_with_intervals(rows, finding, basis, title, colours=colours)
     style.threshold(figure, 0, "no difference", solid=True)
     phase.draw(figure, "differences")
 

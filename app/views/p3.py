@@ -1,4 +1,4 @@
-"""P3: does fine-tuning leave other abilities intact? Retention by category against 80 and 60 %, scores, losses."""
+"""P3: does fine-tuning leave other abilities intact? Retention by category against its thresholds, scores, losses."""
 
 from __future__ import annotations
 
@@ -14,38 +14,21 @@ WIDEST = 220  # percent; a category of few prompts has an interval to several hu
 
 
 def body(phase: phase_page.Phase) -> None:
-    """Retention, scores before and after, training loss, perplexity."""
-    left, right = phase_page.pair()
-    with left:
-        retention(phase)
-    with right:
-        scores(phase)
-    left, right = phase_page.pair()
-    with left:
-        losses(phase)
-    with right:
-        perplexity(phase)
-
-
-def in_report(phase: phase_page.Phase) -> None:
-    """Every plot."""
-    for plot in (retention, scores, losses, perplexity):
-        plot(phase)
+    """Draw retention, scores before and after, training loss, perplexity."""
+    phase.beside(retention, scores, losses, perplexity)
 
 
 def retention(phase: phase_page.Phase) -> None:
-    """Tuned / base of each category and overall, in percent, with both thresholds."""
+    """Draw tuned / base of each category and overall, in percent, with both thresholds."""
     rows = [_percent(r) for r in phase.of("retention")]
     if not rows:
         return
-    whole = 100 * float(phase.config.get("overall_threshold", 0.8))
-    each = 100 * float(phase.config.get("category_threshold", 0.6))
     overall = next((r for r in rows if r["condition"] == "overall"), None)
     known = [r for r in rows if r["condition"] != "overall" and words.defined(r["value"])]
     finding = "Nothing can be retained where the base model solves nothing"
     if overall and words.defined(overall["value"]):
-        said = words.interval(overall["low"], overall["high"])
-        finding = f"{overall['value']:.0f} % retained" + (f" ({said})" if said else "")
+        between = words.interval(overall["low"], overall["high"])
+        finding = f"{overall['value']:.0f} % retained" + (f" ({between})" if between else "")
         if known:
             lowest = min(known, key=lambda r: float(r["value"]))
             finding += f"; the least in {lowest['condition']}, {lowest['value']:.0f} %"
@@ -53,8 +36,9 @@ def retention(phase: phase_page.Phase) -> None:
     basis = f"n {sizes[0] if sizes else 0} prompts a category · tuned / base, paired bootstrap 95 %"
     colours = {r["condition"]: style.BLUE if r["condition"] == "overall" else style.GREEN for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "retention (% of the base model's score)", colours=colours)
-    style.threshold(figure, whole, f"overall {whole:.0f} %", place="top right")
-    style.threshold(figure, each, f"each {each:.0f} %", place="top left")
+    for which, name, place in (("overall", "overall", "top right"), ("category", "each", "top left")):
+        if needed := phase.setting(f"{which}_threshold"):
+            style.threshold(figure, 100 * needed, f"{name} {100 * needed:.0f} %", place=place)
     widest = max((r["high"] for r in rows if words.defined(r["high"])), default=0)
     figure.update_xaxes(range=[0, min(max(widest, 120) * 1.05, WIDEST)])
     phase.draw(figure, "retention")
@@ -65,7 +49,7 @@ def _percent(row: phase_page.Row) -> dict[str, Any]:
 
 
 def scores(phase: phase_page.Phase) -> None:
-    """Share of prompts solved, base and tuned."""
+    """Draw the share of prompts solved, base and tuned."""
     rows = phase.of("score")
     if not rows:
         return
@@ -87,7 +71,7 @@ def scores(phase: phase_page.Phase) -> None:
 
 
 def losses(phase: phase_page.Phase) -> None:
-    """The training's loss by epoch."""
+    """Draw the training's loss by epoch."""
     rows = [r for r in phase.read(reading_phases.trainings) if r["train_loss"]]
     if not rows:
         return
@@ -102,7 +86,7 @@ def losses(phase: phase_page.Phase) -> None:
 
 
 def perplexity(phase: phase_page.Phase) -> None:
-    """Of held-out text, before and after."""
+    """Draw the perplexity of held-out text, before and after."""
     rows = phase.of("perplexity")
     if len(rows) < 2:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from html import escape
 from typing import Any
 
@@ -19,7 +20,7 @@ Row = Mapping[str, Any]
 
 
 def headline(doubts: list[str]) -> str:
-    """What speaks against the numbers, in a sentence."""
+    """Return in a sentence how many facts weaken the numbers."""
     if not doubts:
         return "Nothing recorded speaks against these numbers"
     return f"{words.count(len(doubts), 'thing')} to know before these numbers are believed"
@@ -28,14 +29,14 @@ def headline(doubts: list[str]) -> str:
 def doubts_of(
     found: Row, verdicts: Sequence[Row], checks: Row, audits: Sequence[Row], proofs: Sequence[Row] = ()
 ) -> list[str]:
-    """Each recorded fact that weakens what the run says, in a sentence."""
+    """Return each recorded fact that weakens the results, in a sentence."""
     doubts = []
     if found["dirty"]:
-        doubts.append("The code had uncommitted changes, so the commit alone does not give it again.")
+        doubts.append("The code had uncommitted changes, so the commit alone does not reproduce it.")
     if found["units_before"]:
         doubts.append(
             f"{found['units_before']:,} of {found['units']:,} units had results of an earlier plan before this one was stored, "
-            "so for them it announced nothing."
+            "so for them the plan came after the results."
         )
     over = [v for v in verdicts if v["overridden_by"]]
     if over:
@@ -56,7 +57,7 @@ def doubts_of(
         )
     differ = sum(a["deviating_units"] for a in audits)
     if differ:
-        doubts.append(f"{words.count(differ, 'unit')} gave something else when run again.")
+        doubts.append(f"{words.count(differ, 'unit')} gave another result when run again.")
     faults = sum(p["faults"] for p in holding(proofs))
     if faults:
         doubts.append(f"lab verify found {words.count(faults, 'fault')} in the warehouse; they are listed below.")
@@ -64,11 +65,11 @@ def doubts_of(
 
 
 def leaks(run_id: str) -> None:
-    """What the leakage gate found before each phase."""
+    """List what the leakage gate found before each phase."""
     st.subheader("Leakage")
     rows = read(reading_checks.leakage, run_id)
     if not rows:
-        st.caption("Not looked for yet: it is the first thing that a phase does.")
+        st.caption("Not checked yet: every phase begins with this check.")
         return
     tables.show(
         [
@@ -76,7 +77,7 @@ def leaks(run_id: str) -> None:
                 "phase": named(r["phase"]),
                 "equal texts": r["exact"],
                 "equal when normalised": r["normalised"],
-                "nearly alike": r["near"],
+                "nearly equal": r["near"],
                 "texts that name a class": r["named"],
                 "pairs compared": r["compared"],
                 "allowed because": r["allowed"] or "",
@@ -88,13 +89,13 @@ def leaks(run_id: str) -> None:
 
 
 def exploratory(run_id: str) -> None:
-    """Numbers that the plan did not announce."""
+    """List the metrics that the plan does not announce."""
     rows = read(reading_checks.exploratory, run_id)
     st.subheader("Exploratory numbers")
     if not rows:
         st.caption("None: every metric is one that the plan announces.")
         return
-    st.caption("These were not announced in the plan; they suggest, and decide nothing.")
+    st.caption("The plan does not announce these. They may suggest a question; they decide nothing.")
     tables.show(
         [
             {"phase": r["phase"].upper(), "metric": words.words(r["metric"]), "conditions": r["conditions"]}
@@ -105,38 +106,39 @@ def exploratory(run_id: str) -> None:
     )
 
 
-def bundles(checks: Row) -> None:
-    """How the results came in."""
+def bundles(checks: Row, where: tzinfo | None) -> None:
+    """Show how the results came in."""
     st.subheader("Results as they came in")
-    first, last = checks["first_at"], checks["last_at"]
-    where = words.zone(st.context.timezone)
+
+    def number(name: str, key: str, hover: str = "", warns: bool = False) -> cards.Fact:
+        return cards.Fact(name, f"{checks[key]:,}" if checks[key] else "none", hover, warns and bool(checks[key]))
+
+    def moment(name: str, at: datetime | None) -> cards.Fact:
+        return cards.Fact(name, words.local_time(at, where) if at else "", words.utc_time(at) if at else "")
+
     rows = [
-        ("Units planned so far", f"{checks['units']:,}", ""),
-        ("With a result", f"{checks['with_result']:,}", ""),
-        ("Given up", f"{checks['given_up']:,}" if checks["given_up"] else "none", ""),
-        ("Repeats beside them", f"{checks['repeats']:,}" if checks["repeats"] else "none", "kept, and not counted"),
-        ("Needed another attempt", f"{checks['retried']:,}" if checks["retried"] else "none", ""),
-        ("Size", words.size(checks["size_bytes"]), ""),
-        ("First came in", words.local_time(first, where) if first else "", words.utc_time(first) if first else ""),
-        ("Last came in", words.local_time(last, where) if last else "", words.utc_time(last) if last else ""),
-        ("Trained adapters", checks["files"], ""),
-        (
-            "In quarantine, of any run",
-            f"{checks['quarantined']:,}" if checks["quarantined"] else "none",
-            "refused bundles",
-        ),
+        number("Units planned so far", "units"),
+        number("With a result", "with_result"),
+        number("Given up", "given_up"),
+        number("Repeats beside them", "repeats", "saved, and not counted"),
+        number("Needed another attempt", "retried"),
+        cards.Fact("Size", words.size(checks["size_bytes"])),
+        moment("First came in", checks["first_at"]),
+        moment("Last came in", checks["last_at"]),
+        cards.Fact("Trained adapters", checks["files"]),
+        number("In quarantine, of any run", "quarantined", "refused bundles", warns=True),
     ]
-    st.html(cards.definitions(rows, ("In quarantine, of any run",) if checks["quarantined"] else ()))
+    st.html(cards.facts(rows))
 
 
 def holding(proofs: Sequence[Row]) -> list[Row]:
-    """Of what lab verify found, the latest first, what still holds: back to the last time that it looked at everything."""
+    """Return what lab verify found since, and including, its last check of the whole warehouse; the latest first."""
     whole = next((i for i, p in enumerate(proofs) if p["phase"] is None), len(proofs) - 1)
     return list(proofs[: whole + 1])
 
 
-def verified(proofs: Sequence[Row], where: Any) -> None:
-    """When the warehouse was last proved, how deep, how it came out, and whether results came in since."""
+def verified(proofs: Sequence[Row], where: tzinfo | None) -> None:
+    """Show when the warehouse was last verified, how deep, with what result, and if results came in since."""
     if not proofs:
         st.caption("The warehouse was never verified.")
         return
@@ -152,7 +154,7 @@ def verified(proofs: Sequence[Row], where: Any) -> None:
     )
     if last["bundles_since"]:
         came = words.count(last["bundles_since"], "result")
-        st.caption(f"{came} came in after it and {'is' if last['bundles_since'] == 1 else 'are'} not proved yet.")
+        st.caption(f"{came} came in after it and {'is' if last['bundles_since'] == 1 else 'are'} not verified yet.")
     findings = [
         {"kind": "fault" if f["fault"] else "note", "check": f["check"], "about": f["about"], "what": f["what"]}
         for p in holding(proofs)
@@ -177,8 +179,8 @@ def verified(proofs: Sequence[Row], where: Any) -> None:
             tables.show(rows, "verify-history")
 
 
-def audited(audits: Sequence[Row], where: Any) -> None:
-    """How many units gave the same when run again, and when the last was."""
+def audited(audits: Sequence[Row], where: tzinfo | None) -> None:
+    """Show how many units gave the same when run again, and when."""
     if not audits:
         st.caption("No unit of this run was audited yet.")
         return
@@ -189,23 +191,20 @@ def audited(audits: Sequence[Row], where: Any) -> None:
     )
 
 
-def verify(run_id: str, audits: Sequence[Row], proofs: Sequence[Row], where: Any) -> None:
-    """Whether somebody checked: verify, audits, and the commands that check again."""
+def verify(run_id: str, audits: Sequence[Row], proofs: Sequence[Row], where: tzinfo | None) -> None:
+    """Show verifications and audits, and the commands that check again."""
     st.subheader("Verified and audited")
     verified(proofs, where)
     audited(audits, where)
     left, right = st.columns(2)
-    for place, remark, command in (
-        (left, "Checksums, completeness, and every metric computed again from the trials", "lab verify --deep"),
-        (right, "A random share of the units, run again elsewhere", f"lab audit --run {run_id} --fraction 0.05"),
-    ):
-        with place.container(gap="xxsmall"):
-            st.html(f'<div class="lab-remark lab-quiet">{escape(remark)}</div>')
-            st.code(command, language=None, wrap_lines=True)
+    with left:
+        shell.step("Check checksums and completeness, and compute every metric again", "lab verify --deep")
+    with right:
+        shell.step("Run a random share of the units again elsewhere", f"lab audit --run {run_id} --fraction 0.05")
 
 
 def body(view: filters.View) -> None:
-    """The page of one run."""
+    """Show the page of one run."""
     found = read(snapshot.provenance, view.run_id)
     verdicts = read(snapshot.chain, view.run_id)
     checks = read(reading_checks.results, view.run_id)
@@ -219,7 +218,7 @@ def body(view: filters.View) -> None:
     origin.show(found, view.where)
     leaks(view.run_id)
     exploratory(view.run_id)
-    bundles(checks)
+    bundles(checks, view.where)
     verify(view.run_id, audits, proofs, view.where)
 
 

@@ -1,4 +1,4 @@
-"""Trials: what exactly was asked and answered? A table that is cut by SQL, down to one trial."""
+"""Trials: what exactly was asked and answered? A table filtered by SQL, and the page of one trial."""
 
 from __future__ import annotations
 
@@ -22,32 +22,18 @@ OUTCOMES: dict[str, tuple[str, Outcome]] = {
     "unsolved": ("Not solved", "unsolved"),
     "failed": ("Failed with an error", "failed"),
 }
-SHOWN = (
-    "phase",
-    "problem_id",
-    "condition",
-    "seed",
-    "host",
-    "attempts",
-    "solved",
-    "answer",
-    "truth",
-    "tokens_in",
-    "tokens_out",
-    "latency_s",
-    "error",
-)
+SHOWN = "phase problem_id condition seed host attempts solved answer truth tokens_in tokens_out latency_s error".split()
 
 
 def wanted(view: filters.View, phases: list[str]) -> Wanted:
-    """The filters of this page, above its table; they live in the address."""
+    """Show the filters of this page, which are saved in the address, and return the trials that they want."""
     columns = st.columns(4)
     with columns[0]:
-        phase = filters.choice("Phase", [ANY, *phases], "phase", say=lambda p: "All phases" if p == ANY else named(p))
+        phase = filters.choice("Phase", [ANY, *phases], "phase", say=filters.any_of("All phases", named))
     found = read(trials.conditions, view.run_id, phase) if phase != ANY else []
     with columns[1]:
         if found:
-            condition = filters.choice("Condition", [ANY, *found], "condition", say=_any_condition)
+            condition = filters.choice("Condition", [ANY, *found], "condition", say=filters.any_of("All conditions"))
         else:
             condition = ANY
             st.selectbox(
@@ -67,12 +53,8 @@ def wanted(view: filters.View, phases: list[str]) -> Wanted:
     )
 
 
-def _any_condition(value: str) -> str:
-    return "All conditions" if value == ANY else value
-
-
 def set_choice(name: str, value: str | None) -> None:
-    """Choose `value` under `name` as if the reader had; None forgets it."""
+    """Choose `value` for the filter `name` as the reader would; None clears it."""
     chosen = st.session_state[filters.CHOSEN]
     chosen.pop(name, None)
     if value is not None:
@@ -80,7 +62,7 @@ def set_choice(name: str, value: str | None) -> None:
 
 
 def first_row(chosen: Wanted) -> int:
-    """Number of the page's first trial (from 0); a change of filters starts at the front again."""
+    """Return the number of the page's first trial, from 0; a change of filters starts at the first page again."""
     before = st.session_state.get("trials-wanted")
     if before is not None and before != chosen:
         set_choice("page", None)
@@ -91,7 +73,7 @@ def first_row(chosen: Wanted) -> int:
 
 
 def turn(total: int, first: int) -> None:
-    """Which trials these are, and the buttons that turn the page."""
+    """Show which trials these are, and the buttons that turn the page."""
     last_page = max(1, -(-total // PAGE_ROWS))
     number = first // PAGE_ROWS + 1
     if number > 1:
@@ -110,14 +92,14 @@ def turn(total: int, first: int) -> None:
 
 
 def listing(chosen: Wanted) -> None:
-    """The table; a click on a row opens its trial."""
+    """Show the table; a click on a row opens its trial."""
     first = first_row(chosen)
     page = read(trials.page, chosen, first)
     if page.total and not page.rows:  # the address names a page behind the last one
         set_choice("page", None)
         first, page = 0, read(trials.page, chosen, 0)
     if not page.total:
-        st.caption("No trial is like this. Fewer filters show more.")
+        st.caption("No trial matches these filters. Remove one to see more.")
         return
     frame = pd.DataFrame([{name: r[name] for name in SHOWN} for r in page.rows])
     for name in ("seed", "attempts", "tokens_in", "tokens_out"):
@@ -145,7 +127,7 @@ def listing(chosen: Wanted) -> None:
     if row is not None and row < len(page.rows):
         opened = page.rows[row]
         set_choice("trial", f"{opened['bundle_sha256']}.{opened['ordinal']}")
-        # The table's selection is forgotten with its key, or the way back would open the trial again.
+        # A new key clears the selection; otherwise "Back to the list" would open the trial again.
         st.session_state["trials-opened"] = st.session_state.get("trials-opened", 0) + 1
         st.rerun()
 
@@ -158,32 +140,17 @@ def _picked(event: Any) -> int | None:
 
 
 def download(chosen: Wanted, total: int) -> None:
-    """All trials of the filters as files, made when asked for, at most MOST_DOWNLOADED."""
+    """Offer the trials of the filters as files, made when asked for, at most MOST_DOWNLOADED."""
 
     def frame() -> pd.DataFrame:
         return pd.DataFrame(trials.page(chosen, 0, MOST_DOWNLOADED).rows)
 
     which = "these trials" if total <= MOST_DOWNLOADED else f"the first {MOST_DOWNLOADED:,} of these trials"
-    with st.container(horizontal=True, gap="small"):
-        for label, mime, made in (
-            ("CSV", "text/csv", lambda: frame().to_csv(index=False).encode()),
-            ("Parquet", "application/vnd.apache.parquet", lambda: tables.parquet(frame())),
-        ):
-            st.download_button(
-                label,
-                made,
-                f"{chosen.run_id}-trials.{label.lower()}",
-                mime,
-                key=f"download-trials-{label}",
-                on_click="ignore",
-                type="tertiary",
-                icon=":material/download:",
-                help=f"Download {which}",
-            )
+    tables.downloads(f"{chosen.run_id}-trials", frame, which)
 
 
 def body(view: filters.View) -> None:
-    """One trial when the address names one, else the table."""
+    """Show the trial in the address, else the table."""
     bundle, _, ordinal = (filters.asked("trial") or "").partition(".")
     if bundle and ordinal.isascii() and ordinal.isdigit() and len(ordinal) < 10:
         found = read(trials.trial, bundle, int(ordinal))

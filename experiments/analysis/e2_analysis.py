@@ -228,9 +228,11 @@ def _criteria(table: attempts.Table, training: Json) -> dict[str, tuple[bool, st
     found = {}
     for name, price, most, least in CRITERIA:
         # "performance S/R > 1.25" is strict in the protocol, ">= .95" is not; time bounds likewise differ by direction.
-        better = gain > least if name.startswith("performance") else gain >= least
-        cheap = ratios[price] <= most if name.startswith("performance") else ratios[price] < most
-        found[name] = (better and cheap, f"{price} S/R {ratios[price]:.2f}, performance S/R {gain:.2f}")
+        strict = name.startswith("performance")
+        better, cheap = (gain > least, ratios[price] <= most) if strict else (gain >= least, ratios[price] < most)
+        needs = ("<=", ">") if strict else ("<", ">=")
+        why = f"{price} S/R {ratios[price]:.2f} (needs {needs[0]} {most:g}), "
+        found[name] = (better and cheap, f"{why}performance S/R {gain:.2f} (needs {needs[1]} {least:g})")
     return found
 
 

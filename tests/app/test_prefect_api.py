@@ -1,4 +1,4 @@
-"""What the page of the machines asks of Prefect's server, and what it says when there is none."""
+"""What Monitor asks Prefect's server, and what it shows when there is none."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_one_look_brings_machines_work_queue_and_errors(server: str) -> None:
         (500, "answers with error 500", "lab status"),
     ],
 )
-def test_a_server_that_refuses_or_fails_is_told(
+def test_a_server_that_refuses_or_fails_is_named(
     server: str, monkeypatch: pytest.MonkeyPatch, status: int, said: str, command: str
 ) -> None:
     """A page that showed an empty list instead would say that no machine is there."""
@@ -52,7 +52,9 @@ def test_a_server_that_refuses_or_fails_is_told(
     assert (said in away.value.what, away.value.mend) == (True, command)
 
 
-def test_no_server_a_silent_one_and_a_stranger_are_told_apart(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_a_silent_one_and_another_program_are_distinguished(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each has another remedy, and none of them may hold the page: the waits are bounded."""
     monkeypatch.setattr(prefect_api, "ANSWER_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -68,11 +70,11 @@ def test_no_server_a_silent_one_and_a_stranger_are_told_apart(server: str, monke
         prefect_api.look("not an address")
 
 
-def test_a_time_is_told_as_how_long_ago() -> None:
+def test_a_time_is_shown_as_how_long_ago() -> None:
     """A heartbeat from a clock that is ahead is not in the future, and none is not now."""
     now = datetime(2026, 11, 20, 12, tzinfo=UTC)
     assert words.ago(now - timedelta(seconds=75), now) == "1 min 15 s ago"
-    assert words.ago(now + timedelta(seconds=5), now) == "0.0 s ago"
+    assert words.ago(now + timedelta(seconds=5), now) == "0 s ago"
     assert words.ago(None, now) == ""
 
 
@@ -84,5 +86,5 @@ def test_a_run_is_placed_only_where_it_alone_can_be() -> None:
         ("coordinator", {"name": "pi", "status": "ONLINE"}),
     )
     gone = ("coordinator", {"name": "old", "status": "OFFLINE"})
-    assert prefect_api._placed([run], [here, gone])[0]["tags"] == ["pipeline", "host:desk"]
-    assert prefect_api._placed([run], [here, there]) == [run]
+    assert prefect_api.with_host([run], [here, gone])[0]["tags"] == ["pipeline", "host:desk"]
+    assert prefect_api.with_host([run], [here, there]) == [run]

@@ -73,7 +73,8 @@ def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
         "query quality (0 to 1)",
     ):
         assert axis in drawn
-    assert "<h3>Success criteria</h3>" in text
+    assert "<h3>Success criteria: 1 of 2 met (efficiency moderate)</h3>" in text
+    assert "<h3>Cost and break-even</h3>" in text
     assert "<dt>Verified</dt><dd>never</dd>" in text
 
 

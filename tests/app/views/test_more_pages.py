@@ -48,7 +48,7 @@ def test_a_run_that_has_only_begun_is_a_state_of_each_page(home: Path) -> None:
     publish(home, ("begun", "", "p1"))
     assert "No metric yet" in said(shown("hosts"))
     assert "There is one run only" in said(shown("compare"))
-    assert "Not looked for yet" in said(shown("provenance"))
+    assert "Not checked yet" in said(shown("provenance"))
     assert "1 to 9" in said(shown("trials"))
 
 
@@ -135,7 +135,7 @@ def test_trials_are_filtered_by_the_address_down_to_one(home: Path) -> None:
     assert one.query_params["trial"] in ("r1-e1-0-0.2", ["r1-e1-0-0.2"])
     gone = shown("trials", run="r1", trial="nowhere.0")
     assert "This trial is not in the results any more." in said(gone)
-    assert "No trial is like this." in said(shown("trials", run="r1", problem="none such"))
+    assert "No trial matches these filters." in said(shown("trials", run="r1", problem="none such"))
 
 
 def test_pages_of_trials_are_turned(home: Path) -> None:
@@ -182,5 +182,5 @@ def test_the_page_of_the_machines_keeps_what_it_saw_last(home: Path, monkeypatch
     page.run()
     assert [e.value for e in page.exception] == []
     assert "No Prefect server answers" in said(page)
-    assert "What follows was so" in said(page)
+    assert "What follows is from" in said(page)
     assert page.dataframe[0].value["machine"].tolist() == ["desktop", "laptop", "pi-4"]

@@ -84,7 +84,7 @@ def test_an_address_that_asks_for_what_is_not_there_shows_what_is(home: Path) ->
     """An old link, or one that was mistyped, opens a page and not an error."""
     publish(home, FULL, more=enrich)
     page = shown("p1", run="gone", host="nobody", scale="<b>", embedder="none such")
-    assert "The run that the address names is not here" in said(page)
+    assert "The run in the address does not exist" in said(page)
     assert page.query_params["run"] in ("r1", ["r1"])
     assert "host" not in page.query_params
 
@@ -194,11 +194,11 @@ def test_a_title_is_cut_where_it_reads_well() -> None:
 
 
 def test_a_difference_whose_interval_holds_zero_is_no_saving(home: Path) -> None:
-    """ "Saves 0.03 (-0.4 to 0.5)" would be believed; such a pair is not told apart."""
+    """ "Saves 0.03 (-0.4 to 0.5)" would be believed; such a pair does not differ clearly."""
     path = publish(home, FULL, more=enrich)
     with changed(path) as con:
         con.execute("UPDATE metrics SET value = -0.1, low = -0.5, high = 0.3 WHERE metric = 'mean_difference'")
     titles = " ".join(c.proto.spec for c in shown("p2").get("plotly_chart"))
-    assert "No retrieval is told apart from none" in titles.replace("<br>", " ")
-    assert "is not told apart from none" in titles.replace("<br>", " ")
+    assert "No retrieval differs clearly from none" in titles.replace("<br>", " ")
+    assert "does not differ clearly from none" in titles.replace("<br>", " ")
     assert " saves " not in titles.replace("<br>", " ")

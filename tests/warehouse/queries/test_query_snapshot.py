@@ -158,10 +158,10 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     publish(home, ("stopped", "p1 p2 p3", None), ("on", "p1 p2", None))
     run = {r["run_id"]: r for r in snapshot.runs()}
     verdicts = {v["phase"]: v for v in snapshot.chain("stopped")}
-    told = story.tell(run["stopped"], verdicts, {})
+    told = story.story_of(run["stopped"], verdicts, {})
     assert "P3 says INCONCLUSIVE. The chain stopped at P3." in told.sentence
     assert told.command == "lab run p3 --scale full"
-    overridden = story.tell(run["on"], {v["phase"]: v for v in snapshot.chain("on")}, {})
+    overridden = story.story_of(run["on"], {v["phase"]: v for v in snapshot.chain("on")}, {})
     assert "stopped" not in overridden.sentence
     assert "P2 says FAIL, overridden: 'pilot says go on" in overridden.sentence
     assert overridden.then == "P3 Fine-tuning preservation"
@@ -198,7 +198,7 @@ def test_a_difference_without_its_sign_turns_its_interval(
     value: float, low: float | None, high: float | None, text: str
 ) -> None:
     """ "Saves 1.5 (1 to 2) attempts" is the same as a difference of -1.5 (-2 to -1), and not (-1 to -2)."""
-    assert words.with_interval_abs(value, low, high) == text
+    assert words.estimate_abs({"value": value, "low": low, "high": high}) == text
 
 
 @pytest.mark.parametrize(("n", "text"), [(900, "900 B"), (1_858_872, "1.86 MB"), (1.2e9, "1.2 GB")])
@@ -238,7 +238,7 @@ def test_evidence_marks_what_weakens_the_verdicts(home: Path) -> None:
     publish(home, ("r1", "p1 p2", None))
     (run,) = snapshot.runs()
     verdicts = {v["phase"]: v for v in snapshot.chain("r1")}
-    assert story.evidence(run, verdicts, (7, 8)) == [
+    assert [(f.value, f.warns) for f in story.evidence(run, verdicts, (7, 8))] == [
         ("48 trials on laptop and pi-4", False),
         ("16 failed", True),
         ("the hosts' intervals meet in 7 of 8 comparisons", True),
@@ -318,8 +318,8 @@ def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
     assert ticks[0] == "text 0.3 | k 5 | cosine" and len(set(ticks)) == len(grid)
     most = max(t.count("<br>") + 1 for t in ticks)
     assert most == 2 and figure.layout.height >= most * forest.LINE_PX * len(grid)
-    assert forest._told_apart(["one"]) == ["one"]
-    assert forest._told_apart(["a | b", "a | c"]) == ["b", "c"]
+    assert forest.distinct_parts(["one"]) == ["one"]
+    assert forest.distinct_parts(["a | b", "a | c"]) == ["b", "c"]
 
 
 @pytest.mark.parametrize(
