@@ -122,7 +122,7 @@ def again_here(paths: Paths, store: Store, audit: Audit, left: Sequence[Finished
     """Run units again in one other process of this host; a unit that fails there keeps the others from nothing."""
     units = [f.unit for f in left]
     second.where |= {u.unit_id: host_name() for u in units}
-    text = json.dumps(_job(store, audit, left))
+    text = json.dumps(job_of(store, audit, left))
     command = [sys.executable, "-m", "flows.audit"]
     done = 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -142,8 +142,8 @@ def again_here(paths: Paths, store: Store, audit: Audit, left: Sequence[Finished
         second.wrong |= dict.fromkeys(missing, f"the other process ended with code {process.returncode}")
 
 
-def _job(store: Store, audit: Audit, left: Sequence[Finished]) -> dict[str, Any]:
-    """What the other process is to do: of each phase the units, and whether with a quantised model."""
+def job_of(store: Store, audit: Audit, left: Sequence[Finished]) -> dict[str, Any]:
+    """Return what the other process has to run: each phase's units, and whether with a quantised model."""
     run = run_of(left, audit.run_id)
     jobs = [
         [put_job(store, run, phase, own), [u.unit_id for u in own], quantized]
@@ -167,8 +167,8 @@ def settle(paths: Paths, store: Store, audit: Audit, before: set[str], second: S
         audits.conclude(con, audit, second.where, before, second.wrong)
 
 
-def _other_process(job: Mapping[str, Any]) -> None:
-    """Run the units of a job and say of each, in a line, how it went."""
+def run_job(job: Mapping[str, Any]) -> None:
+    """Run the units of a job; print a line of JSON about each."""
     paths = Paths.local()
     store = Store.configured(paths)
     backends = {quantized: Backends(store.get_file, quantized=quantized) for quantized in (False, True)}
@@ -184,4 +184,4 @@ def _other_process(job: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _other_process(json.load(sys.stdin))
+    run_job(json.load(sys.stdin))

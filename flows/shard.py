@@ -36,10 +36,10 @@ ALONE_AGAIN_S = 1.0
 ALONE_S = 600.0  # as long as a shard should be: another machine may be free by then, and a stopped process never ends
 
 
-def _may_pass(task: Any, run: Any, state: Any) -> bool:
-    """Retry what may pass (a connection, a time-out, a busy file); what will not is tried elsewhere or not at all.
+def may_retry(task: Any, run: Any, state: Any) -> bool:
+    """Return True for an error that may pass: a connection, a time-out, a busy file.
 
-    A user's mistake (other code, a missing model) stays one, and memory that is not enough here is wanted elsewhere.
+    A user's mistake (other code, a missing model) stays one, and too little memory asks for another machine.
     """
     try:
         state.result()
@@ -57,7 +57,7 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_retry,
     persist_result=False,
 )
 def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
@@ -80,9 +80,9 @@ def _say_where(phase: str, label: str) -> None:
     _if_answered(lambda client: client.update_flow_run(this, name=name, tags=[*tags, f"{HOST_TAG}{host_name()}"]))
 
 
-def _drained(here: str) -> bool:
-    """False where the server does not say: it gave this shard a moment ago, to a machine that was not drained."""
-    return here in (_if_answered(drained) or ())
+def is_drained(host: str) -> bool:
+    """Return True if the server says that this host is drained; False if it does not answer."""
+    return host in (_if_answered(drained) or ())
 
 
 def _if_answered(ask: Callable[[Any], Any]) -> Any:
@@ -106,7 +106,7 @@ def _may_run_here(host: str | None) -> None:
     here = host_name()
     if host is not None and host != here:
         _give_back(f"meant for {host}, taken by {here}, whose worker polls all queues")
-    if _drained(here):
+    if is_drained(here):
         _give_back("it was drained")
 
 
@@ -122,10 +122,10 @@ def _give_back(why: str) -> None:
 
 
 @contextmanager
-def _alone(paths: Paths) -> Iterator[None]:
-    """Held by one shard of this host at a time: its workers of several pools would start one each, on the same memory.
+def one_shard_at_a_time(paths: Paths) -> Iterator[None]:
+    """Hold this host's lock for shards: workers of several pools would start one each, on the same memory.
 
-    A lock of the system's, which a process that dies gives up, however it dies.
+    The lock is the system's, so a process that dies releases it.
 
     Raises:
         LabError: beginning with GIVEN_BACK, after ALONE_S.
@@ -147,8 +147,8 @@ def _alone(paths: Paths) -> Iterator[None]:
         yield
 
 
-def _asked_for(store: Store, job: str) -> bytes:
-    """The file with the units; a store that was away for a moment is asked again.
+def read_job(store: Store, job: str) -> bytes:
+    """Return the file with the units; ask again while the store does not answer.
 
     Raises:
         UnreachableError: it still is after DELIVER_S.
@@ -163,8 +163,8 @@ def _asked_for(store: Store, job: str) -> bytes:
             time.sleep(DELIVER_AGAIN_S)
 
 
-def _deliver(paths: Paths, store: Store) -> None:
-    """Deliver what still waits here: the way to the results may have failed for a while.
+def deliver_spool(paths: Paths, store: Store) -> None:
+    """Deliver the bundles in this host's spool; try again while the store does not answer.
 
     Raises:
         LabError: it still fails after DELIVER_S, with the reason.
@@ -203,16 +203,16 @@ def shard(
     paths = Paths.local()
     store = Store.configured(paths)
     _say_where(phase, label)
-    with _alone(paths):
+    with one_shard_at_a_time(paths):
         _may_run_here(host)
-        units = {u["unit_id"]: u for u in json.loads(_asked_for(store, job))["units"]}
+        units = {u["unit_id"]: u for u in json.loads(read_job(store, job))["units"]}
         _fits_now(phase, units[unit_ids[0]]["config"]["model"], quantized)
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
         store.deliver(paths.spool)  # what waits here from before is what is asked for, maybe
         backends = backends_for(phase, Backends(store.get_file, quantized=quantized))
         trials = _work_through(phase, [units[i] for i in unit_ids], backends, store, attempt, replicate)
-        _deliver(paths, store)
+        deliver_spool(paths, store)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}
 
 

@@ -143,7 +143,7 @@ def test_a_quantised_model_is_asked_again_quantised(
 
     monkeypatch.setattr(audit, "run_unit", note)
     drawn = audits.Audit("a", "run", 0, 1.0, 4, 0, sample)
-    audit._other_process(json.loads(json.dumps(audit._job(Store.configured(paths), drawn, sample))))
+    audit.run_job(json.loads(json.dumps(audit.job_of(Store.configured(paths), drawn, sample))))
     assert asked == {unit_id: pool == "medium" for unit_id, pool in pools.items()}
     assert len(capsys.readouterr().out.splitlines()) == 4
 

@@ -17,7 +17,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 
 HOLD = "import sys\nfrom flows import shard\nfrom warehouse.paths import Paths\n" + (
-    "with shard._alone(Paths.local()):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    "with shard.one_shard_at_a_time(Paths.local()):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 
 
@@ -45,11 +45,11 @@ def test_a_second_shard_waits_until_the_first_is_gone_even_killed(
             first.wait()
 
     monkeypatch.setattr(shard.time, "sleep", kill_at_the_third)
-    with shard._alone(paths):
+    with shard.one_shard_at_a_time(paths):
         assert waits == [shard.ALONE_AGAIN_S] * 3
     with monkeypatch.context() as other:
         other.setenv("LAB_HOST", "desk")
-        with shard._alone(paths):  # another host that shares the folder has its own
+        with shard.one_shard_at_a_time(paths):  # another host that shares the folder has its own
             pass
 
 
@@ -61,7 +61,7 @@ def test_a_shard_does_not_wait_for_ever_for_another(paths: Paths, monkeypatch: p
     monkeypatch.setattr(shard.time, "sleep", waits.append)
     with (
         pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi: another shard is at work there"),
-        shard._alone(paths),
+        shard.one_shard_at_a_time(paths),
     ):
         pass
     assert sum(waits) == shard.ALONE_S
@@ -81,7 +81,7 @@ def test_a_shard_for_a_machine_for_quantised_models_asks_for_one(
         return 1
 
     monkeypatch.setattr(shard, "work", fake_work)
-    monkeypatch.setattr(shard, "_drained", lambda here: False)
+    monkeypatch.setattr(shard, "is_drained", lambda here: False)
     monkeypatch.setattr(shard, "unfit_now", lambda profile, needs, quantized: "")
     unit = {"unit_id": "0" * 32, "spec": {"role": "train"}, "config": {"model": "smollm2-135m"}}
     job = Store.configured(paths).put_file(json.dumps({"units": [unit]}).encode())

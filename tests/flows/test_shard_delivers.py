@@ -37,7 +37,7 @@ def test_a_shard_waits_for_the_way_to_the_results(blocked: Path, monkeypatch: py
         (blocked / "inbox").mkdir(parents=True)
 
     monkeypatch.setattr(shard.time, "sleep", mounted)
-    shard._deliver(paths, store)
+    shard.deliver_spool(paths, store)
     assert store.waiting() == {f"{1:032x}"}
     assert list(paths.spool.glob("*.parquet")) == []
     assert len(list(store.inbox.glob("*.parquet"))) == 1
@@ -50,7 +50,7 @@ def test_a_shard_whose_results_cannot_be_delivered_fails_with_the_reason(
     monkeypatch.setattr(shard, "DELIVER_S", -1.0)
     paths = Paths.local()
     with pytest.raises(LabError, match="1 bundles wait on pi") as told:
-        shard._deliver(paths, Store.configured(paths))
+        shard.deliver_spool(paths, Store.configured(paths))
     assert str(blocked) in str(told.value)
     assert len(list(paths.spool.glob("*.parquet"))) == 1
 
@@ -60,7 +60,7 @@ def test_a_shard_asks_again_for_its_units(blocked: Path, monkeypatch: pytest.Mon
     store = Store.configured(Paths.local())
     monkeypatch.setattr(shard, "DELIVER_S", -1.0)
     with pytest.raises(UnreachableError, match="not mounted"):
-        shard._asked_for(store, hashlib.sha256(b"job").hexdigest())
+        shard.read_job(store, hashlib.sha256(b"job").hexdigest())
     monkeypatch.undo()
 
     def mounted(_: float) -> None:
@@ -69,10 +69,10 @@ def test_a_shard_asks_again_for_its_units(blocked: Path, monkeypatch: pytest.Mon
         store.put_file(b"job")
 
     monkeypatch.setattr(shard.time, "sleep", mounted)
-    assert shard._asked_for(store, hashlib.sha256(b"job").hexdigest()) == b"job"
+    assert shard.read_job(store, hashlib.sha256(b"job").hexdigest()) == b"job"
     # What is not there is another thing, and waiting would not bring it.
     with pytest.raises(LabError, match="is not in"):
-        shard._asked_for(store, "0" * 64)
+        shard.read_job(store, "0" * 64)
 
 
 def test_what_may_pass_is_tried_again() -> None:
@@ -85,6 +85,6 @@ def test_what_may_pass_is_tried_again() -> None:
         def result(self) -> None:
             raise self.error
 
-    assert shard._may_pass(None, None, Ended(UnreachableError("the store does not answer", "lab sync")))
-    assert not shard._may_pass(None, None, Ended(LabError("other code than planned", "git pull")))
-    assert not shard._may_pass(None, None, Ended(MemoryError()))
+    assert shard.may_retry(None, None, Ended(UnreachableError("the store does not answer", "lab sync")))
+    assert not shard.may_retry(None, None, Ended(LabError("other code than planned", "git pull")))
+    assert not shard.may_retry(None, None, Ended(MemoryError()))
