@@ -44,7 +44,6 @@ def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
     """Store a plan and its run, and return the run; storing the same again changes nothing."""
     run, content = planned.run, planned.content
     commit = code_commit()
-    records.save_plan(con, run.plan_id, content)
     record = records.RunRecord(
         run_id=run.run_id,
         plan_id=run.plan_id,
@@ -58,6 +57,7 @@ def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
         arguments_given={"scale": run.scale, "config": dict(run.given)},
         arguments_defaulted=defaulted(run.configs, run.given),
     )
+    records.save_plan(con, run.plan_id, content)
     records.save_run(con, record)
     return run
 

@@ -1,3 +1,3 @@
-"""The front door: the `lab` command."""
+"""The `lab` command."""
 
 PAGE_PORT = 8501  # Streamlit's own default

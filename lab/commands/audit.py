@@ -1,4 +1,4 @@
-"""The command `audit`: a sample of finished units once more, elsewhere, compared with what they gave before."""
+"""The command `audit`: repeat a sample of finished units and compare the results."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ from warehouse.paths import Paths
 if TYPE_CHECKING:
     from flows.audit_hosts import Where
 
-FRACTION = 0.05  # of the finished units; five in a hundred find a fault of one in fifty after a few audits
+FRACTION = 0.05  # of the finished units; a fault in 2 % of the units is found after a few audits of 5 %
 
 
 def audit(
     fraction: Annotated[
-        float, typer.Option(help="Share of the finished units, above 0 to 1; at least one.")
+        float, typer.Option(help="Share of the finished units, above 0 up to 1; at least one unit.")
     ] = FRACTION,
-    run: Annotated[str | None, typer.Option(help="The run; the one decided last unless given.")] = None,
+    run: Annotated[str | None, typer.Option(help="The run; by default the one decided last.")] = None,
     host: Annotated[
-        str | None,
-        typer.Option(help="Run them on this machine; unless given, on any other, else in another process here."),
+        str | None, typer.Option(help="Repeat them on this machine; by default on another machine if there is one.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the sample; unless given, each audit of a run draws another one.")
+        int | None, typer.Option(help="Seed of the sample; by default each audit draws a new sample.")
     ] = None,
-    stored: Annotated[bool, typer.Option("--stored", help="Show what earlier audits found, and run nothing.")] = False,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Show the results of earlier audits, and run nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a random sample of finished units again, on another machine where there is one, and compare.
+    """Repeat a random sample of finished units, if possible on another machine, and compare.
 
-    Problems, labels, answers, attempts and tokens must be equal; numbers that sums of float32 stand behind agree within
-    0.001. Clocks are not compared. The second results are kept as replicates and never counted. Exit code 1 when a unit
-    deviates or gives no second result.
+    Problems, labels, answers, attempts and tokens must be equal; numbers that depend on sums of float32 must agree within
+    0.001. Times are not compared. The second results are stored as replicates and never counted. Exit code 1: a unit
+    deviates or has no second result.
 
     Example: lab audit --fraction 0.05
     """
@@ -88,13 +89,13 @@ def _stored_run(paths: Any, run: str | None) -> str:
 
 
 def _run_again(paths: Any, store: Any, drawn: Audit, host: str | None) -> None:
-    """All units of the sample: on other hosts as far as there are any, the rest in another process here."""
+    """Repeat the units on other hosts as far as possible, the rest in another process of this machine."""
 
     def say(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
 
     n = len(drawn.sample)
-    left_out = f"; {drawn.left_out} others cannot be repeated with the code, data and models here" * bool(
+    left_out = f"; {drawn.left_out} others cannot be repeated with the code, data and models of this machine" * bool(
         drawn.left_out
     )
     say(f"run {drawn.run_id}: {n} of {drawn.finished} finished units, seed {drawn.seed}{left_out}")
@@ -108,10 +109,10 @@ def _run_again(paths: Any, store: Any, drawn: Audit, host: str | None) -> None:
 
 
 def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: set[str], second: Any) -> Where:
-    """Run units on other hosts, and say which; none without a server that answers.
+    """Repeat units on other hosts and return which; none if no server answers.
 
     Raises:
-        LabError: a host was asked for, and no server answers or it does not fit.
+        LabError: a host was given, and no server answers or it cannot run the units.
     """
 
     if host == host_name():

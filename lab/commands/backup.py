@@ -1,4 +1,4 @@
-"""Commands that keep the memory: clean, backup, restore, export."""
+"""Commands for the stored results: clean, backup, restore, export."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from warehouse.queries.export import export as write_view
 
 
 def clean(
-    older_than: Annotated[str, typer.Option(help="Age from which things go: 30d, 12h or 4w.")] = "30d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it.")] = False,
+    older_than: Annotated[str, typer.Option(help="Remove what is older than this: 30d, 12h or 4w.")] = "30d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also bundles that a verdict rests on; it cannot be verified after that.")
+        bool,
+        typer.Option("--force", help="Also remove bundles on which a verdict depends; it can then not be verified."),
     ] = False,
 ) -> None:
-    """Take away what is old and needed by nothing: refused bundles, leftovers, logs, embeddings, results of runs that were
-    never decided.
+    """Remove old files that nothing needs.
 
-    What a stored verdict or an audit rests on stays, unless --force.
+    These are refused bundles, temporary files, logs, embeddings, and results of runs that were never decided. Files on
+    which a stored verdict or an audit depends stay, unless --force.
 
     Example: lab clean --older-than 30d --dry-run
     """
@@ -50,13 +51,15 @@ def clean(
     if len(found) > MOST_LINES:
         print(f"  and {len(found) - MOST_LINES} more")
     total = size(sum(one.size_bytes for one in found))
-    print(f"{'would go' if dry_run else 'gone'}: {len(found)}, {total}; older than {older_than}")
+    print(f"{'would be removed' if dry_run else 'removed'}: {len(found)}, {total}; older than {older_than}")
 
 
 def backup(
-    file: Annotated[Path | None, typer.Argument(help="The tar file to write; named by the date unless given.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="The tar file to write; named by date and time by default.")
+    ] = None,
 ) -> None:
-    """Write bundles and records into one file, from which the whole warehouse can be built anew, here or elsewhere.
+    """Write all results into one file, from which lab restore rebuilds the warehouse.
 
     Keys are not in it.
 
@@ -69,12 +72,12 @@ def backup(
         collect(paths, store, con)
     target = (file or Path(f"lab-backup-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar")).absolute()
     done = write_backup(paths, store, target)
-    print(f"{target}: {done.files} files, of them {done.bundles} bundles, {size(done.size_bytes)}")
-    print(f"to bring it back: LAB_HOME=/an/empty/folder lab restore {target}")
+    print(f"{target}: {done.files} files ({done.bundles} bundles), {size(done.size_bytes)}")
+    print(f"to restore it: LAB_HOME=/an/empty/folder lab restore {target}")
 
 
 def restore(file: Annotated[Path, typer.Argument(help="A file that lab backup wrote.")]) -> None:
-    """Fill an empty LAB_HOME from a backup, build its warehouse, and verify it.
+    """Restore a backup into an empty LAB_HOME, rebuild its warehouse and verify it.
 
     Example: lab restore lab-backup.tar
     """
@@ -95,10 +98,12 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that lab backup wr
 def export(
     view: Annotated[str, typer.Argument(help="A view or table; docs/schema.md describes them.")],
     format: Annotated[str, typer.Option(help="parquet, csv or json.")] = "parquet",
-    out: Annotated[Path | None, typer.Option(help="The file; named as the view, here, unless given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default named after the view, in this folder.")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
 ) -> None:
-    """Write a view of the published results into a file for other programs.
+    """Write a view of the published results to a file for other programs.
 
     Example: lab export phase_metrics --format csv
     """

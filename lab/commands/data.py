@@ -1,4 +1,4 @@
-"""Commands about problems and texts: data check, data make."""
+"""Commands for problems and texts: data check, data make."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from experiments.domains import DOMAINS, get_domain
 from experiments.domains.jsonl_file import check as examine
 from lab.commands.options import AsJson
 
-PROMPT_TOKENS = 256  # of a window: instruction, labels and answer
+PROMPT_TOKENS = 256  # of the context window for instruction, labels and answer
 EXIT_MISTAKE = 2
 
 
@@ -29,7 +29,7 @@ def check(
     model: Annotated[str | None, typer.Option(help="Also count tokens with this model, such as smollm2-135m.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is wrong with your own labelled data, by line and field.
+    """Check your own labelled data and report each error by line and field.
 
     \b
     One JSON object a line, in UTF-8:
@@ -37,7 +37,7 @@ def check(
       id     1 to 200 characters, or a whole number; no two lines have the same
       text   1 to 4,000 characters that do not name a label
       label  1 to 100 characters, or a whole number; 2 to 50 different ones in the file
-      group  optional; what is kept on one side of a split by --set split=group
+      group  optional; lines of one group stay on one side of a split with --set split=group
     Other fields are refused, empty lines are skipped. A label inside a text, and a text
     that equals another, are leaks: the phases refuse them unless --allow-leakage says why.
 
@@ -73,16 +73,16 @@ def check(
 
 
 def _too_long(model: str) -> Callable[[str], str]:
-    """Says of a text how many tokens it has too many for the model; "" if it fits.
+    """Return a function that says why a text is too long for the model, or "" if it fits.
 
     Raises:
-        LabError: the model is not known, or cannot be loaded here.
+        LabError: the model is unknown, or cannot be loaded.
     """
 
     try:
         count, window = token_counter(model)
     except Unavailable as error:
-        raise LabError(f"model {model!r} cannot be loaded here: {error}", "lab assess") from None
+        raise LabError(f"model {model!r} cannot be loaded: {error}", "lab assess") from None
     most = window - PROMPT_TOKENS
 
     def what(text: str) -> str:
@@ -110,21 +110,23 @@ def _print_report(file: Path, report: Any) -> None:
 
 def make(
     domain: Annotated[str, typer.Argument(help="big_o or equations.")],
-    out: Annotated[Path, typer.Option(help="File to write; it must not be there yet.")],
-    n: Annotated[int, typer.Option("--n", help="Problems in all.")] = 1650,
+    out: Annotated[Path, typer.Option(help="File to write; it must not exist yet.")],
+    n: Annotated[int, typer.Option("--n", help="Number of problems.")] = 1650,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 42,
-    names: Annotated[str, typer.Option(help="neutral, or natural for functions named after what they do.")] = "neutral",
+    names: Annotated[
+        str, typer.Option(help="neutral: functions have neutral names; natural: names that describe them.")
+    ] = "neutral",
 ) -> None:
-    """Write generated problems as a file in the format of `lab data check`, whole or not at all.
+    """Write generated problems to a file in the format of lab data check.
 
     Example: lab data make big_o --n 1650 --out big_o.jsonl
     """
 
     made = [d for d in DOMAINS if d != "jsonl"]
     if domain not in made:
-        raise LabError(f"problems of {domain!r} cannot be made", f"choose one of: {', '.join(made)}")
+        raise LabError(f"no problems can be generated for {domain!r}", f"choose one of: {', '.join(made)}")
     if out.exists():
-        raise LabError(f"{out} is there already", "choose another --out, or remove it")
+        raise LabError(f"{out} exists already", "choose another --out, or remove it")
     if not out.absolute().parent.is_dir():
         raise LabError(f"no folder {out.absolute().parent}", f"mkdir -p {shlex.quote(str(out.absolute().parent))}")
     problems = get_domain(domain).problems(n, seed, names)

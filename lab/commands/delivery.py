@@ -1,4 +1,4 @@
-"""Commands about the way of results: sync, spool, and the inbox that machines deliver to over Quack."""
+"""Commands for the transport of results: sync, spool, inbox serve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ SHOWN = 20  # bundles of a long spool
 
 
 def sync(as_json: AsJson = False) -> None:
-    """Deliver what waits in this machine's spool. Ends with 1 when something could not be delivered.
+    """Deliver the bundles in this machine's spool.
+
+    Exit code 1: some could not be delivered.
 
     Example: lab sync
     """
@@ -48,7 +50,7 @@ def sync(as_json: AsJson = False) -> None:
 
 
 def spool(as_json: AsJson = False) -> None:
-    """What waits on this machine to be delivered: since when, how large, and why. Nothing is sent.
+    """List the bundles that wait for delivery on this machine: size, age and last error.
 
     Example: lab spool --json
     """
@@ -58,7 +60,7 @@ def spool(as_json: AsJson = False) -> None:
         print(json.dumps(found.to_json()))
         return
     if not found.waiting:
-        print("nothing waits")
+        print("no bundle waits")
         return
     now = datetime.now(UTC)
     print(f"{len(found.waiting)} bundles wait, {size(found.size_bytes)}")
@@ -68,20 +70,20 @@ def spool(as_json: AsJson = False) -> None:
     if len(found.waiting) > SHOWN:
         print(f"  and {len(found.waiting) - SHOWN} more")
     if last := found.last_try:
-        print(printable(f"last try {last.at} to {last.where}: {last.reason}"))
+        print(printable(f"last attempt {last.at} to {last.where}: {last.reason}"))
     else:
-        print("not tried yet")
-    print("to try now: lab sync")
+        print("no attempt yet")
+    print("to deliver now: lab sync")
 
 
 def serve(
     address: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9494,
 ) -> None:
-    """Take bundles over DuckDB's Quack protocol into this coordinator's inbox, until Ctrl-C.
+    """Receive bundles over DuckDB's Quack protocol into this coordinator's inbox, until Ctrl-C.
 
-    Clients set LAB_RESULTS_URL=quack://ADDRESS:PORT and need the token: machines that joined have it, others get
-    it in LAB_INBOX_TOKEN or a file named by LAB_INBOX_TOKEN_FILE. Nothing is encrypted: a LAN or a tunnel only.
+    Clients set LAB_RESULTS_URL=quack://ADDRESS:PORT and need the token. Joined machines have it; others read it from
+    LAB_INBOX_TOKEN or from the file LAB_INBOX_TOKEN_FILE. Nothing is encrypted: use it in a LAN or through a tunnel.
 
     Example: lab inbox serve --address 192.168.1.10
     """
@@ -92,7 +94,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     server = InboxServer(Paths.local(), address, port, own_inbox_token())
-    print(f"taking bundles at quack://{address}:{port} into {server.inbox}", flush=True)
+    print(f"receiving bundles at quack://{address}:{port} into {server.inbox}", flush=True)
     try:
         server.serve(ended.is_set)
     finally:

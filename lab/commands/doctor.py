@@ -1,4 +1,4 @@
-"""`lab doctor`: all that this machine's tier needs, found or missing, with the command that mends it."""
+"""The command `doctor`: everything that this machine's tier needs, found or missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from workpools.hardware import GB, memory
 from workpools.tiers import TIERS, UNFIT, decide
 
 MISSING_EXIT = 1
-State = Literal["found", "missing", "absent"]  # missing is needed here; absent is not
+State = Literal["found", "missing", "absent"]  # absent: not there, and not needed by this tier
 # Programs and packages that a way to the results needs, by the scheme of its address.
 WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rsync+ssh": (("rsync", "ssh"), ()),
@@ -48,24 +48,24 @@ INSTALL = {name: f"pip install {name.replace('_', '-')}" for _, packages in WAYS
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked for."""
+    """The outcome of one check."""
 
     kind: str  # machine, package, engine, model, extension, service, permission, size
     name: str
     state: State
     detail: str = ""
-    mend: str = ""  # the command, where it is not found
+    mend: str = ""  # the command that installs or repairs it, unless found
 
 
 def check(kind: str, name: str, there: bool, detail: str, mend: str, needed: bool = True) -> Check:
-    """Found, or missing with the command that mends it; absent where this tier does without."""
+    """Return a check that is found, missing, or absent if this tier does not need it."""
     if there:
         return Check(kind, name, "found", detail)
     return Check(kind, name, "missing" if needed else "absent", detail, mend)
 
 
 def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
-    """Found with what it says, or missing as its LabError says."""
+    """Return a check that is found with the answer of `ask`, or missing if it raises LabError."""
 
     try:
         return Check(kind, name, "found", ask())
@@ -74,7 +74,7 @@ def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
 
 
 def checks(tier: str | None = None) -> list[Check]:
-    """All checks of this machine, for its own tier unless another is given."""
+    """Return all checks of this machine for a tier, by default its own."""
     own, machine = _machine()
     tier = tier or own
     looks: tuple[Callable[[str], Iterator[Check]], ...] = (
@@ -98,9 +98,13 @@ def _machine() -> tuple[str, list[Check]]:
     told = "; ".join([f"{ram_gb:.1f} GB RAM available, {disk_gb:.0f} GB disk free", *decision.reasons])
     return decision.tier, [
         check(
-            "machine", f"tier {decision.tier}", decision.tier != UNFIT, told, "close what uses memory, then: lab doctor"
+            "machine",
+            f"tier {decision.tier}",
+            decision.tier != UNFIT,
+            told,
+            "close programs that use memory, then: lab doctor",
         ),
-        check("machine", "Python", python is None, python or "as the project asks", "install that Python"),
+        check("machine", "Python", python is None, python or "a supported version", "install that version of Python"),
     ]
 
 
@@ -112,7 +116,7 @@ def _packages(tier: str) -> Iterator[Check]:
             "package",
             "the project itself",
             False,
-            "not installed, so its needs are not known",
+            "not installed, so its requirements are unknown",
             f"pip install -e '.[{tier}]'",
         )
         return
@@ -133,22 +137,22 @@ def _engines(tier: str) -> Iterator[Check]:
         "engine",
         "8-bit and 4-bit",
         here,
-        "models that are too big in full",
+        "for models too large in full precision",
         "pip install bitsandbytes",
         tier == "medium",
     )
     for prefix in catalog.prefixes():
-        # A model that comes in a package serves each tier; every other backend is there by choice.
+        # Every tier needs models in packages; all other backends are optional.
         packaged = prefix == catalog.PACKAGED
         module = catalog.backend("smollm2-135m" if packaged else f"{prefix}/any")
         lacks, mend = module.lacks()
         name = "language models in packages" if packaged else f"{prefix}/..."
         yield check("engine", name, not lacks, lacks, mend, packaged and tier in TIERS)
         if prefix == "mlx" and not lacks:
-            yield Check("engine", "LoRA of mlx/...", "found", _chosen(module))
+            yield Check("engine", "LoRA of mlx/...", "found", chosen_lora(module))
 
 
-def _chosen(module: Any) -> str:
+def chosen_lora(module: Any) -> str:
     way, why = module.chosen(*module.rates(), False)
     return f"through {way}: {why}"
 
@@ -163,7 +167,7 @@ def _models(tier: str) -> Iterator[Check]:
         yield check("model", name, there, "comes in a package", install)
     for name in catalog.models_here():
         if name not in catalog.LANGUAGE_MODELS:
-            yield Check("model", name, "found", "by choice")
+            yield Check("model", name, "found", "optional")
 
 
 def _extensions(tier: str) -> Iterator[Check]:
@@ -183,10 +187,10 @@ def _extensions(tier: str) -> Iterator[Check]:
     if "quack" not in scheme:
         here = all(find_spec(p) is not None for p in WAYS["quack"][1])
         mend = "pip install duckdb-extension-quack duckdb-extension-httpfs"
-        yield check("extension", "DuckDB's quack", here, "only for results over quack://", mend, needed=False)
+        yield check("extension", "DuckDB's quack", here, "only needed for results over quack://", mend, needed=False)
     page = all(find_spec(p) is not None for p in ("streamlit", "plotly"))
     yield check(
-        "extension", "the page", page, "only where lab up shows it", "pip install '.[coordinator]'", needed=False
+        "extension", "the page", page, "only needed on the coordinator", "pip install '.[coordinator]'", needed=False
     )
 
 
@@ -195,11 +199,11 @@ def _services(tier: str) -> Iterator[Check]:
     url = api_url()
     answer = nearby.get(f"{url.rstrip('/')}/health", 2)
     up = answer is not None and answer.status == 200
-    # A machine that computes phases by itself (lab run) does without a server.
-    yield check("service", "Prefect server", up, url, "lab up, or lab join the server's address", needed=False)
+    # lab run needs no server.
+    yield check("service", "Prefect server", up, url, "lab up, or lab join ADDRESS", needed=False)
     late = nearby.clock_reason(nearby.clock_offset_s(url)) if up else None
     if up:
-        what, _, mend = (late or "with the server's").partition(": ")
+        what, _, mend = (late or "agrees with the server's").partition(": ")
         yield check("service", "clock", late is None, what, mend)
 
 
@@ -213,7 +217,7 @@ def _permissions(tier: str) -> Iterator[Check]:
 
 
 def _unwritable(folder: Path) -> str:
-    """Why nothing can be written there, or ""."""
+    """Return why nothing can be written to a folder, or ""."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
@@ -223,7 +227,7 @@ def _unwritable(folder: Path) -> str:
 
 
 def _results(tier: str) -> Iterator[Check]:
-    """Whether this code can work with the results that are here, and how much room each part of them takes."""
+    """Check the results on this machine: transport, schema version, sizes."""
 
     def known() -> str:
         refuse_newer(paths)
@@ -242,9 +246,11 @@ def _results(tier: str) -> Iterator[Check]:
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-    tier: Annotated[str | None, typer.Option(help="weak, medium or strong; this machine's own unless given.")] = None,
+    tier: Annotated[str | None, typer.Option(help="weak, medium or strong; this machine's own by default.")] = None,
 ) -> int:
-    """Say of all that this machine's tier needs whether it is there, and what mends it; exit code 1 when it is not.
+    """Check everything that this machine's tier needs, and print the command for what is missing.
+
+    Exit code 1: something is missing.
 
     Example: lab doctor --tier strong
     """

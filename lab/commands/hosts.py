@@ -1,4 +1,4 @@
-"""Commands about the machines of the network: join, hosts, drain, undrain, redistribute."""
+"""Commands for the machines of the network: join, hosts, drain, undrain, redistribute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -36,20 +36,20 @@ STYLES = {"online": "", "offline": "dim", "draining": "yellow", "drained": "yell
 def join(
     url: Annotated[str, typer.Argument(help="Address of the coordinator's Prefect server.")],
     also: Annotated[
-        list[str] | None, typer.Option(help="A lower tier to help as well: weak or medium; repeatable.")
+        list[str] | None, typer.Option(help="A lower tier to serve as well, weak or medium; repeatable.")
     ] = None,
     quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Do not measure speeds; the plan then takes this machine for an average one."),
+        bool, typer.Option("--quick", help="Do not measure speeds; the plan then assumes an average machine.")
     ] = False,
     key_file: Annotated[
-        Path | None, typer.Option(help="File with the server's key, - for standard input; asked for when it is needed.")
+        Path | None,
+        typer.Option(help="File with the server's key, or - for standard input; by default it is asked for."),
     ] = None,
 ) -> None:
-    """Let this machine work for a Prefect server: check, assess, register, and start a worker for its tier.
+    """Let this machine work for a Prefect server: assess it, register it, start its workers.
 
-    Run again it keeps what runs. A server in a LAN asks for a key, which lab invite --key shows there, and which is kept
-    here for the next time. A worker started by hand, prefect worker start --pool strong, is given work as well.
+    Workers that run already are left running. A server in a LAN requires the key that lab invite --key shows there; it is
+    saved for the next time. Workers started by hand (prefect worker start --pool strong) get work as well.
 
     Example: lab join http://coordinator:4200 --also weak
     """
@@ -58,14 +58,14 @@ def join(
     found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True), key)
     if found.started:
         print(f"started    {', '.join(f'worker-{p}' for p in found.started)}")
-    if found.kept:
-        print(f"kept       {', '.join(f'worker-{p}' for p in found.kept)}")
-    print(f"look       PREFECT_API_URL={printable(found.api_url)} lab hosts")
+    if found.running:
+        print(f"running    {', '.join(f'worker-{p}' for p in found.running)}")
+    print(f"see        PREFECT_API_URL={printable(found.api_url)} lab hosts")
     print(f"stop       lab down; to let it finish first: lab drain {found.host}")
 
 
 def hosts(as_json: AsJson = False) -> None:
-    """The machines: tier, status, last heartbeat, what runs there, measured speed and versions.
+    """List the machines: tier, status, last heartbeat, running shards, measured speed, versions.
 
     Example: lab hosts --json
     """
@@ -76,20 +76,27 @@ def hosts(as_json: AsJson = False) -> None:
         print(json.dumps([_as_json(r) for r in rows], indent=1))
         return
     if not rows:
-        print("no machine is known yet; on each: lab join http://coordinator:4200")
+        print("no machine is registered yet; on each machine: lab join http://coordinator:4200")
         return
-    _print_hosts(rows)
+    print_hosts(rows)
 
 
-def _sources() -> tuple[Any, list[CapabilityReport]]:
-    """(client of the server, reports in the results store); reports that cannot be read are named on stderr."""
+class Sources(NamedTuple):
+    """A client of the server, and the reports in the results store."""
+
+    client: Any
+    reports: list[CapabilityReport]
+
+
+def _sources() -> Sources:
+    """Connect and read the reports; those that cannot be read are named on stderr."""
 
     store = Store.configured(Paths.local())
     client = connected()
     reports, wrong = registered(store)
     for text in wrong:
         print(printable(text), file=sys.stderr)
-    return client, reports
+    return Sources(client, reports)
 
 
 def _as_json(row: HostState) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def _as_json(row: HostState) -> dict[str, Any]:
     return asdict(row) | {"last_heartbeat": beat}
 
 
-def _print_hosts(rows: Sequence[HostState]) -> None:
+def print_hosts(rows: Sequence[HostState]) -> None:
 
     table = Table()
     numbers = ("GFLOPS", "texts/s", "tokens/s")
@@ -116,7 +123,7 @@ def _print_hosts(rows: Sequence[HostState]) -> None:
             *("" if s is None else f"{s:.3g}" for s in speeds),
             *(row.versions.get(v, "") for v in versions),
         )
-        # Text, so that brackets in a name are not taken for markup.
+        # Text, since rich would read brackets in a name as markup.
         table.add_row(*(Text(printable(c), style=STYLES[row.status] if c is row.status else "") for c in cells))
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
     for line in remarks(rows):
@@ -124,21 +131,23 @@ def _print_hosts(rows: Sequence[HostState]) -> None:
 
 
 def remarks(rows: Sequence[HostState]) -> list[str]:
-    """What stands under the table: workers whose host is not known, and what takes no work."""
+    """Return the lines below the table: workers without a known host or report, and hosts that get no work."""
 
     found = []
     if unnamed := [r.host for r in rows if r.host.startswith(UNNAMED)]:
-        found.append(f"Started without --name, so that their machine is not known: {', '.join(unnamed)}.")
+        found.append(f"Workers started without --name, so their machine is unknown: {', '.join(unnamed)}.")
     unknown = [r.host for r in rows if r.tier == UNKNOWN and not r.host.startswith(UNNAMED)]
     if unknown:
-        found.append(f"Without a report, so that they are taken for able: {', '.join(unknown)}. On each: lab assess")
+        found.append(
+            f"Without a report, so they are assumed to be able to run everything: {', '.join(unknown)}. On each: lab assess"
+        )
     if out := [r.host for r in rows if r.status in ("draining", "drained")]:
-        found.append(f"Take no more work: {', '.join(out)}. To give it again: lab undrain HOST")
+        found.append(f"Get no more work: {', '.join(out)}. To undo this: lab undrain HOST")
     return found
 
 
 def drain(host: Host) -> None:
-    """Let a machine finish what runs there, and give it no more work.
+    """Give a machine no more work; what runs there finishes.
 
     Example: lab drain pi-4
     """
@@ -147,7 +156,7 @@ def drain(host: Host) -> None:
     changed = take_out(client, host)
     runs = running(client).get(host, [])
     state = f"still running: {', '.join(runs)}" if runs else "nothing runs there"
-    print(printable(f"{host} {'takes no more work' if changed else 'was drained before'}; {state}"))
+    print(printable(f"{host} {'gets no more work' if changed else 'was drained already'}; {state}"))
 
 
 def undrain(host: Host) -> None:
@@ -157,15 +166,13 @@ def undrain(host: Host) -> None:
     """
 
     client = _known(host)
-    print(f"{host} {'takes work again' if put_back(client, host) else 'was not drained'}")
+    print(f"{host} {'gets work again' if put_back(client, host) else 'was not drained'}")
 
 
-def redistribute(
-    failed_machine: Annotated[str, typer.Option(help="Name of the machine that will not come back by itself.")],
-) -> None:
-    """Give up what a machine has under way, so that the pipeline asks for it elsewhere at once.
+def redistribute(failed_machine: Annotated[str, typer.Option(help="Name of the dead machine.")]) -> None:
+    """Give the unfinished shards of a dead machine to other machines at once.
 
-    The pipeline does so by itself once the server calls the machine's workers offline, after about 80 seconds.
+    The pipeline does so by itself about 80 seconds after the machine's last heartbeat.
 
     Example: lab redistribute --failed-machine pi-4
     """
@@ -174,15 +181,15 @@ def redistribute(
     for name in names:
         print(printable(f"given up   {name}"))
     if not names:
-        print(f"{failed_machine} has nothing under way")
-    print(f"So that it gets nothing new should it come back: lab drain {failed_machine}")
+        print(f"{failed_machine} has no unfinished shard")
+    print(f"To give it no new work if it comes back: lab drain {failed_machine}")
 
 
 def _known(host: str) -> Any:
-    """The client, if the host is one of those that `lab hosts` shows.
+    """Return a client of the server if `lab hosts` shows the host.
 
     Raises:
-        LabError: no host name, or unknown; the known ones are named.
+        LabError: the name is invalid or unknown; the known ones are named.
     """
 
     checked_host(host)

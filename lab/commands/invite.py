@@ -1,4 +1,4 @@
-"""The command that lets other machines and people in: invite."""
+"""The command `invite`: how other machines and people get access."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from warehouse.paths import Paths
 
 
 def invite(
-    key: Annotated[bool, typer.Option("--key", help="Only the key that lab join asks for.")] = False,
+    key: Annotated[bool, typer.Option("--key", help="Print only the key that lab join asks for.")] = False,
     page: Annotated[
-        bool, typer.Option("--page", help="The page's password, and a link that works for an hour.")
+        bool, typer.Option("--page", help="Print the page's password, and a link that is valid for an hour.")
     ] = False,
-    server: Annotated[bool, typer.Option("--server", help="Only the user:password of Prefect's own pages.")] = False,
+    server: Annotated[bool, typer.Option("--server", help="Print only the user:password of Prefect's pages.")] = False,
 ) -> None:
-    """What to type on other machines, a line a tier; with an option, one of the secrets that go with it.
+    """Print the command to type on other machines, one line for each tier.
 
-    Secrets are shown by this command alone. They stay in a file that only you can read.
-
-    The key goes to another machine's lab join by --key-file - (standard input).
+    With an option it prints one of the secrets instead; no other command shows them, and only you can read their file.
+    On another machine, lab join asks for the key or reads it with --key-file.
 
     Example: lab invite --key
     """
 
     chosen = [name for name, asked in (("key", key), ("page", page), ("server", server)) if asked]
     if len(chosen) > 1:
-        raise LabError("one secret at a time", f"lab invite --{chosen[0]}")
+        raise LabError("only one secret is shown at a time", f"lab invite --{chosen[0]}")
     keys = secrets.of_coordinator()
     if keys is None:
-        raise LabError("nobody is let in yet", "lab up --lan")
+        raise LabError("other machines cannot connect yet", "lab up --lan")
     if key:
         print(keys.join)
     elif server:
@@ -51,22 +50,22 @@ def invite(
 
 
 def print_invitation() -> None:
-    """One `lab join` line a tier, and where its key comes from; no secret."""
+    """Print the `lab join` command of each tier and where its key comes from; no secret."""
 
     results = os.environ.get("LAB_RESULTS_URL")
     shared = (
         inbox.url() if results is None else results if "://" in results and not results.startswith("file:") else None
     )
-    for tier, line in join_lines(_running(SERVER), shared):
+    for tier, line in join_lines(_running(SERVER), shared).items():
         print(f"{tier:<8} {line}")
-    print("On each machine, the line of its tier; it asks for the key, which this shows: lab invite --key")
+    print("On each machine, type the line of its tier. It asks for a key, which this command shows: lab invite --key")
     if shared is None:
         folder = results or Paths.local().home / "results"
-        print(f"There, /PATH is this machine's {folder}, mounted")
+        print(f"/PATH is the folder {folder} of this machine, mounted on the other one")
 
 
 def _running(name: str) -> str:
-    """Address of a part that runs and listens in the LAN."""
+    """Return the address of a service that listens in the LAN; LabError if it does not."""
 
     for s in processes.recorded(Paths.local()):
         if s.name == name and s.alive and s.address != LOOPBACK:

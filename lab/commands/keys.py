@@ -1,4 +1,4 @@
-"""Commands about keys: keys add, keys list, keys remove, keys require."""
+"""Commands for the keys that sign results: keys add, keys list, keys remove, keys require."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def add(
     host: Host,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="File with the key that the coordinator made; - reads it from the input."),
+        typer.Option("--from", help="File with the key that the coordinator created, or - for standard input."),
     ] = None,
 ) -> None:
-    """Give a machine a key: without --from a new one, to be copied to that machine.
+    """Add a machine's key: a new one, or with --from the one that the coordinator created.
 
-    A machine that has its own key signs its bundles, those that wait in its spool as well.
+    A machine that has its own key signs its bundles, also those that wait in its spool.
 
     Example: lab keys add pi-4
     """
@@ -40,13 +40,13 @@ def add(
     if host == host_name():
         key = signing.key_of(paths, host)
         signed = signing.sign_waiting(paths, host, key) if key else 0
-        print(f"this machine signs from now on; signed in the spool {signed}")
+        print(f"this machine signs its bundles from now on; waiting bundles signed: {signed}")
     elif text is None:
-        print(f"copy it to {host} by a safe way and run there: lab keys add {host} --from {path.name}")
+        print(f"copy it to {host} over a secure connection and run there: lab keys add {host} --from {path.name}")
 
 
 def list_keys() -> None:
-    """Machines that have a key here, and whether keys are required.
+    """List the machines that have a key, and say if keys are required.
 
     Example: lab keys list
     """
@@ -58,19 +58,19 @@ def list_keys() -> None:
 
 
 def remove(host: Host) -> None:
-    """Forget a machine's key; where keys are required its bundles are refused from then on.
+    """Remove a machine's key; if keys are required, its bundles are refused from then on.
 
     Example: lab keys remove pi-4
     """
 
     signing.remove_key(Paths.local(), host)
-    print(f"{host} has no key any more")
+    print(f"the key of {host} is removed")
 
 
 def require(
-    off: Annotated[bool, typer.Option("--off", help="Take bundles without a signature again.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Accept bundles without a signature again.")] = False,
 ) -> None:
-    """Refuse every bundle that does not carry a good signature of a machine with a key here.
+    """Refuse bundles without a valid signature of a machine with a key.
 
     Example: lab keys require
     """
@@ -83,4 +83,4 @@ def require(
     known = signing.hosts_with_keys(paths)
     print(f"keys are required; machines with one: {', '.join(known) or 'none'}")
     if host_name() not in known:
-        print(f"this machine has none, so that what it computes itself is refused too; lab keys add {host_name()}")
+        print(f"this machine has no key, so its own results are refused too; to add one: lab keys add {host_name()}")

@@ -1,4 +1,4 @@
-"""Commands about this machine and what runs on it: assess, pools create, up, status, down."""
+"""Commands for this machine and its services: assess, pools create, up, status, down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.text import printable
 from lab import PAGE_PORT
 from lab.commands.invite import print_invitation
 from lab.commands.options import AppPort, AsJson, Port
-from lab.network.lan import opened
+from lab.network.lan import lan_listener
 from lab.services import inbox
 from lab.services import up as services
 from lab.services.up import api_url, connected
@@ -28,14 +28,14 @@ from workpools.report import MAX_REPORT_BYTES
 
 
 def assess(
-    quick: Annotated[bool, typer.Option("--quick", help="Look without measuring speeds, in a second or two.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not measure speeds; takes a second or two.")] = False,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report; LAB_HOME unless given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; LAB_HOME by default.")] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", help="Register this report of another machine, of an older layout too.")
+        Path | None, typer.Option("--from", help="Register this report of another machine; older layouts are read too.")
     ] = None,
 ) -> None:
-    """Measure this machine, name its tier and register it, in less than a minute.
+    """Measure this machine, determine its tier and register it; takes less than a minute.
 
     Example: lab assess --quick
     """
@@ -50,7 +50,7 @@ def assess(
     if as_json:
         print(content.decode())
         return
-    for line in _described(report):
+    for line in describe(report):
         print(printable(line))
     print(f"  report     {path}")
 
@@ -63,13 +63,15 @@ def _assessed(quick: bool) -> CapabilityReport:
 def _read(source: Path, quick: bool) -> CapabilityReport:
 
     if quick:
-        raise LabError("--quick is about measuring, and --from measures nothing", f"lab assess --from {source}")
+        raise LabError(
+            "--quick and --from cannot be used together, since --from measures nothing", f"lab assess --from {source}"
+        )
     with source.open("rb") as file:
         return parse_report(file.read(MAX_REPORT_BYTES + 1))
 
 
-def _described(report: CapabilityReport) -> Iterator[str]:
-    """The report in lines for people; what was not measured or is not there is left out."""
+def describe(report: CapabilityReport) -> Iterator[str]:
+    """Yield the lines of the report that people read, without what was not measured."""
 
     def also(value: float | None, text: str) -> str:
         return "" if value is None else f", {text.format(value)}"
@@ -100,13 +102,13 @@ def _described(report: CapabilityReport) -> Iterator[str]:
 
 
 def pools_create() -> None:
-    """Make the work pools weak, medium, strong and coordinator; those that are there stay.
+    """Create the Prefect work pools weak, medium, strong and coordinator; existing ones stay.
 
     Example: lab pools create
     """
 
     made = create_pools(connected())
-    print(f"made {', '.join(made)}" if made else "all pools are there")
+    print(f"created {', '.join(made)}" if made else "all pools exist")
 
 
 def up(
@@ -114,60 +116,62 @@ def up(
     app_port: AppPort = PAGE_PORT,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Start the page as well.")] = True,
     lan: Annotated[
-        bool, typer.Option("--lan", help="Listen on this machine's address in the LAN, and ask for keys.")
+        bool, typer.Option("--lan", help="Listen on this machine's address in the LAN, and require keys.")
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="With --lan: which address of this machine; found unless given.")
+        str | None, typer.Option(help="With --lan: the address of this machine to listen on; detected by default.")
     ] = None,
-    inbox_port: Annotated[int, typer.Option(help="With --lan: port that results are delivered to.")] = 9494,
+    inbox_port: Annotated[
+        int, typer.Option(help="With --lan: port of the inbox, to which machines deliver results.")
+    ] = 9494,
 ) -> None:
-    """Start server, pools, deployments, assessment, workers and the page; what runs already is kept.
+    """Start the Prefect server, this machine's workers and the page; what runs already is left running.
 
-    They listen on loopback, where only this machine's users come. With --lan others can join, with the key that
-    lab invite shows.
+    Pools and deployments are created, and the machine is assessed if it has no report of the last day. Without --lan
+    only users of this machine can connect. With --lan other machines can join with the key that lab invite shows.
 
     Example: lab up --port 4300
     """
 
     if address is not None and not lan:
-        raise LabError(f"--address {address[:80]} is for the LAN", f"lab up --lan --address {address[:80]}")
+        raise LabError(f"--address {address[:80]} needs --lan", f"lab up --lan --address {address[:80]}")
     command = "lab up --lan" if lan else "lab up"
-    door = opened(address) if lan else None
-    if door and (why := inbox.start(door, inbox_port, command)):
+    listener = lan_listener(address) if lan else None
+    if listener and (why := inbox.start(listener, inbox_port, command)):
         print(why)
-    found = services.up(port, app_port, page=page, say=print, command=command, door=door)
+    found = services.up(port, app_port, page=page, say=print, command=command, listener=listener)
     print(f"Prefect  {found.ui_url}")
     if page:
         print(f"Results  {found.app_url}")
-    if door:
+    if listener:
         print_invitation()
 
 
 def status(as_json: AsJson = False) -> None:
-    """What lab up or lab join started and what runs below it, with pids and ports, and where it logs.
+    """Show the processes that lab started on this machine: pid, port, and the folder of logs.
 
     Example: lab status
     """
 
     rows = services.status()
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps([row._asdict() for row in rows], indent=1))
         return
     if not rows:
-        print("nothing runs; start it: lab up")
+        print("nothing runs; to start: lab up")
     for row in rows:
-        port = f"{row['address']}:{row['port']}" if row["port"] else ""
-        print(f"{row['name']:<22} {'runs' if row['alive'] else 'stopped':<8} pid {row['pid']:<8} {port}".rstrip())
-        if row["runs"]:
-            print(f"  below it{'':<23} pid {', '.join(map(str, row['runs']))}")
-    if any(row["name"] == "left behind" for row in rows):
-        print("What was left behind by a worker that was killed ends with: lab down")
+        port = f"{row.address}:{row.port}" if row.port else ""
+        print(f"{row.name:<22} {'runs' if row.alive else 'stopped':<8} pid {row.pid:<8} {port}".rstrip())
+        if row.runs:
+            print(f"  started by it{'':<18} pid {', '.join(map(str, row.runs))}")
+    if any(row.name == services.ORPHAN for row in rows):
+        print("An orphaned process belongs to a worker that was killed. To end it: lab down")
     if rows:
         print(f"logs                   {Paths.local().home / 'logs'}")
 
 
 def down() -> None:
-    """Stop what lab up started, and nothing else.
+    """Stop the processes that lab started on this machine, and no others.
 
     Example: lab down
     """

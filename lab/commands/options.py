@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings made from them."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ AppPort = Annotated[int, typer.Option(help="Port of the page.")]
 Scale = Annotated[str, typer.Option(help="smoke, demo or full.")]
 
 
-Override = Annotated[str | None, typer.Option(help="Why to go on after a gate that does not say PASS; goes on record.")]
+Override = Annotated[
+    str | None, typer.Option(help="Reason to go on after a gate that does not say PASS; it is recorded.")
+]
 
 
 Settings = Annotated[
@@ -35,7 +37,7 @@ Settings = Annotated[
 
 
 AllowLeakage = Annotated[
-    str | None, typer.Option(help="Why to go on with data that leak; goes on record and marks every result.")
+    str | None, typer.Option(help="Reason to use data that leak; it is recorded, and every result is marked.")
 ]
 
 
@@ -49,7 +51,7 @@ Mode = Literal["split", "replicate"]
 
 
 def parse_settings(given: list[str] | None) -> dict[str, Any]:
-    """{"n_test": 20} from ["n_test=20"].
+    """Return {"n_test": 20} for ["n_test=20"].
 
     Raises:
         LabError: an entry without "=".
@@ -67,24 +69,24 @@ def parse_settings(given: list[str] | None) -> dict[str, Any]:
 
 
 def checked_why(why: str | None, option: str = "--override") -> str | None:
-    """The reason to go on; LabError for an empty one, which would say nothing on record."""
+    """Return the reason to go on; LabError for an empty one."""
     if why is not None and not why.strip():
         raise LabError(f"{option} {why!r} gives no reason", f'{option} "why"')
     return why
 
 
 def allowed(why: str | None) -> dict[str, Any]:
-    """The setting that lets every phase go on with data that leak."""
+    """Return the setting that lets every phase use data that leak."""
     return {} if checked_why(why, "--allow-leakage") is None else {"allow_leakage": why}
 
 
 def settings_of(
     given: list[str] | None, domain: str | None = None, data: Path | None = None, allow_leakage: str | None = None
 ) -> dict[str, Any]:
-    """All values that a command line sets: --set, --domain and --data, --allow-leakage.
+    """Return all values that a command line sets, by key.
 
     Raises:
-        LabError: data without the domain that reads them or the other way round, or a value set twice.
+        LabError: --data and --domain do not fit together, or a value is set twice.
     """
     values = parse_settings(given) | allowed(allow_leakage)
     if domain is None and data is None:
@@ -99,9 +101,9 @@ def settings_of(
 
 
 def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[str, Any]]:
-    """{"p2": {"n_test": 8}} from {"p2.n_test": 8}, or from {"n_test": 8} where `own` is p2.
+    """Return {"p2": {"n_test": 8}} for {"p2.n_test": 8}, or for {"n_test": 8} if `own` is p2.
 
-    A field that all phases share, without a phase, is given to each, since they work on the same problems.
+    A field that all phases share is given to each of them.
 
     Raises:
         LabError: a key that names no phase, or an unknown one.

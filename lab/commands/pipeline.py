@@ -1,4 +1,4 @@
-"""Commands about the experiments: pipeline, results, collect, sync, demo."""
+"""Commands for whole runs: pipeline, results, collect, demo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +31,8 @@ from lab.commands.options import (
     settings_of,
 )
 from lab.commands.results_markdown import page
-from lab.follow import follow_pipeline, latest_chain, print_chain, show_finished
+from lab.exit_codes import EXIT_FAILED, EXIT_GATE
+from lab.follow import chain_rows, follow_pipeline, latest_chain, print_chain, show_finished
 from lab.services import up
 from warehouse.database.connection import writing
 from warehouse.database.durations import work_of
@@ -56,14 +58,15 @@ def pipeline(
     settings: Settings = None,
     allow_leakage: AllowLeakage = None,
     mode: Annotated[
-        Mode, typer.Option(help="split: each unit once, somewhere; replicate: on every fit host.")
+        Mode, typer.Option(help="split: each unit runs once, on one host; replicate: on every host that can.")
     ] = "split",
 ) -> None:
-    """Run all phases through Prefect and follow them; a run that is under way is joined.
+    """Run all phases through Prefect and follow their progress.
 
-    With --mode replicate every host that fits a phase runs all of it, so that hosts can be compared.
+    If the same pipeline is running already, this follows it. Exit code 3: a gate said FAIL or stopped the chain.
 
-    Values are set by phase; those that all phases share, such as domain, without one.
+    With --mode replicate every host that can run a phase runs all of it, so that hosts can be compared. Values are set
+    for one phase, as p2.n_test=8; values that all phases share, such as domain, are set without a phase.
 
     Example: lab pipeline --scale smoke --set p2.n_test=8
     """
@@ -73,9 +76,9 @@ def pipeline(
 
 def results(
     as_json: AsJson = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="All numbers as a page to keep.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print all numbers as a Markdown page.")] = False,
 ) -> None:
-    """The verdicts of the latest run.
+    """Show the verdicts of the latest run.
 
     Example: lab results --markdown
     """
@@ -91,7 +94,7 @@ def results(
 
 
 def collect() -> None:
-    """Take delivered bundles into the warehouse and publish the snapshot.
+    """Add delivered bundles to the warehouse and publish a new snapshot.
 
     Example: lab collect
     """
@@ -100,8 +103,8 @@ def collect() -> None:
     store = Store.configured(paths)
     with writing(paths, publish=True) as con:
         taken = take(paths, store, con)
-    left = f", left where they are {len(taken.left)}" if taken.left else ""
-    print(f"taken in {taken.ingested}, known {taken.known}, quarantined {len(taken.quarantined)}{left}")
+    left = f", left in the inbox {len(taken.left)}" if taken.left else ""
+    print(f"added {taken.ingested}, known already {taken.known}, quarantined {len(taken.quarantined)}{left}")
     for name, reason in [*taken.quarantined, *taken.left]:
         print(printable(f"  {name}: {reason}"))
 
@@ -112,13 +115,17 @@ def demo(
     gates: Annotated[
         bool, typer.Option("--gates", help="Stop at a gate that does not say PASS, as lab pipeline does.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Stop everything after the table.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Stop everything after the results.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="For scripts: end with 3 when a gate said FAIL or stopped the chain.")
+    ] = False,
     port: Port = SERVER_PORT,
     app_port: AppPort = PAGE_PORT,
 ) -> None:
-    """Set up, run the whole chain for real, show the results and keep the pages up until Ctrl-C.
+    """Run the whole chain on this machine: start the services, run all phases, show the results.
 
-    A gate that does not say PASS is passed on record, so that every phase is seen; with --gates it stops the chain.
+    The pages stay up until Ctrl-C. The chain goes on after a gate that does not say PASS, with the reason on record;
+    with --gates it stops there. Exit code 0 when the pipeline completed, since a FAIL is a result; 3 with --exit-code.
 
     Example: lab demo --once
     """
@@ -126,22 +133,26 @@ def demo(
     run = plan(scale).run
     done = None if gates else show_finished(run)
     if done is not None and once:
-        raise typer.Exit(done)
+        print(f"\n{closing(chain_rows(run.run_id))}")
+        raise typer.Exit(done if exit_code else 0)
     expected = sum(expected_seconds(run).values())
     if done is None:
         work = f"about {duration(expected)} of work on two cores"
         print(f"All six phases at scale {scale}: {work}, less what has a result already.", flush=True)
-    # A stop by SIGTERM takes the same way out as Ctrl-C.
+    # SIGTERM ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     started: tuple[str, ...] = ()
     try:
-        before = {s["name"] for s in up.status() if s["alive"]}
+        before = {s.name for s in up.status() if s.alive}
         try:
             found = up.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command="lab demo")
         finally:
-            started = tuple(s["name"] for s in up.status() if s["name"] not in before)
+            started = tuple(s.name for s in up.status() if s.name not in before)
         code = follow_pipeline(run, None if gates else override) if done is None else done
+        if code != EXIT_FAILED:
+            print(f"\n{closing(chain_rows(run.run_id))}")
         print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}", flush=True)
+        code = 0 if code == EXIT_GATE and not exit_code else code
         if not once:
             print("Both stay up until Ctrl-C.", flush=True)
             while True:
@@ -153,3 +164,19 @@ def demo(
         with contextlib.suppress(KeyboardInterrupt):
             up.down(started)
     raise typer.Exit(code)
+
+
+def closing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the demo's last two sentences: the verdicts, and what a FAIL of so small a model means.
+
+    Args:
+        rows: the run's verdicts, in the order of the phases.
+    """
+    verdicts: dict[str, list[str]] = {}
+    for row in rows:
+        verdicts.setdefault(row["status"], []).append(row["phase"].upper())
+    found = ", ".join(f"{status} for {' '.join(phases)}" for status, phases in sorted(verdicts.items(), reverse=True))
+    return (
+        f"The verdicts are {found}.\nA FAIL of P1 or E0 is the honest finding for so small a model, not an error; "
+        "the full run is in docs/results/full.md."
+    )

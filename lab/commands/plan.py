@@ -1,4 +1,4 @@
-"""The plan before a run: which machine does what, for how long, what dominates, and how it was last time."""
+"""The command `plan`: the machines, shares and durations of a run before it starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workpools.tiers import decide
 
 LISTED = 8  # machines of a phase that the table names, those that take longest; --json has all
 LastRun = Mapping[str, tuple[float, float | None]]
-Example = Annotated[bool, typer.Option("--example", help="Three made-up machines instead of the registered ones.")]
+Example = Annotated[bool, typer.Option("--example", help="Use three made-up machines instead of the registered ones.")]
 
 # (name, RAM in GB, of it to spare, cores, GFLOPS, texts/s). Figures of an example, not measured: the desktop 6 cores x 32
 # operations a cycle x 3.6 GHz x 0.8, the laptop 4 x 32 x 2 x 0.8, the Pi twice its 8 to 10 GFLOPS in Linpack, which is
@@ -44,9 +44,10 @@ def plan(
     as_json: AsJson = False,
     example: Example = False,
 ) -> None:
-    """How long each phase will take, on which machine, and what dominates; after a run, how long it took.
+    """Show how long each phase will take and on which machine; after a run, how long it took.
 
-    Durations follow from the registered machines' measured speeds, and from recorded ones once a machine ran the phase.
+    Durations are computed from the measured speeds of the registered machines, and from recorded durations once a machine
+    has run the phase.
 
     Example: lab plan --scale smoke --set p2.n_test=8
     """
@@ -63,7 +64,7 @@ def plan(
     if not reports:
         raise LabError(f"no machine is registered in {store.root}", "on each machine: lab assess")
     last: LastRun = {}
-    if paths.warehouse.is_file():  # and no empty warehouse made by looking
+    if paths.warehouse.is_file():  # which reading would otherwise create
         with writing(paths) as con:
             planned, last = forecast(run, reports, con), predictions_of(con, run.run_id)
     else:
@@ -89,7 +90,7 @@ def _show_example(run: Any, as_json: bool) -> None:
         print(json.dumps(content, indent=1))
         return
     _print_plan(f"scale {run.scale} on three made-up machines of 4, 8 and 16 GB", planned, reports, {})
-    print("\nThe same on one machine, one unit after the other:")
+    print("\nThe same on one machine alone:")
     for host, own in alone.items():
         if missing := _missing(own):
             print(f"  {host:<8} cannot run {_listed(missing)}")
@@ -100,7 +101,7 @@ def _show_example(run: Any, as_json: bool) -> None:
 
 
 def example_reports() -> list[CapabilityReport]:
-    """The reports that the machines of EXAMPLE would give."""
+    """Return reports of the machines in EXAMPLE."""
 
     found = []
     for host, ram, spare, cores, gflops, texts in EXAMPLE:
@@ -131,7 +132,7 @@ def example_reports() -> list[CapabilityReport]:
 
 
 def _missing(planned: Schedule) -> list[str]:
-    """Phases that no machine fits, in order."""
+    """Return the phases that no machine can run, in order."""
     return list(dict.fromkeys(s.round.phase for s in planned.stages if s.pool is None))
 
 
@@ -145,7 +146,7 @@ def _idle(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[str]:
 
 
 def _machines(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-    """What each machine does of a phase, the longest first; `speed` over all its rounds, as multiple of the reference."""
+    """Return each machine's share of a phase, the longest first; its speed is a multiple of the reference machine's."""
     rows: dict[str, dict[str, Any]] = {}
     for stage in stages:
         for share in stage.shares:
@@ -244,7 +245,7 @@ def _print_plan(title: str, planned: Schedule, reports: Sequence[CapabilityRepor
             speed = f"{row['speed']:.3g} ({', '.join(row['speed_from'])})"
             cells = [row["machine"], str(row["shards"]), str(row["units"]), speed, duration(row["expected_s"])]
             first = (phase.upper(), pool or "") if i == 0 else ("", "")
-            # Text, so that brackets in a name are not taken for markup.
+            # Text, since rich would read brackets in a name as markup.
             table.add_row(*(Text(printable(c)) for c in (*first, *cells)), *(ends if i == 0 else [""] * len(ends)))
         if len(rows) > LISTED:
             table.add_row("", "", f"and {len(rows) - LISTED} more", *[""] * (len(table.columns) - 3))
@@ -258,7 +259,7 @@ def _last(predicted_s: float, actual_s: float | None) -> str:
 
 
 def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[str]:
-    """What stands under the table: the sum, what dominates, what fits nowhere, who is idle, what was not measured."""
+    """Return the lines below the table: total, longest part, phases without a machine, idle machines, missing measurements."""
 
     missing = _missing(planned)
     without = f", without {_listed(missing)}" if missing else ""
@@ -272,12 +273,10 @@ def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[st
         if stage.pool is None:
             found.append(f"{phase.upper()} has no machine: {stage.reason}.")
     if idle := _idle(planned, reports):
-        found.append(f"Nothing to do, since too little would be gained or it does not fit: {_some(idle)}.")
+        found.append(f"Not used, since it cannot run a phase or would save too little: {_some(idle)}.")
     shares = [share for stage in planned.stages for share in stage.shares]
     if unmeasured := list(dict.fromkeys(s.host for s in shares if s.speed.basis == UNMEASURED)):
-        found.append(
-            f"Taken for speed 1, since nothing was measured: {_some(unmeasured)}. On these machines: lab assess"
-        )
+        found.append(f"Not measured, so speed 1 is assumed: {_some(unmeasured)}. On these machines: lab assess")
     found.append(f"Speed 1 is the machine on which costs were measured: two cores, {REFERENCE_GFLOPS:.0f} GFLOPS.")
     return found
 
@@ -288,17 +287,21 @@ def _some(hosts: Sequence[str]) -> str:
 
 
 def dominance(planned: Schedule) -> str:
-    """The sentence about what takes longest, and what would shorten it; empty when nothing has a machine."""
+    """Return the sentence about the part that takes longest and why; empty if no phase has a machine."""
 
     found = dominant(planned)
     if found is None:
         return ""
     stage, host = found.stage, found.last.host
-    together = f"on {len(stage.shares)} machines" if len(stage.shares) > 1 else "too little to share out"
+    together = (
+        f"on {len(stage.shares)} machines"
+        if len(stage.shares) > 1
+        else "on one machine, since dividing it would save too little"
+    )
     why = {
-        "one machine": f"all of it on {host}, the only machine that fits",
+        "one machine": f"all of it on {host}, the only machine that can run it",
         "one unit": f"its longest unit alone takes that on {host}, and a unit is not divided",
-        "all the work": f"{len(stage.round.costs)} units {together}, {host} the last to end",
+        "all the work": f"{len(stage.round.costs)} units {together}, {host} ends last",
     }[found.cause]
     what = f"{stage.round.phase.upper()} {stage.round.name}"
-    return f"What dominates: {what}, {duration(stage.seconds)} ({100 * found.of_all:.0f} %), {why}."
+    return f"The longest part: {what}, {duration(stage.seconds)} ({100 * found.of_all:.0f} %), {why}."

@@ -1,4 +1,4 @@
-"""The command that writes a run as one file: report."""
+"""The command `report`: a run as one HTML file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from warehouse.queries import snapshot
 
 
 def report(
-    run: Annotated[str | None, typer.Option(help="The run; the latest unless given.")] = None,
-    out: Annotated[Path, typer.Option(help="File to write; one that is there is replaced.")] = Path("report.html"),
+    run: Annotated[str | None, typer.Option(help="The run; the latest by default.")] = None,
+    out: Annotated[Path, typer.Option(help="File to write; an existing one is replaced.")] = Path("report.html"),
 ) -> None:
-    """Write a run as one HTML file with its chain, plots and tables, which opens anywhere with no server.
+    """Write a run as one HTML file with verdicts, plots and tables that opens without a server.
 
     Example: lab report --out report.html
     """
 
     state = snapshot.state()
     if state.kind == "missing":
-        raise LabError("there are no results on this host yet", f"make one: {state.mend}")
+        raise LabError("there are no results on this host yet", state.mend)
     if state.kind != "ready":
         raise LabError(f"the results cannot be shown: {state.detail}", state.mend)
     if not out.absolute().parent.is_dir():

@@ -1,4 +1,4 @@
-"""The command `run`: one phase in this process, begun or gone on with."""
+"""The command `run`: one phase in this process."""
 
 from __future__ import annotations
 
@@ -33,20 +33,18 @@ def run(
     settings: Settings = None,
     allow_leakage: AllowLeakage = None,
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with what is there: the last run of the phase, unless options name another."
-        ),
+        bool, typer.Option("--resume", help="Continue the last run of the phase, unless options choose another.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run one phase in this process, with no server; what has a result is not computed again.
+    """Run one phase in this process, without a server.
 
-    It says how many units are reused, and why the others are not. With --resume it stops where nothing is: a phase that was
-    never begun, or of which code, data, model or settings changed so that all would be computed anew.
+    Units that have a result are reused; the command says how many, and why the others are not. With --resume it refuses
+    to start from nothing: when the phase was never begun, or when changed code, data, model or settings leave no result
+    to reuse. Exit code 3: the gate said FAIL.
 
-    Values of other phases, which its run rests on, are set as p2.n_test=8; those that all phases share, such as the
-    domain, hold for all of them.
+    A value of another phase, on which this one depends, is set as p2.n_test=8; values that all phases share, such as
+    domain, apply to all.
 
     Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
     """
@@ -90,7 +88,7 @@ def _print(phase: str, verdict: Verdict) -> None:
 
 
 def _named_a_run(context: typer.Context) -> bool:
-    """Whether the command line says which run is meant: its scale, or any value of it."""
+    """Return True if the command line chooses a run: by its scale or any of its values."""
     names = ("scale", "domain", "data", "settings", "allow_leakage")
     given = (context.get_parameter_source(name) for name in names)
     return any(source is not None and source.name == "COMMANDLINE" for source in given)
@@ -104,7 +102,7 @@ def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """
 
     found = None
-    if paths.warehouse.exists():  # and no empty warehouse made by looking
+    if paths.warehouse.exists():  # which reading would otherwise create
         with writing(paths) as con:
             found = last_arguments(con, phase)
     if found is None:

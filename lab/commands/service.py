@@ -1,4 +1,4 @@
-"""Starting at boot: `lab service install` writes a unit for systemd or launchd, of this user and without root."""
+"""The command `service install`: a unit of systemd or launchd for this user, without root."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from common.errors import LabError
 from lab.services.join import api_of
 
 LABEL = f"org.{PROJECT}.lab"
-# What the user set and a service would not see; secrets are not among them, since units can be read by everybody.
-KEPT = ("LAB_HOME", "LAB_HOST", "LAB_RESULTS_URL", "LAB_SECRETS")
+# Variables that the service needs as well; no secrets, since everybody can read a unit.
+PASSED_ON = ("LAB_HOME", "LAB_HOST", "LAB_RESULTS_URL", "LAB_SECRETS")
 
 
 def install(
     join: Annotated[
         str | None,
-        typer.Option(help="Address of a coordinator: this machine works for it. Without, it is the coordinator."),
+        typer.Option(help="Address of the coordinator that this machine works for; by default it is the coordinator."),
     ] = None,
-    lan: Annotated[bool, typer.Option("--lan", help="The coordinator listens in the LAN, as lab up --lan.")] = False,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="The coordinator listens in the LAN, as with lab up --lan.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files and write nothing.")] = False,
 ) -> None:
-    """Start this machine's part with the machine: a systemd user unit on Linux, a launchd agent on macOS.
+    """Start lab when this machine starts, by a systemd user unit or a launchd agent on macOS.
 
     Example: lab service install --dry-run
     """
 
     if join and lan:
-        raise LabError("--lan is for the coordinator, --join for other machines", "leave one out")
+        raise LabError("--lan is for the coordinator and --join for other machines", "leave one out")
     start = ["join", api_of(join).removesuffix("/api")] if join else ["up", *(["--lan"] if lan else [])]
     files = {unit_path(): systemd_unit(start), agent_path(): launchd_agent(start).decode()}
     if dry_run:
@@ -56,36 +58,36 @@ def install(
 
 
 def unit_path() -> Path:
-    """Where systemd looks for a user's units."""
+    """Return the path of the unit, where systemd finds it."""
     config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(config) / "systemd" / "user" / f"{PROJECT}.service"
 
 
 def agent_path() -> Path:
-    """Where launchd looks for a user's agents."""
+    """Return the path of the agent, where launchd finds it."""
     return Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist"
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    for name, value in kept.items():
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    for name, value in variables.items():
         if not value.isprintable():
-            raise LabError(f"{name} holds a character that no unit can hold", f"export {name}=...")
-    return kept | {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
+            raise LabError(f"{name} contains a character that cannot be written into a unit", f"export {name}=...")
+    return variables | {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 
 def _quoted(text: str) -> str:
-    """As systemd reads it: in quotes, with quotes, backslashes and its own % escaped."""
+    """Return text as systemd reads it: quoted, with quotes, backslashes and % escaped."""
     return '"' + re.sub(r'(["\\])', r"\\\1", text.replace("%", "%%")) + '"'
 
 
 def _command(*words: str) -> str:
-    """A command line of a unit, in which $ would begin a variable."""
+    """Return a command line for a unit, with $ escaped, which would begin a variable."""
     return " ".join(_quoted(w).replace("$", "$$") for w in words)
 
 
 def systemd_unit(start: list[str]) -> str:
-    """The unit: `lab up` and `lab join` end when all runs, and `lab down` stops what they started."""
+    """Return the unit; its start command ends once the services run, and `lab down` stops them."""
     lab = (sys.executable, "-m", "lab")
     environment = "\n".join(f"Environment={_quoted(f'{k}={v}')}" for k, v in _environment().items())
     return f"""\
@@ -112,9 +114,9 @@ WantedBy=default.target
 
 
 def launchd_agent(start: list[str]) -> bytes:
-    """The agent; what `lab up` started goes on after it has ended.
+    """Return the agent; the services keep running after its command has ended.
 
-    Without a ProcessType: launchd keeps one of type Background to the slow cores.
+    It has no ProcessType, since launchd runs type Background on slow cores only.
     """
     return plistlib.dumps(
         {

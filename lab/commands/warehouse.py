@@ -1,4 +1,4 @@
-"""Commands about the warehouse: verify, warehouse rebuild."""
+"""Commands for the whole warehouse: verify, warehouse rebuild, warehouse merge."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ MOST_LINES = 20  # of faults or notes; --json has all
 
 
 def verify(
-    phase: Annotated[str | None, typer.Option(help="Only what belongs to this phase.")] = None,
+    phase: Annotated[str | None, typer.Option(help="Check only this phase.")] = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Compute all metrics and verdicts again, and read all attachments.")
+        bool, typer.Option("--deep", help="Also recompute all metrics and verdicts, and read all attachments.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take what is wrong from the bundles again, then verify once more.")
+        bool, typer.Option("--repair", help="Restore what is wrong from the bundles, then verify again.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prove that the warehouse holds every trial exactly once, as it was computed; exit code 1 when it does not.
+    """Verify that the warehouse holds every trial exactly once and unchanged.
+
+    Exit code 1: it does not.
 
     Example: lab verify --phase e1 --deep
     """
@@ -51,7 +53,7 @@ def verify(
             if done.back:
                 collect(paths, store, con)
     if repair:
-        # Once more with the record files that closing the warehouse has written.
+        # Again, since closing the warehouse has written the record files.
         with writing(paths, publish=True) as con:
             found = verified(con, paths, store, phase, deep)
     if as_json:
@@ -60,14 +62,14 @@ def verify(
         )
     else:
         if repair:
-            print(f"taken again: {done.bundles} bundles, {done.files} attachments, {done.back} out of quarantine")
+            print(f"restored: {done.bundles} bundles, {done.files} attachments, {done.back} out of quarantine")
         show(found, deep)
     if found.faults:
         raise typer.Exit(EXIT_FAILED)
 
 
 def show(found: Verified, deep: bool) -> None:
-    """Print what was looked at, and the first of what was found."""
+    """Print the counts and the first faults and notes."""
     print(", ".join(f"{name} {n}" for name, n in found.counts.items()))
     for word, findings in (("fault", found.faults), ("note", found.notes)):
         for f in findings[:MOST_LINES]:
@@ -75,17 +77,19 @@ def show(found: Verified, deep: bool) -> None:
         if len(findings) > MOST_LINES:
             print(f"{word}  and {len(findings) - MOST_LINES} more; lab verify --json has all")
     if found.faults:
-        print(f"faults: {len(found.faults)}; to take what is wrong from the bundles again: lab verify --repair")
+        print(f"faults: {len(found.faults)}; to restore from the bundles: lab verify --repair")
     else:
-        print("all of it holds" + ("" if deep else "; metrics and verdicts are computed again with --deep"))
+        print("no fault found" + ("" if deep else "; --deep also recomputes metrics and verdicts"))
 
 
 def rebuild(
     force: Annotated[
-        bool, typer.Option("--force", help="Also where something is lost that the warehouse here still has.")
+        bool, typer.Option("--force", help="Rebuild even if the present warehouse holds something that would be lost.")
     ] = False,
 ) -> None:
-    """Build the whole warehouse anew from the bundles and the records beside them, and compare it row for row.
+    """Rebuild the whole warehouse from bundles and record files, and compare it with the present one.
+
+    Exit code 1: something is lost.
 
     Example: lab warehouse rebuild
     """
@@ -93,15 +97,15 @@ def rebuild(
     paths = there()
     done = build(paths, Store.configured(paths), force)
     rows = sum(done.rows.values())
-    print(f"built anew: {len(done.rows)} tables, {rows} rows, of them {done.rows['trials']} trials")
+    print(f"rebuilt: {len(done.rows)} tables, {rows} rows, {done.rows['trials']} of them trials")
     if not done.compared:
-        print("there was none that could be read to compare it with")
+        print("there was no readable warehouse to compare it with")
     elif not done.differences:
-        print("equal to the one before, row for row")
+        print("equal to the warehouse before, row for row")
     for table, (before, now) in done.differences.items():
-        print(f"  {table}: {before} rows only before, {now} only now")
+        print(f"  {table}: {before} rows only in the old warehouse, {now} only in the new one")
     if done.found:
-        print(f"taken in from the archive, with no record of it: {done.found}")
+        print(f"added from the archive without a record: {done.found}")
     for line in [*(f"lost  {x}" for x in done.lost), *(f"aside {x}" for x in done.aside)][:MOST_LINES]:
         print(printable(f"  {line}"))
     if done.kept:
@@ -111,9 +115,9 @@ def rebuild(
 
 
 def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coordinator, or a copy of it.")]) -> None:
-    """Take the runs, trials and machines of another coordinator's warehouse into this one; the other is only read.
+    """Add the runs, trials and machines of another coordinator's warehouse, which is only read.
 
-    Of a run that both know the trials come together and its verdicts stay; to decide it again: lab pipeline.
+    A run that both have gets the trials of both and keeps its verdicts; to decide it again: lab pipeline.
 
     Example: lab warehouse merge /mnt/other/.lab
     """
@@ -124,6 +128,6 @@ def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coord
     if done.shared:
         print(printable(f"in both    {', '.join(done.shared)}"))
     got = done.collected
-    print(f"bundles    {got.ingested} taken in, of them {got.replicates} second results")
+    print(f"bundles    {got.ingested} added, {got.replicates} of them second results")
     for name, reason in [*got.quarantined, *got.left]:
         print(printable(f"refused    {name}: {reason}"))

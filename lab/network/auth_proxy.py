@@ -1,7 +1,7 @@
-"""Prefect's server on a LAN: the coordinator may do everything there, machines that joined only what a worker must.
+"""Authentication in front of Prefect's server on a LAN: joined machines may only send a worker's requests.
 
-Prefect knows one password. Whoever has it can write a deployment that runs any command on any machine of any pool, so
-machines that joined have another one, which is good for the requests below and no others. Served by uvicorn:
+Prefect has one password, and whoever has it can create a deployment that runs any command on any machine of any pool.
+Joined machines therefore get another password, which allows only the requests below. Served by uvicorn:
 
     uvicorn --factory lab.network.auth_proxy:app --host 192.168.1.10 --port 4200
 """
@@ -21,7 +21,7 @@ from common.errors import LabError
 from workpools.tiers import TIERS
 
 COORDINATOR_AUTH, WORKER_AUTH = "PREFECT_SERVER_API_AUTH_STRING", "LAB_WORKER_AUTH_STRING"
-MAX_BODY_BYTES = 8 * 2**20  # Prefect's own limit for what a run carries is far below
+MAX_BODY_BYTES = 8 * 2**20  # Prefect's own limit for a run's parameters is far below
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -29,7 +29,7 @@ Server = Callable[[Message, Receive, Send], Awaitable[None]]
 log = logging.getLogger("uvicorn.error")
 
 ID, POOL, NAME = "[0-9a-f-]{32,36}", f"(?:{'|'.join(TIERS)})", "[A-Za-z0-9._-]{1,100}"
-# What worker, flow process, `lab join` and `lab hosts` of another machine were seen to ask for (Prefect 3.8.8).
+# Requests of a worker, a flow process, `lab join` and `lab hosts` of another machine (observed, Prefect 3.8.8).
 ASKED = re.compile(
     "|".join(
         f"(?:{method} /api/(?:{path}))"
@@ -54,9 +54,9 @@ ASKED = re.compile(
     )
 )
 SOCKETS = re.compile(rf"/api/(?:events/(?:in|out)|logs/out|work_pools/{POOL}/workers/connect)")
-# Of a run that is there: never its job_variables, which hold the command that its worker starts, nor its parameters.
+# Fields of an existing run; not job_variables, which hold the command that its worker starts, nor parameters.
 MAY_CHANGE = {"name", "tags", "flow_version", "infrastructure_pid", "empirical_policy"}
-# How a result may be said to be written: as JSON by Prefect's defaults. Other names are modules that a reader would import.
+# The only serializer that a result may name: a reader would import the modules named in another one.
 WRITTEN_AS = {
     "type": "json",
     "jsonlib": "json",
@@ -68,15 +68,15 @@ WRITTEN_AS = {
 
 
 class Refused(Exception):
-    """A request of a worker that is not let through."""
+    """A worker's request that is not forwarded."""
 
 
-class Doorkeeper:
-    """Lets through to `server`, under the coordinator's name, what the worker's password is good for."""
+class AuthProxy:
+    """Forward to `server` the requests that the worker's password allows, with the coordinator's password."""
 
     def __init__(self, server: Server, coordinator: str, worker: str) -> None:
         if not coordinator or not worker or coordinator == worker:
-            raise LabError("the server of a LAN does not start without its passwords", "lab up --lan")
+            raise LabError("the server on a LAN needs its passwords", "lab up --lan")
         self.server, self.coordinator, self.worker = server, coordinator, worker
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -102,10 +102,10 @@ class Doorkeeper:
         return [*((n, v) for n, v in headers if n != b"authorization"), own]
 
     async def _checked(self, scope: Message, receive: Receive) -> Receive:
-        """`receive`, when the request may pass; what was read of it is given again.
+        """Check a request and return a `receive` that gives its body again.
 
         Raises:
-            Refused: with the reason.
+            Refused: the request is not allowed.
         """
         asked = f"{scope['method']} {scope['path']}"
         if not ASKED.fullmatch(asked):
@@ -126,7 +126,7 @@ class Doorkeeper:
         return again
 
     def _socket(self, path: str, receive: Receive) -> Receive:
-        """Messages of a socket; in the first, which is to hold the password, a worker's becomes the coordinator's."""
+        """Replace a worker's password in the first message of a socket by the coordinator's, if the socket is allowed."""
         first = True
 
         async def received() -> Message:
@@ -134,38 +134,38 @@ class Doorkeeper:
             message = await receive()
             if first and message["type"] == "websocket.receive":
                 first = False
-                said = _json(message.get("text") or message.get("bytes") or b"")
-                token = said.get("token") if isinstance(said, dict) else None
+                content = _json(message.get("text") or message.get("bytes") or b"")
+                token = content.get("token") if isinstance(content, dict) else None
                 if isinstance(token, str) and hmac.compare_digest(token.encode(), self.worker.encode()):
                     allowed = SOCKETS.fullmatch(path)
                     if not allowed:
                         log.warning("refused a worker: socket %r", path[:200])
-                    said["token"] = self.coordinator if allowed else ""
-                    return {"type": "websocket.receive", "text": json.dumps(said)}
+                    content["token"] = self.coordinator if allowed else ""
+                    return {"type": "websocket.receive", "text": json.dumps(content)}
             return message
 
         return received
 
 
 def check_body(method: str, path: str, body: bytes) -> None:
-    """Whether a worker may send this.
+    """Check the body of a worker's request.
 
     Raises:
-        Refused: it would change what a run executes, or name a result that is read with anything but JSON.
+        Refused: it would change what a run executes, or name a result in another format than JSON.
     """
-    said = _json(body)
-    if not isinstance(said, dict | list):
-        raise Refused("the body is no JSON")
-    if method == "PATCH" and re.fullmatch(rf"/api/flow_runs/{ID}", path) and (more := set(said) - MAY_CHANGE):
+    content = _json(body)
+    if not isinstance(content, dict | list):
+        raise Refused("the body is not JSON")
+    if method == "PATCH" and re.fullmatch(rf"/api/flow_runs/{ID}", path) and (more := set(content) - MAY_CHANGE):
         raise Refused(f"a worker may not change {', '.join(sorted(map(str, more)))!r:.200} of a run")
     if path.endswith("/set_state"):
-        state = said.get("state") if isinstance(said, dict) else None
+        state = content.get("state") if isinstance(content, dict) else None
         if not isinstance(state, dict):
             raise Refused("no state")
         data = state.get("data")
         serializer = data.get("serializer", WRITTEN_AS) if isinstance(data, dict) else WRITTEN_AS
         if not isinstance(serializer, dict) or any(WRITTEN_AS.get(k, serializer) != v for k, v in serializer.items()):
-            raise Refused("a result that is not JSON")
+            raise Refused("a result in another format than JSON")
 
 
 def _json(text: str | bytes) -> Any:
@@ -195,15 +195,15 @@ async def _answer(send: Send, status: int, why: str) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def app() -> Doorkeeper:
-    """Prefect's own server behind the doorkeeper; both passwords come from the environment.
+def app() -> AuthProxy:
+    """Return Prefect's server behind the proxy; both passwords come from the environment.
 
     Raises:
-        LabError: one is missing.
+        LabError: a password is missing.
     """
     coordinator, worker = os.environ.get(COORDINATOR_AUTH, ""), os.environ.pop(WORKER_AUTH, "")
     if not coordinator or not worker:
-        raise LabError("the server of a LAN does not start without its passwords", "lab up --lan")
+        raise LabError("the server on a LAN needs its passwords", "lab up --lan")
     from prefect.server.api.server import create_app
 
-    return Doorkeeper(create_app(final=True), coordinator, worker)
+    return AuthProxy(create_app(final=True), coordinator, worker)

@@ -1,4 +1,4 @@
-"""`lab up --lan`: which address is opened, with which keys, and what other machines are told to type."""
+"""`lab up --lan`: the address to listen on, its keys, and the commands for other machines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lab.network import secrets
 from workpools.tiers import TIERS
 
 LOOPBACK = "127.0.0.1"
-NOBODY = ("192.0.2.1", 9)  # RFC 5737: routed by the default route, and nobody's; nothing is sent there
+NOBODY = ("192.0.2.1", 9)  # RFC 5737: an address that nobody has; nothing is sent there
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where server and page listen, and the keys they ask for; None lets everybody in who can reach loopback."""
+class Listener:
+    """The address of server and page, and the keys they require; None, on loopback only, requires no key."""
 
     address: str = LOOPBACK
     keys: secrets.Keys | None = field(default=None, repr=False)
@@ -28,52 +28,65 @@ class Door:
             raise LabError(f"{self.address} would be open to everybody on the network", "lab up --lan")
 
     def url(self, port: int) -> str:
+        """Return the address in HTTP with a port."""
         return f"http://{bracketed(self.address)}:{port}"
 
 
 def bracketed(address: str) -> str:
-    """An address as it stands in a URL: IPv6 in brackets."""
+    """Return an address as it is written in a URL: IPv6 in brackets."""
     return f"[{address}]" if ":" in address else address
 
 
-def opened(address: str | None = None) -> Door:
-    """The door for the LAN: this machine's address there, or the one that was asked for, and the keys, made when missing.
+def lan_listener(address: str | None = None) -> Listener:
+    """Return the listener for a LAN; its keys are created the first time.
+
+    Args:
+        address: of this machine; by default the one through which it reaches others.
 
     Raises:
-        LabError: no address of this machine, or one that is open to more than a LAN.
+        LabError: it is not an address of this machine, or is reachable from the internet.
     """
-    return Door(_found() if address is None else checked_address(address), secrets.issued())
+    return Listener(_found() if address is None else checked_address(address), secrets.issued())
 
 
 def checked_address(text: str) -> str:
-    """`text` if it is one address of this machine."""
+    """Return `text` in its standard form if it is one address of this machine.
+
+    Raises:
+        LabError: it is not.
+    """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise LabError(f"{text[:80]!r} is no IP address", "lab up --lan --address 192.168.1.10") from None
+        raise LabError(f"{text[:80]!r} is not an IP address", "lab up --lan --address 192.168.1.10") from None
     if address.is_unspecified or address.is_multicast:
-        raise LabError(f"{text} is not one address: it would open every interface", "name the one of your LAN")
+        raise LabError(
+            f"{text} would open every network interface",
+            "give the address of your LAN: lab up --lan --address 192.168.1.10",
+        )
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.bind((text, 0))
     except OSError:
-        raise LabError(f"{text} is no address of this machine", "see: ip address; or leave --address out") from None
+        raise LabError(
+            f"{text} is not an address of this machine", "list them: ip address; or leave --address out"
+        ) from None
     return str(address)
 
 
 def _found() -> str:
-    """The address by which this machine reaches others."""
+    """Return the address through which this machine reaches others."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(NOBODY)
             found = str(probe.getsockname()[0])
     except OSError:
         raise LabError(
-            "this machine is on no network", "name the address: lab up --lan --address 192.168.1.10"
+            "this machine is not on a network", "give the address: lab up --lan --address 192.168.1.10"
         ) from None
     if ipaddress.ip_address(found).is_global:
-        # Nothing is encrypted, so that is a decision for a person.
+        # Nothing is encrypted, so a person has to decide this.
         raise LabError(
             f"{found} is reachable from the internet, and what lab sends is not encrypted",
             f"name an address of a LAN or VPN, or this one on purpose: lab up --lan --address {found}",
@@ -81,24 +94,25 @@ def _found() -> str:
     return found
 
 
-def join_lines(server_url: str, results_url: str | None) -> list[tuple[str, str]]:
-    """(tier, command to paste on a machine of that tier), none of which holds a secret.
+def join_lines(server_url: str, results_url: str | None) -> dict[str, str]:
+    """Return the command to paste on a machine of each tier, by tier; none holds a secret.
 
     Args:
-        results_url: LAB_RESULTS_URL for the others; None when that is a folder of this machine that they have to mount.
+        server_url: of Prefect's server.
+        results_url: LAB_RESULTS_URL for other machines; None for a folder of this machine that they have to mount.
     """
     results = f"LAB_RESULTS_URL={shlex.quote(results_url) if results_url else '/PATH'}"
-    return [
-        (tier, " ".join([results, "lab join", server_url, *(f"--also {t}" for t in reversed(TIERS[:i]))]))
+    return {
+        tier: " ".join([results, "lab join", server_url, *(f"--also {t}" for t in reversed(TIERS[:i]))])
         for i, tier in enumerate(TIERS)
-    ]
+    }
 
 
 def read_key(source: Path | None) -> str:
-    """A join key from a file, or from standard input for -.
+    """Return the join key in a file, or on standard input for -.
 
     Raises:
-        LabError: it holds none.
+        LabError: there is none.
     """
     import sys
 

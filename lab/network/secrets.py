@@ -1,4 +1,4 @@
-"""What lets machines and people in: made once, kept in files of mode 600, outside the checkout and LAB_HOME."""
+"""Keys of the coordinator and of joined servers, in files of mode 600 outside the checkout and LAB_HOME."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 from common.environment import PROJECT, checkout, lab_home
 from common.errors import LabError
 
-FOLDER = "LAB_SECRETS"  # environment variable: another folder than ~/.config/llm-memory-experiments
+FOLDER = "LAB_SECRETS"  # environment variable: a folder instead of ~/.config/llm-memory-experiments
 KEY = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes, as token_urlsafe writes them
 MAX_FILE_BYTES = 4096
 
 
 @dataclass(frozen=True, repr=False)  # so that no traceback or log shows it
 class Keys:
-    """The coordinator's own: `coordinator` may do everything at the server, `join` what a worker must, `page` may read."""
+    """The coordinator's keys: `coordinator` allows everything at the server, `join` a worker's requests, `page` reading."""
 
     coordinator: str
     join: str
@@ -33,10 +33,10 @@ class Keys:
 
 
 def folder() -> Path:
-    """Where secrets are kept.
+    """Return the folder of all secrets.
 
     Raises:
-        LabError: that is no absolute path, or lies in the checkout or LAB_HOME, which are copied and shared.
+        LabError: it is not an absolute path, or is inside the checkout or LAB_HOME, which are copied and shared.
     """
     if value := os.environ.get(FOLDER):
         path = Path(value)
@@ -47,7 +47,7 @@ def folder() -> Path:
         raise LabError(f"{FOLDER} is not an absolute path: {str(path)[:200]!r}", f"export {FOLDER}={path.absolute()}")
     for shared in (checkout(), lab_home()):
         if shared and path.resolve().is_relative_to(shared.resolve()):
-            raise LabError(f"secrets may not lie in {shared}, which is copied or shared", f"unset {FOLDER}")
+            raise LabError(f"secrets must not be in {shared}, which may be copied or shared", f"unset {FOLDER}")
     return path
 
 
@@ -56,7 +56,7 @@ def _coordinators() -> Path:
 
 
 def issued() -> Keys:
-    """This coordinator's keys, made the first time.
+    """Return this coordinator's keys, created the first time.
 
     Raises:
         LabError: others can read the file, or it is damaged.
@@ -77,54 +77,54 @@ def issued() -> Keys:
 
 
 def of_coordinator() -> Keys | None:
-    """This coordinator's keys, or None where none were made."""
+    """Return this coordinator's keys, or None if none were created."""
     return issued() if _coordinators().exists() else None
 
 
 def coordinator_auth(keys: Keys) -> str:
-    """The user and password that Prefect's server asks for; with it everything may be done."""
+    """Return user:password of Prefect's server; they allow everything."""
     return f"coordinator:{keys.coordinator}"
 
 
 def worker_auth(join_key: str) -> str:
-    """The user and password of machines that joined, which doorkeeper.py lets do a worker's work only."""
+    """Return user:password of joined machines, which lab.network.auth_proxy limits to a worker's requests."""
     return f"worker:{derived(join_key, 'prefect')}"
 
 
 def inbox_token(join_key: str) -> str:
-    """The token of the inbox, which is no use at the server."""
+    """Return the token of the inbox, which the server does not accept."""
     return derived(join_key, "inbox")
 
 
 def derived(key: str, purpose: str) -> str:
-    """A secret for one purpose, from which neither the key nor that of another purpose can be told (HMAC-SHA-256)."""
+    """Return a secret for one purpose, from which the key cannot be computed (HMAC-SHA-256, RFC 2104)."""
     return hmac.new(key.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def checked_key(text: str) -> str:
-    """A join key as it was typed or pasted; LabError when it is none. It is not shown."""
+    """Return a join key without surrounding spaces; LabError if it is not one, without showing it."""
     key = text.strip()
     if not KEY.fullmatch(key):
-        raise LabError("that is no join key", "copy what this shows on the coordinator: lab invite --key")
+        raise LabError("that is not a join key", "copy the output of this command on the coordinator: lab invite --key")
     return key
 
 
-def keep(api_url: str, join_key: str) -> Path:
-    """Keep the key of a server that this machine joined, in place of an older one."""
+def save_key(api_url: str, join_key: str) -> Path:
+    """Save the key of a joined server, replacing an older one; return its file."""
     path = _joined(api_url)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     _create(temporary, join_key.encode())
     return temporary.replace(path)
 
 
-def kept(api_url: str) -> str | None:
-    """The key of a server that this machine joined, if it did."""
+def saved_key(api_url: str) -> str | None:
+    """Return the key of a joined server, or None."""
     path = _joined(api_url)
     return checked_key(_read(path).decode(errors="replace")) if path.exists() else None
 
 
 def _joined(api_url: str) -> Path:
-    """One file a server, named by its host and port; LabError when it has none."""
+    """Return the file for a server's key, named by host and port; LabError if the address has none."""
     try:
         parts = urlsplit(api_url)
         name = re.sub(r"[^a-z0-9.-]", "_", f"{parts.hostname}-{parts.port or ''}".lower())
@@ -136,10 +136,10 @@ def _joined(api_url: str) -> Path:
 
 
 def _create(path: Path, content: bytes) -> None:
-    """A new file that only this user may read, whole from its first moment.
+    """Create a file that only this user may read, complete from its first moment.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: it exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists():
@@ -151,17 +151,19 @@ def _create(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # A link, since a rename would replace what another `lab up` made meanwhile.
+        # A link, since a rename would replace a file that another `lab up` created meanwhile.
         os.link(temporary, path)
     finally:
         temporary.unlink()
 
 
 def _read(path: Path) -> bytes:
-    """A secret's file, if nobody else can read it."""
+    """Return the content of a secret's file; LabError if others can read it."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-            raise LabError(f"others could read {path}, or it is not this user's", f"chmod 600 {shlex.quote(str(path))}")
+            raise LabError(
+                f"{path} can be read by others, or belongs to another user", f"chmod 600 {shlex.quote(str(path))}"
+            )
         return file.read(MAX_FILE_BYTES)

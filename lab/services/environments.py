@@ -1,4 +1,4 @@
-"""What the server and the workers that lab starts are told, in their environment: addresses, secrets, how often to ask."""
+"""Environments of the server and the workers that lab starts: addresses, secrets, polling intervals."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from common.errors import LabError
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
 from lab.network.auth_proxy import WORKER_AUTH
-from lab.network.lan import Door
+from lab.network.lan import Listener
 from lab.services import processes
 from lab.services.processes import DATABASE_URL
 from warehouse.paths import Paths
 
 POLL_S = 3  # five workers that asked each second lost a server on SQLite heartbeats (measured, lab/services/join.py)
-HEARTBEAT_S = 15  # offline after three that were missed, so that a dead machine's work goes on within 90 s
-# The user's own settings of how to reach a server; all others of Prefect stay out of what lab starts.
+HEARTBEAT_S = 15  # offline after three that were missed, so that a dead machine's work is given to others within 90 s
+# Settings of the user for reaching a server; no other setting of Prefect is passed on.
 ACCESS = (
     "PREFECT_API_AUTH_STRING",
     "PREFECT_API_SSL_CERT_FILE",
@@ -24,41 +24,39 @@ ACCESS = (
 )
 
 
-def prefect_environment(paths: Paths, port: int, door: Door | None = None) -> dict[str, str]:
-    """For server and workers: their own PREFECT_HOME, JSON results, no telemetry.
+def prefect_environment(paths: Paths, port: int, listener: Listener | None = None) -> dict[str, str]:
+    """Return the environment of server and workers: their own PREFECT_HOME, JSON results, no telemetry.
 
-    Secrets are in it, since a list of processes shows arguments to everybody and an environment to its user only.
+    Secrets are passed here: other users can read a process's arguments, but not its environment.
     """
-    door = door or Door()
+    listener = listener or Listener()
     access = {name: os.environ[name] for name in ACCESS if name in os.environ}
-    if door.keys:
-        access["PREFECT_API_AUTH_STRING"] = secrets.coordinator_auth(door.keys)
+    if listener.keys:
+        access["PREFECT_API_AUTH_STRING"] = secrets.coordinator_auth(listener.keys)
     elif SERVER_AUTH in os.environ:
         access.setdefault("PREFECT_API_AUTH_STRING", os.environ[SERVER_AUTH])
     return processes.clean_environment(
         paths,
         **access,
         PREFECT_HOME=str(paths.home / "prefect"),
-        PREFECT_API_URL=f"{door.url(port)}/api",
+        PREFECT_API_URL=f"{listener.url(port)}/api",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_RESULTS_DEFAULT_SERIALIZER="json",
         PREFECT_WORKER_QUERY_SECONDS=str(POLL_S),
         PREFECT_WORKER_HEARTBEAT_SECONDS=str(HEARTBEAT_S),
         PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
-        PREFECT_CLIENT_RETRY_EXTRA_CODES="500",  # a server on SQLite that is busy says so with 500
-        PREFECT_CLIENT_MAX_RETRIES="8",  # each after twice the time: a server may be gone for eight minutes
+        PREFECT_CLIENT_RETRY_EXTRA_CODES="500",  # a busy server on SQLite answers with 500
+        PREFECT_CLIENT_MAX_RETRIES="8",  # with doubling waits: a server may be gone for eight minutes
         PREFECT_CLI_COLORS="false",
-        PREFECT_LOGGING_EXTRA_LOGGERS="flows,warehouse",  # why a delivery left something, in the run's own log
+        PREFECT_LOGGING_EXTRA_LOGGERS="flows,warehouse",  # the reasons of failed deliveries, in the run's own log
     )
 
 
 def database() -> dict[str, str]:
-    """The server's own setting for LAB_DATABASE_URL: PostgreSQL instead of SQLite below PREFECT_HOME.
-
-    It stays in the environment, where its password is in no list of processes, and workers do not get it.
+    """Return the server's setting for LAB_DATABASE_URL (PostgreSQL), empty for SQLite; workers do not get it.
 
     Raises:
-        LabError: it is not one of PostgreSQL. The value is not shown, since it holds a password.
+        LabError: it is no address of PostgreSQL; the value holds a password and is not shown.
     """
     url = os.environ.get(DATABASE_URL, "")
     if url and not url.startswith("postgresql+asyncpg://"):
@@ -69,12 +67,12 @@ def database() -> dict[str, str]:
     return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url} if url else {}
 
 
-def server_environment(port: int, door: Door) -> dict[str, str]:
-    """What the server alone is told: its database, its passwords, and that only its own page may ask from a browser."""
-    told = database() | {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": door.url(port)}
-    if door.keys:
-        told[SERVER_AUTH] = secrets.coordinator_auth(door.keys)
-        told[WORKER_AUTH] = secrets.worker_auth(door.keys.join)
+def server_environment(port: int, listener: Listener) -> dict[str, str]:
+    """Return the settings that only the server gets: database, passwords, and its own page as the only browser origin."""
+    settings = database() | {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": listener.url(port)}
+    if listener.keys:
+        settings[SERVER_AUTH] = secrets.coordinator_auth(listener.keys)
+        settings[WORKER_AUTH] = secrets.worker_auth(listener.keys.join)
     elif SERVER_AUTH in os.environ:
-        told[SERVER_AUTH] = os.environ[SERVER_AUTH]
-    return told
+        settings[SERVER_AUTH] = os.environ[SERVER_AUTH]
+    return settings

@@ -1,4 +1,4 @@
-"""The inbox of a LAN: machines that joined deliver over Quack, and need neither a mount nor ssh."""
+"""The inbox of a LAN, to which joined machines deliver results over DuckDB's Quack protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from common.errors import LabError
 from lab.network import secrets
-from lab.network.lan import Door, bracketed
+from lab.network.lan import Listener, bracketed
 from lab.services import processes
 from warehouse.delivery.transports.quack import PORT, TOKEN, TOKEN_FILE, token
 from warehouse.paths import Paths
@@ -17,13 +17,16 @@ INBOX = "inbox"
 START_S = 90.0  # it loads DuckDB and its extension: a few seconds on an idle machine
 
 
-def start(door: Door, port: int, command: str) -> str | None:
-    """Start it where it does not run; None, or why machines need another way for their results.
+def start(listener: Listener, port: int, command: str) -> str | None:
+    """Start the inbox unless it runs; return None, or the reason why machines need another transport.
 
-    Its token follows from the join key, which it reads itself.
+    Args:
+        listener: its address.
+        port: its port.
+        command: what the user typed, for a message that proposes another port.
 
     Raises:
-        LabError: the port is taken, or it does not come up.
+        LabError: the port is in use, or it did not come up.
     """
     paths = Paths.local()
     if os.environ.get("LAB_RESULTS_URL"):
@@ -32,11 +35,11 @@ def start(door: Door, port: int, command: str) -> str | None:
         return None
     if why := _unavailable():
         return why
-    if holder := processes.holder_of(port, door.address):
+    if holder := processes.holder_of(port, listener.address):
         raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {command} --inbox-port {port + 1}")
-    serve = [sys.executable, "-m", "lab", "inbox", "serve", "--address", door.address, "--port", str(port)]
-    service = processes.start(paths, INBOX, serve, processes.clean_environment(paths), port, door.address)
-    if not processes.wait_until(lambda: processes.holder_of(port, door.address) is not None, START_S, service):
+    serve = [sys.executable, "-m", "lab", "inbox", "serve", "--address", listener.address, "--port", str(port)]
+    service = processes.start(paths, INBOX, serve, processes.clean_environment(paths), port, listener.address)
+    if not processes.wait_until(lambda: processes.holder_of(port, listener.address) is not None, START_S, service):
         raise LabError("the inbox did not come up", f"see {paths.home / 'logs' / 'inbox.log'}")
     return None
 
@@ -55,7 +58,7 @@ def _unavailable() -> str | None:
 
 
 def url() -> str | None:
-    """LAB_RESULTS_URL for machines that join, where the inbox runs."""
+    """Return the LAB_RESULTS_URL for joined machines, or None if the inbox does not run."""
     for s in processes.recorded(Paths.local()):
         if s.name == INBOX and s.alive:
             return f"quack://{bracketed(s.address)}:{s.port or PORT}"
@@ -63,21 +66,21 @@ def url() -> str | None:
 
 
 def own_inbox_token() -> str:
-    """What this coordinator asks clients for: LAB_INBOX_TOKEN or its file when set, else what follows from its join key."""
+    """Return the token that clients must send: LAB_INBOX_TOKEN or its file, else one derived from the join key."""
     if os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
         return token()
     return secrets.inbox_token(secrets.issued().join)
 
 
 def remember_inbox_token(api: str | None = None) -> None:
-    """Where results go over Quack and no token is set, the one that follows from the key this machine joined with.
+    """Set LAB_INBOX_TOKEN from the saved join key, if results go over Quack and no token is set.
 
     Args:
-        api: the server that was joined; PREFECT_API_URL unless given.
+        api: the server that was joined; PREFECT_API_URL by default.
     """
     wanted = urlsplit(os.environ.get("LAB_RESULTS_URL", "")).scheme in ("quack", "quacks")
     if not wanted or os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
         return
     address = api or os.environ.get("PREFECT_API_URL")
-    if address and (key := secrets.kept(address)):
+    if address and (key := secrets.saved_key(address)):
         os.environ[TOKEN] = secrets.inbox_token(key)

@@ -1,4 +1,4 @@
-"""How a machine joins the laboratory of a Prefect server: checked, assessed, registered, its workers started."""
+"""Join a Prefect server: check and assess this machine, register it, start its workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from getpass import getpass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
@@ -41,24 +41,28 @@ POLL_S = 5
 
 @dataclass(frozen=True)
 class Joined:
-    """What a join came to."""
+    """The outcome of a join."""
 
     host: str
     tier: str
     api_url: str
     started: tuple[str, ...]  # pools
-    kept: tuple[str, ...]  # pools whose workers ran already
+    running: tuple[str, ...]  # pools whose workers ran already
 
 
 def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None = None) -> Joined:
-    """Make this machine serve the server's pool of its tier, and of those in `also`; what runs already is kept.
+    """Start workers for the server's pools of this machine's tier and of those in `also`; those that run already stay.
 
     Args:
-        key: what the server lets machines in with; the one kept from an earlier join, or asked for, unless given.
+        url: of the Prefect server.
+        also: lower tiers to serve as well.
+        quick: do not measure speeds.
+        say: receives each line for the user.
+        key: the join key; by default the one saved at an earlier join, else the user is asked.
 
     Raises:
         LabError: no server, other versions, results that would not reach the coordinator, a machine that is unfit or lacks
-            packages, workers here for another server, or one that does not come online (its log is named).
+            packages, workers of this machine for another server, or one that did not come online (its log is named).
     """
     from workpools.heartbeats import create_watches
     from workpools.hosts import drained
@@ -69,7 +73,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     for tier in also:
         if tier not in TIERS:
             raise LabError(f"there is no tier {tier[:80]!r}", f"choose one of: {', '.join(TIERS)}")
-    client, auth = _let_in(api, key)
+    client, auth = _authenticated(api, key)
     remember_inbox_token(api)
     check_versions(_server_version(client, api), _own_version())
     environment = prefect_environment(paths, SERVER_PORT) | {
@@ -79,10 +83,10 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     }
     alive = {s.name: s for s in processes.recorded(paths) if s.alive and s.name.startswith("worker-")}
     for service in alive.values():
-        _check_same(service, environment, url)
+        check_same_server(service, environment, url)
     if note := results_note(paths, api):
         say(note)
-    report = _kept_report(paths) if alive else None
+    report = _saved_report(paths) if alive else None
     if report is None:
         say(f"looking at {host}" if quick else f"measuring {host}, which takes up to a minute")
         report = _assess(quick, environment)
@@ -93,34 +97,44 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     create_pools(client)
     create_watches(client)
     create_queues(client, pools, host)
-    started = _start(paths, client, pools, alive, environment, say)
+    started = start_workers(paths, client, pools, alive, environment, say)
     if host in drained(client):
         say(f"{host} is drained and gets no work until: lab undrain {host}")
     return Joined(host, report.tier, api, started, tuple(p for p in pools if p not in started))
 
 
+class Access(NamedTuple):
+    """A server's client, and the user:password with which it was let in."""
+
+    client: Any
+    auth: str | None
+
+
 def api_of(url: str) -> str:
-    """The API's address for that of a server, or for the API's own: http://coordinator:4200/api.
+    """Return the address of a server's API, such as http://coordinator:4200/api.
+
+    Args:
+        url: of the server or of its API.
 
     Raises:
-        LabError: no http address.
+        LabError: it is not an http address, or holds more than one.
     """
     try:
         checked_url(url)
         parts = urlsplit(url)
     except LabError:
-        raise LabError(f"{url[:200]!r} is no http address", f"lab join {EXAMPLE}") from None
+        raise LabError(f"{url[:200]!r} is not an http address", f"lab join {EXAMPLE}") from None
     if parts.username is not None or parts.password is not None:
         # Not shown again: everybody on this machine could read it in the list of processes already.
-        raise LabError("a password does not belong into the address", f"lab join {EXAMPLE}, which asks for the key")
+        raise LabError("the address must not hold a password", f"lab join {EXAMPLE}, which asks for the key")
     if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in url):
-        raise LabError(f"{url[:200]!r} is not the address of a server alone", f"lab join {EXAMPLE}")
+        raise LabError(f"{url[:200]!r} is not just the address of a server", f"lab join {EXAMPLE}")
     whole = url.rstrip("/")
     return whole if whole.endswith("/api") else f"{whole}/api"
 
 
-def _let_in(api: str, key: str | None) -> tuple[Any, str | None]:
-    """(client, user:password) of the server; a key that it takes is kept for the next time."""
+def _authenticated(api: str, key: str | None) -> Access:
+    """Connect to the server and save the key that it accepts; ask the user for it on a terminal."""
     from workpools.pools import RefusedError
 
     auth = secrets.worker_auth(key) if key else up.auth_for(api)
@@ -128,7 +142,7 @@ def _let_in(api: str, key: str | None) -> tuple[Any, str | None]:
         client = _connected(api, auth)
     except RefusedError as error:
         if key or not sys.stdin.isatty():
-            what = f"the server at {api} does not take this key" if key else f"the server at {api} asks for a key"
+            what = f"the server at {api} does not accept this key" if key else f"the server at {api} requires a key"
             raise LabError(
                 what,
                 f"ssh coordinator lab invite --key | lab join {shlex.quote(api.removesuffix('/api'))} --key-file -",
@@ -139,8 +153,8 @@ def _let_in(api: str, key: str | None) -> tuple[Any, str | None]:
         auth = secrets.worker_auth(key)
         client = _connected(api, auth)
     if key:
-        secrets.keep(api, key)
-    return client, auth
+        secrets.save_key(api, key)
+    return Access(client, auth)
 
 
 def _connected(api: str, auth: str | None) -> Any:
@@ -151,15 +165,15 @@ def _connected(api: str, auth: str | None) -> Any:
     except LabError as error:
         if str(error) != str(unreachable(api)):
             raise
-        mend = "check the address; the server there has to listen on the network: lab up --lan"
-        raise LabError(error.what, "start one: lab up" if is_here(api) else mend) from None
+        mend = "check the address, and start that server with: lab up --lan"
+        raise LabError(error.what, "start one: lab up" if is_local(api) else mend) from None
 
 
 def _server_version(client: Any, api: str) -> str:
     try:
         return str(client.api_version())
     except ValueError:
-        raise LabError(f"what answers at {api} is no Prefect server", f"lab join {EXAMPLE}") from None
+        raise LabError(f"{api} is not a Prefect server", f"lab join {EXAMPLE}") from None
 
 
 def _own_version() -> str:
@@ -169,25 +183,26 @@ def _own_version() -> str:
 
 
 def check_versions(server: str, ours: str) -> None:
-    """Whether both sides run the same minor version of Prefect, and this Python and this project are what is needed.
+    """Check that server and machine run the same minor version of Prefect, and that this Python is supported.
 
     Raises:
-        LabError: with both versions, and what to install.
+        LabError: names both versions and what to install.
     """
     from packaging.version import InvalidVersion, Version
 
     from workpools.packages import python_reason
 
     try:
-        there, here = Version(server).release[:2], Version(ours).release[:2]
+        theirs, own = Version(server).release[:2], Version(ours).release[:2]
     except InvalidVersion:
         raise LabError(
-            f"the server says it is Prefect {server!r:.80}, which is no version", f"lab join {EXAMPLE}"
+            f"{server!r:.80}, reported by the server, is not a version of Prefect", f"lab join {EXAMPLE}"
         ) from None
-    if there != here:
-        wanted = ".".join(map(str, (*there, 0)))
+    if theirs != own:
+        wanted = ".".join(map(str, (*theirs, 0)))
         raise LabError(
-            f"the server runs Prefect {server}, this machine {ours}", f"here: pip install 'prefect~={wanted}'"
+            f"the server runs Prefect {server}, this machine {ours}",
+            f"on this machine: pip install 'prefect~={wanted}'",
         )
     if reason := python_reason():
         what, _, mend = reason.partition(": ")
@@ -195,19 +210,16 @@ def check_versions(server: str, ours: str) -> None:
 
 
 def pools_for(report: CapabilityReport, also: Sequence[str]) -> tuple[str, ...]:
-    """Pools that this machine is to serve: its tier's and those in `also`, the strongest first.
+    """Return the pools that this machine will serve: its tier's and those in `also`, the strongest first.
 
     Raises:
-        LabError: the machine is unfit, packages of its tier are not there, or `also` names a tier above its own.
+        LabError: the machine is unfit, packages of its tier are missing, or `also` names a tier above its own.
     """
     from workpools.packages import unmet
 
     if report.tier == UNFIT:
         reasons = "; ".join(report.reasons)
-        raise LabError(
-            f"{report.host} is unfit, so no work could be given to it: {reasons}",
-            "free memory or disk, then join again",
-        )
+        raise LabError(f"{report.host} is unfit for work: {reasons}", "free memory or disk, then join again")
     lower = serves(report.tier)
     for tier in also:
         if tier not in lower:
@@ -218,8 +230,8 @@ def pools_for(report: CapabilityReport, also: Sequence[str]) -> tuple[str, ...]:
     return tuple(p for p in lower if p in {report.tier, *also})
 
 
-def is_here(api: str) -> bool:
-    """Whether an address is one of this machine."""
+def is_local(api: str) -> bool:
+    """Return True if the API's host is this machine."""
     own = {a.address.partition("%")[0] for each in psutil.net_if_addrs().values() for a in each}
     try:
         found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(urlsplit(api).hostname, None)}
@@ -230,55 +242,65 @@ def is_here(api: str) -> bool:
 
 
 def results_note(paths: Paths, api: str) -> str | None:
-    """What the user has to know about the way of the results, if anything.
+    """Return a warning about the transport of results, or None.
 
     Raises:
-        LabError: they would stay on this machine. Each shard would fail at once, for want of its units, which come that way.
+        LabError: results would stay on this machine; each shard would fail, since its units come by the same transport.
     """
-    mend = "export LAB_RESULTS_URL=/PATH, where /PATH is the coordinator's results folder, mounted here"
-    if os.environ.get("LAB_RESULTS_URL") or _our_own_server(paths, api):
+    mend = "export LAB_RESULTS_URL=/PATH, where /PATH is the coordinator's results folder, mounted on this machine"
+    if os.environ.get("LAB_RESULTS_URL") or _is_own_server(paths, api):
         return None
-    if is_here(api):
+    if is_local(api):
         return (
-            f"LAB_RESULTS_URL is not set: results stay in {paths.home / 'results'}, and reach a coordinator only if that is "
-            f"its LAB_HOME too. If not: lab down, then {mend}, then join again"
+            f"LAB_RESULTS_URL is not set: results stay in {paths.home / 'results'}, where only a coordinator with the same "
+            f"LAB_HOME finds them. Otherwise: lab down, then {mend}, then join again"
         )
-    raise LabError("LAB_RESULTS_URL is not set, so results would stay here and never reach the coordinator", mend)
+    raise LabError(
+        "LAB_RESULTS_URL is not set, so results would stay on this machine and never reach the coordinator", mend
+    )
 
 
-def _our_own_server(paths: Paths, api: str) -> bool:
+def _is_own_server(paths: Paths, api: str) -> bool:
     ports = {s.port for s in processes.recorded(paths) if s.name == up.SERVER and s.alive}
-    return _server(api)[1] in ports and is_here(api)
+    return _server(api).port in ports and is_local(api)
 
 
-def _server(api: str) -> tuple[str, int]:
-    """(host, port), the same for every name of this machine."""
+class _Server(NamedTuple):
+    host: str  # "" for this machine, whatever name it was given
+    port: int
+
+
+def _server(api: str) -> _Server:
     parts = urlsplit(api)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return "" if is_here(api) else str(parts.hostname), port
+    return _Server("" if is_local(api) else str(parts.hostname), port)
 
 
-def _check_same(service: processes.Service, environment: Mapping[str, str], url: str) -> None:
-    """LabError when a worker that runs here works for another server, under another name or with other results.
+def check_same_server(service: processes.Service, environment: Mapping[str, str], url: str) -> None:
+    """Check that a running worker of this machine has the server, host name and results of `environment`.
 
-    One whose settings the system does not show is taken for ours.
+    A worker whose environment the system does not show passes.
+
+    Raises:
+        LabError: it has others.
     """
     try:
         its = psutil.Process(service.pid).environ()
     except (psutil.Error, OSError):
         return
     for name in ("PREFECT_API_URL", "LAB_RESULTS_URL", "LAB_HOST"):
-        there, here = its.get(name, ""), environment.get(name, "")
-        same = _server(there) == _server(here) if name == "PREFECT_API_URL" and there else there == here
+        its_own, wanted = its.get(name, ""), environment.get(name, "")
+        by_address = name == "PREFECT_API_URL" and its_own
+        same = _server(its_own) == _server(wanted) if by_address else its_own == wanted
         if not same:
             raise LabError(
-                f"{service.name} runs here with {name} {there or 'unset'}, and not {here or 'unset'}",
+                f"{service.name} runs with {name} {its_own or 'unset'} instead of {wanted or 'unset'}",
                 f"lab down, then: lab join {shlex.quote(url)}",
             )
 
 
-def _kept_report(paths: Paths) -> CapabilityReport | None:
-    """The report this host has, however old: measuring beside work would measure the work, and give a lower tier."""
+def _saved_report(paths: Paths) -> CapabilityReport | None:
+    """Return this host's report, however old: measuring beside running work would give a lower tier."""
     from workpools.assess import parse_report
 
     path = paths.home / f"capability_report_{host_name()}.json"
@@ -289,7 +311,7 @@ def _kept_report(paths: Paths) -> CapabilityReport | None:
 
 
 def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:
-    """`lab assess` in a process of its own, which leaves this one without engines and threads."""
+    """Run `lab assess` in a process of its own, so that this one loads no engines."""
     from workpools.assess import parse_report
 
     command = [sys.executable, "-m", "lab", "assess", "--json", *(["--quick"] if quick else [])]
@@ -298,12 +320,12 @@ def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:
     except subprocess.TimeoutExpired:
         raise LabError(f"this machine was not assessed within {ASSESS_S:.0f} s", "lab join --quick") from None
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise LabError(f"this machine could not be assessed: {said[-1][:300]}", "lab assess")
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise LabError(f"this machine could not be assessed: {lines[-1][:300]}", "lab assess")
     return parse_report(done.stdout)
 
 
-def _start(
+def start_workers(
     paths: Paths,
     client: Any,
     pools: Sequence[str],
@@ -311,7 +333,11 @@ def _start(
     environment: Mapping[str, str],
     say: Say,
 ) -> tuple[str, ...]:
-    """Start the workers that do not run, and wait until all are online; the pools of those that were started."""
+    """Start the workers that do not run and wait until all are online; return the pools of those that were started.
+
+    Raises:
+        LabError: one did not come online.
+    """
     from workpools.hosts import seen_workers
 
     host = host_name()
@@ -323,7 +349,7 @@ def _start(
     missing = tuple(p for p in pools if f"worker-{p}" not in alive)
     if doubled := [p for p in missing if p in before]:
         say(
-            f"a worker named {host} was online in {', '.join(doubled)} just now; if that is not this machine's last one: "
+            f"a worker named {host} was online in {', '.join(doubled)} just now; if it belongs to another machine: "
             "lab down, export LAB_HOST=ANOTHER-NAME, then join again"
         )
     if missing:
@@ -337,11 +363,11 @@ def _start(
 
     dead: list[str] = []
 
-    def settled() -> bool:
+    def finished() -> bool:
         dead[:] = [s.name for s in begun if not s.alive]
         return bool(dead) or online()
 
-    if not processes.wait_until(settled, START_S) or dead:
+    if not processes.wait_until(finished, START_S) or dead:
         names = ", ".join(dead or [f"worker-{p}" for p in pools])
         raise LabError(f"{names} did not come online", f"see {paths.home / 'logs'}, then: lab down")
     return missing

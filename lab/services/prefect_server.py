@@ -1,4 +1,4 @@
-"""Runs a server's module with one connection to SQLite: `python -m lab.services.prefect_server prefect server start`.
+"""Run a server's module with one connection to SQLite: `python -m lab.services.prefect_server prefect server start`.
 
 Prefect opens up to fifteen, of which only one at a time may write. A transaction that has read before it writes fails at once
 while another writes ("database is locked"), the others wait up to 60 s, a request that is given up keeps the lock until its
@@ -22,14 +22,14 @@ ONE = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}  # s, as long as P
 
 
 def with_one_connection() -> None:
-    """Let Prefect's database of this process have one connection, if it is SQLite."""
+    """Limit Prefect in this process to one database connection, if the database is SQLite."""
     from prefect.server.database import configurations
     from sqlalchemy import make_url
 
     made = configurations.create_async_engine
 
-    def create(url: str | URL, **told: Any) -> AsyncEngine:
-        return made(url, **(ONE | told if make_url(url).get_backend_name() == "sqlite" else told))
+    def create(url: str | URL, **settings: Any) -> AsyncEngine:
+        return made(url, **(ONE | settings if make_url(url).get_backend_name() == "sqlite" else settings))
 
     configurations.create_async_engine = create
 

@@ -1,4 +1,4 @@
-"""Processes that lab started: recorded by pid and start time, so that no other process is ever taken for one of them."""
+"""Start, record and stop processes; pid and start time identify each, since the system uses pids again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType
@@ -22,8 +22,8 @@ from common.logs import rotate
 from lab.network.lan import bracketed
 from warehouse.paths import Paths
 
-DATABASE_URL = "LAB_DATABASE_URL"  # holds a password that the server alone needs; it gets it as a setting of Prefect's
-MARK = "LAB_SERVICE"  # in the environment of whatever lab starts, and of all that starts from there
+DATABASE_URL = "LAB_DATABASE_URL"  # holds a password; only the server gets it, as a setting of Prefect
+MARK = "LAB_SERVICE"  # in the environment of every process that lab starts, and of its children
 STOP_WAIT_S = 6.0  # a worker whose server still answers ends within two or three seconds (measured)
 
 
@@ -35,18 +35,20 @@ class Service:
     pid: int
     created: float  # start time in seconds since the epoch, as the system reports it
     port: int | None
-    address: str = "127.0.0.1"  # where the port is
+    address: str = "127.0.0.1"  # on which it listens
 
     @property
     def url(self) -> str:
+        """Its address in HTTP."""
         return f"http://{bracketed(self.address)}:{self.port}"
 
     @property
     def alive(self) -> bool:
+        """True while the process runs."""
         return self.process() is not None
 
     def process(self) -> psutil.Process | None:
-        """The process itself, only when pid and start time both match."""
+        """Return the process if pid and start time both match, else None."""
         try:
             found = psutil.Process(self.pid)
             ours = abs(found.create_time() - self.created) < 0.5 and found.status() != psutil.STATUS_ZOMBIE
@@ -60,10 +62,10 @@ def _file(paths: Paths) -> Path:
 
 
 def recorded(paths: Paths) -> list[Service]:
-    """All recorded services, dead or alive.
+    """Return all recorded services, dead or alive.
 
     Raises:
-        LabError: the record is damaged. It is not taken for empty, since what it named may still run.
+        LabError: the record is damaged; its services may still run, so it is not treated as empty.
     """
     path = _file(paths)
     if not path.is_file():
@@ -72,8 +74,8 @@ def recorded(paths: Paths) -> list[Service]:
         return [_service(row) for row in json.loads(path.read_bytes())]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise LabError(
-            f"{path} is damaged, so what lab up started is not known",
-            f"end it by its pid (lab up names who holds a port), after: rm {shlex.quote(str(path))}",
+            f"{path} is damaged, so lab does not know what it started",
+            f"rm {shlex.quote(str(path))}, then lab up, which names the process that still holds a port",
         ) from None
 
 
@@ -88,7 +90,7 @@ def _service(row: Mapping[str, Any]) -> Service:
 
 
 def record(paths: Paths, services: Sequence[Service]) -> None:
-    """Replace the record."""
+    """Replace the record of services."""
     write_whole(_file(paths), json.dumps([asdict(s) for s in services], indent=1).encode())
 
 
@@ -101,10 +103,10 @@ def start(
     address: str = "127.0.0.1",
     folder: Path | None = None,
 ) -> Service:
-    """Start `command` in a session of its own, with its output in logs/<name>.log, and record it.
+    """Start and record `command` in a session of its own; its output goes to logs/<name>.log.
 
     Args:
-        folder: where it is started; LAB_HOME unless given.
+        folder: its working folder; LAB_HOME by default.
     """
     logs = paths.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ def start(
 
 
 def family(service: Service) -> dict[int, psutil.Process]:
-    """A service that runs and all that it started, by pid."""
+    """Return the processes of a running service by pid: its own and all its descendants."""
     process = service.process()
     with contextlib.suppress(psutil.NoSuchProcess):
         if process:
@@ -133,8 +135,8 @@ def family(service: Service) -> dict[int, psutil.Process]:
     return {}
 
 
-def strays(paths: Paths) -> list[psutil.Process]:
-    """What services of this LAB_HOME started and left behind, as a flow whose worker was killed, oldest first."""
+def orphans(paths: Paths) -> list[psutil.Process]:
+    """Return processes of this LAB_HOME whose service has died, such as a flow whose worker was killed; oldest first."""
     known = {pid for s in recorded(paths) for pid in family(s)}
     found = []
     for process in psutil.process_iter():
@@ -147,14 +149,14 @@ def strays(paths: Paths) -> list[psutil.Process]:
 
 
 def stop(services: Sequence[Service]) -> list[str]:
-    """SIGTERM, then after a while SIGKILL, to these services and all that they started; returns who was alive."""
+    """End services and their descendants; return the names of those that were alive."""
     alive = [s for s in services if s.alive]
     end({pid: p for s in services for pid, p in family(s).items()})
     return [s.name for s in alive]
 
 
 def end(family: Mapping[int, psutil.Process]) -> None:
-    """SIGTERM, then after a while SIGKILL."""
+    """Send SIGTERM, and SIGKILL to what still runs after STOP_WAIT_S."""
     for process in family.values():
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -166,7 +168,7 @@ def end(family: Mapping[int, psutil.Process]) -> None:
 
 
 def _left_after(family: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Those still running after at most `timeout_s`. A zombie has ended: its parent may be a `lab demo` that never reaps."""
+    """Return those that still run after at most `timeout_s`; a zombie does not, though its parent may never reap it."""
     deadline = time.monotonic() + timeout_s
     left = list(family)
     while left := [p for p in left if _runs(p)]:
@@ -183,7 +185,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def holder_of(port: int, address: str = "127.0.0.1") -> str | None:
-    """ "process 812 (prefect)" for who listens on a port here, "another process" when it cannot be named, or None."""
+    """Return "process 812 (prefect)" for the process that listens on a port, "another process" if unnamed, or None."""
     import socket
 
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
@@ -198,16 +200,16 @@ def holder_of(port: int, address: str = "127.0.0.1") -> str | None:
 
 
 def clean_environment(paths: Paths, **extra: str) -> dict[str, str]:
-    """This process's environment without PREFECT_* and the database's password, with LAB_HOME fixed and telemetry off."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k != DATABASE_URL}
-    return kept | {"LAB_HOME": str(paths.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
+    """Return this process's environment without PREFECT_* and the database's password; LAB_HOME is set, telemetry off."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k != DATABASE_URL}
+    return own | {"LAB_HOME": str(paths.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
 
 
-def wait_until(check: object, timeout_s: float, process: Service | None = None) -> bool:
-    """Poll `check()` five times a second; False when time is out or `process` died."""
+def wait_until(check: Callable[[], object], timeout_s: float, process: Service | None = None) -> bool:
+    """Poll `check` five times a second; return False when the time is up or `process` died."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if check():  # type: ignore[operator]
+        if check():
             return True
         if process is not None and not process.alive:
             return False

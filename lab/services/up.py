@@ -1,4 +1,4 @@
-"""What `lab up` starts and `lab down` stops: Prefect's server, workers, and the page, on loopback unless told otherwise."""
+"""Start and stop the services of this machine: Prefect's server, workers and the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.gate import PASSWORD
 from common.environment import host_name, project_files
@@ -23,23 +23,29 @@ from common.files import write_whole
 from lab import PAGE_PORT
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
-from lab.network.lan import LOOPBACK, Door
+from lab.network.lan import LOOPBACK, Listener
 from lab.services import processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.pools import DEFAULT_API, SERVER_PORT
 
+if TYPE_CHECKING:
+    from workpools.report import CapabilityReport
+
 SERVER, PAGE = "server", "page"
+ORPHAN = "orphaned"  # started by a service that has died since
 DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
 REPORT_FRESH = timedelta(hours=24)
-START_S = 300.0  # a fresh server takes 18 s on two cores, and was seen to take over 90 on busy ones; one that dies is told at once
+START_S = (
+    300.0  # a fresh server takes 18 s on two cores, over 90 were seen on busy ones; one that dies is reported at once
+)
 Say = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
 class Up:
-    """Addresses, and what was started or kept."""
+    """Addresses of the services, and the names of those that were started."""
 
     ui_url: str
     app_url: str
@@ -47,8 +53,19 @@ class Up:
     started: tuple[str, ...]
 
 
+class ServiceState(NamedTuple):
+    """One line of `lab status`."""
+
+    name: str  # ORPHAN for a process whose service has died
+    pid: int
+    port: int | None
+    address: str | None  # None without a port
+    alive: bool
+    runs: list[int]  # pids of the processes that it started
+
+
 def api_url() -> str:
-    """The API that commands talk to: PREFECT_API_URL, else the recorded server's, else the default port."""
+    """Return the address of the API: PREFECT_API_URL, else that of the recorded server, else the default."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     for s in processes.recorded(Paths.local()):
@@ -58,10 +75,10 @@ def api_url() -> str:
 
 
 def connected() -> Any:
-    """A client of the server that commands talk to, let in by what this user has of it.
+    """Return a client of the server at `api_url()`.
 
     Raises:
-        LabError: nothing answers there, or it wants another key.
+        LabError: nothing answers there, or it requires another key.
     """
     from workpools.pools import connect
 
@@ -70,18 +87,18 @@ def connected() -> Any:
 
 
 def auth_for(url: str) -> str | None:
-    """user:password for a server: the user's own setting, else the coordinator's of this machine, else a join key kept."""
+    """Return user:password for a server: from the environment, else this coordinator's own, else from a saved join key."""
     if own := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(SERVER_AUTH):
         return own
     for s in processes.recorded(Paths.local()):
         if s.name == SERVER and s.alive and s.address != LOOPBACK and url == f"{s.url}/api":
             return secrets.coordinator_auth(secrets.issued())
-    key = secrets.kept(url)
+    key = secrets.saved_key(url)
     return secrets.worker_auth(key) if key else None
 
 
 def answers(url: str, auth: str | None = None) -> bool:
-    """Whether a GET of an address of ours says 200; `auth` is user:password."""
+    """Return True if a GET of one of lab's own addresses gives 200; `auth` is user:password."""
     basic = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()} if auth else {}
     try:
         asked = urllib.request.Request(url, headers=basic)  # noqa: S310 - addresses of our own
@@ -91,126 +108,116 @@ def answers(url: str, auth: str | None = None) -> bool:
         return False
 
 
-def server_command(port: int, door: Door) -> list[str]:
-    """Prefect's own server; on a LAN behind the doorkeeper, which knows two passwords."""
-    if door.keys is None:
-        started = ["prefect", "server", "start"]
-    else:
-        started = [
-            "uvicorn",
-            "--factory",
-            "lab.network.auth_proxy:app",
-            "--timeout-keep-alive",
-            "5",
-            "--log-level",
-            "warning",
-        ]
-    return [sys.executable, "-m", "lab.services.prefect_server", *started, "--host", door.address, "--port", str(port)]
+def server_command(port: int, listener: Listener) -> list[str]:
+    """Return the command of Prefect's server; on a LAN it runs behind lab.network.auth_proxy."""
+    program = "prefect server start"
+    if listener.keys is not None:
+        program = "uvicorn --factory lab.network.auth_proxy:app --timeout-keep-alive 5 --log-level warning"
+    server = [sys.executable, "-m", "lab.services.prefect_server", *program.split()]
+    return [*server, "--host", listener.address, "--port", str(port)]
 
 
-def up(port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up", door: Door | None = None) -> Up:
-    """Start what is not running, side by side where nothing waits for another; `command` is what the user typed.
+def up(
+    port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up", listener: Listener | None = None
+) -> Up:
+    """Start the services that do not run, in parallel where none depends on another.
 
     Args:
-        door: where server and page listen, and what they ask for; loopback, and nothing, unless given.
+        port: of Prefect's server.
+        app_port: of the page.
+        page: start the page as well.
+        say: receives each line for the user.
+        command: what the user typed, for messages that propose another port.
+        listener: the address and keys of server and page; loopback without keys by default.
 
     Raises:
-        LabError: a port is taken, or a part does not come up (its log is named).
+        LabError: a port is in use, or a service did not come up (its log is named).
     """
     from warehouse.database.connection import refuse_newer
 
-    paths, door = Paths.local(), door or Door()
-    # Mistakes are told before anything is started: what these refuse, every part would refuse later.
+    paths, listener = Paths.local(), listener or Listener()
+    # Mistakes are reported before anything is started.
     host_name()
     Store.configured(paths)
     database()
     refuse_newer(paths)
     alive = {s.name: s for s in processes.recorded(paths) if s.alive}
     if page and port == app_port:
-        raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {_free(port + 1)}")
-    _check_port(alive, SERVER, port, f"{command} --port", door)
+        raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {free_port(port + 1)}")
+    check_port(alive, SERVER, port, f"{command} --port", listener)
     if page:
-        _check_port(alive, PAGE, app_port, f"{command} --app-port", door)
+        check_port(alive, PAGE, app_port, f"{command} --app-port", listener)
     processes.record(paths, list(alive.values()))
     started: list[str] = []
-    environment = prefect_environment(paths, port, door)
+    environment = prefect_environment(paths, port, listener)
     fresh = SERVER not in alive
     assessing = threading.Thread(target=_assess_if_old, args=(paths,))
     if fresh:
-        say(f"starting the Prefect server on {door.address}:{port}")
-        told = environment | server_environment(port, door)
-        alive[SERVER] = processes.start(paths, SERVER, server_command(port, door), told, port, door.address)
+        say(f"starting the Prefect server on {listener.address}:{port}")
+        settings = environment | server_environment(port, listener)
+        command_line = server_command(port, listener)
+        alive[SERVER] = processes.start(paths, SERVER, command_line, settings, port, listener.address)
         started.append(SERVER)
     if page and PAGE not in alive:
-        alive[PAGE] = _start_page(paths, app_port, door, environment)
+        alive[PAGE] = _start_page(paths, app_port, listener, environment)
         started.append(PAGE)
     assessing.start()
-    if not processes.wait_until(lambda: answers(f"{door.url(port)}/api/health"), START_S, alive[SERVER]):
+    if not processes.wait_until(lambda: answers(f"{listener.url(port)}/api/health"), START_S, alive[SERVER]):
         raise LabError("the Prefect server did not come up", f"see {paths.home / 'logs' / 'server.log'}")
     started += _start_workers(paths, environment, alive, fresh, assessing, say)
-    health, asks = f"{door.url(app_port)}/_stcore/health", f"page:{door.keys.page}" if door.keys else None
+    health, asks = f"{listener.url(app_port)}/_stcore/health", f"page:{listener.keys.page}" if listener.keys else None
     if page and not processes.wait_until(lambda: answers(health, asks), START_S, alive[PAGE]):
         raise LabError("the page did not come up", f"see {paths.home / 'logs' / 'page.log'}")
-    return Up(door.url(port), door.url(app_port), f"{door.url(port)}/api", tuple(started))
+    return Up(listener.url(port), listener.url(app_port), f"{listener.url(port)}/api", tuple(started))
 
 
-def _check_port(
-    alive: dict[str, processes.Service], name: str, port: int, option: str, door: Door | None = None
+def check_port(
+    alive: dict[str, processes.Service], name: str, port: int, option: str, listener: Listener | None = None
 ) -> None:
-    door = door or Door()
+    """Check that a service can listen on a port, or listens there already.
+
+    Raises:
+        LabError: the port is out of range, in use, or not the one on which the running service listens.
+    """
+    listener = listener or Listener()
     if not 1 <= port <= 65535:
-        raise LabError(f"there is no port {port}", f"Choose one of 1 to 65535: {option} {_free(DEFAULT_PORTS[name])}")
-    if name in alive:
-        if alive[name].port != port:
-            raise LabError(
-                f"the {name} already runs on port {alive[name].port}", "lab down first, or leave the port out"
-            )
-        if alive[name].address != door.address:
-            raise LabError(f"the {name} already runs on {alive[name].address}", "lab down first, then this again")
-        return
-    if holder := processes.holder_of(port, door.address):
-        raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {option} {_free(port + 100)}")
+        free = free_port(DEFAULT_PORTS[name])
+        raise LabError(f"there is no port {port}", f"Choose one of 1 to 65535: {option} {free}")
+    if running := alive.get(name):
+        if running.port != port:
+            raise LabError(f"the {name} already runs on port {running.port}", "lab down first, or leave the port out")
+        if running.address != listener.address:
+            raise LabError(f"the {name} already runs on {running.address}", "lab down first, then this command again")
+    elif holder := processes.holder_of(port, listener.address):
+        raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {option} {free_port(port + 100)}")
 
 
-def _free(first: int) -> int:
-    """A port at or above `first` that nobody listens on, to propose."""
+def free_port(first: int) -> int:
+    """Return a free port to propose, at or above `first` where there is one."""
     return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p) is None)
 
 
-def _start_page(paths: Paths, app_port: int, door: Door, environment: dict[str, str]) -> processes.Service:
+def _start_page(paths: Paths, app_port: int, listener: Listener, environment: dict[str, str]) -> processes.Service:
     from importlib.util import find_spec
 
     spec = find_spec("app")
     if spec is None or not spec.submodule_search_locations or find_spec("streamlit") is None:
         raise LabError("the page's packages are not installed", "pip install '.[coordinator]', or lab up --no-page")
-    name = "gated.py" if door.keys else "home.py"
+    name = "gated.py" if listener.keys else "home.py"
     script = os.path.join(spec.submodule_search_locations[0], name)  # noqa: PTH118 - find_spec gives strings
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        script,
-        "--server.address",
-        door.address,
-        "--server.port",
-        str(app_port),
-        "--server.headless",
-        "true",
-        "--browser.gatherUsageStats",
-        "false",
-        "--server.fileWatcherType",
-        "none",
-    ]
+    settings = "--server.headless true --browser.gatherUsageStats false --server.fileWatcherType none".split()
+    address = ["--server.address", listener.address, "--server.port", str(app_port)]
+    command = [sys.executable, "-m", "streamlit", "run", script, *address, *settings]
     # The page asks the server what the machines do.
-    asks = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
-    told = processes.clean_environment(paths, **asks, **({PASSWORD: door.keys.page} if door.keys else {}))
+    access = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
+    password = {PASSWORD: listener.keys.page} if listener.keys else {}
+    own = processes.clean_environment(paths, **access, **password)
     # Streamlit reads its settings from .streamlit in the folder that it is started in.
-    return processes.start(paths, PAGE, command, told, app_port, door.address, project_files())
+    return processes.start(paths, PAGE, command, own, app_port, listener.address, project_files())
 
 
-def _report(paths: Paths) -> Any:
-    """This host's report if it is fresh, else None."""
+def fresh_report(paths: Paths) -> CapabilityReport | None:
+    """Return this host's report if it is less than a day old, else None."""
     from workpools.assess import parse_report
 
     path = paths.home / f"capability_report_{host_name()}.json"
@@ -224,10 +231,10 @@ def _report(paths: Paths) -> Any:
 
 
 def _assess_if_old(paths: Paths) -> None:
-    if _report(paths) is None:
+    if fresh_report(paths) is None:
         # Speeds are left to `lab assess`: beside a server that starts they would come out several times too low (measured).
         command = [sys.executable, "-m", "lab", "assess", "--quick", "--json"]
-        # Whatever went wrong, there is no report then, and _start_workers says so.
+        # Without a report _start_workers raises.
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(  # noqa: S603
                 command, env=processes.clean_environment(paths), capture_output=True, timeout=120, check=False
@@ -235,29 +242,14 @@ def _assess_if_old(paths: Paths) -> None:
 
 
 def worker_command(pool: str) -> list[str]:
-    """What serves a pool under this host's name: one shard at a time, or the coordinator's few small flows."""
+    """Return the command of this host's worker for a pool: one shard at a time, or the coordinator's few small flows."""
     from workpools.pools import queue_of
 
-    return [
-        sys.executable,
-        "-m",
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        pool,
-        "--name",
-        host_name(),
-        "--type",
-        "process",
-        # Its own queue beside everybody's: one that polls all takes what is meant for others, and gives it back.
-        "--work-queue",
-        "default",
-        "--work-queue",
-        queue_of(host_name()),
-        "--limit",
-        "4" if pool == "coordinator" else "1",
-    ]
+    # Its own queue beside the shared one: a worker that polls all queues would take other hosts' runs and return them.
+    queues = ["--work-queue", "default", "--work-queue", queue_of(host_name())]
+    limit = ["--limit", "4" if pool == "coordinator" else "1"]
+    worker = [sys.executable, *"-m prefect worker start --type process --pool".split(), pool, "--name", host_name()]
+    return [*worker, *queues, *limit]
 
 
 def _start_workers(
@@ -276,16 +268,16 @@ def _start_workers(
     create_pools(client)
     create_watches(client)
     if fresh:
-        _bury_the_dead(client)
-    # Before the workers start: beside them it met "database is locked" on SQLite and did not end in three minutes (seen).
-    _deploy(paths, environment, say)
+        crash_orphaned_runs(client)
+    # Before the workers start: beside them it met "database is locked" on SQLite and took over three minutes (measured).
+    deploy(paths, environment, say)
     assessing.join()
-    report = _report(paths)
+    report = fresh_report(paths)
     if report is None:
         raise LabError("this machine could not be assessed", "lab assess")
     say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     if report.matrix_gflops is None:
-        say("its speeds are not measured, so lab plan takes it for an average machine; to measure: lab assess")
+        say("its speed is not measured, so lab plan assumes an average machine; to measure it: lab assess")
     pools = ("coordinator", *serves(report.tier))
     create_queues(client, pools, host_name())
     started = []
@@ -303,27 +295,22 @@ def _start_workers(
     return started
 
 
-def _deploy(paths: Paths, environment: dict[str, str], say: Say) -> None:
-    """`prefect deploy --all`, unless the same file was deployed to this database before."""
-    root = project_files()
-    digest = hashlib.sha256((root / "prefect.yaml").read_bytes()).hexdigest().encode()
+def deploy(paths: Paths, environment: dict[str, str], say: Say) -> None:
+    """Run `prefect deploy --all`, unless the same prefect.yaml was deployed to this database before.
+
+    Raises:
+        LabError: it failed or did not end in time.
+    """
+    file = project_files() / "prefect.yaml"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest().encode()
     mark = paths.home / "prefect" / "deployed"
     if mark.is_file() and mark.read_bytes() == digest:
         return
     say("deploying prefect.yaml")
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "--no-prompt",
-        "deploy",
-        "--all",
-        "--prefect-file",
-        str(root / "prefect.yaml"),
-    ]
+    command = [sys.executable, *"-m prefect --no-prompt deploy --all --prefect-file".split(), str(file)]
     try:
         done = subprocess.run(  # noqa: S603
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=START_S, check=False
+            command, cwd=file.parent, env=environment, capture_output=True, text=True, timeout=START_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise LabError(f"prefect deploy did not end within {START_S:.0f} s", "lab up again") from None
@@ -332,10 +319,10 @@ def _deploy(paths: Paths, environment: dict[str, str], say: Say) -> None:
     write_whole(mark, digest)
 
 
-def _bury_the_dead(client: Any) -> None:
-    """Runs that a dead coordinator left open: their processes are gone, so nobody would ever end them.
+def crash_orphaned_runs(client: Any) -> None:
+    """Mark runs as Crashed that a dead coordinator left open, since their processes no longer exist.
 
-    Other machines tell of their own; what lives here goes on.
+    Runs of other machines, and those whose process still runs on this one, are left alone.
     """
     import psutil
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
@@ -356,42 +343,33 @@ def _bury_the_dead(client: Any) -> None:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
             if "prefect" in " ".join(psutil.Process(int(pid)).cmdline()):
                 continue
-        client.set_flow_run_state(run.id, Crashed(message="left behind when the coordinator stopped"), force=True)
+        client.set_flow_run_state(run.id, Crashed(message="its process ended when the coordinator stopped"), force=True)
 
 
-def status() -> list[dict[str, Any]]:
-    """Recorded services as plain rows, each with the flows that run below it, then what was left behind by dead ones."""
+def status() -> list[ServiceState]:
+    """Return the recorded services, dead or alive, then processes whose service has died."""
     paths = Paths.local()
-    rows: list[dict[str, Any]] = [
-        {
-            "name": s.name,
-            "pid": s.pid,
-            "port": s.port,
-            "address": s.address if s.port else None,
-            "alive": s.alive,
-            "runs": sorted(p for p in processes.family(s) if p != s.pid),
-        }
+    services = [
+        ServiceState(
+            s.name, s.pid, s.port, s.address if s.port else None, s.alive, sorted(set(processes.family(s)) - {s.pid})
+        )
         for s in processes.recorded(paths)
     ]
-    left: list[dict[str, Any]] = [
-        {"name": "left behind", "pid": p.pid, "port": None, "address": None, "alive": True, "runs": []}
-        for p in processes.strays(paths)
-    ]
-    return rows + left
+    return services + [ServiceState(ORPHAN, p.pid, None, None, True, []) for p in processes.orphans(paths)]
 
 
 def down(only: tuple[str, ...] | None = None) -> list[str]:
-    """Stop recorded services (or those named): page and workers first, the server last, since workers sign off there."""
+    """Stop all recorded services and orphaned processes, or only the named services; return the names of what was stopped.
+
+    The server stops last, since workers sign off there.
+    """
     paths = Paths.local()
     chosen = [s for s in processes.recorded(paths) if only is None or s.name in only]
     stopped = processes.stop([s for s in chosen if s.name != SERVER])
     stopped += processes.stop([s for s in chosen if s.name == SERVER])
-    if only is None:
-        left_behind = {p.pid: p for p in processes.strays(paths)}
-        processes.end(left_behind)
-        stopped += ["what was left behind"] if left_behind else []
-    if not chosen:
-        return stopped
-    left = [s for s in processes.recorded(paths) if s not in chosen]
-    processes.record(paths, left)
+    if only is None and (orphans := {p.pid: p for p in processes.orphans(paths)}):
+        processes.end(orphans)
+        stopped.append("orphaned processes")
+    if chosen:
+        processes.record(paths, [s for s in processes.recorded(paths) if s not in chosen])
     return stopped

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from front_door import Run, bare_environment
+from lab_process import Run, bare_environment
 
 from lab.main import main
 from warehouse.paths import Paths

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from front_door import Run
+from lab_process import Run
 
-from lab.commands.machine import _described
+from lab.commands.machine import describe
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
@@ -105,7 +105,7 @@ def test_only_what_is_known_is_printed(known: bool) -> None:
         reasons=["because"],
         **(more if known else {}),
     )
-    lines = list(_described(report))
+    lines = list(describe(report))
     assert lines[0] == "desk: weak"
     assert lines[-1] == "  because"
     assert ("  memory     3.5 of 32.0 GB available, limited to 4.0 GB" in lines) is known

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from front_door import Run
+from lab_process import Run
 
 from warehouse.database.connection import writing
 from warehouse.paths import Paths

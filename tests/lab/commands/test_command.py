@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import typer
-from front_door import Run, bare_environment
+from lab_process import Run, bare_environment
 from typer.testing import CliRunner
 
 from flows.chain import findings_for, open_phase
@@ -106,7 +106,7 @@ def test_the_window_for_machines_is_json(lab: Run, home: Path) -> None:
     again = lab("assess", "--quick", "--out", str(home / "elsewhere"), LAB_HOST="pi-4")
     assert again.stdout.startswith(f"pi-4: {report.tier}\n")
     assert str(home / "elsewhere" / "capability_report_pi-4.json") in again.stdout
-    assert lab("collect").stdout == "taken in 0, known 0, quarantined 0\n"
+    assert lab("collect").stdout == "added 0, known already 0, quarantined 0\n"
 
 
 @pytest.mark.slow

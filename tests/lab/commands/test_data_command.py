@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from front_door import Run
+from lab_process import Run
 
 from experiments.contract import PhaseConfig
 from experiments.registry import PHASES
@@ -77,7 +77,7 @@ def test_the_report_as_json(called: Run, tmp_path: Path) -> None:
         (("data", "check", "."), "no file ."),
         (("data", "check", "good.jsonl", "--model", "no-such"), "unknown model 'no-such'"),
         (("data", "make", "jsonl", "--out", "a"), "choose one of: big_o, equations"),
-        (("data", "make", "big_o", "--out", "good.jsonl"), "good.jsonl is there already"),
+        (("data", "make", "big_o", "--out", "good.jsonl"), "good.jsonl exists already"),
         (("data", "make", "big_o", "--out", "no/such/a.jsonl"), "mkdir -p"),
         (("data", "make", "big_o", "--n", "0", "--out", "a"), "0 problems asked for"),
         (("data", "make", "equations", "--n", "12", "--names", "natural", "--out", "a"), "equations have no names"),

@@ -18,11 +18,11 @@ from typing import Any
 
 import psutil
 import pytest
-from front_door import Run, bare_environment
+from lab_process import Run, bare_environment
 from made_up_host import made_up_report
 
 from common.errors import LabError
-from lab.commands.hosts import _print_hosts, remarks
+from lab.commands.hosts import print_hosts, remarks
 from lab.services import environments, processes, up
 from lab.services import join as joining
 from lab.services.processes import recorded
@@ -41,14 +41,14 @@ def test_what_another_machine_wrote_cannot_steer_the_terminal(capsys: pytest.Cap
     """Names of workers and runs come from anybody who reaches the server."""
     workers = [Seen("weak", "a\x1b[2J", True, None), Seen("weak", f"{UNNAMED}7", True, None)]
     rows = combined([made_up_report("b")], workers, {"b": ["[red]run\u202e[/red]"]}, frozenset({"b"}))
-    _print_hosts(rows)
+    print_hosts(rows)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and "\u202e" not in shown
     assert r"[red]run\u202e[/red]" in shown
     assert remarks(rows) == [
-        f"Started without --name, so that their machine is not known: {UNNAMED}7.",
-        "Without a report, so that they are taken for able: a\x1b[2J. On each: lab assess",
-        "Take no more work: b. To give it again: lab undrain HOST",
+        f"Workers started without --name, so their machine is unknown: {UNNAMED}7.",
+        "Without a report, so they are assumed to be able to run everything: a\x1b[2J. On each: lab assess",
+        "Get no more work: b. To undo this: lab undrain HOST",
     ]
     assert remarks(rows[1:1]) == []
 
@@ -205,17 +205,17 @@ def test_a_drained_machine_finishes_and_comes_back(network: Network, ask: Run) -
     assert hosts.drained(client) == frozenset()
     run = client.create_flow_run(flow(lambda: None, name="shard"), name=RUN, tags=[f"{HOST_TAG}desk"], state=Running())
     drained = ask("drain", "desk")
-    assert (drained.returncode, drained.stdout) == (0, f"desk takes no more work; still running: {RUN}\n")
+    assert (drained.returncode, drained.stdout) == (0, f"desk gets no more work; still running: {RUN}\n")
     assert hosts.drained(client) == {"desk"}
     row = row_of(ask, "desk")
     assert (row["status"], row["running"]) == ("draining", [RUN])
     client.set_flow_run_state(run.id, Completed(), force=True)
     row = row_of(ask, "desk")
     assert (row["status"], row["running"]) == ("drained", [])
-    assert ask("drain", "desk").stdout == "desk was drained before; nothing runs there\n"
-    assert "Take no more work: desk. To give it again: lab undrain HOST\n" in ask("hosts").stdout
+    assert ask("drain", "desk").stdout == "desk was drained already; nothing runs there\n"
+    assert "Get no more work: desk. To undo this: lab undrain HOST\n" in ask("hosts").stdout
     assert "desk is drained and gets no work until: lab undrain desk" in network.join().stdout
-    assert ask("undrain", "desk").stdout == "desk takes work again\n"
+    assert ask("undrain", "desk").stdout == "desk gets work again\n"
     assert ask("undrain", "desk").stdout == "desk was not drained\n"
     assert row_of(ask, "desk")["status"] == "online"
 
@@ -241,7 +241,7 @@ def test_what_a_dead_machine_had_under_way_is_given_up(network: Network, ask: Ru
     assert done.stdout.endswith("come back: lab drain desk\n")
     assert [client.read_flow_run(i).state.name for i in here] == ["Crashed", "Crashed"]
     assert not any(client.read_flow_run(i).state.is_final() for i in others)
-    assert "desk has nothing under way" in ask("redistribute", "--failed-machine", "desk").stdout
+    assert "desk has no unfinished shard" in ask("redistribute", "--failed-machine", "desk").stdout
     assert ask("redistribute", "--failed-machine", "desks").returncode == 2
     for run_id in others:
         client.delete_flow_run(run_id)
@@ -299,7 +299,7 @@ def test_a_worker_that_dies_is_told_at_once_with_its_log(
     monkeypatch.setattr(up.sys, "executable", shutil.which("false"))
     said: list[str] = []
     with pytest.raises(LabError, match="worker-weak did not come online") as refused:
-        joining._start(paths, network.client(), ["weak"], {}, dict(os.environ), said.append)
+        joining.start_workers(paths, network.client(), ["weak"], {}, dict(os.environ), said.append)
     assert refused.value.mend == f"see {paths.home / 'logs'}, then: lab down"
     assert said == ["starting workers: weak"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from front_door import Run, bare_environment
+from lab_process import Run, bare_environment
 
 from common.errors import LabError
 from lab.commands.options import by_phase, checked_why, parse_settings

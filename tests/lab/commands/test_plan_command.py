@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from front_door import Run
+from lab_process import Run
 
 from experiments.registry import PHASES
 from flows.chain import open_run
@@ -98,7 +98,7 @@ def test_the_table_shows_each_phase_with_pool_machines_shards_and_durations(call
         assert phase["last_run"] is None
     assert found["expected_s"] == pytest.approx(sum(p["expected_s"] for p in found["phases"]))
     assert found["no_machine"] == found["idle"] == []
-    assert found["dominates"]["phase"] == "p2" and "What dominates: P2 solving, " in done.stdout
+    assert found["dominates"]["phase"] == "p2" and "The longest part: P2 solving, " in done.stdout
     assert " units on 2 machines, " in done.stdout
     assert "last run" not in done.stdout
 
@@ -108,8 +108,10 @@ def test_what_takes_longest_is_named_with_its_only_machine(called: Run, home: Pa
     register(home, "slow", 8, gflops=90.0)
     register(home, "fast", 16, gflops=360.0)
     shown = called(*SMOKE).stdout
-    assert "What dominates: E2 evaluation, " in shown and "all of it on fast, the only machine that fits." in shown
-    assert "Nothing to do, since too little would be gained or it does not fit: slow.\n" in shown
+    assert (
+        "The longest part: E2 evaluation, " in shown and "all of it on fast, the only machine that can run it." in shown
+    )
+    assert "Not used, since it cannot run a phase or would save too little: slow.\n" in shown
 
 
 def test_a_set_value_changes_the_plan(called: Run, home: Path) -> None:
@@ -135,8 +137,8 @@ def test_phases_without_a_machine_are_named_with_what_is_missing(called: Run, ho
         "E0 has no machine: e0_e1 needs a medium worker (5 GB RAM available, 10 GB disk); registered: weak 1, medium 0, strong 0.\n"
         in done.stdout
     )
-    assert "Nothing to do, since too little would be gained or it does not fit: shed.\n" in done.stdout
-    assert "Taken for speed 1, since nothing was measured: pi-4. On these machines: lab assess\n" in done.stdout
+    assert "Not used, since it cannot run a phase or would save too little: shed.\n" in done.stdout
+    assert "Not measured, so speed 1 is assumed: pi-4. On these machines: lab assess\n" in done.stdout
     found = json.loads(called(*SMOKE, "--json").stdout)
     assert (found["no_machine"], found["idle"]) == (["e0", "e1", "e2"], ["shed"])
     assert [p["expected_s"] is None for p in found["phases"]] == [False] * 3 + [True] * 3

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from front_door import Run, bare_environment
+from lab_process import Run, bare_environment
 
 from lab.network import secrets
 from lab.services import inbox
@@ -30,10 +30,10 @@ def wait_there(home: Path) -> Path:
 
 def test_what_cannot_go_is_shown_with_its_reason_and_goes_later(called: Run, home: Path, tmp_path: Path) -> None:
     """Results that wait unseen look like results that were never computed."""
-    assert called("spool").stdout == "nothing waits\n"
+    assert called("spool").stdout == "no bundle waits\n"
     path = wait_there(home)
     store = tmp_path / "mount"
-    assert "not tried yet" in called("spool").stdout
+    assert "no attempt yet" in called("spool").stdout
     tried = called("sync", LAB_RESULTS_URL=str(store))
     assert tried.returncode == 1
     first, reason = tried.stdout.splitlines()
@@ -80,7 +80,7 @@ def test_a_machine_that_joined_has_the_inboxs_token(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("LAB_INBOX_TOKEN_FILE", raising=False)
     monkeypatch.setenv("LAB_INBOX_TOKEN", "")
     ours = inbox.own_inbox_token()
-    secrets.keep(api, secrets.issued().join)
+    secrets.save_key(api, secrets.issued().join)
     inbox.remember_inbox_token(api)
     assert not os.environ["LAB_INBOX_TOKEN"]  # results go another way
     monkeypatch.setenv("LAB_RESULTS_URL", "quack://192.168.1.10")
@@ -108,7 +108,9 @@ def test_the_inbox_takes_what_another_machine_delivers(
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
-        assert line == f"taking bundles at quack://127.0.0.1:{closed_port} into {coordinator / 'results' / 'inbox'}\n"
+        assert (
+            line == f"receiving bundles at quack://127.0.0.1:{closed_port} into {coordinator / 'results' / 'inbox'}\n"
+        )
         wait_there(home)
         done = called("sync", LAB_RESULTS_URL=f"quack://127.0.0.1:{closed_port}", **told)
         assert (done.returncode, done.stdout) == (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from front_door import Run
+from lab_process import Run
 
 from experiments.protocol.giving_up import failed_trials
 from flows.chain import advance, open_run

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from front_door import Run
+from lab_process import Run
 from programs import require
 
 from lab.commands import service as commands_service
@@ -73,7 +73,7 @@ def test_a_machine_that_joins_has_the_address_and_no_secret_in_its_unit(called: 
     assert "hunter2" not in done.stdout
     assert agent["EnvironmentVariables"]["LAB_HOST"] == "pi-4"  # type: ignore[index]
     for arguments, said in (
-        (["--join", "desk"], "no http address"),
+        (["--join", "desk"], "not an http address"),
         (["--join", "http://a", "--lan"], "leave one out"),
     ):
         refused = called("service", "install", "--dry-run", *arguments)

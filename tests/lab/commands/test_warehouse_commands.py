@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from front_door import Run
+from lab_process import Run
 
 from common.canonical_json import canonical
 from common.text import size
@@ -53,7 +53,7 @@ def test_verify_says_what_holds_what_is_missing_and_what_does_not(called: Run, f
     assert (done.returncode, done.stderr) == (0, "")
     assert "bundles 1, trials 1" in done.stdout
     assert "has no result; never assigned to a machine" in done.stdout
-    assert "all of it holds" in done.stdout
+    assert "no fault found" in done.stdout
     with writing(filled) as con:
         con.execute("UPDATE trials SET answer = 'forged'")
     wrong = called("verify", "--phase", "p1", "--json")
@@ -65,7 +65,7 @@ def test_verify_says_what_holds_what_is_missing_and_what_does_not(called: Run, f
     assert called("verify", "--phase", "e1").returncode == 0
     mended = called("verify", "--repair", "--deep")
     assert mended.returncode == 0
-    assert mended.stdout.startswith("taken again: 1 bundles")
+    assert mended.stdout.startswith("restored: 1 bundles")
     kept = [(v["phase"], v["deep"], v["faults"]) for v in verified()]
     assert kept == [
         (None, True, 0),
@@ -83,7 +83,7 @@ def test_rebuild_says_whether_it_is_equal(called: Run, filled: Paths) -> None:
     """Equal to the one before, row for row; with the warehouse lost, every other command names this one."""
     done = called("warehouse", "rebuild")
     assert done.returncode == 0
-    assert "equal to the one before, row for row" in done.stdout
+    assert "equal to the warehouse before, row for row" in done.stdout
     filled.warehouse.unlink()
     for command in (["verify"], ["results"], ["audit"], ["audit", "--stored"]):
         lost = called(*command)
@@ -92,7 +92,7 @@ def test_rebuild_says_whether_it_is_equal(called: Run, filled: Paths) -> None:
     assert "its bundles are here" in called("results").stderr
     assert called("warehouse", "rebuild").stderr.strip().endswith("lab restore FILE, from a backup")
     hidden.rename(filled.records)
-    assert "none that could be read" in called("warehouse", "rebuild").stdout
+    assert "no readable warehouse" in called("warehouse", "rebuild").stdout
     assert called("verify").returncode == 0
     next(filled.bundles.iterdir()).unlink()
     refused = called("warehouse", "rebuild")
@@ -105,28 +105,28 @@ def test_backup_and_restore_by_hand(called: Run, filled: Paths, tmp_path: Path) 
     """The command that backup prints brings it back elsewhere, verified; over a memory that is there it is refused."""
     done = called("backup", "b.tar")
     assert done.returncode == 0
-    assert "1 bundles" in done.stdout
+    assert "(1 bundles)" in done.stdout
     target = tmp_path / "b.tar"
     assert f"LAB_HOME=/an/empty/folder lab restore {target}" in done.stdout
     assert called("restore", str(target)).returncode == 2
     restored = called("restore", str(target), LAB_HOME=str(tmp_path / "other"))
     assert restored.returncode == 0
-    assert "1 bundles, 1 trials" in restored.stdout and "all of it holds" in restored.stdout
+    assert "1 bundles, 1 trials" in restored.stdout and "no fault found" in restored.stdout
     missing = called("restore", "no.tar", LAB_HOME=str(tmp_path / "third"))
     assert (missing.returncode, "no.tar" in missing.stderr) == (2, True)
 
 
 def test_clean_says_what_would_go_and_leaves_it(called: Run, filled: Paths) -> None:
     """A dry run changes nothing; without it the same things go, and the young stay."""
-    assert called("clean").stdout.strip().endswith("gone: 0, 0 B; older than 30d")
+    assert called("clean").stdout.strip().endswith("removed: 0, 0 B; older than 30d")
     with writing(filled) as con:
         con.execute("UPDATE bundles SET received_at = received_at - INTERVAL 40 DAY")
     (path,) = filled.bundles.iterdir()
     dry = called("clean", "--older-than", "30d", "--dry-run")
     assert f"  bundle  {size(path.stat().st_size)}  {path}  (no verdict rests on it)" in dry.stdout
-    assert "would go: 1" in dry.stdout
+    assert "would be removed: 1" in dry.stdout
     assert path.is_file()
-    assert "gone: 1" in called("clean").stdout
+    assert "removed: 1" in called("clean").stdout
     assert not path.exists()
     assert called("verify").returncode == 0
     assert called("clean", "--older-than", "soon").returncode == 2
@@ -147,14 +147,14 @@ def test_keys_by_hand(called: Run, filled: Paths, tmp_path: Path) -> None:
     key_file = filled.keys / "pi-4.key"
     assert str(key_file) in made.stdout and key_file.read_text().strip() not in made.stdout
     assert called("keys", "list").stdout == "keys are not required\n  pi-4\n"
-    assert "this machine has none" in called("keys", "require", LAB_HOST="laptop").stdout
+    assert "this machine has no key" in called("keys", "require", LAB_HOST="laptop").stdout
     other = Paths(tmp_path / "pi")
     content = canonical({"x": 1}).encode()
     other.spool.mkdir(parents=True)
     waiting = other.spool / f"{'1' * 32}.{hashlib.sha256(content).hexdigest()}.parquet"
     waiting.write_bytes(content)
     added = called("keys", "add", "pi-4", "--from", str(key_file), LAB_HOME=str(other.home), LAB_HOST="pi-4")
-    assert "signed in the spool 1" in added.stdout
+    assert "waiting bundles signed: 1" in added.stdout
     assert (other.keys / "pi-4.key").read_text() == key_file.read_text()
     assert [len(p.name.split(".")) for p in other.spool.iterdir()] == [4]
     assert called("keys", "add", "pi-4").returncode == 2

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from front_door import Run
+from lab_process import Run
 
 from common.environment import checkout
 from common.errors import LabError
@@ -32,10 +32,10 @@ def test_keys_are_made_once_and_only_their_user_can_read_them(kept: Path) -> Non
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     assert [p.name for p in kept.iterdir()] == ["coordinator.json"]
-    shown = repr(keys) + str(lan.Door("127.0.0.2", keys))
+    shown = repr(keys) + str(lan.Listener("127.0.0.2", keys))
     assert not any(v in shown for v in (keys.coordinator, keys.join, keys.page))
     path.chmod(0o640)
-    with pytest.raises(LabError, match="others could read") as refused:
+    with pytest.raises(LabError, match="can be read by others") as refused:
         secrets.issued()
     assert refused.value.mend == f"chmod 600 {path}"
     path.chmod(0o600)
@@ -48,12 +48,12 @@ def test_a_joined_machine_keeps_the_key_of_each_server(kept: Path) -> None:
     """The next command asks the same server without the person; the newest key of a server is the one that counts."""
     first, second = secrets.derived("a", "b")[:43], secrets.derived("c", "d")[:43]
     api = "http://192.168.1.10:4200/api"
-    assert secrets.kept(api) is None
-    secrets.keep(api, first)
-    secrets.keep(api, second)
-    secrets.keep("http://[fe80::1]:4200/api", first)
-    assert secrets.kept("http://192.168.1.10:4200") == second
-    assert secrets.kept("http://[fe80::1]:4200/api") == first
+    assert secrets.saved_key(api) is None
+    secrets.save_key(api, first)
+    secrets.save_key(api, second)
+    secrets.save_key("http://[fe80::1]:4200/api", first)
+    assert secrets.saved_key("http://192.168.1.10:4200") == second
+    assert secrets.saved_key("http://[fe80::1]:4200/api") == first
     files = list((kept / "joined").iterdir())
     assert len(files) == 2
     assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}
@@ -81,21 +81,21 @@ def test_secrets_do_not_lie_where_things_are_shared(paths: Paths, monkeypatch: p
 def test_only_one_address_of_this_machine_is_opened(kept: Path) -> None:
     """0.0.0.0 would open every network this machine is in, and no address but loopback is opened without keys."""
     for text, said in (
-        ("0.0.0.0", "every interface"),  # noqa: S104
-        ("::", "every interface"),
-        ("192.0.2.7", "no address of this machine"),
-        ("desk", "no IP address"),
-        ("", "no IP address"),
-        ("224.0.0.1", "every interface"),
+        ("0.0.0.0", "every network interface"),  # noqa: S104
+        ("::", "every network interface"),
+        ("192.0.2.7", "not an address of this machine"),
+        ("desk", "not an IP address"),
+        ("", "not an IP address"),
+        ("224.0.0.1", "every network interface"),
     ):
         with pytest.raises(LabError, match=said):
-            lan.opened(text)
+            lan.lan_listener(text)
     assert not kept.exists()
     with pytest.raises(LabError, match="open to everybody"):
-        lan.Door("192.168.1.10")
-    door = lan.opened("127.0.0.1")
-    assert door.keys == secrets.issued()
-    assert lan.Door("::1").url(4200) == "http://[::1]:4200"
+        lan.Listener("192.168.1.10")
+    listener = lan.lan_listener("127.0.0.1")
+    assert listener.keys == secrets.issued()
+    assert lan.Listener("::1").url(4200) == "http://[::1]:4200"
 
 
 def test_each_tier_has_its_line_and_no_line_a_secret() -> None:
@@ -109,23 +109,23 @@ def test_each_tier_has_its_line_and_no_line_a_secret() -> None:
 def test_secrets_go_to_servers_by_their_environment_alone(kept: Path) -> None:
     """A list of processes shows arguments to everybody. The server has both passwords, workers their own only."""
     paths, keys = Paths.local(), secrets.issued()
-    door = lan.Door("127.0.0.2", keys)
+    listener = lan.Listener("127.0.0.2", keys)
     own, workers = secrets.coordinator_auth(keys), secrets.worker_auth(keys.join)
-    assert environments.server_environment(4200, door)[auth_proxy.COORDINATOR_AUTH] == own
-    assert environments.server_environment(4200, door)[auth_proxy.WORKER_AUTH] == workers
-    environment = environments.prefect_environment(paths, 4200, door)
+    assert environments.server_environment(4200, listener)[auth_proxy.COORDINATOR_AUTH] == own
+    assert environments.server_environment(4200, listener)[auth_proxy.WORKER_AUTH] == workers
+    environment = environments.prefect_environment(paths, 4200, listener)
     assert environment["PREFECT_API_URL"] == "http://127.0.0.2:4200/api"
     assert environment["PREFECT_API_AUTH_STRING"] == own
     assert not {auth_proxy.COORDINATOR_AUTH, auth_proxy.WORKER_AUTH} & set(environment)
-    command = " ".join(up.server_command(4200, door) + up.worker_command("weak"))
+    command = " ".join(up.server_command(4200, listener) + up.worker_command("weak"))
     assert not any(s in command for s in (keys.coordinator, keys.join, own, workers))
 
 
 def test_the_users_own_password_reaches_server_and_workers(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped, as it once was, the server would be open although its user had set a password."""
-    assert auth_proxy.COORDINATOR_AUTH not in environments.server_environment(4200, lan.Door())
+    assert auth_proxy.COORDINATOR_AUTH not in environments.server_environment(4200, lan.Listener())
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:secret")
-    assert environments.server_environment(4200, lan.Door())[auth_proxy.COORDINATOR_AUTH] == "me:secret"
+    assert environments.server_environment(4200, lan.Listener())[auth_proxy.COORDINATOR_AUTH] == "me:secret"
     assert environments.prefect_environment(paths, 4200)["PREFECT_API_AUTH_STRING"] == "me:secret"
     assert up.auth_for("http://127.0.0.1:4200/api") == "me:secret"
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:other")
@@ -137,11 +137,14 @@ def test_invite_shows_one_secret_when_it_is_asked_for(called: Run, kept: Path) -
     """Lines are pasted and logged; a secret is shown to who asks for it by name, and to nobody before there is one."""
     with_secrets = {"LAB_SECRETS": str(kept)}
     nobody = called("invite", "--key", **with_secrets)
-    assert (nobody.returncode, nobody.stderr) == (2, "nobody is let in yet. lab up --lan\n")
+    assert (nobody.returncode, nobody.stderr) == (2, "other machines cannot connect yet. lab up --lan\n")
     keys = secrets.issued()
     assert called("invite", "--key", **with_secrets).stdout == f"{keys.join}\n"
     assert called("invite", "--server", **with_secrets).stdout == f"coordinator:{keys.coordinator}\n"
-    for arguments, said in ((["--key", "--page"], "one secret at a time"), ([], "does not listen in the LAN")):
+    for arguments, said in (
+        (["--key", "--page"], "only one secret is shown at a time"),
+        ([], "does not listen in the LAN"),
+    ):
         refused = called("invite", *arguments, **with_secrets)
         assert (refused.returncode, refused.stdout) == (2, "") and said in refused.stderr
     stray = called("up", "--address", "127.0.0.2", **with_secrets)

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 import psutil
 import pytest
-from front_door import bare_environment
+from lab_process import bare_environment
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect as open_socket
 
@@ -39,7 +39,7 @@ def can_bind() -> bool:
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not can_bind(), reason=f"{ADDRESS} is no address of this machine"),
+    pytest.mark.skipif(not can_bind(), reason=f"{ADDRESS} is not an address of this machine"),
 ]
 
 
@@ -224,9 +224,9 @@ def test_a_machine_without_the_right_key_does_not_join(laboratory: Laboratory, t
     shed.home.mkdir()
     url = laboratory.url(laboratory.port)
     for arguments, keyboard, said in (
-        ([], "", "asks for a key"),
-        (["--key-file", "-"], "no key\n", "that is no join key"),
-        (["--key-file", "-"], "x" * 43 + "\n", "does not take this key"),
+        ([], "", "requires a key"),
+        (["--key-file", "-"], "no key\n", "that is not a join key"),
+        (["--key-file", "-"], "x" * 43 + "\n", "does not accept this key"),
     ):
         done = shed.lab("join", url, "--quick", *arguments, keyboard=keyboard)
         assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr

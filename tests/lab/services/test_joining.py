@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-from front_door import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_process import Run
 from made_up_host import made_up_report
 
 from common.errors import LabError
@@ -79,12 +79,12 @@ def test_versions_fit_when_only_the_last_part_differs(a: Any, b: Any, suffix: st
     with pytest.raises(LabError) as refused:
         join.check_versions(there, ours)
     assert refused.value.what == f"the server runs Prefect {there}, this machine {ours}"
-    assert refused.value.mend == f"here: pip install 'prefect~={b[0]}.{b[1]}.0'"
+    assert refused.value.mend == f"on this machine: pip install 'prefect~={b[0]}.{b[1]}.0'"
 
 
 def test_a_version_that_is_none_and_a_python_too_old_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are told before a minute of measuring, with what to do."""
-    with pytest.raises(LabError, match="which is no version"):
+    with pytest.raises(LabError, match="is not a version of Prefect"):
         join.check_versions("<html>", "3.8.8")
     monkeypatch.setattr(packages.platform, "python_version", lambda: "3.10.1")
     with pytest.raises(LabError, match=r"Python 3\.10\.1 is here, >=3\.11 needed") as refused:
@@ -149,9 +149,9 @@ def test_this_machines_own_addresses_are_known() -> None:
     own = [a.address for each in psutil.net_if_addrs().values() for a in each if a.family == socket.AF_INET]
     assert own
     for name in ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", *own):  # noqa: S104
-        assert join.is_here(f"http://{name}:4200/api"), name
-    assert not join.is_here(ELSEWHERE)
-    assert not join.is_here(f"http://{'a' * 70}/api")
+        assert join.is_local(f"http://{name}:4200/api"), name
+    assert not join.is_local(ELSEWHERE)
+    assert not join.is_local(f"http://{'a' * 70}/api")
 
 
 def test_a_worker_for_another_server_is_not_taken_for_ours(paths: Paths) -> None:
@@ -163,7 +163,7 @@ def test_a_worker_for_another_server_is_not_taken_for_ours(paths: Paths) -> None
         # Until the program runs, the system shows the environment of its parent.
         assert processes.wait_until(lambda: (paths.home / "logs" / "worker-weak.log").read_text(), 30, service)
         same = ours | {"PREFECT_API_URL": "http://localhost:4321/api"}
-        join._check_same(service, same, "http://a")
+        join.check_same_server(service, same, "http://a")
         for name, value in (
             ("PREFECT_API_URL", "http://127.0.0.1:4322/api"),
             ("PREFECT_API_URL", ELSEWHERE),
@@ -172,12 +172,12 @@ def test_a_worker_for_another_server_is_not_taken_for_ours(paths: Paths) -> None
             ("LAB_HOST", "pi-4"),
         ):
             with pytest.raises(LabError) as refused:
-                join._check_same(service, ours | {name: value}, "http://a b")
-            assert refused.value.what == f"worker-weak runs here with {name} {ours[name]}, and not {value or 'unset'}"
+                join.check_same_server(service, ours | {name: value}, "http://a b")
+            assert refused.value.what == f"worker-weak runs with {name} {ours[name]} instead of {value or 'unset'}"
             assert refused.value.mend == "lab down, then: lab join 'http://a b'"
     finally:
         processes.stop([service])
-    join._check_same(service, {}, "http://a")
+    join.check_same_server(service, {}, "http://a")
 
 
 class FakeServer(BaseHTTPRequestHandler):
@@ -200,10 +200,10 @@ class FakeServer(BaseHTTPRequestHandler):
     [
         (
             b'"2.20.1"',
-            f"the server runs Prefect 2.20.1, this machine {version('prefect')}. here: pip install 'prefect~=2.20.0'",
+            f"the server runs Prefect 2.20.1, this machine {version('prefect')}. on this machine: pip install 'prefect~=2.20.0'",
         ),
-        (b"<html>\x1b[2J", "is no Prefect server"),
-        (b'{"a": 1}', "which is no version"),
+        (b"<html>\x1b[2J", "is not a Prefect server"),
+        (b'{"a": 1}', "is not a version of Prefect"),
     ],
     ids=["older", "a page", "other JSON"],
 )
@@ -230,7 +230,7 @@ def test_mistakes_are_told_in_a_line(called: Run, home: Path, closed_port: int) 
     nobody = f"http://127.0.0.1:{closed_port}"
     asked = {"PREFECT_API_URL": f"{nobody}/api"}
     for arguments, said in (
-        (["join", "coordinator:4200"], "'coordinator:4200' is no http address. lab join http://coordinator:4200"),
+        (["join", "coordinator:4200"], "'coordinator:4200' is not an http address. lab join http://coordinator:4200"),
         (["join", nobody], f"no Prefect server answers at {nobody}/api. start one: lab up"),
         (["join", nobody, "--also", "tiny"], "there is no tier 'tiny'. choose one of: weak, medium, strong"),
         (["hosts"], f"no Prefect server answers at {nobody}/api. "),

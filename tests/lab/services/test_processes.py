@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from front_door import Run, bare_environment
+from lab_process import Run, bare_environment
 
 from common import logs
 from lab.services import environments, processes, up
@@ -110,7 +110,7 @@ def test_a_recycled_pid_is_not_touched(somebodys: Service, paths: Paths) -> None
     ]
     assert [s.alive for s in strangers] == [False] * 4
     processes.record(paths, strangers)
-    assert [row["alive"] for row in up.status()] == [False] * 4
+    assert [row.alive for row in up.status()] == [False] * 4
     assert up.down() == []
     assert service.alive
     assert recorded(paths) == []
@@ -149,7 +149,7 @@ def test_one_that_died_by_itself_is_not_alive(begin: Begin, paths: Paths) -> Non
     assert time.monotonic() - started < 20
     assert not service.alive
     (row,) = up.status()
-    assert (row["name"], row["pid"], row["port"], row["alive"], row["runs"]) == ("server", service.pid, None, False, [])
+    assert (row.name, row.pid, row.port, row.alive, row.runs) == ("server", service.pid, None, False, [])
     assert wait_until(lambda: True, 1)
     assert not wait_until(lambda: False, 0.3, begin("page", SLEEP))
 
@@ -186,7 +186,7 @@ def test_status_and_down_of_another_process_see_the_same(begin: Begin, paths: Pa
     assert time.monotonic() - started < 2 * processes.STOP_WAIT_S
     assert gone(service.pid)
     assert lab("down").stdout == "nothing was running\n"
-    assert lab("status").stdout == "nothing runs; start it: lab up\n"
+    assert lab("status").stdout == "nothing runs; to start: lab up\n"
     assert up.api_url() == "http://127.0.0.1:4200/api"
 
 
@@ -225,20 +225,20 @@ def test_what_a_killed_worker_left_behind_is_shown_and_ended(begin: Begin, paths
     service = begin("worker-weak", PARENT, SLEEP)
     child = int(log_of(paths, "worker-weak"))
     (row,) = up.status()
-    assert row["runs"] == [child]
+    assert row.runs == [child]
     psutil.Process(service.pid).kill()
     assert wait_until(lambda: not service.alive, 20)
     assert not gone(child)
-    assert [r["name"] for r in up.status()] == ["worker-weak", "left behind"]
+    assert [r.name for r in up.status()] == ["worker-weak", "orphaned"]
     other = bare_environment(paths.home.with_name("other")) | {processes.MARK: "worker-weak"}
     with subprocess.Popen([sys.executable, "-c", SLEEP], env=other, stdout=subprocess.DEVNULL) as stranger:
         try:
             shown = lab("status").stdout
             assert (
-                f"left behind            runs     pid {child}" in shown
+                f"orphaned               runs     pid {child}" in shown
                 and f"logs                   {paths.home}" in shown
             )
-            assert lab("down").stdout == "stopped what was left behind\n"
+            assert lab("down").stdout == "stopped orphaned processes\n"
             assert gone(child)
             assert stranger.poll() is None
         finally:

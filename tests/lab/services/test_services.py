@@ -17,7 +17,7 @@ import pytest
 
 from common.environment import host_name
 from common.errors import LabError
-from lab.network.lan import Door
+from lab.network.lan import Listener
 from lab.services import environments, processes, up
 from lab.services.processes import Service
 from warehouse.database.connection import refuse_newer, writing
@@ -35,18 +35,18 @@ def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 
 def test_a_report_is_taken_only_while_it_is_fresh_and_whole(paths: Paths) -> None:
     """Memory and disk change: workers are started by today's report, and a torn or future one counts as none."""
-    assert up._report(paths) is None
+    assert up.fresh_report(paths) is None
     report = assess(quick=True)
     path = paths.home / f"capability_report_{host_name()}.json"
     for age, fresh in ((0, True), (23, True), (25, False), (-0.1, True), (-23, False)):
         made = report.model_copy(update={"created_at": datetime.now(UTC) - timedelta(hours=age)})
         path.write_text(made.model_dump_json())
-        assert (up._report(paths) is not None) is fresh
+        assert (up.fresh_report(paths) is not None) is fresh
     whole = report.model_dump_json()
     path.write_text(whole[: len(whole) // 2])
-    assert up._report(paths) is None
+    assert up.fresh_report(paths) is None
     path.write_text(whole.replace("Z", "", 1))
-    assert up._report(paths) is None
+    assert up.fresh_report(paths) is None
 
 
 def test_a_server_that_runs_elsewhere_is_not_doubled(paths: Paths, closed_port: int) -> None:
@@ -85,15 +85,15 @@ def test_a_server_that_dies_is_told_at_once_with_its_log(
         up.up(closed_port, 8501, page=False, say=lambda text: None)
     assert time.monotonic() - started < 20
     assert refused.value.mend == f"see {paths.home / 'logs' / 'server.log'}"
-    assert [row["alive"] for row in up.status()] == [False]
+    assert [row.alive for row in up.status()] == [False]
 
 
 def test_a_free_port_is_proposed(busy_port: int) -> None:
     """The command that is proposed must work, so a port that is taken, or past the last one, is not in it."""
-    assert up._free(busy_port) != busy_port
-    assert up._free(65536 + 100) >= 1024
+    assert up.free_port(busy_port) != busy_port
+    assert up.free_port(65536 + 100) >= 1024
     with pytest.raises(LabError, match=r"in use by process \d+ \(") as refused:
-        up._check_port({}, "server", busy_port, "lab up --port")
+        up.check_port({}, "server", busy_port, "lab up --port")
     # A child that was forked meanwhile holds the socket as well, and may be the one that is named.
     holders = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
     assert int(refused.value.what.split("process ")[1].split(" ")[0]) in holders
@@ -115,7 +115,7 @@ def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monke
     assert environments.database() == {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
     # Its password is the server's alone: workers and flows run what others sent.
     assert url not in environments.prefect_environment(Paths.local(), 4200).values()
-    assert url in environments.server_environment(4200, Door()).values()
+    assert url in environments.server_environment(4200, Listener()).values()
     monkeypatch.setenv("LAB_DATABASE_URL", "postgres://lab:secret@db/prefect")
     with pytest.raises(LabError) as caught:
         environments.database()
@@ -126,7 +126,7 @@ def test_a_deployment_that_does_not_end_is_told_in_a_line(paths: Paths, monkeypa
     """On a very busy machine lab up ended with a page of traceback, and left open what to do."""
     monkeypatch.setattr(up, "START_S", 0.01)
     with pytest.raises(LabError, match="did not end within"):
-        up._deploy(paths, dict(os.environ), print)
+        up.deploy(paths, dict(os.environ), print)
     assert not (paths.home / "prefect" / "deployed").exists()
 
 
@@ -165,7 +165,7 @@ def test_only_runs_whose_process_is_gone_are_ended_after_a_crash(monkeypatch: py
         run("planned", None, planned=True),
     )
     try:
-        up._bury_the_dead(server)
+        up.crash_orphaned_runs(server)
     finally:
         living.communicate(b"\n")
     assert server.ended == ["gone", "gone here", "never begun"]

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from front_door import bare_environment
+from lab_process import bare_environment
 from packaging.requirements import Requirement
 
 PROJECT = "llm-memory-experiments"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from app.gate import COOKIE, Gate, link, signed
 from common.errors import LabError
 from lab.network import auth_proxy
-from lab.network.auth_proxy import Doorkeeper, Refused, check_body
+from lab.network.auth_proxy import AuthProxy, Refused, check_body
 
 Message = MutableMapping[str, Any]
 ID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
@@ -61,14 +61,14 @@ def ask(
 def test_workers_come_through_under_the_coordinators_name_and_others_as_they_are() -> None:
     """Prefect itself decides on everybody but joined machines, whose password it does not know."""
     inside = Recorded()
-    keeper = Doorkeeper(inside, "coordinator:c", "worker:w")
+    proxy = AuthProxy(inside, "coordinator:c", "worker:w")
     assert (
-        ask(keeper, "POST", "/api/work_pools/weak/get_scheduled_flow_runs", user="worker:w", body=b'{"a": 1}')[0] == 200
+        ask(proxy, "POST", "/api/work_pools/weak/get_scheduled_flow_runs", user="worker:w", body=b'{"a": 1}')[0] == 200
     )
     assert dict(inside.scopes[0]["headers"])[b"authorization"] == b"Basic " + base64.b64encode(b"coordinator:c")
     assert inside.messages[0]["body"] == b'{"a": 1}'
     for user in (None, "worker:x", "coordinator:c"):
-        ask(keeper, "POST", "/api/deployments/", user=user)
+        ask(proxy, "POST", "/api/deployments/", user=user)
         found = dict(inside.scopes[-1]["headers"]).get(b"authorization")
         assert found == (b"Basic " + base64.b64encode(user.encode()) if user else None)
 
@@ -108,7 +108,7 @@ FORBIDDEN = [
 def test_what_a_worker_may_not_ask_never_reaches_the_server(method: str, path: str) -> None:
     """With one deployment of its own a stolen worker's password would run any command on the coordinator."""
     inside = Recorded()
-    status, _, body = ask(Doorkeeper(inside, "coordinator:c", "worker:w"), method, path, user="worker:w")
+    status, _, body = ask(AuthProxy(inside, "coordinator:c", "worker:w"), method, path, user="worker:w")
     assert status == 403 and b"a worker may not" in body
     assert inside.scopes == []
 
@@ -149,7 +149,7 @@ def test_a_result_that_would_be_unpickled_is_refused(serializer: Any) -> None:
     """Whoever reads a run's result believes the name of its format: pickle, or any module to import, runs code."""
     path = f"/api/flow_runs/{ID}/set_state"
     data = {"serializer": serializer, "storage_key": "x", "type": "ResultRecordMetadata"}
-    with pytest.raises(Refused, match="not JSON"):
+    with pytest.raises(Refused, match="JSON"):
         check_body("POST", path, json.dumps({"state": {"type": "COMPLETED", "data": data}}).encode())
     for fine in ({"serializer": auth_proxy.WRITTEN_AS}, None, "text"):
         check_body("POST", path, json.dumps({"state": {"type": "COMPLETED", "data": fine}}).encode())
@@ -160,8 +160,8 @@ def test_a_result_that_would_be_unpickled_is_refused(serializer: Any) -> None:
 
 def test_a_worker_sends_no_more_than_a_run_needs() -> None:
     """A body that never ends would fill the memory of the server of everybody."""
-    keeper = Doorkeeper(Recorded(), "coordinator:c", "worker:w")
-    status, _, body = ask(keeper, "POST", "/api/logs/", user="worker:w", body=b" " * (auth_proxy.MAX_BODY_BYTES + 1))
+    proxy = AuthProxy(Recorded(), "coordinator:c", "worker:w")
+    status, _, body = ask(proxy, "POST", "/api/logs/", user="worker:w", body=b" " * (auth_proxy.MAX_BODY_BYTES + 1))
     assert status == 403 and b"more than" in body
 
 
@@ -177,7 +177,7 @@ def test_a_worker_sends_no_more_than_a_run_needs() -> None:
     ],
 )
 def test_sockets_are_kept_as_requests_are(path: str, token: str, passed: str) -> None:
-    """Prefect's sockets take the password in their first message; one that was forgotten would be a door left open."""
+    """Prefect's sockets take the password in their first message; one that was forgotten would be a page left open."""
     inside = Recorded()
 
     async def receive() -> Message:
@@ -186,8 +186,8 @@ def test_sockets_are_kept_as_requests_are(path: str, token: str, passed: str) ->
     async def send(message: Message) -> None:
         raise AssertionError(message)
 
-    keeper = Doorkeeper(inside, "coordinator:c", "worker:w")
-    asyncio.run(keeper({"type": "websocket", "path": path, "headers": []}, receive, send))
+    proxy = AuthProxy(inside, "coordinator:c", "worker:w")
+    asyncio.run(proxy({"type": "websocket", "path": path, "headers": []}, receive, send))
     assert json.loads(inside.messages[0]["text"])["token"] == passed
 
 
@@ -221,12 +221,12 @@ def test_each_request_that_prefect_knows_is_closed_to_strangers_and_changes_litt
     (api,) = (r.app for r in server.routes if getattr(r, "path", None) == "/api")
     known = [(m.upper(), f"/api{path.removeprefix('/api')}") for path, ms in api.openapi()["paths"].items() for m in ms]
     assert len(known) > 150
-    keeper, changes = Doorkeeper(server, "coordinator:c", "worker:w"), set()
+    proxy, changes = AuthProxy(server, "coordinator:c", "worker:w"), set()
     for method, path in known:
         named = re.sub(r"\{(name|work_pool_name)\}", "weak", path) if "/work_pools/" in path else path
         asked = re.sub(r"\{[^}]*\}", ID, named)
         for user in (None, "worker:wrong"):
-            assert (ask(keeper, method, asked, user=user)[0] == 200) is (path in ("/api/health", "/api/ready")), path
+            assert (ask(proxy, method, asked, user=user)[0] == 200) is (path in ("/api/health", "/api/ready")), path
         if (
             method != "GET"
             and auth_proxy.ASKED.fullmatch(f"{method} {asked}")
@@ -240,14 +240,14 @@ def test_the_server_of_a_lan_does_not_start_without_passwords(monkeypatch: pytes
     """An empty password would let in whoever sends none."""
     for name in (auth_proxy.COORDINATOR_AUTH, auth_proxy.WORKER_AUTH):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(LabError, match="without its passwords"):
+    with pytest.raises(LabError, match="needs its passwords"):
         auth_proxy.app()
     monkeypatch.setenv(auth_proxy.COORDINATOR_AUTH, "coordinator:c")
-    with pytest.raises(LabError, match="without its passwords"):
+    with pytest.raises(LabError, match="needs its passwords"):
         auth_proxy.app()
     for pair in (("", "worker:w"), ("c:c", ""), ("same:s", "same:s")):
-        with pytest.raises(LabError, match="without its passwords"):
-            Doorkeeper(Recorded(), *pair)
+        with pytest.raises(LabError, match="needs its passwords"):
+            AuthProxy(Recorded(), *pair)
 
 
 @pytest.fixture
@@ -258,10 +258,10 @@ def gate() -> tuple[Gate, Recorded]:
 
 def test_the_page_answers_only_after_its_password(gate: tuple[Gate, Recorded]) -> None:
     """Results may be confidential; not even the page's scripts and its health are answered before."""
-    door, inside = gate
+    page, inside = gate
     for path in ("/", "/_stcore/health", "/media/x", "/_stcore/host-config"):
         for user in (None, "page:wrong", f"other:{PASSWORD}", f"page:{PASSWORD}x"):
-            assert ask(door, "GET", path, user=user)[0] == 401
+            assert ask(page, "GET", path, user=user)[0] == 401
     for cookie in (
         "",
         f"{COOKIE}=",
@@ -270,26 +270,26 @@ def test_the_page_answers_only_after_its_password(gate: tuple[Gate, Recorded]) -
         "\x00=;;",
         f"a={COOKIE}",
     ):
-        assert ask(door, "GET", "/", cookie=cookie)[0] == 401
+        assert ask(page, "GET", "/", cookie=cookie)[0] == 401
     for form in (b"", b"password=", b"password=wrong", b"\xff" * 9999, b"password=" + b"x" * 99999, b"=&&=%%"):
-        assert ask(door, "POST", "/login", body=form)[0] == 401
+        assert ask(page, "POST", "/login", body=form)[0] == 401
     assert inside.scopes == []
-    status, headers, _ = ask(door, "POST", "/login", body=f"password={PASSWORD}".encode())
+    status, headers, _ = ask(page, "POST", "/login", body=f"password={PASSWORD}".encode())
     assert (status, headers[b"location"]) == (303, b"/")
     said = headers[b"set-cookie"].decode()
     assert "HttpOnly" in said and PASSWORD not in said
-    assert ask(door, "GET", "/", cookie=said.partition(";")[0])[2] == b"inside"
-    assert ask(door, "GET", "/", user=f"page:{PASSWORD}")[2] == b"inside"
+    assert ask(page, "GET", "/", cookie=said.partition(";")[0])[2] == b"inside"
+    assert ask(page, "GET", "/", user=f"page:{PASSWORD}")[2] == b"inside"
 
 
 def test_a_signed_link_opens_the_page_for_an_hour(gate: tuple[Gate, Recorded]) -> None:
     """It is sent to people, and forgotten in mails: late or altered it opens nothing."""
-    door, inside = gate
+    page, inside = gate
     now = time.time()
     address = link("http://a:1", PASSWORD, now)
     query = address.partition("?")[2]
     assert PASSWORD not in address
-    assert ask(door, "GET", "/", query=query)[0] == 303
+    assert ask(page, "GET", "/", query=query)[0] == 303
     until, _, signature = query.removeprefix("key=").partition(".")
     old = link("http://a:1", PASSWORD, now - 3700).partition("?")[2]
     for bad in (
@@ -300,13 +300,13 @@ def test_a_signed_link_opens_the_page_for_an_hour(gate: tuple[Gate, Recorded]) -
         "key=.",
         "key=²." + signature,
     ):
-        assert ask(door, "GET", "/", query=bad.encode("utf-8").decode("latin-1"))[0] == 401
+        assert ask(page, "GET", "/", query=bad.encode("utf-8").decode("latin-1"))[0] == 401
     assert inside.scopes == []
 
 
 def test_sockets_of_the_page_are_closed_without_a_cookie(gate: tuple[Gate, Recorded]) -> None:
     """All that the page shows goes over its socket."""
-    door, inside = gate
+    page, inside = gate
     sent: list[Message] = []
 
     def connect(cookie: str) -> None:
@@ -317,7 +317,7 @@ def test_sockets_of_the_page_are_closed_without_a_cookie(gate: tuple[Gate, Recor
             sent.append(message)
 
         scope = {"type": "websocket", "path": "/_stcore/stream", "headers": [(b"cookie", cookie.encode())]}
-        asyncio.run(door(scope, receive, send))
+        asyncio.run(page(scope, receive, send))
 
     connect("")
     assert sent == [{"type": "websocket.close", "code": 1008}] and inside.scopes == []
