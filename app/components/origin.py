@@ -48,7 +48,7 @@ def facts_of(found: Row, where: tzinfo | None) -> list[Fact]:
         order = "yes, before the first" if found["units"] else ""
     return [
         Fact("Run", found["run_id"]),
-        Fact("Plan", f"{found['plan_id']}, SHA-256 {found['plan_sha256'] or 'not stored'}"),
+        Fact("Plan", found["plan_id"] + (f", SHA-256 {sha}" if (sha := found["plan_sha256"]) else "")),
         _time("Planned", found["planned_at"], where),
         Fact("Before its trials", order, warns=bool(before)),
         _time("Started", found["started_at"], where),
@@ -59,7 +59,7 @@ def facts_of(found: Row, where: tzinfo | None) -> list[Fact]:
         Fact("Data version", ", ".join(map(str, data)) if isinstance(data, list) else str(data)),
         Fact("Model digests", _pairs(plan.get("digests", {}))),
         Fact("Packages", _pairs(found["versions"])),
-        Fact("Hosts", ", ".join(hosts) or "none yet"),
+        Fact("Hosts", ", ".join(hosts)),
         Fact("Arguments given", json.dumps(given, ensure_ascii=False) if given else "none"),
     ]
 

@@ -124,7 +124,7 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
     PAGES[phase].body(drawn)
     drawn.figures.extend(_by_host(drawn, snapshot.host_comparison(run_id, phase), known))
     if verdict and not verdict["trials"]:
-        drawn.note("The trials of this phase are not in this file, so there are no plots of single trials.")
+        drawn.note("The trials of this phase are not in this file, so the plots that need them are left out.")
     whole = f"{len(rows):,} numbers" if len(rows) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(rows):,} numbers"
     numbers = [
         {
@@ -191,10 +191,11 @@ def _provenance(run_id: str) -> str:
             f"{checks['failed']:,} failed, {checks['given_up']:,} given up"
         )
         rows += [cards.Fact("Verified", _verified()), cards.Fact("Results", results)]
-    plan = escape(json.dumps(found["content"], indent=1, ensure_ascii=False))
-    return _section(
-        "Provenance", f"{cards.facts(rows)}<details><summary>The plan, as stored</summary><pre>{plan}</pre></details>"
-    )
+    plan = ""
+    if found["plan_sha256"]:
+        content = escape(json.dumps(found["content"], indent=1, ensure_ascii=False))
+        plan = f"<details><summary>The plan, as stored</summary><pre>{content}</pre></details>"
+    return _section("Provenance", cards.facts(rows) + plan)
 
 
 def _verified() -> str:

@@ -62,8 +62,9 @@ def against_base(phase: phase_page.Phase) -> None:
     p = phase.find("adjusted_p", best["condition"])
     tuned, base = best["condition"].split(" - ", 1)
     chance = f", adjusted p {words.number(p['value'])}" if p else ""
-    verb = "saves" if best["value"] > 0 else "costs"
-    finding = f"{tuned} {verb} {words.estimate_abs(best)} % of the attempts of {base}{chance}"
+    finding = f"{tuned} saves {words.estimate(best)} % of the attempts of {base}{chance}"
+    if best["value"] < 0:
+        finding = f"{tuned} needs {words.estimate_abs(best)} % more attempts than {base}{chance}"
     if words.holds_zero(best):
         finding = f"No tuned model differs clearly from its base; nearest: {tuned}, {words.estimate(best)} % of the attempts saved"
     basis = f"n {best['n']:,} problems, paired · one-sided Wilcoxon, Holm · {best['method']}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from acting import choose
 from made_up_snapshot import HOSTILE, publish
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
@@ -85,12 +86,6 @@ def test_choices_outlive_a_new_snapshot(page: Page, served: tuple[str, Path]) ->
     expect(page.locator("[data-phase=e1] .lab-pill")).to_have_text("PASS")
     expect(page.locator(".js-plotly-plot")).to_have_count(1)
     expect(plot).to_be_visible()
-
-
-def choose(page: Page, label: str, text: str) -> None:
-    """Pick the option that contains `text` in the select box named `label`."""
-    page.get_by_role("combobox", name=label).click()
-    page.get_by_role("option").filter(has_text=text).click()
 
 
 def assert_cards(page: Page) -> None:

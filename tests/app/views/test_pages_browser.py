@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from acting import choose, settled
 from made_up_phases import enrich
 from made_up_snapshot import PHASE_TEXTS, START, publish
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -29,17 +30,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     expect.set_options(timeout=WAIT_MS)
     yield context
     context.close()
-
-
-def settled(page: Page) -> None:
-    """Wait until the script has ended."""
-    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
-
-
-def choose(page: Page, label: str, text: str) -> None:
-    """Pick the option that contains `text` in the select box named `label`."""
-    page.get_by_role("combobox", name=label).click()
-    page.get_by_role("option").filter(has_text=text).click()
 
 
 @pytest.mark.slow

@@ -1,0 +1,22 @@
+"""What a reader does on the page, with the waits that a slow machine needs."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+
+def settled(page: Page) -> None:
+    """Wait until the script has ended."""
+    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+
+
+def choose(page: Page, label: str, text: str) -> None:
+    """Pick the option that contains `text` in the select box named `label`.
+
+    An open list hides the rest of the page from roles, and two lists that are open at once may leave it hidden, so the
+    list must be closed and the page drawn before anything else is done.
+    """
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option").filter(has_text=text).click()
+    expect(page.get_by_role("listbox")).to_have_count(0)
+    settled(page)
