@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from common.environment import package_versions
+from experiments.backends.protocols import Embeddings
 from experiments.backends.sentence_embedder import SentenceEmbedder
 
 KEYS = ("benchmark", "ratio", "needed", "seconds", "counts", "compared", "host")
@@ -37,9 +35,9 @@ class Clock:
 
 
 class ForgetfulEmbedder(SentenceEmbedder):
-    """The same model, keeping no vector from one call to the next."""
+    """The same model, caching no vector from one call to the next."""
 
-    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
+    def embed(self, texts: Sequence[str]) -> Embeddings:
         self._known.clear()
         return super().embed(texts)
 

@@ -15,7 +15,7 @@
       "final_loss": {"ours": 2.76175, "plain_peft": 2.76175}
     }
 
-Ours is experiments.backends.peft_trainer.train: rows of like length stand together within a step, what a batch's rows begin
+Ours is experiments.backends.peft_trainer.PeftTrainer: rows of like length stand together within a step, what a batch's rows begin
 with is read once, and logits are made only from the first learned token on. The plain way pads random batches of four to their
 longest row and makes all logits. Both have E2's settings, the dataset S of as many memos, the same start, the same rows in each
 optimizer step and the model's loading in their seconds; dropout is 0, so that the losses must agree, which is checked. Each
@@ -32,7 +32,7 @@ from benchmarks.common import Clock, show
 from experiments import e2_finetuned_retrieval as e2
 from experiments.backends.lora import LoraSettings
 from experiments.backends.model_cache import Backends, no_files
-from experiments.backends.peft_trainer import train
+from experiments.backends.peft_trainer import PeftTrainer
 from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import load_base
 from experiments.data import split
@@ -121,12 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
     pairs = [distilled(domain, p, bank) for p in memory]
     # Not timed: the weights are converted the first time, and peft is imported.
-    train(config.model, pairs[:1], [], config.lora, config.data_seed)
+    PeftTrainer(config.model).train(pairs[:1], [], config.lora, config.data_seed)
     plain_train(config.model, pairs[:1], config.lora, config.data_seed)
     clock = Clock()
     for _ in range(given.rounds):
         with clock.side("ours"):
-            training = train(config.model, pairs, [], config.lora, config.data_seed)
+            training = PeftTrainer(config.model).train(pairs, [], config.lora, config.data_seed)
         with clock.side("plain_peft"):
             loss = plain_train(config.model, pairs, config.lora, config.data_seed)[-1]
         if abs(loss - training.train_loss[-1]) > AGREE_NATS:

@@ -36,7 +36,7 @@ import numpy as np
 
 from benchmarks.common import show
 from experiments import e1_retrieval_strategies as e1
-from experiments.backends import placing
+from experiments.backends import placement
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.protocols import Scores
 from experiments.backends.weights import size
@@ -67,7 +67,7 @@ def operations(matrices: int, shape: Any, prompt_tokens: int, option_tokens: int
 
 def peak_gflops(dtype: str) -> float:
     """The best rate of a few products just now, in 10^9 operations a second."""
-    return max(placing.gemm_gflops(placing.device_here(), dtype, n, rounds=4) for n in SIZES)
+    return max(placement.gemm_gflops(placement.local_device(), dtype, n, rounds=4) for n in SIZES)
 
 
 def timed_passes(model: Any) -> list[float]:

@@ -8,8 +8,8 @@ from duckdb import DuckDBPyConnection
 
 from common.errors import LabError
 from experiments.backends import catalog
+from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
-from experiments.backends.remembered import backends_for
 from experiments.contract import Unit, Verdict
 from experiments.registry import get_phase
 from flows.chain import Step, advance, conclude, open_phase, run_unit

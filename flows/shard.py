@@ -17,8 +17,8 @@ from prefect.tasks import exponential_backoff
 from common.environment import host_name
 from common.errors import LabError
 from common.files import locked_file
+from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
-from experiments.backends.remembered import backends_for
 from experiments.contract import Unit
 from experiments.registry import get_phase
 from flows.chain import run_unit

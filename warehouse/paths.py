@@ -67,7 +67,7 @@ class Paths:
 
     @property
     def embeddings(self) -> Path:
-        """Text embeddings that this host has computed (experiments/backends/remembered.py)."""
+        """Text embeddings that this host has computed (experiments/backends/embedding_cache.py)."""
         return self.home / "embeddings.sqlite"
 
     @property

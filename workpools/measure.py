@@ -185,9 +185,9 @@ def _measured(engines: Sequence[str]) -> Iterator[tuple[str, float | None, str]]
 
 def mlx_lora() -> str | None:
     """What trains the models of MLX on this host, and why; None before it was measured."""
-    from experiments.backends import for_mlx
+    from experiments.backends import mlx_backend
 
-    return for_mlx.told()
+    return mlx_backend.lora_engine()
 
 
 def _texts_per_s() -> float:
@@ -204,15 +204,15 @@ def _texts_per_s() -> float:
 def _tokens_per_s() -> float:
     """Tokens of a prompt a second through the default language model, the better of two after one to warm up."""
     from experiments.backends.model_cache import Backends, no_files
-    from experiments.backends.placing import measure_dtype
+    from experiments.backends.placement import measure_dtype
     from experiments.contract import PhaseConfig
 
     # First, since the model is then loaded in what was chosen.
     measure_dtype()
     if find_spec("mlx_lm") is not None:
-        from experiments.backends import for_mlx
+        from experiments.backends import mlx_backend
 
-        for_mlx.measure()
+        mlx_backend.measure()
     model = Backends(no_files).language_model(PhaseConfig().model)
     model.score("warm up", (" up",))
     best = 0.0

@@ -66,7 +66,7 @@ def fetch(model: str) -> str:
 
 def local_models() -> list[str]:
     """Models that this host can load without a service; nothing heavy is imported."""
-    return catalog.models_here(without=("ollama",))
+    return catalog.local_models(without=("ollama",))
 
 
 def of_ollama(listed: Sequence[str] | None) -> list[str]:

@@ -1,18 +1,26 @@
-"""LoRA as every trainer has it: settings, what comes out, the masked examples, and the adapter as one file."""
+"""LoRA for every trainer: settings, the record of a training, masked examples, epochs, and the adapter as one file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.seeds import generator
 
-Row = tuple[list[int], list[int]]  # token ids, labels
+IGNORED = -100  # label of a token that is not learned, as torch has it
+
+
+class Row(NamedTuple):
+    """One example as tokens."""
+
+    ids: list[int]
+    labels: list[int]  # one a token; IGNORED for the prompt's
 
 
 class LoraSettings(BaseModel):
@@ -34,7 +42,7 @@ class LoraSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Training:
-    """An adapter and how it came about. Losses are mean negative log-likelihoods a completion token, in nats."""
+    """An adapter and how it was trained. Losses are mean negative log-likelihoods a completion token, in nats."""
 
     adapter: bytes  # safetensors with peft's names; the settings are in its header
     seconds: float
@@ -46,89 +54,99 @@ class Training:
 
 
 def encode(tokenizer: Any, pair: tuple[str, str], window: int) -> Row:
-    """(token ids, labels): the prompt's labels are -100, so that only the completion is learned; the end fits `window`."""
+    """Return a (prompt, completion) pair as tokens of which the completion is learned; the end fits `window` tokens."""
     prompt = tokenizer(pair[0]).input_ids
     completion = [*tokenizer(pair[1], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-    return (prompt + completion)[-window:], ([-100] * len(prompt) + completion)[-window:]
+    return Row((prompt + completion)[-window:], ([IGNORED] * len(prompt) + completion)[-window:])
 
 
 def completion_tokens(rows: Sequence[Row]) -> int:
-    """Tokens that are learned."""
-    return sum(sum(label != -100 for label in labels) for _, labels in rows)
+    """Return the number of tokens that are learned."""
+    return sum(sum(label != IGNORED for label in row.labels) for row in rows)
 
 
 def first_learned(rows: Sequence[Row]) -> int:
-    """The first position with a label, of all rows; those before it need no logits."""
-    return min(next(i for i, label in enumerate(own) if label != -100) for _, own in rows)
+    """Return the first position of all rows with a label; those before it need no logits."""
+    return min(next(i for i, label in enumerate(row.labels) if label != IGNORED) for row in rows)
 
 
 def shared_start(rows: Sequence[Row]) -> int:
-    """Tokens with which all rows begin and that can be read once: the one before the first learned token is each row's own."""
-    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(ids for ids, _ in rows), strict=False))
+    """Return how many tokens all rows begin with and can be read once: the one before the first learned token cannot."""
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(row.ids for row in rows), strict=False))
     return min(sum(1 for _ in alike), max(0, first_learned(rows) - 1))
 
 
 def by_length(rows: Sequence[Row], size: int) -> list[list[Row]]:
-    """Batches of rows of like length."""
-    ordered = sorted(rows, key=lambda row: len(row[0]))
+    """Return batches of rows of similar length."""
+    ordered = sorted(rows, key=lambda row: len(row.ids))
     return [ordered[i : i + size] for i in range(0, len(ordered), size)]
 
 
 class Tuner(Protocol):
-    """A model under training, as one engine has it."""
+    """A model under training, as one engine implements it."""
 
     def step(self, batches: Sequence[Sequence[Row]], learning_rate: float) -> float:
-        """One optimizer step on the mean loss a learned token of all batches; the summed loss."""
+        """Make one optimizer step on the mean loss a learned token of all batches; return the summed loss."""
         ...
 
     def mean_loss(self, rows: Sequence[Row], size: int) -> float:
-        """Loss a learned token without dropout."""
+        """Return the loss a learned token without dropout."""
         ...
 
-    def snapshot(self) -> Any:
-        """A copy of the adapter as it is now."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of the adapter's matrices by peft's names."""
         ...
 
 
-def fit(tuner: Tuner, rows: Sequence[Row], held: Sequence[Row], settings: LoraSettings, seed: int) -> dict[str, Any]:
-    """Train for the settings' epochs, or until the validation loss has not fallen for `patience` of them.
+@dataclass
+class Course:
+    """A training so far."""
 
-    Returns:
-        "best" (the snapshot of the best epoch) and the fields of Training that tell of the course.
-    """
+    best: dict[str, Any]  # snapshot of the best epoch
+    validation_loss: list[float]
+    train_loss: list[float] = field(default_factory=list)
+    tokens: int = 0
+    best_epoch: int = 0
+
+    def training(self, save: Callable[..., bytes], settings: LoraSettings, started: float) -> Training:
+        """Return the finished training, its adapter written by safetensors' `save`.
+
+        Args:
+            started: time.perf_counter() at its beginning.
+        """
+        adapter = save(self.best, metadata=header(settings))
+        seconds = time.perf_counter() - started
+        return Training(adapter, seconds, self.tokens, self.train_loss, self.validation_loss, self.best_epoch)
+
+
+def fit(tuner: Tuner, rows: Sequence[Row], validation: Sequence[Row], settings: LoraSettings, seed: int) -> Course:
+    """Train for the settings' epochs, or until the validation loss has not fallen for `patience` of them."""
     group = settings.batch_size * settings.accumulation
     rising = max(1, round(settings.warmup * settings.epochs * -(-len(rows) // group)))
     rng, done = generator(seed, "lora-order"), 0
-    train_loss: list[float] = []
-    validation_loss = [tuner.mean_loss(held, settings.batch_size)] if held else []
-    best, best_epoch, tokens = tuner.snapshot(), 0, 0
+    losses = [tuner.mean_loss(validation, settings.batch_size)] if validation else []
+    # After the first loss: where bitsandbytes packs 4-bit weights for reading (AVX512-BF16), a snapshot unpacks them, and
+    # packed ones have no gradients.
+    course = Course(tuner.snapshot(), losses)
     for epoch in range(1, settings.epochs + 1):
         order, total = [rows[i] for i in rng.permutation(len(rows))], 0.0
         for i in range(0, len(order), group):
             # Batches of one step add up to the same gradient however they are cut; rows of like length need no padding.
-            step = order[i : i + group]
-            total += tuner.step(
-                by_length(step, settings.batch_size), settings.learning_rate * min(1.0, (done + 1) / rising)
-            )
-            tokens, done = tokens + sum(len(ids) for ids, _ in step), done + 1
-        train_loss.append(total / completion_tokens(rows))
-        if held:
-            validation_loss.append(tuner.mean_loss(held, settings.batch_size))
-        if not held or validation_loss[-1] < min(validation_loss[:-1]):
-            best, best_epoch = tuner.snapshot(), epoch
-        elif settings.patience is not None and epoch - best_epoch >= settings.patience:
+            step, rate = order[i : i + group], settings.learning_rate * min(1.0, (done + 1) / rising)
+            total += tuner.step(by_length(step, settings.batch_size), rate)
+            course.tokens, done = course.tokens + sum(len(row.ids) for row in step), done + 1
+        course.train_loss.append(total / completion_tokens(rows))
+        if validation:
+            losses.append(tuner.mean_loss(validation, settings.batch_size))
+        if not validation or losses[-1] < min(losses[:-1]):
+            course.best, course.best_epoch = tuner.snapshot(), epoch
+        elif settings.patience is not None and epoch - course.best_epoch >= settings.patience:
             break
-    return {
-        "best": best,
-        "tokens": tokens,
-        "train_loss": train_loss,
-        "validation_loss": validation_loss,
-        "best_epoch": best_epoch,
-    }
+    return course
 
 
 def peft_settings(settings: LoraSettings) -> dict[str, Any]:
-    """The settings by peft's names, as they stand in an adapter's header."""
+    """Return the settings by peft's names, as they stand in an adapter's header."""
     return {
         "r": settings.rank,
         "lora_alpha": settings.alpha,
@@ -138,12 +156,12 @@ def peft_settings(settings: LoraSettings) -> dict[str, Any]:
 
 
 def header(settings: LoraSettings) -> dict[str, str]:
-    """What an adapter's file says of itself."""
+    """Return the metadata of an adapter's file."""
     return {"lora": json.dumps(peft_settings(settings), sort_keys=True)}
 
 
 def settings_in(content: bytes) -> dict[str, Any]:
-    """peft's settings from an adapter's header; a safetensors file begins with its length (safetensors, format)."""
+    """Return peft's settings from an adapter's header; a safetensors file begins with its length (safetensors, format)."""
     length = int.from_bytes(content[:8], "little")
     found: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["lora"])
     return found

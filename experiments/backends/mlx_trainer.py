@@ -1,12 +1,14 @@
-"""LoRA training through MLX: the same settings, masks, order and file as peft's, so that either loads what the other made."""
+"""LoRA training through MLX: settings, masks, order and file of peft, so that each loads what the other trained."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from experiments.backends.lora import (
+    IGNORED,
     LoraSettings,
     Row,
     Training,
@@ -15,18 +17,14 @@ from experiments.backends.lora import (
     encode,
     first_learned,
     fit,
-    header,
     peft_settings,
 )
 from experiments.backends.mlx_lm_engine import adapted_layers, described, load_base, to_peft
-from experiments.backends.sizing import Held
 from experiments.backends.transformers_lm import WINDOW_TOKENS
 from experiments.seeds import seed_for
 
-IGNORED = -100  # a label that is not learned, as torch has it
 
-
-class MlxTuner:
+class _MlxTuner:
     """An mlx-lm model with adapters, and its optimizer: torch's AdamW in MLX."""
 
     def __init__(self, model: Any, pad: int) -> None:
@@ -38,14 +36,14 @@ class MlxTuner:
         self._value_and_grad = nn.value_and_grad(model, self._loss)
 
     def _loss(self, model: Any, rows: Sequence[Row]) -> Any:
-        """Negative log-likelihood of the completions, summed over their tokens."""
+        """Return the negative log-likelihood of the completions, summed over their tokens."""
         import mlx.core as mx
         import mlx.nn as nn
 
-        longest, start = max(len(ids) for ids, _ in rows), first_learned(rows) - 1
+        longest, start = max(len(row.ids) for row in rows), first_learned(rows) - 1
         # Padding stands at the end, where no token before it can see it.
-        inputs = mx.array([ids + [self._pad] * (longest - len(ids)) for ids, _ in rows])
-        labels = mx.array([own + [IGNORED] * (longest - len(own)) for _, own in rows])[:, start + 1 :]
+        inputs = mx.array([row.ids + [self._pad] * (longest - len(row.ids)) for row in rows])
+        labels = mx.array([row.labels + [IGNORED] * (longest - len(row.labels)) for row in rows])[:, start + 1 :]
         logits = model(inputs)[:, start:-1].astype(mx.float32)
         losses = nn.losses.cross_entropy(logits, mx.maximum(labels, 0))
         return (losses * (labels != IGNORED)).sum()
@@ -81,31 +79,12 @@ class MlxTuner:
         return {to_peft(k): np.ascontiguousarray(np.array(v.astype(mx.float32)).T) for k, v in found}
 
 
-def tune(
-    model: Any,
-    tokenizer: Any,
-    held: Held,
-    examples: Sequence[tuple[str, str]],
-    validation: Sequence[tuple[str, str]],
-    settings: LoraSettings,
-    seed: int,
-) -> Training:
-    """Train an adapter for a loaded model, which gets it; arguments and result as peft_trainer.train's."""
-    import mlx.core as mx
-    from safetensors.numpy import save
-
-    started = time.perf_counter()
-    mx.random.seed(seed_for(seed, "lora") % 2**63)
-    adapted_layers(model, peft_settings(settings))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    rows, kept = ([encode(tokenizer, pair, WINDOW_TOKENS) for pair in pairs] for pairs in (examples, validation))
-    result = fit(MlxTuner(model, pad), rows, kept, settings, seed)
-    adapter = save(result.pop("best"), metadata=header(settings))
-    return Training(adapter, time.perf_counter() - started, engine=described(model, held), **result)
-
-
 class MlxTrainer:
-    """LoRA for one model through MLX."""
+    """Implements LoraTrainer through MLX.
+
+    Args:
+        chosen: why MLX trains the model.
+    """
 
     def __init__(self, name: str, quantized: bool, chosen: str) -> None:
         self._name, self._quantized, self._chosen = name, quantized, chosen
@@ -120,7 +99,15 @@ class MlxTrainer:
         settings: LoraSettings,
         seed: int,
     ) -> Training:
-        model, tokenizer, held = load_base(self._name, self._quantized)
-        found = tune(model, tokenizer, held, examples, validation, settings, seed)
-        found.engine["chosen"] = self._chosen
-        return found
+        model, tokenizer, precision = load_base(self._name, self._quantized)
+        import mlx.core as mx
+        from safetensors.numpy import save
+
+        started = time.perf_counter()
+        mx.random.seed(seed_for(seed, "lora") % 2**63)
+        adapted_layers(model, peft_settings(settings))
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        rows, held_out = ([encode(tokenizer, p, WINDOW_TOKENS) for p in pairs] for pairs in (examples, validation))
+        course = fit(_MlxTuner(model, pad), rows, held_out, settings, seed)
+        engine = {**described(model, precision), "chosen": self._chosen}
+        return replace(course.training(save, settings, started), engine=engine)

@@ -1,11 +1,11 @@
-"""The small protocols that phases call models through, and the object that hands them out."""
+"""Hand out models to phases, and reuse them between the units of one process."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.backends.protocols import Embedder, LanguageModel, Unavailable
 from experiments.contract import Attachment
@@ -16,38 +16,43 @@ if TYPE_CHECKING:
 
 @dataclass
 class Backends:
-    """Hands models to a phase's run() and keeps them between units of one process."""
+    """Hands out models to a phase's run() and reuses them between units of one process.
 
-    fetch: Callable[[str], bytes]  # content of a file by its SHA-256 (an adapter left by an earlier unit)
-    _embedders: dict[str, Embedder] = field(default_factory=dict)
-    _models: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
+    Args:
+        fetch: returns the content of a file by its SHA-256 (an adapter that an earlier unit left).
+        quantized: load models in 8 or 4 bits, as on hosts of the tier medium.
+    """
+
+    fetch: Callable[[str], bytes]
+    embedders: dict[str, Embedder] = field(default_factory=dict)  # by name
+    models: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)  # by (name, adapter)
+    quantized: bool = False
     _attachments: list[Attachment] = field(default_factory=list)
-    quantized: bool = False  # on a host for quantised models: 8-bit or 4-bit where the engine can
 
     def embedder(self, name: str) -> Embedder:
-        """The text embedder called `name`. Raises Unavailable."""
-        if name not in self._embedders:
+        """Return the text embedder called `name`. Raises Unavailable."""
+        if name not in self.embedders:
             from experiments.backends.catalog import is_language_model
             from experiments.backends.sentence_embedder import SentenceEmbedder
 
-            # A service embeds with the model that it is asked for; models of our own engines do not embed.
+            # Ollama embeds with the model that it is asked for; models of the other engines do not embed.
             found: Any = self.language_model(name) if is_language_model(name) else SentenceEmbedder(name)
             if not hasattr(found, "embed"):
                 raise Unavailable(f"{name!r} is no embedder")
-            self._embedders[name] = found
-        return self._embedders[name]
+            self.embedders[name] = found
+        return self.embedders[name]
 
     def language_model(self, name: str, adapter: str = "") -> LanguageModel:
-        """The model called `name`, tuned by the adapter with SHA-256 `adapter` if given. Raises Unavailable."""
+        """Return the model called `name`, tuned by the adapter with SHA-256 `adapter` if given. Raises Unavailable."""
         key = (name, adapter)
-        if key not in self._models:
+        if key not in self.models:
             from experiments.backends.catalog import backend
 
             # At most one tuned model at a time stands beside the base: 0.5 GB each at 135M parameters in float32.
-            for other in [k for k in self._models if k[1]]:
-                del self._models[other]
-            self._models[key] = backend(name).load(name, self.fetch(adapter) if adapter else None, self.quantized)
-        return self._models[key]
+            for other in [k for k in self.models if k[1]]:
+                del self.models[other]
+            self.models[key] = backend(name).load(name, self.fetch(adapter) if adapter else None, self.quantized)
+        return self.models[key]
 
     def train(
         self,
@@ -57,23 +62,23 @@ class Backends:
         settings: LoraSettings,
         seed: int,
     ) -> Training:
-        """A LoRA adapter for model `name` from (prompt, completion) pairs; it is attached to the unit."""
+        """Train a LoRA adapter for model `name`; arguments as of LoraTrainer.train. Raises Unavailable."""
         from experiments.backends.catalog import backend
 
         return backend(name).trainer(name, self.quantized).train(examples, validation, settings, seed)
 
     def attach(self, name: str, content: bytes) -> str:
-        """Leave a file beside the unit's trials; its SHA-256 is what later units ask for."""
+        """Leave a file beside the unit's trials and return its SHA-256, by which later units fetch it."""
         sha256 = hashlib.sha256(content).hexdigest()
         self._attachments.append(Attachment(name, sha256, content))
         return sha256
 
     def take_attachments(self) -> list[Attachment]:
-        """What the unit left, once."""
+        """Return the files that the unit left, once."""
         taken, self._attachments = self._attachments, []
         return taken
 
 
-def no_files(sha256: str) -> Any:
-    """A `fetch` for work that needs no earlier files."""
-    raise Unavailable(f"no file store here to take {sha256} from")
+def no_files(sha256: str) -> NoReturn:
+    """Raise Unavailable: the `fetch` of work that needs no earlier files."""
+    raise Unavailable(f"no file store to fetch {sha256} from")

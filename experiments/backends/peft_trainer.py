@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.backends import weights
 from experiments.backends.lora import (
+    IGNORED,
     LoraSettings,
     Row,
     Training,
@@ -17,41 +18,40 @@ from experiments.backends.lora import (
     encode,
     first_learned,
     fit,
-    header,
     peft_settings,
     shared_start,
 )
-from experiments.backends.placing import place
+from experiments.backends.placement import place
 from experiments.backends.protocols import Unavailable
 from experiments.backends.quiet import quiet
-from experiments.backends.transformers_lm import WINDOW_TOKENS, described, load_base
+from experiments.backends.transformers_lm import INSTALL_PEFT, WINDOW_TOKENS, described, load_base
 from experiments.seeds import seed_for
 
 
-def _batch(rows: Sequence[Row], pad: int) -> dict[str, Any]:
+def _batch(rows: Sequence[Row], pad: int, device: Any) -> dict[str, Any]:
     import torch
 
-    longest = max(len(ids) for ids, _ in rows)
-    fill = [longest - len(ids) for ids, _ in rows]
-    return {
-        "input_ids": torch.tensor([ids + [pad] * n for (ids, _), n in zip(rows, fill, strict=True)]),
-        "labels": torch.tensor([labels + [-100] * n for (_, labels), n in zip(rows, fill, strict=True)]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * n for (ids, _), n in zip(rows, fill, strict=True)]),
+    longest = max(len(row.ids) for row in rows)
+    padded = {
+        "input_ids": [row.ids + [pad] * (longest - len(row.ids)) for row in rows],
+        "labels": [row.labels + [IGNORED] * (longest - len(row.ids)) for row in rows],
+        "attention_mask": [[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in rows],
     }
+    return {key: torch.tensor(value, device=device) for key, value in padded.items()}
 
 
-def _loss(model: Any, rows: Sequence[Row], pad: int) -> Any:
-    """Negative log-likelihood of the completions, summed over their tokens.
+def summed_loss(model: Any, rows: Sequence[Row], pad: int) -> Any:
+    """Return the negative log-likelihood of the completions, summed over their tokens, as a tensor with gradients.
 
-    What all rows begin with, the task's words, is a third of E2's tokens: it is read once, and its keys and values are
+    The common start of all rows, the task's words, is a third of E2's tokens: it is read once, and its keys and values are
     every row's, gradients included (dropout then falls on it alike for all). The vocabulary's 49,152 logits are a fifth of
     the work, so only positions before a learned token get them; from the first learned one to the end of the longest row,
     since a model keeps the last positions of a batch alike.
     """
     import torch
 
-    batch = {key: value.to(model.device) for key, value in _batch(rows, pad).items()}
-    ids, labels, start, more = batch["input_ids"], batch["labels"], shared_start(rows), dict[str, Any]()
+    batch, start, more = _batch(rows, pad, model.device), shared_start(rows), dict[str, Any]()
+    ids, labels = batch["input_ids"], batch["labels"]
     if start:
         more["past_key_values"] = model(input_ids=ids[:1, :start], use_cache=True, logits_to_keep=1).past_key_values
         more["past_key_values"].batch_repeat_interleave(len(rows))
@@ -60,7 +60,7 @@ def _loss(model: Any, rows: Sequence[Row], pad: int) -> Any:
     logits = model(input_ids=ids[:, start:], attention_mask=mask, logits_to_keep=keep, **more).logits[:, :-1]
     learned = labels[:, labels.shape[1] - keep + 1 :]
     return torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(), learned.reshape(-1), ignore_index=-100, reduction="sum"
+        logits.reshape(-1, logits.shape[-1]).float(), learned.reshape(-1), ignore_index=IGNORED, reduction="sum"
     )
 
 
@@ -79,7 +79,7 @@ class _PeftTuner:
             group["lr"] = learning_rate
         learned, total = sum(completion_tokens(batch) for batch in batches), 0.0
         for batch in batches:
-            loss = _loss(self._model, batch, self._pad)
+            loss = summed_loss(self._model, batch, self._pad)
             (loss / learned).backward()
             total += loss.item()
         self._optimizer.step()
@@ -91,7 +91,7 @@ class _PeftTuner:
 
         self._model.eval()
         with torch.inference_mode():
-            total = sum(_loss(self._model, batch, self._pad).item() for batch in by_length(rows, size))
+            total = sum(summed_loss(self._model, batch, self._pad).item() for batch in by_length(rows, size))
         return float(total / completion_tokens(rows))
 
     def snapshot(self) -> dict[str, Any]:
@@ -102,7 +102,11 @@ class _PeftTuner:
 
 
 class PeftTrainer:
-    """LoRA for one model through peft."""
+    """Implements LoraTrainer through peft.
+
+    Args:
+        chosen: why peft trains the model, where there was a choice.
+    """
 
     def __init__(self, name: str, quantized: bool = False, chosen: str = "") -> None:
         self._name, self._quantized, self._chosen = name, quantized, chosen
@@ -118,42 +122,19 @@ class PeftTrainer:
         settings: LoraSettings,
         seed: int,
     ) -> Training:
-        """As the function train() does."""
-        found = train(self._name, examples, validation, settings, seed, self._quantized)
-        return replace(found, engine=self.describe())
-
-
-def train(
-    name: str,
-    examples: Sequence[tuple[str, str]],
-    validation: Sequence[tuple[str, str]],
-    settings: LoraSettings,
-    seed: int,
-    quantized: bool = False,
-) -> Training:
-    """Train a LoRA adapter (Hu et al. 2021, arXiv:2106.09685) for model `name`; the best epoch on validation is kept.
-
-    Args:
-        examples, validation: (prompt, completion) pairs; validation may be empty, then the last epoch is kept.
-        seed: decides the adapter's start, dropout and the order of the examples.
-
-    Raises:
-        Unavailable: torch, transformers or peft is missing.
-    """
-    try:
-        import torch
-        from peft import LoraConfig, get_peft_model
-        from safetensors.torch import save
-    except ImportError as error:
-        raise Unavailable(f"{error}; install it: pip install '.[strong]'") from error
-    started = time.perf_counter()
-    base, tokenizer = load_base(name, quantized)
-    rows, held = ([encode(tokenizer, pair, WINDOW_TOKENS) for pair in pairs] for pairs in (examples, validation))
-    cards = [base.device] if base.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards):
-        torch.manual_seed(seed_for(seed, "lora") % 2**63)
-        with quiet():
-            model = get_peft_model(base, LoraConfig(**peft_settings(settings), task_type="CAUSAL_LM"))
-        result = fit(_PeftTuner(model, tokenizer.pad_token_id), rows, held, settings, seed)
-    adapter = save(result.pop("best"), metadata=header(settings))
-    return Training(adapter, time.perf_counter() - started, **result)
+        try:
+            import torch
+            from peft import LoraConfig, get_peft_model
+            from safetensors.torch import save
+        except ImportError as error:
+            raise Unavailable(f"{error}; install it: {INSTALL_PEFT}") from error
+        started = time.perf_counter()
+        base, tokenizer = load_base(self._name, self._quantized)
+        rows, held_out = ([encode(tokenizer, p, WINDOW_TOKENS) for p in pairs] for pairs in (examples, validation))
+        cards = [base.device] if base.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cards):
+            torch.manual_seed(seed_for(seed, "lora") % 2**63)
+            with quiet():
+                model = get_peft_model(base, LoraConfig(**peft_settings(settings), task_type="CAUSAL_LM"))
+            course = fit(_PeftTuner(model, tokenizer.pad_token_id), rows, held_out, settings, seed)
+        return replace(course.training(save, settings, started), engine=self.describe())

@@ -1,10 +1,11 @@
-"""The protocols that phases call models through."""
+"""The protocols that phases call models through, and the records that models return."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,44 @@ from experiments.backends.lora import LoraSettings, Training
 
 
 class Unavailable(Exception):
-    """A model that this host cannot load; the message says why. A phase skips it or fails its trials with it."""
+    """A model that this host cannot load; the message says why. A phase skips it, or its trials fail with the message."""
+
+
+class Embeddings(NamedTuple):
+    """Vectors of some texts."""
+
+    vectors: NDArray[np.float64]  # shape (texts, d), each of unit length
+    seconds: list[float]  # that each text took when it was first embedded
+
+
+class Embedded(NamedTuple):
+    """The vector of one text."""
+
+    vector: NDArray[np.float64]  # shape (d,), unit length
+    seconds: float
+
+
+def embed_distinct(
+    texts: Sequence[str], known: dict[str, Embedded], embed: Callable[[str], NDArray[np.float64]]
+) -> Embeddings:
+    """Embed `texts` one by one, each distinct text once, and add them to `known`.
+
+    One at a time since no result may depend on a text's neighbours; batching gains nothing on two cores (measured).
+
+    Args:
+        embed: returns the unit vector of one text.
+    """
+    for text in texts:
+        if text not in known:
+            started = time.perf_counter()
+            vector = embed(text)
+            known[text] = Embedded(vector, time.perf_counter() - started)
+    return stacked([known[text] for text in texts])
+
+
+def stacked(rows: Sequence[Embedded]) -> Embeddings:
+    """Return the vectors of single texts as one array."""
+    return Embeddings(np.stack([row.vector for row in rows]), [row.seconds for row in rows])
 
 
 class Embedder(Protocol):
@@ -21,8 +59,8 @@ class Embedder(Protocol):
 
     name: str
 
-    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
-        """(unit-length vectors (len(texts), d), seconds each text took when it was first embedded)."""
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Return the vectors of `texts`, in their order."""
         ...
 
 
@@ -46,25 +84,32 @@ class Reply:
     latency_s: float  # of the whole batch, divided by its size
 
 
+class TextLoss(NamedTuple):
+    """Negative log-likelihood of a text."""
+
+    nats: float  # summed over the tokens after the first
+    tokens: int  # how many those are
+
+
 class LanguageModel(Protocol):
     """A causal language model."""
 
     name: str
     window: int  # tokens that fit in one prompt
-    scores: bool  # whether score() works; where it does not, answers by choice are sampled
+    scores: bool  # False if score() does not work; answers by choice are then sampled
 
     def describe(self) -> dict[str, str]:
-        """What computes: engine and its version, device, numbers (their type, or how they are quantised)."""
+        """Return what computes: engine and its version, device, numbers (their type, or how they are quantised)."""
         ...
 
     def digest(self) -> str:
-        """SHA-256 of what decides its answers, as the catalogue gives it; without an adapter."""
+        """Return the SHA-256 of what decides its answers, without an adapter."""
         ...
 
     def count_tokens(self, text: str) -> int: ...
 
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
-        """Log-probability of each option as the continuation of `prompt`, from one prefill."""
+        """Return the log-probability of each option as the continuation of `prompt`, from one prefill."""
         ...
 
     def generate(
@@ -77,28 +122,43 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         seeds: Sequence[int] = (),
     ) -> list[Reply]:
-        """Continuations; with `chat` each prompt is one user message in the model's chat template.
+        """Continue each prompt.
 
         Args:
+            chat: take each prompt as one user message in the model's chat template.
+            stop: text that ends a reply and is not part of it; "" for none.
             temperature: 0 is greedy; above, tokens are sampled from softmax(logits / temperature).
             seeds: one a prompt when sampling (experiments.seeds.seed_for); the same prompt and seed give the same text.
         """
         ...
 
-    def negative_log_likelihood(self, text: str) -> tuple[float, int]:
-        """(summed over tokens after the first, in nats; number of those tokens).
+    def negative_log_likelihood(self, text: str) -> TextLoss:
+        """Return how unlikely the text is.
 
         Raises:
-            Unavailable: the backend cannot say.
+            Unavailable: the backend does not support it.
         """
         ...
 
 
+def seeds_for(prompts: Sequence[str], temperature: float, seeds: Sequence[int]) -> list[int]:
+    """Return one seed a prompt, 0 where decoding is greedy.
+
+    Raises:
+        ValueError: sampling with another number of seeds than prompts.
+    """
+    if temperature <= 0:
+        return [0] * len(prompts)
+    if len(seeds) != len(prompts):
+        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
+    return list(seeds)
+
+
 class LoraTrainer(Protocol):
-    """Makes LoRA adapters for one model."""
+    """Makes LoRA adapters (Hu et al. 2021, arXiv:2106.09685) for one model."""
 
     def describe(self) -> dict[str, str]:
-        """As of a language model; `chosen` says why this trainer where there was a choice."""
+        """Return what trains, as a language model does; `chosen` gives the reason where there was a choice."""
         ...
 
     def train(
@@ -108,33 +168,55 @@ class LoraTrainer(Protocol):
         settings: LoraSettings,
         seed: int,
     ) -> Training:
-        """An adapter from (prompt, completion) pairs; the best epoch on `validation` is kept, the last without one."""
+        """Train an adapter and return the best epoch on `validation`.
+
+        Args:
+            examples, validation: (prompt, completion) pairs; without validation the last epoch is returned.
+            seed: decides the adapter's start, dropout and the order of the examples.
+
+        Raises:
+            Unavailable: a library is missing.
+        """
         ...
+
+
+class Missing(NamedTuple):
+    """Something that a backend needs and this host does not have."""
+
+    what: str
+    command: str  # installs it
+
+
+class TokenCounter(NamedTuple):
+    """The tokens of a model."""
+
+    count: Callable[[str], int]  # tokens of a text
+    window: int  # tokens that fit in one prompt
 
 
 class Backend(Protocol):
-    """A module for_<prefix>.py: all that the rest asks of a kind of model."""
+    """A module that catalog.BACKENDS names: all that other modules ask of a kind of model."""
 
-    def here(self) -> list[str]:
-        """Names of the models this machine has now; nothing heavy is imported."""
+    def missing(self, prefix: str) -> Missing | None:
+        """Return what this host lacks for models with this prefix, None if nothing."""
         ...
 
-    def lacks(self) -> tuple[str, str]:
-        """(what is missing here to use this backend, the command that mends it); ("", "") when nothing is."""
+    def local_models(self) -> list[str]:
+        """Return the names of the models that this machine can load now; nothing heavy is imported."""
         ...
 
     def digest(self, name: str) -> str:
-        """SHA-256 of the model. Raises LabError when it is not here."""
+        """Return the SHA-256 of the model. Raises LabError when this machine does not have it."""
         ...
 
-    def counter(self, name: str) -> tuple[Callable[[str], int], int]:
-        """(tokens of a text, tokens that fit in a prompt), without loading weights. Raises Unavailable, LabError."""
+    def counter(self, name: str) -> TokenCounter:
+        """Return the model's token counter, without loading weights. Raises Unavailable, LabError."""
         ...
 
     def load(self, name: str, adapter: bytes | None, quantized: bool) -> LanguageModel:
-        """The model, tuned by an adapter if given; `quantized`: on a host for quantised models. Raises Unavailable."""
+        """Load the model, tuned by `adapter` if given, in 8 or 4 bits if `quantized`. Raises Unavailable."""
         ...
 
     def trainer(self, name: str, quantized: bool) -> LoraTrainer:
-        """What trains it here. Raises Unavailable."""
+        """Return a trainer for the model. Raises Unavailable."""
         ...

@@ -1,4 +1,4 @@
-"""Loading without a word: bars and advice of the libraries do not belong in a log that people read."""
+"""Silence the progress bars and advice that libraries print while they load a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing is printed inside; what goes wrong is still raised.
+    """Print nothing inside; errors are still raised.
 
     transformers' bars and advice stay off afterwards, since generating prints them as well.
     """
@@ -18,8 +18,7 @@ def quiet() -> Iterator[None]:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    # The bar of the GGUF conversion is tqdm's own and knows no switch, and peft asks for an attribute that
-    # transformers calls deprecated.
+    # The GGUF conversion's bar is tqdm's own and has no switch; peft uses an attribute that transformers deprecates.
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -1,39 +1,46 @@
-"""Scoring and generation through transformers, on the device and in the numbers that suit the machine and the model."""
+"""Score and generate through transformers, on the device and in the numbers that suit the machine and the model."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.backends import weights
 from experiments.backends.lora import settings_in
-from experiments.backends.placing import QUANTISER, Placement, how_to_quantise, place, use_real_cores, version
-from experiments.backends.protocols import Reply, Scores, Unavailable
+from experiments.backends.placement import QUANTISER, Placement, place, quantisation, use_real_cores
+from experiments.backends.protocols import Reply, Scores, TextLoss, TokenCounter, Unavailable, seeds_for
 from experiments.backends.quiet import quiet
 
-# SmolLM2 was trained with 8,192 positions; 2,048 keeps a prompt under five seconds on two cores (measured).
+# SmolLM2 was trained with 8,192 positions; 2,048 bound a prompt to five seconds on two cores (measured).
 WINDOW_TOKENS = 2048
+INSTALL_PEFT = "pip install '.[strong]'"
 
 
-def load_base(name: str, quantized: bool = False) -> tuple[Any, Any]:
-    """(model in evaluation mode, tokenizer); the model's `placed` says where and how it is held.
+class Loaded(NamedTuple):
+    """A transformers model in evaluation mode, its attribute `placed` its Placement, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load_base(name: str, quantized: bool = False) -> Loaded:
+    """Load a model without adapter.
 
     Raises:
-        Unavailable: torch, transformers or gguf is missing, or what quantises.
-        LabError: the model is not here, or too big for this machine.
+        Unavailable: torch, transformers or gguf is missing, or the package that quantises.
+        LabError: this machine does not have the model, or it is too big.
     """
-    try:
+    with weights.libraries():
         import torch  # noqa: F401 - before transformers, which goes on without it
         from transformers import AutoModelForCausalLM, AutoTokenizer
-    except ImportError as error:
-        raise Unavailable(f"{error}; {weights.INSTALL}") from error
     use_real_cores()
     placed = place(name, weights.size(name), quantized)
-    folder = str(weights.folder_quietly(name))
-    more = how_to_quantise(placed)
+    folder = str(weights.folder(name))
+    more = quantisation(placed)
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=placed.dtype, attn_implementation="sdpa", use_safetensors=True, **more
@@ -44,29 +51,30 @@ def load_base(name: str, quantized: bool = False) -> tuple[Any, Any]:
     if placed.device != "cpu" and not more:
         model = model.to(placed.device)
     model.placed = placed
-    return model.eval(), tokenizer
+    return Loaded(model.eval(), tokenizer)
 
 
-def described(placed: Placement, trainer: str = "") -> dict[str, str]:
-    """What computes, for a model's or a trainer's describe()."""
-    held = placed.dtype if placed.held == "full" else f"{placed.held} {QUANTISER}, {placed.dtype}"
-    engine = {"engine": trainer or "transformers", "version": version(trainer or "transformers")}
-    return {**engine, "torch": version("torch"), "device": placed.device, "numbers": held}
+def described(placed: Placement, engine: str = "transformers") -> dict[str, str]:
+    """Return what a model or a trainer of this engine says in describe()."""
+    full = placed.precision == "full"
+    numbers = placed.dtype if full else f"{placed.precision} {QUANTISER}, {placed.dtype}"
+    versions = {"engine": engine, "version": version(engine), "torch": version("torch")}
+    return {**versions, "device": placed.device, "numbers": numbers}
 
 
-def token_counter(name: str) -> tuple[Callable[[str], int], int]:
-    """(tokens of a text, tokens that fit in a prompt) of model `name`; its weights are not loaded.
+def token_counter(name: str) -> TokenCounter:
+    """Return the token counter of model `name`; its weights are not loaded.
 
     Raises:
         Unavailable: transformers or gguf is missing.
-        LabError: the model is not here.
+        LabError: this machine does not have the model.
     """
     tokenizer: Any = weights.tokenizer_of(name)
-    return lambda text: len(tokenizer(text).input_ids), WINDOW_TOKENS
+    return TokenCounter(lambda text: len(tokenizer(text).input_ids), WINDOW_TOKENS)
 
 
 def with_adapter(model: Any, content: bytes) -> Any:
-    """`model` with the LoRA adapter in `content` (safetensors, settings in its header) merged into its weights.
+    """Return `model` with the LoRA adapter in `content` (safetensors, settings in its header) merged into its weights.
 
     Raises:
         Unavailable: peft is missing.
@@ -75,18 +83,18 @@ def with_adapter(model: Any, content: bytes) -> Any:
         from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
         from safetensors.torch import load
     except ImportError as error:
-        raise Unavailable(f"{error}; install it: pip install '.[strong]'") from error
+        raise Unavailable(f"{error}; install it: {INSTALL_PEFT}") from error
     settings = settings_in(content)
     with quiet():
         tuned = get_peft_model(model, LoraConfig(**settings, task_type="CAUSAL_LM"))
     set_peft_model_state_dict(tuned, load(content))
     # Merged into 8 or 4 bits it would be rounded; beside them it costs a little time.
-    full = model.placed.held == "full"
+    full = model.placed.precision == "full"
     return (tuned.merge_and_unload() if full else tuned).eval()
 
 
 class _Sampler:
-    """Turns greedy decoding into sampling: the largest of logits / T + Gumbel noise is a draw from softmax(logits / T).
+    """Turn greedy decoding into sampling: the largest of logits / T + Gumbel noise is a draw from softmax(logits / T).
 
     Each row has a generator of its own, so that its text does not depend on its neighbours in the batch.
     """
@@ -105,6 +113,13 @@ class _Sampler:
         return scores.float() / self._temperature + torch.stack(noise).to(scores.device)
 
 
+class _Start(NamedTuple):
+    """The common start of some texts."""
+
+    tokens: list[int]
+    cache: Any  # keys and values
+
+
 class TransformersModel:
     """One causal language model on this host, tuned or not."""
 
@@ -112,12 +127,12 @@ class TransformersModel:
 
     def __init__(self, name: str, adapter: bytes | None = None, quantized: bool = False) -> None:
         self.name = name
-        self._model, self._tokenizer = load_base(name, quantized)
-        self.window = min(WINDOW_TOKENS, self._model.config.max_position_embeddings)
-        self._placed: Placement = self._model.placed
-        self._start: tuple[list[int], Any] | None = None  # tokens and key/value cache of the last sampled start
+        self.model, self.tokenizer = load_base(name, quantized)
+        self.window = min(WINDOW_TOKENS, self.model.config.max_position_embeddings)
+        self._placed: Placement = self.model.placed
+        self._start: _Start | None = None  # of the last texts sampled
         if adapter is not None:
-            self._model = with_adapter(self._model, adapter)
+            self.model = with_adapter(self.model, adapter)
 
     def describe(self) -> dict[str, str]:
         return described(self._placed)
@@ -131,24 +146,24 @@ class TransformersModel:
         return torch.tensor(rows, device=self._placed.device)
 
     def count_tokens(self, text: str) -> int:
-        return len(self._tokenizer(text).input_ids)
+        return len(self.tokenizer(text).input_ids)
 
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
         import torch
 
         started = time.perf_counter()
-        ids = self._ids([self._tokenizer(prompt).input_ids])
-        encoded = [self._tokenizer(o, add_special_tokens=False).input_ids for o in options]
+        ids = self._ids([self.tokenizer(prompt).input_ids])
+        encoded = [self.tokenizer(o, add_special_tokens=False).input_ids for o in options]
         longest = max(len(e) for e in encoded)
-        pad = self._tokenizer.pad_token_id
+        pad = self.tokenizer.pad_token_id
         rows = self._ids([e + [pad] * (longest - len(e)) for e in encoded])
         with torch.inference_mode():
             # One prefill with the last position's logits only; then all options as one small batch on its cache.
-            first = self._model(input_ids=ids, use_cache=True, logits_to_keep=1)
+            first = self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
             cache = first.past_key_values
             cache.batch_repeat_interleave(len(options))
             start = torch.log_softmax(first.logits[0, -1].float(), dim=-1)
-            later = self._model(input_ids=rows, past_key_values=cache, use_cache=True).logits
+            later = self.model(input_ids=rows, past_key_values=cache, use_cache=True).logits
             after = torch.log_softmax(later.float(), dim=-1)
         sums = []
         for i, tokens in enumerate(encoded):
@@ -169,75 +184,67 @@ class TransformersModel:
     ) -> list[Reply]:
         import torch
 
-        started = time.perf_counter()
-        texts = [self._as_chat(p) for p in prompts] if chat else list(prompts)
-        extra: dict[str, Any] = {"stop_strings": [stop], "tokenizer": self._tokenizer} if stop else {}
+        started, seeds = time.perf_counter(), seeds_for(prompts, temperature, seeds)
+        texts = [self.as_chat(p) for p in prompts] if chat else list(prompts)
+        stopping: dict[str, Any] = {"stop_strings": [stop], "tokenizer": self.tokenizer} if stop else {}
         with torch.inference_mode():
             if temperature > 0:
-                batch, more = self._sampling(texts, not chat, temperature, seeds)
-                extra |= more
+                batch = self._sampling(texts, not chat, temperature, seeds)
             else:
-                self._tokenizer.padding_side = "left"
-                batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
-            batch = {key: batch[key].to(self._placed.device) for key in ("input_ids", "attention_mask")}
-            out = self._model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=self._tokenizer.pad_token_id,
-                **extra,
+                self.tokenizer.padding_side = "left"
+                encoded = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
+                batch = {key: encoded[key].to(self._placed.device) for key in ("input_ids", "attention_mask")}
+            pad = self.tokenizer.pad_token_id
+            out = self.model.generate(
+                **batch, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad, **stopping
             )
         each = (time.perf_counter() - started) / len(texts)
         replies = []
         for i in range(len(texts)):
             new = out[i, batch["input_ids"].shape[1] :]
-            text = self._tokenizer.decode(new, skip_special_tokens=True)
-            n_new = int((new != self._tokenizer.pad_token_id).sum())
-            replies.append(
-                Reply(text.split(stop)[0] if stop else text, int(batch["attention_mask"][i].sum()), n_new, each)
-            )
+            text = self.tokenizer.decode(new, skip_special_tokens=True)
+            n_in, n_out = int(batch["attention_mask"][i].sum()), int((new != pad).sum())
+            replies.append(Reply(text.split(stop)[0] if stop else text, n_in, n_out, each))
         return replies
 
     def _sampling(
         self, texts: Sequence[str], special: bool, temperature: float, seeds: Sequence[int]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(input ids and mask, arguments of generate): what all texts start with is computed once and remembered.
+    ) -> dict[str, Any]:
+        """Return arguments of generate; the common start of all texts is computed once and cached.
 
-        Guesses at one problem share everything but what was tried, so that a round costs little more than its answers.
+        Guesses at one problem share everything but the earlier guesses, so that a round costs little more than its answers.
         """
-        if len(seeds) != len(texts):
-            raise ValueError(f"{len(seeds)} seeds for {len(texts)} prompts")
-        rows = self._tokenizer(list(texts), add_special_tokens=special).input_ids
+        rows = self.tokenizer(list(texts), add_special_tokens=special).input_ids
         # One token must be left to compute, or there is nothing to continue from.
         alike = takewhile(lambda column: len(set(column)) == 1, zip(*(row[:-1] for row in rows), strict=False))
         common = [column[0] for column in alike]
         pad = [len(max(rows, key=len)) - len(row) for row in rows]
-        fill, start = self._tokenizer.pad_token_id, len(common)
+        fill, start = self.tokenizer.pad_token_id, len(common)
+        masks = [[1] * start + [0] * n + [1] * (len(r) - start) for r, n in zip(rows, pad, strict=True)]
         batch = {
             "input_ids": self._ids([common + [fill] * n + r[start:] for r, n in zip(rows, pad, strict=True)]),
-            "attention_mask": self._ids(
-                [[1] * start + [0] * n + [1] * (len(r) - start) for r, n in zip(rows, pad, strict=True)]
-            ),
+            "attention_mask": self._ids(masks),
+            "logits_processor": [_Sampler(temperature, seeds)],
         }
-        extra: dict[str, Any] = {"logits_processor": [_Sampler(temperature, seeds)]}
         if start:
-            if self._start is None or self._start[0] != common:
-                first = self._model(input_ids=self._ids([common]), use_cache=True, logits_to_keep=1)
-                self._start = common, first.past_key_values
-            extra["past_key_values"] = copy.deepcopy(self._start[1])
-            extra["past_key_values"].batch_repeat_interleave(len(rows))
-        return batch, extra
+            if self._start is None or self._start.tokens != common:
+                first = self.model(input_ids=self._ids([common]), use_cache=True, logits_to_keep=1)
+                self._start = _Start(common, first.past_key_values)
+            batch["past_key_values"] = copy.deepcopy(self._start.cache)
+            batch["past_key_values"].batch_repeat_interleave(len(rows))
+        return batch
 
-    def _as_chat(self, prompt: str) -> str:
-        return self._tokenizer.apply_chat_template(
+    def as_chat(self, prompt: str) -> str:
+        """Return `prompt` as one user message in the model's chat template."""
+        return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
         )
 
-    def negative_log_likelihood(self, text: str) -> tuple[float, int]:
+    def negative_log_likelihood(self, text: str) -> TextLoss:
         import torch
 
-        ids = self._ids([self._tokenizer(text).input_ids[: self.window]])
+        ids = self._ids([self.tokenizer(text).input_ids[: self.window]])
         with torch.inference_mode():
-            logits = self._model(input_ids=ids).logits.float()
+            logits = self.model(input_ids=ids).logits.float()
             loss = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="sum")
-        return float(loss), ids.shape[1] - 1
+        return TextLoss(float(loss), ids.shape[1] - 1)

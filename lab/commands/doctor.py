@@ -141,11 +141,11 @@ def _engines(tier: str) -> Iterator[Check]:
         "pip install bitsandbytes",
         tier == "medium",
     )
-    for prefix in catalog.prefixes():
+    for prefix in catalog.BACKENDS:
         # Every tier needs models in packages; all other backends are optional.
         packaged = prefix == catalog.PACKAGED
-        module = catalog.backend("smollm2-135m" if packaged else f"{prefix}/any")
-        lacks, mend = module.lacks()
+        module = catalog.backend_module(prefix)
+        lacks, mend = module.missing(prefix) or ("", "")
         name = "language models in packages" if packaged else f"{prefix}/..."
         yield check("engine", name, not lacks, lacks, mend, packaged and tier in TIERS)
         if prefix == "mlx" and not lacks:
@@ -153,19 +153,19 @@ def _engines(tier: str) -> Iterator[Check]:
 
 
 def chosen_lora(module: Any) -> str:
-    way, why = module.chosen(*module.rates(), False)
-    return f"through {way}: {why}"
+    found = module.choose(module.rates(), False)
+    return f"through {found.engine}: {found.why}"
 
 
 def _models(tier: str) -> Iterator[Check]:
 
-    for name, (_, _, install) in {**catalog.EMBEDDERS, **catalog.LANGUAGE_MODELS}.items():
+    for name, package in {**catalog.EMBEDDERS, **catalog.LANGUAGE_MODELS}.items():
         try:
             there = catalog.digest_of(name) != catalog.UNAVAILABLE
         except LabError:
             there = False
-        yield check("model", name, there, "comes in a package", install)
-    for name in catalog.models_here():
+        yield check("model", name, there, "comes in a package", package.install)
+    for name in catalog.local_models():
         if name not in catalog.LANGUAGE_MODELS:
             yield Check("model", name, "found", "optional")
 

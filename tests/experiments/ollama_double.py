@@ -83,10 +83,10 @@ class OllamaDouble:
 
     def _generate(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         raw = bool(body.get("raw"))
-        return self._said(body, body["prompt"] if raw else self.lm._as_chat(body["prompt"]), lambda t: {"response": t})
+        return self._said(body, body["prompt"] if raw else self.lm.as_chat(body["prompt"]), lambda t: {"response": t})
 
     def _chat(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        prompt = self.lm._as_chat(body["messages"][-1]["content"])
+        prompt = self.lm.as_chat(body["messages"][-1]["content"])
         return self._said(body, prompt, lambda t: {"message": {"role": "assistant", "content": t}})
 
     def _said(self, body: dict[str, Any], prompt: str, put: Any) -> list[dict[str, Any]]:
@@ -119,13 +119,13 @@ class OllamaDouble:
 
     def _tokens(self, prompt: str, options: dict[str, Any]) -> tuple[int, list[tuple[int, Any]]]:
         """(tokens of the prompt, [(token, log-probabilities of all)]), greedy or sampled by the seed."""
-        tokenizer, found = self.lm._tokenizer, list[tuple[int, Any]]()
+        tokenizer, found = self.lm.tokenizer, list[tuple[int, Any]]()
         ids = tokenizer(prompt, return_tensors="pt").input_ids[:, -int(options.get("num_ctx", 4096)) :]
         temperature, cache, step = float(options.get("temperature", 0.8)), None, ids
         noise = torch.Generator().manual_seed(int(options.get("seed", 0)))
         stops, text = options.get("stop") or [], ""
         for _ in range(int(options.get("num_predict", 128))):
-            out = self.lm._model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            out = self.lm.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache, logits = out.past_key_values, out.logits[0, -1].float()
             likely = torch.softmax(logits / temperature, -1) if temperature > 0 else None
             token = int(logits.argmax() if likely is None else torch.multinomial(likely, 1, generator=noise))
@@ -139,7 +139,7 @@ class OllamaDouble:
 
     def _row(self, token: int, logprobs: Any, top: int) -> dict[str, Any]:
         def one(t: int) -> dict[str, Any]:
-            text = self.lm._tokenizer.decode([t])
+            text = self.lm.tokenizer.decode([t])
             return {"token": text, "logprob": float(logprobs[t]), "bytes": list(text.encode())}
 
         alternatives = [one(int(t)) for t in torch.topk(logprobs, top).indices] if top else []
@@ -149,8 +149,8 @@ class OllamaDouble:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         vectors = []
         for text in texts:
-            ids = self.lm._tokenizer(text, return_tensors="pt").input_ids
-            vectors.append(self.lm._model.model(input_ids=ids).last_hidden_state[0].mean(0).tolist())
+            ids = self.lm.tokenizer(text, return_tensors="pt").input_ids
+            vectors.append(self.lm.model.model(input_ids=ids).last_hidden_state[0].mean(0).tolist())
         return [{"model": body["model"], "embeddings": vectors, "total_duration": 1, "prompt_eval_count": 1}]
 
 

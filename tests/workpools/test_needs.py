@@ -10,7 +10,8 @@ import pytest
 from test_placement import made_up_report
 
 from common.errors import LabError
-from experiments.backends import for_mlx, placing
+from experiments.backends import mlx_backend, placement
+from experiments.backends.protocols import Missing
 from experiments.registry import get_phase
 from workpools import assess, fit
 from workpools.needs import asks_a_model, lacking, local_models, models_here, needs_of, of_ollama
@@ -87,7 +88,7 @@ def test_models_of_this_host_are_those_that_it_can_load(tmp_path: Path, monkeypa
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "own.gguf").touch()
     assert {"smollm2-135m", "mlx/smollm2-135m", "gguf/own.gguf"} <= set(local_models())
-    monkeypatch.setattr(for_mlx, "lacks", lambda: ("mlx-lm", "pip install mlx-lm"))
+    monkeypatch.setattr(mlx_backend, "missing", lambda prefix: Missing("mlx-lm", "pip install mlx-lm"))
     assert not [name for name in local_models() if name.startswith("mlx/")]
     assert of_ollama(["phi3:latest", "llama3:8b"]) == ["ollama/llama3:8b", PHI] and of_ollama(None) == []
 
@@ -122,8 +123,8 @@ def test_a_host_looks_for_the_model_when_the_work_starts(monkeypatch: pytest.Mon
 
 def test_the_report_says_what_trains_models_of_mlx_and_why() -> None:
     """Slow MLX is why peft trains there, and nobody would find it in a file of LAB_HOME."""
-    placing.keep(for_mlx.MEASURED, {"mlx": 1.0, "torch": 81.0})
+    placement.save_measurement(mlx_backend.MEASURED, {"mlx": 1.0, "torch": 81.0})
     report = assess.assess(quick=True, api_url="http://127.0.0.1:9/api")
     assert report.mlx_lora == "LoRA through peft: MLX multiplies at 1 GFLOPS here, torch at 81"
-    placing.keep(for_mlx.MEASURED, {"mlx": "fast"})
-    assert for_mlx.told() is None
+    placement.save_measurement(mlx_backend.MEASURED, {"mlx": "fast"})
+    assert mlx_backend.lora_engine() is None

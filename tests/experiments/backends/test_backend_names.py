@@ -1,4 +1,4 @@
-"""Which backend a model's name means, what is said of one that is not here, and that a backend is one file."""
+"""A model's name chooses its backend, an unknown or missing one names the command that helps, and a backend is one module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from gguf import GGUFWriter
 from safetensors.numpy import save_file
 
 from common.errors import LabError
+from common.files import file_sha256
 from experiments.backends import catalog, protocols, weights
+from experiments.backends.protocols import Missing
 from experiments.backends.sizing import Size, gguf_size
 from experiments.protocol import code_version as code
 from experiments.protocol.code_version import code_version
@@ -31,6 +33,9 @@ NAMES = {
     "mlx": "mlx/org/model",
     "ollama": "ollama/phi3",
 }
+
+
+ENGINES = dict.fromkeys(("wheel", "hf", "gguf"), "transformers")
 
 
 @pytest.fixture(autouse=True)
@@ -51,22 +56,22 @@ def tiny_folder(folder: Path, value: float = 1.0) -> Path:
 
 
 @pytest.mark.parametrize(("prefix", "name"), NAMES.items())
-def test_each_prefix_means_its_own_file(prefix: str, name: str) -> None:
+def test_each_prefix_means_its_own_engine(prefix: str, name: str) -> None:
     """The name alone chooses the engine; a wrong one would compute another model's answers."""
     assert catalog.prefix_of(name) == prefix
-    assert catalog.backend(name).__name__ == f"experiments.backends.for_{prefix}"
+    assert catalog.backend(name).__name__ == f"experiments.backends.{ENGINES.get(prefix, prefix)}_backend"
     assert catalog.is_language_model(name)
 
 
-def test_a_backend_is_one_file_with_what_the_protocol_asks() -> None:
-    """Found by its name, listed nowhere; a function missing or with other arguments would fail in the middle of a unit."""
-    assert catalog.prefixes() == sorted(NAMES)
+def test_a_backend_is_one_module_with_what_the_protocol_asks() -> None:
+    """A function missing or with other arguments would fail in the middle of a unit."""
+    assert set(catalog.BACKENDS) == set(NAMES)
     wanted = {
         n: list(inspect.signature(f).parameters)[1:]
         for n, f in inspect.getmembers(protocols.Backend, inspect.isfunction)
     }
     wanted = {n: parameters for n, parameters in wanted.items() if not n.startswith("_")}
-    assert set(wanted) == {"here", "lacks", "digest", "counter", "load", "trainer"}
+    assert set(wanted) == {"local_models", "missing", "digest", "counter", "load", "trainer"}
     for name in NAMES.values():
         module = catalog.backend(name)
         assert isinstance(module, ModuleType)
@@ -101,23 +106,25 @@ def test_a_model_that_is_not_here_comes_with_what_mends_it(name: str, mend: str)
 
 
 @pytest.mark.parametrize(
-    ("prefix", "lacks"), [("mlx", ("mlx-lm", "pip install mlx-lm")), ("wheel", ("torch", "pip install torch"))]
+    ("prefix", "lacks"),
+    [("mlx", Missing("mlx-lm", "pip install mlx-lm")), ("wheel", Missing("torch", "pip install torch"))],
 )
-def test_a_missing_engine_is_told_before_anything_is_computed(
-    prefix: str, lacks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+def test_a_missing_engine_is_reported_before_anything_is_computed(
+    prefix: str, lacks: Missing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every trial would fail with it; and a model that cannot be loaded is none that this machine has."""
     name = f"mlx/{PACKAGED}" if prefix == "mlx" else PACKAGED
     catalog.check_engine(name)
-    monkeypatch.setattr(f"experiments.backends.for_{prefix}.lacks", lambda: lacks)
-    with pytest.raises(LabError, match=f"not installed: {lacks[0]}; this machine has: .*{lacks[1]}") as caught:
+    monkeypatch.setattr(catalog.backend(name), "missing", lambda prefix: lacks)
+    with pytest.raises(LabError, match=f"not installed: {lacks.what}; this machine has: .*{lacks.command}") as caught:
         catalog.check_engine(name)
     assert f"has: {name}" not in str(caught.value) and f", {name}" not in str(caught.value)
 
 
 def test_a_run_with_a_model_that_cannot_be_loaded_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixty failed trials and an INCONCLUSIVE verdict said before what one line says; P1 asks no language model."""
-    monkeypatch.setattr("experiments.backends.for_wheel.lacks", lambda: ("torch", "pip install torch"))
+    torch = Missing("torch", "pip install torch")
+    monkeypatch.setattr("experiments.backends.transformers_backend.missing", lambda prefix: torch)
     with pytest.raises(LabError, match="not installed: torch"):
         run_local(Paths.local(), plan("smoke"), "p2", lambda *_: None)
     assert not Paths.local().warehouse.exists()
@@ -138,7 +145,7 @@ def test_a_folders_digest_is_of_its_contents(tmp_path: Path) -> None:
 def test_a_packaged_model_is_the_same_weights_for_mlx() -> None:
     """mlx/smollm2-135m needs no hub: the GGUF file of the package, so the same digest."""
     assert catalog.digest_of(f"mlx/{PACKAGED}") == catalog.digest_of(PACKAGED)
-    assert f"mlx/{PACKAGED}" in catalog.models_here() and catalog.models_here()[0] == PACKAGED
+    assert f"mlx/{PACKAGED}" in catalog.local_models() and catalog.local_models()[0] == PACKAGED
 
 
 def test_a_gguf_file_is_found_in_the_labs_folder_or_by_its_path() -> None:
@@ -156,8 +163,8 @@ def test_a_gguf_file_is_found_in_the_labs_folder_or_by_its_path() -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert "gguf/own.gguf" in catalog.models_here()
-    assert catalog.digest_of("gguf/own.gguf") == catalog.digest_of(f"gguf/{place}") == catalog.file_digest(place)
+    assert "gguf/own.gguf" in catalog.local_models()
+    assert catalog.digest_of("gguf/own.gguf") == catalog.digest_of(f"gguf/{place}") == file_sha256(place)
     assert gguf_size(place) == Size(matrices=16, others=32)
 
 
@@ -191,11 +198,11 @@ def versions() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("file", "old", "new", "changed"),
     [
-        ("for_ollama.py", "TOP = 20", "TOP = 19", {"ollama"}),
+        ("ollama_backend.py", "TOP = 20", "TOP = 19", {"ollama"}),
         ("mlx_lm_engine.py", "GROUP = 64", "GROUP = 32", {"mlx"}),
-        ("for_gguf.py", "PeftTrainer(name, quantized)", "PeftTrainer(name, True)", {"gguf"}),
+        ("transformers_backend.py", "PeftTrainer(name, quantized)", "PeftTrainer(name, True)", {"wheel", "hf", "gguf"}),
         ("transformers_lm.py", "WINDOW_TOKENS = 2048", "WINDOW_TOKENS = 1024", {"wheel", "hf", "gguf", "mlx"}),
-        ("catalog.py", '"smollm2-135m": (', '"other": ("a", "b", "c"), "smollm2-135m": (', set()),
+        ("catalog.py", '"smollm2-135m": P', '"other": Package("a", "b", "c"), "smollm2-135m": P', set()),
     ],
 )
 def test_another_engine_changes_no_unit_that_does_without_it(
@@ -206,7 +213,7 @@ def test_another_engine_changes_no_unit_that_does_without_it(
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    (copy / "backends" / "for_new.py").write_text("def here():\n    return []\n", encoding="utf-8")
+    (copy / "backends" / "new_backend.py").write_text("def local_models():\n    return []\n", encoding="utf-8")
     code_version.cache_clear()
     after = versions()
     assert {prefix for prefix in before if before[prefix] != after[prefix]} == changed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import LabError
-from experiments.backends import placing
+from experiments.backends import placement
 from experiments.backends.protocols import Unavailable
 from experiments.backends.sizing import Size, choose, needed_gb
 
@@ -53,39 +53,39 @@ def test_a_host_for_quantised_models_never_holds_a_full_one() -> None:
 
 def test_too_big_is_said_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading would end in the kernel's hands, with everything else on the machine."""
-    monkeypatch.setattr(placing, "_decided", {})
-    monkeypatch.setattr(placing, "memory_gb", lambda device: 6.0)
+    monkeypatch.setattr(placement, "placements", {})
+    monkeypatch.setattr(placement, "memory_gb", lambda device: 6.0)
     with pytest.raises(LabError, match=r"too big for this machine: .* GB even in 4-bit, 6\.0 GB are available"):
-        placing.place("hf/big", LLAMA_3_70B, False)
+        placement.place("hf/big", LLAMA_3_70B, False)
 
 
 def test_a_missing_quantiser_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only a quantised model fits and nothing quantises, the package that would is the answer."""
-    monkeypatch.setattr(placing, "_decided", {})
-    monkeypatch.setattr(placing, "memory_gb", lambda device: 6.0)
-    monkeypatch.setattr(placing, "find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match=r"fits here only in 4-bit.*pip install bitsandbytes"):
-        placing.place("hf/middle", PHI_3_MINI, False)
+    monkeypatch.setattr(placement, "placements", {})
+    monkeypatch.setattr(placement, "memory_gb", lambda device: 6.0)
+    monkeypatch.setattr(placement, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match=r"fits on this machine only in 4-bit.*pip install bitsandbytes"):
+        placement.place("hf/middle", PHI_3_MINI, False)
 
 
 def test_a_tuned_model_is_held_as_its_base_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is shorter once the base is loaded; 8 bits against full would measure the bits, not the tuning."""
-    monkeypatch.setattr(placing, "_decided", {})
-    monkeypatch.setattr(placing, "memory_gb", lambda device: 20.0)
-    first = placing.place("hf/one", PHI_3_MINI, False)
-    monkeypatch.setattr(placing, "memory_gb", lambda device: 3.0)
-    assert placing.place("hf/one", PHI_3_MINI, False) == first and first.held == "full"
+    monkeypatch.setattr(placement, "placements", {})
+    monkeypatch.setattr(placement, "memory_gb", lambda device: 20.0)
+    first = placement.place("hf/one", PHI_3_MINI, False)
+    monkeypatch.setattr(placement, "memory_gb", lambda device: 3.0)
+    assert placement.place("hf/one", PHI_3_MINI, False) == first and first.precision == "full"
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside a container the machine's free memory is not ours."""
-    monkeypatch.setattr(placing, "CGROUP", tmp_path)
-    without = placing.memory_gb("cpu")
+    monkeypatch.setattr(placement, "CGROUP", tmp_path)
+    without = placement.memory_gb("cpu")
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("500000000\n")
-    assert placing.memory_gb("cpu") == pytest.approx(without, rel=0.5)
+    assert placement.memory_gb("cpu") == pytest.approx(without, rel=0.5)
     (tmp_path / "memory.max").write_text("700000000\n")
-    assert placing.memory_gb("cpu") == pytest.approx(0.2)
+    assert placement.memory_gb("cpu") == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -108,23 +108,23 @@ def test_the_type_is_chosen_by_what_was_measured(
             raise RuntimeError("no such type here")
         return rates[dtype]
 
-    monkeypatch.setattr(placing, "gemm_gflops", rate)
-    assert placing.dtype_here("cpu") == "float32"
-    found = placing.measure_dtype()
-    assert (found["dtype"], found["gflops"]) == (chosen, rates)
-    assert placing.dtype_here(found["device"]) == chosen
-    assert placing.dtype_here("another") == "float32"
+    monkeypatch.setattr(placement, "gemm_gflops", rate)
+    assert placement.chosen_dtype("cpu") == "float32"
+    found = placement.measure_dtype()
+    assert (found.dtype, found.gflops) == (chosen, rates)
+    assert placement.chosen_dtype(found.device) == chosen
+    assert placement.chosen_dtype("another") == "float32"
 
 
 @pytest.mark.parametrize("content", ["", "[]", json.dumps({"cpu": "float8"}), json.dumps({"cpu": 3})])
 def test_a_damaged_measurement_is_none(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file cut by a full disk must not stop every model from loading."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    (tmp_path / placing.MEASURED).write_text(content)
-    assert placing.dtype_here("cpu") == "float32"
+    (tmp_path / placement.MEASURED).write_text(content)
+    assert placement.chosen_dtype("cpu") == "float32"
 
 
 def test_rates_are_measured_and_positive() -> None:
     """The real measurement on this machine: some operations were done and timed."""
-    assert placing.use_real_cores() >= 1
-    assert placing.gemm_gflops("cpu", "float32", n=64, rounds=2) > 0.01
+    assert placement.use_real_cores() >= 1
+    assert placement.gemm_gflops("cpu", "float32", n=64, rounds=2) > 0.01

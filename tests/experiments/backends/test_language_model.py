@@ -30,9 +30,9 @@ def prompt(i: int) -> str:
 
 def plain_logprob(lm: Any, before: str, after: str) -> float:
     """Log-probability of `after` by one full forward pass over both, without cache, batch or padding."""
-    first, last = lm._tokenizer(before).input_ids, lm._tokenizer(after, add_special_tokens=False).input_ids
+    first, last = lm.tokenizer(before).input_ids, lm.tokenizer(after, add_special_tokens=False).input_ids
     with torch.inference_mode():
-        logits = lm._model(input_ids=torch.tensor([first + last]), use_cache=False).logits[0].double()
+        logits = lm.model(input_ids=torch.tensor([first + last]), use_cache=False).logits[0].double()
     logprobs = torch.log_softmax(logits, dim=-1)
     return sum(logprobs[len(first) + j - 1, token].item() for j, token in enumerate(last))
 
@@ -89,8 +89,8 @@ def test_generation_is_greedy(lm: Any) -> None:
     """The first token is the most probable one: no sampling, so no seed is needed."""
     text = "The capital of France is"
     with torch.inference_mode():
-        logits = lm._model(**lm._tokenizer(text, return_tensors="pt")).logits[0, -1]
-    assert lm.generate([text], 1)[0].text == lm._tokenizer.decode(int(logits.argmax()))
+        logits = lm.model(**lm.tokenizer(text, return_tensors="pt")).logits[0, -1]
+    assert lm.generate([text], 1)[0].text == lm.tokenizer.decode(int(logits.argmax()))
 
 
 def test_a_stop_string_ends_each_reply_by_itself(lm: LanguageModel) -> None:
@@ -106,11 +106,11 @@ def test_a_stop_string_ends_each_reply_by_itself(lm: LanguageModel) -> None:
 def test_negative_log_likelihood_by_hand(lm: Any) -> None:
     """P3's perplexity: the sum over all tokens after the first, each from a forward pass over its own prefix."""
     text = "Rain falls on the roof of the house."
-    ids = lm._tokenizer(text).input_ids
+    ids = lm.tokenizer(text).input_ids
     total = 0.0
     for i in range(1, len(ids)):
         with torch.inference_mode():
-            logits = lm._model(input_ids=torch.tensor([ids[:i]]), use_cache=False).logits[0, -1].double()
+            logits = lm.model(input_ids=torch.tensor([ids[:i]]), use_cache=False).logits[0, -1].double()
         total -= torch.log_softmax(logits, dim=-1)[ids[i]].item()
     loss, tokens = lm.negative_log_likelihood(text)
     assert tokens == len(ids) - 1

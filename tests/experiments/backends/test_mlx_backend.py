@@ -13,12 +13,12 @@ import pytest
 from tiny_llama import make
 
 from common.environment import lab_home
-from experiments.backends import for_hf, for_mlx
+from experiments.backends import mlx_backend, transformers_backend
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.mlx_lm_engine import from_peft, load_base, rotation, to_peft
 from experiments.backends.mlx_trainer import MlxTrainer
 from experiments.backends.model_cache import Backends, no_files
-from experiments.backends.protocols import LanguageModel, Unavailable
+from experiments.backends.protocols import LanguageModel, Missing, Unavailable
 
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'mlx[cpu]' mlx-lm")
 
@@ -103,7 +103,7 @@ def test_an_adapter_is_one_file_for_both_engines(training: Training, folder: Pat
     """Trained on the Mac and run on a card, or the other way: the same scores from the same bytes."""
     by_mlx = tuned(f"mlx/{folder}", training.adapter).score(PROMPT, OPTIONS).logprobs
     assert tuned(f"hf/{folder}", training.adapter).score(PROMPT, OPTIONS).logprobs == pytest.approx(by_mlx, abs=1e-3)
-    pefts = for_hf.trainer(f"hf/{folder}", False).train(EXAMPLES, [], SETTINGS, 42).adapter
+    pefts = transformers_backend.trainer(f"hf/{folder}", False).train(EXAMPLES, [], SETTINGS, 42).adapter
     by_peft = tuned(f"hf/{folder}", pefts).score(PROMPT, OPTIONS).logprobs
     assert tuned(f"mlx/{folder}", pefts).score(PROMPT, OPTIONS).logprobs == pytest.approx(by_peft, abs=1e-3)
     assert from_peft(to_peft("model.layers.0.self_attn.q_proj.lora_a")) == "model.layers.0.self_attn.q_proj.lora_a"
@@ -119,11 +119,11 @@ def test_the_same_seed_gives_the_same_adapter(training: Training, folder: Path) 
 def test_quantised_by_mlx(tiny: LanguageModel, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a medium host: 8 bits while they fit, else 4, each said in the trial, nearer to the full scores the more bits."""
     full, distance = tiny.score(PROMPT, OPTIONS).logprobs, []
-    for held, bits in (("8-bit", 8), ("4-bit", 4)):
-        monkeypatch.setattr("experiments.backends.mlx_lm_engine.choose", lambda *a, held=held, **k: held)
+    for precision, bits in (("8-bit", 8), ("4-bit", 4)):
+        monkeypatch.setattr("experiments.backends.mlx_lm_engine.choose", lambda *a, precision=precision, **k: precision)
         model = Backends(no_files, quantized=True).language_model(f"mlx/{folder}")
-        assert model.describe()["numbers"] == f"{held}, float32"
-        assert {m.bits for _, m in model._model.named_modules() if hasattr(m, "bits")} == {bits}  # type: ignore[attr-defined]
+        assert model.describe()["numbers"] == f"{precision}, float32"
+        assert {m.bits for _, m in model.model.named_modules() if hasattr(m, "bits")} == {bits}  # type: ignore[attr-defined]
         found = model.score(PROMPT, OPTIONS).logprobs
         distance.append(max(abs(a - b) for a, b in zip(full, found, strict=True)))
     assert 0 < distance[0] < distance[1]
@@ -137,25 +137,26 @@ def test_results_name_the_engine(tiny: LanguageModel, same: LanguageModel, train
 
 
 @pytest.mark.parametrize(
-    ("mlx", "torch", "only", "way"),
+    ("mlx", "torch", "only", "engine"),
     [(900.0, 240.0, False, "mlx"), (3.0, 240.0, False, "peft"), (3.0, 240.0, True, "mlx"), (3.0, None, False, "mlx")],
 )
-def test_the_faster_trains(mlx: float, torch: float | None, only: bool, way: str) -> None:
-    """A Mac's MLX trains through MLX, Linux's reference BLAS through peft, by rates that are told with the choice."""
-    found, why = for_mlx.chosen(mlx, torch, only)
-    assert found == way and why
+def test_the_faster_trains(mlx: float, torch: float | None, only: bool, engine: str) -> None:
+    """A Mac's MLX trains through MLX, Linux's reference BLAS through peft, by rates that the reason names."""
+    found = mlx_backend.choose(mlx_backend.Rates(mlx, torch), only)
+    assert found.engine == engine and found.why
     if torch and not only:
-        assert why == f"MLX multiplies at {mlx:.0f} GFLOPS here, torch at {torch:.0f}"
+        assert found.why == f"MLX multiplies at {mlx:.0f} GFLOPS here, torch at {torch:.0f}"
 
 
 def test_the_choice_is_measured_and_written_into_the_training(folder: Path) -> None:
     """Through the front: the trainer of mlx/ on this machine, whichever it is, trains and says why it was chosen."""
-    rates = for_mlx.rates()
-    assert json.loads((lab_home() / for_mlx.MEASURED).read_text()) == {"mlx": rates[0], "torch": rates[1]}
-    assert rates[0] > 0 and (rates[1] is None or rates[1] > 0)
+    rates = mlx_backend.rates()
+    assert json.loads((lab_home() / mlx_backend.MEASURED).read_text()) == rates._asdict()
+    assert rates.mlx > 0 and (rates.torch is None or rates.torch > 0)
     found = Backends(no_files).train(f"mlx/{folder}", EXAMPLES, [], SETTINGS.model_copy(update={"epochs": 1}), 42)
-    assert found.engine["engine"] == {"mlx": "mlx-lm", "peft": "peft"}[for_mlx.chosen(*rates, False)[0]]
-    assert found.engine["chosen"] == for_mlx.chosen(*rates, False)[1]
+    chosen = mlx_backend.choose(rates, False)
+    assert found.engine["engine"] == {"mlx": "mlx-lm", "peft": "peft"}[chosen.engine]
+    assert found.engine["chosen"] == chosen.why
 
 
 def test_without_mlx_the_command_that_installs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,10 +167,10 @@ def test_without_mlx_the_command_that_installs_it(folder: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "mlx_lm.utils", None)
     with pytest.raises(Unavailable, match=r"pip install .*mlx"):
         load_base(f"mlx/{folder}")
-    monkeypatch.setattr(for_mlx, "lacks", lambda: ("mlx-lm", "pip install mlx-lm"))
-    assert for_mlx.here() == []
+    monkeypatch.setattr(mlx_backend, "missing", lambda prefix: Missing("mlx-lm", "pip install mlx-lm"))
+    assert mlx_backend.local_models() == []
     with pytest.raises(Unavailable, match="mlx-lm is not installed"):
-        for_mlx.trainer(f"mlx/{folder}", False)
+        mlx_backend.trainer(f"mlx/{folder}", False)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +185,8 @@ def test_without_mlx_the_command_that_installs_it(folder: Path, monkeypatch: pyt
         ({"hidden_size": 8}, {}),
     ],
 )
-def test_the_rotary_base_is_told_to_mlx(config: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Left to its default, every position would be turned by other angles, and answers would be quietly worse."""
+def test_mlx_gets_the_rotary_base(config: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Left to its default, every position would be turned by other angles, and answers would be worse without a warning."""
     assert rotation(config) == expected
 
 

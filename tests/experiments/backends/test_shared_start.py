@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_llama import make
 
 from experiments.backends.lora import Row, encode, shared_start
-from experiments.backends.peft_trainer import _loss
+from experiments.backends.peft_trainer import summed_loss
 from experiments.backends.transformers_lm import load_base
 
 TASK = "Question : is a fruit or a tool ? "
@@ -62,7 +62,7 @@ def test_loss_and_gradients_are_those_of_whole_rows(tuned: tuple[Any, Any], pair
     model, tokenizer = tuned
     rows = [encode(tokenizer, pair, 64) for pair in pairs]
     assert (shared_start(rows) > 0) == (len(pairs) < 4)
-    shared, plain = _loss(model, rows, 0), whole(model, rows)
+    shared, plain = summed_loss(model, rows, 0), whole(model, rows)
     assert shared.item() == pytest.approx(plain.item(), abs=1e-4)
     found, expected = gradients(model, shared), gradients(model, plain)
     assert found.keys() == expected.keys() and len(found) == 8
@@ -74,7 +74,7 @@ def test_loss_and_gradients_are_those_of_whole_rows(tuned: tuple[Any, Any], pair
 def test_the_token_before_the_first_learned_one_is_each_rows_own() -> None:
     """Its logits are needed; rows that are equal up to their completion share all but it."""
     labels = [-100, -100, -100, 7, 8]
-    assert shared_start([([1, 2, 3, 7, 8], labels), ([1, 2, 3, 9, 8], labels)]) == 2
-    assert shared_start([([1, 2, 3, 7, 8], labels), ([1, 5, 3, 7, 8], labels)]) == 1
-    assert shared_start([([7, 8], [7, 8])]) == 0
-    assert shared_start([([1, 7], [-100, 7])]) == 0
+    assert shared_start([Row([1, 2, 3, 7, 8], labels), Row([1, 2, 3, 9, 8], labels)]) == 2
+    assert shared_start([Row([1, 2, 3, 7, 8], labels), Row([1, 5, 3, 7, 8], labels)]) == 1
+    assert shared_start([Row([7, 8], [7, 8])]) == 0
+    assert shared_start([Row([1, 7], [-100, 7])]) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.backends import for_mlx, placing
+from experiments.backends import mlx_backend, placement
 from workpools.assess import assess
 from workpools.measure import Budget
 
@@ -31,4 +31,4 @@ def test_a_whole_assessment_measures_all_engines(
     assert 2 < report.prefill_tokens_per_s < 200_000
     assert report.matrix_gflops
     assert report.disk_write_mb_s
-    assert {p.name for p in tmp_path.iterdir()} - {for_mlx.MEASURED} == {"models", placing.MEASURED}
+    assert {p.name for p in tmp_path.iterdir()} - {mlx_backend.MEASURED} == {"models", placement.MEASURED}

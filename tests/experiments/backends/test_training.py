@@ -14,7 +14,7 @@ import torch
 
 from experiments.backends.lora import LoraSettings, Training, encode
 from experiments.backends.model_cache import Backends, no_files
-from experiments.backends.peft_trainer import train
+from experiments.backends.peft_trainer import PeftTrainer
 from experiments.backends.protocols import LanguageModel, Unavailable
 from experiments.backends.transformers_lm import WINDOW_TOKENS, with_adapter
 
@@ -38,12 +38,12 @@ def at_home(weights_home: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def gentle(at_home: None) -> Training:
-    return train(MODEL, EXAMPLES, EXAMPLES, GENTLE, 42)
+    return PeftTrainer(MODEL).train(EXAMPLES, EXAMPLES, GENTLE, 42)
 
 
 @pytest.fixture(scope="module")
 def steep(at_home: None) -> Training:
-    return train(MODEL, EXAMPLES[:2], HELD, STEEP, 42)
+    return PeftTrainer(MODEL).train(EXAMPLES[:2], HELD, STEEP, 42)
 
 
 def keep(files: dict[str, bytes], content: bytes) -> str:
@@ -54,10 +54,10 @@ def keep(files: dict[str, bytes], content: bytes) -> str:
 
 def plain_loss(lm: Any, pair: tuple[str, str]) -> float:
     """Mean negative log-likelihood of the completion and the end mark, by one full forward pass."""
-    first = lm._tokenizer(pair[0]).input_ids
-    last = [*lm._tokenizer(pair[1], add_special_tokens=False).input_ids, lm._tokenizer.eos_token_id]
+    first = lm.tokenizer(pair[0]).input_ids
+    last = [*lm.tokenizer(pair[1], add_special_tokens=False).input_ids, lm.tokenizer.eos_token_id]
     with torch.inference_mode():
-        logprobs = torch.log_softmax(lm._model(input_ids=torch.tensor([first + last])).logits[0].double(), dim=-1)
+        logprobs = torch.log_softmax(lm.model(input_ids=torch.tensor([first + last])).logits[0].double(), dim=-1)
     return -sum(logprobs[len(first) + j - 1, token].item() for j, token in enumerate(last)) / len(last)
 
 
@@ -86,11 +86,14 @@ def test_the_same_seed_gives_the_same_adapter(gentle: Training) -> None:
     """A unit is its hash: run again elsewhere it must give these bytes, whatever was drawn in between; dropout is on."""
     torch.rand(3)
     state = torch.random.get_rng_state()
-    again = train(MODEL, EXAMPLES, EXAMPLES, GENTLE, 42)
+    again = PeftTrainer(MODEL).train(EXAMPLES, EXAMPLES, GENTLE, 42)
     assert again.adapter == gentle.adapter
     assert (again.train_loss, again.validation_loss) == (gentle.train_loss, gentle.validation_loss)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert train(MODEL, EXAMPLES[:1], [], GENTLE.model_copy(update={"epochs": 1}), 43).adapter != gentle.adapter
+    assert (
+        PeftTrainer(MODEL).train(EXAMPLES[:1], [], GENTLE.model_copy(update={"epochs": 1}), 43).adapter
+        != gentle.adapter
+    )
 
 
 def test_early_stopping_keeps_the_best_epoch(
@@ -116,7 +119,7 @@ def test_an_adapter_changes_the_tuned_model_and_not_the_base(
         sha256 = keep(files, training.adapter)
         scores.append(engines.language_model(MODEL, sha256).score(EXAMPLES[0][0], options).logprobs)
         # One tuned model at a time: each holds half a gigabyte.
-        assert [k for k in engines._models if k[1]] == [(MODEL, sha256)]
+        assert [k for k in engines.models if k[1]] == [(MODEL, sha256)]
     assert len(set(scores)) == 3
     assert all(tuned[0] > base[0] for tuned in scores[1:])
     assert engines.language_model(MODEL).score(EXAMPLES[0][0], options).logprobs == base
@@ -133,11 +136,11 @@ def test_the_adapters_header_says_how_to_load_it(gentle: Training) -> None:
 
 def test_only_the_completion_is_learned(lm: Any) -> None:
     """Labels of the prompt are masked; with a prompt too long, its beginning is cut and the completion stays whole."""
-    ids, labels = encode(lm._tokenizer, EXAMPLES[0], WINDOW_TOKENS)
+    ids, labels = encode(lm.tokenizer, EXAMPLES[0], WINDOW_TOKENS)
     learned = [i for i, label in zip(ids, labels, strict=True) if label != -100]
-    assert lm._tokenizer.decode(learned) == f" fruit{lm._tokenizer.eos_token}"
-    assert lm._tokenizer.decode(ids[: -len(learned)]) == EXAMPLES[0][0]
-    ids, labels = encode(lm._tokenizer, ("word " * WINDOW_TOKENS, " fruit"), WINDOW_TOKENS)
+    assert lm.tokenizer.decode(learned) == f" fruit{lm.tokenizer.eos_token}"
+    assert lm.tokenizer.decode(ids[: -len(learned)]) == EXAMPLES[0][0]
+    ids, labels = encode(lm.tokenizer, ("word " * WINDOW_TOKENS, " fruit"), WINDOW_TOKENS)
     assert len(ids) == len(labels) == WINDOW_TOKENS
     assert [label for label in labels if label != -100] == learned
 
@@ -147,7 +150,7 @@ def test_a_missing_library_is_unavailable(missing: str, monkeypatch: pytest.Monk
     """P3 and E2 turn this into a failed training with its reason; anything else would crash the shard."""
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(Unavailable, match="pip install"):
-        train(MODEL, EXAMPLES, [], GENTLE, 42)
+        PeftTrainer(MODEL).train(EXAMPLES, [], GENTLE, 42)
     if missing != "torch":
         with pytest.raises(Unavailable, match="pip install"):
             with_adapter(None, b"")

@@ -259,7 +259,7 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     get_domain.cache_clear()
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "second"))
     backends = Backends(no_files)
-    backends._embedders["all-MiniLM-L6-v2"] = FakeEmbedder()
+    backends.embedders["all-MiniLM-L6-v2"] = FakeEmbedder()
     there = Paths.local()
     assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.configured(there), 1) == 18
     assert [p.name.split(".")[0] for p in (tmp_path / "results" / "inbox").iterdir()] == [units[0].unit_id]

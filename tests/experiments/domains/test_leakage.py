@@ -154,7 +154,7 @@ class FakeEmbedder:
 
 def search(config: Any, **spec: Any) -> Trial:
     backends = Backends(no_files)
-    backends._embedders[leakage_gate.EMBEDDER] = FakeEmbedder()
+    backends.embedders[leakage_gate.EMBEDDER] = FakeEmbedder()
     unit = Unit("0" * 32, "p1", 1, {}, {"role": "leakage", **spec}, {})
     (trial,) = leakage_gate.run(unit, config, backends)
     return trial

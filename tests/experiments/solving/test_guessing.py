@@ -264,8 +264,8 @@ def test_e1_runs_on_equations(engines: Backends, files: dict[str, bytes]) -> Non
     """Memos keep formulas and every guess, and accuracy is told by family, which the truth of a trial no longer is."""
     findings = {**FINDINGS}
     solver = Backends(no_files)
-    solver._models[("smollm2-135m", "")] = FakeSolver()
-    solver._embedders["all-MiniLM-L6-v2"] = engines.embedder("all-MiniLM-L6-v2")
+    solver.models[("smollm2-135m", "")] = FakeSolver()
+    solver.embedders["all-MiniLM-L6-v2"] = engines.embedder("all-MiniLM-L6-v2")
     given = {**FEW, "n_memory": 8, "n_test": 4}
     trials = run_phase("e1", findings, solver, files, per_unit=4, memos_per_unit=8, **given)
     assert [row[1] for row in findings["memos"]] == [t.truth for t in trials if t.condition == "memo"]

@@ -1,4 +1,4 @@
-"""Models that an Ollama server has: ollama/<model>, asked through Ollama's own client.
+"""Models of an Ollama server: ollama/<model>, through Ollama's own client.
 
 Written after the server's documented HTTP API (docs.ollama.com, openapi.yaml): generate with `logprobs` and `top_logprobs`
 since server 0.12.11, without them before. The server is OLLAMA_HOST's, else the one on this machine. Nothing is pulled.
@@ -16,117 +16,132 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.backends.catalog import missing
-from experiments.backends.protocols import LoraTrainer, Reply, Scores, Unavailable
+from experiments.backends.catalog import unavailable
+from experiments.backends.protocols import (
+    Embedded,
+    Embeddings,
+    LoraTrainer,
+    Missing,
+    Reply,
+    Scores,
+    TextLoss,
+    TokenCounter,
+    Unavailable,
+    embed_distinct,
+    seeds_for,
+)
 
 WINDOW_TOKENS = 2048  # as for our own engines: the same prompts fit, whatever serves the model
 KEEP_ALIVE = (
     "10m"  # a shard's units follow each other within minutes; Ollama's own five would unload between two of them
 )
 TIMEOUT_S = 300.0  # one answer, loading of the model included; large models load for minutes from a slow disk
-LOOK_S = 2.0  # to say whether a server is there and what it has
+LOOK_S = 2.0  # to find out whether a server answers and what it has
 AT_ONCE = 4  # requests under way; more wait in the server, whose own limit is OLLAMA_NUM_PARALLEL
 TOP = 20  # the most alternatives a token that the server gives (its documents)
 CHARACTERS_A_TOKEN = (
     3.0  # of code and English, low, so that a count is not too small; the server counts only what it reads
 )
 INSTALL = "pip install '.[medium]'"
-START = "start it: ollama serve; or set OLLAMA_HOST"
+OTHER_BACKENDS = "name the model hf/<repository> or mlx/<repository>"
+
+
+class OllamaError(Unavailable):
+    """A server that does not answer, has not the model, or refuses; `lacking` has the command that mends it."""
+
+    def __init__(self, what: str, command: str, hint: str = "") -> None:
+        self.lacking = Missing(what, command)
+        super().__init__(f"{what}; {hint or command}".removesuffix("; "))
 
 
 def _client(timeout_s: float) -> Any:
     try:
         from ollama import Client
     except ImportError as error:
-        raise Unavailable(f"{error}; install it: {INSTALL}") from error
+        raise OllamaError(str(error), INSTALL, f"install it: {INSTALL}") from error
     return Client(timeout=timeout_s)
 
 
 def address() -> str:
-    """The server that is asked, as a person would write it."""
+    """Return the address of the server that is asked."""
     return os.environ.get("OLLAMA_HOST", "").strip() or "127.0.0.1:11434"
 
 
 @contextmanager
 def _asking(model: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
-    """The client's errors in our words: away, slow, without the model, or refusing."""
+    """Raise OllamaError for the client's errors: no server, too slow, no such model, or refused."""
     import httpx
     from ollama import ResponseError
 
     try:
         yield
     except httpx.TimeoutException as error:
-        raise Unavailable(f"Ollama at {address()} did not answer in {timeout_s:g} s about {model!r}") from error
+        raise OllamaError(f"Ollama at {address()} did not answer in {timeout_s:g} s about {model!r}", "") from error
     except (ConnectionError, httpx.TransportError) as error:
-        raise Unavailable(f"no Ollama server answers at {address()}; {START}") from error
+        what, hint = f"no Ollama server answers at {address()}", "start it: ollama serve; or set OLLAMA_HOST"
+        raise OllamaError(what, "ollama serve", hint) from error
     except ResponseError as error:
         if error.status_code == 404:
-            raise Unavailable(f"Ollama at {address()} has no model {model!r}; ollama pull {model}") from error
-        raise Unavailable(f"Ollama at {address()}: {' '.join(str(error).split())[:300]}") from error
+            raise OllamaError(f"Ollama at {address()} has no model {model!r}", f"ollama pull {model}") from error
+        raise OllamaError(f"Ollama at {address()}: {' '.join(str(error).split())[:300]}", "") from error
 
 
 def _tags() -> dict[str, str]:
-    """{model: digest} that the server has; raises Unavailable."""
+    """Return the server's models with their digests. Raises OllamaError."""
     client = _client(LOOK_S)
     with _asking("its models", LOOK_S):
         return {str(m.model): str(m.digest) for m in client.list().models}
 
 
 def _tagged(model: str) -> str:
-    """A model's name as the server lists it: without a tag it is the latest."""
+    """Return a model's name as the server lists it: without a tag it is the latest."""
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
 
-def here() -> list[str]:
+def local_models() -> list[str]:
     try:
         return sorted(f"ollama/{model.removesuffix(':latest')}" for model in _tags())
-    except Unavailable:
+    except OllamaError:
         return []
 
 
-def lacks() -> tuple[str, str]:
+def missing(prefix: str) -> Missing | None:
     try:
-        return ("", "") if _tags() else ("Ollama has no model", "ollama pull smollm2:135m")
-    except Unavailable as error:
-        what, _, mend = str(error).partition("; ")
-        return what, mend.removeprefix("install it: ").removeprefix("start it: ").partition(";")[0]
+        return None if _tags() else Missing("Ollama has no model", "ollama pull smollm2:135m")
+    except OllamaError as error:
+        return error.lacking
 
 
 def digest(name: str) -> str:
-    """The digest that the server lists for the model, of its manifest: weights, template and parameters."""
+    """Return the digest that the server lists for the model, of its manifest: weights, template and parameters."""
     model = name.partition("/")[2]
     try:
         found = _tags()
-    except Unavailable as error:
-        what, _, mend = str(error).partition("; ")
-        raise missing(name, what, mend) from error
+    except OllamaError as error:
+        raise unavailable(name, *error.lacking) from error
     if _tagged(model) not in found:
-        raise missing(name, f"Ollama at {address()} does not have it", f"ollama pull {model}")
+        raise unavailable(name, f"Ollama at {address()} does not have it", f"ollama pull {model}")
     return found[_tagged(model)].removeprefix("sha256:")
 
 
-def counter(name: str) -> tuple[Callable[[str], int], int]:
+def counter(name: str) -> TokenCounter:
     digest(name)
-    return _count, WINDOW_TOKENS
+    return TokenCounter(_count, WINDOW_TOKENS)
 
 
 def _count(text: str) -> int:
-    # The API tells how many tokens it read, and none without reading; so a text is taken for a little longer than it is.
+    # The API counts only tokens that it reads, so a text is taken for a little longer than it is.
     return int(len(text) / CHARACTERS_A_TOKEN) + 1
 
 
 def load(name: str, adapter: bytes | None, quantized: bool) -> OllamaModel:
     if adapter is not None:
-        raise Unavailable(
-            f"{name}: Ollama takes no adapter of ours; train and run it as hf/<repository> or mlx/<repository>"
-        )
+        raise Unavailable(f"{name}: Ollama cannot load a LoRA adapter; {OTHER_BACKENDS} to train and run it")
     return OllamaModel(name)
 
 
 def trainer(name: str, quantized: bool) -> LoraTrainer:
-    raise Unavailable(
-        f"{name}: Ollama trains nothing; name the model hf/<repository> or mlx/<repository> for P3 and E2"
-    )
+    raise Unavailable(f"{name}: Ollama cannot train a model; {OTHER_BACKENDS} for P3 and E2")
 
 
 class OllamaModel:
@@ -139,31 +154,27 @@ class OllamaModel:
     def __init__(self, name: str, timeout_s: float = TIMEOUT_S) -> None:
         self.name, self.window = name, WINDOW_TOKENS
         self._model = name.partition("/")[2]
-        self._client, self._timeout_s = _client(timeout_s), timeout_s
+        self.client, self.timeout_s = _client(timeout_s), timeout_s
         with self._asking():
-            shown = self._client.show(self._model)
+            shown = self.client.show(self._model)
             first = self._generate("1 + 1 =", 1, scored=True)
-        # A server that does not know the field leaves it out: then it cannot score, and answers are sampled.
+        # An older server leaves the field out: then it cannot score, and answers are sampled.
         self.scores = bool(first.logprobs and first.logprobs[0].top_logprobs)
         self._numbers = str(shown.details.quantization_level or "") if shown.details else ""
         self._version = self._server_version()
-        self._embedded: dict[str, tuple[NDArray[np.float64], float]] = {}
+        self._embedded: dict[str, Embedded] = {}
 
     def _asking(self) -> AbstractContextManager[None]:
-        return _asking(self._model, self._timeout_s)
+        return _asking(self._model, self.timeout_s)
 
     def _server_version(self) -> str:
         # The client has no call of its own for /api/version.
         with self._asking():
-            return str(self._client._request_raw("GET", "/api/version").json().get("version", ""))
+            return str(self.client._request_raw("GET", "/api/version").json().get("version", ""))
 
     def describe(self) -> dict[str, str]:
-        return {
-            "engine": "ollama",
-            "version": self._version,
-            "device": address(),
-            "numbers": self._numbers or "unknown",
-        }
+        numbers = self._numbers or "unknown"
+        return {"engine": "ollama", "version": self._version, "device": address(), "numbers": numbers}
 
     def digest(self) -> str:
         return digest(self.name)
@@ -172,7 +183,7 @@ class OllamaModel:
         return _count(text)
 
     def _options(self, most: int, temperature: float, seed: int, stop: str) -> dict[str, Any]:
-        # top_k 0 and top_p 1 leave the distribution whole, as our own engines sample from it; a seed is a signed 32-bit number.
+        # top_k 0 and top_p 1 leave the distribution whole, as the other engines do; a seed is a signed 32-bit number.
         plain = {"num_predict": most, "num_ctx": self.window, "temperature": temperature, "seed": seed % 2**31}
         whole = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
         return {**plain, **whole, **({"stop": [stop]} if stop else {})}
@@ -181,7 +192,7 @@ class OllamaModel:
         self, prompt: str, most: int, temperature: float = 0.0, seed: int = 0, stop: str = "", scored: bool = False
     ) -> Any:
         extra = {"logprobs": True, "top_logprobs": TOP} if scored else {}
-        return self._client.generate(
+        return self.client.generate(
             self._model,
             prompt,
             raw=True,
@@ -192,11 +203,11 @@ class OllamaModel:
         )
 
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
-        """Log-probabilities from the server's most likely next tokens, one question for each text that options share.
+        """Return log-probabilities from the server's most likely next tokens, one request for each text that options share.
 
-        An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts. Where the token
-        that it would choose is not among the TOP alternatives, a shorter one is followed, or else the least likely of
-        them stands for the rest: an estimate, on either side of the true value, of an option that is unlikely anyway.
+        An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts. Where its longest
+        token is not among the TOP alternatives, a shorter one is followed, or else the least likely of them stands for the
+        rest: an estimate, above or below the true value, of an option that is unlikely anyway.
         """
         started = time.perf_counter()
         sums, spelt = [0.0] * len(options), [""] * len(options)
@@ -204,9 +215,8 @@ class OllamaModel:
         while open_ones:
             nodes = sorted({spelt[i] for i in open_ones})
             with self._asking():
-                found = dict(
-                    zip(nodes, self._each(lambda n: self._generate(prompt + n, 1, scored=True), nodes), strict=True)
-                )
+                replies = self._each(lambda node: self._generate(prompt + node, 1, scored=True), nodes)
+            found = dict(zip(nodes, replies, strict=True))
             cost = [max(cost[0], *(r.prompt_eval_count or 0 for r in found.values())), cost[1] + len(nodes)]
             for i in sorted(open_ones):
                 likely = {a.token: a.logprob for a in found[spelt[i]].logprobs[0].top_logprobs}
@@ -219,7 +229,7 @@ class OllamaModel:
         return Scores(tuple(sums), cost[0], cost[1], time.perf_counter() - started)
 
     def _each(self, ask: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """ask() of every item, AT_ONCE at a time; results in their order."""
+        """Return ask() of every item, AT_ONCE at a time, in their order."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(ask, items))
 
@@ -233,19 +243,13 @@ class OllamaModel:
         temperature: float = 0.0,
         seeds: Sequence[int] = (),
     ) -> list[Reply]:
-        if temperature > 0 and len(seeds) != len(prompts):
-            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
-        own = list(seeds) if temperature > 0 else [0] * len(prompts)
+        own = seeds_for(prompts, temperature, seeds)
 
         def ask(one: tuple[str, int]) -> Reply:
             if chat:
-                found = self._client.chat(
-                    self._model,
-                    [{"role": "user", "content": one[0]}],
-                    stream=False,
-                    keep_alive=KEEP_ALIVE,
-                    options=self._options(max_new_tokens, temperature, one[1], stop),
-                )
+                message = [{"role": "user", "content": one[0]}]
+                options = self._options(max_new_tokens, temperature, one[1], stop)
+                found = self.client.chat(self._model, message, stream=False, keep_alive=KEEP_ALIVE, options=options)
                 text = found.message.content or ""
             else:
                 found = self._generate(one[0], max_new_tokens, temperature, one[1], stop)
@@ -255,16 +259,15 @@ class OllamaModel:
         with self._asking():
             return self._each(ask, list(zip(prompts, own, strict=True)))
 
-    def negative_log_likelihood(self, text: str) -> tuple[float, int]:
-        raise Unavailable(f"{self.name}: Ollama gives no log-probabilities of a text that it did not write")
+    def negative_log_likelihood(self, text: str) -> TextLoss:
+        raise Unavailable(f"{self.name}: Ollama gives no log-probabilities of a given text")
 
-    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
-        """(unit vectors, seconds each took), through the server's embed; each distinct text once."""
-        for text in texts:
-            if text not in self._embedded:
-                started = time.perf_counter()
-                with self._asking():
-                    found = self._client.embed(self._model, text, keep_alive=KEEP_ALIVE)
-                vector = np.asarray(found.embeddings[0], dtype=np.float64)
-                self._embedded[text] = (vector / np.linalg.norm(vector), time.perf_counter() - started)
-        return np.stack([self._embedded[t][0] for t in texts]), [self._embedded[t][1] for t in texts]
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Return the vectors of `texts` through the server's embed."""
+        return embed_distinct(texts, self._embedded, self._embed)
+
+    def _embed(self, text: str) -> NDArray[np.float64]:
+        with self._asking():
+            found = self.client.embed(self._model, text, keep_alive=KEEP_ALIVE)
+        vector = np.asarray(found.embeddings[0], dtype=np.float64)
+        return vector / np.linalg.norm(vector)

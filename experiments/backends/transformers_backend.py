@@ -1,0 +1,42 @@
+"""Language models through transformers and peft: packaged ones, hf/<repository or path>, gguf/<file or path>.
+
+A name without a prefix is a model that comes inside a Python package, such as smollm2-135m. hf/ takes a repository in the
+hub's local cache or an absolute path; gguf/ takes a file in LAB_HOME/models or an absolute path.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from experiments.backends import weights
+from experiments.backends.catalog import LANGUAGE_MODELS, cached_repositories
+from experiments.backends.peft_trainer import PeftTrainer
+from experiments.backends.protocols import Missing, TokenCounter
+from experiments.backends.transformers_lm import TransformersModel, token_counter
+
+
+def missing(prefix: str) -> Missing | None:
+    return weights.missing_packages(("torch", "transformers") if prefix == "hf" else ("torch", "transformers", "gguf"))
+
+
+def local_models() -> list[str]:
+    packaged = [name for name, package in LANGUAGE_MODELS.items() if find_spec(package.module) is not None]
+    files = sorted(f"gguf/{path.name}" for path in weights.gguf_folder().glob("*.gguf"))
+    folders = [f"hf/{repository}" for repository in cached_repositories()]
+    return [*([] if missing("gguf") else [*packaged, *files]), *([] if missing("hf") else folders)]
+
+
+def digest(name: str) -> str:
+    return weights.digest(name)
+
+
+def counter(name: str) -> TokenCounter:
+    return token_counter(name)
+
+
+def load(name: str, adapter: bytes | None, quantized: bool) -> TransformersModel:
+    return TransformersModel(name, adapter, quantized)
+
+
+def trainer(name: str, quantized: bool) -> PeftTrainer:
+    return PeftTrainer(name, quantized)
