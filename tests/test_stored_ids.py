@@ -8,9 +8,9 @@ from experiments.registry import configure, get_phase
 
 # The first unit of a phase at smoke scale. A change that moves one throws finished trials away: it belongs into LOG.md.
 STORED = {
-    "p1": "292f94a9c1c8cc1ccd54e27de31cb8b0",
-    "p3": "bdfbbd6604fcb43eebe660a32622632f",
-    "e1": "e674b38d006cd2015b4e12d062792c49",
+    "p1": "48450403fe973bfc8b72c332b3d639e3",
+    "p3": "655c434a06b84587d720f498201e0302",
+    "e1": "a3b868da0572f922e5af225cee2d356d",
 }
 
 
