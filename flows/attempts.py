@@ -1,77 +1,87 @@
-"""How often a phase's units were tried, and when that is enough."""
+"""Count the attempts of each unit; give up after MAX_ATTEMPTS."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from prefect import get_run_logger
 
 from common.errors import LabError
 from experiments.contract import Unit
-from flows.dispatch import Outcome, Try
+from flows.dispatch import Outcome, UnitOnHost
 from flows.plan import Run, options
 
 MAX_ATTEMPTS = 3  # docs/design.md, "The path of the data", 9
-MAX_RETURNS = 30  # times that a unit is given back by machines which are not fit, about ten seconds each
+MAX_RETURNS = 30  # times that unfit machines may return a unit, about ten seconds each
 
 
-class Tries:
+class GivenUp(NamedTuple):
+    """Units that had MAX_ATTEMPTS, and the reason that is stored with them."""
+
+    units: list[Unit]
+    reason: str
+
+
+class Attempts:
     """Attempts of the units of one phase, for each host where it is replicated."""
 
     def __init__(self, run: Run, phase: str) -> None:
         self.run = run
         self.phase = phase
         self.worked = False
-        self._begun: Counter[Try] = Counter()
-        self._given_back: Counter[str] = Counter()
+        self._begun: Counter[UnitOnHost] = Counter()
+        self._returned: Counter[str] = Counter()
         self._too_small: dict[str, str] = {}
-        self._wrong: list[str] = []
+        self._errors: list[str] = []
         self._submissions = 0
 
-    def above(self, units: Sequence[Unit]) -> dict[str | None, list[Unit]]:
-        """The units by the pool whose machine ran out of memory with them, which only bigger ones get; None: any."""
+    def by_too_small_pool(self, units: Sequence[Unit]) -> dict[str | None, list[Unit]]:
+        """Group units by the pool whose machine ran out of memory with them; under None those without such a pool."""
         found: dict[str | None, list[Unit]] = {}
         for unit in units:
             found.setdefault(self._too_small.get(unit.unit_id), []).append(unit)
         return found
 
-    def hopeless(self, units: Sequence[Unit]) -> tuple[list[Unit], str]:
-        """(units that have had MAX_ATTEMPTS, why they are given up: what shards said last)."""
-        said = f": {self._wrong[-1]}" if self._wrong else ""
-        found = [u for u in units if self._begun[u.unit_id, None] >= MAX_ATTEMPTS]
-        return found, f"no result after {MAX_ATTEMPTS} tries{said}"
+    def exhausted(self, units: Sequence[Unit]) -> GivenUp:
+        """Return the units that had MAX_ATTEMPTS, with the last error of their shards."""
+        last = f": {self._errors[-1]}" if self._errors else ""
+        found = [u for u in units if self._begun[UnitOnHost(u.unit_id)] >= MAX_ATTEMPTS]
+        return GivenUp(found, f"no result after {MAX_ATTEMPTS} attempts{last}")
 
     def begin(self, units: Sequence[Unit], host: str | None = None) -> int:
-        """Count one more attempt of each unit; its number for the shards, which no two submissions share.
+        """Count one more attempt of each unit; return a number for the shards that no two submissions share.
 
         Raises:
-            LabError: nobody takes one; with what shards said last.
+            LabError: machines returned a unit MAX_RETURNS times; with the last error of its shards.
         """
-        said = f"; {self._wrong[-1]}" if self._wrong else ""
-        again = f"mend it, then: lab pipeline {options(self.run.scale, self.run.given)}"
+        last = f"; {self._errors[-1]}" if self._errors else ""
         for unit in units:
-            if self._given_back[unit.unit_id] > MAX_RETURNS:
+            if self._returned[unit.unit_id] > MAX_RETURNS:
                 raise LabError(
-                    f"unit {unit.unit_id[:8]} of {self.phase} was given back {MAX_RETURNS} times{said}", again
+                    f"unit {unit.unit_id[:8]} of {self.phase} was given back {MAX_RETURNS} times{last}",
+                    f"mend it, then: lab pipeline {options(self.run.scale, self.run.given)}",
                 )
-            self._begun[unit.unit_id, host] += 1
+            self._begun[UnitOnHost(unit.unit_id, host)] += 1
         self.worked = True
         self._submissions += 1
         return self._submissions
 
-    def left(self, units: Sequence[Unit], host: str, under_way: Collection[Try] = ()) -> list[Unit]:
-        """Those that this host is at work on or may still try; what it cannot do at all is not asked of it again."""
-        left = [u for u in units if (u.unit_id, host) in under_way or self._begun[u.unit_id, host] < MAX_ATTEMPTS]
+    def left(self, units: Sequence[Unit], host: str, under_way: Collection[UnitOnHost] = ()) -> list[Unit]:
+        """Return the units that this host is working on or may still attempt; log how many are left out."""
+        left = [
+            u for u in units if (one := UnitOnHost(u.unit_id, host)) in under_way or self._begun[one] < MAX_ATTEMPTS
+        ]
         if len(left) < len(units):
             given_up = len(units) - len(left)
             get_run_logger().warning("%s: %s has no result of %d units, and is left out", self.phase, host, given_up)
         return left
 
-    def ended(self, outcome: Outcome) -> None:
-        """Learn from shards that ended: what was given back was no attempt; a bigger machine is asked for once."""
-        for unit_id, host in outcome.given_back:
-            self._begun[unit_id, host] -= 1
-            self._given_back[unit_id] += 1
-        self._wrong += outcome.wrong
+    def record(self, outcome: Outcome) -> None:
+        """Take in the outcome of ended shards: a returned unit had no attempt; too small a pool is remembered once."""
+        for one in outcome.given_back:
+            self._begun[one] -= 1
+            self._returned[one.unit_id] += 1
+        self._errors += outcome.errors
         self._too_small = outcome.too_small | self._too_small

@@ -34,7 +34,7 @@ def others(client: Any, store: Store, audit: Audit, host: str | None) -> Where:
     Raises:
         LabError: `host` is given, and no worker of it that fits is online.
     """
-    online, off, (reports, _) = online_workers(client), drained(client), registered(store)
+    online, off, reports = online_workers(client), drained(client), registered(store).reports
     found: Where = {}
     fit: dict[str, dict[str, Placement]] = {}
     for phase in {f.unit.phase for f in audit.sample}:
@@ -72,7 +72,7 @@ def again_on(paths: Paths, store: Store, audit: Audit, where: Where, before: Col
             while dispatcher.under_way():
                 ended = dispatcher.wait(partial(_all_here, paths, store, units, before))
                 given_back |= bool(ended.given_back) and not ended.failed
-                said = "; ".join(ended.wrong) or said
+                said = "; ".join(ended.errors) or said
             # A worker that polls the queues of others gives back what it must not run: that is no try.
             tries, returns = (tries, returns + 1) if given_back else (tries + 1, returns)
             with writing(paths) as con:

@@ -7,7 +7,7 @@ their units are counted by the same rules, and tests hold them against the phase
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from duckdb import DuckDBPyConnection
 
@@ -97,8 +97,15 @@ def _texts(phase: str, configs: Mapping[str, PhaseConfig], known: Json) -> int:
     return len(memory) + len(test or ())
 
 
-def registered(store: Store) -> tuple[list[CapabilityReport], list[str]]:
-    """(reports of the hosts that are registered, by name; what is wrong with the others)."""
+class Registered(NamedTuple):
+    """Reports of the registered hosts, by name, and a line for each report that is not valid."""
+
+    reports: list[CapabilityReport]
+    problems: list[str]
+
+
+def registered(store: Store) -> Registered:
+    """Read the reports of all registered hosts."""
     found, wrong = [], []
     for host, content in store.reports():
         try:
@@ -110,7 +117,7 @@ def registered(store: Store) -> tuple[list[CapabilityReport], list[str]]:
             found.append(report)
         else:
             wrong.append(f"{host}: its report names another host, {report.host}")
-    return found, wrong
+    return Registered(found, wrong)
 
 
 def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnection | None = None) -> Schedule:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -14,17 +13,17 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from common.files import write_whole
 from common.text import with_interval
 from experiments.analysis.attempts import foretold
 from experiments.contract import Unit, Verdict
 from experiments.registry import PHASES
-from flows.attempts import Tries
+from flows.attempts import Attempts
 from flows.chain import Step, advance, conclude, open_run, stops
-from flows.dispatch import Dispatcher
+from flows.dispatch import Dispatcher, UnitOnHost
 from flows.forecast import forecast, registered
 from flows.plan import Run, options, plan
-from flows.reuse import REUSE_FILE, reuse_of, told_lines
+from flows.progress import ProgressTable
+from flows.reuse import reuse_of
 from warehouse.database import durations, records
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
@@ -46,7 +45,7 @@ def pipeline(
 
     Args:
         scale: smoke, demo or full.
-        override: why to go on after a gate of P1, P2 or P3 that does not say PASS; stored with the verdict.
+        override: the reason to go on after a gate of P1, P2 or P3 that is not PASS; stored with the verdict.
         config: values that differ from the scale's, by phase.
         mode: split runs each unit once, somewhere; replicate runs the phases on every host that fits them.
 
@@ -62,135 +61,126 @@ def pipeline(
         collect(paths, store, con)
         _predict(con, store, run)
     log.info("run %s, plan %s", run.run_id, run.plan_id)
-    started = time.time()
-    decided = _phases(paths, Dispatcher(store, run), override, started, mode)
-    _progress(paths, run, None, 0, 0, started)
-    return decided
-
-
-def _phases(paths: Paths, dispatcher: Dispatcher, override: str | None, started: float, mode: Mode) -> dict[str, str]:
-    """One phase after the other until a gate stops the chain; the verdicts."""
-    run, log, decided = dispatcher.run, get_run_logger(), dict[str, str]()
-    for phase in PHASES:
-        began = time.monotonic()
-        worked = _work_through(paths, dispatcher, phase, started, mode)
-        with writing(paths, publish=True) as con:
-            verdict = conclude(con, run, phase, override)
-            if worked:
-                durations.finish_prediction(con, run.run_id, phase, time.monotonic() - began)
-            if phase == list(PHASES)[-1]:
-                records.finish_run(con, run.run_id)
-        decided[phase] = verdict.status.value
-        log.info("%s %s: %s", phase.upper(), verdict.status.value, verdict.reason)
-        _artifact(run, phase, verdict, override if stops(phase, verdict) else None)
-        if stops(phase, verdict) and not override:
-            log.warning(
-                '%s stops the pipeline. To go on all the same: lab pipeline %s --override "why"',
-                phase.upper(),
-                options(run.scale, run.given),
-            )
-            break
-    return decided
+    dispatcher = Dispatcher(store, run)
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    progress = ProgressTable(dispatcher.client, run.run_id, flow_run.id if flow_run else None)
+    return _PhaseRunner(paths, dispatcher, progress, mode).run_phases(override)
 
 
 def _predict(con: DuckDBPyConnection, store: Store, run: Run) -> None:
-    """Keep what each phase is expected to take on the registered machines, to be held against what it took."""
-    for phase, stages in forecast(run, registered(store)[0], con).phases.items():
+    """Store the expected duration of each phase on the registered machines, to be compared with the real one."""
+    for phase, stages in forecast(run, registered(store).reports, con).phases.items():
         if all(stage.pool for stage in stages):
             durations.save_prediction(con, run.run_id, phase, sum(stage.seconds for stage in stages))
 
 
-def _work_through(paths: Paths, dispatcher: Dispatcher, phase: str, started: float, mode: Mode) -> bool:
-    """All rounds of one phase; True when something had to be computed.
+@dataclass(frozen=True)
+class _PhaseRunner:
+    """Runs the phases of one pipeline: submits their units, waits, collects and decides."""
 
-    Raises:
-        LabError: no worker fits, or nobody takes a unit; with what its shards said.
-    """
-    run = dispatcher.run
-    tries = Tries(run, phase)
-    hosts: dict[str, Placement] = {}
-    told: set[str] = set()
-    while True:
-        with writing(paths) as con:
-            # What a shard delivered just before it ended is known before anything is asked for again.
-            collect(paths, dispatcher.store, con)
-            step = advance(con, run, phase)
-            if len(step.units) > len(told):
-                _tell(paths, run, reuse_of(con, run, phase, step, told).lines())
-            if mode == "replicate" and step.units and not hosts:
-                hosts = dispatcher.hosts(phase)
-            under_way = dispatcher.under_way()
-            lacking = {h: left for h in hosts if (left := tries.left(_lacking(con, step, h), h, under_way))}
-        _progress(paths, run, phase, len(step.units) - len(step.pending), len(step.units), started)
-        if not step.pending and not lacking:
-            return tries.worked
-        free = [u for u in step.pending if (u.unit_id, None) not in under_way]
-        given_up, why = tries.hopeless(free)
-        if given_up and not lacking:
-            get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up), why)
-            with writing(paths) as con:
-                records.give_up_units(con, run.run_id, [u.unit_id for u in given_up], why)
-            continue
-        if not tries.worked and (seen := foretold(run.configs[phase])):
-            get_run_logger().info("%s: %s", phase, seen)
-        for host, units in lacking.items():
-            if idle := [u for u in units if (u.unit_id, host) not in under_way]:
-                dispatcher.submit_to(phase, host, hosts[host], idle, tries.begin(idle, host))
-        if not lacking:
-            for above, units in tries.above(free).items():
-                dispatcher.submit(phase, units, tries.begin(units), above)
-        tries.ended(dispatcher.wait(partial(_collected, paths, dispatcher, phase, step, lacking, started)))
+    paths: Paths
+    dispatcher: Dispatcher
+    progress: ProgressTable
+    mode: Mode
+
+    @property
+    def run(self) -> Run:
+        return self.dispatcher.run
+
+    def run_phases(self, override: str | None) -> dict[str, str]:
+        """Run one phase after the other until a gate stops the chain; return the verdicts."""
+        run, log, decided = self.run, get_run_logger(), dict[str, str]()
+        for phase in PHASES:
+            began = time.monotonic()
+            worked = self.run_units(phase)
+            with writing(self.paths, publish=True) as con:
+                verdict = conclude(con, run, phase, override)
+                if worked:
+                    durations.finish_prediction(con, run.run_id, phase, time.monotonic() - began)
+                if phase == list(PHASES)[-1]:
+                    records.finish_run(con, run.run_id)
+            decided[phase] = verdict.status.value
+            log.info("%s %s: %s", phase.upper(), verdict.status.value, verdict.reason)
+            self.progress.decide(phase, verdict.status.value, verdict.reason)
+            _artifact(run, phase, verdict, override if stops(phase, verdict) else None)
+            if stops(phase, verdict) and not override:
+                log.warning(
+                    '%s stops the pipeline. To go on all the same: lab pipeline %s --override "why"',
+                    phase.upper(),
+                    options(run.scale, run.given),
+                )
+                break
+        return decided
+
+    def run_units(self, phase: str) -> bool:
+        """Run all rounds of one phase; return True if something had to be computed.
+
+        Raises:
+            LabError: no worker fits, or machines keep returning a unit; with the last error of its shards.
+        """
+        run, dispatcher = self.run, self.dispatcher
+        attempts = Attempts(run, phase)
+        hosts: dict[str, Placement] = {}
+        reported: set[str] = set()
+        while True:
+            lines: list[str] = []
+            with writing(self.paths) as con:
+                # What a shard delivered just before it ended is known before anything is asked for again.
+                collect(self.paths, dispatcher.store, con)
+                step = advance(con, run, phase)
+                if len(step.units) > len(reported):
+                    lines = reuse_of(con, run, phase, step, reported).lines()
+                if self.mode == "replicate" and step.units and not hosts:
+                    hosts = dispatcher.hosts(phase)
+                under_way = dispatcher.under_way()
+                lacking = {
+                    h: left for h in hosts if (left := attempts.left(_lacking(con, step.units, h), h, under_way))
+                }
+            for line in lines:
+                get_run_logger().info("%s", line)
+            self.progress.report(phase, len(step.units) - len(step.pending), len(step.units), lines)
+            if not step.pending and not lacking:
+                return attempts.worked
+            free = [u for u in step.pending if UnitOnHost(u.unit_id) not in under_way]
+            given_up = attempts.exhausted(free)
+            if given_up.units and not lacking:
+                get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up.units), given_up.reason)
+                with writing(self.paths) as con:
+                    records.give_up_units(con, run.run_id, [u.unit_id for u in given_up.units], given_up.reason)
+                continue
+            if not attempts.worked and (seen := foretold(run.configs[phase])):
+                get_run_logger().info("%s: %s", phase, seen)
+            for host, units in lacking.items():
+                if idle := [u for u in units if UnitOnHost(u.unit_id, host) not in under_way]:
+                    dispatcher.submit_to(phase, host, hosts[host], idle, attempts.begin(idle, host))
+            if not lacking:
+                for above, units in attempts.by_too_small_pool(free).items():
+                    dispatcher.submit(phase, units, attempts.begin(units), above)
+            attempts.record(dispatcher.wait(partial(self.collected, phase, step, lacking)))
+
+    def collected(self, phase: str, step: Step, wanted: Mapping[str, Sequence[Unit]]) -> bool:
+        """Ingest arrived bundles; return True once every pending unit has a result, and every host those wanted of it."""
+        store = self.dispatcher.store
+        if not store.arrived():
+            self.progress.flush()
+            return False
+        with writing(self.paths, publish=True) as con:
+            collect(self.paths, store, con)
+            done = len(records.done_units(con, [u.unit_id for u in step.pending]))
+            whole = not any(_lacking(con, units, host) for host, units in wanted.items())
+        self.progress.report(phase, len(step.units) - len(step.pending) + done, len(step.units))
+        return whole and done == len(step.pending)
 
 
-def _tell(paths: Paths, run: Run, lines: Sequence[str]) -> None:
-    """What is reused and why the rest is not: to the log, and to the command that follows this flow run."""
-    for line in lines:
-        get_run_logger().info("%s", line)
-    context = FlowRunContext.get()
-    flow_run = str(context.flow_run.id) if context and context.flow_run else run.run_id
-    path = paths.home / REUSE_FILE
-    write_whole(path, json.dumps([flow_run, [*told_lines(path, flow_run), *lines]]).encode())
-
-
-def _lacking(con: DuckDBPyConnection, step: Step, host: str) -> list[Unit]:
-    """Units of which this host has no bundle."""
-    done = records.done_units(con, [u.unit_id for u in step.units], host)
-    return [u for u in step.units if u.unit_id not in done]
-
-
-def _collected(
-    paths: Paths, dispatcher: Dispatcher, phase: str, step: Step, wanted: Mapping[str, Sequence[Unit]], started: float
-) -> bool:
-    """Take in what waits; whether every pending unit has a result now, and every host those wanted of it."""
-    store, run = dispatcher.store, dispatcher.run
-    if not store.arrived():
-        return False
-    with writing(paths, publish=True) as con:
-        collect(paths, store, con)
-        done = len(records.done_units(con, [u.unit_id for u in step.pending]))
-        whole = all(
-            len(records.done_units(con, [u.unit_id for u in units], host)) == len(units)
-            for host, units in wanted.items()
-        )
-    _progress(paths, run, phase, len(step.units) - len(step.pending) + done, len(step.units), started)
-    return whole and done == len(step.pending)
-
-
-def _progress(paths: Paths, run: Run, phase: str | None, done: int, total: int, started: float) -> None:
-    """A small file that the command line follows; the warehouse itself is the truth."""
-    row = {
-        "run_id": run.run_id,
-        "phase": phase,
-        "done": done,
-        "total": total,
-        "started": started,
-        "at": datetime.now(UTC).isoformat(),
-    }
-    write_whole(paths.home / "progress.json", json.dumps(row).encode())
+def _lacking(con: DuckDBPyConnection, units: Sequence[Unit], host: str) -> list[Unit]:
+    """Return the units of which this host has no bundle."""
+    done = records.done_units(con, [u.unit_id for u in units], host)
+    return [u for u in units if u.unit_id not in done]
 
 
 def _artifact(run: Run, phase: str, verdict: Verdict, override: str | None) -> None:
-    """The verdict table in Prefect's pages."""
+    """Show a verdict in Prefect's pages."""
     m = verdict.main
     needs = "" if verdict.threshold is None else f"{verdict.threshold:g}"
     steps = "".join(f"\n- `{s}`" for s in verdict.next_steps)

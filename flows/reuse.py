@@ -6,11 +6,9 @@ same piece of work in the earlier run which is most like this one.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from duckdb import DuckDBPyConnection as Connection
 
@@ -25,7 +23,6 @@ PIECE = ("role", "part", "dataset", "condition", "embedder")  # of a unit's spec
 PARTS = ("problems", "first_order")  # and which part of that
 SHOWN = 3  # settings that a reason names
 SHOWN_CHARACTERS = 40
-REUSE_FILE = "reuse.json"  # in LAB_HOME: [flow run, lines], for the command that follows the pipeline
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,6 @@ class Reuse:
             f"{self.phase}  {self.reused} of {self.units} units reused",
             *(f"{self.phase}  {n} not reused: {why}" for why, n in rows),
         ]
-
-
-def told_lines(path: Path, flow_run: str) -> list[str]:
-    """The lines that this flow run has told so far; [] where the file is another's, damaged or not there."""
-    try:
-        whose, lines = json.loads(path.read_bytes())
-        return [str(line) for line in lines] if whose == flow_run else []
-    except (OSError, ValueError, TypeError, RecursionError):
-        return []
 
 
 def reuse_of(con: Connection, run: Run, phase: str, step: Step, told: set[str]) -> Reuse:

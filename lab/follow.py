@@ -1,13 +1,13 @@
-"""Submitting the pipeline, following it line by line, and printing what came out."""
+"""Submit the pipeline, follow it line by line on any machine, and print its verdicts."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import LabError
 from common.text import duration, printable, with_interval
@@ -15,14 +15,49 @@ from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 
 if TYPE_CHECKING:
     from flows.plan import Run
+    from flows.progress import PhaseProgress, Progress
 
-START_WAIT_S = 90.0  # a worker polls every second or ten; past this nobody serves the coordinator pool
-AWAY_S = 600.0  # machines ask a server that is gone again for eight minutes; past this the pipeline itself has ended
+START_WAIT_S = 90.0  # a worker polls every second or ten; later, no worker serves the coordinator pool
+AWAY_S = 600.0  # machines retry for eight minutes while the server is away; later, the pipeline itself has ended
 AGAIN_S = 0.5
+PROGRESS_S = 1.0  # between two questions about progress, which is written no more often
+
+
+class Chain(NamedTuple):
+    """A run, and its verdicts in the order of the phases."""
+
+    run_id: str
+    rows: list[dict[str, Any]]
+
+
+class Ending(NamedTuple):
+    """The exit code of a pipeline that completed, and the sentence under its table; "" for none."""
+
+    code: int
+    text: str
+
+
+class _Followed(NamedTuple):
+    """The state in which the pipeline ended, and its progress if it could be read."""
+
+    state: Any
+    progress: Progress | None
 
 
 def follow_pipeline(run: Run, override: str | None, mode: str = "split") -> int:
-    """Submit the pipeline (or join the one under way), follow it, print the table; returns the exit code."""
+    """Submit the pipeline, or join the one under way; follow it and print its verdicts.
+
+    Args:
+        run: the planned run.
+        override: the reason to go on after a gate that is not PASS.
+        mode: split or replicate, as for the flow.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LabError: no server, deployment or worker, or the server stays away.
+    """
     from flows.forecast import expected_seconds
     from flows.plan import options
     from lab.services.up import connected
@@ -32,38 +67,49 @@ def follow_pipeline(run: Run, override: str | None, mode: str = "split") -> int:
     parameters = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
     flow_run = _submit(client, run.scale, parameters)
     again = f"lab pipeline {options(run.scale, run.given)}"
-    state = _watch(client, flow_run, run.run_id, expected, again)
+    state, progress = watch(client, flow_run, run.run_id, expected, again)
     if not state.is_completed():
         print(printable(f"the pipeline ended as {state.name}: {state.message or ''}"), file=sys.stderr)
         print(f"Try again: {again}", file=sys.stderr)
         return EXIT_FAILED
-    return _print_end(run.run_id, chain_rows(run.run_id), tuple(expected), again)
+    if rows := chain_rows(run.run_id):
+        print_chain(run.run_id, rows)
+    elif progress:
+        # The coordinator's warehouse is on another machine.
+        rows = _verdict_lines(progress)
+    return _print_ending(rows, tuple(expected), again)
 
 
 def show_finished(run: Run) -> int | None:
-    """Print the table of a run whose last phase is decided, and return its exit code; None while something is left."""
+    """Print the table of a run whose last phase is decided, and return its exit code; None if a phase is left."""
     from experiments.registry import PHASES
     from flows.plan import options
-    from warehouse.paths import Paths
 
-    rows = chain_rows(run.run_id) if Paths.local().warehouse.is_file() else []
+    rows = chain_rows(run.run_id)
     if [r["phase"] for r in rows] != list(PHASES) or max(rows, key=lambda r: r["decided_at"]) != rows[-1]:
         return None
     print("Every phase has its result; nothing is computed again.", flush=True)
-    return _print_end(run.run_id, rows, tuple(PHASES), f"lab pipeline {options(run.scale, run.given)}")
+    print_chain(run.run_id, rows)
+    return _print_ending(rows, tuple(PHASES), f"lab pipeline {options(run.scale, run.given)}")
 
 
-def _print_end(run_id: str, rows: list[dict[str, Any]], phases: Sequence[str], again: str) -> int:
-    """Print the table and what follows from it; the exit code."""
-    print_chain(run_id, rows)
+def _verdict_lines(progress: Progress) -> list[dict[str, Any]]:
+    """Print a line for each decided phase; return rows for `ending`."""
+    decided = [row for row in progress.phases if row.verdict]
+    for row in decided:
+        print(printable(f"{row.phase.upper()}  {row.verdict}  {row.reason}"), flush=True)
+    return [{"phase": row.phase, "status": row.verdict, "decided_at": i} for i, row in enumerate(decided)]
+
+
+def _print_ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str) -> int:
     code, text = ending(rows, phases, again)
     if text:
         print(f"\n{text}", file=sys.stderr if code == EXIT_FAILED else sys.stdout, flush=True)
     return code
 
 
-def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str) -> tuple[int, str]:
-    """(exit code, the sentence under the table) of a pipeline that completed.
+def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str) -> Ending:
+    """Return how a pipeline that completed ends.
 
     Args:
         rows: the run's verdicts in the order of the phases; later ones may be of an earlier pipeline over the same plan.
@@ -71,13 +117,13 @@ def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str)
         again: the command that starts it again.
     """
     if not rows:
-        return EXIT_FAILED, f"The pipeline completed and decided nothing. Try again: {again}"
+        return Ending(EXIT_FAILED, f"The pipeline completed and decided nothing. Try again: {again}")
     # A pipeline decides in order, so the verdict decided last is where it ended.
     last = max(rows, key=lambda r: r["decided_at"])["phase"]
     if last != phases[-1]:
-        return EXIT_GATE, f'{last.upper()} stopped the chain. To go on all the same: {again} --override "why"'
+        return Ending(EXIT_GATE, f'{last.upper()} stopped the chain. To go on all the same: {again} --override "why"')
     failed = [r["phase"].upper() for r in rows if r["status"] == "FAIL"]
-    return (EXIT_GATE, f"The pipeline completed; {', '.join(failed)} said FAIL.") if failed else (0, "")
+    return Ending(EXIT_GATE, f"The pipeline completed; FAIL: {', '.join(failed)}.") if failed else Ending(0, "")
 
 
 def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
@@ -109,7 +155,7 @@ def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
 
 
 class _Patience:
-    """Asks a server that may be gone for a while; says once that it is gone, and once that it is back."""
+    """Repeats questions to a server that may be away; prints once that it went away, and once that it is back."""
 
     def __init__(self, again: str, clear: str) -> None:
         self.again = again  # the command that goes on
@@ -117,10 +163,10 @@ class _Patience:
         self.away_s = 0.0  # in all
 
     def ask(self, question: Callable[[], Any]) -> Any:
-        """What the server answers.
+        """Return the server's answer.
 
         Raises:
-            LabError: it was gone for AWAY_S, lets nobody in any more, or has another database than before.
+            LabError: it was away for AWAY_S, refuses this user, or has another database than before.
         """
         import httpx
         from prefect.exceptions import ObjectNotFound
@@ -135,11 +181,11 @@ class _Patience:
             except httpx.HTTPError as error:
                 if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500:
                     status = error.response.status_code
-                    raise LabError(f"the server refuses to tell of this run ({status})", self.again) from None
+                    raise LabError(f"the server refuses to report on this run ({status})", self.again) from None
                 if gone_at is None:
                     gone_at = time.monotonic()
-                    self._say(
-                        f"the server does not answer ({type(error).__name__}); what runs goes on and keeps its results"
+                    self._print(
+                        f"the server does not answer ({type(error).__name__}); running work goes on and its results are stored"
                     )
                 if time.monotonic() - gone_at > AWAY_S:
                     raise LabError(
@@ -148,94 +194,117 @@ class _Patience:
                 time.sleep(AGAIN_S)
         if gone_at is not None:
             self.away_s += time.monotonic() - gone_at
-            self._say("the server answers again")
+            self._print("the server answers again")
         return answer
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(f"{self.clear}{text}", file=sys.stderr, flush=True)
 
 
-def _watch(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], again: str) -> Any:
-    """One live line on a terminal; elsewhere one plain line for each change. `again` is the command that goes on."""
+class _Screen:
+    """Prints progress: on a terminal one live line, elsewhere a line for each change; each reuse line once."""
+
+    def __init__(self, expected: Mapping[str, float]) -> None:
+        self.live = sys.stdout.isatty()
+        self.clear = "\r\033[K" if self.live else ""
+        self.expected = expected
+        self.started = time.monotonic()
+        self._last = ""
+        self._artifact_id = ""
+        self._printed = 0  # lines of this artifact; a pipeline that Prefect starts again has a new one
+
+    def show(self, progress: Progress, ended: bool) -> None:
+        """Print what is new; after the end only the reuse lines."""
+        if progress.artifact_id != self._artifact_id:
+            self._artifact_id, self._printed = progress.artifact_id, 0
+        for text in progress.lines[self._printed :]:
+            print(f"{self.clear}{printable(text)}", flush=True)
+            self._printed += 1
+        known = [row for row in progress.phases if row.phase in self.expected]
+        if ended or not known:
+            return
+        line = progress_line(known[-1], time.monotonic() - self.started, self.expected)
+        if self.live:
+            print(f"{self.clear}{line}", end="", flush=True)
+        elif (counts := line.split("   elapsed")[0]) != self._last:
+            self._last = counts
+            print(line, flush=True)
+
+
+def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float], again: str) -> _Followed:
+    """Print the progress of a flow run until it ends.
+
+    Args:
+        client: a synchronous Prefect client.
+        flow_run: the pipeline's flow run.
+        run_id: the run that it works on.
+        expected: seconds of work by phase, in order.
+        again: the command that goes on, for messages.
+
+    Raises:
+        LabError: no worker began it within START_WAIT_S, or the server stays away.
+    """
+    import httpx
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    # The client's own retries would be silent for a minute.
+    from flows.progress import read_progress
+
+    screen, progress, read_at = _Screen(expected), None, float("-inf")
+    patience = _Patience(again, screen.clear)
+    # The client's own retries would print nothing for a minute.
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-        return _followed(client, flow_run, run_id, expected, again)
+        while True:
+            state = patience.ask(lambda: client.read_flow_run(flow_run.id)).state
+            ended = state is not None and state.is_final()
+            if ended or time.monotonic() - read_at >= PROGRESS_S:
+                read_at = time.monotonic()
+                with contextlib.suppress(httpx.HTTPError):  # the next question about the state meets it again
+                    progress = read_progress(client, run_id, flow_run.id) or progress
+            if progress:
+                screen.show(progress, ended)
+            if ended:
+                print(screen.clear, end="")
+                return _Followed(state, progress)
+            waited_s = time.monotonic() - screen.started - patience.away_s
+            if state and (state.is_scheduled() or state.is_pending()) and waited_s > START_WAIT_S:
+                raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
+            time.sleep(AGAIN_S)
 
 
-def _followed(client: Any, flow_run: Any, run_id: str, expected: dict[str, float], again: str) -> Any:
-    """The state in which the pipeline ended."""
-    from flows.reuse import REUSE_FILE, told_lines
-    from warehouse.paths import Paths
+def progress_line(row: PhaseProgress, elapsed_s: float, expected: Mapping[str, float]) -> str:
+    """Return a phase's bar and counts, with the time elapsed and the estimated time left.
 
-    home = Paths.local().home
-    path = home / "progress.json"
-    started, last, live, told = time.monotonic(), "", sys.stdout.isatty(), 0
-    patience = _Patience(again, "\r\033[K" if live else "")
-    while True:
-        state = patience.ask(lambda: client.read_flow_run(flow_run.id)).state
-        lines = told_lines(home / REUSE_FILE, str(flow_run.id))[told:]
-        told += len(lines)
-        for text in lines:
-            print(f"\r\033[K{printable(text)}" if live else printable(text), flush=True)
-        row = progress_of(path, run_id, expected)
-        if row and not (state and state.is_final()):
-            line = _line(row, time.monotonic() - started, expected)
-            if live:
-                print(f"\r\033[K{line}", end="", flush=True)
-            elif (key := line.split("   elapsed")[0]) != last:
-                last = key
-                print(line, flush=True)
-        if state and state.is_final():
-            if live:
-                print("\r\033[K", end="")
-            return state
-        waited_s = time.monotonic() - started - patience.away_s
-        if state and (state.is_scheduled() or state.is_pending()) and waited_s > START_WAIT_S:
-            raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
-        time.sleep(AGAIN_S)
-
-
-def progress_of(path: Path, run_id: str, phases: Mapping[str, Any]) -> dict[str, Any] | None:
-    """{"phase", "done", "total"} of this run from progress.json; None when it tells nothing.
-
-    The file only feeds a line on the screen, so a damaged one is passed over until the next is written.
+    Args:
+        row: the phase that is worked on, one of `expected`.
+        elapsed_s: since this command follows.
+        expected: seconds of work by phase, in order.
     """
-    try:
-        row = json.loads(path.read_bytes())
-        if row["run_id"] != run_id or row["phase"] not in phases:
-            return None
-        done, total = int(row["done"]), int(row["total"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        return None
-    return {"phase": row["phase"], "done": done, "total": total} if 0 <= done <= total else None
-
-
-def _line(row: dict[str, Any], elapsed: float, expected: dict[str, float]) -> str:
-    phase, done, total = row["phase"], row["done"], max(1, row["total"])
+    total = max(1, row.total)
     names = list(expected)
-    past = sum(expected[n] for n in names[: names.index(phase)])
-    share = (past + expected[phase] * done / total) / sum(expected.values())
-    # The plan's estimate at first; what was seen, as far as it goes.
-    left = (1 - share) * (sum(expected.values()) * (1 - share) + (elapsed / share if share > 0.05 else 0) * share)
-    filled = round(20 * done / total)
+    past = sum(expected[n] for n in names[: names.index(row.phase)])
+    share = (past + expected[row.phase] * row.done / total) / sum(expected.values())
+    # At first the plan's estimate; with more work done, the measured speed counts for more.
+    left = (1 - share) * (sum(expected.values()) * (1 - share) + (elapsed_s / share if share > 0.05 else 0) * share)
+    filled = round(20 * row.done / total)
     bar = "#" * filled + "-" * (20 - filled)
-    return f"{phase.upper()} [{bar}] {done} of {row['total']} units   elapsed {duration(elapsed)}, about {duration(left)} left"
+    counts = f"{row.phase.upper()} [{bar}] {row.done} of {row.total} units"
+    return f"{counts}   elapsed {duration(elapsed_s)}, about {duration(left)} left"
 
 
 def chain_rows(run_id: str) -> list[dict[str, Any]]:
-    """The run's verdicts in the order of the phases."""
+    """Return the run's verdicts of this machine's warehouse, in the order of the phases; never create a warehouse."""
     from warehouse.database.connection import writing
     from warehouse.database.records import chain_of
     from warehouse.paths import Paths
 
+    if not Paths.local().warehouse.is_file():
+        return []
     with writing(Paths.local()) as con:
         return chain_of(con, run_id)
 
 
-def latest_chain() -> tuple[str, list[dict[str, Any]]]:
-    """(run_id, verdicts) of the run decided last.
+def latest_chain() -> Chain:
+    """Return the run decided last.
 
     Raises:
         LabError: nothing was decided yet.
@@ -249,16 +318,16 @@ def latest_chain() -> tuple[str, list[dict[str, Any]]]:
     paths = Paths.local()
     refuse_lost(paths)
     if not paths.warehouse.exists():
-        raise nothing  # and no empty warehouse made by looking
+        raise nothing
     with writing(paths) as con:
         row = con.execute("SELECT run_id FROM verdicts ORDER BY decided_at DESC LIMIT 1").fetchone()
         if row is None:
             raise nothing
-        return row[0], chain_of(con, row[0])
+        return Chain(row[0], chain_of(con, row[0]))
 
 
 def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
-    """The table of phases: main metric, interval, threshold, verdict, reason."""
+    """Print the table of phases: main metric, interval, threshold, verdict, reason."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

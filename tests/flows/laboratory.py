@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import psutil
 
+from flows.progress import PhaseProgress, read_progress
 from lab.services.environments import prefect_environment
 from warehouse.paths import Paths
 from workpools.pools import connect, online_workers
@@ -122,19 +123,15 @@ class Lab:
                 continue
         kill(family)
 
-    def progress(self) -> dict[str, Any]:
-        path = self.home / "progress.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
-
-    def wait_for(self, check: Callable[[dict[str, Any]], bool], timeout_s: float = 900) -> dict[str, Any]:
-        """The progress once `check` holds of it."""
-        deadline = time.monotonic() + timeout_s
+    def wait_for(self, run_id: str, check: Callable[[PhaseProgress], bool], timeout_s: float = 900) -> PhaseProgress:
+        """Return the progress of a run's latest phase once `check` holds of it."""
+        deadline, client, progress = time.monotonic() + timeout_s, self.client(), None
         while time.monotonic() < deadline:
-            row = self.progress()
-            if row and check(row):
+            progress = read_progress(client, run_id)
+            if progress and check(row := progress.phases[-1]):
                 return row
-            time.sleep(0.1)
-        raise AssertionError(f"not reached: {self.progress()}\n{self.logs()}")
+            time.sleep(0.2)
+        raise AssertionError(f"not reached: {progress}\n{self.logs()}")
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.home / "snapshot.duckdb"), read_only=True) as con:

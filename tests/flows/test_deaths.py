@@ -199,7 +199,7 @@ def test_a_unit_that_fails_everywhere_is_given_up_on_record(
     assert killed == len(shards(lab, run)) == attempts.MAX_ATTEMPTS
     assert [s.tags for s in shards(lab, run) if "weak" not in s.tags] and "weak" in shards(lab, run)[0].tags
     lost = lab.query("SELECT why FROM given_up WHERE run_id = ?", [run])
-    assert len(lost) == 2 and all("no result after 3 tries" in why and "status code: -9" in why for (why,) in lost)
+    assert len(lost) == 2 and all("no result after 3 attempts" in why and "status code: -9" in why for (why,) in lost)
     assert lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", [run]) == [("p1", "INCONCLUSIVE")]
 
 

@@ -13,8 +13,8 @@ import pytest
 from common.errors import LabError
 from experiments.contract import Unit
 from flows import attempts, dispatch
-from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS, Tries
-from flows.dispatch import Dispatcher, Outcome, Shard, silent
+from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS, Attempts
+from flows.dispatch import Dispatcher, Outcome, Shard, UnitOnHost, silent
 from flows.plan import Run
 from lab.services import environments
 
@@ -97,31 +97,31 @@ def test_a_shard_that_its_machine_does_not_begin_is_taken_back(monkeypatch: pyte
     assert outcome.given_back == {("a", None)} and outcome.failed and not outcome.too_small
     assert dispatcher.client.set == {UUID(int=1): "given back: pi did not begin it within 90 s"}
     assert dispatcher.under_way() == {("b", None), ("c", None), ("d", None), ("e", "pi")}
-    unit, counted = Unit("a", "p2", 1, {}, {}, {}), Tries(RUN, "p2")
+    unit, counted = Unit("a", "p2", 1, {}, {}, {}), Attempts(RUN, "p2")
     for _ in range(MAX_ATTEMPTS):
         counted.begin([unit])
-        counted.ended(outcome)
-    assert counted.hopeless([unit])[0] == []
+        counted.record(outcome)
+    assert counted.exhausted([unit])[0] == []
 
 
 def ended(said: str, name: str = "Failed") -> tuple[Shard, Outcome]:
-    """What `_ended` makes of one shard that ended in a state with this message."""
+    """What `take_ended` makes of one shard that ended in a state with this message."""
     shard, outcome = Shard(uuid4(), "strong", ("a", "b")), Outcome()
     state = SimpleNamespace(is_final=lambda: True, is_completed=lambda: name == "Completed", name=name, message=said)
     open_shards = {shard.flow_run_id: shard}
-    dispatch._ended(open_shards, {shard.flow_run_id: SimpleNamespace(name="p2 - shard", state=state)}, outcome)
+    dispatch.take_ended(open_shards, {shard.flow_run_id: SimpleNamespace(name="p2 - shard", state=state)}, outcome)
     assert not open_shards
     return shard, outcome
 
 
 def test_what_a_shards_end_means() -> None:
-    """Given back is no failure, out of memory asks for a bigger machine, whatever else is told and tried again."""
+    """Given back is no failure, out of memory asks for a bigger machine, whatever else is told and attempted again."""
     assert ended("", "Completed")[1] == Outcome()
     _, back = ended("Flow run encountered an exception: LabError: given back by pi: 2.0 GB RAM available, 5 needed.")
     assert (
         back.given_back == {("a", None), ("b", None)}
         and not back.too_small
-        and len(back.wrong) == 1
+        and len(back.errors) == 1
         and not back.failed
     )
     for said in (
@@ -131,25 +131,25 @@ def test_what_a_shards_end_means() -> None:
     ):
         assert ended(said)[1].too_small == {"a": "strong", "b": "strong"}
     other = ended("ConnectError: no route to host")[1]
-    assert (other.given_back, other.too_small, other.failed) == (set(), {}, True) and "no route" in other.wrong[0]
+    assert (other.given_back, other.too_small, other.failed) == (set(), {}, True) and "no route" in other.errors[0]
 
 
 def test_a_unit_is_tried_three_times_and_a_return_is_no_try() -> None:
     """A unit that kills every machine must end; a machine that is only busy must not use up its attempts."""
     work = units(1.0)
-    counted = Tries(RUN, "p2")
+    counted = Attempts(RUN, "p2")
     for _ in range(5):
         counted.begin(work)
-        counted.ended(Outcome(["given back by pi"], given_back={(work[0].unit_id, None)}))
+        counted.record(Outcome(["given back by pi"], given_back={UnitOnHost(work[0].unit_id)}))
     for i in range(MAX_ATTEMPTS):
         assert counted.begin(work) == 6 + i  # the numbers of submissions never repeat
-        counted.ended(Outcome([f"shard crashed {i}"]))
-    assert counted.hopeless(units(1.0, 1.0)) == (work, "no result after 3 tries: shard crashed 2")
-    patient = Tries(RUN, "p2")
+        counted.record(Outcome([f"shard crashed {i}"]))
+    assert counted.exhausted(units(1.0, 1.0)) == (work, "no result after 3 attempts: shard crashed 2")
+    patient = Attempts(RUN, "p2")
     for _ in range(MAX_RETURNS + 1):
         patient.begin(work)
-        patient.ended(Outcome(["given back by pi"], given_back={(work[0].unit_id, None)}))
-    assert patient.hopeless(work)[0] == []
+        patient.record(Outcome(["given back by pi"], given_back={UnitOnHost(work[0].unit_id)}))
+    assert patient.exhausted(work)[0] == []
     with pytest.raises(LabError, match=f"given back {MAX_RETURNS} times; given back by pi") as caught:
         patient.begin(work)
     assert "lab pipeline --scale smoke" in caught.value.mend
@@ -158,10 +158,10 @@ def test_a_unit_is_tried_three_times_and_a_return_is_no_try() -> None:
 def test_a_host_that_cannot_is_left_out_of_a_comparison() -> None:
     """Replicating goes on with the others, and each host has attempts of its own."""
     work = units(1.0, 1.0)
-    counted = Tries(RUN, "p2")
+    counted = Attempts(RUN, "p2")
     for _ in range(MAX_ATTEMPTS):
         counted.begin(counted.left(work[:1], "pi"), "pi")
-        counted.ended(Outcome(["crashed"]))
+        counted.record(Outcome(["crashed"]))
     assert counted.left(work, "pi") == work[1:]
     assert counted.left(work, "desk") == work
     assert counted.left(work, "pi", {(work[0].unit_id, "pi")}) == work  # its last try is under way
@@ -170,10 +170,10 @@ def test_a_host_that_cannot_is_left_out_of_a_comparison() -> None:
 def test_a_bigger_machine_is_asked_for_once_and_only_for_what_needs_it() -> None:
     """One unit that fills the memory must not move a whole phase to the few big machines, nor climb without end."""
     work = units(1.0, 1.0)
-    counted = Tries(RUN, "p2")
+    counted = Attempts(RUN, "p2")
     for pool in ("weak", "medium"):
-        counted.ended(Outcome([], too_small={work[1].unit_id: pool}))
-    assert counted.above(work) == {None: work[:1], "weak": work[1:]}
+        counted.record(Outcome([], too_small={work[1].unit_id: pool}))
+    assert counted.by_too_small_pool(work) == {None: work[:1], "weak": work[1:]}
 
 
 @pytest.mark.parametrize(

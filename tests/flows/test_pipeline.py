@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -59,7 +60,7 @@ def shards(lab: Lab, run: list[str]) -> list[Any]:
 def undisturbed(shared: Lab) -> tuple[Lab, subprocess.CompletedProcess[str]]:
     """A pipeline that ran from start to end, with gates overridden; a backup is taken while E2 begins."""
     command = shared.start(*pipeline("--override", WHY), log="undisturbed")
-    shared.wait_for(lambda row: row["run_id"] == run_id()[0] and row["phase"] == "e2")
+    shared.wait_for(run_id()[0], lambda row: row.phase == "e2")
     saved = shared.lab("backup", str(shared.home / BACKUP))
     assert saved.returncode == 0, saved.stderr
     ended = command.wait(900)
@@ -76,7 +77,7 @@ def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.Com
     assert done.returncode == (3 if "FAIL" in verdicts.values() else 0), done.stdout + done.stderr
     for phase in PHASES:
         assert phase.upper() in done.stdout
-    # Looked at twice a second, so that not every count is seen.
+    # Read once a second, so that not every count is seen.
     assert re.search(r"E1 \[[#-]{20}\] \d of 5 units   elapsed .* left", done.stdout), done.stdout
     assert lab.query("SELECT count(*) FROM quarantine") == [(0,)]
     ((units, bundles),) = lab.query(
@@ -86,6 +87,21 @@ def test_all_six_phases_come_to_a_verdict(undisturbed: tuple[Lab, subprocess.Com
     )
     assert units == bundles > 12
     assert [error for *_, error in lab.query(TRIALS, run_id()) if error is not None] == []
+
+
+@pytest.mark.slow
+def test_the_pipeline_is_followed_from_another_machine(
+    undisturbed: tuple[Lab, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """A user at another machine, with no warehouse of the run, sees progress, verdicts and the exit code all the same."""
+    lab, done = undisturbed
+    elsewhere = {"LAB_HOME": str(tmp_path), "PREFECT_API_URL": f"http://127.0.0.1:{lab.port}/api"}
+    followed = lab.lab(*pipeline("--override", WHY), **elsewhere)
+    assert followed.returncode == done.returncode, followed.stdout + followed.stderr
+    for phase, status in lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", run_id()):
+        assert f"{phase.upper()}  {status}  " in followed.stdout
+    assert "p1  3 of 3 units reused" in followed.stdout
+    assert not (tmp_path / "warehouse.duckdb").exists()
 
 
 @pytest.mark.slow
@@ -199,7 +215,7 @@ def cut_off(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]], new_lab: 
     assert restored.returncode == 0, restored.stdout + restored.stderr
     lab.up()
     command = lab.start(*pipeline("--override", WHY))
-    lab.wait_for(lambda row: row["phase"] == "e2" and row["done"] == 2)
+    lab.wait_for(run_id()[0], lambda row: row.phase == "e2" and row.done == 2)
     lab.kill_everything()
     kill([psutil.Process(command.pid)])
     command.wait()

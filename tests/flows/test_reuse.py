@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from common.canonical_json import canonical
 from experiments.contract import Trial, Unit
 from flows.chain import Step
 from flows.plan import Run
-from flows.reuse import reuse_of, told_lines
+from flows.reuse import reuse_of
 from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
@@ -158,10 +157,10 @@ def test_each_unit_is_told_of_once(con: Connection, paths: Paths) -> None:
 def test_a_unit_that_was_given_up_is_not_counted_as_reused(con: Connection, paths: Paths) -> None:
     """It has no result: a line that called it reused would hide the hole in the numbers."""
     store_run(paths, con, "now", units(), units()[1:])
-    records.give_up_units(con, "now", [units()[0].unit_id], "no result after 3 tries")
+    records.give_up_units(con, "now", [units()[0].unit_id], "no result after 3 attempts")
     step = Step(tuple(units()), ())
     found = reuse_of(con, Run("now", "now", "demo", {}), "e1", step, set())
-    assert found.lines() == ["e1  4 of 5 units reused", "e1  1 not reused: given up, no result after 3 tries"]
+    assert found.lines() == ["e1  4 of 5 units reused", "e1  1 not reused: given up, no result after 3 attempts"]
 
 
 def test_an_adapter_that_changed_is_named(con: Connection, paths: Paths) -> None:
@@ -170,19 +169,3 @@ def test_an_adapter_that_changed_is_named(con: Connection, paths: Paths) -> None
     store_run(paths, con, "before", before, before)
     now = [replace(make({"role": "tuned", "adapter": "a2"}), files=("f2",))]
     assert lines(con, now)[1:] == ["e1  1 not reused: results that it rests on changed (adapter) since run before"]
-
-
-def test_a_damaged_file_tells_nothing(tmp_path: Path) -> None:
-    """The file only feeds the screen of who follows: torn or of another flow run, it never ends the command."""
-    path = tmp_path / "reuse.json"
-    assert told_lines(path, "run-1") == []
-    whole = json.dumps(["run-1", ["p1  3 of 3 units reused"]])
-    path.write_text(whole)
-    assert told_lines(path, "run-1") == ["p1  3 of 3 units reused"]
-    assert told_lines(path, "run-2") == []
-    for length in range(len(whole)):
-        path.write_text(whole[:length])
-        assert told_lines(path, "run-1") == []
-    for other in ("7", "[1]", '["run-1", null]', "[" * 100_000):
-        path.write_text(other)
-        assert told_lines(path, "run-1") == []

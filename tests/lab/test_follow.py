@@ -24,8 +24,9 @@ from experiments.registry import PHASES, SCALES
 from flows.chain import open_run
 from flows.forecast import expected_seconds
 from flows.plan import plan
+from flows.progress import PhaseProgress
 from lab import follow
-from lab.follow import _line, _watch, ending, print_chain, progress_of, show_finished
+from lab.follow import ending, print_chain, progress_line, show_finished, watch
 from warehouse.database.connection import writing
 from warehouse.database.records import save_verdict
 from warehouse.paths import Paths
@@ -51,58 +52,23 @@ def test_a_larger_scale_is_expected_to_take_longer() -> None:
 
 def test_the_line_of_a_phase_reads_in_order() -> None:
     """Half of P2, 25 of 100 expected seconds done in 30: what is left lies between plan and what was seen."""
-    line = _line({"phase": "p2", "done": 5, "total": 10}, 30, EXPECTED)
+    line = progress_line(PhaseProgress(phase="p2", done=5, total=10), 30, EXPECTED)
     assert line == "P2 [##########----------] 5 of 10 units   elapsed 30 s, about 1 min 19 s left"
-    first = _line({"phase": "p1", "done": 0, "total": 0}, 0, EXPECTED)
+    first = progress_line(PhaseProgress(phase="p1", done=0, total=0), 0, EXPECTED)
     assert first == "P1 [--------------------] 0 of 0 units   elapsed 0 s, about 1 min 40 s left"
-    assert _line({"phase": "p3", "done": 3, "total": 3}, 99, EXPECTED).endswith("elapsed 1 min 39 s, about 0 s left")
+    assert progress_line(PhaseProgress(phase="p3", done=3, total=3), 99, EXPECTED).endswith(
+        "elapsed 1 min 39 s, about 0 s left"
+    )
 
 
 @given(st.sampled_from(list(EXPECTED)), st.integers(0, 500), st.integers(0, 500), st.floats(0, 1e6, allow_nan=False))
 def test_the_bar_keeps_its_width_and_time_left_its_sign(phase: str, done: int, more: int, elapsed: float) -> None:
-    """Any progress file that is believed gives a line of the same form."""
-    line = _line({"phase": phase, "done": done, "total": done + more}, elapsed, EXPECTED)
+    """Any progress gives a line of the same form."""
+    line = progress_line(PhaseProgress(phase=phase, done=done, total=done + more), elapsed, EXPECTED)
     bar = line.partition("[")[2].partition("]")[0]
     assert len(bar) == 20
     assert set(bar) <= {"#", "-"}
     assert "-" not in line.partition("about")[2]
-
-
-GOOD = {"run_id": "demo-1", "phase": "p2", "done": 3, "total": 8, "started": 1.0, "at": "2026-11-24"}
-
-
-def test_the_progress_file_is_read_and_anything_else_passed_over(tmp_path: Path) -> None:
-    """The file only feeds the screen: torn at any byte, of another run or made up, it never ends the command."""
-    path = tmp_path / "progress.json"
-    assert progress_of(path, "demo-1", EXPECTED) is None
-    whole = json.dumps(GOOD)
-    path.write_text(whole)
-    assert progress_of(path, "demo-1", EXPECTED) == {"phase": "p2", "done": 3, "total": 8}
-    assert progress_of(path, "demo-2", EXPECTED) is None
-    for length in range(len(whole)):
-        path.write_text(whole[:length])
-        assert progress_of(path, "demo-1", EXPECTED) is None
-    changes: list[dict[str, Any]] = [
-        {"phase": None},
-        {"phase": "p9"},
-        {"phase": ["p1"]},
-        {"done": None},
-        {"done": "x"},
-        {"done": -1},
-        {"done": 9},
-        {"total": float("inf")},
-        {"total": float("nan")},
-        {"run_id": None},
-    ]
-    others = [json.dumps({**GOOD, **change}) for change in changes] + ["[1]", "null", "7", "[" * 100_000, '"p1"']
-    for content in others:
-        path.write_text(content)
-        assert progress_of(path, "demo-1", EXPECTED) is None
-    path.write_bytes(b"\xff\x00")
-    assert progress_of(path, "demo-1", EXPECTED) is None
-    path.unlink()
-    path.mkdir()
-    assert progress_of(path, "demo-1", EXPECTED) is None
 
 
 def verdict(phase: str, status: str, minutes: int, **values: Any) -> dict[str, Any]:
@@ -129,12 +95,12 @@ ALL_PASS: list[Mapping[str, Any]] = [verdict(p, "PASS", i) for i, p in enumerate
 
 
 def test_a_chain_that_went_through_ends_with_zero_or_names_what_failed() -> None:
-    """0 only when nothing said FAIL; 3 tells a script that a gate did, though the chain went on."""
+    """0 only when no verdict is FAIL; 3 shows a script that one is, though the chain went on."""
     assert ending(ALL_PASS, tuple(PHASES), AGAIN) == (0, "")
     unsure = [*ALL_PASS[:3], verdict("e0", "INCONCLUSIVE", 3), *ALL_PASS[4:]]
     assert ending(unsure, tuple(PHASES), AGAIN) == (0, "")
     failed = [verdict("p1", "FAIL", 0, why="seen"), *ALL_PASS[1:5], verdict("e2", "FAIL", 5)]
-    assert ending(failed, tuple(PHASES), AGAIN) == (3, "The pipeline completed; P1, E2 said FAIL.")
+    assert ending(failed, tuple(PHASES), AGAIN) == (3, "The pipeline completed; FAIL: P1, E2.")
 
 
 @pytest.mark.parametrize("status", ["FAIL", "INCONCLUSIVE"])
@@ -165,12 +131,16 @@ class FakeServer:
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
+        self.artifacts: list[Any] = []
 
     def read_flow_run(self, run_id: UUID) -> Any:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return SimpleNamespace(state=State(type=StateType(answer)))
+
+    def read_artifacts(self, **_: Any) -> list[Any]:
+        return self.artifacts
 
 
 def refusal(status: int) -> Exception:
@@ -184,7 +154,7 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., A
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setattr(follow, "AGAIN_S", 0.0)
     run = SimpleNamespace(id=UUID(int=1))
-    return lambda *answers: _watch(FakeServer(*answers), run, "demo-1", EXPECTED, AGAIN)
+    return lambda *answers: watch(FakeServer(*answers), run, "demo-1", EXPECTED, AGAIN).state
 
 
 GONE = httpx.ConnectError("All connection attempts failed")
@@ -198,7 +168,7 @@ def test_a_server_that_comes_back_is_followed_on(
     assert state.is_completed()
     shown = capsys.readouterr()
     assert shown.out == ""
-    away = "the server does not answer ({}); what runs goes on and keeps its results"
+    away = "the server does not answer ({}); running work goes on and its results are stored"
     back = "the server answers again"
     assert shown.err.splitlines() == [away.format("ConnectError"), back, away.format("ReadTimeout"), back]
 
@@ -211,7 +181,7 @@ def test_a_server_that_stays_away_ends_the_command_and_not_the_run(
     with pytest.raises(LabError, match="did not come back") as caught:
         followed("RUNNING", GONE, "COMPLETED")
     assert caught.value.mend == f"lab up, then {AGAIN}"
-    with pytest.raises(LabError, match=r"refuses to tell of this run \(401\)"):
+    with pytest.raises(LabError, match=r"refuses to report on this run \(401\)"):
         followed(refusal(401), "COMPLETED")
     with pytest.raises(LabError, match="does not know this pipeline run") as caught:
         followed(ObjectNotFound(refusal(404)), "COMPLETED")
@@ -229,6 +199,36 @@ def test_time_without_a_server_is_no_time_without_a_worker(
     assert followed("SCHEDULED", GONE, GONE, GONE, "SCHEDULED", "COMPLETED").is_completed()
     with pytest.raises(LabError, match="no worker took the pipeline"):
         followed("SCHEDULED", "SCHEDULED", "SCHEDULED", "SCHEDULED", "COMPLETED")
+
+
+def test_progress_is_printed_once_and_again_for_a_second_attempt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each reuse line appears once, however often it is read; a pipeline that Prefect starts again reports anew."""
+    monkeypatch.setattr(follow, "AGAIN_S", 0.0)
+    monkeypatch.setattr(follow, "PROGRESS_S", 0.0)
+    first = [{"phase": "p1", "done": 0, "total": 3, "reuse": "p1  0 of 3 units reused\np1  3 not reused: \u001b[2J"}]
+    second = [
+        {"phase": "p1", "done": 3, "total": 3, "reuse": "p1  3 of 3 units reused"},
+        {"phase": "p9", "done": 0, "total": 1},
+    ]
+    tables = [(1, first), (1, first), (1, None), (2, second), (2, second)]
+    server = FakeServer(*["RUNNING"] * (len(tables) - 1), "COMPLETED")
+
+    def read_artifacts(**_: Any) -> list[Any]:
+        number, rows = tables.pop(0)
+        return [SimpleNamespace(id=UUID(int=number), data="[{" if rows is None else json.dumps(rows))]
+
+    monkeypatch.setattr(server, "read_artifacts", read_artifacts)
+    watch(server, SimpleNamespace(id=UUID(int=1)), "demo-1", EXPECTED, AGAIN)
+    shown = [line.split("   elapsed")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        "p1  0 of 3 units reused",
+        "p1  3 not reused: \\x1b[2J",
+        "P1 [--------------------] 0 of 3 units",
+        "p1  3 of 3 units reused",
+        "P1 [####################] 3 of 3 units",
+    ]
 
 
 HOSTILE = {
@@ -313,7 +313,7 @@ def test_a_finished_run_is_shown_at_once_and_an_unfinished_one_is_not(
     assert capsys.readouterr().out == ""
     assert show_finished(plan("smoke").run) == 3
     shown = capsys.readouterr().out
-    assert "nothing is computed again" in shown and "P1 said FAIL" in shown and "e2 is so." in shown
+    assert "nothing is computed again" in shown and "FAIL: P1" in shown and "e2 is so." in shown
     with writing(paths) as con:
         save_verdict(con, run.run_id, "p2", Verdict(Status.FAIL, "p2 again.", {}, Metric("x", 0.5, n=3)))
     assert show_finished(plan("smoke").run) is None

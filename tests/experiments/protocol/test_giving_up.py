@@ -23,7 +23,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 
-WHY = "no result after 3 tries: shard crashed: its machine went silent"
+WHY = "no result after 3 attempts: shard crashed: its machine sends no heartbeats"
 
 
 def chained(name: str) -> tuple[list[tuple[Unit, list[Trial]]], Any]:
@@ -46,7 +46,7 @@ def test_a_phase_of_which_nothing_could_be_computed_is_inconclusive(name: str) -
     assert verdict.status is Status.INCONCLUSIVE
     assert verdict.main.value is None
     assert verdict.next_steps
-    assert "3 tries" in verdict.reason or any(m.failed for m in metrics.values), verdict.reason
+    assert "3 attempts" in verdict.reason or any(m.failed for m in metrics.values), verdict.reason
 
 
 def test_rows_stand_for_the_trials_that_are_missing() -> None:
