@@ -1,4 +1,4 @@
-"""What this host is made of: memory (a container's limits included), instruction sets, graphics processors."""
+"""The hardware of this host: memory with a container's limits, instruction sets, graphics processors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -20,53 +21,24 @@ AMD_VENDOR = "0x1002"  # of the PCI bus
 
 # Instruction sets that decide how fast matrices are multiplied, as /proc/cpuinfo names them.
 FLAGS = (
-    "sse4_2",
-    "avx",
-    "f16c",
-    "fma",
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512bw",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "neon",
-    "asimd",
-    "asimdhp",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-    "sme",
-)
-# The same in macOS's `sysctl hw.optional`: https://developer.apple.com/documentation/kernel/1387446-sysctlbyname
+    "sse4_2 avx f16c fma avx2 avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16 "
+    "neon asimd asimdhp asimddp i8mm bf16 sve sve2 sme"
+).split()
+# Their names in macOS's `sysctl hw.optional`: https://developer.apple.com/documentation/kernel/1387446-sysctlbyname
 DARWIN_FLAGS = {
-    "hw.optional.sse4_2": "sse4_2",
-    "hw.optional.avx1_0": "avx",
-    "hw.optional.f16c": "f16c",
-    "hw.optional.fma": "fma",
-    "hw.optional.avx2_0": "avx2",
-    "hw.optional.avx512f": "avx512f",
-    "hw.optional.avx512bw": "avx512bw",
-    "hw.optional.avx512vnni": "avx512_vnni",
-    "hw.optional.neon": "asimd",
-    "hw.optional.AdvSIMD": "asimd",
-    "hw.optional.arm.FEAT_FP16": "asimdhp",
-    "hw.optional.arm.FEAT_DotProd": "asimddp",
-    "hw.optional.arm.FEAT_I8MM": "i8mm",
-    "hw.optional.arm.FEAT_BF16": "bf16",
-    "hw.optional.arm.FEAT_SME": "sme",
+    f"hw.optional.{name}": flag
+    for name, flag in zip(
+        "sse4_2 avx1_0 f16c fma avx2_0 avx512f avx512bw avx512vnni neon AdvSIMD arm.FEAT_FP16 arm.FEAT_DotProd "
+        "arm.FEAT_I8MM arm.FEAT_BF16 arm.FEAT_SME".split(),
+        "sse4_2 avx f16c fma avx2 avx512f avx512bw avx512_vnni asimd asimd asimdhp asimddp i8mm bf16 sme".split(),
+        strict=True,
+    )
 }
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory in GB (10^9 bytes); `reason` is given where a container's limit leaves less than the system."""
+    """Memory in GB (10^9 bytes); `reason` explains a container's limit that leaves less than the system."""
 
     total_gb: float
     available_gb: float
@@ -75,26 +47,37 @@ class Memory:
 
 
 def memory(root: Path = ROOT) -> Memory:
-    """The least of what the system has available and what the limits around this process leave."""
+    """Return the memory available to this process: what the system has, or less where a container limits it.
+
+    Args:
+        root: of the file system, for tests.
+    """
     system = psutil.virtual_memory()
     total_gb, system_gb = round(system.total / GB, 2), round(system.available / GB, 2)
     # Without a limit version 1 gives 2^63 less a page; a limit above the memory itself limits nothing.
-    limits = [(limit, free) for limit, free in _limits(root) if limit < system.total]
+    limits = [one for one in _limits(root) if one.limit < system.total]
     if not limits:
         return Memory(total_gb, system_gb, None)
-    limit_gb = round(min(limit for limit, _ in limits) / GB, 2)
-    left_gb = round(max(0, min(free for _, free in limits)) / GB, 2)
+    limit_gb = round(min(one.limit for one in limits) / GB, 2)
+    left_gb = round(max(0, min(one.left for one in limits)) / GB, 2)
     if left_gb >= system_gb:
         return Memory(total_gb, system_gb, limit_gb)
     reason = f"memory: a limit of {limit_gb:.2f} GB on this process (its container) leaves {left_gb:.2f}, the machine {system_gb:.2f}"
     return Memory(total_gb, left_gb, limit_gb, reason)
 
 
-def _limits(root: Path) -> Iterator[tuple[int, int]]:
-    """(limit, bytes left) of every control group around this process that limits memory, of version 2 or 1.
+class _Limit(NamedTuple):
+    """Bytes that a control group allows, and bytes left of them."""
 
-    What a group uses includes its file cache, of which the inactive part is given up before anything else, so it counts
-    as left. https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
+    limit: int
+    left: int
+
+
+def _limits(root: Path) -> Iterator[_Limit]:
+    """Find the control groups around this process that limit memory, of version 2 or 1.
+
+    The memory in use includes the file cache. Its inactive part is freed before anything else, so it counts as left.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
     """
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, inside = [*line.split(":", 2), "", ""][:3]
@@ -112,11 +95,11 @@ def _limits(root: Path) -> Iterator[tuple[int, int]]:
             limit, used = _number(_text(folder / names[0])), _number(_text(folder / names[1]))
             if limit is not None and used is not None:
                 cache = re.search(rf"^{names[2]} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
-                yield limit, limit - max(0, used - int(cache[1] if cache else 0))
+                yield _Limit(limit, limit - max(0, used - int(cache[1] if cache else 0)))
 
 
 def _text(path: Path) -> str:
-    """Content of a small file of the system, "" where there is none."""
+    """Return the content of a small system file, "" where there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):  # a path may hold what no path can
@@ -124,54 +107,54 @@ def _text(path: Path) -> str:
 
 
 def _number(text: str) -> int | None:
-    """A whole number of bytes; None for "max" and for nothing."""
+    """Parse a number of bytes; None for "max" and for nothing."""
     return int(text) if re.fullmatch(r"\d{1,20}\n?", text) else None
 
 
 def cpu_flags(timeout_s: float = 5, root: Path = ROOT) -> list[str] | None:
-    """Which of FLAGS this processor has; None where the system does not say."""
+    """Return those of FLAGS that this processor has; None if the system does not list them."""
     if platform.system() == "Darwin":
-        return flags_of_sysctl(_said(["sysctl", "hw.optional"], timeout_s) or "")
+        return flags_of_sysctl(_output(["sysctl", "hw.optional"], timeout_s) or "")
     return flags_of_cpuinfo(_text(root / "proc/cpuinfo"))
 
 
 def flags_of_cpuinfo(text: str) -> list[str] | None:
-    """FLAGS in Linux's /proc/cpuinfo: the line is called flags on x86 and Features on ARM."""
+    """Find FLAGS in Linux's /proc/cpuinfo, in the line "flags" on x86 and "Features" on ARM."""
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return [f for f in FLAGS if f in found[1].split()] if found else None
 
 
 def flags_of_sysctl(text: str) -> list[str] | None:
-    """FLAGS in what macOS's `sysctl hw.optional` prints."""
-    said = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    has = {flag for name, flag in DARWIN_FLAGS.items() if said.get(name, "").strip() == "1"}
-    return [f for f in FLAGS if f in has] if said else None
+    """Find FLAGS in the output of macOS's `sysctl hw.optional`."""
+    printed = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    has = {flag for name, flag in DARWIN_FLAGS.items() if printed.get(name, "").strip() == "1"}
+    return [f for f in FLAGS if f in has] if printed else None
 
 
 def apple_gpus(timeout_s: float = 5) -> list[str]:
-    """The graphics processor in Apple's own chips, by the chip's name."""
+    """Name the graphics processor of an Apple chip by the chip."""
     if (platform.system(), platform.machine()) != ("Darwin", "arm64"):
         return []
-    return [(_said(["sysctl", "-n", "machdep.cpu.brand_string"], timeout_s) or "").strip() or "Apple"]
+    return [(_output(["sysctl", "-n", "machdep.cpu.brand_string"], timeout_s) or "").strip() or "Apple"]
 
 
 def nvidia_gpus(timeout_s: float = 5) -> list[str] | None:
-    """Names and memory of NVIDIA's cards; None when their driver does not answer in time."""
-    said = _said(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"], timeout_s)
-    return None if said is None else [line.strip() for line in said.splitlines() if line.strip()]
+    """Return names and memory of NVIDIA's cards; None if their driver does not answer in time."""
+    printed = _output(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"], timeout_s)
+    return None if printed is None else [line.strip() for line in printed.splitlines() if line.strip()]
 
 
 def amd_gpus(timeout_s: float = 5, root: Path = ROOT) -> list[str]:
-    """AMD's cards as ROCm names them, else as the kernel knows them."""
-    said = _said(["rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json"], timeout_s)
-    return amd_of_rocm(said or "") or amd_of_drm(root)
+    """Return AMD's cards as ROCm names them, else as the kernel lists them."""
+    printed = _output(["rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json"], timeout_s)
+    return amd_of_rocm(printed or "") or amd_of_drm(root)
 
 
 def amd_of_rocm(text: str) -> list[str]:
-    """Names and memory in what `rocm-smi --json` prints; [] when it is none of that."""
+    """Find names and memory in the output of `rocm-smi --json`; [] for any other text."""
     cards = None
     with suppress(ValueError, RecursionError):
-        cards = json.loads(text[text.find("{") :])  # warnings stand before it
+        cards = json.loads(text[text.find("{") :])  # warnings come before it
     found = []
     for key, card in sorted(cards.items()) if isinstance(cards, dict) else ():
         if key.startswith("card") and isinstance(card, dict):
@@ -182,7 +165,7 @@ def amd_of_rocm(text: str) -> list[str]:
 
 
 def amd_of_drm(root: Path = ROOT) -> list[str]:
-    """AMD's cards among the kernel's graphics devices, by the PCI bus's vendor and device numbers."""
+    """Find AMD's cards among the kernel's graphics devices, by vendor and device numbers of the PCI bus."""
     cards = [p for p in (root / "sys/class/drm").glob("card*") if re.fullmatch(r"card\d+", p.name)]
     return [
         _amd(f"GPU {_text(card / 'device/device').strip()}", _text(card / "device/mem_info_vram_total"))
@@ -193,12 +176,12 @@ def amd_of_drm(root: Path = ROOT) -> list[str]:
 
 def _amd(name: str, vram_bytes: str) -> str:
     known = _number(vram_bytes.strip())
-    size = f", {known / 2**20:.0f} MiB" if known else ""  # MiB as nvidia-smi says it
+    size = f", {known / 2**20:.0f} MiB" if known else ""  # MiB as in nvidia-smi
     return f"{name if 'AMD' in name else f'AMD {name}'}{size}"
 
 
-def _said(command: Sequence[str], timeout_s: float) -> str | None:
-    """What a program prints; "" when it is not installed or fails, None when it does not end in time."""
+def _output(command: Sequence[str], timeout_s: float) -> str | None:
+    """Return the output of a program; "" if it is not installed or fails, None if it does not end in time."""
     tool = shutil.which(command[0])
     if tool is None:
         return ""
