@@ -1,4 +1,4 @@
-"""Whether this host fits a phase now: memory and disk change between an assessment and the work."""
+"""Check that this host fits a phase now: memory and disk change after an assessment."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from common.environment import lab_home
 from workpools.assess import engines
 from workpools.hardware import GB, memory
-from workpools.needs import is_model, lacking, models_here
+from workpools.needs import available_models, is_model, lacking
 from workpools.tiers import NEEDS
 
 
 def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> str:
-    """Why this host should not run a phase at this moment, or ""; 10^9 bytes are a GB.
+    """Return the reason why this host cannot run a phase at this moment, or "".
 
     Args:
         profile: prerequisites, e0_e1 or e2 (docs/science.md, "Which machine may run what").
         needs: engines and models that the phase asks for (workpools.needs).
-        quantized: e2 with a quantised model, which is content with less.
+        quantized: e2 with a quantised model, which needs less.
     """
     need = NEEDS["e2_quantized" if quantized and profile == "e2" else profile]
     home = lab_home()
@@ -28,5 +28,5 @@ def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> st
         return f"{ram_gb:.1f} GB RAM available, {need.ram_gb:g} needed"
     if disk_gb < need.disk_gb:
         return f"{disk_gb:.1f} GB disk free, {need.disk_gb:g} needed"
-    missing = lacking(needs, engines(), models_here() if any(map(is_model, needs)) else ())
+    missing = lacking(needs, engines(), available_models() if any(map(is_model, needs)) else ())
     return f"no {', '.join(missing)} here" if missing else ""

@@ -1,4 +1,4 @@
-"""Services that this host reaches: Ollama with its models, and the Prefect server with its clock."""
+"""Services that this host can reach: Ollama with its models, and the Prefect server with its clock."""
 
 from __future__ import annotations
 
@@ -20,22 +20,30 @@ CLOCK_WARN_S = 5.0  # more than the 2 s to which an offset is good; the shortest
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said to a GET, and the time of this host's clock half-way."""
+    """A server's answer to a GET."""
 
     status: int
     date: str
     body: bytes
-    asked_at_s: float  # seconds since 1970
+    asked_at_s: float  # by this host's clock, half-way between request and answer; seconds since 1970
 
 
 def get(url: str, timeout_s: float) -> Answer | None:
-    """The answer to a GET, without proxies or redirects; None when nothing answers or what answers is no HTTP."""
+    """Send a GET without proxies or redirects.
+
+    Args:
+        url: http or https.
+        timeout_s: of the connection and of each read.
+
+    Returns:
+        None if nothing answers, or not in HTTP.
+    """
     try:
         parts = urlsplit(url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
         try:
-            # Before the clock is looked at, since it may take a while and none of it tells of the other's clock.
+            # Before the clock is read: connecting takes a while, and the other clock is read after it.
             connection.connect()
             before = time.time()
             connection.request("GET", parts.path or "/")
@@ -49,7 +57,7 @@ def get(url: str, timeout_s: float) -> Answer | None:
 
 
 def ollama_address() -> str:
-    """Where Ollama answers: OLLAMA_HOST as Ollama's own client reads it, else its port on this host."""
+    """Return Ollama's address: OLLAMA_HOST as Ollama's own client reads it, else its port on this host."""
     value = os.environ.get("OLLAMA_HOST", "").strip()
     scheme, separator, rest = value.partition("://")
     if not separator:
@@ -67,7 +75,7 @@ def ollama_address() -> str:
 
 
 def ollama_models(address: str, timeout_s: float = 1) -> list[str] | None:
-    """Names of the models that Ollama has; None when what answers there, if anything, is no Ollama."""
+    """Return the names of Ollama's models; None if no Ollama answers at `address` within `timeout_s`."""
     answer = get(f"{address}/api/tags", timeout_s)
     if answer is None or answer.status != 200:
         return None
@@ -81,31 +89,31 @@ def ollama_models(address: str, timeout_s: float = 1) -> list[str] | None:
 
 
 def clock_offset_s(api_url: str, timeout_s: float = 2) -> float | None:
-    """Seconds by which this host's clock is ahead of the server's; None when no server answers.
+    """Return the seconds by which this host's clock is ahead of the server's; None if no server answers.
 
-    The Date header holds whole seconds, of which half of one is taken off, and a busy server renews it late: with half the
-    round trip it is good to about two seconds (0.3 to 2.1 off on one machine under load, measured).
+    The Date header is in whole seconds, so half a second is subtracted, and a busy server updates it late: with half the
+    round trip the result is good to about two seconds (0.3 to 2.1 off on one machine under load, measured).
 
     Raises:
-        LabError: `api_url` is no http address.
+        LabError: `api_url` is not an http address.
     """
-    # /health answers everybody; a refusal would tell the time as well.
+    # /health answers without a password; a refusal would have a Date as well.
     answer = get(f"{checked_url(api_url).rstrip('/')}/health", timeout_s)
     try:
-        said = parsedate_to_datetime(answer.date) if answer else None
+        date = parsedate_to_datetime(answer.date) if answer else None
     except (ValueError, TypeError, OverflowError):
-        said = None  # a Date that is none
-    if answer is None or said is None:
+        date = None
+    if answer is None or date is None:
         return None
-    return round(answer.asked_at_s - (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp() - 0.5, 1)
+    return round(answer.asked_at_s - (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - 0.5, 1)
 
 
 def clock_reason(offset_s: float | None) -> str | None:
-    """What is wrong with the clock, if anything."""
+    """Return a line about a clock that is wrong by more than CLOCK_WARN_S; None for a right or unknown one."""
     if offset_s is None or abs(offset_s) <= CLOCK_WARN_S:
         return None
-    way = "ahead of" if offset_s > 0 else "behind"
+    direction = "ahead of" if offset_s > 0 else "behind"
     return (
-        f"clock {abs(offset_s):.0f} s {way} the Prefect server's, and leases and heartbeats rest on clocks: "
+        f"clock {abs(offset_s):.0f} s {direction} the Prefect server's, by which leases and heartbeats are measured: "
         "timedatectl set-ntp true"
     )

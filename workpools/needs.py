@@ -1,4 +1,4 @@
-"""What a phase with a given model asks of a host: engines, and the model itself unless it comes in a package."""
+"""Engines and models that a phase needs of a host."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from experiments.backends import catalog
 from workpools import nearby
 
 LATEST = ":latest"  # the tag of a model of Ollama's that is named without one
-# Engines, as reports name them, that load and train a backend's models; those of all others are torch's.
+# Engines, by their names in reports, that load and train a backend's models; all other backends use torch's.
 LOADS = {"mlx": "mlx", "ollama": "ollama"}
-TRAINS = {"mlx": ("mlx",), "ollama": ()}  # Ollama trains nothing, which the trials say
+TRAINS = {"mlx": ("mlx",), "ollama": ()}  # Ollama cannot train, and its trials fail with that error
 FETCH = {"ollama": "ollama pull {}", "gguf": "put {} into LAB_HOME/models"}
 
 
 def needs_of(needs: Sequence[str], model: str) -> tuple[str, ...]:
-    """A phase's needs with this model: engines by their names, models by theirs (they have a slash).
+    """Return a phase's needs with this model: names of engines, and of models (they have a slash).
 
-    A model that a path names may lie on any host, and no report lists it, so its engine is asked for.
+    A model named by a path may be on any host, and no report lists it, so its engine is needed instead. A model that comes
+    in a package needs nothing more.
+
+    Args:
+        needs: the phase's NEEDS.
+        model: as in its configuration.
 
     Raises:
-        LabError: the name means no model.
+        LabError: no model has this name.
     """
     prefix = catalog.prefix_of(model)
     if prefix == catalog.PACKAGED:
@@ -38,17 +43,23 @@ def _loads(prefix: str) -> str:
 
 
 def is_model(need: str) -> bool:
-    """Whether a need is a model, not an engine."""
+    """Return True for the name of a model, False for an engine."""
     return "/" in need
 
 
-def asks_a_model(needs: Sequence[str]) -> bool:
-    """Whether a language model does the work."""
+def needs_model(needs: Sequence[str]) -> bool:
+    """Return True if the work is done by a language model."""
     return any(is_model(need) or need in ("language_model", *LOADS.values()) for need in needs)
 
 
 def lacking(needs: Sequence[str], engines: Collection[str], models: Collection[str] | None) -> list[str]:
-    """The needs that a host with these engines and models does not meet; models None where they are not known."""
+    """Return the needs that a host does not meet.
+
+    Args:
+        needs: of the phase with its model (needs_of).
+        engines: of the host.
+        models: of the host; None where they are not known, then an engine that loads them is enough.
+    """
 
     def met(need: str) -> bool:
         if not is_model(need):
@@ -59,21 +70,21 @@ def lacking(needs: Sequence[str], engines: Collection[str], models: Collection[s
 
 
 def fetch(model: str) -> str:
-    """The command that brings a model to a host."""
+    """Return the command that downloads a model to a host."""
     prefix, _, name = model.partition("/")
     return FETCH.get(prefix, "hf download {}").format(name)
 
 
 def local_models() -> list[str]:
-    """Models that this host can load without a service; nothing heavy is imported."""
+    """Return the models that this host can load without a service; import nothing slow."""
     return catalog.local_models(without=("ollama",))
 
 
 def of_ollama(listed: Sequence[str] | None) -> list[str]:
-    """Ollama's models by the names that a phase takes."""
+    """Return Ollama's models by the names that phases use."""
     return sorted(f"ollama/{name.removesuffix(LATEST)}" for name in listed or ())
 
 
-def models_here() -> list[str]:
-    """All models that this host can load now, Ollama's among them."""
+def available_models() -> list[str]:
+    """Return all models that this host can load now, including Ollama's."""
     return [*local_models(), *of_ollama(nearby.ollama_models(nearby.ollama_address()))]

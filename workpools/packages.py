@@ -1,4 +1,4 @@
-"""Which requirements of this project the host does not meet, by the extra that its tier installs."""
+"""Requirements of this project that the host does not meet, by the extra that its tier installs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from workpools.tiers import TIERS
 
 @dataclass(frozen=True)
 class Unmet:
-    """A requirement that is not met, and why, with the command that mends it."""
+    """A requirement that is not met, and the reason with the command that installs it."""
 
     requirement: str
     reason: str
 
 
 def project_requirements() -> list[str] | None:
-    """This project's own requirements, extras included, from its metadata; None when it is not installed."""
+    """Read this project's requirements, extras included, from its metadata; None if it is not installed."""
     try:
         return metadata.requires(PROJECT)
     except metadata.PackageNotFoundError:
@@ -33,16 +33,16 @@ def project_requirements() -> list[str] | None:
 
 
 def installed_version(name: str) -> str | None:
-    """Version of an installed package, None without it."""
+    """Return the version of an installed package, None without it."""
     try:
-        # What is left of a package that was removed by hand has no version.
+        # A package that was removed by hand may leave metadata without a version.
         return metadata.version(name) or None
     except metadata.PackageNotFoundError:
         return None
 
 
 def needed(requires: Sequence[str], extra: str) -> list[Requirement]:
-    """The requirements of an extra with the project's own, each extra that it names followed, for this system."""
+    """Return the requirements of an extra with the project's own, for this system; extras that it names are followed."""
     found: list[Requirement] = []
     extras, followed = [extra], set[str]()
     while extras:
@@ -55,7 +55,7 @@ def needed(requires: Sequence[str], extra: str) -> list[Requirement]:
             if canonicalize_name(one.name) == PROJECT:
                 extras += sorted(one.extras - followed)
             else:
-                one.marker = None  # it was told; pip need not read it again
+                one.marker = None  # it holds, so pip need not read it again
                 found += [one] if str(one) not in map(str, found) else []
     return found
 
@@ -63,7 +63,16 @@ def needed(requires: Sequence[str], extra: str) -> list[Requirement]:
 def unmet(
     tier: str, requires: Sequence[str] | None = None, version_of: Callable[[str], str | None] = installed_version
 ) -> list[Unmet] | None:
-    """What of the tier's extra is missing or too old; [] for a host that is unfit, None when it cannot be known."""
+    """Return the requirements of the tier's extra that are missing or too old.
+
+    Args:
+        tier: of the host.
+        requires: requirements of the project; from its metadata unless given.
+        version_of: returns the installed version of a package, None without it.
+
+    Returns:
+        [] for a host that is unfit, None if the requirements cannot be read.
+    """
     if tier not in TIERS:
         return []
     requires = project_requirements() if requires is None else requires
@@ -91,10 +100,14 @@ def _within(specifier: SpecifierSet, version: str) -> bool:
 
 
 def python_reason() -> str | None:
-    """What is wrong with this Python for the project, if anything."""
+    """Return a line if this Python is not one that the project supports, else None."""
     try:
         wanted = metadata.metadata(PROJECT)["Requires-Python"]
     except metadata.PackageNotFoundError:
-        return f"{PROJECT} is not installed here, so its requirements are not known: pip install -e '.[weak]'"
-    here = platform.python_version()
-    return None if not wanted or _within(SpecifierSet(wanted), here) else f"Python {here} is here, {wanted} needed"
+        return f"{PROJECT} is not installed, so its requirements are not known: pip install -e '.[weak]'"
+    version = platform.python_version()
+    return (
+        None
+        if not wanted or _within(SpecifierSet(wanted), version)
+        else f"this is Python {version}, the project needs {wanted}"
+    )

@@ -1,4 +1,4 @@
-"""Which pool a phase goes to, and its hosts there: the cheapest tier that fits and has a worker online."""
+"""Choose the pool and hosts of a phase: the cheapest tier that fits and has a worker online."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workpools.tiers import NEEDS, TIERS, tiers_for
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a phase's shards go."""
+    """The pool and hosts that get a phase's shards."""
 
     pool: str
     hosts: tuple[str, ...]  # names of the pool's workers that are fit, in the order given
     reason: str
     quantized: bool = False  # the pool's machines run the phase with a quantised model only
-    unfit: tuple[str, ...] = ()  # the pool's other workers: they must not get the phase's shards
+    unfit: tuple[str, ...] = ()  # the pool's other workers, which must not get the phase's shards
 
     @property
     def workers(self) -> int:
@@ -32,7 +32,7 @@ def place(
     needs: Sequence[str],
     online: Mapping[str, Sequence[str]],
     reports: Sequence[CapabilityReport] = (),
-    there_is: str = "online",
+    state: str = "online",
     above: str | None = None,
     drained: Collection[str] = (),
 ) -> Placement:
@@ -42,16 +42,16 @@ def place(
         profile: prerequisites, e0_e1 or e2.
         needs: engines and models that its machines must have (workpools.needs).
         online: names of the online workers of each pool.
-        reports: known hosts; a worker named like one is believed to be it, one with no report is believed able.
-        above: a tier whose machines turned out too small; only bigger ones are looked at.
+        reports: of known hosts, matched to workers by name; a worker without a report is taken to fit.
+        state: of the workers in `online`, for messages: online, or registered where a plan takes all known hosts.
+        above: a tier whose machines were too small; only higher ones are considered.
         drained: hosts that take no more work.
-        there_is: what the workers in `online` are, for the reasons: online, or registered when a plan only asks who is known.
 
     Raises:
-        LabError: no fit worker is online; says what is needed and what there is.
+        LabError: no fit worker is online; with what is needed and which workers there are.
     """
     known = {r.host: r for r in reports}
-    lacking: list[str] = []
+    lacks: list[str] = []
     for tier in tiers_for(profile):
         if above in TIERS and TIERS.index(tier) <= TIERS.index(above):
             continue
@@ -59,25 +59,25 @@ def place(
         able: list[str] = []
         unfit: list[str] = []
         for worker in online.get(tier, ()):
-            missing = ["leave to take work (drained)"] if worker in drained else []
+            missing = ["permission to work (drained)"] if worker in drained else []
             missing += _missing(known.get(worker), needs, quantized)
             (unfit if missing else able).append(worker)
-            lacking += [f"{worker} lacks {', '.join(missing)}"] if missing else []
+            lacks += [f"{worker} lacks {', '.join(missing)}"] if missing else []
         if able:
-            why = f"cheapest tier {there_is} that fits {profile}" if above is None else f"bigger than {above}"
+            why = f"cheapest tier {state} that fits {profile}" if above is None else f"bigger than {above}"
             if quantized:
-                strong = "no strong worker fits" if online.get("strong") else f"no strong worker is {there_is}"
+                strong = "no strong worker fits" if online.get("strong") else f"no strong worker is {state}"
                 why = f"quantised, since {strong}"
             return Placement(tier, tuple(able), why, quantized, tuple(unfit))
     need = NEEDS[profile]
-    there = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
+    workers = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
     wanted = tiers_for(profile)[0]
-    detail = f"; {'; '.join(sorted(set(lacking)))}" if lacking else ""
-    mend = f"prefect worker start --pool {wanted}" + (", on a machine after: make setup" if lacking else "")
-    if models := [n for n in needs if is_model(n) and any(n in text for text in lacking)]:
+    detail = f"; {'; '.join(sorted(set(lacks)))}" if lacks else ""
+    mend = f"prefect worker start --pool {wanted}" + (", on a machine after: make setup" if lacks else "")
+    if models := [n for n in needs if is_model(n) and any(n in text for text in lacks)]:
         mend = f"on one of them: {fetch(models[0])}, then lab assess"
     raise LabError(
-        f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); {there_is}: {there}{detail}",
+        f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); {state}: {workers}{detail}",
         mend,
     )
 
@@ -89,15 +89,18 @@ def fit_hosts(
     reports: Sequence[CapabilityReport] = (),
     drained: Collection[str] = (),
 ) -> dict[str, Placement]:
-    """Every online host that fits a phase, each with its own placement: on these a replicated phase runs.
+    """Return every online host that fits a phase, each with its own placement; a replicated phase runs on all of them.
+
+    Args:
+        profile, needs, online, reports, drained: as for `place`.
 
     Raises:
-        LabError: there is none.
+        LabError: no host fits.
     """
     found: dict[str, Placement] = {}
     for tier in tiers_for(profile):
         for host in online.get(tier, ()):
-            # A name of Prefect's own making names no machine, so nothing could be compared by it.
+            # A name that Prefect generated identifies no machine, so results could not be compared by it.
             if host in found or host.startswith(UNNAMED):
                 continue
             try:
@@ -110,7 +113,7 @@ def fit_hosts(
 
 
 def _missing(report: CapabilityReport | None, needs: Sequence[str], quantized: bool) -> list[str]:
-    """What a reported host lacks; [] for one without a report."""
+    """Return what a host with a report lacks; [] without a report."""
     if report is None:
         return []
     missing = lacking(needs, report.engines, report.models)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from common.errors import LabError
 from workpools.assess import CapabilityReport
-from workpools.needs import asks_a_model
+from workpools.needs import needs_model
 from workpools.placement import place
 from workpools.shards import START_S, cut, taken
 from workpools.tiers import TIERS, serves
@@ -173,7 +173,7 @@ def speed_of(planned: Round, report: CapabilityReport, recorded: Recorded) -> Sp
 
 def _measured(planned: Round, report: CapabilityReport) -> Iterable[tuple[float | None, float, str]]:
     """(measured, of the reference machine, unit) of what dominates the round, the nearest to its work first."""
-    if asks_a_model(planned.needs):
+    if needs_model(planned.needs):
         yield report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s"
     else:
         yield report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s"

@@ -1,4 +1,4 @@
-"""Tiers: what a machine may run, by the memory and disk it has to spare."""
+"""Tiers of machines, by available memory and free disk, and what each may run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIER_PROFILES = {"weak": ("prerequisites",), "medium": ("e0_e1", "e2_quantized")
 
 @dataclass(frozen=True)
 class Decision:
-    """A tier and why not the higher ones."""
+    """A tier, the profiles that fit, and the reasons against higher tiers."""
 
     tier: Tier
     profiles: dict[str, bool]
@@ -34,7 +34,11 @@ class Decision:
 
 
 def decide(ram_available_gb: float, disk_free_gb: float) -> Decision:
-    """The highest tier one of whose profiles fits; each that does not fit is explained."""
+    """Return the highest tier with a profile that fits, and why each higher tier does not.
+
+    Args:
+        ram_available_gb, disk_free_gb: in GB (10^9 bytes).
+    """
     fits = {name: ram_available_gb >= need.ram_gb and disk_free_gb >= need.disk_gb for name, need in NEEDS.items()}
     tier, reasons = UNFIT, []
     for name in reversed(TIERS):
@@ -50,10 +54,10 @@ def decide(ram_available_gb: float, disk_free_gb: float) -> Decision:
 
 
 def serves(tier: str) -> tuple[str, ...]:
-    """Pools that a host of this tier can serve: its own and all weaker ones, the strongest first."""
+    """Return the pools that a host of this tier can serve: its own and all weaker ones, the strongest first."""
     return tuple(reversed(TIERS[: TIERS.index(tier) + 1])) if tier in TIERS else ()
 
 
 def tiers_for(profile: str) -> tuple[str, ...]:
-    """Tiers that may run a profile, the cheapest first; e2 falls back to a quantised model on medium."""
+    """Return the tiers that may run a profile, the cheapest first; medium runs e2 with a quantised model."""
     return {"prerequisites": TIERS, "e0_e1": TIERS[1:], "e2": ("strong", "medium")}[profile]

@@ -86,7 +86,7 @@ def disturbed(several: tuple[Lab, dict[str, psutil.Process], list[str]]) -> Dist
     (watch,) = client.read_automations_by_name(heartbeats.name_of("shard"))
     client.delete_automation(watch.id)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(heartbeats.SILENT_AFTER, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
+        patch.setitem(heartbeats.HEARTBEAT_WITHIN, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
         assert heartbeats.create_watches(client) == [heartbeats.name_of("shard")]
     return disturb(lab, workers, given(names, 16))
 

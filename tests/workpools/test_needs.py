@@ -14,7 +14,7 @@ from experiments.backends import mlx_backend, placement
 from experiments.backends.protocols import Missing
 from experiments.registry import get_phase
 from workpools import assess, fit
-from workpools.needs import asks_a_model, lacking, local_models, models_here, needs_of, of_ollama
+from workpools.needs import available_models, lacking, local_models, needs_model, needs_of, of_ollama
 from workpools.placement import fit_hosts, place
 
 PHI = "ollama/phi3"
@@ -43,7 +43,7 @@ def test_the_named_model_decides_what_is_asked(model: str, p2: tuple[str, ...], 
     assert needs_of(get_phase("p2").NEEDS, model) == p2
     assert needs_of(get_phase("p3").NEEDS, model) == p3
     assert needs_of(get_phase("p1").NEEDS, model) == ("embedder",)
-    assert asks_a_model(p2) and asks_a_model(p3) and not asks_a_model(("embedder",))
+    assert needs_model(p2) and needs_model(p3) and not needs_model(("embedder",))
 
 
 def test_a_name_that_means_no_model_is_refused_before_anything_is_placed() -> None:
@@ -113,7 +113,7 @@ def test_a_host_looks_for_the_model_when_the_work_starts(monkeypatch: pytest.Mon
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
     try:
-        assert PHI in models_here()
+        assert PHI in available_models()
         assert fit.unfit_now("prerequisites", needs) == ""
         assert PHI in (assess.assess(quick=True, api_url="http://127.0.0.1:9/api").models or ())
     finally:

@@ -110,10 +110,10 @@ def test_a_worker_without_a_report_is_believed_able() -> None:
 
 def test_a_plan_speaks_of_registered_machines() -> None:
     """A plan asks who is known, not who is online; told otherwise, its reader would look for a worker that is down."""
-    assert place("e2", ALL, {"medium": ["b"]}, there_is="registered").reason.endswith("no strong worker is registered")
-    assert place("e0_e1", ALL, {"medium": ["b"]}, there_is="registered").reason.startswith("cheapest tier registered")
+    assert place("e2", ALL, {"medium": ["b"]}, state="registered").reason.endswith("no strong worker is registered")
+    assert place("e0_e1", ALL, {"medium": ["b"]}, state="registered").reason.startswith("cheapest tier registered")
     with pytest.raises(LabError, match="; registered: weak 1, medium 0, strong 0"):
-        place("e0_e1", ALL, {"weak": ["a"]}, there_is="registered")
+        place("e0_e1", ALL, {"weak": ["a"]}, state="registered")
 
 
 @st.composite

@@ -87,7 +87,7 @@ def test_a_version_that_is_none_and_a_python_too_old_are_refused(monkeypatch: py
     with pytest.raises(LabError, match="is not a version of Prefect"):
         join.check_versions("<html>", "3.8.8")
     monkeypatch.setattr(packages.platform, "python_version", lambda: "3.10.1")
-    with pytest.raises(LabError, match=r"Python 3\.10\.1 is here, >=3\.11 needed") as refused:
+    with pytest.raises(LabError, match=r"this is Python 3\.10\.1, the project needs >=3\.11") as refused:
         join.check_versions("3.8.8", "3.8.8")
     assert "make setup" in refused.value.mend
     monkeypatch.setattr(packages, "PROJECT", "no-such-project")
