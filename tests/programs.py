@@ -11,6 +11,7 @@ SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 PACKAGES = {  # of Debian, by program
     "chromium": "chromium",
     "git": "git",
+    "make": "make",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "postgres": "postgresql",

@@ -10,7 +10,8 @@ import typer
 
 from common.text import printable, size
 from lab.commands.options import there
-from lab.commands.warehouse import EXIT_FAILED, MOST_LINES, show
+from lab.commands.warehouse import MOST_LINES, show
+from lab.exit_codes import EXIT_FAILED
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect

@@ -19,9 +19,9 @@ from experiments.backends.protocols import Unavailable
 from experiments.domains import DOMAINS, get_domain
 from experiments.domains.jsonl_file import check as examine
 from lab.commands.options import AsJson
+from lab.exit_codes import EXIT_MISTAKE
 
 PROMPT_TOKENS = 256  # of the context window for instruction, labels and answer
-EXIT_MISTAKE = 2
 
 
 def check(

@@ -14,6 +14,7 @@ import typer
 from common.errors import LabError
 from common.text import duration, printable, size
 from lab.commands.options import AsJson
+from lab.exit_codes import EXIT_FAILED
 from lab.services.inbox import own_inbox_token, remember_inbox_token
 from warehouse.delivery import spool as spools
 from warehouse.delivery.results_store import Store
@@ -46,7 +47,7 @@ def sync(as_json: AsJson = False) -> None:
         if found.reason:
             print(printable(found.reason))
     if found.waiting:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def spool(as_json: AsJson = False) -> None:

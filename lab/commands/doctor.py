@@ -19,6 +19,7 @@ from common.environment import host_name, lab_home
 from common.errors import LabError
 from common.text import printable, size
 from experiments.backends import catalog
+from lab.exit_codes import EXIT_FAILED
 from lab.services.up import api_url
 from warehouse.database.connection import refuse_newer
 from warehouse.delivery.results_store import Store
@@ -30,7 +31,6 @@ from workpools.assess import engines
 from workpools.hardware import GB, memory
 from workpools.tiers import TIERS, UNFIT, decide
 
-MISSING_EXIT = 1
 State = Literal["found", "missing", "absent"]  # absent: not there, and not needed by this tier
 # Programs and packages that a way to the results needs, by the scheme of its address.
 WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -261,7 +261,7 @@ def doctor(
     lacking = [c for c in found if c.state == "missing"]
     if as_json:
         print(json.dumps({"ok": not lacking, "checks": [asdict(c) for c in found]}, indent=1))
-        return MISSING_EXIT if lacking else 0
+        return EXIT_FAILED if lacking else 0
     for kind in dict.fromkeys(c.kind for c in found):
         print(kind)
         for c in found:
@@ -269,4 +269,4 @@ def doctor(
                 mend = f"; {c.mend}" if c.mend else ""
                 print(printable(f"  {c.state:<8} {c.name:<28} {c.detail}{mend}".rstrip()))
     print(f"{len(lacking)} missing" if lacking else "nothing is missing")
-    return MISSING_EXIT if lacking else 0
+    return EXIT_FAILED if lacking else 0

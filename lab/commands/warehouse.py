@@ -11,6 +11,7 @@ import typer
 from common.text import printable
 from experiments.registry import module_of
 from lab.commands.options import AsJson, there
+from lab.exit_codes import EXIT_FAILED
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -21,7 +22,6 @@ from warehouse.maintenance.verifications import plain, verified
 from warehouse.maintenance.verify import Verified
 from warehouse.paths import Paths as Found
 
-EXIT_FAILED = 1
 MOST_LINES = 20  # of faults or notes; --json has all
 
 

@@ -138,7 +138,7 @@ def test_a_machine_joins_by_one_command_and_keeps_what_runs(network: Network, as
     assert psutil.Process(before[worker]).environ()["PREFECT_WORKER_QUERY_SECONDS"] == "5"
     again = network.join()
     assert again.returncode == 0, again.stdout + again.stderr
-    assert f"kept       {worker}" in again.stdout and "started" not in again.stdout
+    assert f"running    {worker}" in again.stdout and "started" not in again.stdout
     assert network.pids() == before
     helping = network.join("--also", "weak")
     assert helping.returncode == 0, helping.stdout + helping.stderr
@@ -191,8 +191,8 @@ def test_the_list_names_machines_however_they_came(network: Network, ask: Run) -
     cells = {r[0]: r[1:] for r in body}
     assert cells["pi-4"] == ["weak", "offline", "", "never", "", "8.25", "2", "33.3", "3.11.2", "2.13.0", ""]
     assert cells["guest"][:3] == ["unknown", "online", "medium"]
-    assert f"machine is not known: {UNNAMED}0f3b." in done.stdout
-    assert "taken for able: guest. On each: lab assess" in done.stdout
+    assert f"machine is unknown: {UNNAMED}0f3b." in done.stdout
+    assert "assumed to be able to run everything: guest. On each: lab assess" in done.stdout
 
 
 @pytest.mark.slow
@@ -238,7 +238,7 @@ def test_what_a_dead_machine_had_under_way_is_given_up(network: Network, ask: Ru
     done = ask("redistribute", "--failed-machine", "desk")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()[:-1]) == ["given up   runs", "given up   waits"]
-    assert done.stdout.endswith("come back: lab drain desk\n")
+    assert done.stdout.endswith("comes back: lab drain desk\n")
     assert [client.read_flow_run(i).state.name for i in here] == ["Crashed", "Crashed"]
     assert not any(client.read_flow_run(i).state.is_final() for i in others)
     assert "desk has no unfinished shard" in ask("redistribute", "--failed-machine", "desk").stdout
