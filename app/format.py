@@ -118,12 +118,6 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def command_and_remark(step: str) -> tuple[str, str]:
-    """A next step's command and the remark in brackets behind it, so that only the command is copied."""
-    command, _, remark = step.partition("  (")
-    return command.strip(), words(remark.removesuffix(")").strip())
-
-
 def reason(text: str) -> str:
     """Return a verdict's reason without the full stop of a quoted error where another stop follows."""
     return re.sub(r"(?<!\.)\.(?=;|\.(?!\.))", "", text)

@@ -32,7 +32,7 @@ from benchmarks.common import Clock, ForgetfulEmbedder, show
 from experiments import e0_retrieval_parameters as e0
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.sentence_embedder import SentenceEmbedder
-from experiments.contract import Trial, Unit
+from experiments.contract import Earlier, Trial, Unit
 from experiments.seeds import generator
 
 NAME = "e0_sweep"
@@ -42,7 +42,7 @@ NEEDED = 100.0
 
 def unit_of(config: e0.Config) -> Unit:
     """The one unit of a config with one embedder."""
-    [unit] = e0.units(config, {}, [])
+    [unit] = e0.units(config, Earlier(), [])
     return unit
 
 

@@ -97,6 +97,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
     """The run, and its units, which differ in a number that changes nothing of their work."""
     from dataclasses import replace
 
+    from experiments.contract import Earlier
     from experiments.registry import configure, get_phase
     from flows.chain import open_run
     from flows.plan import plan
@@ -108,7 +109,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
     p1, units = get_phase("p1"), []
     for i in range(shards):
         config = configure("p1", "smoke", {"embedders": ["all-MiniLM-L6-v2"], "per_class": 4, "k": i + 1})
-        (unit,) = p1.units(config, {}, [])
+        (unit,) = p1.units(config, Earlier(), [])
         units.append(replace(unit, cost=SHARD_SECONDS))  # so that each is a shard
     with writing(Paths.local()) as con:
         run = open_run(con, plan("smoke"))

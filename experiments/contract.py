@@ -1,25 +1,33 @@
-"""The contract that every phase fulfils, and the records that pass between the floors.
+"""The records that phases share: configs, units, trials, metrics, findings, verdicts, next steps.
 
-A phase is a module with NAME, TITLE, QUESTION, BLOCKING, PROFILE, NEEDS, PLANNED, SCALES, Config, the four functions
-units -> run -> metrics -> gate, and `sides` for the leakage gate (see `Phase`). Everything else - shards, bundles,
-resuming, the pages - follows from it.
+A phase is a module with the names and functions of `experiments.registry.Phase`.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from common.errors import LabError
 
 if TYPE_CHECKING:
     from experiments.domains import Problem
 
 Json = dict[str, Any]
-Sides = tuple[Sequence["Problem"], Sequence["Problem"] | None]  # (memory, test); test None: memory is split within
+
+
+class Sides(NamedTuple):
+    """What stands on the two sides of a phase's test; `test` None: the problems in `memory` are split among themselves."""
+
+    memory: Sequence[Problem]
+    test: Sequence[Problem] | None
 
 
 class PhaseConfig(BaseModel):
@@ -108,6 +116,13 @@ class Trial:
     details: Json = field(default_factory=dict)  # prompt, retrieved memos, option log-probabilities, vectors
 
 
+class Result(NamedTuple):
+    """A unit that was computed, with its trials."""
+
+    unit: Unit
+    trials: Sequence[Trial]
+
+
 @dataclass(frozen=True)
 class Attachment:
     """A file that a unit leaves beside its trials (`Backends.attach`): an adapter. It travels in the unit's bundle."""
@@ -149,13 +164,82 @@ class Status(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+class PhaseFindings(BaseModel):
+    """The findings that a phase hands on to later ones; each phase defines its own. Stored as JSON, unknown keys are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    PHASE: ClassVar[str]  # whose findings they are
+    WHAT: ClassVar[str]  # the finding that later phases need, in words
+
+
+F = TypeVar("F", bound=PhaseFindings)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The findings of a run's earlier phases."""
+
+    findings: tuple[PhaseFindings, ...] = ()
+
+    def find(self, kind: type[F]) -> F | None:
+        """Return the findings of this type, or None where that phase has none."""
+        return next((f for f in self.findings if isinstance(f, kind)), None)
+
+    def of(self, kind: type[F]) -> F:
+        """Return the findings of this type.
+
+        Raises:
+            LabError: that phase has none, with the command that runs it.
+        """
+        found = self.find(kind)
+        if found is None:
+            raise LabError(f"{kind.PHASE}'s {kind.WHAT} must be found first", f"lab run {kind.PHASE}")
+        return found
+
+
+@dataclass(frozen=True)
+class LabRun:
+    """The command `lab run PHASE --set KEY=VALUE`; a key with a dot names another phase's value (e1.n_test)."""
+
+    phase: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the command line, quoted for a shell."""
+        given = (
+            f"{k}={v if isinstance(v, str) else json.dumps(v, separators=(',', ':'))}" for k, v in self.settings.items()
+        )
+        return " ".join([f"lab run {self.phase}", *(f"--set {shlex.quote(g)}" for g in given)])
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A command to try after a FAIL or INCONCLUSIVE, and the reason for it."""
+
+    command: LabRun | str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Return both as one line; two spaces stand between them, so that the command can be copied by itself."""
+        return f"{self.command}  ({self.reason})" if self.reason else str(self.command)
+
+    def to_json(self) -> Json:
+        return {"command": str(self.command), "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, str] | str) -> NextStep:
+        """Return a stored step; runs before schema 8 stored the line as it is shown."""
+        return cls(stored) if isinstance(stored, str) else cls(**stored)
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate decided: one sentence of reason, the number it looked at, what later phases need of it, what to try next."""
+    """The decision of a gate."""
 
     status: Status
-    reason: str
-    findings: Json
-    main: Metric
+    reason: str  # one sentence
+    findings: PhaseFindings | None  # for later phases
+    main: Metric  # the number that the gate looked at
     threshold: float | None = None  # of `main`; None when the gate is not a threshold
-    next_steps: tuple[str, ...] = ()  # the failure protocol, as commands where there is one
+    next_steps: tuple[NextStep, ...] = ()  # the failure protocol

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,7 +21,21 @@ from experiments.analysis.attempts import row
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import (
+    Earlier,
+    Json,
+    Metric,
+    Metrics,
+    NextStep,
+    PhaseConfig,
+    PhaseFindings,
+    Result,
+    Sides,
+    Status,
+    Trial,
+    Unit,
+    Verdict,
+)
 from experiments.data import split
 from experiments.domains import get_domain
 from experiments.protocol import next_steps
@@ -68,7 +82,20 @@ class Config(PhaseConfig):
     )
 
 
-def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+class Findings(PhaseFindings):
+    """How later phases retrieve: as chosen, or as the protocol says where the gate does not pass."""
+
+    PHASE: ClassVar[str] = NAME
+    WHAT: ClassVar[str] = "retrieval parameters"
+
+    retrieval: RetrievalConfig
+
+
+READS = ()
+EXPECTED = Findings(retrieval=RetrievalConfig())
+
+
+def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """One unit an embedder: the whole grid below it is array arithmetic."""
     if so_far:
         return []
@@ -91,9 +118,9 @@ def cell_name(embedder: str, weight: float, k: int, distance: str) -> str:
     return f"{embedder} | text {weight:g} | k {k} | {distance}"
 
 
-def sides(config: Config, findings: Json) -> Sides:
+def sides(config: Config, findings: Earlier) -> Sides:
     """Memory and test."""
-    return split(config, config.n_memory, config.n_queries)
+    return Sides(*split(config, config.n_memory, config.n_queries))
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
@@ -248,14 +275,14 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     """PASS when the chosen configuration has relevance > 0.75; else the defaults are handed on."""
     chosen, skipped = metrics.facts["chosen"], metrics.facts["skipped"]
     note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
-    defaults = RetrievalConfig()
+    defaults = Findings(retrieval=RetrievalConfig())
     if chosen is None:
         nothing = Metric("relevance", None, method="no configuration could be measured")
         why = f"No configuration could be chosen: {metrics.facts['relaxed']}{note}; the defaults are used."
         return Verdict(
             Status.INCONCLUSIVE,
             why,
-            {"retrieval": defaults.model_dump()},
+            defaults,
             nothing,
             config.relevance_threshold,
             _next_without_choice(metrics, config),
@@ -265,19 +292,19 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     relaxed = f" ({metrics.facts['relaxed']})" if metrics.facts["relaxed"] else ""
     text = f"{chosen['cell']}: relevance {main.value:.3f} (needs > {config.relevance_threshold}){relaxed}{note}"
     if main.value > config.relevance_threshold:
-        best = RetrievalConfig(**{key: chosen[key] for key in ("embedder", "text_weight", "k", "distance")})
-        return Verdict(Status.PASS, f"{text}.", {"retrieval": best.model_dump()}, main, config.relevance_threshold)
+        best = Findings(retrieval=RetrievalConfig(**{key: chosen[key] for key in RetrievalConfig.model_fields}))
+        return Verdict(Status.PASS, f"{text}.", best, main, config.relevance_threshold)
     return Verdict(
         Status.FAIL,
         f"{text}; the defaults are used.",
-        {"retrieval": defaults.model_dump()},
+        defaults,
         main,
         config.relevance_threshold,
         _next(chosen["text_weight"], config),
     )
 
 
-def _next(weight: float, config: Config) -> tuple[str, ...]:
+def _next(weight: float, config: Config) -> tuple[NextStep, ...]:
     """The failure protocol: weights between those that were tried, a larger memory, another embedder."""
     tried = sorted({*config.text_weights, weight, 0.0, 1.0})
     at = tried.index(weight)
@@ -290,7 +317,7 @@ def _next(weight: float, config: Config) -> tuple[str, ...]:
     )
 
 
-def _next_without_choice(metrics: Metrics, config: Config) -> tuple[str, ...]:
+def _next_without_choice(metrics: Metrics, config: Config) -> tuple[NextStep, ...]:
     """Where none could be chosen: an embedder that loads, the protocol's k, or less to compute."""
     skipped: dict[str, str] = metrics.facts["skipped"]
     if len(skipped) == len(config.embedders):
@@ -301,5 +328,5 @@ def _next_without_choice(metrics: Metrics, config: Config) -> tuple[str, ...]:
     smallest = {"embedders": list(next_steps.EMBEDDERS[:1])}
     return (
         next_steps.command(NAME, smallest, "the embedder that is fastest to compute"),
-        "lab assess  (what this host can do; a faster one may run the phase)",
+        NextStep("lab assess", "what this host can do; a faster one may run the phase"),
     )

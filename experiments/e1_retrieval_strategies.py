@@ -11,23 +11,38 @@ Only the strategy differs between temporal and semantic: both show k memos, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from experiments import e0_retrieval_parameters as e0
 from experiments import statistics
 from experiments.analysis import attempts
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import (
+    Earlier,
+    Json,
+    Metric,
+    Metrics,
+    NextStep,
+    PhaseConfig,
+    PhaseFindings,
+    Result,
+    Sides,
+    Status,
+    Trial,
+    Unit,
+    Verdict,
+)
 from experiments.data import split, universe
 from experiments.domains import get_domain
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
-from experiments.solving.memory_bank import Bank, bank_of
+from experiments.solving.memory_bank import Bank, MemoRecord, bank_of
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import effort, failed, most_attempts, solve
 
@@ -37,8 +52,10 @@ QUESTION = "Which memory helps more: what was solved last, or what is most alike
 BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder", "language_model")
+MEMO_S, EVALUATION_S = 0.7, 4.0  # costs of a problem, in seconds on two cores (measured at demo scale)
 CONDITIONS = ("none", "temporal", "semantic")
 PAIR = "semantic - temporal"  # the comparison that decides
+WEAK_SIGNAL = "weak_signal"  # the hypothesis where nothing was shown
 MEMO = "memo"  # condition of the trials that fill the memory
 # Analyses of the protocol (docs/science.md, E1); what is measured beyond them is marked exploratory.
 PLANNED = (
@@ -93,7 +110,23 @@ class Config(PhaseConfig):
     stabilization_cv: float = Field(0.5, description="coefficient of variation of attempts above this")
 
 
-def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+class Findings(PhaseFindings):
+    """The hypothesis for E2, and the memory that it rests on."""
+
+    PHASE: ClassVar[str] = NAME
+    WHAT: ClassVar[str] = "memos and hypothesis"
+
+    hypothesis: str  # a key of experiments.analysis.e2_analysis.CONDITIONS
+    best: Literal["temporal", "semantic"]  # strategy
+    memos: tuple[MemoRecord, ...]  # in the order of solving
+    test: tuple[str, ...]  # problem ids
+
+
+READS = (e0.Findings,)
+EXPECTED = Findings(hypothesis=WEAK_SIGNAL, best="temporal", memos=(), test=())
+
+
+def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """First the memos, then the evaluation on them."""
     memory, test = split(config, config.n_memory, config.n_test)
     if not so_far:
@@ -105,17 +138,17 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
                 {"role": MEMO, "first_order": i, "problems": [p.problem_id for p in memory[i : i + size]]},
                 models=[config.model],
                 n_trials=len(memory[i : i + size]),
-                cost=0.7 * len(memory[i : i + size]) * effort(config),
+                cost=MEMO_S * len(memory[i : i + size]) * effort(config),
             )
             for i in range(0, len(memory), size)
         ]
     if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
         return []
     memos = memos_of([t for _, trials in so_far for t in trials], config)
-    retrieval = RetrievalConfig(**{**findings["retrieval"], "k": config.k})
+    retrieval = findings.of(e0.Findings).retrieval.model_copy(update={"k": config.k})
     if len(memos) < config.k:
         return []
-    spec = {"role": "evaluate", "memos": [m[:3] for m in memos], "retrieval": retrieval.model_dump()}
+    spec = {"role": "evaluate", "memos": [m.shown() for m in memos], "retrieval": retrieval.model_dump()}
     return [
         make_unit(
             NAME,
@@ -125,28 +158,37 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
             models=[config.model, retrieval.embedder],
             depends_on=[u.unit_id for u, _ in so_far],
             n_trials=len(test[i : i + config.per_unit]) * len(CONDITIONS) * len(config.run_seeds),
-            cost=4.0 * len(test[i : i + config.per_unit]) * effort(config),
+            cost=EVALUATION_S * len(test[i : i + config.per_unit]) * effort(config),
         )
         for i in range(0, len(test), config.per_unit)
     ]
 
 
-def memos_of(trials: Sequence[Trial], config: Config) -> list[list[Any]]:
-    """Memos as plain rows [problem_id, answer, order, attempts, success, guesses], in the order of solving."""
-    rows = []
+def memos_of(trials: Sequence[Trial], config: Config) -> list[MemoRecord]:
+    """Return the memos that the trials leave, in the order of solving."""
+    memos = []
     for t in trials:
         if t.condition != MEMO or t.error is not None:
             continue
         # A failure has no right answer of its own: the protocol stores the truth, `drop` leaves the memo out.
         if not t.solved and config.memo_on_failure == "drop":
             continue
-        rows.append([t.problem_id, t.truth, t.details["order"], t.attempts, bool(t.solved), t.details["guesses"]])
-    return sorted(rows, key=lambda row: row[2])
+        memos.append(
+            MemoRecord(
+                problem_id=t.problem_id,
+                answer=t.truth or "",
+                order=t.details["order"],
+                attempts=t.attempts,
+                success=bool(t.solved),
+                guesses=tuple(t.details["guesses"]),
+            )
+        )
+    return sorted(memos, key=lambda m: m.order)
 
 
-def sides(config: Config, findings: Json) -> Sides:
+def sides(config: Config, findings: Earlier) -> Sides:
     """Memory and test."""
-    return split(config, config.n_memory, config.n_test)
+    return Sides(*split(config, config.n_memory, config.n_test))
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
@@ -160,7 +202,12 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         lm = backends.language_model(config.model)
         if spec["role"] != MEMO:
             retrieval = RetrievalConfig(**spec["retrieval"])
-            bank = Bank(domain, bank_of(spec["memos"], config), backends.embedder(retrieval.embedder), retrieval)
+            bank = Bank(
+                domain,
+                bank_of([MemoRecord(**m) for m in spec["memos"]], config),
+                backends.embedder(retrieval.embedder),
+                retrieval,
+            )
     except Unavailable as error:
         return [t for p in problems for c in names for t in failed(p, c, seeds, error)]
     trials: list[Trial] = []
@@ -269,7 +316,7 @@ def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
     p, d = metrics.find("adjusted_p", PAIR), metrics.find("mean_difference", PAIR)
     tost = metrics.find("equivalence_p", PAIR)
     if d is None or d.value is None:
-        return "weak_signal", "Too few results to compare"
+        return WEAK_SIGNAL, "Too few results to compare"
     if p and p.value is not None:
         if d.value < 0 and p.value < config.amplification_p:
             return (
@@ -281,7 +328,7 @@ def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
     if end := _end_of_both(metrics):
         shares = [metrics.find(f"{end}_share", c) for c in CONDITIONS[1:]]
         percent = " and ".join(f"{m.value:.0%}" for m in shares if m and m.value is not None)
-        return "weak_signal", (
+        return WEAK_SIGNAL, (
             f"temporal and semantic are at the {end}: {percent} {attempts.ENDS[end]}, so equality says nothing"
         )
     if tost and tost.value is not None and tost.value < config.equivalence_p:
@@ -292,7 +339,7 @@ def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
     variation = metrics.find("attempts_cv", "semantic")
     if variation and variation.value is not None and variation.value > config.stabilization_cv:
         return "stabilization", f"attempts vary widely, CV {variation.value:.2f} > {config.stabilization_cv}"
-    return "weak_signal", "no difference, no equivalence and no wide variation was shown"
+    return WEAK_SIGNAL, "no difference, no equivalence and no wide variation was shown"
 
 
 def _end_of_both(metrics: Metrics) -> str:
@@ -304,12 +351,9 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     """Chooses E2's hypothesis; always goes on. INCONCLUSIVE where the signal is weak."""
     main = metrics.find("mean_difference", PAIR)
     hypothesis, why = hypothesis_of(metrics, config)
-    findings = {
-        "hypothesis": hypothesis,
-        "best": _best(metrics),
-        "memos": metrics.facts["memos"],
-        "test": metrics.facts["test"],
-    }
+    findings = Findings(
+        hypothesis=hypothesis, best=_best(metrics), memos=metrics.facts["memos"], test=metrics.facts["test"]
+    )
     if main is None or main.value is None:
         nothing = Metric(
             "mean_difference", None, condition=PAIR, method="no problem has a result under both strategies"
@@ -319,34 +363,36 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         return Verdict(Status.INCONCLUSIVE, reason, findings, nothing, None, steps)
     text = f"{hypothesis}: {why}; {PAIR} {main.value:+.2f} attempts, n {main.n}."
     text += attempts.ends_in_words(metrics.facts["flags"])
-    if hypothesis != "weak_signal":
+    if hypothesis != WEAK_SIGNAL:
         return Verdict(Status.PASS, text, findings, main)
     return Verdict(Status.INCONCLUSIVE, text, findings, main, None, _next(main, _end_of_both(metrics), config))
 
 
-def _without_results(metrics: Metrics, config: Config) -> tuple[str, tuple[str, ...]]:
+def _without_results(metrics: Metrics, config: Config) -> tuple[str, tuple[NextStep, ...]]:
     """(why there is nothing to compare, what to try)."""
     errors, memos = metrics.facts["errors"], metrics.facts["memos"]
     if errors or len(memos) >= config.k:
         return attempts.failures_in_words(errors).strip(), (next_steps.install(errors, next_steps.WEAK),)
     cause = f"The memory has {len(memos)} memos, and {config.k} are shown."
-    steps: tuple[str, ...] = ()
+    steps: tuple[NextStep, ...] = ()
     if config.memo_on_failure == "drop":
         steps += (next_steps.command(NAME, {"memo_on_failure": "truth"}, "a failure leaves a memo as well"),)
     steps += next_steps.doubled(NAME, config, "n_memory", "more problems to remember", config.n_test)
     return cause, (*steps, *next_steps.easier(NAME, config, "the solver solves too little"))
 
 
-def _best(metrics: Metrics) -> str:
+def _best(metrics: Metrics) -> Literal["temporal", "semantic"]:
     """The strategy with fewer attempts on the problems that both solved; temporal when they are even."""
     both = metrics.find("mean_difference", PAIR)
     if both is not None and both.value is not None:
         return "semantic" if both.value < 0 else "temporal"
-    means = {c: m.value for c in CONDITIONS[1:] if (m := metrics.find("attempts_mean", c)) and m.value is not None}
-    return min(means, key=lambda c: means[c], default="temporal")
+    temporal, semantic = (metrics.find("attempts_mean", c) for c in ("temporal", "semantic"))
+    if semantic is None or semantic.value is None:
+        return "temporal"
+    return "semantic" if not temporal or temporal.value is None or semantic.value < temporal.value else "temporal"
 
 
-def _next(main: Metric, end: str, config: Config) -> tuple[str, ...]:
+def _next(main: Metric, end: str, config: Config) -> tuple[NextStep, ...]:
     """Other problems where nothing can differ; else as many as the seen effect asks for, another embedder."""
     if end:
         other = next_steps.easier if end == "floor" else next_steps.harder

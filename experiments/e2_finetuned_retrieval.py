@@ -17,17 +17,26 @@ from typing import Any
 from pydantic import Field
 
 from common.errors import LabError
-from experiments.analysis import e2_analysis
-from experiments.analysis.e2_analysis import CONDITIONS, CONTROLS, PROTOCOL_LORA, AnalysisConfig
+from experiments import e0_retrieval_parameters as e0
+from experiments import e1_retrieval_strategies as e1
+from experiments.analysis.e2_analysis import (
+    CONDITIONS,
+    CONTROLS,
+    PROTOCOL_LORA,
+    AnalysisConfig,
+    Findings,
+    gate,
+    metrics,
+)
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import LanguageModel, Reply, Unavailable
-from experiments.contract import Json, Metrics, Sides, Trial, Unit, Verdict
+from experiments.contract import Earlier, Json, Result, Sides, Trial, Unit
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.distillation import dataset, hunch_prompt, query_quality
-from experiments.solving.memory_bank import Bank, Found, bank_of
+from experiments.solving.memory_bank import Bank, Found, MemoRecord, bank_of
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import effort, failed, first_idea, solve
 
@@ -37,6 +46,8 @@ QUESTION = "Can fine-tuning teach the model to retrieve better from its memory o
 BLOCKING = False
 PROFILE = "e2"
 NEEDS = ("embedder", "language_model", "lora")
+# Costs of a memo and epoch, and of a problem, in seconds on two cores (measured at demo scale).
+TRAINING_S, EVALUATION_S = 3.0, 2.2
 # Analyses of the protocol (docs/science.md, E2); what is measured beyond them is marked exploratory.
 PLANNED = (
     "adjusted_p",
@@ -82,6 +93,11 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+READS = (e0.Findings, e1.Findings)
+EXPECTED = None
+__all__ = ("Findings", "gate", "metrics")  # of the analysis; the registry expects them here
+
+
 class Config(AnalysisConfig):
     """E2's protocol."""
 
@@ -92,17 +108,21 @@ class Config(AnalysisConfig):
     per_unit: int = Field(10, gt=0, description="test problems a unit")
 
 
-def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """First the two adapters, then every condition of the hypothesis and the controls.
 
     Raises:
         LabError: E1 found no memory.
     """
-    if not findings.get("memos") or "hypothesis" not in findings:
-        raise LabError("e2 needs the memory and the hypothesis of e1", "lab run e1")
-    hypothesis = findings["hypothesis"]
-    retrieval = RetrievalConfig(**{**findings["retrieval"], "k": config.k}).model_dump()
-    base = {"hypothesis": hypothesis, "memos": findings["memos"], "retrieval": retrieval}
+    found = findings.of(e1.Findings)
+    if not found.memos:
+        raise LabError("e2 needs memos, and e1 has none", "lab run e1")
+    retrieval = findings.of(e0.Findings).retrieval.model_copy(update={"k": config.k}).model_dump()
+    base = {
+        "hypothesis": found.hypothesis,
+        "memos": [m.model_dump(mode="json") for m in found.memos],
+        "retrieval": retrieval,
+    }
     models = [config.model, retrieval["embedder"]]
     if not so_far:
         return [
@@ -111,7 +131,7 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
                 config,
                 {**base, "role": "train", "dataset": d},
                 models=models,
-                cost=3.0 * config.n_train * config.lora.epochs,
+                cost=TRAINING_S * config.n_train * config.lora.epochs,
             )
             for d in ("s", "r")
         ]
@@ -119,21 +139,23 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
         return []
     adapters = {u.spec["dataset"]: t[0].details["adapter"] for u, t in so_far if t[0].error is None}
     names = [
-        c for c in (*CONDITIONS[hypothesis], *CONTROLS) if not c.startswith("tuned_") or c.split("_")[1] in adapters
+        c
+        for c in (*CONDITIONS[found.hypothesis], *CONTROLS)
+        if not c.startswith("tuned_") or c.split("_")[1] in adapters
     ]
-    test = findings["test"][: config.n_test]
-    slim = {**base, "memos": [m[:3] for m in findings["memos"]], "role": "evaluate", "best": findings["best"]}
+    test = found.test[: config.n_test]
+    slim = {**base, "memos": [m.shown() for m in found.memos], "role": "evaluate", "best": found.best}
     return [
         make_unit(
             NAME,
             config,
-            {**slim, "condition": name, "adapter": adapter, "problems": test[i : i + config.per_unit]},
+            {**slim, "condition": name, "adapter": adapter, "problems": list(test[i : i + config.per_unit])},
             models=models,
             round=2,
             depends_on=[u.unit_id for u, _ in so_far],
             files=[adapter] if adapter else [],
             n_trials=len(test[i : i + config.per_unit]) * len(config.run_seeds),
-            cost=2.2 * len(test[i : i + config.per_unit]) * effort(config),
+            cost=EVALUATION_S * len(test[i : i + config.per_unit]) * effort(config),
         )
         for name in names
         for adapter in [adapters[name.split("_")[1]] if name.startswith("tuned_") else ""]
@@ -141,10 +163,11 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
     ]
 
 
-def sides(config: Config, findings: Json) -> Sides:
+def sides(config: Config, findings: Earlier) -> Sides:
     """E1's memory, from which the adapters learn, and those of its test problems that are solved."""
     known = universe(config).by_id()
-    return [known[row[0]] for row in findings["memos"]], [known[i] for i in findings["test"][: config.n_test]]
+    found = findings.of(e1.Findings)
+    return Sides([known[m.problem_id] for m in found.memos], [known[i] for i in found.test[: config.n_test]])
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
@@ -152,11 +175,12 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     config, domain, spec = Config(**unit.config), get_domain(unit.config["domain"]), unit.spec
     retrieval = RetrievalConfig(**spec["retrieval"])
     train = spec["role"] == "train"
+    memos = [MemoRecord(**m) for m in spec["memos"]]
     problems = [] if train else [universe(config).by_id()[i] for i in spec["problems"]]
     try:
-        bank = Bank(domain, bank_of(spec["memos"], config), backends.embedder(retrieval.embedder), retrieval)
+        bank = Bank(domain, bank_of(memos, config), backends.embedder(retrieval.embedder), retrieval)
         if train:
-            return [_train(spec, config, bank, backends)]
+            return [_train(spec, config, memos, bank, backends)]
         lm = backends.language_model(config.model, spec["adapter"])
     except Unavailable as error:
         if train:
@@ -210,9 +234,9 @@ def _ask(problem: Problem, query: str | None, spec: Json, config: Config, bank: 
     return [], {}
 
 
-def _train(spec: Json, config: Config, bank: Bank, backends: Backends) -> Trial:
+def _train(spec: Json, config: Config, memos: Sequence[MemoRecord], bank: Bank, backends: Backends) -> Trial:
     name = spec["dataset"]
-    examples, held = dataset(name, bank.domain, spec["memos"], bank, config, config.n_train, config.validation)
+    examples, held = dataset(name, bank.domain, memos, bank, config, config.n_train, config.validation)
     if not examples:
         return _untrained(spec, f"no memo for dataset {name}: the baseline solved nothing")
     training = backends.train(config.model, examples, held, config.lora, config.data_seed)
@@ -240,13 +264,3 @@ def _train(spec: Json, config: Config, bank: Bank, backends: Backends) -> Trial:
 def _untrained(spec: Json, why: str) -> Trial:
     # With the hypothesis, so that a verdict on failures alone still names it.
     return Trial("training", f"train_{spec['dataset']}", error=why, details={"hypothesis": spec["hypothesis"]})
-
-
-def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
-    """Attempts per condition, tuned against base, query quality, cost, break-even, the five success criteria."""
-    return e2_analysis.metrics(trials, config)
-
-
-def gate(metrics: Metrics, config: Config) -> Verdict:
-    """PASS: the hypothesis is confirmed; FAIL: refuted; else INCONCLUSIVE. Names the best model and what to use."""
-    return e2_analysis.gate(metrics, config)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,20 @@ from experiments.analysis.attempts import row
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import (
+    Earlier,
+    Metric,
+    Metrics,
+    NextStep,
+    PhaseConfig,
+    PhaseFindings,
+    Result,
+    Sides,
+    Status,
+    Trial,
+    Unit,
+    Verdict,
+)
 from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
 from experiments.protocol import next_steps
@@ -73,11 +86,25 @@ class Config(PhaseConfig):
     knn_threshold: float = Field(0.70, description="kNN accuracy must be above")
 
 
+class Findings(PhaseFindings):
+    """The best embedder, and how it is used."""
+
+    PHASE: ClassVar[str] = NAME
+    WHAT: ClassVar[str] = "embedder"
+
+    embedder: str
+    text_weight: float  # of text similarity; the rest is features
+
+
+READS = ()
+EXPECTED = Findings(embedder=HYBRID_TEXT, text_weight=1.0)
+
+
 def _problems(config: Config) -> list[Problem]:
     return balanced(universe(config).problems, config.per_class * len(get_domain(config.domain).options))
 
 
-def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """One unit an embedder."""
     if so_far:
         return []
@@ -95,9 +122,9 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
     ]
 
 
-def sides(config: Config, findings: Json) -> Sides:
+def sides(config: Config, findings: Earlier) -> Sides:
     """All problems among themselves: the classifier is split within them, and likeness is between any two."""
-    return _problems(config), None
+    return Sides(_problems(config), None)
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
@@ -255,7 +282,7 @@ def _silhouette(vectors: NDArray[np.float64], labels: NDArray[np.str_], name: st
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """PASS when the best embedder has ratio > 1.2 and kNN > 0.70. Carries the best embedder."""
+    """PASS when the best embedder has ratio > 1.2 and kNN > 0.70. Findings: the best embedder."""
     skipped: dict[str, str] = metrics.facts["skipped"]
     found = {m.condition: m for m in metrics.values if m.metric == "similarity_ratio"}
     note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
@@ -263,7 +290,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         empty = Metric("similarity_ratio", None, method="no embedder could be loaded")
         steps = (next_steps.install(skipped.values(), next_steps.BUNDLED_EMBEDDER),)
         return Verdict(
-            Status.INCONCLUSIVE, f"No embedder could be loaded{note}.", {}, empty, config.ratio_threshold, steps
+            Status.INCONCLUSIVE, f"No embedder could be loaded{note}.", None, empty, config.ratio_threshold, steps
         )
     knn = {m.condition: m for m in metrics.values if m.metric == "knn_accuracy"}
 
@@ -274,10 +301,8 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
 
     best = max(found, key=rank)
     ratio, accuracy = found[best].value, knn[best].value or 0.0
-    findings = {
-        "embedder": HYBRID_TEXT if best == HYBRID else best,
-        "text_weight": HYBRID_TEXT_WEIGHT if best == HYBRID else 1.0,
-    }
+    hybrid = best == HYBRID
+    findings = Findings(embedder=HYBRID_TEXT if hybrid else best, text_weight=HYBRID_TEXT_WEIGHT if hybrid else 1.0)
     if ratio is None:
         why = f"The ratio of {best} is undefined, since its between-class similarity is not positive{note}."
         return Verdict(Status.INCONCLUSIVE, why, findings, found[best], config.ratio_threshold, _next(config))
@@ -293,7 +318,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     )
 
 
-def _next(config: Config) -> tuple[str, ...]:
+def _next(config: Config) -> tuple[NextStep, ...]:
     """The failure protocol: embedders that were not tried, hybrid always among them; more problems."""
     more = next_steps.doubled(NAME, config, "per_class", "more problems narrow the interval")
     return (*next_steps.other_embedders(NAME, config.embedders, [HYBRID]), *more)

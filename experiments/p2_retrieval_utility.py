@@ -10,15 +10,29 @@ similar. Every retrieval is compared with none, problem by problem.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from experiments import p1_embedding_validity as p1
 from experiments.analysis import attempts
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import (
+    Earlier,
+    Metric,
+    Metrics,
+    NextStep,
+    PhaseConfig,
+    PhaseFindings,
+    Result,
+    Sides,
+    Status,
+    Trial,
+    Unit,
+    Verdict,
+)
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
 from experiments.protocol import next_steps
@@ -66,20 +80,32 @@ class Config(PhaseConfig):
     alpha: float = Field(0.05, description="the gate's level, after Holm")
 
 
-def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+class Findings(PhaseFindings):
+    """The condition that needs fewer attempts than no memory."""
+
+    PHASE: ClassVar[str] = NAME
+    WHAT: ClassVar[str] = "condition that helps"
+
+    retrieval_helps: str
+
+
+READS = (p1.Findings,)
+EXPECTED = None
+
+
+def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """One unit for every few test problems, each under all four conditions."""
     if so_far:
         return []
     _, test = split(config, config.n_memory, config.n_test)
-    retrieval = RetrievalConfig(
-        embedder=findings["embedder"], text_weight=findings["text_weight"], k=config.k
-    ).model_dump()
+    best = findings.of(p1.Findings)
+    retrieval = RetrievalConfig(embedder=best.embedder, text_weight=best.text_weight, k=config.k).model_dump()
     return [
         make_unit(
             NAME,
             config,
             {"problems": [p.problem_id for p in part], "retrieval": retrieval},
-            models=[config.model, findings["embedder"]],
+            models=[config.model, best.embedder],
             n_trials=len(part) * len(CONDITIONS) * len(config.run_seeds),
             cost=5.5 * len(part) * effort(config),
         )
@@ -87,9 +113,9 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
     ]
 
 
-def sides(config: Config, findings: Json) -> Sides:
+def sides(config: Config, findings: Earlier) -> Sides:
     """Memory and test."""
-    return split(config, config.n_memory, config.n_test)
+    return Sides(*split(config, config.n_memory, config.n_test))
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
@@ -145,7 +171,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     if not known:
         nothing = Metric("adjusted_p", None, method="no problem has a result with and without a memory")
         why = f"Too few results to compare.{failures}"
-        return Verdict(Status.INCONCLUSIVE, why, {}, nothing, config.alpha, (install,))
+        return Verdict(Status.INCONCLUSIVE, why, None, nothing, config.alpha, (install,))
     # The best first: fewer attempts than none, then the smallest p.
     p, difference = min(known, key=lambda f: (f[1].value >= 0, f[0].value))  # type: ignore[operator]
     assert p.value is not None and difference.value is not None  # noqa: S101
@@ -154,22 +180,22 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         f"n {difference.n}"
     )
     if difference.value < 0 and p.value < config.alpha:
-        return Verdict(Status.PASS, f"{text}.", {"retrieval_helps": p.condition.split(" - ")[0]}, p, config.alpha)
+        return Verdict(Status.PASS, f"{text}.", Findings(retrieval_helps=p.condition.split(" - ")[0]), p, config.alpha)
     nearest = f"Nearest: {text}.{attempts.ends_in_words(metrics.facts['flags'])}"
     steps = _next(metrics, difference, config)
     missing = [name for name in names if name not in {d.condition for _, d in known}]
     if not missing:
-        return Verdict(Status.FAIL, f"No retrieval needs fewer attempts. {nearest}", {}, p, config.alpha, steps)
+        return Verdict(Status.FAIL, f"No retrieval needs fewer attempts. {nearest}", None, p, config.alpha, steps)
     # What was not measured may be the one that helps.
     reason = (
         f"{', '.join(missing)} could not be compared, and no other retrieval needs fewer attempts. {nearest}{failures}"
     )
-    return Verdict(Status.INCONCLUSIVE, reason, {}, p, config.alpha, (install, *steps))
+    return Verdict(Status.INCONCLUSIVE, reason, None, p, config.alpha, (install, *steps))
 
 
-def _next(metrics: Metrics, difference: Metric, config: Config) -> tuple[str, ...]:
+def _next(metrics: Metrics, difference: Metric, config: Config) -> tuple[NextStep, ...]:
     """The failure protocol: more problems, as many as the seen effect asks for; other problems; another embedder."""
-    steps: tuple[str, ...] = ()
+    steps: tuple[NextStep, ...] = ()
     if (difference.value or 0) < 0:
         steps = next_steps.more_problems(NAME, config, difference, config.n_memory)
     steps = steps or next_steps.doubled(NAME, config, "n_test", "more problems see smaller effects", config.n_memory)

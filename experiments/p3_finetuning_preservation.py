@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -22,7 +22,21 @@ from experiments.backends.lora import LoraSettings
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import LanguageModel, Unavailable
 from experiments.capability import judges
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import (
+    Earlier,
+    Json,
+    Metric,
+    Metrics,
+    NextStep,
+    PhaseConfig,
+    PhaseFindings,
+    Result,
+    Sides,
+    Status,
+    Trial,
+    Unit,
+    Verdict,
+)
 from experiments.data import split
 from experiments.domains import get_domain
 from experiments.protocol import next_steps
@@ -69,7 +83,18 @@ class Config(PhaseConfig):
     category_threshold: float = Field(0.60, description="retention of each category must be at least")
 
 
-def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]:
+class Findings(PhaseFindings):
+    """None: no phase needs a finding of P3."""
+
+    PHASE: ClassVar[str] = NAME
+    WHAT: ClassVar[str] = "nothing"
+
+
+READS = ()
+EXPECTED = None
+
+
+def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """First the training and the base model's answers; then, with the adapter, the tuned model's."""
 
     def answering(which: str, round: int, adapter: str = "", trained: Sequence[str] = ()) -> list[Unit]:
@@ -101,9 +126,9 @@ def units(config: Config, findings: Json, so_far: Sequence[tuple[Unit, Sequence[
     return answering("tuned", 2, trials[0].details["adapter"], [unit.unit_id])
 
 
-def sides(config: Config, findings: Json) -> Sides:
+def sides(config: Config, findings: Earlier) -> Sides:
     """What is trained on, and as many problems beside it as there are classes."""
-    return split(config, config.n_train, len(get_domain(config.domain).options))
+    return Sides(*split(config, config.n_train, len(get_domain(config.domain).options)))
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
@@ -153,7 +178,7 @@ def _ids(part: str, config: Config) -> list[str]:
 
 def _train(config: Config, backends: Backends) -> Trial:
     domain = get_domain(config.domain)
-    memory, _ = sides(config, {})
+    memory = sides(config, Earlier()).memory
     examples = [(prompt_for(domain, p, []), f" {p.truth}") for p in memory]
     try:
         training = backends.train(config.model, examples, [], config.lora, config.data_seed)
@@ -284,8 +309,8 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         note += f"; without an answer of both models: {', '.join(unanswered)}"
         note += f" ({errors[0]})" if errors else ""
 
-    def open_(why: str, *steps: str) -> Verdict:
-        return Verdict(Status.INCONCLUSIVE, why, {}, overall, config.overall_threshold, steps)
+    def open_(why: str, *steps: NextStep) -> Verdict:
+        return Verdict(Status.INCONCLUSIVE, why, None, overall, config.overall_threshold, steps)
 
     if metrics.facts["training_failed"]:
         failed: list[str] = metrics.facts["training_failed"]
@@ -306,13 +331,13 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     # The format counts as followed when its category holds the same 60 % as every other.
     passed = overall.value >= config.overall_threshold and low >= config.category_threshold
     if passed:
-        return Verdict(Status.PASS, f"{numbers}{note}.", {}, overall, config.overall_threshold)
+        return Verdict(Status.PASS, f"{numbers}{note}.", None, overall, config.overall_threshold)
     return Verdict(
-        Status.FAIL, f"{numbers}{note}.", {}, overall, config.overall_threshold, next_steps.gentler(NAME, config.lora)
+        Status.FAIL, f"{numbers}{note}.", None, overall, config.overall_threshold, next_steps.gentler(NAME, config.lora)
     )
 
 
-def _next_without_base(config: Config) -> tuple[str, ...]:
+def _next_without_base(config: Config) -> tuple[NextStep, ...]:
     """Where the base model solves too little: more prompts of each kind, or a model that can do more."""
     most = Config.model_fields["per_category"].default  # the protocol's, and all that there are
     larger = next_steps.larger_model(NAME, "its abilities can be lost")

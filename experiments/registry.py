@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
-from experiments.contract import Json, Metrics, PhaseConfig, Sides, Trial, Unit, Verdict
+from experiments.contract import Earlier, Json, Metrics, PhaseConfig, PhaseFindings, Result, Sides, Trial, Unit, Verdict
 from experiments.domains import get_domain, settled
 from experiments.domains.jsonl import JsonLines
 
@@ -36,6 +36,29 @@ def module_of(name: str) -> str:
 def get_phase(name: str) -> Phase:
     """The phase called `name`; LabError when there is none."""
     return cast(Phase, import_module(module_of(name)))
+
+
+def read_findings(phase: str, stored: Json) -> PhaseFindings | None:
+    """Return the findings that were stored with a verdict of `phase`; None for {}, which is stored where it has none.
+
+    Raises:
+        LabError: they are not this phase's.
+    """
+    if not stored:
+        return None
+    try:
+        return get_phase(phase).Findings.model_validate(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise LabError(
+            f"the stored findings of {phase} cannot be read: {where}: {first['msg']}", f"lab run {phase}"
+        ) from None
+
+
+def expected_findings() -> Earlier:
+    """Return what a forecast assumes of phases that have no verdict."""
+    return Earlier(tuple(found for name in PHASES if (found := get_phase(name).EXPECTED)))
 
 
 def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> PhaseConfig:
@@ -76,10 +99,15 @@ class Phase(Protocol):
     PLANNED: tuple[str, ...]  # metrics that the protocol asks for; others are marked exploratory
     SCALES: Mapping[str, Mapping[str, Any]]  # fields that differ from Config's defaults; full is {}
     Config: type[PhaseConfig]
+    Findings: type[PhaseFindings]
+    READS: tuple[type[PhaseFindings], ...]  # findings of earlier phases that it needs
+    EXPECTED: (
+        PhaseFindings | None
+    )  # assumed in a forecast while the phase has no verdict; None where no phase reads its findings
 
-    def units(self, config: Any, findings: Json, so_far: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Unit]: ...
+    def units(self, config: Any, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]: ...
 
-    def sides(self, config: Any, findings: Json) -> Sides: ...  # what the leakage gate compares
+    def sides(self, config: Any, findings: Earlier) -> Sides: ...  # what the leakage gate compares
 
     def run(self, unit: Unit, backends: Backends) -> list[Trial]: ...
 

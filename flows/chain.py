@@ -16,7 +16,7 @@ from common.canonical_json import canonical
 from common.environment import code_commit, host_name, package_versions
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
-from experiments.contract import Json, Status, Unit, Verdict
+from experiments.contract import Earlier, Json, PhaseFindings, Status, Unit, Verdict
 from experiments.domains import bring_data, share_data
 from experiments.protocol import leakage_gate
 from experiments.protocol.identity import check_unit
@@ -62,34 +62,28 @@ def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
     return run
 
 
-def findings_for(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Json:
+def findings_for(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Earlier:
     """Return the findings of the phases before `phase`.
 
     Raises:
         LabError: one that it needs has no verdict yet, or has no findings.
     """
     findings = records.findings_of(con, run.run_id)
-    if (by := _lacking(findings, phase)) is None:
+    if (lacking := _lacking(findings, phase)) is None:
         return findings
-    what, verdict = f"{phase} needs the findings of {by}, but {by}", records.verdict_of(con, run.run_id, by)
+    by = lacking.PHASE
+    what, verdict = f"{phase} needs {by}'s {lacking.WHAT}, but {by}", records.verdict_of(con, run.run_id, by)
     if verdict is None:
         raise LabError(f"{what} has no verdict in run {run.run_id}", f"lab run {by} {options(run.scale, run.given)}")
     raise LabError(
-        f"{what} has none in run {run.run_id}: {verdict.status.value}, {verdict.reason}",
-        verdict.next_steps[0] if verdict.next_steps else "lab results",
+        f"{what} found none in run {run.run_id}: {verdict.status.value}, {verdict.reason}",
+        str(verdict.next_steps[0].command) if verdict.next_steps else "lab results",
     )
 
 
-def _lacking(findings: Json, phase: str) -> str | None:
-    """The phase whose finding `phase` needs and has not got."""
-    for needed, by, wanted in (
-        ("embedder", "p1", ("p2",)),
-        ("retrieval", "e0", ("e1", "e2")),
-        ("memos", "e1", ("e2",)),
-    ):
-        if phase in wanted and needed not in findings:
-            return by
-    return None
+def _lacking(findings: Earlier, phase: str) -> type[PhaseFindings] | None:
+    """Return the first findings that `phase` needs and that are not there."""
+    return next((kind for kind in get_phase(phase).READS if findings.find(kind) is None), None)
 
 
 def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:

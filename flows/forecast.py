@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from duckdb import DuckDBPyConnection
 
 from common.errors import LabError
-from experiments.contract import Json, PhaseConfig, Unit
+from experiments import e1_retrieval_strategies as e1
+from experiments.contract import Earlier, PhaseConfig, Unit
 from experiments.protocol import leakage_gate
-from experiments.registry import PHASES, get_phase
+from experiments.registry import PHASES, expected_findings, get_phase
 from experiments.solving.solving import effort
 from flows.plan import Run
 from warehouse.database import durations, records
@@ -23,12 +24,6 @@ from workpools.assess import CapabilityReport, parse_report
 from workpools.needs import needs_of
 from workpools.plan import Record, Recorded, Round, Schedule, measured, pooled, schedule, speed_of
 
-# Findings as long as the phases have none: the defaults, and the hypothesis of an E1 that decided nothing.
-GUESS: Json = {"embedder": leakage_gate.EMBEDDER, "text_weight": 1.0, "retrieval": {}, "hypothesis": "weak_signal"}
-SEARCH_S = 0.06  # a text, as leakage_gate costs it
-E1_EVALUATE_S = 4.0  # a problem, as E1 costs it
-E2_TRAIN_S = 3.0  # a memo and epoch, as E2 costs it
-E2_EVALUATE_S = 2.2  # a problem, as E2 costs it
 NAMES = {
     ("p1", 1): "embedding",
     ("p2", 1): "solving",
@@ -42,14 +37,15 @@ NAMES = {
 }
 
 
-def rounds_of(configs: Mapping[str, PhaseConfig], findings: Json | None = None) -> list[Round]:
+def rounds_of(configs: Mapping[str, PhaseConfig], findings: Earlier | None = None) -> list[Round]:
     """All rounds of all phases, in order; `findings` are those that phases of this run have already."""
-    known, found = GUESS | (findings or {}), list[Round]()
+    known = Earlier((*(findings.findings if findings else ()), *expected_findings().findings))
+    found = list[Round]()
     for phase in PHASES:
         config, module = configs[phase], get_phase(phase)
         needs = needs_of(module.NEEDS, config.model)
         costs = _costs(phase, configs, known)
-        search = SEARCH_S * _texts(phase, configs, known)
+        search = leakage_gate.SEARCH_S * _texts(phase, configs, known)
         if config.near_duplicates == "refuse":
             found.append(Round(phase, 1, "search for near pairs", module.PROFILE, needs, (search,)))
         else:
@@ -60,21 +56,21 @@ def rounds_of(configs: Mapping[str, PhaseConfig], findings: Json | None = None) 
     return found
 
 
-def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Json) -> list[list[float]]:
+def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> list[list[float]]:
     """Seconds on the reference machine of every unit, by round."""
     module: Any = get_phase(phase)
     config: Any = configs[phase]
     if phase == "e2":
-        conditions = len(module.CONDITIONS[known["hypothesis"]]) + len(module.CONTROLS)
-        evaluation = _parts(_e2_tests(configs), config.per_unit, E2_EVALUATE_S * effort(config))
-        return [[E2_TRAIN_S * config.n_train * config.lora.epochs] * 2, evaluation * conditions]
+        conditions = len(module.CONDITIONS[known.of(e1.Findings).hypothesis]) + len(module.CONTROLS)
+        evaluation = _parts(_e2_tests(configs), config.per_unit, module.EVALUATION_S * effort(config))
+        return [[module.TRAINING_S * config.n_train * config.lora.epochs] * 2, evaluation * conditions]
     units = module.units(config, known, [])
     first = [u.cost for u in units]
     if phase == "p3":
         # The tuned model is asked what the base was asked.
         return [first, [u.cost for u in units if u.spec["role"] == "base"]]
     if phase == "e1":
-        return [first, _parts(config.n_test, config.per_unit, E1_EVALUATE_S * effort(config))]
+        return [first, _parts(config.n_test, config.per_unit, module.EVALUATION_S * effort(config))]
     return [first]
 
 
@@ -88,7 +84,7 @@ def _e2_tests(configs: Mapping[str, PhaseConfig]) -> int:
     return int(min(e1["n_test"], e2["n_test"]))
 
 
-def _texts(phase: str, configs: Mapping[str, PhaseConfig], known: Json) -> int:
+def _texts(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> int:
     """Texts that the search for near pairs embeds."""
     if phase == "e2":
         e1: Any = configs["e1"]
@@ -126,7 +122,7 @@ def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnect
     Args:
         con: of the warehouse; where it has durations of a phase at this scale, domain and model on a host, they decide.
     """
-    findings = records.findings_of(con, run.run_id) if con else {}
+    findings = records.findings_of(con, run.run_id) if con else None
     return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None)
 
 

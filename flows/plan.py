@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.canonical_json import sha256_of
-from experiments.contract import Json, PhaseConfig
+from experiments.contract import Json, LabRun, NextStep, PhaseConfig
 from experiments.data import universe
 from experiments.domains import get_domain, shown
 from experiments.protocol.code_version import code_version
@@ -101,23 +101,18 @@ def _named(key: str, phase: str) -> tuple[str, str]:
     return (other, field_) if dot else ("" if key in PhaseConfig.model_fields else phase, key)
 
 
-def steps_of(run: Run, steps: Sequence[str]) -> tuple[str, ...]:
-    """A gate's next steps as they are typed for this run: with its scale and values, without what is so already."""
-    found = []
-    for step in steps:
-        command, gap, why = step.partition("  (")
-        words = shlex.split(command)
-        if words[:2] != ["lab", "run"] or len(words) < 3:
-            found.append(step)
-            continue
-        if "--scale" in words and words[words.index("--scale") + 1] == run.scale:
-            continue
-        changed = {_named(w.partition("=")[0], words[2]) for w in words if "=" in w}
-        kept = {p: {k: v for k, v in own.items() if not {(p, k), ("", k)} & changed} for p, own in run.given.items()}
-        own = options("", kept).removeprefix("--scale ").strip()
-        scale = "" if "--scale" in words else f" --scale {run.scale}"
-        found.append(f"{command}{scale}{' ' if own else ''}{own}{gap}{why}")
-    return tuple(found)
+def steps_of(run: Run, steps: Sequence[NextStep]) -> tuple[NextStep, ...]:
+    """Return the next steps of a gate as commands for this run: with its scale, and its values where the step sets none."""
+    return tuple(
+        replace(step, command=_continued(run, step.command)) if isinstance(step.command, LabRun) else step
+        for step in steps
+    )
+
+
+def _continued(run: Run, command: LabRun) -> str:
+    changed = {_named(key, command.phase) for key in command.settings}
+    kept = {p: {k: v for k, v in own.items() if not {(p, k), ("", k)} & changed} for p, own in run.given.items()}
+    return f"{command} {options(run.scale, kept)}"
 
 
 def defaulted(configs: Mapping[str, PhaseConfig], given: Mapping[str, Mapping[str, Any]]) -> Json:

@@ -332,6 +332,8 @@ def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from experiments.contract import NextStep
+
     colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
     plan = f" under plan {rows[0]['plan_id']}" if rows else ""
     table = Table(title=Text(f"run {printable(run_id)}{printable(plan)}"), title_justify="left", show_lines=True)
@@ -341,7 +343,7 @@ def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
         needs = "" if r["threshold"] is None else f"\nthreshold {r['threshold']:g}"
         main = f"{r['main_metric']}\n{with_interval(r['value'], r['low'], r['high'])}{needs}"
         why = f"\noverridden: {r['why']}" if r["why"] else ""
-        steps = "".join(f"\ntry: {s}" for s in json.loads(r["next_steps"]))
+        steps = "".join(f"\ntry: {NextStep.from_json(s)}" for s in json.loads(r["next_steps"]))
         verdict = Text(r["status"], style=colours[r["status"]])
         cells = (main, str(r["n"]), f"{r['reason']}{why}{steps}")
         # Text, so that brackets in it are not taken for markup.

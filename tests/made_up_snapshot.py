@@ -69,8 +69,8 @@ VERDICTS = {
         "semantic - none",
         (0.0812, None, None, 30, 0.05),
         steps=[
-            "lab run p2 --set n_test=64  (the seen effect asks for 64 problems at 80 % power)",
-            "lab run p1 --set 'embedders=[\"all-mpnet-base-v2\"]'  (another embedder)",
+            {"command": "lab run p2 --set n_test=64", "reason": "the seen effect asks for 64 problems at 80 % power"},
+            {"command": "lab run p1 --set 'embedders=[\"all-mpnet-base-v2\"]'", "reason": "another embedder"},
         ],
         by="laptop",
         why=f"pilot says go on {HOSTILE}",
@@ -82,7 +82,7 @@ VERDICTS = {
         "retention",
         "overall",
         (None, None, None, 40, 0.8),
-        steps=["lab run p3 --scale full  (20 prompts a category)"],
+        steps=[{"command": "lab run p3 --scale full", "reason": "20 prompts a category"}],
     ),
     "e0": verdict(
         "e0",
@@ -107,7 +107,7 @@ VERDICTS = {
         "mean_difference",
         "tuned_s - base_query",
         (-0.062, -0.184, 0.059, 150, None),
-        steps=["lab run e2 --scale full  (412 problems for this effect)"],
+        steps=[{"command": "lab run e2 --scale full", "reason": "412 problems for this effect"}],
     ),
 }
 

@@ -32,7 +32,6 @@ from typing import Literal
 
 import streamlit as st
 
-from app import format as words
 from app.components import filters
 from app.reading import read
 from warehouse.queries import snapshot
@@ -120,10 +119,9 @@ def title(name: str, question: str, facts: Sequence[str] = ()) -> None:
     )
 
 
-def steps(next_steps: Sequence[str]) -> None:
+def steps(next_steps: Sequence[snapshot.NextStep]) -> None:
     """Show the next steps of a verdict: each command to copy, its reason above it."""
-    found = [words.command_and_remark(str(s)) for s in next_steps]
-    columns = st.columns(len(found)) if len(found) > 1 else [st.container(width=660)] if found else []
-    for column, (command, remark) in zip(columns, found, strict=True):
+    columns = st.columns(len(next_steps)) if len(next_steps) > 1 else [st.container(width=660)] if next_steps else []
+    for column, found in zip(columns, next_steps, strict=True):
         with column:
-            step(remark or "Try", command)
+            step(found.reason or "Try", str(found.command))

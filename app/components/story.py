@@ -12,6 +12,7 @@ from typing import Any
 from app import format as words
 from app.components import cards
 from app.phase_names import ORDER, named, text_of
+from warehouse.queries.snapshot import NextStep
 
 Row = Mapping[str, Any]
 WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole reason is below it
@@ -48,22 +49,18 @@ def story_of(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, cards.Pro
             f"{named(left[0])} follows by itself" if left else "the chain ends with it",
         )
     if left and (blocked := stopped_at(verdicts)):
-        step, remark = _first_step(verdicts[blocked])
-        then = (remark or "what the failure protocol says") if step else "see the reason below"
-        return Story(f"{_decided(verdicts)}. The chain stopped at {blocked.upper()}.", then, step)
+        step = _first_step(verdicts[blocked])
+        then = (step.reason or "what the failure protocol says") if step.command else "see the reason below"
+        return Story(f"{_decided(verdicts)}. The chain stopped at {blocked.upper()}.", then, str(step.command))
     if left:
         return Story(f"{_decided(verdicts)}.", named(left[0]), again(run, verdicts))
     short = [p for p in phases if verdicts[p]["status"] != "PASS"]
     if not short:
         last = "confirm it at full scale" if run["scale"] != "full" else "repeat it on another host"
         return Story("All six phases passed.", last, "lab pipeline --scale full" if run["scale"] != "full" else "")
-    step, remark = _first_step(verdicts[short[-1]])
-    then = (
-        f"{named(short[-1])}{', ' if remark else ''}{remark}"
-        if step
-        else f"read the reason of {named(short[-1])} below"
-    )
-    return Story(f"{_decided(verdicts)}.", then, step)
+    step, name = _first_step(verdicts[short[-1]]), named(short[-1])
+    then = f"{name}{', ' if step.reason else ''}{step.reason}" if step.command else f"read the reason of {name} below"
+    return Story(f"{_decided(verdicts)}.", then, str(step.command))
 
 
 def again(run: Row, verdicts: Mapping[str, Row]) -> str:
@@ -122,9 +119,8 @@ def _decided(verdicts: Mapping[str, Row]) -> str:
     return f"{start}: {'; '.join(parts)}"
 
 
-def _first_step(verdict: Row) -> tuple[str, str]:
-    steps = verdict["next_steps"]
-    return words.command_and_remark(str(steps[0])) if steps else ("", "")
+def _first_step(verdict: Row) -> NextStep:
+    return next(iter(verdict["next_steps"]), NextStep(""))
 
 
 def head(quiet: str, story: Story, rests_on: Sequence[cards.Fact], title: str = "Overview") -> str:

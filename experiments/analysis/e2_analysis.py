@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pydantic import Field
 from experiments.analysis import attempts
 from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.lora import LoraSettings
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Status, Trial, Verdict
+from experiments.contract import Json, Metric, Metrics, NextStep, PhaseConfig, PhaseFindings, Status, Trial, Verdict
 from experiments.domains import get_domain
 from experiments.protocol import next_steps
 from experiments.solving.solving import most_attempts
@@ -51,6 +51,17 @@ class AnalysisConfig(PhaseConfig):
     lora: LoraSettings = PROTOCOL_LORA
     margin: float = Field(0.25, gt=0, description="attempts; the smallest saving worth having, fixed beforehand")
     alpha: float = Field(0.05, description="level of the one-sided tests, after Holm")
+
+
+class Findings(PhaseFindings):
+    """The answer to the hypothesis."""
+
+    PHASE: ClassVar[str] = "e2"
+    WHAT: ClassVar[str] = "verdict on the hypothesis"
+
+    hypothesis_verdict: str  # confirmed, refuted or inconclusive
+    best_model: str  # condition with the fewest attempts
+    criteria: dict[str, bool]  # success criterion -> met
 
 
 def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
@@ -284,20 +295,17 @@ def gate(metrics: Metrics, config: AnalysisConfig) -> Verdict:
     if not known:
         nothing = Metric("mean_difference", None, method="a tuned condition and its base need results")
         reason = f"{hypothesis}: nothing to compare.{missing}"
-        return Verdict(Status.INCONCLUSIVE, reason, {}, nothing, None, _next_without_results(metrics, config))
+        return Verdict(Status.INCONCLUSIVE, reason, None, nothing, None, _next_without_results(metrics, config))
     word, main, text = _by_variation(known) if hypothesis == "stabilization" else _by_attempts(known, config)
     if word == "refuted" and not TUNED.isdisjoint(metrics.facts["missing"]):
         word = "inconclusive"  # what could not be tried is not refuted
     best = metrics.facts["best"]
-    met = [k for k, (ok, _) in metrics.facts["criteria"].items() if ok]
-    advice = f"Use {best} (fewest attempts). Success criteria met: {', '.join(met) or 'none'}."
+    criteria = {k: ok for k, (ok, _) in metrics.facts["criteria"].items()}
+    met = ", ".join(k for k, ok in criteria.items() if ok)
+    advice = f"Use {best} (fewest attempts). Success criteria met: {met or 'none'}."
     ends = attempts.ends_in_words(metrics.facts["flags"])
     reason = f"{hypothesis} {word}: {main.condition} {text}, n {main.n}. {advice}{ends}{missing}"
-    findings = {
-        "hypothesis_verdict": word,
-        "best_model": best,
-        "criteria": {k: ok for k, (ok, _) in metrics.facts["criteria"].items()},
-    }
+    findings = Findings(hypothesis_verdict=word, best_model=best, criteria=criteria)
     status = {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
     return Verdict(
         status, reason, findings, main, None, () if word == "confirmed" else _next(main, word == "refuted", config)
@@ -335,9 +343,9 @@ def _number(metric: Metric) -> float:
     return metric.value
 
 
-def _next(main: Metric, refuted: bool, config: AnalysisConfig) -> tuple[str, ...]:
+def _next(main: Metric, refuted: bool, config: AnalysisConfig) -> tuple[NextStep, ...]:
     """The failure protocol: more problems as the power calculation asks for, unless it is refuted; a gentler training."""
-    steps: tuple[str, ...] = ()
+    steps: tuple[NextStep, ...] = ()
     # A saving was seen but not shown. The memory is E1's, and about as large as what is learnt from it.
     if main.metric == "mean_difference" and main.value is not None and main.value < 0:
         steps = next_steps.more_problems("e2", config, main, config.n_train, ("e1",))
@@ -346,7 +354,7 @@ def _next(main: Metric, refuted: bool, config: AnalysisConfig) -> tuple[str, ...
     return (*(() if refuted else steps), *next_steps.gentler("e2", config.lora))
 
 
-def _next_without_results(metrics: Metrics, config: AnalysisConfig) -> tuple[str, ...]:
+def _next_without_results(metrics: Metrics, config: AnalysisConfig) -> tuple[NextStep, ...]:
     """Where nothing could be compared: what could not be loaded; problems that are solved, for S to learn from."""
     causes: dict[str, str] = metrics.facts["missing"]
     install = next_steps.install(causes.values(), next_steps.STRONG)

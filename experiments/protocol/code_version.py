@@ -71,7 +71,9 @@ def code_version(phase: str, domain: str, analysis: bool = False, models: tuple[
 
 def hashed(package: Path, roots: Sequence[Name]) -> str:
     """Return 16 hex digits that change with any definition in `package` that `roots` reach, and with no name or place."""
-    sources, known, todo = sources_of(package), dict[Name, Content](), list(roots)
+    sources, known = sources_of(package), dict[Name, Content]()
+    roots = [sources.defined(name) or name for name in roots]
+    todo = list(roots)
     while todo:
         name = todo.pop()
         if name not in known:

@@ -15,7 +15,7 @@ import numpy as np
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Json, Metric, Metrics, PhaseConfig, Trial, Unit, Verdict
+from experiments.contract import Earlier, Json, Metric, Metrics, PhaseConfig, Result, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import ALLOW, NAMED_PAIRS, Leaks, Pair, inspect, refuse
@@ -26,18 +26,18 @@ EMBEDDER = "all-MiniLM-L6-v2"
 LEAKAGE = "leakage"  # role of the unit, condition of its trial
 MARK = "LEAKY DATA"  # before the method of every metric and the reason of a verdict
 EXPLORATORY = "exploratory"  # before the method of a metric that the plan does not name
+SEARCH_S = 0.06  # cost of embedding one text, in seconds on two cores
 LISTED = 20  # near pairs that the trial keeps, the nearest first
-SoFar = Sequence[tuple[Unit, Sequence[Trial]]]
 
 
-def next_units(phase: str, config: PhaseConfig, findings: Json, so_far: SoFar) -> list[Unit]:
+def next_units(phase: str, config: PhaseConfig, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """The phase's next units, the search for near pairs before its first ones.
 
     Raises:
         LabError: the data leak, with the first pairs, and allow_leakage does not say why to go on.
     """
     module = get_phase(phase)
-    own = [(unit, trials) for unit, trials in so_far if unit.spec.get("role") != LEAKAGE]
+    own = [r for r in so_far if r.unit.spec.get("role") != LEAKAGE]
     if not so_far:
         memory, test = module.sides(config, findings)
         if config.allow_leakage is None:
@@ -51,7 +51,7 @@ def next_units(phase: str, config: PhaseConfig, findings: Json, so_far: SoFar) -
 
 def _search(phase: str, config: PhaseConfig, memory: Sequence[Problem], test: Sequence[Problem] | None) -> Unit:
     spec = {"role": LEAKAGE, "memory": _ids(memory), "test": None if test is None else _ids(test)}
-    return make_unit(phase, config, spec, models=[EMBEDDER], cost=0.06 * (len(memory) + len(test or ())))
+    return make_unit(phase, config, spec, models=[EMBEDDER], cost=SEARCH_S * (len(memory) + len(test or ())))
 
 
 def _ids(problems: Sequence[Problem]) -> list[str]:
@@ -95,7 +95,7 @@ def _compared(spec: Json) -> int:
     return n * (n - 1) // 2 if spec["test"] is None else n * len(spec["test"])
 
 
-def measured(phase: str, config: PhaseConfig, findings: Json, trials: Sequence[Trial]) -> Metrics:
+def measured(phase: str, config: PhaseConfig, findings: Earlier, trials: Sequence[Trial]) -> Metrics:
     """The phase's metrics and what the gate found, each that was not planned marked as exploratory.
 
     With a leak that was allowed, every metric is marked.

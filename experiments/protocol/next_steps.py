@@ -1,22 +1,15 @@
-"""The failure protocol: what to try after a FAIL or INCONCLUSIVE, each a command with its reason.
-
-    lab run p2 --set n_test=64  (the effect seen here needs 64 problems at 80 % power)
-
-Two spaces stand before the bracket, so that the command can be copied without its reason.
-"""
+"""The failure protocol: what to try after a FAIL or INCONCLUSIVE, each a command with its reason."""
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experiments import statistics
 from experiments.backends.catalog import EMBEDDERS as PACKAGED
-from experiments.contract import Metric, PhaseConfig
+from experiments.contract import LabRun, Metric, NextStep, PhaseConfig
 from experiments.domains import domain_module, get_domain
 
 if TYPE_CHECKING:
@@ -31,18 +24,15 @@ HALF_WIDTHS = 2 * 1.96  # standard errors between the ends of a 95 % interval
 INSTALL = re.compile(r"pip install [^\n;]+")
 
 
-def command(phase: str, settings: Mapping[str, Any], why: str) -> str:
-    """One step: the command line, quoted for a shell, and its reason in brackets."""
-    given = [
-        f"{key}={v if isinstance(v, str) else json.dumps(v, separators=(',', ':'))}" for key, v in settings.items()
-    ]
-    return " ".join([f"lab run {phase}", *(f"--set {shlex.quote(g)}" for g in given)]) + f"  ({why})"
+def command(phase: str, settings: Mapping[str, Any], why: str) -> NextStep:
+    """Return the step that runs `phase` again with these settings."""
+    return NextStep(LabRun(phase, settings), why)
 
 
-def install(errors: Iterable[str], otherwise: str) -> str:
+def install(errors: Iterable[str], otherwise: str) -> NextStep:
     """The install command that an error names, or the one that is given."""
     named = next((found[0].strip() for e in errors if (found := INSTALL.search(e))), otherwise)
-    return f"{named}  (what could not be loaded; then run the phase again)"
+    return NextStep(named, "what could not be loaded; then run the phase again")
 
 
 def needed_pairs(difference: Metric) -> int | None:
@@ -55,7 +45,7 @@ def needed_pairs(difference: Metric) -> int | None:
 
 def more_problems(
     phase: str, config: PhaseConfig, difference: Metric, memory: int, feeds: Sequence[str] = ()
-) -> tuple[str, ...]:
+) -> tuple[NextStep, ...]:
     """As many problems as the effect seen asks for; () when there were enough, or the domain cannot make so many.
 
     Args:
@@ -88,7 +78,7 @@ def _most_problems(domain: str) -> int:
 
 def doubled(
     phase: str, config: PhaseConfig, field: str, why: str, *others: int, feeds: Sequence[str] = ()
-) -> tuple[str, ...]:
+) -> tuple[NextStep, ...]:
     """Twice as many problems of one kind, beside `others`; () where the domain cannot make so many."""
     count = 2 * getattr(config, field)
     settings = {field: count} | {f"{other}.{field}": count for other in feeds}
@@ -96,13 +86,13 @@ def doubled(
     return (command(phase, settings, why),) if _has_room(config, settings, problems, *others) else ()
 
 
-def other_embedders(phase: str, tried: Sequence[str], also: Sequence[str] = ()) -> tuple[str, ...]:
+def other_embedders(phase: str, tried: Sequence[str], also: Sequence[str] = ()) -> tuple[NextStep, ...]:
     """Up to two embedders that were not tried, and `also`, as the `embedders` of P1 or E0."""
     new = [name for name in EMBEDDERS if name not in tried][:2]
     return (command(phase, {"embedders": [*new, *also]}, "another embedder"),) if new else ()
 
 
-def easier(phase: str, config: PhaseConfig, why: str) -> tuple[str, ...]:
+def easier(phase: str, config: PhaseConfig, why: str) -> tuple[NextStep, ...]:
     """For a floor: easier problems, more guesses, or else a larger model."""
     domain = get_domain(config.domain)
     steps = []
@@ -115,7 +105,7 @@ def easier(phase: str, config: PhaseConfig, why: str) -> tuple[str, ...]:
     return tuple(steps or [larger_model(phase, why)])
 
 
-def harder(phase: str, config: PhaseConfig, why: str) -> tuple[str, ...]:
+def harder(phase: str, config: PhaseConfig, why: str) -> tuple[NextStep, ...]:
     """For a ceiling: problems that are not solved at the first guess."""
     if config.names == "natural":
         return (command(phase, {"names": "neutral"}, f"harder problems, without telling names: {why}"),)
@@ -123,7 +113,7 @@ def harder(phase: str, config: PhaseConfig, why: str) -> tuple[str, ...]:
     return (command(phase, {"domain": other}, f"harder problems, of another domain: {why}"),)
 
 
-def larger_model(phase: str, why: str) -> str:
+def larger_model(phase: str, why: str) -> NextStep:
     """A model with more ability. Few hosts have it, and nothing is downloaded unasked, so the reason says how it comes."""
     fetch = f"hf download {LARGER_REPOSITORY}"
     return command(
@@ -131,12 +121,16 @@ def larger_model(phase: str, why: str) -> str:
     )
 
 
-def gentler(phase: str, lora: LoraSettings) -> tuple[str, ...]:
+def gentler(phase: str, lora: LoraSettings) -> tuple[NextStep, ...]:
     """A training that changes less: half the rate; half the rank."""
     changes: list[dict[str, Any]] = [{"learning_rate": lora.learning_rate / 2}]
     if lora.rank > 1:
         changes.append({"rank": lora.rank // 2, "alpha": max(1, lora.alpha // 2)})
     return tuple(
-        command(phase, {"lora": lora.model_copy(update=c).model_dump(mode="json")}, f"{' and '.join(c)} halved")
+        command(
+            phase,
+            {"lora": lora.model_copy(update=c).model_dump(mode="json")},
+            f"{' and '.join(c)} halved".replace("_", " "),
+        )
         for c in changes
     )

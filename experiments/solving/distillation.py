@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from experiments.data import universe
 from experiments.domains import Domain, Problem
 from experiments.seeds import generator
 from experiments.solving.guessing import told
-from experiments.solving.memory_bank import Bank
+from experiments.solving.memory_bank import Bank, MemoRecord
 from experiments.solving.solving import prompt_for
 
 Pair = tuple[str, str]  # prompt, completion
@@ -60,7 +59,7 @@ def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
 def dataset(
     name: str,
     domain: Domain,
-    memos: Sequence[Sequence[Any]],
+    memos: Sequence[MemoRecord],
     bank: Bank,
     config: PhaseConfig,
     limit: int,
@@ -68,12 +67,12 @@ def dataset(
 ) -> tuple[list[Pair], list[Pair]]:
     """(train, validation) pairs of dataset `s` (solved memos only) or `r` (all), at most `limit`, split by data_seed."""
     known = universe(config).by_id()
-    rows = [m for m in memos if m[4] or name == "r"]
-    order = generator(config.data_seed, "e2", name).permutation(len(rows))[:limit]
+    chosen = [m for m in memos if m.success or name == "r"]
+    order = generator(config.data_seed, "e2", name).permutation(len(chosen))[:limit]
     pairs = []
-    for i in order:
-        problem = known[rows[i][0]]
-        pairs.append(distilled(domain, problem, bank) if name == "s" else raw(domain, problem, rows[i][5]))
+    for memo in (chosen[i] for i in order):
+        problem = known[memo.problem_id]
+        pairs.append(distilled(domain, problem, bank) if name == "s" else raw(domain, problem, memo.guesses))
     held = round(validation * len(pairs))
     return pairs[held:], pairs[:held]
 

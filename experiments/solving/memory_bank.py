@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from experiments.backends.protocols import Embedder
-from experiments.contract import PhaseConfig
+from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
 from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 from experiments.solving.solving import Memo
 
 Found = tuple[list[Memo], dict[str, object]]  # memos, the most relevant last, and facts for the trial
+
+
+class MemoRecord(BaseModel):
+    """A memo as it is stored, in E1's findings and in the specs of units."""
+
+    model_config = ConfigDict(frozen=True)
+
+    problem_id: str
+    answer: str
+    order: int  # when it was solved, from 0
+    attempts: int | None = None
+    success: bool = True
+    guesses: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_row(cls, stored: Any) -> Any:
+        # Runs before schema 8 stored the values as a list.
+        return dict(zip(cls.model_fields, stored, strict=False)) if isinstance(stored, list) else stored
+
+    def shown(self) -> Json:
+        """Return what a solver sees of it, as plain JSON."""
+        return self.model_dump(include={"problem_id", "answer", "order"})
 
 
 class Bank:
@@ -59,7 +83,7 @@ class Bank:
         return [self.memos[i] for i in chosen], {"relevance": measured.total, "type_match": measured.type_match}
 
 
-def bank_of(rows: Sequence[Sequence[Any]], config: PhaseConfig) -> list[Memo]:
-    """Rows of memos_of as Memos."""
+def bank_of(memos: Iterable[MemoRecord], config: PhaseConfig) -> list[Memo]:
+    """Return memos with their problems in place of the problems' ids."""
     known = universe(config).by_id()
-    return [Memo(known[row[0]], row[1], row[2]) for row in rows]
+    return [Memo(known[m.problem_id], m.answer, m.order) for m in memos]

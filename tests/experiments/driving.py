@@ -8,18 +8,25 @@ from typing import Any
 
 from common.canonical_json import canonical
 from experiments.backends.model_cache import Backends
-from experiments.contract import Json, Trial, Unit, Verdict
+from experiments.contract import Earlier, Json, Result, Trial, Unit, Verdict
 from experiments.protocol.identity import check_unit
-from experiments.registry import configure, get_phase
+from experiments.registry import PHASES, configure, get_phase
+
+
+def earlier(findings: Json) -> Earlier:
+    """The findings of earlier phases from all their values in one dictionary; a phase without a value there has none."""
+    kinds = [get_phase(name).Findings for name in PHASES]
+    there = [kind for kind in kinds if kind.model_fields and kind.model_fields.keys() <= findings.keys()]
+    return Earlier(tuple(kind.model_validate(findings) for kind in there))
 
 
 def drive(
     name: str, given: Json, findings: Json, backends: Backends, files: dict[str, bytes]
-) -> tuple[list[tuple[Unit, list[Trial]]], Verdict]:
+) -> tuple[list[Result], Verdict]:
     """All units of a phase with their trials, and its verdict; what every phase promises is asserted on the way."""
     phase, config = get_phase(name), configure(name, "smoke", given)
-    done: list[tuple[Unit, list[Trial]]] = []
-    while planned := phase.units(config, findings, done):
+    done: list[Result] = []
+    while planned := phase.units(config, earlier(findings), done):
         for sent in planned:
             unit = Unit.from_json(json.loads(json.dumps(sent.to_json())))
             check_unit(unit, config)
@@ -30,7 +37,7 @@ def drive(
             for trial in trials:
                 check_trial(trial)
             files.update({a.sha256: a.content for a in backends.take_attachments()})
-            done.append((unit, trials))
+            done.append(Result(unit, trials))
     trials = [t for _, own in done for t in own]
     found = phase.metrics(trials, config)
     for m in found.values:
@@ -39,8 +46,8 @@ def drive(
         assert m.low is None or m.high is None or m.low <= m.high, m
     verdict = phase.gate(found, config)
     assert verdict.reason and "nan" not in verdict.reason and "\n" not in verdict.reason
-    for plain in (found.facts, verdict.findings):
-        canonical(plain)
+    if verdict.findings:
+        canonical(verdict.findings.model_dump(mode="json"))
     return done, verdict
 
 
@@ -56,7 +63,7 @@ def check_trial(trial: Trial) -> None:
     assert trial.tokens_out is None or trial.tokens_out >= 0
 
 
-def by_condition(done: list[tuple[Unit, list[Trial]]]) -> dict[str, list[Trial]]:
+def by_condition(done: list[Result]) -> dict[str, list[Trial]]:
     """Trials of each condition, in order."""
     found: dict[str, list[Any]] = {}
     for _, trials in done:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import earlier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from common.errors import LabError
-from experiments.contract import PhaseConfig, Trial, Unit
+from experiments import e0_retrieval_parameters as e0
+from experiments import e1_retrieval_strategies as e1
+from experiments.contract import Earlier, PhaseConfig, Result, Trial, Unit
 from experiments.protocol.code_version import PACKAGE
 from experiments.registry import PHASES, SCALES, configure, get_phase
 from experiments.solving.retrieval import RetrievalConfig
@@ -35,10 +38,10 @@ RETRIEVAL = RetrievalConfig().model_dump()
 ADAPTERS = {"s": "a" * 64, "r": "b" * 64, "p3": "c" * 64}
 
 
-def findings_for(phase: str) -> dict[str, Any]:
-    """The findings of the phases before it, in the form that it reads."""
+def findings_for(without: str = "") -> Earlier:
+    """The findings of all phases that a phase may need, one of them left out."""
     memos = [[f"m{i}", "O(n)", i, 1, True, ["O(n)"]] for i in range(6)]
-    return {
+    found = {
         "embedder": "all-MiniLM-L6-v2",
         "text_weight": 1.0,
         "retrieval": RETRIEVAL,
@@ -47,6 +50,7 @@ def findings_for(phase: str) -> dict[str, Any]:
         "best": "semantic",
         "test": ["t1", "t2", "t3", "t4"],
     }
+    return earlier({key: value for key, value in found.items() if key != without})
 
 
 def made_up_results(unit: Unit) -> list[Trial]:
@@ -68,9 +72,9 @@ def rounds(phase: str, shuffled: int | None = None) -> list[list[Unit]]:
     """All units of a phase by round, as the chain asks for them; `shuffled` seeds the order of the results."""
     config, so_far = configure(phase, "full", GIVEN[phase]), []
     found: list[list[Unit]] = []
-    while units := get_phase(phase).units(config, findings_for(phase), so_far):
+    while units := get_phase(phase).units(config, findings_for(), so_far):
         found.append(units)
-        so_far += [(u, made_up_results(u)) for u in units]
+        so_far += [Result(u, made_up_results(u)) for u in units]
         if shuffled is not None:
             random.Random(shuffled).shuffle(so_far)
         assert len(found) < 5, "units() does not end"
@@ -233,35 +237,33 @@ def test_units_are_the_same_in_another_process_on_another_host() -> None:
 def test_a_failed_training_ends_p3_and_leaves_e2_its_base() -> None:
     """Nothing can be asked of an adapter that does not exist; what can be measured without it still is."""
     p3, config = get_phase("p3"), configure("p3", "full", GIVEN["p3"])
-    first = p3.units(config, {}, [])
-    so_far = [(u, [Trial("training", "train", error="no peft")] if u.spec["role"] == "train" else []) for u in first]
-    assert p3.units(config, {}, so_far) == []
+    first = p3.units(config, Earlier(), [])
+    failed = [Trial("training", "train", error="no peft")]
+    so_far = [Result(u, failed if u.spec["role"] == "train" else []) for u in first]
+    assert p3.units(config, Earlier(), so_far) == []
     e2, config = get_phase("e2"), configure("e2", "full", GIVEN["e2"])
-    training = e2.units(config, findings_for("e2"), [])
+    training = e2.units(config, findings_for(), [])
     results = [
-        (training[0], [Trial("training", "train_s", error="nothing solved")]),
-        (training[1], made_up_results(training[1])),
+        Result(training[0], [Trial("training", "train_s", error="nothing solved")]),
+        Result(training[1], made_up_results(training[1])),
     ]
-    asked = {u.spec["condition"] for u in e2.units(config, findings_for("e2"), results)}
+    asked = {u.spec["condition"] for u in e2.units(config, findings_for(), results)}
     assert asked == {"base_query", "tuned_r"}
 
 
 def test_too_few_memos_end_e1() -> None:
     """With fewer memos than are to be shown both strategies would show the same ones: there is nothing to compare."""
-    e1, config = get_phase("e1"), configure("e1", "full", GIVEN["e1"])
-    first = e1.units(config, findings_for("e1"), [])
-    lost = [(u, [Trial(p, "memo", 100, error="OSError: gone") for p in u.spec["problems"]]) for u in first]
-    assert e1.units(config, findings_for("e1"), lost) == []
+    config = configure("e1", "full", GIVEN["e1"])
+    first = e1.units(config, findings_for(), [])
+    lost = [Result(u, [Trial(p, "memo", 100, error="OSError: gone") for p in u.spec["problems"]]) for u in first]
+    assert e1.units(config, findings_for(), lost) == []
 
 
 @pytest.mark.parametrize("missing", ["memos", "hypothesis", "empty"])
 def test_e2_without_a_memory_is_refused(missing: str) -> None:
     """Run out of order, or after an E1 whose solver never answered: the command that mends it is named."""
-    findings = findings_for("e2")
-    if missing == "empty":
-        findings["memos"] = []
-    else:
-        del findings[missing]
+    empty = Earlier((findings_for().of(e0.Findings), e1.EXPECTED))
+    findings = empty if missing == "empty" else findings_for(without=missing)
     with pytest.raises(LabError, match="lab run e1"):
         get_phase("e2").units(configure("e2", "full", GIVEN["e2"]), findings, [])
 

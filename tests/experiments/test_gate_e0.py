@@ -10,7 +10,7 @@ from experiments.solving.retrieval import RetrievalConfig
 
 MINI = "all-MiniLM-L6-v2"
 CONFIG = e0.Config(embedders=(MINI, "other"))
-DEFAULTS = {"retrieval": RetrievalConfig().model_dump()}
+DEFAULTS = e0.Findings(retrieval=RetrievalConfig())
 Cell = tuple[float, int, str, float, float]  # text weight, k, distance, relevance, seconds
 
 
@@ -70,7 +70,7 @@ def test_the_constrained_choice(
     assert verdict.status is status
     assert verdict.main.condition == found["cell"] and verdict.main.n == 4
     best = {"embedder": MINI, "text_weight": chosen[0], "k": chosen[1], "distance": chosen[2]}
-    assert verdict.findings == ({"retrieval": best} if status is Status.PASS else DEFAULTS)
+    assert verdict.findings == (e0.Findings(retrieval=best) if status is Status.PASS else DEFAULTS)
     assert bool(verdict.next_steps) == (status is Status.FAIL)
     if relaxed:
         assert relaxed in verdict.reason

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from made_up_trials import choice_trials, compared, metrics_of
 
+from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
 from experiments.analysis import attempts
-from experiments.contract import Metric, Metrics, Status, Trial, Verdict
+from experiments.contract import Earlier, Metric, Metrics, Result, Status, Trial, Verdict
+from experiments.solving.memory_bank import MemoRecord
 from experiments.solving.retrieval import RetrievalConfig
 
 CONFIG = e1.Config(n_problems=24, n_memory=6, n_test=3)
-RETRIEVAL = RetrievalConfig().model_dump()
+RETRIEVAL = RetrievalConfig()
 FLAT = [3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4]  # 16 problems, coefficient of variation 0.15
 SWAPPED = FLAT[1:] + FLAT[:1]  # the same spread, one attempt apart on every problem, no mean difference
 WIDE = [1, 6, 1, 6, 1, 6, 1, 6, 1, 6, 1, 6, 1, 6, 1, 6]
@@ -78,20 +80,20 @@ ASKED = {
 def test_from_trials_to_the_hypothesis_to_the_units_of_e2(hypothesis: str) -> None:
     """The whole way: trials, real statistics, the hypothesis, and the conditions E2 then asks for."""
     metrics, verdict = concluded(*LEADS[hypothesis])
-    assert verdict.findings["hypothesis"] == hypothesis
+    assert verdict.findings.hypothesis == hypothesis
     assert verdict.status is (Status.INCONCLUSIVE if hypothesis == "weak_signal" else Status.PASS)
     assert verdict.reason.startswith(f"{hypothesis}: ")
     assert verdict.main == metrics.find("mean_difference", "semantic - temporal") and verdict.main.n == 16
     assert bool(verdict.next_steps) == (hypothesis == "weak_signal")
     config = e2.Config(n_problems=24, n_test=3, n_train=2, per_unit=2)
-    findings = {"retrieval": RETRIEVAL, **verdict.findings}
+    findings = Earlier((e0.Findings(retrieval=RETRIEVAL), verdict.findings))
     training = e2.units(config, findings, [])
     assert {(u.spec["role"], u.spec["dataset"], u.spec["hypothesis"]) for u in training} == {
         ("train", "s", hypothesis),
         ("train", "r", hypothesis),
     }
     so_far = [
-        (u, [Trial("training", f"train_{u.spec['dataset']}", details={"adapter": u.spec["dataset"] * 64})])
+        Result(u, [Trial("training", f"train_{u.spec['dataset']}", details={"adapter": u.spec["dataset"] * 64})])
         for u in training
     ]
     evaluation = e2.units(config, findings, so_far)
@@ -105,15 +107,15 @@ def test_from_trials_to_the_hypothesis_to_the_units_of_e2(hypothesis: str) -> No
         problems = [p for u in evaluation if u.spec["condition"] == condition for p in u.spec["problems"]]
         assert problems == metrics.facts["test"], condition
     assert {u.spec["hypothesis"] for u in evaluation} == {hypothesis}
-    assert e2.units(config, findings, [*so_far, (evaluation[0], [])]) == []
+    assert e2.units(config, findings, [*so_far, Result(evaluation[0], [])]) == []
 
 
 def test_memos_are_handed_on_in_the_order_of_solving() -> None:
     """The order is what temporal retrieval means; trials come in any order."""
     metrics, verdict = concluded(FLAT, FLAT, FLAT)
-    assert [m[0] for m in verdict.findings["memos"]] == ["m3", "m2", "m1", "m0"]
-    assert verdict.findings["memos"][0] == ["m3", "O(n)", 1, 1, True, ["O(1)", "O(n)"]]
-    assert len(verdict.findings["test"]) == 3
+    assert [m.problem_id for m in verdict.findings.memos] == ["m3", "m2", "m1", "m0"]
+    assert verdict.findings.memos[0] == MemoRecord.model_validate(["m3", "O(n)", 1, 1, True, ["O(1)", "O(n)"]])
+    assert len(verdict.findings.test) == 3
     share = metrics.find("memo_success_rate", e1.MEMO)
     assert share is not None and share.value == 1.0 and share.n == 4
 
@@ -123,8 +125,8 @@ def test_a_failed_memo_keeps_the_truth_or_is_dropped() -> None:
     trials = [*memo_trials(2), *memo_trials(2, solved=False), Trial("m9", e1.MEMO, 100, error="OSError: gone")]
     assert len(e1.memos_of(trials, CONFIG)) == 4
     dropped = e1.memos_of(trials, CONFIG.model_copy(update={"memo_on_failure": "drop"}))
-    assert len(dropped) == 2 and all(row[4] for row in dropped)
-    assert all(row[1] == "O(n)" for row in e1.memos_of(trials, CONFIG))
+    assert len(dropped) == 2 and all(memo.success for memo in dropped)
+    assert all(memo.answer == "O(n)" for memo in e1.memos_of(trials, CONFIG))
 
 
 def rules(
@@ -165,13 +167,13 @@ def rules(
 def test_the_rules_at_their_exact_bounds(metrics: Metrics, hypothesis: str) -> None:
     """All bounds are strict, and the order of the rules is the protocol's."""
     assert e1.hypothesis_of(metrics, CONFIG)[0] == hypothesis
-    assert e1.gate(metrics, CONFIG).findings["hypothesis"] == hypothesis
+    assert e1.gate(metrics, CONFIG).findings.hypothesis == hypothesis
 
 
 def test_the_better_strategy_is_handed_on() -> None:
     """E2's base_best under correction is the strategy with fewer attempts."""
-    assert e1.gate(rules(0.03, 0.5), CONFIG).findings["best"] == "temporal"
-    assert e1.gate(rules(0.001, -0.5), CONFIG).findings["best"] == "semantic"
+    assert e1.gate(rules(0.03, 0.5), CONFIG).findings.best == "temporal"
+    assert e1.gate(rules(0.001, -0.5), CONFIG).findings.best == "semantic"
 
 
 def test_no_result_at_all_still_goes_on() -> None:
@@ -179,7 +181,7 @@ def test_no_result_at_all_still_goes_on() -> None:
     numbers: dict[str, list[int | None]] = {c: [None] * 6 for c in e1.CONDITIONS}
     verdict = e1.gate(e1.metrics([*memo_trials(), *choice_trials(numbers)], CONFIG), CONFIG)
     assert verdict.status is Status.INCONCLUSIVE
-    assert verdict.findings["hypothesis"] == "weak_signal" and verdict.main.value is None
+    assert verdict.findings.hypothesis == "weak_signal" and verdict.main.value is None
     assert "Too few results" in verdict.reason and not e1.BLOCKING
 
 
@@ -225,32 +227,32 @@ def test_where_nothing_can_differ_equality_says_nothing(
     metrics, verdict = concluded(semantic, temporal, FLAT)
     equivalence = metrics.find("equivalence_p", "semantic - temporal")
     assert equivalence is not None and equivalence.value is not None
-    assert verdict.status is Status.INCONCLUSIVE and verdict.findings["hypothesis"] == "weak_signal"
+    assert verdict.status is Status.INCONCLUSIVE and verdict.findings.hypothesis == "weak_signal"
     wanted = f"weak_signal: temporal and semantic are at the {end}: {percents} {attempts.ENDS[end]}, so equality says nothing"
     assert verdict.reason.startswith(wanted)
     assert metrics.facts["flags"] == {"ceiling": [], "floor": []} | {end: ["temporal", "semantic"]}
     assert f"At the {end}" in verdict.reason and "none" not in verdict.reason.split("At the")[1]
     other = {"floor": "names=natural", "ceiling": "domain=equations"}[end]
-    assert any(f"lab run e1 --set {other}  (" in step for step in verdict.next_steps)
+    assert any(f"lab run e1 --set {other}  (" in step for step in map(str, verdict.next_steps))
 
 
 def test_a_floor_of_guesses_asks_for_more_guesses_or_easier_problems() -> None:
     """Where formulas are guessed, the floor is the last guess: all of 6 unsolved, of 20 that the domain allows."""
     config = e1.Config(domain="equations", n_problems=48, n_memory=8, n_test=4, max_guesses=6)
     _, verdict = concluded(NOTHING_SOLVED, NOTHING_SOLVED, NOTHING_SOLVED, config)
-    assert verdict.findings["hypothesis"] == "weak_signal"
-    assert [step.split("  ")[0] for step in verdict.next_steps] == [
+    assert verdict.findings.hypothesis == "weak_signal"
+    assert [str(step.command) for step in verdict.next_steps] == [
         "lab run e1 --set max_guesses=20",
         "lab run e1 --set domain=big_o",
     ]
     # Two in sixteen that differ are no floor.
-    assert concluded(TWO_SOLVED, TWO_SOLVED, FLAT, config)[1].findings["hypothesis"] == "awakening"
+    assert concluded(TWO_SOLVED, TWO_SOLVED, FLAT, config)[1].findings.hypothesis == "awakening"
 
 
 def test_one_strategy_at_an_end_does_not_silence_the_other() -> None:
     """Semantic solves all at once and temporal nothing: nothing could differ more."""
     metrics, verdict = concluded([1] * 16, NOTHING_SOLVED, NOTHING_SOLVED)
-    assert verdict.findings["hypothesis"] == "amplification" and verdict.status is Status.PASS
+    assert verdict.findings.hypothesis == "amplification" and verdict.status is Status.PASS
     assert metrics.facts["flags"] == {"ceiling": ["semantic"], "floor": ["none", "temporal"]}
     assert "At the ceiling" in verdict.reason and "At the floor" in verdict.reason
 
@@ -261,7 +263,7 @@ def test_a_difference_that_shows_in_spite_of_a_floor_is_a_difference() -> None:
     assert metrics.facts["flags"]["floor"] == ["none", "temporal", "semantic"]
     p = metrics.find("adjusted_p", "semantic - temporal")
     assert p is not None and p.value == pytest.approx(3 * 2 / 2**10)
-    assert verdict.findings["hypothesis"] == "amplification"
+    assert verdict.findings.hypothesis == "amplification"
 
 
 def test_each_number_rests_on_the_problems_it_can() -> None:
@@ -297,18 +299,18 @@ def test_the_best_strategy_is_the_better_one_on_the_same_problems() -> None:
     metrics, verdict = concluded(semantic, temporal, FLAT)
     means = {c: m.value for c in ("temporal", "semantic") if (m := metrics.find("attempts_mean", c))}
     assert means == {"temporal": 2.0, "semantic": 3.0}
-    assert verdict.findings["best"] == "semantic" and verdict.main.value == -1.0 and verdict.main.n == 8
+    assert verdict.findings.best == "semantic" and verdict.main.value == -1.0 and verdict.main.n == 8
     # No problem under both: the means are all there is.
     lonely = concluded([3] * 8 + [None] * 8, [None] * 8 + [2] * 8, FLAT)[1]
-    assert lonely.findings["best"] == "temporal" and lonely.findings["hypothesis"] == "weak_signal"
+    assert lonely.findings.best == "temporal" and lonely.findings.hypothesis == "weak_signal"
 
 
 def test_a_strategy_without_a_result_gives_weak_signal_and_says_so() -> None:
     """The reason names the hypothesis that is handed on, however wide the other strategy's attempts vary."""
     verdict = concluded(WIDE, [None] * 16, WIDE)[1]
-    assert verdict.status is Status.INCONCLUSIVE and verdict.findings["hypothesis"] == "weak_signal"
+    assert verdict.status is Status.INCONCLUSIVE and verdict.findings.hypothesis == "weak_signal"
     assert verdict.reason == "Too few results to compare; the hypothesis is weak_signal. Failed: OSError: gone."
-    assert verdict.next_steps[0].startswith("pip install ")
+    assert str(verdict.next_steps[0]).startswith("pip install ")
 
 
 def test_too_few_memos_are_named_as_the_cause() -> None:
@@ -316,4 +318,4 @@ def test_too_few_memos_are_named_as_the_cause() -> None:
     config = CONFIG.model_copy(update={"memo_on_failure": "drop"})
     verdict = e1.gate(e1.metrics(memo_trials(6, solved=False), config), config)
     assert "The memory has 0 memos, and 5 are shown." in verdict.reason
-    assert verdict.next_steps[0].startswith("lab run e1 --set memo_on_failure=truth  (")
+    assert str(verdict.next_steps[0]).startswith("lab run e1 --set memo_on_failure=truth  (")

@@ -102,7 +102,7 @@ def test_from_vectors_to_verdict(between: float, status: Status) -> None:
     metrics = p1.metrics(embedded(MINI, by_class(between)), CONFIG)
     verdict = p1.gate(metrics, CONFIG)
     assert verdict.status is status
-    assert verdict.findings == {"embedder": MINI, "text_weight": 1.0}
+    assert verdict.findings == p1.Findings(embedder=MINI, text_weight=1.0)
     assert verdict.main == metrics.find("similarity_ratio", MINI)
     assert verdict.threshold == 1.2
     if status is Status.INCONCLUSIVE:
@@ -131,13 +131,13 @@ def test_an_embedder_that_meets_both_wins_over_a_more_accurate_one_that_does_not
     """The gate asks for one embedder that does; the best by accuracy alone could fail the chain needlessly."""
     verdict = p1.gate(numbers((MINI, 1.3, 0.75), (OTHER, 1.1, 0.95), (p1.HYBRID, None, 1.0)), CONFIG)
     assert verdict.status is Status.PASS
-    assert verdict.findings["embedder"] == MINI
+    assert verdict.findings.embedder == MINI
 
 
 def test_hybrid_is_handed_on_as_its_text_embedder_and_weight() -> None:
     """P2 cannot load "hybrid": it needs the text embedder and the weight."""
     verdict = p1.gate(numbers((MINI, 1.3, 0.75), (p1.HYBRID, 1.4, 0.9)), CONFIG)
-    assert verdict.findings == {"embedder": p1.HYBRID_TEXT, "text_weight": 0.5}
+    assert verdict.findings == p1.Findings(embedder=p1.HYBRID_TEXT, text_weight=0.5)
 
 
 def test_a_skipped_embedder_is_named_and_does_not_fail_the_phase() -> None:
@@ -154,7 +154,7 @@ def test_no_embedder_at_all_is_inconclusive() -> None:
     """Nothing was measured, so nothing may be said, and nothing is handed on."""
     verdict = p1.gate(p1.metrics([t for e in CONFIG.embedders for t in unloaded(e)], CONFIG), CONFIG)
     assert verdict.status is Status.INCONCLUSIVE
-    assert verdict.findings == {}
+    assert verdict.findings is None
     assert verdict.main.value is None
     assert all(name in verdict.reason for name in CONFIG.embedders)
     assert verdict.next_steps

@@ -33,7 +33,7 @@ def test_fewer_attempts_pass_and_the_best_condition_is_named() -> None:
     metrics = p2.metrics(choice_trials({"none": BASE, "random": BASE, "recent": less(1), "semantic": less(2)}), CONFIG)
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.PASS
-    assert verdict.findings["retrieval_helps"] in ("recent", "semantic")  # both are significant, with the same p
+    assert verdict.findings.retrieval_helps in ("recent", "semantic")  # both are significant, with the same p
     difference = metrics.find("mean_difference", "semantic - none")
     assert difference is not None and difference.value == -2.0 and difference.n == 18
     assert verdict.main.metric == "adjusted_p" and verdict.threshold == 0.05
@@ -47,7 +47,7 @@ def test_worse_and_significant_does_not_pass() -> None:
     assert p is not None and p.value is not None and p.value < 0.05
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.FAIL
-    assert verdict.findings == {}
+    assert verdict.findings is None
     assert "+2.00 attempts" in verdict.reason
 
 
@@ -57,7 +57,7 @@ def test_better_but_not_significant_fails_with_the_number_of_problems_it_needs()
     metrics = p2.metrics(choice_trials({"none": BASE, "random": mixed, "recent": mixed, "semantic": mixed}), CONFIG)
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.FAIL
-    step = next(s for s in verdict.next_steps if "n_test=" in s)
+    step = next(s for s in map(str, verdict.next_steps) if "n_test=" in s)
     assert int(step.split("n_test=")[1].split()[0]) > 18
 
 
@@ -95,7 +95,7 @@ def test_which_comparison_decides(
     verdict = p2.gate(decided(random, recent, semantic), CONFIG)
     assert verdict.status is status
     assert verdict.main.condition == (f"{named} - none" if named else "")
-    assert verdict.findings == ({"retrieval_helps": named} if status is Status.PASS else {})
+    assert verdict.findings == (p2.Findings(retrieval_helps=named) if status is Status.PASS else None)
 
 
 @pytest.mark.parametrize("lost", [p2.CONDITIONS, ("none",)])
@@ -106,7 +106,7 @@ def test_failed_trials_are_counted_and_never_numbers(lost: tuple[str, ...]) -> N
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.INCONCLUSIVE
     assert verdict.main.value is None and "OSError: gone" in verdict.reason
-    assert verdict.next_steps[0].startswith("pip install '.[weak]'  (")
+    assert str(verdict.next_steps[0]).startswith("pip install '.[weak]'  (")
     mean = metrics.find("attempts_mean", "none")
     assert mean is not None and mean.failed == 54 and mean.value is None
 
@@ -118,7 +118,7 @@ def test_one_failed_retrieval_leaves_the_others_to_be_judged() -> None:
     assert verdict.status is Status.INCONCLUSIVE and verdict.main.n == 18
     assert verdict.reason.startswith("semantic - none could not be compared") and "OSError: gone" in verdict.reason
     passed = p2.gate(p2.metrics(choice_trials({**numbers, "recent": list(less(2))}), CONFIG), CONFIG)
-    assert passed.status is Status.PASS and passed.findings == {"retrieval_helps": "recent"}
+    assert passed.status is Status.PASS and passed.findings == p2.Findings(retrieval_helps="recent")
 
 
 def test_a_problem_that_failed_once_is_left_out_of_its_own_comparison() -> None:
@@ -142,7 +142,7 @@ def test_a_ceiling_is_flagged_and_named_in_the_next_steps() -> None:
     assert metrics.facts["flags"] == {"ceiling": list(p2.CONDITIONS), "floor": []}
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.FAIL
-    assert any("harder problems" in step for step in verdict.next_steps)
+    assert any("harder problems" in step.reason for step in verdict.next_steps)
     floor = p2.metrics(choice_trials({c: [6] * 18 for c in p2.CONDITIONS}), CONFIG)
     assert floor.facts["flags"] == {"ceiling": [], "floor": list(p2.CONDITIONS)}
 

@@ -55,7 +55,7 @@ def test_retention_and_bounds(
     assert verdict.main.value == pytest.approx(overall) and verdict.main.n == 40
     assert min(m.value or 0.0 for c in p3.CATEGORIES if (m := metrics.find("retention", c))) == pytest.approx(lowest)
     assert verdict.main.low is not None and verdict.main.high is not None
-    assert verdict.threshold == 0.80 and verdict.findings == {}
+    assert verdict.threshold == 0.80 and verdict.findings is None
     assert bool(verdict.next_steps) == (status is Status.FAIL)
 
 
@@ -146,7 +146,7 @@ def test_unanswered_is_not_the_same_as_unsolved() -> None:
     assert metrics.facts["excluded"] == [] and metrics.facts["unanswered"] == list(p3.CATEGORIES)
     assert verdict.status is Status.INCONCLUSIVE and "solves none" not in verdict.reason
     assert "without an answer of both models: " in verdict.reason and "no file store here" in verdict.reason
-    assert [s.split("  ")[0] for s in verdict.next_steps] == ["pip install '.[strong]'"]
+    assert [s.command for s in verdict.next_steps] == ["pip install '.[strong]'"]
 
 
 def test_perplexity_is_the_exponential_of_the_mean_loss_a_token() -> None:
@@ -168,7 +168,7 @@ def test_the_failure_protocol_is_commands_that_can_be_typed() -> None:
     verdict = p3.gate(p3.metrics(answers({**EVEN, "format": (5, 0)}), CONFIG), CONFIG)
     rates, ranks = [], []
     for step in verdict.next_steps:
-        lora = LoraSettings.model_validate_json(step.split("lora=")[1].split("'")[0])
+        lora = LoraSettings.model_validate_json(str(step).split("lora=")[1].split("'")[0])
         assert p3.Config(lora=lora).lora == lora
         rates.append(lora.learning_rate)
         ranks.append(lora.rank)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from driving import by_condition, drive
+from driving import by_condition, drive, earlier
 from fake_engines import FakeEmbedder, FakeLanguageModel
 
 from experiments import e1_retrieval_strategies as e1
@@ -90,13 +90,13 @@ def test_a_training_that_cannot_run_leaves_p3_inconclusive(monkeypatch: pytest.M
 def test_an_adapter_that_cannot_be_fetched_fails_every_trial_of_its_units(name: str) -> None:
     """As many rows as were promised, each with the reason: P3 pairs prompts by id, and a missing row would go unseen."""
     phase, config = get_phase(name), configure(name, "smoke", SMALL[name])
-    first = phase.units(config, findings(), [])
+    first = phase.units(config, earlier(findings()), [])
     so_far: list[tuple[Unit, list[Trial]]] = [
         (u, [Trial("training", "train", details={"adapter": "a" * 64})] if u.spec["role"] == "train" else [])
         for u in first
     ]
     backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, ""): FakeLanguageModel()})
-    for unit in phase.units(config, findings(), so_far):
+    for unit in phase.units(config, earlier(findings()), so_far):
         if not unit.files:
             continue
         trials = phase.run(unit, backends)

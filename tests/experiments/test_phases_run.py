@@ -39,7 +39,7 @@ def test_p1_measures_what_loads_and_skips_the_rest_by_name(engines: Backends, fi
     assert all(MISSING in (t.error or "") for t in trials[MISSING])
     assert f"{MISSING} was skipped" in verdict.reason
     assert verdict.main.value is not None and verdict.main.low is not None
-    assert verdict.findings["embedder"] == MINI
+    assert verdict.findings.embedder == MINI
 
 
 def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str, bytes]) -> None:
@@ -60,7 +60,7 @@ def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str,
         parts = t.details
         total = 0.4 * parts["type_match"] + 0.4 * parts["solution_similarity"] + 0.2 * parts["diversity"]
         assert parts["relevance"] == pytest.approx(total) and 0 <= total <= 1
-    assert verdict.findings["retrieval"]["embedder"] == MINI
+    assert verdict.findings.retrieval.embedder == MINI
     assert f"{MISSING} was skipped" in verdict.reason
 
 
@@ -122,8 +122,8 @@ def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes
     memos = [t.problem_id for t in trials["memo"]]
     assert all(t.details["retrieved"] == memos[2:] for t in trials["temporal"])
     assert all(set(t.details["retrieved"]) < set(memos) for t in trials["semantic"])
-    assert [m[0] for m in verdict.findings["memos"]] == memos and len(verdict.findings["test"]) == 2
-    assert verdict.findings["hypothesis"] and verdict.findings["best"] in ("temporal", "semantic")
+    assert [m.problem_id for m in verdict.findings.memos] == memos and len(verdict.findings.test) == 2
+    assert verdict.findings.hypothesis and verdict.findings.best in ("temporal", "semantic")
 
 
 @pytest.mark.slow
@@ -162,11 +162,11 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
             assert len(t.details["retrieved"]) == (0 if condition == "tuned_s_none" else 1)
             assert 0 <= t.details["hypothesis_quality"] <= 1
     assert trials["tuned_s"][0].details["logprobs"] != trials["base_query"][0].details["logprobs"]
-    assert set(verdict.findings["criteria"]) == {
+    assert set(verdict.findings.criteria) == {
         "efficiency_moderate",
         "efficiency_strong",
         "performance_moderate",
         "performance_strong",
         "token_efficiency",
     }
-    assert verdict.findings["best_model"] in asked
+    assert verdict.findings.best_model in asked

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driving import earlier
 
 from experiments.backends.model_cache import Backends
-from experiments.contract import Json, Trial, Unit
+from experiments.contract import Json, Result, Trial, Unit
 from experiments.data import universe
 from experiments.protocol.agreement import difference, plain
 from experiments.registry import configure, get_phase
@@ -60,11 +61,11 @@ def done(weights_home: Path, files: dict[str, bytes], _shared: Backends) -> Done
         found: Done = []
         for name, given, findings in work:
             own: Done = []
-            while planned := get_phase(name).units(configure(name, "smoke", given), findings, own):
+            while planned := get_phase(name).units(configure(name, "smoke", given), earlier(findings), own):
                 for unit in planned:
                     # The other conditions of E2 do nothing that these do not.
                     if unit.spec.get("condition") in (None, "base_query", "tuned_s"):
-                        own.append((unit, get_phase(name).run(unit, _shared)))
+                        own.append(Result(unit, get_phase(name).run(unit, _shared)))
                         files.update({a.sha256: a.content for a in _shared.take_attachments()})
             found += own
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import LabError
-from experiments.contract import Metric, Status, Verdict
+from experiments.contract import Metric, NextStep, Status, Verdict
 from flows.chain import open_phase, open_run
 from flows.plan import plan
 from warehouse.database import records
@@ -17,10 +17,10 @@ from warehouse.paths import Paths
 NONE_LOADED = Verdict(
     Status.INCONCLUSIVE,
     "no embedder could be loaded",
-    {},
+    None,
     Metric("similarity_ratio", None, None, None, 0, 0, "", "", False),
     1.2,
-    ("pip install '.[weak]'",),
+    (NextStep("pip install '.[weak]'", "nothing could be loaded"),),
 )
 
 
@@ -43,7 +43,7 @@ def test_a_phase_that_does_not_need_it_begins_without_it(paths: Paths) -> None:
 
 def test_a_phase_without_findings_is_named(paths: Paths) -> None:
     """P2 said that P1 had no verdict, and the command that it named gave the same verdict once more."""
-    with writing(paths) as con, pytest.raises(LabError, match="p2 needs the findings of p1, but p1 has none") as said:
+    with writing(paths) as con, pytest.raises(LabError, match="p2 needs p1's embedder, but p1 found none") as said:
         open_phase(con, plan("smoke"), "p2")
     assert said.value.what.endswith("INCONCLUSIVE, no embedder could be loaded")
     assert said.value.mend == "pip install '.[weak]'"
@@ -53,7 +53,7 @@ def test_what_was_not_decided_names_the_command_that_decides_it(paths: Paths) ->
     """E1 needs the findings of E0, and E0 can be run at once."""
     with (
         writing(paths) as con,
-        pytest.raises(LabError, match="e1 needs the findings of e0, but e0 has no verdict") as said,
+        pytest.raises(LabError, match="e1 needs e0's retrieval parameters, but e0 has no verdict") as said,
     ):
         open_phase(con, plan("smoke"), "e1")
     assert said.value.mend == "lab run e0 --scale smoke"

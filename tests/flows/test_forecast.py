@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from experiments import e1_retrieval_strategies as e1
 from experiments.analysis.e2_analysis import CONDITIONS
-from experiments.contract import Json, Trial, Unit
+from experiments.contract import Earlier, Result, Trial, Unit
 from experiments.data import split
 from experiments.protocol import leakage_gate
-from experiments.registry import PHASES, configure, get_phase
+from experiments.registry import PHASES, configure, expected_findings, get_phase
+from experiments.solving.memory_bank import MemoRecord
 from flows.chain import advance, open_run
 from flows.forecast import expected_seconds, forecast, registered, rounds_of, speeds_at
 from flows.plan import Run, plan
@@ -30,7 +32,6 @@ from workpools.shards import cut
 from workpools.tiers import decide
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
-DEFAULTS = {"embedder": "all-MiniLM-L6-v2", "text_weight": 1.0, "retrieval": {}}
 ADAPTER = "f" * 64
 
 
@@ -67,7 +68,7 @@ def costs(rounds: Sequence[Round], phase: str) -> list[list[float]]:
     return [list(r.costs) for r in rounds if r.phase == phase]
 
 
-def results(units: Sequence[Unit]) -> list[tuple[Unit, list[Trial]]]:
+def results(units: Sequence[Unit]) -> list[Result]:
     """Made-up results that a phase's next round can be planned on."""
     done = []
     for unit in units:
@@ -75,12 +76,14 @@ def results(units: Sequence[Unit]) -> list[tuple[Unit, list[Trial]]]:
         details = {"adapter": ADAPTER, "order": 0, "guesses": []}
         condition = str(unit.spec.get("role"))
         done.append(
-            (unit, [Trial(p, condition, attempts=1, solved=True, truth="O(1)", details=details) for p in problems])
+            Result(
+                unit, [Trial(p, condition, attempts=1, solved=True, truth="O(1)", details=details) for p in problems]
+            )
         )
     return done
 
 
-def rounds_by_phase(configs: Any, phase: str, findings: Json) -> list[list[float]]:
+def rounds_by_phase(configs: Any, phase: str, findings: Earlier) -> list[list[float]]:
     """Costs of all rounds as the phase itself and the leakage gate make them."""
     module, config = get_phase(phase), configs[phase]
     first = leakage_gate.next_units(phase, config, findings, [])
@@ -91,16 +94,12 @@ def rounds_by_phase(configs: Any, phase: str, findings: Json) -> list[list[float
     return found
 
 
-def findings_by(configs: Any, hypothesis: str) -> Json:
+def findings_by(configs: Any, hypothesis: str) -> Earlier:
     """The findings of E1 for E2, with every problem of its memory solved."""
     memory, test = split(configs["e1"], configs["e1"].n_memory, configs["e1"].n_test)
-    memos = [[p.problem_id, p.label, i, 1, True, []] for i, p in enumerate(memory)]
-    return DEFAULTS | {
-        "hypothesis": hypothesis,
-        "best": "semantic",
-        "test": [p.problem_id for p in test],
-        "memos": memos,
-    }
+    memos = tuple(MemoRecord(problem_id=p.problem_id, answer=p.label, order=i) for i, p in enumerate(memory))
+    found = e1.Findings(hypothesis=hypothesis, best="semantic", memos=memos, test=tuple(p.problem_id for p in test))
+    return Earlier((found, *expected_findings().findings))
 
 
 @pytest.mark.parametrize("hypothesis", CONDITIONS)
@@ -136,10 +135,10 @@ def test_odd_counts_and_guessed_answers_are_foreseen_too(domain: str) -> None:
 def test_a_search_that_may_refuse_is_a_round_of_its_own() -> None:
     """With near_duplicates=refuse the phase waits for the search, on one machine: the forecast must not spread it."""
     configs = {name: configure(name, "smoke", {"near_duplicates": "refuse"}) for name in PHASES}
-    first = leakage_gate.next_units("p2", configs["p2"], DEFAULTS, [])
+    first = leakage_gate.next_units("p2", configs["p2"], expected_findings(), [])
     found = costs(rounds_of(configs), "p2")
     assert found[0] == pytest.approx([u.cost for u in first])
-    assert found[1:] == [[u.cost for u in get_phase("p2").units(configs["p2"], DEFAULTS, [])]]
+    assert found[1:] == [[u.cost for u in get_phase("p2").units(configs["p2"], expected_findings(), [])]]
 
 
 def test_work_expected_is_the_work_planned() -> None:

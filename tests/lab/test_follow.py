@@ -305,7 +305,7 @@ def test_a_finished_run_is_shown_at_once_and_an_unfinished_one_is_not(
             run = open_run(con, plan("smoke"))
             status = Status.FAIL if phase == "p1" else Status.PASS
             save_verdict(
-                con, run.run_id, phase, Verdict(status, f"{phase} is so.", {}, Metric("x", 0.5, n=3)), "here", "why"
+                con, run.run_id, phase, Verdict(status, f"{phase} is so.", None, Metric("x", 0.5, n=3)), "here", "why"
             )
         if number < len(PHASES) - 1:
             assert show_finished(plan("smoke").run) is None
@@ -315,5 +315,5 @@ def test_a_finished_run_is_shown_at_once_and_an_unfinished_one_is_not(
     shown = capsys.readouterr().out
     assert "nothing is computed again" in shown and "FAIL: P1" in shown and "e2 is so." in shown
     with writing(paths) as con:
-        save_verdict(con, run.run_id, "p2", Verdict(Status.FAIL, "p2 again.", {}, Metric("x", 0.5, n=3)))
+        save_verdict(con, run.run_id, "p2", Verdict(Status.FAIL, "p2 again.", None, Metric("x", 0.5, n=3)))
     assert show_finished(plan("smoke").run) is None

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from duckdb import DuckDBPyConnection as Connection
 
-from experiments.contract import Json, Metrics, PhaseConfig, Trial, Unit
+from experiments.contract import Earlier, Metrics, PhaseConfig, Result, Trial
 from experiments.protocol import leakage_gate
 from experiments.protocol.giving_up import failed_trials
 from warehouse.database import records
@@ -15,15 +15,15 @@ from warehouse.database import records
 ALL_HOSTS = "all"
 
 
-def results(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[tuple[Unit, list[Trial]]]:
+def results(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[Result]:
     """Units with their trials; those that were given up have failed ones. With `until`, what was here then."""
     found = records.trials_of(con, run_id, phase, until=until)
     lost = records.given_up_of(con, run_id, phase, until=until)
-    return found + [(unit, failed_trials(unit, why)) for unit, why in lost]
+    return [*found, *(Result(unit, failed_trials(unit, why)) for unit, why in lost)]
 
 
 def measure(
-    con: Connection, run_id: str, phase: str, config: PhaseConfig, findings: Json, until: datetime | None = None
+    con: Connection, run_id: str, phase: str, config: PhaseConfig, findings: Earlier, until: datetime | None = None
 ) -> dict[str, Metrics]:
     """Metrics over all hosts, by the name ALL_HOSTS and first, and those of each host by its own name.
 
@@ -43,6 +43,6 @@ def measure(
     return found
 
 
-def flat(results: Sequence[tuple[Unit, Sequence[Trial]]]) -> list[Trial]:
+def flat(results: Sequence[Result]) -> list[Trial]:
     """All trials in the order of their units."""
     return [t for _, trials in results for t in trials]

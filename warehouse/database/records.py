@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from duckdb import DuckDBPyConnection as Connection
 
 from common.canonical_json import sha256_of
-from experiments.contract import Json, Metric, Metrics, Status, Trial, Unit, Verdict
+from experiments.contract import Earlier, Json, Metric, Metrics, NextStep, Result, Status, Trial, Unit, Verdict
+from experiments.registry import PHASES, read_findings
 from warehouse.database.statements import column_of, insert, number_of, rows_of, transaction
 from warehouse.delivery.bundles import FIELDS
 
 # Of trials, those of the bundles in a list. By their row ids, or the details of every trial would be unpacked to look at it:
 # 2 million trials, 100,000 of them asked for, take half the time (measured, DuckDB 1.5); more the more there are.
 OF_BUNDLES = "rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT unnest(?::VARCHAR[])))"
-PHASE_ORDER = ("p1", "p2", "p3", "e0", "e1", "e2")
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,6 @@ class GivenUp(NamedTuple):
 
     unit: Unit
     why: str
-
-
-class UnitTrials(NamedTuple):
-    """A unit with the trials that count for it."""
-
-    unit: Unit
-    trials: list[Trial]
 
 
 class Arguments(NamedTuple):
@@ -156,7 +149,7 @@ def given_up_of(con: Connection, run_id: str, phase: str, until: datetime | None
 
 def trials_of(
     con: Connection, run_id: str, phase: str, host: str | None = None, until: datetime | None = None
-) -> list[UnitTrials]:
+) -> list[Result]:
     """Return the units that have results, with their trials, in the order asked.
 
     Args:
@@ -172,7 +165,7 @@ def trials_of(
         [run_id, phase, host, host, until, until],
     ).fetchall()
     found = trials_in(con, [sha256 for _, sha256 in chosen])
-    return [UnitTrials(Unit.from_json(json.loads(spec)), found[sha256]) for spec, sha256 in chosen]
+    return [Result(Unit.from_json(json.loads(spec)), found[sha256]) for spec, sha256 in chosen]
 
 
 def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]:
@@ -216,8 +209,8 @@ def save_verdict(
     row = {
         "status": verdict.status.value,
         "reason": verdict.reason,
-        "findings": verdict.findings,
-        "next_steps": list(verdict.next_steps),
+        "findings": verdict.findings.model_dump(mode="json") if verdict.findings else {},
+        "next_steps": [step.to_json() for step in verdict.next_steps],
         "main_metric": m.metric,
         "main_condition": m.condition,
         "value": m.value,
@@ -250,16 +243,20 @@ def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
         return None
     status, reason, findings, steps, metric, condition, value, low, high, n, threshold, failed, method, timing = row
     main = Metric(metric, value, low, high, n, failed, condition, method, timing)
-    return Verdict(Status(status), reason, json.loads(findings), main, threshold, tuple(json.loads(steps)))
+    next_steps = tuple(NextStep.from_json(step) for step in json.loads(steps))
+    return Verdict(Status(status), reason, read_findings(phase, json.loads(findings)), main, threshold, next_steps)
 
 
-def findings_of(con: Connection, run_id: str, before: str | None = None) -> Json:
-    """Return the findings of all phases of the run, or of those before one of them; later phases over earlier ones."""
+def findings_of(con: Connection, run_id: str, before: str | None = None) -> Earlier:
+    """Return the findings of all phases of the run, or of those before one of them.
+
+    Raises:
+        LabError: what is stored are not that phase's findings.
+    """
     rows = dict(con.execute("SELECT phase, findings FROM verdicts WHERE run_id = ?", [run_id]).fetchall())
-    merged: Json = {}
-    for phase in PHASE_ORDER[: PHASE_ORDER.index(before) if before else None]:
-        merged |= json.loads(rows[phase]) if phase in rows else {}
-    return merged
+    phases = list(PHASES)[: list(PHASES).index(before) if before else None]
+    found = (read_findings(phase, json.loads(rows[phase])) for phase in phases if phase in rows)
+    return Earlier(tuple(f for f in found if f is not None))
 
 
 def stands_under(con: Connection, run_id: str) -> str:
@@ -286,7 +283,7 @@ def metrics_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
 def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
     """Return the run's verdicts as rows of gate_history, in the order of the phases."""
     rows = rows_of(con, "SELECT * FROM gate_history WHERE run_id = ?", [run_id])
-    return sorted(rows, key=lambda r: PHASE_ORDER.index(r["phase"]))
+    return sorted(rows, key=lambda r: list(PHASES).index(r["phase"]))
 
 
 def assign(con: Connection, run_id: str, assignments: Sequence[Assignment]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from duckdb import DuckDBPyConnection as Connection
 from pydantic import ValidationError
 
-from common.canonical_json import canonical
 from common.errors import LabError
 from experiments.contract import Json, Metric, Metrics, PhaseConfig
 from experiments.data import universe
@@ -130,7 +129,7 @@ def _verdict(con: Connection, one: Decided, config: PhaseConfig, overall: Metric
     pairs: list[tuple[str, Any, Any]] = [
         ("status", verdict.status.value, stored.status.value),
         ("reason", verdict.reason, stored.reason),
-        ("findings", canonical(verdict.findings), canonical(stored.findings)),
+        ("findings", verdict.findings, stored.findings),
         ("main metric", (verdict.main.metric, verdict.main.condition), (stored.main.metric, stored.main.condition)),
         ("n", verdict.main.n, stored.main.n),
     ]

@@ -17,6 +17,7 @@ import duckdb
 
 from common.environment import lab_home, upgrade_command
 from common.errors import LabError
+from experiments.contract import NextStep as NextStep
 from experiments.protocol.leakage_gate import MARK as LEAKY
 from experiments.registry import PHASES
 
@@ -125,7 +126,8 @@ def phase_texts(run_id: str | None = None) -> dict[str, PhaseText]:
 def chain(run_id: str) -> list[Row]:
     """The verdicts of a run in the order of the phases: gate_history with trials, failed, hosts and seconds.
 
-    `next_steps` is a list, `findings` a dictionary, `hosts` a list of names in order, `actual_s` None until it is known.
+    `next_steps` is a list of NextStep, `findings` a dictionary, `hosts` a list of names in order, `actual_s` None until it is
+    known, `leaky` True if the phase went on although its data leaked.
     """
     rows = query(
         "SELECT phase, status, reason, main_metric, main_condition, value, low, high, n, threshold, "
@@ -136,7 +138,8 @@ def chain(run_id: str) -> list[Row]:
     seconds = {r["phase"]: r for r in query("SELECT phase, actual_s FROM predictions WHERE run_id = ?", [run_id])}
     hosts = phase_hosts(run_id)
     for row in rows:
-        row["next_steps"], row["findings"] = json.loads(row["next_steps"]), json.loads(row["findings"])
+        row["next_steps"] = [NextStep.from_json(step) for step in json.loads(row["next_steps"])]
+        row["findings"] = json.loads(row["findings"])
         row["trials"] = trials.get(row["phase"], {}).get("trials", 0)
         row["failed"] = trials.get(row["phase"], {}).get("failed", 0)
         row["hosts"] = hosts.get(row["phase"], [])

@@ -77,7 +77,7 @@ def test_the_hypothesis_is_judged_by_attempts_against_its_base(
     base = e2.CONDITIONS[hypothesis][0]
     numbers = {base: FLAT, "tuned_s": tuned_s, "tuned_r": tuned_r, "tuned_s_random": FLAT, "tuned_s_none": shifted(1)}
     metrics, verdict = analysed(hypothesis, numbers)
-    assert verdict.findings["hypothesis_verdict"] == word
+    assert verdict.findings.hypothesis_verdict == word
     assert (
         verdict.status is {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
     )
@@ -85,7 +85,7 @@ def test_the_hypothesis_is_judged_by_attempts_against_its_base(
     assert verdict.reason.startswith(f"{hypothesis} {word}: {verdict.main.condition} ")
     if word == "confirmed":
         assert verdict.main.condition == f"{named} - {base}"
-        assert verdict.findings["best_model"] == named
+        assert verdict.findings.best_model == named
     assert bool(verdict.next_steps) == (word != "confirmed")
     assert metrics.facts["base"] == base
     # Holm runs over the two comparisons with the base; the controls are described, not tested.
@@ -134,7 +134,7 @@ def judged(
 )
 def test_the_bounds_of_the_verdict(verdict: Verdict, word: str, named: str) -> None:
     """Strict where the protocol is strict, and one undecided condition keeps a refutation back."""
-    assert verdict.findings["hypothesis_verdict"] == word
+    assert verdict.findings.hypothesis_verdict == word
     assert verdict.main.condition == f"{named} - base_query"
 
 
@@ -155,7 +155,7 @@ def test_stabilization_is_judged_by_variation_alone(
     """Fewer attempts do not make steadier ones: only the ratio of the coefficients of variation counts, even undefined."""
     rows = (("tuned_s", 0.001, -1.0, 0.1), ("tuned_r", 0.001, -2.0, 0.1))
     verdict = judged(*rows, hypothesis="stabilization", cv=cv)
-    assert verdict.findings["hypothesis_verdict"] == word
+    assert verdict.findings.hypothesis_verdict == word
     assert verdict.main.metric == "cv_ratio" and verdict.main.condition == f"{named} - base_query"
     assert (
         verdict.status is {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
@@ -185,7 +185,7 @@ def test_one_missing_adapter_leaves_the_other_to_be_judged() -> None:
     assert metrics.facts["tuned"] == ["tuned_r"]
     assert metrics.facts["missing"] == {"adapter S": "nothing solved"}
     assert verdict.reason.endswith("Success criteria met: none. adapter S is missing: nothing solved.")
-    assert verdict.findings == {"hypothesis_verdict": "confirmed", "best_model": "tuned_r", "criteria": {}}
+    assert verdict.findings == e2.Findings(hypothesis_verdict="confirmed", best_model="tuned_r", criteria={})
     pays = metrics.find("break_even_problems", "tuned_r")
     assert pays is not None and pays.value == pytest.approx(200.0)
     assert (
@@ -197,7 +197,7 @@ def test_what_could_not_be_tried_is_not_refuted() -> None:
     """A tuned model that saves nothing says nothing of the other one, whose adapter could not be trained."""
     training = [untrained("s", "weak_signal"), trained("r", "weak_signal")]
     _, verdict = analysed("weak_signal", {"base_query": FLAT, "tuned_r": FLAT}, training)
-    assert verdict.status is Status.INCONCLUSIVE and verdict.findings["hypothesis_verdict"] == "inconclusive"
+    assert verdict.status is Status.INCONCLUSIVE and verdict.findings.hypothesis_verdict == "inconclusive"
     assert verdict.reason.endswith("adapter S is missing: nothing solved.") and verdict.next_steps
 
 
@@ -206,7 +206,7 @@ def test_a_refusal_to_train_s_is_told_under_every_hypothesis(hypothesis: str) ->
     """The whole analysis without S, whatever is compared: no crash, and nobody takes R's verdict for one on both."""
     numbers = {c: WIDE for c in e2.CONDITIONS[hypothesis] if not c.startswith("tuned_")} | {"tuned_r": WIDE}
     _, verdict = analysed(hypothesis, numbers, [untrained("s", hypothesis), trained("r", hypothesis)])
-    assert verdict.status is not Status.PASS and verdict.findings["criteria"] == {}
+    assert verdict.status is not Status.PASS and verdict.findings.criteria == {}
     assert "adapter S is missing: nothing solved." in verdict.reason
 
 
@@ -218,7 +218,7 @@ def test_no_adapter_at_all_is_inconclusive_and_names_the_hypothesis(numbers: dic
     assert verdict.reason.startswith("amplification: nothing to compare.")
     assert "adapter S is missing: nothing solved. adapter R is missing: nothing solved." in verdict.reason
     assert verdict.main.value is None
-    assert verdict.next_steps[0].startswith("lab run e2 --set names=natural  (easier problems")
+    assert str(verdict.next_steps[0]).startswith("lab run e2 --set names=natural  (easier problems")
 
 
 def test_a_failed_control_costs_nothing_but_itself() -> None:
@@ -256,7 +256,7 @@ def test_the_best_model_is_the_best_on_the_same_problems() -> None:
     metrics, verdict = analysed("weak_signal", numbers)
     means = {c: m.value for c in numbers if (m := metrics.find("attempts_mean", c))}
     assert means == {"base_query": 3.5, "tuned_s": 3.0, "tuned_r": 2.0}
-    assert verdict.findings["best_model"] == "tuned_s"
+    assert verdict.findings.best_model == "tuned_s"
 
 
 def test_a_floor_is_told_beside_the_verdict() -> None:
@@ -283,7 +283,7 @@ def criteria(seconds: float, tokens: int, attempts_s: int, attempts_r: int) -> d
     for m in metrics.values:
         if m.metric == "criterion":
             assert m.timing == (m.condition != "token_efficiency")
-    return verdict.findings["criteria"]
+    return verdict.findings.criteria
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driving import earlier
 from numpy.typing import NDArray
 
 from app.components.cards import card
 from common.errors import LabError
 from experiments.backends.model_cache import Backends, no_files
-from experiments.contract import Metric, Metrics, Trial, Unit
+from experiments.contract import Earlier, Metric, Metrics, Result, Trial, Unit
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import first_of, inspect, names_answer, refuse
@@ -91,8 +92,9 @@ def test_our_own_domains_do_not_leak(phase: str, domain: str) -> None:
     """Every phase says what its test rests on, and there the generated problems are clean."""
     config = configure(phase, "smoke", {"domain": domain})
     memory, test = split(configure("e1", "smoke", {"domain": domain}), 12, 4)
-    findings = {"memos": [[p.problem_id] for p in memory], "test": [p.problem_id for p in test]}
-    held, asked = get_phase(phase).sides(config, findings)
+    memos = [[p.problem_id, p.label, i] for i, p in enumerate(memory)]
+    e1 = {"hypothesis": "weak_signal", "best": "semantic", "memos": memos, "test": [p.problem_id for p in test]}
+    held, asked = get_phase(phase).sides(config, earlier(e1))
     found = inspect(get_domain(domain), held, asked)
     assert found.none and found.pairs > 0
     assert (asked is not None) == (phase != "p1")
@@ -125,7 +127,7 @@ def test_nothing_is_planned_on_leaking_data(home: Path) -> None:
     given = {"domain": leaking(home), "n_problems": 28, "per_class": 14}
     config = configure("p1", "smoke", given)
     with pytest.raises(LabError) as caught:
-        leakage_gate.next_units("p1", config, {}, [])
+        leakage_gate.next_units("p1", config, Earlier(), [])
     assert str(caught.value).startswith("2 pairs are equal (")
     assert all(name in str(caught.value) for name in ("twin", "r0", "shout", "r1", '--allow-leakage "why"'))
     del given["per_class"]
@@ -179,34 +181,36 @@ def test_near_pairs_are_refused_where_that_is_asked_for(home: Path) -> None:
     """Then the search comes first and alone, and the phase only after it found nothing."""
     given = {"near_duplicates": "refuse", "embedders": ("all-MiniLM-L6-v2",)}
     config = configure("p1", "smoke", given)
-    (unit,) = leakage_gate.next_units("p1", config, {}, [])
+    (unit,) = leakage_gate.next_units("p1", config, Earlier(), [])
     assert unit.spec["role"] == "leakage" and len(unit.spec["memory"]) == 30 and unit.n_trials == 1
     clean = Trial("leakage", "leakage", details={"near": 0, "pairs": [], "compared": 435})
-    own = get_phase("p1").units(config, {}, [])
-    assert leakage_gate.next_units("p1", config, {}, [(unit, [clean])]) == own
+    own = get_phase("p1").units(config, Earlier(), [])
+    assert leakage_gate.next_units("p1", config, Earlier(), [Result(unit, [clean])]) == own
     near = replace(clean, details={"near": 1, "pairs": [["a", "b", 0.99]], "compared": 435})
     with pytest.raises(LabError, match=r"1 pairs are nearly alike, similarity 0.98 or more \(a ~ b 0.990\)"):
-        leakage_gate.next_units("p1", config, {}, [(unit, [near])])
+        leakage_gate.next_units("p1", config, Earlier(), [Result(unit, [near])])
     with pytest.raises(LabError, match="could not be looked for: no embedder"):
-        leakage_gate.next_units("p1", config, {}, [(unit, [Trial("leakage", "leakage", error="no embedder")])])
+        leakage_gate.next_units(
+            "p1", config, Earlier(), [Result(unit, [Trial("leakage", "leakage", error="no embedder")])]
+        )
     allowed = configure("p1", "smoke", {**given, "allow_leakage": WHY})
-    assert leakage_gate.next_units("p1", allowed, {}, [(unit, [near])])
+    assert leakage_gate.next_units("p1", allowed, Earlier(), [Result(unit, [near])])
 
 
 def test_the_search_stands_beside_the_first_units_only() -> None:
     """Reported only, it must not hold up the phase, and a later round must neither see it nor ask for it again."""
     config = configure("p1", "smoke")
-    own = get_phase("p1").units(config, {}, [])
-    first = leakage_gate.next_units("p1", config, {}, [])
+    own = get_phase("p1").units(config, Earlier(), [])
+    first = leakage_gate.next_units("p1", config, Earlier(), [])
     assert [u.spec.get("role") for u in first] == ["leakage", *(None for _ in own)] and first[1:] == own
-    assert leakage_gate.next_units("p1", config, {}, [(u, []) for u in first]) == []
+    assert leakage_gate.next_units("p1", config, Earlier(), [Result(u, []) for u in first]) == []
     assert len({u.unit_id for u in first}) == len(first)
 
 
 def test_clean_data_leave_counts_and_no_mark() -> None:
     """The counts reach the warehouse as metrics of the phase; a search that failed is undefined, not zero."""
     config = configure("p1", "smoke", {"allow_leakage": WHY})
-    metrics = leakage_gate.measured("p1", config, {}, [Trial("leakage", "leakage", error="no embedder here")])
+    metrics = leakage_gate.measured("p1", config, Earlier(), [Trial("leakage", "leakage", error="no embedder here")])
     rows = {m.metric: m for m in metrics.values if m.metric.startswith("leak_")}
     assert {k: m.value for k, m in rows.items()} == {
         "leak_exact_pairs": 0.0,
@@ -259,9 +263,10 @@ def test_an_allowed_leak_marks_every_number_on_its_way(home: Path) -> None:
         "actual_s": None,
         "overridden_by": None,
         "why": None,
+        "leaky": True,
     }
     assert "leaky data" in card("p1", shown, None)
-    assert "leaky data" not in card("p1", {**shown, "reason": "ratio 1.0"}, None)
+    assert "leaky data" not in card("p1", {**shown, "leaky": False}, None)
 
 
 def test_a_mark_keeps_the_number_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +276,7 @@ def test_a_mark_keeps_the_number_itself(home: Path, monkeypatch: pytest.MonkeyPa
     )
     plain = Metrics((Metric("similarity_ratio", 1.5, 1.25, 1.75, 9, 1, "hybrid", "bootstrap", True),), {"front": [1]})
     monkeypatch.setattr(get_phase("p1"), "metrics", lambda trials, config: plain)
-    marked = leakage_gate.measured("p1", config, {}, [])
+    marked = leakage_gate.measured("p1", config, Earlier(), [])
     assert marked.values[0] == replace(plain.values[0], method="LEAKY DATA; bootstrap")
     assert marked.facts == {"front": [1], "leaky": True}
 
@@ -281,7 +286,7 @@ def test_what_the_plan_does_not_name_is_marked_exploratory(monkeypatch: pytest.M
     config = configure("p1", "smoke")
     found = Metrics((Metric("similarity_ratio", 1.5, method="bootstrap"), Metric("afterthought", 2.0)), {})
     monkeypatch.setattr(get_phase("p1"), "metrics", lambda trials, config: found)
-    rows = {m.metric: m for m in leakage_gate.measured("p1", config, {}, []).values}
+    rows = {m.metric: m for m in leakage_gate.measured("p1", config, Earlier(), []).values}
     assert rows["similarity_ratio"] == found.values[0]
     assert rows["afterthought"] == replace(found.values[1], method="exploratory")
     assert not any(m.method.startswith("exploratory") for name, m in rows.items() if name.startswith("leak_"))
@@ -289,6 +294,6 @@ def test_what_the_plan_does_not_name_is_marked_exploratory(monkeypatch: pytest.M
     analyses = before.content["analyses"]["p1"]
     assert "afterthought" not in analyses and "similarity_ratio" in analyses
     monkeypatch.setattr(get_phase("p1"), "PLANNED", (*get_phase("p1").PLANNED, "afterthought"))
-    rows = {m.metric: m for m in leakage_gate.measured("p1", config, {}, []).values}
+    rows = {m.metric: m for m in leakage_gate.measured("p1", config, Earlier(), []).values}
     assert rows["afterthought"] == found.values[1]
     assert plan("smoke").run.plan_id != before.run.plan_id

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import earlier
 from test_phases_fail import SMALL, findings
 
 from common.canonical_json import canonical
@@ -29,7 +30,7 @@ WHY = "no result after 3 attempts: shard crashed: its machine sends no heartbeat
 def chained(name: str) -> tuple[list[tuple[Unit, list[Trial]]], Any]:
     """(units of all rounds with the rows of giving up, the verdict) of a phase of which nothing could be computed."""
     config, done = configure(name, "smoke", SMALL[name]), list[tuple[Unit, list[Trial]]]()
-    while planned := get_phase(name).units(config, findings(), done):
+    while planned := get_phase(name).units(config, earlier(findings()), done):
         done += [(unit, failed_trials(unit, WHY)) for unit in planned]
     metrics = get_phase(name).metrics([t for _, trials in done for t in trials], config)
     return done, (metrics, get_phase(name).gate(metrics, config))
@@ -52,12 +53,12 @@ def test_a_phase_of_which_nothing_could_be_computed_is_inconclusive(name: str) -
 def test_rows_stand_for_the_trials_that_are_missing() -> None:
     """Problems and conditions are those of the unit, so that failures are counted where the results would have been."""
     config = configure("p2", "smoke", SMALL["p2"])
-    unit = get_phase("p2").units(config, findings(), [])[0]
+    unit = get_phase("p2").units(config, earlier(findings()), [])[0]
     rows = [(t.problem_id, t.condition) for t in failed_trials(unit, WHY)]
     assert rows == [(p, c) for p in unit.spec["problems"] for c in ("none", "random", "recent", "semantic")]
     for name in ("e2", "p3"):
         config = configure(name, "smoke", SMALL[name])
-        train = next(u for u in get_phase(name).units(config, findings(), []) if u.spec["role"] == "train")
+        train = next(u for u in get_phase(name).units(config, earlier(findings()), []) if u.spec["role"] == "train")
         (row,) = failed_trials(train, WHY)
         assert (row.problem_id, row.condition) == ("training", "train_s" if name == "e2" else "train")
 

@@ -142,7 +142,7 @@ def test_what_can_change_a_result_changes_the_version(
         ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
         ("capability/judges.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
         ("solving/distillation.py", "def raw(", "def raw_(", {"e2"}),
-        ("solving/memory_bank.py", "Memo(known[row[0]]", "Memo(known[row[-1]]", {"e2"}),
+        ("solving/memory_bank.py", "m.answer, m.order)", "m.answer, -m.order)", {"e2"}),
         ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
         ("domains/big_o/domain.py", "MAXIMUM = 3000", "MAXIMUM = 3001", set(LOOKED_AT)),
     ],

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from driving import earlier
 
 from experiments.analysis.attempts import ceiling_and_floor
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.protocols import LanguageModel, Reply, Scores
-from experiments.contract import Json, Trial, Unit
+from experiments.contract import Json, Result, Trial
 from experiments.data import split, universe
 from experiments.domains import get_domain
 from experiments.domains.base import Judged
@@ -201,19 +202,19 @@ def test_cold_sampling_is_greedy(lm: LanguageModel) -> None:
 def run_phase(name: str, findings: Json, engines: Backends, files: dict[str, bytes], **given: Any) -> list[Trial]:
     """One phase to its end with real engines; its findings are added to `findings`, its numbers are looked at."""
     module, config = get_phase(name), configure(name, "smoke", {**GIVEN, **given})
-    so_far: list[tuple[Unit, list[Trial]]] = []
-    while units := module.units(config, findings, so_far):
+    so_far: list[Result] = []
+    while units := module.units(config, earlier(findings), so_far):
         for unit in units:
             trials = module.run(unit, engines)
             assert len(trials) == unit.n_trials
-            so_far.append((unit, trials))
+            so_far.append(Result(unit, trials))
             files.update({a.sha256: a.content for a in engines.take_attachments()})
     found = [t for _, trials in so_far for t in trials]
     assert [t.error for t in found if t.error] == []
     metrics = module.metrics(found, config)
     verdict = module.gate(metrics, config)
     assert verdict.main.value is not None
-    findings.update(verdict.findings)
+    findings.update(verdict.findings.model_dump() if verdict.findings else {})
     return found
 
 
@@ -268,8 +269,8 @@ def test_e1_runs_on_equations(engines: Backends, files: dict[str, bytes]) -> Non
     solver.embedders["all-MiniLM-L6-v2"] = engines.embedder("all-MiniLM-L6-v2")
     given = {**FEW, "n_memory": 8, "n_test": 4}
     trials = run_phase("e1", findings, solver, files, per_unit=4, memos_per_unit=8, **given)
-    assert [row[1] for row in findings["memos"]] == [t.truth for t in trials if t.condition == "memo"]
-    assert all(row[3:] == [2, False, ["0*x", "0*x"]] for row in findings["memos"])
+    assert [memo["answer"] for memo in findings["memos"]] == [t.truth for t in trials if t.condition == "memo"]
+    assert all((m["attempts"], m["success"], m["guesses"]) == (2, False, ("0*x", "0*x")) for m in findings["memos"])
     by_class = get_phase("e1").metrics(trials, configure("e1", "smoke", {**GIVEN, **given})).values
     rows = [m for m in by_class if m.metric == "class_accuracy"]
     assert {m.condition.split()[0] for m in rows} == set(DOMAIN.options) and sum(m.n for m in rows) == 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,12 @@ from duckdb import DuckDBPyConnection as Connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.contract import Metric, Metrics, Status, Trial, Unit, Verdict
+from common.errors import LabError
+from experiments import e0_retrieval_parameters as e0
+from experiments import e1_retrieval_strategies as e1
+from experiments import p1_embedding_validity as p1
+from experiments.contract import Earlier, Metric, Metrics, NextStep, Status, Trial, Unit, Verdict
+from experiments.solving.retrieval import RetrievalConfig
 from warehouse.database import durations, records
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
@@ -23,6 +29,7 @@ from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+STEPS = (NextStep("lab run p1 --set k=3", "fewer neighbours"),)
 MAIN = Metric("similarity_ratio", 1.31, 1.2, 1.4, 70, 2, "minilm", "bootstrap, 1000 resamples", True)
 
 
@@ -173,7 +180,9 @@ def test_metrics_are_replaced_as_a_whole(con: Connection) -> None:
 def test_a_verdict_comes_back_whole_and_an_override_stays(con: Connection) -> None:
     """The verdict is read as it was given; deciding again renews it, and who overrode it and why stays on record."""
     save_run(con)
-    verdict = Verdict(Status.FAIL, "ratio 1.1 is under 1.2", {"embedder": "minilm"}, MAIN, 1.2, ("lab run p1",))
+    verdict = Verdict(
+        Status.FAIL, "ratio 1.1 is under 1.2", p1.Findings(embedder="minilm", text_weight=0.5), MAIN, 1.2, STEPS
+    )
     assert records.verdict_of(con, "run", "p1") is None
     records.save_metrics(con, "run", "p1", "all", Metrics((MAIN,)))
     records.save_verdict(con, "run", "p1", verdict, "pi-4", "known weak embedder")
@@ -188,19 +197,40 @@ def test_a_verdict_comes_back_whole_and_an_override_stays(con: Connection) -> No
     )
 
 
-def test_findings_merge_in_the_order_of_the_chain(con: Connection) -> None:
-    """Later phases win, in the order of the chain and not of the alphabet or of the storing."""
+def test_findings_come_back_as_records_of_the_phases_before(con: Connection) -> None:
+    """Each phase reads what earlier ones found, in the order of the chain; a phase without findings is left out."""
     save_run(con)
-    for phase, findings in (
-        ("e0", {"k": 5, "x": "e0"}),
-        ("p2", {"x": "p2", "y": 1}),
-        ("e1", {"z": [1.5]}),
-        ("p1", {"x": 1}),
-    ):
+    embedder, retrieval = p1.Findings(embedder="minilm", text_weight=0.5), e0.Findings(retrieval=RetrievalConfig(k=7))
+    for phase, findings in (("e0", retrieval), ("p2", None), ("p1", embedder)):
         records.save_verdict(con, "run", phase, Verdict(Status.PASS, "yes", findings, MAIN))
-    assert records.findings_of(con, "run") == {"x": "e0", "y": 1, "k": 5, "z": [1.5]}
-    assert [row["phase"] for row in records.chain_of(con, "run")] == ["p1", "p2", "e0", "e1"]
-    assert records.findings_of(con, "nowhere") == {}
+    assert records.findings_of(con, "run") == Earlier((embedder, retrieval))
+    assert records.findings_of(con, "run", before="e0") == Earlier((embedder,))
+    assert [row["phase"] for row in records.chain_of(con, "run")] == ["p1", "p2", "e0"]
+    assert records.findings_of(con, "nowhere") == Earlier()
+
+
+def test_what_earlier_versions_stored_is_still_read(con: Connection) -> None:
+    """Before schema 8 memos were lists, steps were lines and e0 kept other fields: an old run is read, and shown, as it was."""
+    save_run(con)
+    records.save_verdict(con, "run", "e1", Verdict(Status.PASS, "yes", None, MAIN))
+    memos = [["a", "O(n)", 0, 2, True, ["O(1)", "O(n)"]], ["b", "O(1)", 1, 1, False, []]]
+    old = {"hypothesis": "weak_signal", "best": "semantic", "memos": memos, "test": ["c"], "no longer known": 1}
+    con.execute("UPDATE verdicts SET findings = ?, next_steps = ?", [json.dumps(old), '["lab run e1  (why)"]'])
+    found = records.findings_of(con, "run").of(e1.Findings)
+    first, second = found.memos
+    assert (first.problem_id, first.answer, first.attempts, first.guesses) == ("a", "O(n)", 2, ("O(1)", "O(n)"))
+    assert (second.order, second.success, found.test) == (1, False, ("c",))
+    verdict = records.verdict_of(con, "run", "e1")
+    assert verdict is not None and [str(step) for step in verdict.next_steps] == ["lab run e1  (why)"]
+
+
+def test_damaged_findings_name_the_phase_and_what_is_wrong(con: Connection) -> None:
+    """A KeyError from the middle of a later phase would not say what is damaged."""
+    save_run(con)
+    records.save_verdict(con, "run", "p1", Verdict(Status.PASS, "yes", None, MAIN))
+    con.execute("""UPDATE verdicts SET findings = '{"embedder": "minilm"}'""")
+    with pytest.raises(LabError, match="the stored findings of p1 cannot be read: text_weight: Field required"):
+        records.findings_of(con, "run")
 
 
 def test_plan_run_and_prediction_keep_their_first_record(con: Connection) -> None:

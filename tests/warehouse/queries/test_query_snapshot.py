@@ -83,7 +83,7 @@ def test_chain_is_in_order_with_counted_trials_only(home: Path) -> None:
     assert {(r["trials"], r["failed"]) for r in rows} == {(24, 8)}
     assert rows[0]["hosts"] == ["laptop", "pi-4"]
     assert rows[0]["actual_s"] == 200.0
-    assert rows[1]["next_steps"][0].startswith("lab run p2")
+    assert str(rows[1]["next_steps"][0]).startswith("lab run p2")
     assert rows[2]["value"] is None
 
 
@@ -337,13 +337,9 @@ def test_an_axis_names_its_unit(metric: str, text: str) -> None:
     assert words.axis(metric) == text
 
 
-def test_a_reason_and_a_remark_read_as_sentences() -> None:
-    """A quoted error's own full stop, and a setting's name in a remark, must not look like misprints."""
+def test_a_reason_reads_as_a_sentence() -> None:
+    """A quoted error's own full stop must not look like a misprint."""
     assert words.reason("cannot be loaded: no cached files.; kNN 0.50 (needs > 0.7). So it is..") == (
         "cannot be loaded: no cached files; kNN 0.50 (needs > 0.7). So it is."
     )
     assert words.reason("and so on... Then 0.5.") == "and so on... Then 0.5."
-    assert words.command_and_remark("lab run e2 --set a_b=1  (learning_rate halved)") == (
-        "lab run e2 --set a_b=1",
-        "learning rate halved",
-    )
