@@ -22,7 +22,7 @@ from warehouse.database import durations, records
 from warehouse.delivery.results_store import Store
 from workpools.assess import CapabilityReport, parse_report
 from workpools.needs import needs_of
-from workpools.plan import Record, Recorded, Round, Schedule, measured, pooled, schedule, speed_of
+from workpools.plan import Record, Recorded, Round, RoundOnHost, Schedule, measured, pooled, schedule, speed_of
 
 NAMES = {
     ("p1", 1): "embedding",
@@ -129,7 +129,7 @@ def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnect
 def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:
     """What hosts took for the run's phases before, at its scale, domain and model."""
     return pooled(
-        (r.phase, r.round, r.host, Record(r.cost_s, r.seconds))
+        (RoundOnHost(r.phase, r.round, r.host), Record(r.cost_s, r.seconds))
         for r in durations.durations_of(con, run.scale)
         if r.phase in run.configs and (r.domain, r.model) == (run.configs[r.phase].domain, run.configs[r.phase].model)
     )

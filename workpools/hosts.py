@@ -1,4 +1,4 @@
-"""Hosts as the Prefect server knows them: who is online, what runs where, and who takes no more work."""
+"""Hosts as the Prefect server lists them: which are online, what runs on them, and which are drained."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from common.errors import LabError
 from workpools.report import CapabilityReport
 from workpools.tiers import POOLS
 
-HOST_TAG = "host:"  # a shard says with it where it runs
-UNNAMED = "ProcessWorker "  # how Prefect names a worker that was started without --name; it may be on any host
+HOST_TAG = "host:"  # on a shard's flow run: the host that runs it
+UNNAMED = "ProcessWorker "  # begins the name that Prefect gives a worker started without --name; it may be on any host
 UNKNOWN = "unknown"  # tier of a host without a report
 VARIABLE = "drained_hosts"  # the Prefect variable with the names, a JSON list
 MAX_VARIABLE = 5000  # characters of JSON (Prefect's MAX_VARIABLE_VALUE_LENGTH)
-TRIES = 5
-SETTLE_S = 0.3  # longer than another command takes from its reading to its writing, unless the server is busy
+ATTEMPTS = 5
+RACE_S = 0.3  # longer than another command takes between reading and writing, unless the server is busy
 PAGE = 200  # runs that the server gives at once (PREFECT_SERVER_API_DEFAULT_LIMIT)
 SHOWN_VERSIONS = ("torch", "prefect")
 
@@ -29,8 +29,8 @@ Status = Literal["online", "offline", "draining", "drained"]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A worker of a pool as the server last heard of it."""
+class WorkerState:
+    """A worker of a pool as the server lists it."""
 
     pool: str
     name: str
@@ -40,14 +40,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class HostState:
-    """A host now. Speeds and versions are of its report, None and absent where it has none or they were not measured."""
+    """A host now. Speeds and versions come from its report; without one, or not measured, they are None and absent."""
 
     host: str
     tier: str
-    status: Status  # draining: drained, and something still runs
+    status: Status  # draining: drained, and flow runs still run
     pools: tuple[str, ...]  # in which a worker of this name is online
     last_heartbeat: datetime | None  # UTC
-    running: tuple[str, ...]  # names of the flow runs that say that they run here
+    running: tuple[str, ...]  # names of the flow runs on it
     matrix_gflops: float | None
     embedding_texts_per_s: float | None
     prefill_tokens_per_s: float | None
@@ -55,10 +55,10 @@ class HostState:
 
 
 def drained(client: Any) -> frozenset[str]:
-    """Names of the hosts that take no more work.
+    """Return the names of the hosts that take no more work.
 
     Raises:
-        LabError: somebody put something else into the variable. It is not taken for empty: a host may be out of use.
+        LabError: the variable holds something else. It does not count as empty: hosts may be drained.
     """
     found = client.read_variable_by_name(VARIABLE)
     return frozenset() if found is None else _names(found.value)
@@ -69,40 +69,43 @@ def _names(value: Any) -> frozenset[str]:
         if isinstance(value, list) and all(isinstance(name, str) and checked_host(name) for name in value):
             return frozenset(value)
     raise LabError(
-        f"the Prefect variable {VARIABLE} = {value!r:.80} is no list of host names",
+        f"the Prefect variable {VARIABLE} = {value!r:.80} is not a list of host names",
         f"prefect variable unset {VARIABLE}, then lab drain each host again",
     )
 
 
 def drain(client: Any, host: str) -> bool:
-    """Keep new work from a host; what runs there goes on. False when that was so already.
+    """Stop giving new work to a host; running work goes on.
 
-    Prefect has no comparing write, so that of two commands at once one may overwrite the other's: each looks again after a
-    moment and repeats. Only a command that takes longer than that from reading to writing could still undo another.
+    Prefect has no compare-and-set, so of two commands at once one may overwrite the other's change: each reads again after
+    RACE_S and repeats. Only a command that takes longer than that between reading and writing could still undo another.
+
+    Returns:
+        False if the host was drained already.
 
     Raises:
-        LabError: no host name, the variable is full or damaged, or others kept changing it.
+        LabError: not a host name, the variable is full or damaged, or other commands kept changing it.
     """
     return _change(client, host, True)
 
 
 def undrain(client: Any, host: str) -> bool:
-    """Give a host work again; False when it was not drained. Races and errors as for `drain`."""
+    """Give a host work again; return False if it was not drained. Races and errors as for `drain`."""
     return _change(client, host, False)
 
 
 def _change(client: Any, host: str, wanted: bool) -> bool:
     checked_host(host)
     changed = False
-    for _ in range(TRIES):
+    for _ in range(ATTEMPTS):
         found = client.read_variable_by_name(VARIABLE)
         names = frozenset() if found is None else _names(found.value)
         if (host in names) is wanted:
             return changed
         _write(client, names | {host} if wanted else names - {host}, new=found is None)
         changed = True
-        time.sleep(SETTLE_S)
-    raise LabError(f"others keep changing the Prefect variable {VARIABLE}", "try again")
+        time.sleep(RACE_S)
+    raise LabError(f"other commands keep changing the Prefect variable {VARIABLE}", "try again")
 
 
 def _write(client: Any, names: Iterable[str], new: bool) -> None:
@@ -113,20 +116,20 @@ def _write(client: Any, names: Iterable[str], new: bool) -> None:
     if len(json.dumps(value, separators=(",", ":"))) > MAX_VARIABLE:
         raise LabError(
             f"{len(value)} drained hosts do not fit into a Prefect variable of {MAX_VARIABLE} characters",
-            "lab undrain those that are gone",
+            "lab undrain the hosts that no longer exist",
         )
     if not new:
         client.update_variable(VariableUpdate(name=VARIABLE, value=value))
         return
-    with suppress(ObjectAlreadyExists):  # made by another command just now; the caller looks again
+    with suppress(ObjectAlreadyExists):  # created by another command just now; the caller reads again
         client.create_variable(VariableCreate(name=VARIABLE, value=value))
 
 
-def seen_workers(client: Any) -> list[Seen]:
-    """Every worker of our pools, of each pool the 200 heard of last."""
+def worker_states(client: Any) -> list[WorkerState]:
+    """Return the workers of this project's pools, of each pool the 200 with the latest heartbeats."""
     present = {pool.name for pool in client.read_work_pools()}
     return [
-        Seen(pool, w.name, str(getattr(w.status, "value", w.status)) == "ONLINE", w.last_heartbeat_time)
+        WorkerState(pool, w.name, str(getattr(w.status, "value", w.status)) == "ONLINE", w.last_heartbeat_time)
         for pool in POOLS
         if pool in present
         for w in client.read_workers_for_work_pool(pool)
@@ -134,7 +137,7 @@ def seen_workers(client: Any) -> list[Seen]:
 
 
 def running(client: Any) -> dict[str, list[str]]:
-    """Names of the flow runs in state Running, by the host that their tag names."""
+    """Return the names of the flow runs in state Running, by the host in their tags."""
     found: dict[str, list[str]] = {}
     for run in _runs(client, "RUNNING"):
         for host in _hosts_of(run):
@@ -143,9 +146,9 @@ def running(client: Any) -> dict[str, list[str]]:
 
 
 def give_up(client: Any, host: str) -> list[str]:
-    """Mark everything that is under way on a host, or meant for it, as crashed; the names of those runs.
+    """Mark all flow runs that run on a host, or are meant for it, as crashed; return their names.
 
-    The pipeline asks for their units again. Should the host be alive after all, what it delivers does no harm.
+    The pipeline submits their units again. If the host is alive after all, its bundles do no harm.
     """
     from prefect.states import Crashed
 
@@ -156,7 +159,7 @@ def give_up(client: Any, host: str) -> list[str]:
         if host in _hosts_of(run) or run.parameters.get("host") == host
     ]
     for run in found:
-        client.set_flow_run_state(run.id, Crashed(message=f"{host} was given up by hand"), force=True)
+        client.set_flow_run_state(run.id, Crashed(message=f"{host} was given up by a user"), force=True)
     return [run.name for run in found]
 
 
@@ -165,7 +168,7 @@ def _hosts_of(run: Any) -> list[str]:
 
 
 def _runs(client: Any, *types: str) -> Iterator[Any]:
-    """Flow runs in states of these types, the earliest first, however many there are."""
+    """Read all flow runs in states of these types, the earliest first, page by page."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
@@ -181,23 +184,23 @@ def _runs(client: Any, *types: str) -> Iterator[Any]:
 
 
 def host_states(client: Any, reports: Sequence[CapabilityReport]) -> list[HostState]:
-    """Every host that has a report, a worker, something running, or is drained; by name."""
-    return combined(reports, seen_workers(client), running(client), drained(client))
+    """Return every host that has a report, a worker or a flow run, or is drained; by name."""
+    return combined(reports, worker_states(client), running(client), drained(client))
 
 
 def combined(
     reports: Sequence[CapabilityReport],
-    workers: Sequence[Seen],
+    workers: Sequence[WorkerState],
     runs: Mapping[str, Sequence[str]],
     out_of_use: frozenset[str],
 ) -> list[HostState]:
-    """What each of four sources says of a host, in one row.
+    """Combine reports, workers, flow runs and drained hosts into one row a host.
 
-    A worker with a name of Prefect's own making gets a row while it is online, since its host is not known; offline it
-    will never be heard of again, as the next start makes another name.
+    A worker whose name Prefect generated has a row while it is online, since its host is not known; once offline it never
+    comes back, as the next start generates another name.
     """
     known = {r.host: r for r in reports}
-    mine: dict[str, list[Seen]] = {}
+    mine: dict[str, list[WorkerState]] = {}
     for worker in workers:
         if worker.online or not worker.name.startswith(UNNAMED):
             mine.setdefault(worker.name, []).append(worker)
@@ -206,7 +209,7 @@ def combined(
 
 
 def _state(
-    host: str, report: CapabilityReport | None, workers: Sequence[Seen], runs: tuple[str, ...], out_of_use: bool
+    host: str, report: CapabilityReport | None, workers: Sequence[WorkerState], runs: tuple[str, ...], out_of_use: bool
 ) -> HostState:
     online = {w.pool for w in workers if w.online}
     status: Status = "online" if online else "offline"

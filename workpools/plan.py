@@ -1,14 +1,14 @@
-"""A plan: which machine does what, for how long, and what dominates. Pure arithmetic over reports and units' costs.
+"""A plan: the units that each machine does, how long they take, and what dominates, from reports and units' costs.
 
 A cost is the seconds that a unit takes on the reference machine, the two cores on which all costs were measured. Rounds
-follow each other; within one, units are independent. They are cut into shards as the pipeline cuts them (workpools/shards.py).
+follow each other; units of one round are independent, and are cut into shards as by the pipeline (workpools/shards.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from common.errors import LabError
 from workpools.assess import CapabilityReport
@@ -18,14 +18,23 @@ from workpools.shards import START_S, cut, taken
 from workpools.tiers import TIERS, serves
 
 # The reference machine as `lab assess` measures it with nothing else running (two virtual cores of an AMD EPYC Milan).
-REFERENCE_GFLOPS = 180.0  # measured: 171 to 189 in 13 tries
-REFERENCE_TEXTS_PER_S = 70.0  # measured: 49 to 75 in 10 tries
-REFERENCE_TOKENS_PER_S = 400.0  # measured: 325 to 441 in 14 tries
-BELIEVED = (1e-3, 1e3)  # a speed outside, relative to the reference, is a failed measurement and not a machine
+REFERENCE_GFLOPS = 180.0  # measured: 171 to 189 in 13 runs
+REFERENCE_TEXTS_PER_S = 70.0  # measured: 49 to 75 in 10 runs
+REFERENCE_TOKENS_PER_S = 400.0  # measured: 325 to 441 in 14 runs
+PLAUSIBLE = (1e-3, 1e3)  # speeds relative to the reference; outside, the measurement failed
 RECORDED, UNMEASURED = "recorded", "nothing measured"
 ALL_ROUNDS = 0
 
-Recorded = Mapping[tuple[str, int, str], "Record"]  # phase, round or ALL_ROUNDS, host
+
+class RoundOnHost(NamedTuple):
+    """Key of a record: a phase, the number of a round or ALL_ROUNDS, and a host."""
+
+    phase: str
+    number: int
+    host: str
+
+
+Recorded = Mapping[RoundOnHost, "Record"]
 Cause = Literal["one machine", "one unit", "all the work"]
 
 
@@ -43,15 +52,15 @@ class Round:
 
 @dataclass(frozen=True)
 class Record:
-    """What a host did of a round before."""
+    """Recorded work of a host in a round."""
 
-    cost_s: float  # of its units, on the reference machine
-    seconds: float  # that they took
+    cost_s: float  # of the units, on the reference machine
+    seconds: float  # that it took
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a host is at a round, as a multiple of the reference machine, and where that is known from."""
+    """A host's speed in a round as a multiple of the reference machine, and its source."""
 
     factor: float
     basis: str
@@ -59,7 +68,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Share:
-    """What one host does of a round."""
+    """The part of a round that one host does."""
 
     host: str
     units: tuple[int, ...]  # indices into Round.costs, in their order
@@ -70,7 +79,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Stage:
-    """A round on its pool. `pool` is None where no host fits, and `reason` says what is missing."""
+    """A round on its pool. `pool` is None where no host fits; then `reason` names what is missing."""
 
     round: Round
     pool: str | None
@@ -94,7 +103,7 @@ class Schedule:
 
     @property
     def seconds(self) -> float:
-        """In all, without the stages that no host fits."""
+        """The sum over all stages that a host fits."""
         return sum(s.seconds for s in self.stages)
 
     @property
@@ -108,7 +117,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Dominant:
-    """The stage that takes longest, and what would have to change to shorten it."""
+    """The stage that takes longest, and the cause of its length."""
 
     stage: Stage
     last: Share  # the share that ends last
@@ -117,19 +126,19 @@ class Dominant:
 
 
 def lower_bound(costs: Sequence[float], speeds: Sequence[float]) -> float:
-    """Seconds that no placement beats: all the work on all machines, or the longest unit on the fastest."""
+    """Return a lower bound in seconds for any schedule: all work on all machines, or the longest unit on the fastest."""
     return max(sum(costs) / sum(speeds), max(costs) / max(speeds))
 
 
 def schedule(
     rounds: Sequence[Round], reports: Sequence[CapabilityReport], recorded: Recorded | None = None
 ) -> Schedule:
-    """The plan of all rounds on these hosts, each serving the pool of its tier and those below, as `lab up` has it.
+    """Plan all rounds on these hosts, each serving the pools of its tier and of those below, as with `lab up`.
 
     Args:
         rounds: in order, each with at least one unit.
         reports: one a host.
-        recorded: what hosts did before; it counts for more than what was measured of them.
+        recorded: work that hosts did before; used before their measured speeds.
     """
     served: dict[str, Sequence[str]] = {tier: [r.host for r in reports if tier in serves(r.tier)] for tier in TIERS}
     known = {r.host: r for r in reports}
@@ -152,50 +161,56 @@ def _stage(
 
 
 def measured(speeds: Mapping[str, Speed]) -> dict[str, float | None]:
-    """Speeds by host as `cut` asks for them: None where nothing was measured."""
+    """Return speed factors by host as `cut` takes them: None where nothing was measured."""
     return {host: None if speed.basis == UNMEASURED else speed.factor for host, speed in speeds.items()}
 
 
 def speed_of(planned: Round, report: CapabilityReport, recorded: Recorded) -> Speed:
-    """A host's speed at a round: what it did in this round before, else in this phase, else what was measured of it.
+    """Return a host's speed in a round: recorded in this round, else in this phase, else measured.
 
-    Where nothing was, it is taken for the reference machine, and the basis says so.
+    A host without any of these counts as the reference machine; its basis is UNMEASURED.
     """
     for number in (planned.number, ALL_ROUNDS):
-        record = recorded.get((planned.phase, number, report.host))
-        if record and record.seconds > 0 and _believed(factor := record.cost_s / record.seconds):
+        record = recorded.get(RoundOnHost(planned.phase, number, report.host))
+        if record and record.seconds > 0 and _plausible(factor := record.cost_s / record.seconds):
             return Speed(factor, RECORDED)
-    for value, reference, unit in _measured(planned, report):
-        if value is not None and _believed(factor := value / reference):
-            return Speed(factor, f"{value:.3g} {unit}")
+    for one in _measured(planned, report):
+        if one.value is not None and _plausible(factor := one.value / one.reference):
+            return Speed(factor, f"{one.value:.3g} {one.unit}")
     return Speed(1.0, UNMEASURED)
 
 
-def _measured(planned: Round, report: CapabilityReport) -> Iterable[tuple[float | None, float, str]]:
-    """(measured, of the reference machine, unit) of what dominates the round, the nearest to its work first."""
+class _Measured(NamedTuple):
+    value: float | None
+    reference: float  # of the reference machine
+    unit: str
+
+
+def _measured(planned: Round, report: CapabilityReport) -> Iterable[_Measured]:
+    """Return measured speeds that matter for the round, the one nearest to its work first."""
     if needs_model(planned.needs):
-        yield report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s"
+        yield _Measured(report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s")
     else:
-        yield report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s"
-    yield report.matrix_gflops, REFERENCE_GFLOPS, "GFLOPS"
+        yield _Measured(report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s")
+    yield _Measured(report.matrix_gflops, REFERENCE_GFLOPS, "GFLOPS")
 
 
-def _believed(factor: float) -> bool:
-    return BELIEVED[0] <= factor <= BELIEVED[1]
+def _plausible(factor: float) -> bool:
+    return PLAUSIBLE[0] <= factor <= PLAUSIBLE[1]
 
 
-def pooled(records: Iterable[tuple[str, int, str, Record]]) -> dict[tuple[str, int, str], Record]:
-    """`Recorded` from (phase, round, host, record), with all rounds of a phase together beside each."""
-    found: dict[tuple[str, int, str], Record] = {}
-    for phase, number, host, record in records:
-        for key in ((phase, number, host), (phase, ALL_ROUNDS, host)):
+def pooled(records: Iterable[tuple[RoundOnHost, Record]]) -> dict[RoundOnHost, Record]:
+    """Sum the records of each round, and of all rounds of each phase, by host."""
+    found: dict[RoundOnHost, Record] = {}
+    for one, record in records:
+        for key in (one, one._replace(number=ALL_ROUNDS)):
             before = found.get(key, Record(0.0, 0.0))
             found[key] = Record(before.cost_s + record.cost_s, before.seconds + record.seconds)
     return found
 
 
 def dominant(planned: Schedule) -> Dominant | None:
-    """The stage that takes longest, the first of equals; None when no stage has a machine."""
+    """Return the stage that takes longest, the first of equals; None if no stage has a machine."""
     placed = [s for s in planned.stages if s.shares]
     if not placed:
         return None
@@ -206,6 +221,6 @@ def dominant(planned: Schedule) -> Dominant | None:
     if longest.fit == 1:
         cause = "one machine"
     elif START_S + max(longest.round.costs) / fastest >= longest.lower_bound_s:
-        # The longest unit makes the bound, so that another machine would take nothing off it.
+        # The longest unit makes the bound, so another machine would not shorten it.
         cause = "one unit"
     return Dominant(longest, last, longest.seconds / planned.seconds, cause)

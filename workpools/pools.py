@@ -1,4 +1,4 @@
-"""Work pools in Prefect: made once, asked who is online."""
+"""Work pools and queues in Prefect, and the connection to its server."""
 
 from __future__ import annotations
 
@@ -16,39 +16,46 @@ DEFAULT_API = f"http://127.0.0.1:{SERVER_PORT}/api"
 
 
 def queue_of(host: str) -> str:
-    """The work queue of a pool whose runs are meant for one host; `default` is everybody's."""
+    """Return the name of the work queue for runs meant for one host; the queue `default` serves all hosts."""
     return f"host-{checked_host(host)}"
 
 
 class RefusedError(LabError):
-    """A server that answers, and wants another password."""
+    """The server answers and refuses this password."""
 
 
 def unreachable(url: str) -> LabError:
-    """The error when no server answers."""
+    """Return the error for a server that does not answer."""
     return LabError(f"no Prefect server answers at {url}", "start one: lab up, or prefect server start")
 
 
 def checked_url(url: str) -> str:
-    """`url` if it is an http address; LabError otherwise, before Prefect fails on it while it is imported."""
+    """Return `url` if it is an http address.
+
+    Raises:
+        LabError: it is not. Prefect would fail with a traceback while it is imported.
+    """
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
-        raise LabError(f"PREFECT_API_URL = {url[:200]!r} is no http address", f"export PREFECT_API_URL={DEFAULT_API}")
+        raise LabError(
+            f"PREFECT_API_URL = {url[:200]!r} is not an http address", f"export PREFECT_API_URL={DEFAULT_API}"
+        )
     return url
 
 
 def connect(api_url: str, auth: str | None = None) -> Any:
-    """A synchronous Prefect client for the server at `api_url`, which must answer and let this user in.
+    """Return a synchronous Prefect client for the server at `api_url`, which must answer and accept this user.
 
     Args:
         auth: user:password; PREFECT_API_AUTH_STRING unless given.
 
     Raises:
-        LabError: no address, nothing answers there, or it wants another password.
+        LabError: not an address, or no server answers there.
+        RefusedError: it refuses this user.
     """
     checked_url(api_url)
     import httpx
@@ -58,7 +65,7 @@ def connect(api_url: str, auth: str | None = None) -> Any:
     with temporary_settings({PREFECT_API_URL: api_url} | ({PREFECT_API_AUTH_STRING: auth} if auth else {})):
         client = get_client(sync_client=True)
     try:
-        # Not /health, which a server with a password answers to everybody.
+        # Not /health, which needs no password.
         client._client.get("/admin/version", timeout=5).raise_for_status()
     except httpx.HTTPStatusError as error:
         if error.response.status_code not in (401, 403):
@@ -72,7 +79,7 @@ def connect(api_url: str, auth: str | None = None) -> Any:
 
 
 def create_pools(client: Any) -> list[str]:
-    """Make the process pools that are not there; returns what was made. Two machines may do so at once."""
+    """Create the process pools that are missing; return their names. Two machines may do so at once."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
@@ -91,7 +98,7 @@ def create_pools(client: Any) -> list[str]:
 
 
 def create_queues(client: Any, pools: Sequence[str], host: str) -> None:
-    """Make the host's own queue in each pool, or a worker that asks for it is given nothing at all (measured)."""
+    """Create the host's own queue in each pool; a worker that polls a missing queue gets no runs at all (measured)."""
     from prefect.exceptions import ObjectAlreadyExists
 
     for pool in pools:
@@ -106,7 +113,7 @@ def _template() -> dict[str, Any]:
 
 
 def online_workers(client: Any) -> dict[str, list[str]]:
-    """Names of the workers that are online, for each pool that exists."""
+    """Return the names of the online workers of each pool that exists."""
     found: dict[str, list[str]] = {}
     for pool in client.read_work_pools():
         workers = client.read_workers_for_work_pool(pool.name)

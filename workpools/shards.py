@@ -1,8 +1,8 @@
-"""How the units of a round are cut into shards, and which machine does which: the plan and the pipeline both ask here.
+"""Cut the units of a round into shards and assign them to machines, for the plan and for the pipeline.
 
 Unequal machines get units longest first, each where it ends first: LPT on uniform machines (Gonzalez, Ibarra and Sahni 1977,
-SIAM J. Comput. 6:155), at most 1.58 times as long as the best (Kovács 2010, Algorithmica 57:413), and near the lower bound
-where units are small against the whole.
+SIAM J. Comput. 6:155), at most 1.58 times as long as the best schedule (Kovács 2010, Algorithmica 57:413), and near the lower
+bound where units are small against the whole.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from workpools.placement import Placement
 
 SHARD_SECONDS = 60.0  # a shard's start is about ten (measured), so smaller ones do not pay
-SHARDS_A_WORKER = 3  # where several share a pool: whoever is faster takes more of them
+SHARDS_A_WORKER = 3  # where several share a pool: the faster ones take more of them
 MOST_SHARDS = 24  # open at a time, for few hosts; 50 brought a server on SQLite to "database is locked" (measured)
-# What a shard takes beside its units: in a demo 9 to 14 s, on the mean of nine shards 11.5 s (measured, two busy cores). Most
-# of it is starting Python and asking Prefect, which no graphics processor shortens, so it is the same for all machines.
+# What a shard takes beside its units: in a demo 9 to 14 s, the mean of nine shards is 11.5 s (measured, two busy cores). Most
+# of it is starting Python and Prefect, which no graphics processor shortens, so it is the same for all machines.
 START_S = 11.5
-# Parts that anyone may take serve a machine that joins, is drained or is slower than believed; so much longer they may take.
+# Shared parts serve machines that join, are drained or are slower than expected; they may take this many times as long.
 SHARED_MAY_COST = 1.05
 
 
@@ -30,12 +30,12 @@ class Part:
     """One shard."""
 
     units: tuple[int, ...]  # indices into the costs, in their order
-    host: str | None = None  # that it is meant for; None where any worker of the pool may take it
+    host: str | None = None  # that it is meant for; None: any worker of the pool
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one machine does of a round."""
+    """The part of a round that one machine does."""
 
     units: tuple[int, ...]  # indices into the costs, in their order
     shards: int
@@ -45,17 +45,18 @@ class Load:
 def cut(
     costs: Sequence[float], placed: Placement, speeds: Mapping[str, float | None], others: int = 0, again: bool = False
 ) -> list[Part]:
-    """Parts of units, by what is known of the pool's workers.
+    """Cut units into parts, by what is known of the pool's workers.
 
-    Where speeds are known each machine gets a part that suits it, and machines that would only gain seconds get none. Equal
-    parts for whoever comes are as good where machines are alike, and serve one that joins later. They are all there is where
-    nothing is known of a worker's speed, and do not come about where one of the pool must not get any.
+    Where speeds are known, each machine gets a part by its speed, and machines that would save only seconds get none. Equal
+    parts for any worker are as good where machines are alike, and serve one that joins later. They are used where a worker's
+    speed is not known, and not where a worker of the pool does not fit.
 
     Args:
         costs: seconds on the reference machine, one a unit.
-        speeds: multiples of the reference machine, of the hosts that are registered; None where nothing was measured.
-        others: shards that are open beside them.
-        again: some of the units were sent before: whoever is free next takes them, since machines may be stuck.
+        placed: the pool and its workers.
+        speeds: of the registered hosts, as multiples of the reference machine; None where nothing was measured.
+        others: number of other shards that are open.
+        again: some of the units were sent before; the next free worker takes them, since machines may be stuck.
     """
     known = {h: speeds[h] or 1.0 for h in placed.hosts if h in speeds}
     room = max(1, max(MOST_SHARDS, placed.workers) - others)
@@ -68,13 +69,13 @@ def cut(
         return shared
     meant = meant_for(costs, known)
     if number < 2 * placed.workers:
-        return meant  # nobody could take more than another
+        return meant  # no worker could take more than another
     as_meant, as_shared = (max(load.seconds for load in taken(p, costs, known).values()) for p in (meant, shared))
     return shared if as_shared <= SHARED_MAY_COST * as_meant else meant
 
 
 def meant_for(costs: Sequence[float], speeds: Mapping[str, float]) -> list[Part]:
-    """A part for each of the fastest machines, as many as would work for longer than they take to start."""
+    """Make a part for each of the fastest machines, as many as would work for longer than they take to start."""
     fastest = sorted(speeds, key=lambda h: -speeds[h])
     enough = max(1, round(sum(costs) / (START_S * speeds[fastest[0]])))
     hosts = [h for h in speeds if h in set(fastest[:enough])]
@@ -83,9 +84,14 @@ def meant_for(costs: Sequence[float], speeds: Mapping[str, float]) -> list[Part]
 
 
 def taken(parts: Sequence[Part], costs: Sequence[float], speeds: Mapping[str, float]) -> dict[str, Load]:
-    """By machine, what it does of these parts: its own, or the next of everybody's when it is done with one.
+    """Simulate which machine does which parts: its own, or the next shared one whenever it is free.
 
-    Of machines that are free at once the fastest comes first, which is a guess: in truth it is who asks first.
+    Of machines that are free at once the fastest comes first, which is a guess: really it is the first to ask.
+
+    Args:
+        parts: in the order in which they are submitted.
+        costs: seconds on the reference machine, one a unit.
+        speeds: multiples of the reference machine, by host.
     """
     found: dict[str, Load] = {}
     free = [(0.0, -speed, i, host) for i, (host, speed) in enumerate(speeds.items())]
@@ -104,7 +110,7 @@ def taken(parts: Sequence[Part], costs: Sequence[float], speeds: Mapping[str, fl
 
 
 def balance(costs: Sequence[float], number: int) -> list[list[int]]:
-    """Units in `number` parts of about equal cost, longest first onto the lightest part; each in order, none empty."""
+    """Cut units into at most `number` parts of about equal cost, longest first onto the lightest; each in order, none empty."""
     parts: list[list[int]] = [[] for _ in range(number)]
     loads = [(0.0, i) for i in range(number)]
     for unit in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
@@ -115,16 +121,16 @@ def balance(costs: Sequence[float], number: int) -> list[list[int]]:
 
 
 def spread(costs: Sequence[float], speeds: Sequence[float]) -> list[list[int]]:
-    """For each machine the indices of its units, in order: longest first, each to the machine on which it ends first.
+    """Assign units to machines, longest first, each to the machine on which it ends first.
 
-    A heap of loads would not do, since which machine ends first depends on the unit's own length.
+    A heap of loads is not enough, since the machine that ends first depends on the unit's own length.
 
     Args:
         costs: seconds on the reference machine, one a unit.
         speeds: multiples of the reference machine, one a machine.
 
     Returns:
-        As many lists as machines; a machine that would only delay the end has an empty one. The longest takes at most
+        The indices of each machine's units, in order; none for a machine that would only delay the end. The longest takes at most
         (sum(costs) + (m - 1) * max(costs)) / sum(speeds), m = len(speeds): none of the machines would have ended the unit
         that ends last any sooner, and these m inequalities are summed.
     """

@@ -338,12 +338,12 @@ def start_workers(
     Raises:
         LabError: one did not come online.
     """
-    from workpools.hosts import seen_workers
+    from workpools.hosts import worker_states
 
     host = host_name()
 
     def beats() -> dict[str, datetime | None]:
-        return {w.pool: w.last_heartbeat for w in seen_workers(client) if w.name == host and w.online}
+        return {w.pool: w.last_heartbeat for w in worker_states(client) if w.name == host and w.online}
 
     before = beats()
     missing = tuple(p for p in pools if f"worker-{p}" not in alive)

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from common.errors import LabError
 from workpools import hosts
 from workpools.assess import parse_report
-from workpools.hosts import MAX_VARIABLE, PAGE, TRIES, UNKNOWN, UNNAMED, VARIABLE, Seen, combined
+from workpools.hosts import ATTEMPTS, MAX_VARIABLE, PAGE, UNKNOWN, UNNAMED, VARIABLE, WorkerState, combined
 from workpools.report import CapabilityReport
 from workpools.tiers import POOLS
 
@@ -61,18 +61,18 @@ class FakeVariables:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "SETTLE_S", 0)
+    monkeypatch.setattr(hosts, "RACE_S", 0)
 
 
 def test_a_row_says_what_each_source_knows() -> None:
     """Whoever looks at the network acts on this row: wrong status or heartbeat and the wrong machine is restarted."""
     at_two = NOON.astimezone(timezone(timedelta(hours=2)))
     workers = [
-        Seen("strong", "desk", True, NOON - timedelta(seconds=20)),
-        Seen("weak", "desk", True, at_two),
-        Seen("coordinator", "desk", False, NOON + timedelta(hours=1)),
-        Seen("medium", "pi-4", False, NOON - timedelta(days=1)),
-        Seen("weak", "guest", True, None),
+        WorkerState("strong", "desk", True, NOON - timedelta(seconds=20)),
+        WorkerState("weak", "desk", True, at_two),
+        WorkerState("coordinator", "desk", False, NOON + timedelta(hours=1)),
+        WorkerState("medium", "pi-4", False, NOON - timedelta(days=1)),
+        WorkerState("weak", "guest", True, None),
     ]
     report = reported("pi-4", versions={"torch": "2.13.0", "prefect": "3.8.8", "numpy": "2"}, embedding_texts_per_s=9)
     runs = {"pi-4": ["e1 · shard 1 of 2 · pi-4"]}
@@ -95,7 +95,7 @@ def test_a_row_says_what_each_source_knows() -> None:
 
 NAMES = st.sampled_from(["a", "b-1", "c", "d", f"{UNNAMED}1", f"{UNNAMED}2"])
 HOSTS = st.sampled_from(["a", "b-1", "c", "d"])
-WORKERS = st.builds(Seen, st.sampled_from(POOLS), NAMES, st.booleans(), st.none() | st.just(NOON))
+WORKERS = st.builds(WorkerState, st.sampled_from(POOLS), NAMES, st.booleans(), st.none() | st.just(NOON))
 
 
 @settings(deadline=None)
@@ -106,7 +106,7 @@ WORKERS = st.builds(Seen, st.sampled_from(POOLS), NAMES, st.booleans(), st.none(
     st.frozensets(HOSTS),
 )
 def test_every_host_has_one_row(
-    known: set[str], workers: list[Seen], runs: dict[str, list[str]], out: frozenset[str]
+    known: set[str], workers: list[WorkerState], runs: dict[str, list[str]], out: frozenset[str]
 ) -> None:
     """A machine that some source knows and the list leaves out can be neither found nor drained; dead names are left out."""
     rows = combined([reported(h) for h in known], workers, runs, out)
@@ -169,7 +169,7 @@ def test_a_write_that_does_not_stay_is_told() -> None:
     with pytest.raises(LabError, match="keep changing") as refused:
         hosts.drain(FakeVariables({VARIABLE: []}, after_write=undo), "a")
     assert refused.value.mend == "try again"
-    assert writes == [["a"]] * TRIES
+    assert writes == [["a"]] * ATTEMPTS
 
 
 @pytest.mark.parametrize("value", ["pi-4", {"pi-4": True}, ["pi-4", 4], ["pi-4", "../x"], ["Pi 4"], 7, None])
@@ -177,7 +177,7 @@ def test_a_variable_that_holds_something_else_is_not_taken_for_empty(value: Any)
     """Anybody may edit it in Prefect's page; taken for empty, machines that are out of use would get work."""
     client = FakeVariables({VARIABLE: value})
     for ask in (hosts.drained, lambda c: hosts.drain(c, "a"), lambda c: hosts.undrain(c, "a")):
-        with pytest.raises(LabError, match="no list of host names") as refused:
+        with pytest.raises(LabError, match="not a list of host names") as refused:
             ask(client)
         assert refused.value.mend.startswith(f"prefect variable unset {VARIABLE}")
     assert client.kept == {VARIABLE: value}

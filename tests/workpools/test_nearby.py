@@ -156,5 +156,5 @@ def test_no_server_or_no_date_is_no_offset() -> None:
         with served(b"true", date=lambda date=date: date) as (address, _):
             assert clock_offset_s(f"{address}/api", 60) is None
     assert clock_offset_s(f"{address}/api", 60) is None
-    with pytest.raises(LabError, match="no http address"):
+    with pytest.raises(LabError, match="not an http address"):
         clock_offset_s("ftp://desk/api")

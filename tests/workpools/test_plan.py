@@ -21,6 +21,7 @@ from workpools.plan import (
     UNMEASURED,
     Record,
     Round,
+    RoundOnHost,
     Speed,
     dominant,
     pooled,
@@ -161,11 +162,11 @@ def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
     """After a first run the forecast rests on it: by round, else by phase, and only for the machine that it was."""
     recorded = pooled(
         [
-            ("e1", 1, "a", Record(30.0, 60.0)),
-            ("e1", 2, "a", Record(10.0, 5.0)),
-            ("e1", 2, "a", Record(10.0, 5.0)),
-            ("e2", 2, "a", Record(10.0, 40.0)),
-            ("p1", 1, "a", Record(1.0, 0.0)),
+            (RoundOnHost("e1", 1, "a"), Record(30.0, 60.0)),
+            (RoundOnHost("e1", 2, "a"), Record(10.0, 5.0)),
+            (RoundOnHost("e1", 2, "a"), Record(10.0, 5.0)),
+            (RoundOnHost("e2", 2, "a"), Record(10.0, 40.0)),
+            (RoundOnHost("p1", 1, "a"), Record(1.0, 0.0)),
         ]
     )
     assert recorded["e1", 2, "a"] == Record(20.0, 10.0)

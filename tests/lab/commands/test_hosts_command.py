@@ -29,7 +29,7 @@ from lab.services.processes import recorded
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools import hosts
-from workpools.hosts import HOST_TAG, UNNAMED, VARIABLE, Seen, combined
+from workpools.hosts import HOST_TAG, UNNAMED, VARIABLE, WorkerState, combined
 from workpools.pools import connect, create_pools
 from workpools.tiers import POOLS
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(600)  # a busy machine may take minutes to brin
 
 def test_what_another_machine_wrote_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Names of workers and runs come from anybody who reaches the server."""
-    workers = [Seen("weak", "a\x1b[2J", True, None), Seen("weak", f"{UNNAMED}7", True, None)]
+    workers = [WorkerState("weak", "a\x1b[2J", True, None), WorkerState("weak", f"{UNNAMED}7", True, None)]
     rows = combined([made_up_report("b")], workers, {"b": ["[red]run\u202e[/red]"]}, frozenset({"b"}))
     print_hosts(rows)
     shown = capsys.readouterr().out
