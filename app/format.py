@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -16,31 +16,22 @@ from common.text import number as number
 from common.text import size as size
 from common.text import with_interval as with_interval
 
-UNITS = (  # of metrics, by how they end
-    ("attempts_mean", "attempts"),
-    ("difference", "attempts"),
-    ("percent", "%"),
-    ("tokens_mean", "tokens"),
-    ("_tokens", "tokens"),
-    ("_bytes", "bytes"),
-    ("_problems", "problems"),
-    ("accuracy", "share"),
-    ("accuracy_groupwise", "share"),
-    ("rate", "share"),
-    ("score", "share"),
-    ("share", "share"),
-    ("quality", "0 to 1"),
-    ("relevance", "0 to 1"),
-    ("efficiency", "relevance a second"),
-    ("retention", "tuned / base"),
-    ("loss", "nats a token"),
-    ("similarity", "cosine"),
-    ("similarity_std", "cosine"),
-    ("separation", "cosine"),
-    ("_pairs", "pairs"),
-    ("leak_named", "texts"),
-    ("smallest_effect", "Cohen's dz"),
-)
+ENDS = {  # unit -> ends of the metrics that have it
+    "attempts": ("attempts_mean", "difference"),
+    "share": ("accuracy", "accuracy_groupwise", "rate", "score", "share"),
+    "0 to 1": ("quality", "relevance"),
+    "cosine": ("similarity", "similarity_std", "separation"),
+    "tokens": ("tokens_mean", "_tokens"),
+    "%": ("percent",),
+    "bytes": ("_bytes",),
+    "problems": ("_problems",),
+    "pairs": ("_pairs",),
+    "texts": ("leak_named",),
+    "relevance a second": ("efficiency",),
+    "tuned / base": ("retention",),
+    "nats a token": ("loss",),
+    "Cohen's dz": ("smallest_effect",),
+}
 
 
 def lower_is_better(metric: str) -> bool:
@@ -71,6 +62,11 @@ def estimate_abs(row: Mapping[str, Any]) -> str:
     if value >= 0:
         return with_interval(value, low, high)
     return with_interval(-value, None if high is None else -high, None if low is None else -low)
+
+
+def percent(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with value, low and high in percent instead of shares."""
+    return [{**r, **{k: None if r[k] is None else 100 * r[k] for k in ("value", "low", "high")}} for r in rows]
 
 
 def holds_zero(row: Mapping[str, Any]) -> bool:
@@ -110,7 +106,7 @@ def axis(metric: str) -> str:
     """Return a metric's name with its unit, for an axis: "mean difference (attempts)"."""
     if metric.endswith("_s"):
         return f"{words(metric.removesuffix('_s'))} (s)"
-    return f"{words(metric)} ({next((unit for end, unit in UNITS if metric.endswith(end)), 'no unit')})"
+    return f"{words(metric)} ({next((unit for unit, ends in ENDS.items() if metric.endswith(ends)), 'no unit')})"
 
 
 def listed(names: list[str]) -> str:

@@ -19,6 +19,7 @@ DRAINED = "drained_hosts"  # the Prefect variable with the machines that take no
 UNDER_WAY, WAITING, ENDED_BADLY = ("RUNNING", "PENDING", "CANCELLING"), ("SCHEDULED",), ("FAILED", "CRASHED")
 LISTED, ERRORS = 100, 10  # runs of a list; last errors
 ERROR_LEVEL = 40  # of Python's logging
+LOGIN = "export PREFECT_API_AUTH_STRING=user:password"
 Json = dict[str, Any]
 
 
@@ -86,27 +87,23 @@ def look(url: str) -> Now:
     import httpx
 
     user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    limits = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+    limits, login = httpx.Timeout(ANSWER_S, connect=CONNECT_S), (user, password) if colon else None
+    what, mend = f"The Prefect server at {url[:200]}", "lab status"
     try:
-        with httpx.Client(
-            base_url=f"{url.rstrip('/')}/", timeout=limits, auth=(user, password) if colon else None
-        ) as client:
+        with httpx.Client(base_url=f"{url.rstrip('/')}/", timeout=limits, auth=login) as client:
             return _look(client)
     except httpx.ConnectError:
-        raise AwayError(f"No Prefect server answers at {url}.", "lab up") from None
+        what, mend = f"No Prefect server answers at {url[:200]}", "lab up"
     except httpx.TimeoutException:
-        raise AwayError(f"The Prefect server at {url} does not answer in time.", "lab status") from None
+        what += " does not answer in time"
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
+        what += f" answers with error {code}"
         if code in (401, 403):
-            raise AwayError(
-                f"The Prefect server at {url} refuses this page.", "export PREFECT_API_AUTH_STRING=user:password"
-            ) from None
-        raise AwayError(f"The Prefect server at {url} answers with error {code}.", "lab status") from None
+            what, mend = f"The Prefect server at {url[:200]} refuses this page", LOGIN
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AwayError(
-            f"The server at {url[:200]} is no Prefect server ({type(error).__name__}).", "lab status"
-        ) from None
+        what = f"The server at {url[:200]} is no Prefect server ({type(error).__name__})"
+    raise AwayError(f"{what}.", mend)
 
 
 def _look(client: Any) -> Now:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
 from typing import Any
 
 import pandas as pd
@@ -81,24 +82,44 @@ def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
         rows: of the table metrics, in the order to show.
         more: further columns to show, before the others.
     """
-    show(
-        [
-            {
-                **{k: r[k] for k in more},
-                "metric": words.words(r["metric"]),
-                "condition": r["condition"],
-                "value": r["value"],
-                "interval": words.interval(r["low"], r["high"]),
-                "n": r["n"],
-                "failed": r["failed"],
-                "method": r["method"],
-            }
-            for r in rows
-        ],
-        name,
-        numbers=("value",),
-        files=rows,
-    )
+    shown = [{**{k: r[k] for k in more}, **row} for r, row in zip(rows, metric_rows(rows), strict=True)]
+    show(shown, name, numbers=("value",), files=rows)
+
+
+def metric_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return metrics as they are read: the name with blanks, the interval as text."""
+    return [
+        {
+            "metric": words.words(r["metric"]),
+            "condition": r["condition"],
+            "value": r["value"],
+            "interval": words.interval(r["low"], r["high"]),
+            "n": r["n"],
+            "failed": r["failed"],
+            "method": r["method"],
+        }
+        for r in rows
+    ]
+
+
+def audits(rows: Sequence[Row], where: tzinfo | None) -> list[Row]:
+    """Return audits as they are read; `where` is the reader's time zone."""
+    return [
+        {
+            "host": r["host"],
+            "run again on": r["other"],
+            "units": r["units"],
+            "agree": r["agreeing"],
+            "differ": r["deviating_units"],
+            "no second result": r["without_result"],
+            "trials": r["trials"],
+            "trials that differ": r["deviating_trials"],
+            "largest difference": r["largest_difference"],
+            "tolerance": r["tolerance"],
+            "last": words.local_time(r["last_at"], where),
+        }
+        for r in rows
+    ]
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -25,42 +25,40 @@ GREY = "#8A8F98"
 FONT_PX, TITLE_PX = 13, 15
 TOP_PX = 16  # above the title: with 6 the first of several lines is cut in half (seen in Chromium, plotly.js 3)
 BOTTOM_PX = 60  # numbers and title of the axis
+# Title and legend begin at the left edge of the figure, not of its axes.
+TITLE = {
+    "x": 0,
+    "xref": "container",
+    "xanchor": "left",
+    "y": 1,
+    "yref": "container",
+    "yanchor": "top",
+    "pad": {"t": TOP_PX, "l": 0},
+    "font": {"size": TITLE_PX},
+}
+LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "xref": "container",
+    "y": 0,
+    "yref": "container",
+    "yanchor": "bottom",
+    "font": {"size": FONT_PX},
+    "title": {"text": ""},
+}
 TITLE_CHARS, BASIS_CHARS = 54, 62  # a line of each on a phone of 420 px, measured
 
 # One colour a name, on every page. Conditions of a kind share it: base_semantic is semantic's.
-NAMED = {
-    "none": GREY,
-    "memo": GREY,
-    "random": PURPLE,
-    "recent": ORANGE,
-    "temporal": ORANGE,
-    "semantic": BLUE,
-    "base_semantic": BLUE,
-    "base_temporal": ORANGE,
-    "base_query": SKY,
-    "base_best": BLUE,
-    "base": SKY,
-    "tuned": GREEN,
-    "tuned_s": GREEN,
-    "tuned_r": RED,
-    "tuned_s_random": PURPLE,
-    "tuned_s_none": GREY,
-    "train": GREEN,
-    "train_s": GREEN,
-    "train_r": RED,
-    "within": BLUE,
-    "between": ORANGE,
-    "all-MiniLM-L6-v2": BLUE,
-    "hybrid": ORANGE,
-    "all-mpnet-base-v2": GREEN,
-    "paraphrase-MiniLM-L6-v2": PURPLE,
-    "O(1)": BLUE,
-    "O(log n)": GREEN,
-    "O(n)": SKY,
-    "O(n log n)": PURPLE,
-    "O(n^2)": RED,
-    "O(2^n)": ORANGE,
+NAMES = {
+    GREY: ("none", "memo", "tuned_s_none"),
+    BLUE: ("semantic", "base_semantic", "base_best", "within", "all-MiniLM-L6-v2", "O(1)"),
+    SKY: ("base", "base_query", "O(n)"),
+    GREEN: ("tuned", "tuned_s", "train", "train_s", "all-mpnet-base-v2", "O(log n)"),
+    RED: ("tuned_r", "train_r", "O(n^2)"),
+    ORANGE: ("recent", "temporal", "base_temporal", "between", "hybrid", "O(2^n)"),
+    PURPLE: ("random", "tuned_s_random", "paraphrase-MiniLM-L6-v2", "O(n log n)"),
 }
+NAMED = {name: colour for colour, names in NAMES.items() for name in names}
 
 
 def colour(name: str, among: Sequence[str] = ()) -> str:
@@ -93,31 +91,12 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
     above = TOP_PX + 8 + 20 * len(lines) + 18 * len(small)
     figure = go.Figure()
     figure.update_layout(
-        title={
-            "text": text,
-            "font": {"size": TITLE_PX},
-            "x": 0,
-            "xref": "container",
-            "xanchor": "left",
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"t": TOP_PX, "l": 0},
-        },
+        title={"text": text, **TITLE},
         height=above + 20 + height + BOTTOM_PX,
         margin={"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX},
         hovermode="closest",
         showlegend=False,
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "xref": "container",
-            "y": 0,
-            "yref": "container",
-            "yanchor": "bottom",
-            "font": {"size": FONT_PX},
-            "title": {"text": ""},
-        },
+        legend=LEGEND,
         hoverlabel={"font": {"size": FONT_PX}},
     )
     axes = {

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from app import format as words
-from app.components import cards, filters, origin, story
+from app.components import cards, filters, origin, story, tables
 from app.components.phase_page import Phase
 from app.phase_names import named, text_of
 from app.plots import forest
@@ -26,6 +26,7 @@ from warehouse.queries import phases, snapshot
 
 Row = Mapping[str, Any]
 HERE = Path(__file__).resolve().parent
+RIGHT = ' class="number"'  # of a cell
 MOST_ROWS = 400  # of a table; the rest is in the warehouse
 PAGES = {"p1": p1, "p2": p2, "p3": p3, "e0": e0, "e1": e1, "e2": e2}
 
@@ -47,9 +48,8 @@ class Drawn(Phase):
         self.notes.append(text)
 
     def table(self, title: str, rows: Sequence[Row], what: str, numbers: Sequence[str] = (), note: str = "") -> None:
-        """Collect the table; numbers have three significant digits."""
-        shown = [{k: words.number(v) if k in numbers else v for k, v in row.items()} for row in rows]
-        self.tables.append(f"<h3>{escape(title)}</h3>{_quiet(note)}{_table(shown)}")
+        """Collect the table; `what` names it on a page only."""
+        self.tables.append(f"<h3>{escape(title)}</h3>{_quiet(note)}{_table(rows, numbers)}")
 
     def beside(self, *plots: Callable[[Phase], None]) -> None:
         """Draw the plots one after another."""
@@ -126,22 +126,12 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
     if verdict and not verdict["trials"]:
         drawn.note("The trials of this phase are not in this file, so the plots that need them are left out.")
     whole = f"{len(rows):,} numbers" if len(rows) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(rows):,} numbers"
-    numbers = [
-        {
-            "metric": words.words(r["metric"]),
-            "of": r["condition"],
-            "value": words.estimate(r),
-            "n": r["n"],
-            "failed": r["failed"],
-            "method": r["method"],
-        }
-        for r in rows[:MOST_ROWS]
-    ]
+    numbers = _table(tables.metric_rows(rows[:MOST_ROWS]), ("value",))
     return _section(
         named(phase),
         f'{_quiet(text_of(phase).question)}<div class="plots">{"".join(map(_plot, drawn.figures))}</div>'
         f"{''.join(map(_quiet, drawn.notes))}{''.join(drawn.tables)}"
-        f"<details><summary>{whole}</summary>{_table(numbers)}</details>",
+        f"<details><summary>{whole}</summary>{numbers}</details>",
     )
 
 
@@ -161,21 +151,15 @@ def _hosts(run_id: str) -> str:
     work = [{k: w[k] for k in ("host", "units", "trials", "failed")} for w in reading_hosts.work(run_id)]
     if not work:
         return ""
-    audits = [
-        {
-            "host": a["host"],
-            "run again on": a["other"],
-            "units": a["units"],
-            "agree": a["agreeing"],
-            "differ": a["deviating_units"],
-            "no second result": a["without_result"],
-        }
-        for a in snapshot.audits(run_id)
-    ]
+    audits = tables.audits(snapshot.audits(run_id), None)
     return _section(
         "Hosts",
         f'<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}'
-        + (f"<h3>Audits</h3>{_table(audits)}" if audits else "<p>No unit was run a second time.</p>"),
+        + (
+            f"<h3>Audits</h3>{_table(audits, ('largest difference', 'tolerance'))}"
+            if audits
+            else "<p>No unit was run a second time.</p>"
+        ),
     )
 
 
@@ -220,27 +204,22 @@ def _plot(figure: go.Figure) -> str:
     return f'<div class="plot" style="height:{int(figure.layout.height or 360)}px"><script type="application/json">{content}</script></div>'
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """Return a table of text, with a button that saves it as CSV."""
+def _table(rows: Sequence[Row], numbers: Sequence[str] = ()) -> str:
+    """Return a table of text, with a button that saves it as CSV; `numbers` have three significant digits."""
     if not rows:
         return "<p>None.</p>"
     head = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
-    lines = "".join(
-        "<tr>" + "".join(f"<td{_right(v)}><bdi>{escape(_text(v))}</bdi></td>" for v in row.values()) + "</tr>"
-        for row in rows
-    )
+    lines = "".join(f"<tr>{''.join(_cell(v, name in numbers) for name, v in row.items())}</tr>" for row in rows)
     return (
         f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
         '<button class="csv" type="button">CSV</button>'
     )
 
 
-def _right(value: Any) -> str:
-    return ' class="number"' if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
-
-
-def _text(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _cell(value: Any, measured: bool) -> str:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    text = words.number(value) if measured else f"{value:,}" if whole else str(value)
+    return f"<td{RIGHT if measured or whole else ''}><bdi>{escape(text)}</bdi></td>"
 
 
 def _file(title: str, body: str) -> str:

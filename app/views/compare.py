@@ -16,6 +16,7 @@ from app.reading import read
 from warehouse.queries import compare, snapshot
 
 Row = snapshot.Row
+NUMBERS = ("A", "B", "B - A", "low", "high")
 
 
 def other_run(view: filters.View, runs: list[Row]) -> Row:
@@ -101,24 +102,20 @@ def by_problem(first: Row, second: Row) -> None:
         )
     tables.show(
         [
-            {
-                "phase": r["phase"].upper(),
-                "condition": r["condition"],
-                "measure": r["measure"],
-                "A": r["first"],
-                "B": r["second"],
-                "B - A": r["value"],
-                "low": r["low"],
-                "high": r["high"],
-                "n": r["n"],
-                "method": r["method"],
-            }
+            _row(r, {"condition": r["condition"], "measure": r["measure"]}, {"n": r["n"]})
             for r in rows
             if phase in (filters.ANY, r["phase"])
         ],
         f"{name}-table",
-        numbers=("A", "B", "B - A", "low", "high"),
+        NUMBERS,
     )
+
+
+def _row(row: Row, about: Row, sizes: Row) -> Row:
+    """Return a difference of the runs as it is read."""
+    numbers = {"A": "first", "B": "second", "B - A": "value", "low": "low", "high": "high"}
+    found = {shown: row[name] for shown, name in numbers.items()}
+    return {"phase": row["phase"].upper(), **about, **found, **sizes, "method": row["method"]}
 
 
 def by_metric(first: Row, second: Row) -> None:
@@ -134,27 +131,15 @@ def by_metric(first: Row, second: Row) -> None:
         f"{words.count(len(rows), 'metric')} in both; {len(known):,} have an interval of their difference, "
         f"and {beside:,} of these exclude zero. About one in twenty does so by chance."
     )
-    tables.show(
-        [
-            {
-                "phase": r["phase"].upper(),
-                "metric": words.words(r["metric"]),
-                "condition": r["condition"],
-                "A": r["first"],
-                "B": r["second"],
-                "B - A": r["value"],
-                "low": r["low"],
-                "high": r["high"],
-                "n A": r["first_n"],
-                "n B": r["second_n"],
-                "method": r["method"],
-            }
-            for r in rows
-        ],
-        f"{first['run_id']}-{second['run_id']}-metrics",
-        numbers=("A", "B", "B - A", "low", "high"),
-        height=420,
-    )
+    shown = [
+        _row(
+            r,
+            {"metric": words.words(r["metric"]), "condition": r["condition"]},
+            {"n A": r["first_n"], "n B": r["second_n"]},
+        )
+        for r in rows
+    ]
+    tables.show(shown, f"{first['run_id']}-{second['run_id']}-metrics", NUMBERS, height=420)
 
 
 def body(view: filters.View) -> None:

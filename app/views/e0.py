@@ -118,7 +118,7 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
 
 def shares(phase: phase_page.Phase) -> None:
     """Draw how much of the variance of relevance each factor explains."""
-    rows = [{**r, "value": None if r["value"] is None else 100 * r["value"]} for r in phase.of("variance_share")]
+    rows = words.percent(phase.of("variance_share"))
     known = [r for r in rows if words.defined(r["value"])]
     if not known:
         return

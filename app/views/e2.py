@@ -13,16 +13,7 @@ from app.plots import style
 from warehouse.queries import phases as reading_phases
 
 Row = Mapping[str, Any]
-ORDER = (
-    "base_semantic",
-    "base_temporal",
-    "base_best",
-    "base_query",
-    "tuned_s",
-    "tuned_r",
-    "tuned_s_random",
-    "tuned_s_none",
-)
+ORDER = "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_s_random tuned_s_none".split()
 
 
 def body(phase: phase_page.Phase) -> None:

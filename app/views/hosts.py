@@ -28,26 +28,8 @@ def audits(view: filters.View) -> None:
     unanswered = sum(r["without_result"] for r in rows)
     text = f"{agreeing:,} of {words.count(units, 'unit')} gave the same when run again"
     st.markdown(f"**{text}{f'; {unanswered:,} gave no second result' if unanswered else ''}.**")
-    tables.show(
-        [
-            {
-                "host": r["host"],
-                "run again on": r["other"],
-                "units": r["units"],
-                "agree": r["agreeing"],
-                "differ": r["deviating_units"],
-                "no second result": r["without_result"],
-                "trials": r["trials"],
-                "trials that differ": r["deviating_trials"],
-                "largest difference": r["largest_difference"],
-                "tolerance": r["tolerance"],
-                "last": words.local_time(r["last_at"], view.where),
-            }
-            for r in rows
-        ],
-        f"{view.run_id}-audits",
-        numbers=("largest difference", "tolerance"),
-    )
+    numbers = ("largest difference", "tolerance")
+    tables.show(tables.audits(rows, view.where), f"{view.run_id}-audits", numbers)
     found = [d | {"host": r["host"], "run again on": r["other"]} for r in rows for d in r["deviations"]]
     if found:
         st.caption("The first difference of each, or why there is no second result:")
@@ -119,7 +101,7 @@ def timeline(view: filters.View) -> None:
     found = read(reading_hosts.timeline, view.run_id)
     rows = [s for s in found.stretches if view.host in (None, s["host"])]
     if not rows:
-        st.caption(f"{view.host or 'No host'} has computed nothing for this run.")
+        st.caption(f"No result of this run was computed{f' on {view.host}' if view.host else ''}.")
     else:
         style.draw(host_figures.gantt(rows, view.where), f"{view.run_id}-what-ran-where")
     if found.reused:
@@ -129,19 +111,9 @@ def timeline(view: filters.View) -> None:
     busy = host_figures.busy_by_host(found.stretches)
     done = [w for w in read(reading_hosts.work, view.run_id) if view.host in (None, w["host"])]
     if done:
-        tables.show(
-            [
-                {
-                    "host": w["host"],
-                    "units": w["units"],
-                    "trials": w["trials"],
-                    "failed": w["failed"],
-                    "work": words.duration(busy.get(w["host"])),
-                }
-                for w in done
-            ],
-            f"{view.run_id}-work-by-host",
-        )
+        shown = ("host", "units", "trials", "failed")
+        rows = [{**{k: w[k] for k in shown}, "work": words.duration(busy.get(w["host"]))} for w in done]
+        tables.show(rows, f"{view.run_id}-work-by-host")
 
 
 def speeds(view: filters.View) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from app import format as words
 from app.components import phase_page
 from app.plots import phases as plots
@@ -20,7 +18,7 @@ def body(phase: phase_page.Phase) -> None:
 
 def retention(phase: phase_page.Phase) -> None:
     """Draw tuned / base of each category and overall, in percent, with both thresholds."""
-    rows = [_percent(r) for r in phase.of("retention")]
+    rows = words.percent(phase.of("retention"))
     if not rows:
         return
     overall = next((r for r in rows if r["condition"] == "overall"), None)
@@ -42,10 +40,6 @@ def retention(phase: phase_page.Phase) -> None:
     widest = max((r["high"] for r in rows if words.defined(r["high"])), default=0)
     figure.update_xaxes(range=[0, min(max(widest, 120) * 1.05, WIDEST)])
     phase.draw(figure, "retention")
-
-
-def _percent(row: phase_page.Row) -> dict[str, Any]:
-    return {**row, **{k: None if row[k] is None else 100 * row[k] for k in ("value", "low", "high")}}
 
 
 def scores(phase: phase_page.Phase) -> None:
