@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
 from experiments.contract import Earlier, Json, Metrics, PhaseConfig, PhaseFindings, Result, Sides, Trial, Unit, Verdict
-from experiments.domains import get_domain, settled
+from experiments.domains import get_domain, resolved
 from experiments.domains.jsonl import JsonLines
 
 PHASES = {
@@ -74,7 +74,7 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
         raise LabError(f"unknown scale {scale!r}", f"choose one of: {', '.join(SCALES)}")
     values = {**phase.SCALES.get(scale, {}), **(given or {})}
     if isinstance(values.get("domain"), str):
-        values["domain"] = settled(values["domain"])
+        values["domain"] = resolved(values["domain"])
     try:
         config = phase.Config(**values)
         return phase.Config(**{**values, **smaller_counts(config, given or ())})

@@ -18,7 +18,7 @@ from common.environment import host_name
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
 from experiments.contract import PhaseConfig, Unit
-from experiments.domains import bring_data
+from experiments.domains import fetch_data
 from experiments.protocol.identity import check_unit
 from experiments.registry import get_phase
 from experiments.seeds import generator
@@ -95,7 +95,7 @@ def _repeatable(unit: Unit, store: Store) -> bool:
     """Whether code, data and models here are those that the unit's id was made from."""
     with suppress(LabError, OSError):
         config = get_phase(unit.phase).Config(**unit.config)
-        bring_data(config.domain, store.get_file)
+        fetch_data(config.domain, store.get_file)
         check_unit(unit, config)
         return True
     return False

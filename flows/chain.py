@@ -17,7 +17,7 @@ from common.environment import code_commit, host_name, package_versions
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
 from experiments.contract import Earlier, Json, PhaseFindings, Status, Unit, Verdict
-from experiments.domains import bring_data, share_data
+from experiments.domains import fetch_data, share_data
 from experiments.protocol import leakage_gate
 from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, get_phase
@@ -130,7 +130,7 @@ def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt
     """
     module = get_phase(unit.phase)
     config = module.Config(**unit.config)
-    bring_data(config.domain, store.get_file)
+    fetch_data(config.domain, store.get_file)
     check_unit(unit, config)
     started = datetime.now(UTC)
     search = unit.spec.get("role") == leakage_gate.LEAKAGE

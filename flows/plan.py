@@ -11,7 +11,7 @@ from typing import Any
 from common.canonical_json import sha256_of
 from experiments.contract import Json, LabRun, NextStep, PhaseConfig
 from experiments.data import universe
-from experiments.domains import get_domain, shown
+from experiments.domains import display_name, get_domain
 from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, configure, get_phase, module_of
 
@@ -55,7 +55,7 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Pl
     used = {name: tuple(sorted({c.model, *getattr(c, "embedders", ())} - {"hybrid"})) for name, c in configs.items()}
     content: Json = {
         "scale": scale,
-        "domain": shown(configs["p1"].domain),
+        "domain": display_name(configs["p1"].domain),
         "model": configs["p1"].model,
         "analyses": {name: list(get_phase(name).PLANNED) for name in PHASES},
         "configs": {name: c.model_dump(mode="json") for name, c in configs.items()},

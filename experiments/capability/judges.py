@@ -41,7 +41,7 @@ class CapabilityPrompt:
 
 
 def prompts(category: str | None = None, per_category: int = 20) -> list[CapabilityPrompt]:
-    """The first `per_category` prompts of one category, or of each in turn; always the same ones in the same order.
+    """Return the first `per_category` prompts of one category, or of each in turn; always the same ones in the same order.
 
     Raises:
         LabError: no such category, or not between 1 and 20 prompts.
@@ -64,12 +64,12 @@ def _all() -> tuple[CapabilityPrompt, ...]:
 
 
 def held_out_texts() -> tuple[str, ...]:
-    """Twelve English paragraphs of 60 to 90 words, written for this project, so in no model's training data."""
+    """Return twelve English paragraphs of 60 to 90 words, written for this project, so in no model's training data."""
     return _HELD_OUT
 
 
 def judge(prompt: CapabilityPrompt, reply: str) -> bool:
-    """Whether `reply` solves `prompt`: a pure function that accepts any text."""
+    """Return True if `reply` solves `prompt`; accepts any text."""
     return JUDGES[prompt.judge](reply, *prompt.arguments)
 
 
@@ -78,7 +78,7 @@ def _words(text: str) -> list[str]:
 
 
 def _has(text: str, phrase: str) -> bool:
-    """Whether `phrase` stands in `text` as whole words, whatever the case."""
+    """Return True if `phrase` is in `text` as whole words, whatever the case."""
     return re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text.casefold()) is not None
 
 
@@ -94,28 +94,28 @@ def _lines(reply: str) -> list[str]:
 
 
 def contains_word(reply: str, *alternatives: str) -> bool:
-    """One of the alternatives occurs as a whole word or phrase; a numeral as a number, so that 18.0 holds no 0."""
+    """Return True if an alternative occurs as a whole word or phrase; a numeral as a number, so that 18.0 holds no 0."""
     numbers = _numbers(reply)
     return any(float(a) in numbers if a.isdecimal() else _has(reply, a) for a in alternatives)
 
 
 def contains_all(reply: str, *words: str) -> bool:
-    """Each of the words occurs."""
+    """Return True if each of the words occurs."""
     return all(_has(reply, w) for w in words)
 
 
 def avoids(reply: str, banned: str, *expected: str) -> bool:
-    """One of the expected words occurs and the banned one does not."""
+    """Return True if one of the expected words occurs and the banned one does not."""
     return not _has(reply, banned) and contains_word(reply, *expected)
 
 
 def names_of(reply: str, count: int, *candidates: str) -> bool:
-    """At least `count` different candidates occur."""
+    """Return True if at least `count` different candidates occur."""
     return sum(_has(reply, c) for c in candidates) >= count
 
 
 def in_order(reply: str, *items: str) -> bool:
-    """The items occur as words, the first sight of each after that of the one before."""
+    """Return True if the items occur as words, each first seen after the one before."""
     words, at = _words(reply), -1
     for item in items:
         if item not in words[at + 1 :]:
@@ -125,34 +125,34 @@ def in_order(reply: str, *items: str) -> bool:
 
 
 def word_times(reply: str, word: str, count: int) -> bool:
-    """The word occurs exactly `count` times."""
+    """Return True if the word occurs exactly `count` times."""
     return _words(reply).count(word) == count
 
 
 def exact_number(reply: str, number: str) -> bool:
-    """The reply's answer is the number: what follows the last "=", else the last number in the reply."""
+    """Return True if the reply's answer is the number: what follows the last "=", else the last number in the reply."""
     _, equals, tail = reply.rpartition("=")
     after = _numbers(tail)[:1] if equals else []
     return (after or _numbers(reply)[-1:]) == [float(number)]
 
 
 def exact_text(reply: str, text: str) -> bool:
-    """The reply is these words and no other; case and punctuation are forgiven."""
+    """Return True if the reply is these words and no other; case and punctuation are forgiven."""
     return _words(reply) == _words(text)
 
 
 def word_count(reply: str, count: int) -> bool:
-    """The reply has exactly `count` words."""
+    """Return True if the reply has exactly `count` words."""
     return len(_words(reply)) == count
 
 
 def starts_with(reply: str, word: str) -> bool:
-    """The reply's first word."""
+    """Return True if the reply's first word is `word`."""
     return _words(reply)[:1] == [word]
 
 
 def ends_with(reply: str, end: str) -> bool:
-    """The reply's last word, or its last character when `end` is a mark."""
+    """Return True if the reply's last word is `end`, or its last character when `end` is a mark."""
     if WORD.fullmatch(end):
         return _words(reply)[-1:] == [end]
     return reply.rstrip(" \t\r\n\"'”’").endswith(end)
@@ -162,51 +162,51 @@ def ends_with(reply: str, end: str) -> bool:
 
 
 def yes_or_no(reply: str, expected: str) -> bool:
-    """The reply is the word yes (or no) and nothing else but a full stop."""
+    """Return True if the reply is the word yes (or no) and nothing else but a full stop."""
     return reply.strip().rstrip(".").casefold() == expected
 
 
 def choice_letter(reply: str, expected: str) -> bool:
-    """The reply is one letter, with or without brackets and full stop."""
+    """Return True if the reply is one letter, with or without brackets and full stop."""
     found = re.fullmatch(r"\(?([a-z])\)?\.?", reply.strip().casefold())
     return found is not None and found.group(1) == expected
 
 
 def one_word(reply: str) -> bool:
-    """The reply is a single word; a full stop is forgiven."""
+    """Return True if the reply is a single word; a full stop is forgiven."""
     return re.fullmatch(r"[^\W\d_]+\.?", reply.strip()) is not None
 
 
 def matches(reply: str, pattern: str) -> bool:
-    """The whole reply, without space around it, matches the regular expression."""
+    """Return True if the whole reply, without space around it, matches the regular expression."""
     return re.fullmatch(pattern, reply.strip()) is not None
 
 
 def all_uppercase(reply: str, least_words: int) -> bool:
-    """At least so many words, and no lowercase letter."""
+    """Return True if the reply has at least so many words, and no lowercase letter."""
     return len(_words(reply)) >= least_words and reply == reply.upper() and reply != reply.lower()
 
 
 def sentence_count(reply: str, count: int) -> bool:
-    """The reply ends in a full stop, question or exclamation mark, and holds exactly `count` sentences."""
+    """Return True if the reply ends in a full stop, question or exclamation mark, and holds exactly `count` sentences."""
     text = reply.strip()
     return text.endswith((".", "!", "?")) and len(re.findall(r"[.!?]+(?:\s|$)", text)) == count
 
 
 def bullet_count(reply: str, count: int) -> bool:
-    """Exactly `count` lines, each "- something"."""
+    """Return True if the reply has exactly `count` lines, each "- something"."""
     lines = _lines(reply)
     return len(lines) == count and all(re.match(r"-\s*\w", line) for line in lines)
 
 
 def numbered_list(reply: str, count: int) -> bool:
-    """Exactly `count` lines, numbered "1. something" upward."""
+    """Return True if the reply has exactly `count` lines, numbered "1. something" upward."""
     lines = _lines(reply)
     return len(lines) == count and all(re.match(rf"{i}\.\s*\w", line) for i, line in enumerate(lines, start=1))
 
 
 def comma_list(reply: str, count: int) -> bool:
-    """One line of exactly `count` items between commas, of at most three words each."""
+    """Return True if the reply is one line of exactly `count` items between commas, of at most three words each."""
     lines = _lines(reply)
     items = [_words(item) for item in lines[0].split(",")] if len(lines) == 1 else []
     return len(items) == count and all(1 <= len(item) <= 3 for item in items)
@@ -220,13 +220,13 @@ def _json(reply: str) -> object:
 
 
 def is_json_with_keys(reply: str, *keys: str) -> bool:
-    """The whole reply is a JSON object with exactly these keys."""
+    """Return True if the whole reply is a JSON object with exactly these keys."""
     found = _json(reply)
     return isinstance(found, dict) and set(found) == set(keys)
 
 
 def is_json_list(reply: str, length: int) -> bool:
-    """The whole reply is a JSON list of this length."""
+    """Return True if the whole reply is a JSON list of this length."""
     found = _json(reply)
     return isinstance(found, list) and len(found) == length
 

@@ -1,4 +1,4 @@
-"""Domains make problems, render them as text, measure features and judge answers."""
+"""Domains: each makes problems, renders them as text, measures features and judges answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = [
     "FILE_DOMAIN",
     "Domain",
     "Problem",
-    "bring_data",
+    "display_name",
     "domain_module",
+    "fetch_data",
     "get_domain",
-    "settled",
+    "resolved",
     "share_data",
-    "shown",
 ]
 
 DOMAINS = {
@@ -29,11 +29,11 @@ DOMAINS = {
     "equations": "experiments.domains.equations:Equations",
     "jsonl": "experiments.domains.jsonl:JsonLines",
 }
-FILE_DOMAIN = "jsonl:"  # what follows names a file of the user's, or once settled its content
+FILE_DOMAIN = "jsonl:"  # before the path of a user's file; in units before its title and SHA-256
 
 
 def domain_module(name: str) -> str:
-    """The module that defines domain `name`; LabError when there is none."""
+    """Return the module that defines domain `name`. Raises LabError when there is none."""
     return _entry(name).split(":")[0]
 
 
@@ -47,49 +47,56 @@ def _entry(name: str) -> str:
 
 @cache
 def get_domain(name: str) -> Domain:
-    """The domain called `name`; LabError when there is none, or its file is not on this host."""
+    """Return the domain called `name`. Raises LabError when there is none, or its file is not on this host."""
     module, _, maker = _entry(name).partition(":")
     made = getattr(import_module(module), maker)
     return cast(Domain, made(name.removeprefix(FILE_DOMAIN)) if name.startswith(FILE_DOMAIN) else made())
 
 
-def settled(name: str) -> str:
-    """The domain's name as units keep it: the same on every host, so a file of the user's is named by its content.
+def resolved(name: str) -> str:
+    """Return the domain's name as units store it, the same on every host: a user's file is named by its content.
 
     Raises:
-        LabError: there is no such file, or something is wrong in it.
+        LabError: there is no such file, or it has errors.
     """
     if not name.startswith(FILE_DOMAIN):
         return name
-    from experiments.domains.jsonl_file import SETTLED, kept_file, settle
+    from experiments.domains.jsonl_file import RESOLVED, data_file, resolve
 
-    if SETTLED.fullmatch(name):
-        kept_file(name)
+    if RESOLVED.fullmatch(name):
+        data_file(name)
         return name
-    return settle(Path(name.removeprefix(FILE_DOMAIN)).expanduser())
+    return resolve(Path(name.removeprefix(FILE_DOMAIN)).expanduser())
 
 
 def share_data(name: str, put: Callable[[bytes], str]) -> None:
-    """Leave the domain's file, where it has one, where other hosts find it by its SHA-256."""
-    if name.startswith(FILE_DOMAIN):
-        from experiments.domains.jsonl_file import kept_file
+    """Put the domain's file, where it has one, into the store that other hosts fetch it from.
 
-        put(kept_file(name).read_bytes())
-
-
-def bring_data(name: str, fetch: Callable[[str], bytes]) -> None:
-    """Take the domain's file, where it has one that is not here, from where other hosts left it.
-
-    Raises:
-        LabError: nobody left it there, or it was changed.
+    Args:
+        put: stores a file by its SHA-256.
     """
     if name.startswith(FILE_DOMAIN):
-        from experiments.domains.jsonl_file import bring
+        from experiments.domains.jsonl_file import data_file
 
-        bring(name, fetch)
+        put(data_file(name).read_bytes())
 
 
-def shown(name: str) -> str:
-    """The domain's name as tables show it: a digest is cut to eight digits."""
+def fetch_data(name: str, fetch: Callable[[str], bytes]) -> None:
+    """Fetch the domain's file, where it has one and this host does not have it.
+
+    Args:
+        fetch: returns a file by its SHA-256.
+
+    Raises:
+        LabError: the store does not have it, or it was changed.
+    """
+    if name.startswith(FILE_DOMAIN):
+        from experiments.domains.jsonl_file import fetch_file
+
+        fetch_file(name, fetch)
+
+
+def display_name(name: str) -> str:
+    """Return the domain's name for tables: a digest is cut to eight digits."""
     start, at, digest = name.partition("@")
     return f"{start}{at}{digest[:8]}"

@@ -1,10 +1,10 @@
-"""What every domain gives the phases; they know nothing else of it."""
+"""The protocol of a domain, and the records that it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,20 @@ class Problem:
     text: str
     label: str  # its class
     group: str
-    answer: str = ""  # what a memory keeps, where that is more than the class: a formula
+    answer: str = ""  # the answer that a memory stores, where it is more than the class: a formula
 
     @property
     def truth(self) -> str:
-        """The right answer."""
+        """Return the right answer."""
         return self.answer or self.label
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a domain says of one guess."""
+    """A domain's judgement of one guess."""
 
     solved: bool
-    loss: float | None  # 0 is right; None when the guess is no answer at all
+    loss: float | None  # 0 is right; None when the guess is no valid answer
     reason: str = ""  # why there is no loss
 
 
@@ -50,7 +50,7 @@ class Domain(Protocol):
     feature_names: tuple[str, ...]
 
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
-        """`n` distinct problems, classes as equal as n allows, in an order shuffled by `seed`.
+        """Return `n` distinct problems, classes as equal as n allows, in an order shuffled by `seed`.
 
         The first m of problems(n, seed) are not promised to be problems(m, seed).
 
@@ -63,40 +63,47 @@ class Domain(Protocol):
         ...
 
     def normalise(self, problem: Problem) -> str:
-        """A form in which two problems are equal exactly when they differ only in comments, layout and names."""
+        """Return a form that is equal for two problems exactly when they differ only in comments, layout and names."""
         ...
 
     def judge(self, problem: Problem, guess: str) -> Judged:
-        """Whether a guess solves the problem; never raises, whatever the guess is."""
+        """Judge a guess; never raises, whatever the guess is."""
         ...
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
-        """Numeric features read off the text alone, never off the label; shape (len(feature_names),)."""
+        """Return numeric features of the text, never of the label; shape (len(feature_names),)."""
         ...
 
     def describe(self, problem: Problem) -> str:
-        """One sentence on the problem from its features, naming no answer: the material of E2's analyses."""
+        """Return one sentence on the problem that names no answer; E2's analyses are made of them."""
         ...
 
     def terms(self) -> frozenset[str]:
-        """Lowercase words of the trade that a good retrieval query uses."""
+        """Return lowercase technical words that a good retrieval query uses."""
         ...
 
     def similarity(self, answer: str, other: str) -> float:
-        """How near two answers, or two classes, are, 0 to 1; where options are ordered
+        """Return the similarity of two answers, or two classes, 0 to 1; where options are ordered
         1 - rank distance / (number of options - 1)."""
         ...
 
 
 def judged_by_choice(problem: Problem, guess: str) -> Judged:
-    """`Domain.judge` where an answer is one of the options: right or wrong."""
+    """Judge a guess where an answer is one of the options: right or wrong."""
     right = guess.strip() == problem.label
     return Judged(right, float(not right))
 
 
-def leaks(domain: Domain, left: Sequence[Problem], right: Sequence[Problem]) -> list[tuple[str, str]]:
-    """All pairs (id in left, id in right) that are equal once normalised, in the order of right."""
+class Pair(NamedTuple):
+    """The ids of two problems."""
+
+    left: str  # of memory, where there are two sides
+    right: str  # of the test
+
+
+def leaks(domain: Domain, left: Sequence[Problem], right: Sequence[Problem]) -> list[Pair]:
+    """Return all pairs of a left and a right problem that are equal once normalised, in the order of right."""
     seen: dict[str, list[str]] = {}
     for p in left:
         seen.setdefault(domain.normalise(p), []).append(p.problem_id)
-    return [(twin, p.problem_id) for p in right for twin in seen.get(domain.normalise(p), ())]
+    return [Pair(twin, p.problem_id) for p in right for twin in seen.get(domain.normalise(p), ())]

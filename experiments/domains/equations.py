@@ -1,4 +1,4 @@
-"""The domain equations: ten noisy points, asked for a formula that fits them.
+"""The domain equations: find a formula that fits ten noisy points.
 
     (-8.31, -21.64) (-7.2, -18.3) ... (9.1, 30.56)       -> 3*x + 3.26, family linear
 
@@ -13,7 +13,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class Family:
     others: tuple[tuple[float, float], ...]  # ranges of {1}, {2}
 
     def formula(self, quarter: int, rng: np.random.Generator) -> str:
-        """One formula, its numbers to two decimals, the shape parameter from one quarter of its range."""
+        """Draw a formula, its numbers to two decimals, the shape parameter from one quarter of its range."""
         low, high = self.shape
         drawn = [low + (high - low) * (quarter + rng.random()) / QUARTERS, *(rng.uniform(a, b) for a, b in self.others)]
         return self.form.format(*(f"{round(v, 2):g}" for v in drawn)).replace("+ -", "- ")
@@ -62,9 +62,16 @@ FAMILIES = (
 )
 
 
+class Points(NamedTuple):
+    """The points of one text in the order of x; shapes (POINTS,)."""
+
+    x: Values
+    y: Values
+
+
 @lru_cache(maxsize=4096)
-def points(text: str) -> tuple[Values, Values]:
-    """(x, y) as the text shows them, in the order of x; shapes (POINTS,).
+def points(text: str) -> Points:
+    """Return the points that a text shows.
 
     Raises:
         LabError: the text does not show ten points.
@@ -74,11 +81,11 @@ def points(text: str) -> tuple[Values, Values]:
         raise LabError(f"{len(pairs)} points in a text of the domain equations", f"it needs {POINTS}")
     table = np.array(pairs)
     table.setflags(write=False)
-    return table[:, 0], table[:, 1]
+    return Points(table[:, 0], table[:, 1])
 
 
 def normalised_loss(values: Values, y: Values) -> float:
-    """Root mean square of (values - y) divided by the standard deviation of y.
+    """Return the root mean square of (values - y) divided by the standard deviation of y.
 
     The largest residual is taken out before squaring, so that nothing below 1e308 overflows.
 
@@ -95,7 +102,7 @@ def normalised_loss(values: Values, y: Values) -> float:
 
 
 def polynomial_loss(x: Values, y: Values, degree: int) -> float:
-    """Normalised loss of the best polynomial of this degree."""
+    """Return the normalised loss of the best polynomial of this degree."""
     return normalised_loss(np.asarray(np.polyval(np.polyfit(x, y, degree), x), np.float64), y)
 
 
@@ -103,8 +110,13 @@ def _text(x: Values, y: Values) -> str:
     return " ".join(f"({a:g}, {b:.2f})" for a, b in zip(x, y, strict=True)) + "\n"
 
 
-def _drawn(order: int, quarter: int, rng: np.random.Generator) -> tuple[str, str]:
-    """(text, formula) of a new problem that its own formula solves and that no simpler polynomial does.
+class _Draw(NamedTuple):
+    text: str
+    formula: str
+
+
+def _drawn(order: int, quarter: int, rng: np.random.Generator) -> _Draw:
+    """Draw a problem that its own formula solves and that no simpler polynomial does.
 
     Raises:
         LabError: none was found.
@@ -120,7 +132,7 @@ def _drawn(order: int, quarter: int, rng: np.random.Generator) -> tuple[str, str
         if normalised_loss(parse(formula).at(x), y) >= SOLVED_BELOW:
             continue
         if order == 0 or polynomial_loss(x, y, min(order, 2)) >= SOLVED_BELOW:
-            return text, formula
+            return _Draw(text, formula)
     raise LabError(f"no {FAMILIES[order].label} problem in {DRAWS} draws", "use another data_seed")
 
 
@@ -139,27 +151,21 @@ class Equations:
     )
     noun = "Points"
     lead = "Formula: y ="
-    feature_names = (
-        "y_mean",
-        "y_std",
-        "y_range",
-        "y_skew",
-        "y_kurtosis",
-        "xy_correlation",
-        "slope_mean",
-        "slope_variance",
-        "curvature_mean",
-        "spectral_peak",
+    feature_names = tuple(
+        (
+            "y_mean y_std y_range y_skew y_kurtosis xy_correlation slope_mean slope_variance curvature_mean "
+            "spectral_peak"
+        ).split()
     )
 
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
-        """`n` distinct problems, classes equal to within one, groups of a class in turn, shuffled by `seed`.
+        """Return `n` distinct problems, classes equal to within one, groups of a class in turn, shuffled by `seed`.
 
-        A draw is taken only when its own formula solves it in spite of the noise and no polynomial simpler than its
-        family does, so that every problem can be solved and every label is right.
+        A draw is used only if its own formula solves it in spite of the noise and no polynomial simpler than its family
+        does, so that every problem can be solved and every label is right.
 
         Raises:
-            LabError: n is not between 1 and MAXIMUM, or other names than neutral are asked for.
+            LabError: n is not between 1 and MAXIMUM, or `names` is not neutral.
         """
         if names != "neutral":
             raise LabError(f"names = {names!r}: equations have no names", "leave names at neutral")
@@ -185,13 +191,13 @@ class Equations:
         return [made[i] for i in generator(seed, self.name, "order", n).permutation(n)]
 
     def normalise(self, problem: Problem) -> str:
-        """The points in the order of x, to two decimals."""
+        """Return the points in the order of x, to two decimals."""
         return ";".join(f"{a:.2f},{b:.2f}" for a, b in zip(*points(problem.text), strict=True))
 
     def judge(self, problem: Problem, guess: str) -> Judged:
-        """Solved when the normalised loss of the formula in the guess's first line is under 0.1 (_tidy).
+        """Judge the formula in the guess's first line (_tidy): solved when its normalised loss is under SOLVED_BELOW.
 
-        Never raises: what is no formula, or has no finite value at every point, has a reason and no loss.
+        A guess that is no formula, or has no finite value at some point, gets a reason and no loss.
         """
         x, y = points(problem.text)
         try:
@@ -201,10 +207,10 @@ class Equations:
         return Judged(loss < SOLVED_BELOW, loss)
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
-        """Statistics of the points, shape (10,).
+        """Return statistics of the points, shape (10,).
 
-        What carries the unit of y goes through sign(v) * log(1 + |v|): an exponential reaches 3e5 where a line stays
-        under 120, and would leave the others no differences once features are scaled.
+        Those in the unit of y become sign(v) * log(1 + |v|): an exponential reaches 3e5 where a line stays under 120, and
+        would leave the others no differences once features are scaled.
         """
         x, y = points(problem.text)
         slope = np.gradient(y, x)
@@ -227,7 +233,7 @@ class Equations:
         )
 
     def describe(self, problem: Problem) -> str:
-        """Direction, turns, bend and sizes of the values: "Rises with x, without a turn, in even steps."."""
+        """Return direction, turns, bend and sizes of the values: "Rises with x, without a turn, in even steps."."""
         x, y = points(problem.text)
         steps = np.diff(y)
         steps = steps[np.abs(steps) > 4 * NOISE]  # a smaller step may be noise alone
@@ -244,14 +250,14 @@ class Equations:
         return f"{sentence[0].upper()}{sentence[1:]}."
 
     def terms(self) -> frozenset[str]:
-        """Words that describe points, without naming a family."""
+        """Return words that describe points without naming a family."""
         return TERMS
 
     def similarity(self, answer: str, other: str) -> float:
-        """Two families: 1 if they are the same, else 0. Two formulas: half for their form, half for their curve.
+        """Return the similarity of two families, 1 if equal, else 0, or of two formulas, half by form, half by curve.
 
         Form is the share of the operations of both that are in each (Jaccard); curve is the squared correlation of
-        their values over x, which is 1 when one is the other up to scale and offset. What is no formula is near nothing.
+        their values over x, which is 1 when one is the other up to scale and offset. A text that is no formula has 0.
         """
         if answer == other:
             return 1.0
@@ -268,7 +274,7 @@ class Equations:
 
 
 def _squared_correlation(a: Values, b: Values) -> float:
-    """0 to 1; 0 when one of them does not vary. Values up to 1e308 are scaled first, so that no square overflows."""
+    """Return the squared correlation, 0 when one does not vary; values are scaled first, so that no square overflows."""
     a, b = (v / max(1.0, float(np.abs(v).max())) for v in (a, b))
     a, b = a - a.mean(), b - b.mean()
     spread = float(np.sqrt((a @ a) * (b @ b)))
@@ -276,13 +282,13 @@ def _squared_correlation(a: Values, b: Values) -> float:
 
 
 def _tidy(guess: str) -> str:
-    """The first line that is not empty; "y =" or "f(x) =" before it and ^ for ** are forgiven."""
+    """Return the first line that is not empty, without "y =" or "f(x) =" before it, ^ as **."""
     line = next((part.strip() for part in guess.splitlines() if part.strip()), "")
     return HEAD.sub("", line).replace("^", "**")
 
 
 def spectral_peak(x: Values, y: Values) -> float:
-    """Angular frequency at which what a line leaves of y is strongest; 0 where a line leaves nothing to speak of."""
+    """Return the angular frequency at which the residuals of a line are strongest; 0 where they are small."""
     rest = y - np.polyval(np.polyfit(x, y, 1), x)
     if rest.std() < SOLVED_BELOW * y.std():
         return 0.0
@@ -292,41 +298,8 @@ def spectral_peak(x: Values, y: Values) -> float:
 
 TERMS = frozenset(
     (
-        "rises",
-        "falls",
-        "rise",
-        "fall",
-        "rising",
-        "falling",
-        "turn",
-        "turns",
-        "bends",
-        "upward",
-        "downward",
-        "even",
-        "uneven",
-        "steps",
-        "slope",
-        "steep",
-        "flat",
-        "peak",
-        "valley",
-        "wave",
-        "waves",
-        "period",
-        "growth",
-        "grows",
-        "outgrow",
-        "symmetric",
-        "straight",
-        "curve",
-        "points",
-        "values",
-        "both",
-        "ways",
-        "zero",
-        "crosses",
-        "origin",
-        "swings",
-    )
+        "rises falls rise fall rising falling turn turns bends upward downward even uneven steps slope steep flat "
+        "peak valley wave waves period growth grows outgrow symmetric straight curve points values both ways zero "
+        "crosses origin swings"
+    ).split()
 )

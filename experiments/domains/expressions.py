@@ -1,9 +1,9 @@
-"""Formulas in x as text: read by a whitelist, evaluated with numpy, never eval()'d.
+"""Parse formulas in x by a whitelist and evaluate them with numpy, never with eval().
 
     parse("2.5*x**2 - sin(x)").at(np.array([0.0, 1.0]))   # [0., 1.6585]
 
 Allowed: numbers, x, pi, e, + - * / **, signs, brackets, and sin cos exp log sqrt abs of one argument. Whatever else a
-model writes is refused with a reason, in time that its length bounds.
+model writes is refused with a reason, in a time bounded by its length.
 """
 
 from __future__ import annotations
@@ -26,12 +26,7 @@ MAX_NUMBER = 1e9  # of a literal; x reaches 10 and the largest coefficient of a 
 MAX_EXPONENT = 64.0  # in size, at every point: 10**64 squared is still far below a float's 1.8e308
 
 FUNCTIONS: dict[str, Callable[[Values], Values]] = {
-    "sin": np.sin,
-    "cos": np.cos,
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "abs": np.abs,
+    name: getattr(np, name) for name in "sin cos exp log sqrt abs".split()
 }
 CONSTANTS = {"pi": float(np.pi), "e": float(np.e)}
 OPERATORS: dict[type[ast.operator], Callable[[Values, Values], Values]] = {
@@ -59,7 +54,7 @@ class Expression:
     tree: ast.expr
 
     def at(self, x: Values) -> Values:
-        """Values at `x`, same shape.
+        """Return the values at `x`, same shape.
 
         Raises:
             BadExpression: an exponent is too large, or a value is not finite.
@@ -71,7 +66,7 @@ class Expression:
         return values
 
     def operations(self) -> frozenset[str]:
-        """What it is made of, numbers aside: signs and differences count as sums, x**2 and 2**x are two operations."""
+        """Return its operations, without numbers: signs and differences count as sums, x**2 and 2**x are two operations."""
         found = set()
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Name) and node.id == "x":
@@ -90,7 +85,7 @@ def _holds_x(node: ast.expr) -> bool:
 
 
 def parse(text: str) -> Expression:
-    """The formula that `text` writes.
+    """Parse a formula.
 
     Raises:
         BadExpression: it is too long or too deep, or holds something that is not allowed.
@@ -110,7 +105,7 @@ def parse(text: str) -> Expression:
 
 
 def _check_characters(text: str) -> None:
-    """What needs no tree: characters, words and open brackets, so that Python's parser only sees small plain texts."""
+    """Check characters, words and open brackets, so that Python's parser only gets small plain texts."""
     if not CHARACTERS.fullmatch(text):
         raise BadExpression("a character that no formula has")
     bare = NUMBER.sub("#", text)
@@ -123,13 +118,12 @@ def _check_characters(text: str) -> None:
     for character in text:
         opened += (character == "(") - (character == ")")
         if not 0 <= opened <= MAX_BRACKETS:
-            raise BadExpression(
-                "brackets that do not match" if opened < 0 else f"more than {MAX_BRACKETS} open brackets"
-            )
+            what = "brackets that do not match" if opened < 0 else f"more than {MAX_BRACKETS} open brackets"
+            raise BadExpression(what)
 
 
 def _checked(node: ast.expr, depth: int, left: int) -> int:
-    """Nodes left to spend after `node`; refuses every kind that is not on the list."""
+    """Check `node` and those below it; return how many more nodes are allowed."""
     if depth == 0:
         raise BadExpression(f"deeper than {MAX_DEPTH}")
     if left == 0:

@@ -7,13 +7,14 @@ One JSON object a line, in UTF-8:
     id      a string of 1 to 200 characters, or a whole number; no two lines have the same
     text    a string of 1 to 4,000 characters that does not name a label
     label   a string of 1 to 100 characters, or a whole number; 2 to 50 different ones in the file
-    group   optional, like id: what is kept on one side with split: group; without it each line is its own group
+    group   optional, like id: with split: group all lines of a group are in memory or all in the test; without it each
+            line is its own group
 
-Other fields are refused, empty lines are skipped. `lab data check FILE` says what is wrong.
+Other fields are refused, empty lines are skipped. `lab data check FILE` lists the errors.
 
 A run names the file as domain=jsonl:/absolute/path.jsonl. What is stored and hashed is its content instead:
-jsonl:<name>@<SHA-256>, kept whole under LAB_HOME/data/<SHA-256>.jsonl. So a unit means the same on every host; one
-that has not got the file takes it from the results store, or says which file it needs.
+jsonl:<title>@<SHA-256>, saved under LAB_HOME/data/<SHA-256>.jsonl. So a unit means the same on every host; one
+without the file fetches it from the results store, or reports which file it needs.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from numpy.typing import NDArray
 
 from common.errors import LabError
 from experiments.domains.base import Judged, Problem, judged_by_choice
-from experiments.domains.jsonl_file import kept_file, normal_text, read_rows, settled_parts
+from experiments.domains.jsonl_file import data_file, data_name, normal_text, read_rows
 from experiments.domains.leakage import first_of
 from experiments.seeds import generator
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 SENTENCE = re.compile(r"[.!?]+(?:\s|$)")
-TERMS = 60  # words of the trade that are kept
+TERMS = 60  # at most
 TERM_LETTERS = 4  # a shorter word is seldom one
 
 
@@ -46,43 +47,36 @@ class JsonLines:
     instruction = "Which label fits this text?"
     noun = "Text"
     lead = "Answer:"
-    feature_names = (
-        "log_characters",
-        "log_words",
-        "log_sentences",
-        "word_length",
-        "distinct_words",
-        "digits",
-        "capitals",
-        "marks",
-        "questions",
-        "exclamations",
+    feature_names = tuple(
+        (
+            "log_characters log_words log_sentences word_length distinct_words digits capitals marks questions "
+            "exclamations"
+        ).split()
     )
 
     def __init__(self, named: str) -> None:
-        """`named` is <name>@<SHA-256>.
+        """Read the file <title>@<SHA-256>.
 
         Raises:
             LabError: it is not of that form, or the file is not on this host.
         """
         self.name = f"jsonl:{named}"
-        title, self.sha256 = settled_parts(self.name)
-        self.title = title
+        self.title, self.sha256 = data_name(self.name)
         self.version = f"jsonl-1-{self.sha256}"
-        self.rows = tuple(read_rows(kept_file(self.name)))
+        self.rows = tuple(read_rows(data_file(self.name)))
         self.options = tuple(sorted({p.label for p in self.rows}))
         self.max_attempts = max(1, len(self.options) // 2)  # half of the labels, as three of six in big_o
 
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
-        """`n` lines drawn by `seed`, classes as equal as the file allows.
+        """Return `n` lines drawn by `seed`, classes as equal as the file allows.
 
-        Lines with equal texts are kept: the leakage gate sees them, and says so.
+        Lines with equal texts are included: the leakage gate reports them.
 
         Raises:
-            LabError: the file has fewer lines, or other names than neutral are asked for.
+            LabError: the file has fewer lines, or `names` is not neutral.
         """
         if names != "neutral":
-            raise LabError(f"names = {names!r}: texts of your own keep their names", "leave names at neutral")
+            raise LabError(f"names = {names!r}: your own texts have no other names", "leave names at neutral")
         if not 1 <= n <= len(self.rows):
             raise LabError(
                 f"{n} problems asked for; {self.title} has {len(self.rows)}",
@@ -93,7 +87,7 @@ class JsonLines:
             by_class[p.label].append(p)
         chosen: list[Problem] = []
         left = n
-        # The rarest class first: what it cannot give, the others share.
+        # The rarest class first: the others share what it lacks.
         for i, label in enumerate(sorted(by_class, key=lambda c: (len(by_class[c]), c))):
             share = min(len(by_class[label]), left // (len(by_class) - i))
             order = generator(seed, "jsonl", label).permutation(len(by_class[label]))[:share]
@@ -106,11 +100,11 @@ class JsonLines:
         return normal_text(problem.text)
 
     def judge(self, problem: Problem, guess: str) -> Judged:
-        """Right when the guess is the label."""
+        """Judge a guess: right when it is the label."""
         return judged_by_choice(problem, guess)
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
-        """Lengths, and shares of characters and words, shape (10,)."""
+        """Return lengths, and shares of characters and words, shape (10,)."""
         text = problem.text
         words = [w.casefold() for w in WORD.findall(text)]
         characters, n = max(1, len(text)), max(1, len(words))
@@ -130,22 +124,19 @@ class JsonLines:
         )
 
     def describe(self, problem: Problem) -> str:
-        """Length and marks of the text: "A text of 9 words, with digits."; a part that names a label is left out."""
+        """Return length and marks of the text: "A text of 9 words, with digits."; a part that names a label is left out."""
         text = problem.text
         n = len(WORD.findall(text))
         parts = [f"a text of {n} word{'' if n == 1 else 's'}"]
-        parts += [
-            said
-            for mark, said in (("?", "a question"), ("!", "an exclamation"), ("\n", "several lines"))
-            if mark in text
-        ]
+        marks = {"?": "a question", "!": "an exclamation", "\n": "several lines"}
+        parts += [phrase for mark, phrase in marks.items() if mark in text]
         parts += ["digits"] if any(c.isdigit() for c in text) else []
-        kept = [part for part in parts if not first_of(self.options, part)] or ["a text"]
-        sentence = kept[0] + (f", with {', '.join(kept[1:])}" if kept[1:] else "")
+        first, *others = [part for part in parts if not first_of(self.options, part)] or ["a text"]
+        sentence = first + (f", with {', '.join(others)}" if others else "")
         return f"{sentence[0].upper()}{sentence[1:]}."
 
     def terms(self) -> frozenset[str]:
-        """The words that most texts share, those of labels and those in more than half of the texts left out."""
+        """Return the words that most texts share, without those of labels and those in more than half of the texts."""
         return self._terms
 
     @cached_property
@@ -158,5 +149,5 @@ class JsonLines:
         return frozenset(sorted(known, key=lambda w: (-seen[w], w))[:TERMS])
 
     def similarity(self, answer: str, other: str) -> float:
-        """1 for the same label, else 0: labels have no order that is known here."""
+        """Return 1 for the same label, else 0: labels have no known order."""
         return float(answer == other)

@@ -1,22 +1,20 @@
-"""Reading the user's jsonl: checked line by line with bounded memory, and kept under its SHA-256."""
+"""Read a user's jsonl file: check it line by line with bounded memory, and save it under its SHA-256."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import unicodedata
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.environment import lab_home
 from common.errors import LabError
+from common.files import cached_sha256, write_whole
 from experiments.domains.base import Problem
 from experiments.domains.leakage import first_of
 
@@ -29,20 +27,20 @@ MAX_LINES = 200_000  # the protocol needs 1,650
 MAX_LINE_BYTES = 2**20
 MAX_FILE_BYTES = 2**28  # a run holds its problems in memory
 LISTED = 20  # findings that are listed; the rest are counted
-SETTLED = re.compile(r"jsonl:([A-Za-z0-9._-]{1,40})@([0-9a-f]{64})")
+RESOLVED = re.compile(r"jsonl:([A-Za-z0-9._-]{1,40})@([0-9a-f]{64})")
 
 
 class _Wrong(Exception):
-    """What is wrong with one line, and in which field."""
+    """An error in one line."""
 
-    def __init__(self, where: str, what: str) -> None:
-        self.where, self.what = where, what
+    def __init__(self, field: str, what: str) -> None:
+        self.field, self.what = field, what
         super().__init__(what)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong in the file; line 0 is the file as a whole."""
+    """An error or a leak in the file; line 0 is the file as a whole."""
 
     line: int
     field: str
@@ -54,7 +52,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """What a file holds and what is wrong with it."""
+    """Contents, errors and leaks of a file."""
 
     lines: int = 0
     labels: Counter[str] = field(default_factory=Counter)
@@ -65,10 +63,10 @@ class Report:
     leaks: list[Finding] = field(default_factory=list)  # the first LISTED
     n_leaks: int = 0
 
-    def wrong(self, line: int, where: str, what: str) -> None:
+    def wrong(self, line: int, field: str, what: str) -> None:
         self.n_errors += 1
         if len(self.errors) < LISTED:
-            self.errors.append(Finding(line, where, what))
+            self.errors.append(Finding(line, field, what))
 
     def leak(self, line: int, what: str) -> None:
         self.n_leaks += 1
@@ -77,16 +75,16 @@ class Report:
 
 
 def normal_text(text: str) -> str:
-    """The text whatever its case, layout and the marks around it; marks inside stay, since in code they matter."""
+    """Return the text without case, layout and the marks around it; marks inside stay, since in code they matter."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return re.sub(r"^\W+|\W+$", "", folded) or folded
 
 
 def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
-    """Read the whole file once, a line at a time; memory grows by some hundred bytes a line, whatever a line holds.
+    """Check a whole file line by line; memory grows by some hundred bytes a line, however long it is.
 
     Args:
-        too_long: says what is wrong with a text that is too long for a model, "" if it is not.
+        too_long: returns the error of a text that is too long for a model, "" if it is not.
 
     Raises:
         LabError: there is no such file.
@@ -107,7 +105,7 @@ def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
             if too_long and (what := too_long(problem.text)):
                 raise _Wrong("text", what)
         except _Wrong as wrong:
-            report.wrong(number, wrong.where, wrong.what)
+            report.wrong(number, wrong.field, wrong.what)
             continue
         report.lines += 1
         report.labels[problem.label] += 1
@@ -127,18 +125,23 @@ def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
     if not report.n_errors:
         # A second reading, since only now all labels are known.
         for number, raw in _lines(path):
-            if said := first_of(report.labels, _parsed(raw).text):
-                report.leak(number, f"holds the label {said!r}")
+            if label := first_of(report.labels, _parsed(raw).text):
+                report.leak(number, f"holds the label {label!r}")
     return report
 
 
 def read_rows(path: Path) -> Iterator[Problem]:
-    """The problems of a file that was checked."""
-    return (_parsed(raw) for _, raw in _lines(path))
+    """Return the problems of a file that was checked."""
+    return (_parsed(line.content) for line in _lines(path))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number, bytes) of each line that is not empty; a longer line than allowed comes cut, and is refused when parsed."""
+class _Line(NamedTuple):
+    number: int
+    content: bytes
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    """Yield each line that is not empty; one longer than allowed is cut, and refused when parsed."""
     try:
         with path.open("rb") as file:
             number = 0
@@ -150,7 +153,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
                 if line.strip():
-                    yield number, line
+                    yield _Line(number, line)
     except (FileNotFoundError, IsADirectoryError):
         raise LabError(f"no file {path}", "give the path of a .jsonl file") from None
 
@@ -167,7 +170,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parsed(raw: bytes) -> Problem:
-    """The problem of one line; _Wrong when there is something wrong with it."""
+    """Return the problem of one line. Raises _Wrong."""
     if len(raw) > MAX_LINE_BYTES:
         raise _Wrong("line", f"longer than {MAX_LINE_BYTES:,} bytes")
     try:
@@ -221,105 +224,89 @@ def _plain(name: str, text: str) -> str:
     return text
 
 
-def settled_parts(name: str) -> tuple[str, str]:
-    """(title, SHA-256) of jsonl:<title>@<SHA-256>.
+class DataName(NamedTuple):
+    """The parts of jsonl:<title>@<SHA-256>."""
+
+    title: str
+    sha256: str
+
+
+def data_name(name: str) -> DataName:
+    """Return the parts of a resolved domain's name.
 
     Raises:
         LabError: `name` is not of that form.
     """
-    found = SETTLED.fullmatch(name)
+    found = RESOLVED.fullmatch(name)
     if not found:
         raise LabError(f"domain {name[:200]!r} names no file", "domain=jsonl:/absolute/path.jsonl")
-    return found[1], found[2]
+    return DataName(found[1], found[2])
 
 
-def _data_folder() -> Path:
-    return lab_home() / "data"
+def _path(sha256: str) -> Path:
+    return lab_home() / "data" / f"{sha256}.jsonl"
 
 
-def kept_file(name: str) -> Path:
-    """Where this host keeps the file of the settled domain `name`.
+def data_file(name: str) -> Path:
+    """Return this host's file of the resolved domain `name`.
 
     Raises:
-        LabError: it is not here, or was changed.
+        LabError: this host does not have it, or it was changed.
     """
-    title, sha256 = settled_parts(name)
-    path = _data_folder() / f"{sha256}.jsonl"
+    title, sha256 = data_name(name)
+    path = _path(sha256)
     if not path.is_file():
         raise LabError(f"the data {title!r} with SHA-256 {sha256} is not on this host", f"copy it here as {path}")
-    if _sha256(path, *_state(path)) != sha256:
-        raise LabError(f"{path} was changed: its SHA-256 is no longer its name", f"copy {title!r} there again")
+    if cached_sha256(path) != sha256:
+        raise LabError(f"{path} was changed: its SHA-256 is not its name", f"copy {title!r} there again")
     return path
 
 
-def settle(path: Path) -> str:
-    """jsonl:<name>@<SHA-256> for a file of the user's, which is checked and kept under that digest.
+def resolve(path: Path) -> str:
+    """Check a user's file, save it under its SHA-256 and return jsonl:<title>@<SHA-256>.
 
     Raises:
-        LabError: the path is not absolute, there is no such file, or something is wrong in it (leaks aside).
+        LabError: the path is not absolute, there is no such file, or it has errors (leaks aside).
     """
     if not path.is_absolute():
         raise LabError(f"domain jsonl:{path} is no absolute path", f"domain=jsonl:{path.absolute()}")
     if not path.is_file():
         raise LabError(f"no file {path}", "give the path of a .jsonl file")
-    sha256 = _sha256(path, *_state(path))
+    sha256 = cached_sha256(path)
     title = re.sub(r"[^A-Za-z0-9._-]", "-", path.name.removesuffix(".jsonl"))[:40] or "data"
-    if not (_data_folder() / f"{sha256}.jsonl").is_file():
+    if not _path(sha256).is_file():
         if path.stat().st_size > MAX_FILE_BYTES:
             raise LabError(f"{path} has more than {MAX_FILE_BYTES:,} bytes", "give a part of it")
         report = check(path)
         if report.n_errors:
             raise LabError(f"{path}: {report.n_errors} errors, first {report.errors[0]}", f"lab data check {path}")
-        keep(path.read_bytes(), sha256)
+        save(path.read_bytes(), sha256)
     return f"jsonl:{title}@{sha256}"
 
 
-def keep(content: bytes, sha256: str) -> Path:
-    """Write a data file under its digest, whole or not at all.
+def save(content: bytes, sha256: str) -> None:
+    """Save a data file under its digest.
 
     Raises:
         LabError: the content has another digest (it was changed while it was read).
     """
     if hashlib.sha256(content).hexdigest() != sha256:
         raise LabError("the data changed while it was read", "run the command again")
-    target = _data_folder() / f"{sha256}.jsonl"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".part-{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    write_whole(_path(sha256), content)
 
 
-def bring(name: str, fetch: Callable[[str], bytes]) -> None:
-    """Take the file of the settled domain `name` from where `fetch` finds it by its SHA-256, unless it is here.
+def fetch_file(name: str, fetch: Callable[[str], bytes]) -> None:
+    """Fetch the file of the resolved domain `name` by its SHA-256, unless this host has it.
 
     Raises:
-        LabError: it is not there either.
+        LabError: `fetch` does not find it.
     """
-    title, sha256 = settled_parts(name)
-    if (path := _data_folder() / f"{sha256}.jsonl").is_file():
+    title, sha256 = data_name(name)
+    if (path := _path(sha256)).is_file():
         return
     try:
         content = fetch(sha256)
     except LabError as error:
         what = f"the data {title!r} with SHA-256 {sha256} is not on this host; {error.what}"
         raise LabError(what, f"copy it here as {path}") from None
-    keep(content, sha256)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    """Digest of a file, once for each state of it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    save(content, sha256)

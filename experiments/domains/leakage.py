@@ -1,4 +1,4 @@
-"""What would make a test one of memory or of reading: problems on both sides, and texts that name their answer."""
+"""Find leaks: problems that are in memory and in the test, and texts that name their answer."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from common.errors import LabError
-from experiments.domains.base import Domain, Problem, leaks
+from experiments.domains.base import Domain, Pair, Problem, leaks
 
-Pair = tuple[str, str]
 NAMED_PAIRS = 3  # in a message; all are counted
+
+
+class Named(NamedTuple):
+    """A problem whose text names an answer."""
+
+    problem_id: str
+    word: str  # the class name or option that stands in its text
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """What was found between memory and test, or within one set of problems where there are no two sides."""
+    """Leaks between memory and test, or within one set of problems where there are no two sides."""
 
-    exact: tuple[Pair, ...]  # (id in memory, id in test) of texts equal to the last character
+    exact: tuple[Pair, ...]  # texts equal to the last character
     normalised: tuple[Pair, ...]  # equal only once comments, layout and names are gone
-    named: tuple[Pair, ...]  # (problem id, what its text says) of class names and options
+    named: tuple[Named, ...]
     pairs: int  # compared
     texts: int  # read
 
@@ -30,46 +37,49 @@ class Leaks:
 
 
 def inspect(domain: Domain, memory: Sequence[Problem], test: Sequence[Problem] | None) -> Leaks:
-    """Compare every problem of `test` with every one of `memory`; with test None, those of memory among themselves."""
+    """Compare each problem of `test` with each of `memory`; with test None, those of memory among themselves."""
     twins = leaks(domain, memory, memory if test is None else test)
     if test is None:
         at = {p.problem_id: i for i, p in enumerate(memory)}
-        twins = [(a, b) for a, b in twins if at[a] < at[b]]
+        twins = [pair for pair in twins if at[pair.left] < at[pair.right]]
     text = {p.problem_id: p.text for p in memory} | {p.problem_id: p.text for p in test or ()}
-    exact = tuple(pair for pair in twins if text[pair[0]] == text[pair[1]])
-    normalised = tuple(pair for pair in twins if text[pair[0]] != text[pair[1]])
+    exact = tuple(pair for pair in twins if text[pair.left] == text[pair.right])
+    normalised = tuple(pair for pair in twins if text[pair.left] != text[pair.right])
     every = [*memory, *(test or ())]
-    named = tuple((p.problem_id, said) for p in every if (said := names_answer(domain, p.text)))
+    named = tuple(Named(p.problem_id, word) for p in every if (word := names_answer(domain, p.text)))
     pairs = len(memory) * (len(memory) - 1) // 2 if test is None else len(memory) * len(test)
     return Leaks(exact, normalised, named, pairs, len(every))
 
 
 def refuse(found: Leaks, sides: bool = True) -> None:
-    """LabError with the first pairs named, unless nothing was found."""
+    """Raise LabError with the first pairs if there are leaks.
+
+    Args:
+        sides: memory and test were compared, not one set with itself.
+    """
     twins = (*found.exact, *found.normalised)
     if twins:
         first = ", ".join(f"{a} = {b}" for a, b in twins[:NAMED_PAIRS])
-        what = (
-            f"{len({b for _, b in twins})} test problems are also in memory"
-            if sides
-            else f"{len(twins)} pairs are equal"
-        )
-        raise LabError(f"{what} ({first})", f"use another data_seed or split: group, or mend the data{ALLOW}")
+        tests = len({pair.right for pair in twins})
+        what = f"{tests} test problems are also in memory" if sides else f"{len(twins)} pairs are equal"
+        raise LabError(f"{what} ({first})", f"use another data_seed or split: group, or correct the data{ALLOW}")
     if found.named:
-        first = ", ".join(f"{a} says {said!r}" for a, said in found.named[:NAMED_PAIRS])
-        raise LabError(f"{len(found.named)} problems name an answer in their text ({first})", f"mend the data{ALLOW}")
+        first = ", ".join(f"{a} contains {word!r}" for a, word in found.named[:NAMED_PAIRS])
+        raise LabError(
+            f"{len(found.named)} problems name an answer in their text ({first})", f"correct the data{ALLOW}"
+        )
 
 
 ALLOW = ', or go on with marked results: --allow-leakage "why"'
 
 
 def names_answer(domain: Domain, text: str) -> str:
-    """The first class name or option that stands in `text` as a word of its own, whatever the case; "" if none does."""
+    """Return the first class name or option that is a word of `text`, whatever the case; "" if there is none."""
     return first_of((*domain.options, *sorted(domain.telling)), text)
 
 
 def first_of(words: Iterable[str], text: str) -> str:
-    """The first of `words` that stands in `text`; letters and digits beside it make it another word, _ does not."""
+    """Return the first of `words` in `text`; letters and digits beside it make it another word, _ does not."""
     found = _any_of(tuple(words)).search(text)
     return found.group() if found else ""
 

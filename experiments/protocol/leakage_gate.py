@@ -18,7 +18,7 @@ from experiments.backends.protocols import Unavailable
 from experiments.contract import Earlier, Json, Metric, Metrics, PhaseConfig, Result, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
-from experiments.domains.leakage import ALLOW, NAMED_PAIRS, Leaks, Pair, inspect, refuse
+from experiments.domains.leakage import ALLOW, NAMED_PAIRS, Leaks, inspect, refuse
 from experiments.protocol.identity import make_unit
 from experiments.registry import get_phase
 
@@ -66,7 +66,7 @@ def _refuse_near(trials: Sequence[Trial], config: PhaseConfig) -> None:
     if near.details["near"]:
         first = ", ".join(f"{a} ~ {b} {value:.3f}" for a, b, value in near.details["pairs"][:NAMED_PAIRS])
         what = f"{near.details['near']} pairs are nearly alike, similarity {config.near_similarity:g} or more ({first})"
-        raise LabError(what, f"mend the data, raise near_similarity{ALLOW}")
+        raise LabError(what, f"correct the data, raise near_similarity{ALLOW}")
 
 
 def run(unit: Unit, config: PhaseConfig, backends: Backends) -> list[Trial]:
@@ -119,7 +119,7 @@ def _marked(metric: Metric, mark: str) -> Metric:
 
 
 def _rows(found: Leaks, near: Trial | None, config: PhaseConfig) -> list[Metric]:
-    def row(name: str, pairs: Sequence[Pair], n: int, method: str) -> Metric:
+    def row(name: str, pairs: Sequence[tuple[str, str]], n: int, method: str) -> Metric:
         first = ", ".join(f"{a} = {b}" for a, b in pairs[:NAMED_PAIRS])
         return Metric(name, float(len(pairs)), n=n, method=f"{method}; first: {first}" if first else method)
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from common.errors import LabError
 from experiments.contract import Json, Metric, Metrics, PhaseConfig
 from experiments.data import universe
-from experiments.domains import bring_data
+from experiments.domains import fetch_data
 from experiments.protocol import leakage_gate
 from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, get_phase
@@ -68,7 +68,7 @@ def check_decided(con: Connection, get_file: Callable[[str], bytes], done: Verif
 
 def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, one: Decided) -> None:
     config: PhaseConfig = get_phase(one.phase).Config(**one.plan["configs"][one.phase])
-    bring_data(config.domain, get_file)
+    fetch_data(config.domain, get_file)
     if (version := universe(config).version) not in one.plan["data_version"]:
         raise LabError(f"the data are {version} here, {', '.join(one.plan['data_version'])} in the plan", "")
     findings = records.findings_of(con, one.run_id, before=one.phase)

@@ -1,4 +1,4 @@
-"""The domain big_o: a Python function, asked for its worst-case time complexity.
+"""The domain big_o: name the worst-case time complexity of a Python function.
 
     def handle(xs):
         t = 0
@@ -25,8 +25,8 @@ from experiments.domains.big_o.families import FAMILIES, Family
 from experiments.seeds import generator
 
 MAXIMUM = 3000  # problems; the protocol needs 1,650
-NEW_SHAPE = 25  # draws that look for a function whose structure, constants aside, is new; then constants may differ
-NEW_TEXT = 100  # draws in all before a family is passed over for one turn
+NEW_SHAPE = 25  # draws in search of a structure that is new, constants aside; after them only constants need differ
+NEW_TEXT = 100  # draws in all before a family is skipped for one turn
 NUMBER = re.compile(r"Constant\(value=\d+\)")
 
 
@@ -35,7 +35,7 @@ def _digest(form: str) -> str:
 
 
 class _Class:
-    """One class's problems, its families in turn."""
+    """Makes the problems of one class, its families in turn."""
 
     def __init__(self, label: str, seed: int, names: str, taken: set[str]) -> None:
         self.label = label
@@ -48,7 +48,7 @@ class _Class:
         self.generators = [generator(seed, BigO.name, f.name) for f in self.families]
 
     def one(self, family: Family, rng: np.random.Generator) -> Problem | None:
-        """A new problem of the family, or None when it has no more to give."""
+        """Return a new problem of the family, None when there is no other."""
         for draw in range(NEW_TEXT):
             text = family.make(rng, self.names)
             form = big_o_text.normal_form(text)
@@ -62,6 +62,7 @@ class _Class:
         return None
 
     def take(self, wanted: int) -> list[Problem]:
+        """Return so many problems, fewer when the families have no more."""
         found: list[Problem] = []
         passed = turn = 0
         while len(found) < wanted and passed < len(self.families):
@@ -93,9 +94,9 @@ class BigO:
     feature_names = big_o_text.FEATURE_NAMES
 
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
-        """`n` distinct problems, classes equal to within one, families of a class in turn, shuffled by `seed`.
+        """Return `n` distinct problems, classes equal to within one, families of a class in turn, shuffled by `seed`.
 
-        With natural names the functions are called what they do (families/*.txt); ids and all else stay the same.
+        With natural names the functions are named after what they do (families/*.txt); all else, ids too, is the same.
 
         Raises:
             LabError: n is not between 1 and MAXIMUM, or no such names.
@@ -117,27 +118,27 @@ class BigO:
         return [made[i] for i in order]
 
     def normalise(self, problem: Problem) -> str:
-        """The syntax tree with names numbered by first appearance (big_o_text.normal_form)."""
+        """Return the syntax tree with names numbered by first appearance (big_o_text.normal_form)."""
         return big_o_text.normal_form(problem.text)
 
     def judge(self, problem: Problem, guess: str) -> Judged:
-        """Right when the guess is the label."""
+        """Judge a guess: right when it is the label."""
         return judged_by_choice(problem, guess)
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
-        """Counts read off the syntax tree, shape (len(feature_names),)."""
+        """Return counts of the syntax tree, shape (len(feature_names),)."""
         return big_o_text.features(problem.text)
 
     def describe(self, problem: Problem) -> str:
-        """One sentence on loops, recursion, halving, sorting: "One loop, halving of a value."."""
+        """Return one sentence on loops, recursion, halving, sorting: "One loop, halving of a value."."""
         return big_o_text.describe(problem.text)
 
     def terms(self) -> frozenset[str]:
-        """Words that describe what a function does, without naming a class."""
+        """Return words that describe what a function does without naming a class."""
         return TERMS
 
     def similarity(self, answer: str, other: str) -> float:
-        """1 - rank distance / 5.
+        """Return 1 - rank distance / 5.
 
         Raises:
             LabError: one of the two is no option.
@@ -150,45 +151,8 @@ class BigO:
 
 TERMS = frozenset(
     (
-        "loop",
-        "loops",
-        "nested",
-        "inside",
-        "single",
-        "while",
-        "recursion",
-        "recursive",
-        "call",
-        "calls",
-        "halving",
-        "doubling",
-        "sort",
-        "sorted",
-        "heap",
-        "bisect",
-        "scan",
-        "slice",
-        "list",
-        "element",
-        "elements",
-        "index",
-        "pairs",
-        "range",
-        "step",
-        "steps",
-        "depth",
-        "helper",
-        "accumulator",
-        "counter",
-        "window",
-        "pointers",
-        "dictionary",
-        "stack",
-        "comprehension",
-        "swap",
-        "divide",
-        "subsets",
-        "branches",
-        "prefix",
-    )
+        "loop loops nested inside single while recursion recursive call calls halving doubling sort sorted heap "
+        "bisect scan slice list element elements index pairs range step steps depth helper accumulator counter "
+        "window pointers dictionary stack comprehension swap divide subsets branches prefix"
+    ).split()
 )

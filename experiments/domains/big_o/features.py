@@ -1,51 +1,32 @@
-"""Reading a Python function as text: normal form, features and a sentence, all from its syntax tree."""
+"""Normal form, features and description of a Python function, all from its syntax tree."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-FEATURE_NAMES = (
-    "loop_depth",
-    "loops",
-    "while_loops",
-    "recursive_calls",
-    "halvings",
-    "doublings",
-    "ordering_calls",
-    "scans",
-    "slices",
-    "comprehensions",
-    "helper_calls",
-    "statements",
+FEATURE_NAMES = tuple(
+    (
+        "loop_depth loops while_loops recursive_calls halvings doublings ordering_calls scans slices comprehensions "
+        "helper_calls statements"
+    ).split()
 )
 ORDERING = frozenset(
-    {
-        "sorted",
-        "sort",
-        "heappush",
-        "heappop",
-        "heapify",
-        "heapreplace",
-        "heappushpop",
-        "bisect",
-        "bisect_left",
-        "bisect_right",
-        "insort",
-    }
+    ("sorted sort heappush heappop heapify heapreplace heappushpop bisect bisect_left bisect_right insort").split()
 )
 SCANNING = frozenset({"sum", "any", "all", "list", "set", "index", "count", "insert", "remove", "copy", "extend"})
 Scope = ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 class _Rename:
-    """Writes a tree with every name of the text's own as v0, v1, ... in order of first appearance.
+    """Writes a tree with every name that the text defines as v0, v1, ... in order of first appearance.
 
-    Each function and comprehension has names of its own, so renaming a local of one changes nothing. Builtins,
-    attributes and what is imported keep their names.
+    Each function and comprehension has its own names, so renaming a local of one changes nothing. Builtins, attributes
+    and imports stay as they are.
     """
 
     def __init__(self) -> None:
@@ -61,7 +42,7 @@ class _Rename:
         return next((scope[name] for scope in reversed(self.scopes) if name in scope), name)
 
     def write(self, node: object) -> str:
-        """Like ast.dump, but the same on every Python version: no empty field, no context."""
+        """Return the tree as ast.dump does, but the same on every Python version: no empty field, no context."""
         if isinstance(node, list):
             return "[" + ", ".join(self.write(item) for item in node) + "]"
         if not isinstance(node, ast.AST):
@@ -89,7 +70,7 @@ class _Rename:
         return f"{type(node).__name__}({', '.join(parts)})"
 
     def module(self, tree: ast.Module) -> str:
-        """The whole text; functions are bound first, in the order of their definition."""
+        """Return the whole text's form; functions are bound first, in the order of their definition."""
         for node in tree.body:
             if isinstance(node, ast.FunctionDef):
                 self._bind(node.name)
@@ -97,7 +78,7 @@ class _Rename:
 
 
 def _bound(scope: Scope) -> Iterator[str]:
-    """Names that a function or comprehension binds itself, in order of appearance."""
+    """Yield the names that a function or comprehension binds itself, in order of appearance."""
     waiting: list[ast.AST] = list(ast.iter_child_nodes(scope))[::-1]
     while waiting:
         node = waiting.pop()
@@ -110,7 +91,7 @@ def _bound(scope: Scope) -> Iterator[str]:
 
 
 def normal_form(text: str) -> str:
-    """Equal for two texts exactly when they differ only in comments, docstrings, layout and names."""
+    """Return a form that is equal for two texts exactly when they differ only in comments, docstrings, layout and names."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
@@ -119,12 +100,12 @@ def normal_form(text: str) -> str:
 
 
 def _loop_depth(node: ast.AST, now: int = 0) -> int:
-    here = now + isinstance(node, ast.For | ast.While | ast.comprehension)
-    return max([here, *(_loop_depth(child, here) for child in ast.iter_child_nodes(node))])
+    depth = now + isinstance(node, ast.For | ast.While | ast.comprehension)
+    return max([depth, *(_loop_depth(child, depth) for child in ast.iter_child_nodes(node))])
 
 
 def _scales(node: ast.AST, factors: dict[type[ast.operator], float]) -> bool:
-    """Whether the node divides, multiplies or shifts by a constant up to the one given for its operator."""
+    """Return True if the node divides, multiplies or shifts by a constant up to the one given for its operator."""
     if isinstance(node, ast.AugAssign):
         right = node.value
     elif isinstance(node, ast.BinOp):
@@ -141,7 +122,7 @@ DOUBLING: dict[type[ast.operator], float] = {ast.Mult: 3, ast.LShift: 2}
 
 
 def _doubles(node: ast.AST) -> bool:
-    """Whether the node doubles something: by a constant, as 2 * i, or as i += i."""
+    """Return True if the node doubles something: by a constant, as 2 * i, or as i += i."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant):
         return node.left.value == 2
     if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
@@ -153,8 +134,12 @@ def _called(node: ast.Call) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
 
 
-def _calls(tree: ast.Module) -> tuple[int, int]:
-    """(calls that can come back to the function they stand in, calls of another function of the text)."""
+class _Calls(NamedTuple):
+    recursive: int  # that can come back to the function they stand in
+    helpers: int  # of another function of the text
+
+
+def _calls(tree: ast.Module) -> _Calls:
     functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
     sites = [
         (name, _called(call))
@@ -166,11 +151,11 @@ def _calls(tree: ast.Module) -> tuple[int, int]:
     for _ in functions:
         reach = {name: to.union(*(reach[t] for t in to)) for name, to in reach.items()}
     recursive = sum(caller in reach[callee] or caller == callee for caller, callee in sites)
-    return recursive, len(sites) - recursive
+    return _Calls(recursive, len(sites) - recursive)
 
 
 def _scanning(node: ast.AST) -> bool:
-    """Whether the node walks a whole list out of sight: sum, min of one list, in, index, insert, pop from the front."""
+    """Return True if the node walks a whole list inside one call: sum, min of one list, in, index, insert, pop(0)."""
     if isinstance(node, ast.Compare):
         return isinstance(node.ops[0], ast.In | ast.NotIn)
     if not isinstance(node, ast.Call):
@@ -182,7 +167,7 @@ def _scanning(node: ast.AST) -> bool:
 
 
 def measures(text: str) -> dict[str, float]:
-    """FEATURE_NAMES with their values."""
+    """Return the value of each of FEATURE_NAMES."""
     tree = ast.parse(text)
     nodes = list(ast.walk(tree))
     recursive, helpers = _calls(tree)
@@ -204,12 +189,12 @@ def measures(text: str) -> dict[str, float]:
 
 
 def features(text: str) -> NDArray[np.float64]:
-    """Shape (len(FEATURE_NAMES),)."""
+    """Return the measures as an array, shape (len(FEATURE_NAMES),)."""
     return np.array(list(measures(text).values()), dtype=np.float64)
 
 
 def describe(text: str) -> str:
-    """One sentence on what is there (what is absent is not named: its words would look like search terms)."""
+    """Return one sentence on what the function contains; what is absent is not named, since a search would find its words."""
     found = measures(text)
     depth, calls = int(found["loop_depth"]), int(found["recursive_calls"])
     parts: list[str] = []

@@ -20,30 +20,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 HELPER = "combine"  # natural name of the small function that a fold calls
-# Words that say nothing of what a function costs.
-FUNCTIONS = (
-    "compute",
-    "process",
-    "handle",
-    "evaluate",
-    "resolve",
-    "measure",
-    "derive",
-    "inspect",
-    "task",
-    "run_it",
-    "act",
-    "make",
-    "work",
-    "apply_it",
-    "assess",
-    "treat",
-    "respond",
-    "produce",
-    "transform",
-    "consider",
-    "perform",
-    "obtain",
+# Words without a hint at what a function costs.
+FUNCTIONS = tuple(
+    (
+        "compute process handle evaluate resolve measure derive inspect task run_it act make work apply_it assess "
+        "treat respond produce transform consider perform obtain"
+    ).split()
 )
 LISTS = ("items", "values", "data", "seq", "nums", "rows", "arr", "xs", "ys", "entries", "record", "block")
 INTEGERS = ("n", "size", "amount", "num", "limit", "given", "quantity", "extent")
@@ -144,7 +126,7 @@ HELPERS = (
 
 
 class _Filling:
-    """One template on its way to a function."""
+    """Fills one template."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -154,13 +136,13 @@ class _Filling:
         return options[int(self.rng.integers(len(options)))]
 
     def chosen(self, text: str) -> str:
-        """Every «a|b» resolved, the innermost first."""
+        """Replace every «a|b» by one alternative, the innermost first."""
         while CHOICE.search(text):
             text = CHOICE.sub(lambda m: self.pick(m[1].split("|")), text)
         return text
 
     def expand(self, lines: Sequence[str]) -> list[str]:
-        """Lines with every @part written out."""
+        """Replace every @part by one of its forms."""
         done: list[str] = []
         i = 0
         while i < len(lines):
@@ -182,7 +164,7 @@ class _Filling:
         return done
 
     def named(self, text: str, called: Sequence[str]) -> str:
-        """Words in capitals replaced by names, each # by a number; functions named after `family` unless it is ""."""
+        """Replace words in capitals by names and each # by a number; functions get one of the names `called`, if there are any."""
         names: dict[str, str] = {}
         for word in dict.fromkeys(WORD.findall(text)):
             pool = LISTS if word[1:2] == "S" else POOLS.get(word[0], OTHERS)

@@ -18,7 +18,7 @@ from common.errors import LabError
 from experiments.backends.model_cache import Backends, no_files
 from experiments.contract import Unit
 from experiments.data import split, universe
-from experiments.domains import bring_data, get_domain, settled, share_data, shown
+from experiments.domains import display_name, fetch_data, get_domain, resolved, share_data
 from experiments.domains.jsonl_file import LISTED, MAX_CHARACTERS, MAX_LINE_BYTES, check
 from experiments.protocol.identity import make_unit
 from experiments.registry import configure, get_phase
@@ -183,10 +183,10 @@ def test_any_bytes_are_checked(tmp_path_factory: pytest.TempPathFactory, lines: 
 
 def test_a_run_names_the_content_not_the_path(home: Path, reviews: Path, tmp_path: Path) -> None:
     """Two hosts keep the file in different places: units must have the same ids, and a changed file other ones."""
-    name = settled(f"jsonl:{reviews}")
+    name = resolved(f"jsonl:{reviews}")
     moved = tmp_path / "elsewhere"
     moved.mkdir()
-    assert settled(f"jsonl:{write(moved / 'reviews.jsonl', [row(i) for i in range(36)])}") == name == settled(name)
+    assert resolved(f"jsonl:{write(moved / 'reviews.jsonl', [row(i) for i in range(36)])}") == name == resolved(name)
     config = configure("p2", "smoke", {"domain": f"jsonl:{reviews}", "n_problems": 24})
     assert config.domain == name and str(tmp_path) not in json.dumps(config.model_dump(mode="json"))
     unit = make_unit("p2", config, {}, models=[])
@@ -196,9 +196,11 @@ def test_a_run_names_the_content_not_the_path(home: Path, reviews: Path, tmp_pat
         == unit.unit_id
     )
     assert name.split("@")[1] in unit.identity["data"]
-    other = settled(f"jsonl:{write(reviews, [row(i) for i in range(37)])}")
+    other = resolved(f"jsonl:{write(reviews, [row(i) for i in range(37)])}")
     assert (
-        other != name and shown(other).startswith("jsonl:reviews@") and len(shown(other)) == len("jsonl:reviews@") + 8
+        other != name
+        and display_name(other).startswith("jsonl:reviews@")
+        and len(display_name(other)) == len("jsonl:reviews@") + 8
     )
 
 
@@ -206,7 +208,7 @@ def test_another_host_takes_the_data_from_the_store(
     home: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The path means nothing there; without the store it says which file it misses and where it belongs."""
-    name = settled(f"jsonl:{reviews}")
+    name = resolved(f"jsonl:{reviews}")
     store: dict[str, bytes] = {}
 
     def put(content: bytes) -> str:
@@ -225,7 +227,7 @@ def test_another_host_takes_the_data_from_the_store(
     ) as caught:
         get_domain(name)
     assert str(tmp_path / "second" / "data") in caught.value.mend
-    bring_data(name, get)
+    fetch_data(name, get)
     assert len(get_domain(name).problems(36, 42)) == 36
     kept = tmp_path / "second" / "data" / f"{name.split('@')[1]}.jsonl"
     kept.write_bytes(kept.read_bytes() + b"\n")
@@ -235,10 +237,10 @@ def test_another_host_takes_the_data_from_the_store(
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "third"))
     store.clear()
     with pytest.raises(LabError, match=r"is not on this host; file .* is not in the store"):
-        bring_data(name, get)
+        fetch_data(name, get)
     store[name.split("@")[1]] = b"other bytes"
     with pytest.raises(LabError, match="changed"):
-        bring_data(name, get)
+        fetch_data(name, get)
     assert not list((tmp_path / "third").rglob("*.jsonl"))
 
 
@@ -251,7 +253,7 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "results"))
     planned = plan("smoke", given)
     run = planned.run
-    assert planned.content["domain"] == shown(run.configs["p1"].domain)
+    assert planned.content["domain"] == display_name(run.configs["p1"].domain)
     store = Store.configured(Paths.local())
     units = get_phase("p1").units(run.configs["p1"], {}, [])
     job = json.loads(store.get_file(put_job(store, run, "p1", units)))
@@ -298,7 +300,7 @@ def test_a_file_with_mistakes_is_not_run(home: Path, tmp_path: Path) -> None:
 
 def test_the_domain_keeps_what_the_phases_rest_on(home: Path, reviews: Path) -> None:
     """Classes as equal as the file allows, the same draw for the same seed, groups, and features of the text alone."""
-    name = settled(
+    name = resolved(
         f"jsonl:{write(reviews, [row(i, label='rare' if i < 5 else ('bad', 'good')[i % 2], group=f'g{i % 9}') for i in range(45)])}"
     )
     domain = get_domain(name)

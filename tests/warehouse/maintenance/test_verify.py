@@ -220,7 +220,7 @@ def test_data_that_are_not_here_are_a_note(run_home: Paths, monkeypatch: pytest.
     def gone(*_: Any) -> None:
         raise LabError("the file is not here", "bring it")
 
-    monkeypatch.setattr(recompute, "bring_data", gone)
+    monkeypatch.setattr(recompute, "fetch_data", gone)
     found = verified(run_home)
     assert found.faults == []
     assert "cannot be computed again here: the file is not here" in found.notes[0].what
