@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from common.environment import host_name
 from common.errors import LabError
@@ -20,6 +17,7 @@ from flows.audit import Second, again_here, settle
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
 from lab.services.up import api_url, auth_for, connected
+from lab.tables import print_table
 from warehouse.database.audits import Audit, bundles_known, disagreeing, latest_run, pairs_of
 from warehouse.database.connection import writing
 from warehouse.database.record_files import refuse_lost
@@ -56,7 +54,6 @@ def audit(
 
     Example: lab audit --fraction 0.05
     """
-
     paths = Paths.local()
     audit_id = None
     if stored:
@@ -77,7 +74,6 @@ def audit(
 
 
 def _stored_run(paths: Any, run: str | None) -> str:
-
     refuse_lost(paths)
     found = run
     if found is None and paths.warehouse.exists():
@@ -114,7 +110,6 @@ def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: s
     Raises:
         LabError: a host was given, and no server answers or it cannot run the units.
     """
-
     if host == host_name():
         return {}
     try:
@@ -134,34 +129,31 @@ def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: s
     return where
 
 
-def _found(paths: Any, run: str, audit_id: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(pairs of hosts, units that do not agree) of one audit, or of all audits of the run."""
+class Found(NamedTuple):
+    """Outcomes of one audit, or of all audits of a run: rows of warehouse.database.audits."""
 
+    pairs: list[dict[str, Any]]  # a row for each pair of hosts
+    wrong: list[dict[str, Any]]  # a row for each unit that does not agree
+
+
+def _found(paths: Paths, run: str, audit_id: str | None) -> Found:
     with writing(paths) as con:
         both = pairs_of(con, run), disagreeing(con, run)
-    pairs, wrong = ([r for r in rows if audit_id in (None, r["audit_id"])] for rows in both)
-    return pairs, wrong
+    return Found(*([r for r in rows if audit_id in (None, r["audit_id"])] for rows in both))
 
 
 def _print(run: str, pairs: Sequence[Mapping[str, Any]], wrong: Sequence[Mapping[str, Any]]) -> None:
-
     if not pairs:
         print(printable(f"run {run} was not audited; lab audit --run {run}"))
         return
-    table = Table(title=Text(printable(f"audits of run {run}")), title_justify="left")
-    for name in ("audit", "computed on", "again on"):
-        table.add_column(name, overflow="fold")
-    for name in ("units", "agree", "deviate", "no result", "trials", "deviating", "largest difference"):
-        table.add_column(name, justify="right")
+    numbers = ("units", "agree", "deviate", "no result", "trials", "deviating", "largest difference")
+    keys = ("units", "agreeing", "deviating_units", "without_result", "trials", "deviating_trials")
+    rows = []
     for p in pairs:
         largest = "" if p["largest_difference"] is None else f"{p['largest_difference']:.1e}"
         other = "another process there" if p["other"] == p["host"] else p["other"]
-        numbers = [
-            p[k] for k in ("units", "agreeing", "deviating_units", "without_result", "trials", "deviating_trials")
-        ]
-        cells = (p["audit_id"], p["host"], other, *map(str, numbers), largest)
-        table.add_row(*(Text(printable(c)) for c in cells))
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+        rows.append((p["audit_id"], p["host"], other, *(str(p[k]) for k in keys), largest))
+    print_table(f"audits of run {run}", ("audit", "computed on", "again on", *numbers), rows, right=numbers)
     for r in wrong:
         kind = "no result" if r["deviating"] is None else f"{r['deviating']} of {r['trials']} trials deviate"
         print(printable(f"{r['phase']} unit {r['unit_id']}, {r['host']} and {r['other']}: {kind}; {r['deviation']}"))

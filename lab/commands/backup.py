@@ -39,7 +39,6 @@ def clean(
 
     Example: lab clean --older-than 30d --dry-run
     """
-
     age = age_of(older_than)
     paths = there()
     store = Store.configured(paths)
@@ -66,7 +65,6 @@ def backup(
 
     Example: lab backup lab-backup.tar
     """
-
     paths = there()
     store = Store.configured(paths)
     with writing(paths, publish=True) as con:
@@ -82,7 +80,6 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that lab backup wr
 
     Example: lab restore lab-backup.tar
     """
-
     paths = Paths.local()
     store = Store.configured(paths)
     files, done = read(paths, store, file)
@@ -108,7 +105,6 @@ def export(
 
     Example: lab export phase_metrics --format csv
     """
-
     target = (out or Path(f"{view}.{format}")).absolute()
     rows = write_view(Paths.local(), view, target, cast(Format, format), run)
     print(f"{target}: {rows} rows")

@@ -43,7 +43,6 @@ def check(
 
     Example: lab data check reviews.jsonl
     """
-
     report = examine(file, _too_long(model) if model else None)
     if as_json:
         row = {
@@ -78,7 +77,6 @@ def _too_long(model: str) -> Callable[[str], str]:
     Raises:
         LabError: the model is unknown, or cannot be loaded.
     """
-
     try:
         count, window = token_counter(model)
     except Unavailable as error:
@@ -121,7 +119,6 @@ def make(
 
     Example: lab data make big_o --n 1650 --out big_o.jsonl
     """
-
     made = [d for d in DOMAINS if d != "jsonl"]
     if domain not in made:
         raise LabError(f"no problems can be generated for {domain!r}", f"choose one of: {', '.join(made)}")

@@ -31,7 +31,6 @@ def sync(as_json: AsJson = False) -> None:
 
     Example: lab sync
     """
-
     remember_inbox_token()
     paths = Paths.local()
     store = Store.configured(paths)
@@ -55,7 +54,6 @@ def spool(as_json: AsJson = False) -> None:
 
     Example: lab spool --json
     """
-
     found = spools.look(Paths.local())
     if as_json:
         print(json.dumps(found.to_json()))
@@ -88,7 +86,6 @@ def serve(
 
     Example: lab inbox serve --address 192.168.1.10
     """
-
     if not 1 <= port <= 65535:
         raise LabError(f"there is no port {port}", "choose one of 1 to 65535: lab inbox serve --port 9494")
     ended = threading.Event()

@@ -32,18 +32,10 @@ from workpools.hardware import GB, memory
 from workpools.tiers import TIERS, UNFIT, decide
 
 State = Literal["found", "missing", "absent"]  # absent: not there, and not needed by this tier
-# Programs and packages that a way to the results needs, by the scheme of its address.
-WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "rsync+ssh": (("rsync", "ssh"), ()),
-    "git+ssh": (("git", "ssh"), ()),
-    "git+https": (("git",), ()),
-    "git+file": (("git",), ()),
-    "sftp": ((), ("fsspec", "paramiko")),
-    "s3": ((), ("fsspec", "s3fs")),
-    "quack": ((), ("duckdb_extension_quack", "duckdb_extension_httpfs")),
-    "quacks": ((), ("duckdb_extension_quack", "duckdb_extension_httpfs")),
-}
-INSTALL = {name: f"pip install {name.replace('_', '-')}" for _, packages in WAYS.values() for name in packages}
+# Programs and packages that a transport of results needs, by the scheme of its address.
+PROGRAMS = {"rsync+ssh": ("rsync", "ssh"), "git+ssh": ("git", "ssh"), "git+https": ("git",), "git+file": ("git",)}
+QUACK = ("duckdb_extension_quack", "duckdb_extension_httpfs")
+PACKAGES = {"sftp": ("fsspec", "paramiko"), "s3": ("fsspec", "s3fs"), "quack": QUACK, "quacks": QUACK}
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,6 @@ def check(kind: str, name: str, there: bool, detail: str, mend: str, needed: boo
 
 def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
     """Return a check that is found with the answer of `ask`, or missing if it raises LabError."""
-
     try:
         return Check(kind, name, "found", ask())
     except LabError as error:
@@ -77,48 +68,28 @@ def checks(tier: str | None = None) -> list[Check]:
     """Return all checks of this machine for a tier, by default its own."""
     own, machine = _machine()
     tier = tier or own
-    looks: tuple[Callable[[str], Iterator[Check]], ...] = (
-        _packages,
-        _engines,
-        _models,
-        _extensions,
-        _services,
-        _permissions,
-        _results,
-    )
-    return [*machine, *(found for look in looks for found in look(tier))]
+    needed = (*_packages(tier), *_engines(tier), *_models(), *_extensions())
+    return [*machine, *needed, *_services(), *_permissions(), *_results()]
 
 
 def _machine() -> tuple[str, list[Check]]:
-
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
     ram_gb, disk_gb = memory().available_gb, round(shutil.disk_usage(home).free / GB, 2)
     decision, python = decide(ram_gb, disk_gb), packages.python_reason()
-    told = "; ".join([f"{ram_gb:.1f} GB RAM available, {disk_gb:.0f} GB disk free", *decision.reasons])
+    mend = "close programs that use memory, then: lab doctor"
+    resources = "; ".join([f"{ram_gb:.1f} GB RAM available, {disk_gb:.0f} GB disk free", *decision.reasons])
     return decision.tier, [
-        check(
-            "machine",
-            f"tier {decision.tier}",
-            decision.tier != UNFIT,
-            told,
-            "close programs that use memory, then: lab doctor",
-        ),
+        check("machine", f"tier {decision.tier}", decision.tier != UNFIT, resources, mend),
         check("machine", "Python", python is None, python or "a supported version", "install that version of Python"),
     ]
 
 
 def _packages(tier: str) -> Iterator[Check]:
-
     lacking = packages.unmet(tier)
     if lacking is None:
-        yield check(
-            "package",
-            "the project itself",
-            False,
-            "not installed, so its requirements are unknown",
-            f"pip install -e '.[{tier}]'",
-        )
+        unknown = "not installed, so its requirements are unknown"
+        yield check("package", "the project itself", False, unknown, f"pip install -e '.[{tier}]'")
         return
     for one in lacking:
         what, _, mend = one.reason.rpartition(": ")
@@ -128,19 +99,11 @@ def _packages(tier: str) -> Iterator[Check]:
 
 
 def _engines(tier: str) -> Iterator[Check]:
-
     there = engines()
     yield check("engine", "embeddings", "embedder" in there, "P1, P2, E0, E1, E2", "pip install '.[weak]'")
     yield check("engine", "LoRA through peft", "lora" in there, "P3, E2", "pip install '.[strong]'", tier == "strong")
-    here = find_spec("bitsandbytes") is not None
-    yield check(
-        "engine",
-        "8-bit and 4-bit",
-        here,
-        "for models too large in full precision",
-        "pip install bitsandbytes",
-        tier == "medium",
-    )
+    detail, mend = "for models too large in full precision", "pip install bitsandbytes"
+    yield check("engine", "8-bit and 4-bit", _installed("bitsandbytes"), detail, mend, tier == "medium")
     for prefix in catalog.BACKENDS:
         # Every tier needs models in packages; all other backends are optional.
         packaged = prefix == catalog.PACKAGED
@@ -152,13 +115,17 @@ def _engines(tier: str) -> Iterator[Check]:
             yield Check("engine", "LoRA of mlx/...", "found", chosen_lora(module))
 
 
+def _installed(*packages: str) -> bool:
+    return all(find_spec(p) is not None for p in packages)
+
+
 def chosen_lora(module: Any) -> str:
+    """Return the engine that training with LoRA uses for mlx models on this machine, and why."""
     found = module.choose(module.rates(), False)
     return f"through {found.engine}: {found.why}"
 
 
-def _models(tier: str) -> Iterator[Check]:
-
+def _models() -> Iterator[Check]:
     for name, package in {**catalog.EMBEDDERS, **catalog.LANGUAGE_MODELS}.items():
         try:
             there = catalog.digest_of(name) != catalog.UNAVAILABLE
@@ -170,32 +137,26 @@ def _models(tier: str) -> Iterator[Check]:
             yield Check("model", name, "found", "optional")
 
 
-def _extensions(tier: str) -> Iterator[Check]:
-
+def _extensions() -> Iterator[Check]:
     scheme = urlsplit(os.environ.get(SETTING, "")).scheme
-    programs, packages = WAYS.get(scheme, ((), ()))
+    programs, packages = PROGRAMS.get(scheme, ()), PACKAGES.get(scheme, ())
+    why = f"{SETTING} is {scheme}://"
     for program in programs:
-        yield check(
-            "extension",
-            program,
-            shutil.which(program) is not None,
-            f"{SETTING} is {scheme}://",
-            f"apt install {program}",
-        )
+        installed = shutil.which(program) is not None
+        yield check("extension", program, installed, why, f"apt install {program}")
     for package in packages:
-        yield check("extension", package, find_spec(package) is not None, f"{SETTING} is {scheme}://", INSTALL[package])
+        yield check("extension", package, _installed(package), why, f"pip install {package.replace('_', '-')}")
     if "quack" not in scheme:
-        here = all(find_spec(p) is not None for p in WAYS["quack"][1])
-        mend = "pip install duckdb-extension-quack duckdb-extension-httpfs"
-        yield check("extension", "DuckDB's quack", here, "only needed for results over quack://", mend, needed=False)
-    page = all(find_spec(p) is not None for p in ("streamlit", "plotly"))
-    yield check(
-        "extension", "the page", page, "only needed on the coordinator", "pip install '.[coordinator]'", needed=False
-    )
+        why, mend = (
+            "only needed for results over quack://",
+            "pip install duckdb-extension-quack duckdb-extension-httpfs",
+        )
+        yield check("extension", "DuckDB's quack", _installed(*QUACK), why, mend, needed=False)
+    why, mend = "only needed on the coordinator", "pip install '.[coordinator]'"
+    yield check("extension", "the page", _installed("streamlit", "plotly"), why, mend, needed=False)
 
 
-def _services(tier: str) -> Iterator[Check]:
-
+def _services() -> Iterator[Check]:
     url = api_url()
     answer = nearby.get(f"{url.rstrip('/')}/health", 2)
     up = answer is not None and answer.status == 200
@@ -207,8 +168,7 @@ def _services(tier: str) -> Iterator[Check]:
         yield check("service", "clock", late is None, what, mend)
 
 
-def _permissions(tier: str) -> Iterator[Check]:
-
+def _permissions() -> Iterator[Check]:
     paths = Paths.local()
     for name, folder in (("LAB_HOME", paths.home), ("spool", paths.spool), ("weights", paths.home / "models")):
         why = _unwritable(folder)
@@ -226,7 +186,7 @@ def _unwritable(folder: Path) -> str:
         return f"{folder}: {error.strerror}"
 
 
-def _results(tier: str) -> Iterator[Check]:
+def _results() -> Iterator[Check]:
     """Check the results on this machine: transport, schema version, sizes."""
 
     def known() -> str:
@@ -254,7 +214,6 @@ def doctor(
 
     Example: lab doctor --tier strong
     """
-
     if tier is not None and tier not in TIERS:
         raise LabError(f"unknown tier {tier!r}", f"one of: {', '.join(TIERS)}")
     found = checks(tier)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from common.environment import checked_host
@@ -22,6 +20,7 @@ from lab.commands.options import AsJson
 from lab.network.lan import read_key
 from lab.services.join import join as join_it
 from lab.services.up import connected
+from lab.tables import print_table
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.hosts import UNKNOWN, UNNAMED, HostState, give_up, host_states, running
@@ -53,7 +52,6 @@ def join(
 
     Example: lab join http://coordinator:4200 --also weak
     """
-
     key = read_key(key_file) if key_file else None
     found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True), key)
     if found.started:
@@ -69,7 +67,6 @@ def hosts(as_json: AsJson = False) -> None:
 
     Example: lab hosts --json
     """
-
     client, reports = _sources()
     rows = host_states(client, reports)
     if as_json:
@@ -90,7 +87,6 @@ class Sources(NamedTuple):
 
 def _sources() -> Sources:
     """Connect and read the reports; those that cannot be read are named on stderr."""
-
     store = Store.configured(Paths.local())
     client = connected()
     reports, wrong = registered(store)
@@ -105,34 +101,25 @@ def _as_json(row: HostState) -> dict[str, Any]:
 
 
 def print_hosts(rows: Sequence[HostState]) -> None:
-
-    table = Table()
+    """Print the table of machines and the lines below it."""
     numbers = ("GFLOPS", "texts/s", "tokens/s")
     versions = ("python", "torch", "prefect")
-    for name in ("host", "tier", "status", "pools", "last heartbeat, UTC", "running", *numbers, *versions):
-        table.add_column(name, overflow="fold", justify="right" if name in numbers else "left")
+    cells: list[tuple[str | Text, ...]] = []
     for row in rows:
         speeds = (row.matrix_gflops, row.embedding_texts_per_s, row.prefill_tokens_per_s)
-        cells = (
-            row.host,
-            row.tier,
-            row.status,
-            ", ".join(row.pools),
-            f"{row.last_heartbeat:%Y-%m-%d %H:%M:%S}" if row.last_heartbeat else "never",
-            "\n".join(row.running),
-            *("" if s is None else f"{s:.3g}" for s in speeds),
-            *(row.versions.get(v, "") for v in versions),
-        )
-        # Text, since rich would read brackets in a name as markup.
-        table.add_row(*(Text(printable(c), style=STYLES[row.status] if c is row.status else "") for c in cells))
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+        beat = f"{row.last_heartbeat:%Y-%m-%d %H:%M:%S}" if row.last_heartbeat else "never"
+        status = Text(row.status, style=STYLES[row.status])
+        first = (row.host, row.tier, status, ", ".join(row.pools), beat, "\n".join(row.running))
+        measured = ["" if s is None else f"{s:.3g}" for s in speeds]
+        cells.append((*first, *measured, *(row.versions.get(v, "") for v in versions)))
+    columns = ("host", "tier", "status", "pools", "last heartbeat, UTC", "running", *numbers, *versions)
+    print_table("", columns, cells, right=numbers, width=160)
     for line in remarks(rows):
         print(printable(line))
 
 
 def remarks(rows: Sequence[HostState]) -> list[str]:
     """Return the lines below the table: workers without a known host or report, and hosts that get no work."""
-
     found = []
     if unnamed := [r.host for r in rows if r.host.startswith(UNNAMED)]:
         found.append(f"Workers started without --name, so their machine is unknown: {', '.join(unnamed)}.")
@@ -151,7 +138,6 @@ def drain(host: Host) -> None:
 
     Example: lab drain pi-4
     """
-
     client = _known(host)
     changed = take_out(client, host)
     runs = running(client).get(host, [])
@@ -164,7 +150,6 @@ def undrain(host: Host) -> None:
 
     Example: lab undrain pi-4
     """
-
     client = _known(host)
     print(f"{host} {'gets work again' if put_back(client, host) else 'was not drained'}")
 
@@ -176,7 +161,6 @@ def redistribute(failed_machine: Annotated[str, typer.Option(help="Name of the d
 
     Example: lab redistribute --failed-machine pi-4
     """
-
     names = give_up(_known(failed_machine), failed_machine)
     for name in names:
         print(printable(f"given up   {name}"))
@@ -191,7 +175,6 @@ def _known(host: str) -> Any:
     Raises:
         LabError: the name is invalid or unknown; the known ones are named.
     """
-
     checked_host(host)
     client, reports = _sources()
     known = [r.host for r in host_states(client, reports)]

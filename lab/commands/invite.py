@@ -31,7 +31,6 @@ def invite(
 
     Example: lab invite --key
     """
-
     chosen = [name for name, asked in (("key", key), ("page", page), ("server", server)) if asked]
     if len(chosen) > 1:
         raise LabError("only one secret is shown at a time", f"lab invite --{chosen[0]}")
@@ -51,7 +50,6 @@ def invite(
 
 def print_invitation() -> None:
     """Print the `lab join` command of each tier and where its key comes from; no secret."""
-
     results = os.environ.get("LAB_RESULTS_URL")
     shared = (
         inbox.url() if results is None else results if "://" in results and not results.startswith("file:") else None
@@ -66,7 +64,6 @@ def print_invitation() -> None:
 
 def _running(name: str) -> str:
     """Return the address of a service that listens in the LAN; LabError if it does not."""
-
     for s in processes.recorded(Paths.local()):
         if s.name == name and s.alive and s.address != LOOPBACK:
             return s.url

@@ -28,7 +28,6 @@ def add(
 
     Example: lab keys add pi-4
     """
-
     paths = Paths.local()
     text = None
     if source is not None:
@@ -50,7 +49,6 @@ def list_keys() -> None:
 
     Example: lab keys list
     """
-
     paths = Paths.local()
     print("keys are required" if signing.required(paths) else "keys are not required")
     for host in signing.hosts_with_keys(paths):
@@ -62,7 +60,6 @@ def remove(host: Host) -> None:
 
     Example: lab keys remove pi-4
     """
-
     signing.remove_key(Paths.local(), host)
     print(f"the key of {host} is removed")
 
@@ -74,7 +71,6 @@ def require(
 
     Example: lab keys require
     """
-
     paths = Paths.local()
     signing.require(paths, not off)
     if off:

@@ -39,7 +39,6 @@ def assess(
 
     Example: lab assess --quick
     """
-
     paths = Paths.local()
     store = Store.configured(paths)
     report = _assessed(quick) if source is None else _read(source, quick)
@@ -56,12 +55,10 @@ def assess(
 
 
 def _assessed(quick: bool) -> CapabilityReport:
-
     return measure(quick, api_url())
 
 
 def _read(source: Path, quick: bool) -> CapabilityReport:
-
     if quick:
         raise LabError(
             "--quick and --from cannot be used together, since --from measures nothing", f"lab assess --from {source}"
@@ -106,7 +103,6 @@ def pools_create() -> None:
 
     Example: lab pools create
     """
-
     made = create_pools(connected())
     print(f"created {', '.join(made)}" if made else "all pools exist")
 
@@ -132,7 +128,6 @@ def up(
 
     Example: lab up --port 4300
     """
-
     if address is not None and not lan:
         raise LabError(f"--address {address[:80]} needs --lan", f"lab up --lan --address {address[:80]}")
     command = "lab up --lan" if lan else "lab up"
@@ -152,7 +147,6 @@ def status(as_json: AsJson = False) -> None:
 
     Example: lab status
     """
-
     rows = services.status()
     if as_json:
         print(json.dumps([row._asdict() for row in rows], indent=1))
@@ -175,6 +169,5 @@ def down() -> None:
 
     Example: lab down
     """
-
     stopped = services.down()
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")

@@ -15,38 +15,20 @@ from warehouse.database.record_files import kept_beside
 from warehouse.paths import Paths
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-
-
 Port = Annotated[int, typer.Option(help="Port of the Prefect server.")]
-
-
 AppPort = Annotated[int, typer.Option(help="Port of the page.")]
-
-
 Scale = Annotated[str, typer.Option(help="smoke, demo or full.")]
-
-
 Override = Annotated[
     str | None, typer.Option(help="Reason to go on after a gate that does not say PASS; it is recorded.")
 ]
-
-
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, the value as JSON or plain text; repeatable.")
 ]
-
-
 AllowLeakage = Annotated[
     str | None, typer.Option(help="Reason to use data that leak; it is recorded, and every result is marked.")
 ]
-
-
 Domain = Annotated[str | None, typer.Option(help="big_o, equations, or jsonl with --data.")]
-
-
 Data = Annotated[Path | None, typer.Option(help="Your own labelled problems, one JSON object a line (lab data check).")]
-
-
 Mode = Literal["split", "replicate"]
 
 
@@ -108,7 +90,6 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
     Raises:
         LabError: a key that names no phase, or an unknown one.
     """
-
     shared = {key: value for key, value in values.items() if key in PhaseConfig.model_fields}
     found: dict[str, dict[str, Any]] = {phase: dict(shared) for phase in PHASES} if shared else {}
     for key, value in values.items():
@@ -125,7 +106,6 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
 
 def there() -> Paths:
     """This machine's paths, if it has a warehouse."""
-
     paths = Paths.local()
     if not paths.warehouse.exists() and not kept_beside(paths):
         raise LabError(f"there is no warehouse in {paths.home}", "make demo, or lab run p1 --scale smoke")

@@ -98,7 +98,6 @@ def collect() -> None:
 
     Example: lab collect
     """
-
     paths = Paths.local()
     store = Store.configured(paths)
     with writing(paths, publish=True) as con:

@@ -6,18 +6,16 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from common.errors import LabError
 from common.text import duration, printable
 from flows import plan as plans
 from flows.forecast import forecast, registered, rounds_of
 from lab.commands.options import AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
+from lab.tables import print_table
 from warehouse.database.connection import writing
 from warehouse.database.durations import predictions_of
 from warehouse.delivery.results_store import Store
@@ -51,7 +49,6 @@ def plan(
 
     Example: lab plan --scale smoke --set p2.n_test=8
     """
-
     run = plans.plan(scale, by_phase(settings_of(settings, domain, data))).run
     if example:
         _show_example(run, as_json)
@@ -77,7 +74,6 @@ def plan(
 
 
 def _show_example(run: Any, as_json: bool) -> None:
-
     reports, rounds = example_reports(), rounds_of(run.configs)
     planned = schedule(rounds, reports)
     alone = {r.host: schedule(rounds, [r]) for r in reports}
@@ -102,7 +98,6 @@ def _show_example(run: Any, as_json: bool) -> None:
 
 def example_reports() -> list[CapabilityReport]:
     """Return reports of the machines in EXAMPLE."""
-
     found = []
     for host, ram, spare, cores, gflops, texts in EXAMPLE:
         decision = decide(spare, 100)
@@ -145,38 +140,38 @@ def _idle(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[str]:
     return [r.host for r in reports if r.host not in busy]
 
 
-def _machines(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-    """Return each machine's share of a phase, the longest first; its speed is a multiple of the reference machine's."""
-    rows: dict[str, dict[str, Any]] = {}
-    for stage in stages:
-        for share in stage.shares:
-            row = rows.setdefault(
-                share.host,
-                {
-                    "machine": share.host,
-                    "shards": 0,
-                    "units": 0,
-                    "expected_s": 0.0,
-                    "work_s": 0.0,
-                    "reference_s": 0.0,
-                    "speed_from": [],
-                },
+class MachineShare(NamedTuple):
+    """The part of a phase that one machine does."""
+
+    machine: str
+    shards: int
+    units: int
+    expected_s: float
+    speed_from: list[str]  # the basis of its speed in each round, without repetition
+    speed: float  # over all rounds, as a multiple of the reference machine's
+
+
+def _machines(stages: Sequence[Stage]) -> list[MachineShare]:
+    """Return each machine's share of a phase, the longest first."""
+    found = []
+    for host in dict.fromkeys(share.host for stage in stages for share in stage.shares):
+        own = [(stage, share) for stage in stages for share in stage.shares if share.host == host]
+        shares = [share for _, share in own]
+        work = [sum(stage.round.costs[i] for i in share.units) for stage, share in own]
+        found.append(
+            MachineShare(
+                machine=host,
+                shards=sum(s.shards for s in shares),
+                units=sum(len(s.units) for s in shares),
+                expected_s=sum(s.seconds for s in shares),
+                speed_from=list(dict.fromkeys(s.speed.basis for s in shares)),
+                speed=sum(work) / sum(w / s.speed.factor for w, s in zip(work, shares, strict=True)),
             )
-            row["shards"] += share.shards
-            row["units"] += len(share.units)
-            row["expected_s"] += share.seconds
-            work = sum(stage.round.costs[i] for i in share.units)
-            row["reference_s"] += work
-            row["work_s"] += work / share.speed.factor
-            if share.speed.basis not in row["speed_from"]:
-                row["speed_from"].append(share.speed.basis)
-    for row in rows.values():
-        row["speed"] = row.pop("reference_s") / row.pop("work_s")
-    return sorted(rows.values(), key=lambda r: (-r["expected_s"], r["machine"]))
+        )
+    return sorted(found, key=lambda share: (-share.expected_s, share.machine))
 
 
 def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport], last: LastRun) -> dict[str, Any]:
-
     phases = []
     for phase, stages in planned.phases.items():
         predicted_s, actual_s = last.get(phase, (None, None))
@@ -198,7 +193,7 @@ def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport]
             {
                 "phase": phase,
                 "pool": stages[0].pool,
-                "machines": _machines(stages),
+                "machines": [m._asdict() for m in _machines(stages)],
                 "rounds": rounds,
                 "expected_s": sum(s.seconds for s in stages) if all(s.pool for s in stages) else None,
                 "last_run": None if actual_s is None else {"predicted_s": predicted_s, "actual_s": actual_s},
@@ -224,32 +219,26 @@ def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport]
 
 
 def _print_plan(title: str, planned: Schedule, reports: Sequence[CapabilityReport], last: LastRun) -> None:
-
-    with_last = any(actual is not None for _, actual in last.values())
-    table = Table(title=Text(title), title_justify="left")
-    for name in ("phase", "pool", "machine", "shards", "units", "speed", "on it", "in all"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("shards", "units") else "left")
-    if with_last:
-        table.add_column("last run", overflow="fold")
+    columns = ["phase", "pool", "machine", "shards", "units", "speed", "on it", "in all"]
+    if any(actual is not None for _, actual in last.values()):
+        columns.append("last run")
+    rows: list[list[str]] = []
     for phase, stages in planned.phases.items():
-        rows = _machines(stages)
         if not all(s.pool for s in stages):
-            table.add_row(phase.upper(), "none fits", *[""] * (len(table.columns) - 2))
+            rows.append([phase.upper(), "none fits"])
             continue
-        pool = f"{stages[0].pool}, quantised" if any(s.quantized for s in stages) else stages[0].pool
-        ends = [
-            duration(sum(s.seconds for s in stages)),
-            *([_last(*last.get(phase, (0.0, None)))] if with_last else []),
-        ]
-        for i, row in enumerate(rows[:LISTED]):
-            speed = f"{row['speed']:.3g} ({', '.join(row['speed_from'])})"
-            cells = [row["machine"], str(row["shards"]), str(row["units"]), speed, duration(row["expected_s"])]
-            first = (phase.upper(), pool or "") if i == 0 else ("", "")
-            # Text, since rich would read brackets in a name as markup.
-            table.add_row(*(Text(printable(c)) for c in (*first, *cells)), *(ends if i == 0 else [""] * len(ends)))
-        if len(rows) > LISTED:
-            table.add_row("", "", f"and {len(rows) - LISTED} more", *[""] * (len(table.columns) - 3))
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+        quantized = ", quantised" if any(s.quantized for s in stages) else ""
+        first = [phase.upper(), f"{stages[0].pool}{quantized}"]
+        ends = [duration(sum(s.seconds for s in stages)), _last(*last.get(phase, (0.0, None)))]
+        machines = _machines(stages)
+        for m in machines[:LISTED]:
+            speed = f"{m.speed:.3g} ({', '.join(m.speed_from)})"
+            rows.append([*first, m.machine, str(m.shards), str(m.units), speed, duration(m.expected_s), *ends])
+            first, ends = ["", ""], []
+        if len(machines) > LISTED:
+            rows.append(["", "", f"and {len(machines) - LISTED} more"])
+    cells = [[*row, *[""] * len(columns)][: len(columns)] for row in rows]
+    print_table(title, columns, cells, right=("shards", "units"))
     for line in sentences(planned, reports):
         print(printable(line))
 
@@ -260,7 +249,6 @@ def _last(predicted_s: float, actual_s: float | None) -> str:
 
 def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[str]:
     """Return the lines below the table: total, longest part, phases without a machine, idle machines, missing measurements."""
-
     missing = _missing(planned)
     without = f", without {_listed(missing)}" if missing else ""
     found = [f"In all {duration(planned.seconds)}{without}."]
@@ -288,16 +276,13 @@ def _some(hosts: Sequence[str]) -> str:
 
 def dominance(planned: Schedule) -> str:
     """Return the sentence about the part that takes longest and why; empty if no phase has a machine."""
-
     found = dominant(planned)
     if found is None:
         return ""
     stage, host = found.stage, found.last.host
-    together = (
-        f"on {len(stage.shares)} machines"
-        if len(stage.shares) > 1
-        else "on one machine, since dividing it would save too little"
-    )
+    together = "on one machine, since dividing it would save too little"
+    if len(stage.shares) > 1:
+        together = f"on {len(stage.shares)} machines"
     why = {
         "one machine": f"all of it on {host}, the only machine that can run it",
         "one unit": f"its longest unit alone takes that on {host}, and a unit is not divided",

@@ -22,7 +22,6 @@ def report(
 
     Example: lab report --out report.html
     """
-
     state = snapshot.state()
     if state.kind == "missing":
         raise LabError("there are no results on this host yet", state.mend)

@@ -48,7 +48,6 @@ def run(
 
     Example: lab run p1 --domain jsonl --data problems.jsonl --scale smoke --json
     """
-
     module_of(phase)
     given: dict[str, dict[str, Any]] = by_phase(settings_of(settings, domain, data, allow_leakage), phase)
     paths = Paths.local()
@@ -100,7 +99,6 @@ def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
     Raises:
         LabError: it never was.
     """
-
     found = None
     if paths.warehouse.exists():  # which reading would otherwise create
         with writing(paths) as con:
@@ -114,7 +112,6 @@ def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
 
 def _fitted(run: Run, phase: str) -> list[str]:
     """Return a line with the counts that were lowered because the user's data are too few."""
-
     module, config = get_phase(phase), run.configs[phase]
     own = run.given.get(phase, {})
     asked = module.Config(**{**module.SCALES.get(run.scale, {}), **own, "domain": config.domain})
@@ -124,7 +121,6 @@ def _fitted(run: Run, phase: str) -> list[str]:
 
 
 def _as_json(paths: Any, run_id: str, phase: str) -> dict[str, Any]:
-
     with writing(paths) as con:
         row = next(r for r in chain_of(con, run_id) if r["phase"] == phase)
         metrics = [{k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_id) if m["phase"] == phase]

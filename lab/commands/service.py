@@ -36,7 +36,6 @@ def install(
 
     Example: lab service install --dry-run
     """
-
     if join and lan:
         raise LabError("--lan is for the coordinator and --join for other machines", "leave one out")
     start = ["join", api_of(join).removesuffix("/api")] if join else ["up", *(["--lan"] if lan else [])]

@@ -41,7 +41,6 @@ def verify(
 
     Example: lab verify --phase e1 --deep
     """
-
     if phase is not None:
         module_of(phase)
     paths = there()
@@ -93,7 +92,6 @@ def rebuild(
 
     Example: lab warehouse rebuild
     """
-
     paths = there()
     done = build(paths, Store.configured(paths), force)
     rows = sum(done.rows.values())
@@ -121,7 +119,6 @@ def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coord
 
     Example: lab warehouse merge /mnt/other/.lab
     """
-
     here = Found.local()
     done = take_in(here, Store.configured(here), Found(home.absolute()))
     print(printable(f"runs       {', '.join(done.runs) or 'none new'}"))

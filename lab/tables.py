@@ -1,0 +1,38 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from common.text import printable
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    right: Sequence[str] = (),
+    width: int = 140,
+    lines: bool = False,
+) -> None:
+    """Print a table; text is shown as it is, without rich's markup and control characters.
+
+    Args:
+        title: above the table; empty for none.
+        columns: titles of the columns.
+        rows: cells in the order of the columns; a Text keeps its style.
+        right: titles of the columns that are aligned to the right.
+        width: in characters, where the output is no terminal.
+        lines: draw a line between rows.
+    """
+    table = Table(title=Text(printable(title)) if title else None, title_justify="left", show_lines=lines)
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if name in right else "left")
+    for cells in rows:
+        table.add_row(*(c if isinstance(c, Text) else Text(printable(c)) for c in cells))
+    Console(width=None if sys.stdout.isatty() else width, highlight=False).print(table)
