@@ -1,4 +1,4 @@
-"""What this host can do, written down as a capability report, and reading reports of other hosts."""
+"""Make the capability report of this host, and read reports of other hosts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from pydantic_core import from_json
@@ -24,40 +24,41 @@ from workpools.report import MAX_REPORT_BYTES, MEND, CapabilityReport, not_json,
 from workpools.tiers import UNFIT, decide
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead, as for the collector
-# What is asked of programs and servers, all at once: with --quick the whole must end in 5 s.
-LOOK_S = 10.0
-LOOK_QUICKLY_S = 3.0
+# For all programs and servers that are asked, in parallel: with --quick the whole assessment must end in 5 s.
+PROBE_S = 10.0
+PROBE_QUICKLY_S = 3.0
 
 
 def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
-    """Look at this host, and measure it unless `quick`.
+    """Make the capability report of this host.
 
     Args:
         quick: leave the speeds out.
-        api_url: of the Prefect server whose clock is asked; PREFECT_API_URL, or the default port, unless given.
+        api_url: of the Prefect server whose clock is compared; PREFECT_API_URL, or the default port, unless given.
 
     Raises:
-        LabError: LAB_HOST, LAB_HOME or the address of the server is none.
+        LabError: LAB_HOST, LAB_HOME or the address of the server is not valid.
     """
     budget = measure.Budget()
     host, home = host_name(), lab_home()
     api_url = checked_url(api_url or os.environ.get("PREFECT_API_URL") or DEFAULT_API)
     home.mkdir(parents=True, exist_ok=True)
-    found, reasons = _look(api_url, LOOK_QUICKLY_S if quick else LOOK_S)
+    found = _probe(api_url, PROBE_QUICKLY_S if quick else PROBE_S)
+    reasons = list(found.reasons)
     memory = hardware.memory()
     # Rounded once, so that the tier follows from the numbers that the report shows.
     disk_free_gb = round(shutil.disk_usage(home).free / hardware.GB, 2)
     decision = decide(memory.available_gb, disk_free_gb)
-    there = engines(found["ollama_models"] is not None)
+    installed = engines(found.ollama_models is not None)
     lacking = packages.unmet(decision.tier)
     speeds = measure.Speeds()
     if not quick:
         fit = decision.tier != UNFIT
-        speeds = measure.speeds(home, there if fit else [], budget)
+        speeds = measure.speeds(home, installed if fit else [], budget)
         if not fit:
             # Loading a model could bring down a host that is too small for it.
-            reasons.append("engines not measured: this host is unfit for them")
-    told = (memory.reason, packages.python_reason(), *(u.reason for u in lacking or ()), *speeds.reasons, *reasons)
+            reasons.append("engines not measured: this host is too small for them")
+    unmet = [u.reason for u in lacking or ()]
     return CapabilityReport(
         host=host,
         created_at=datetime.now(UTC),
@@ -71,26 +72,39 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         ram_available_gb=memory.available_gb,
         ram_limit_gb=memory.limit_gb,
         disk_free_gb=disk_free_gb,
-        gpus=found["gpus"],
-        engines=there,
+        gpus=found.gpus,
+        engines=installed,
         matrix_gflops=speeds.matrix_gflops,
         embedding_texts_per_s=speeds.embedding_texts_per_s,
         prefill_tokens_per_s=speeds.prefill_tokens_per_s,
         disk_write_mb_s=speeds.disk_write_mb_s,
-        cpu_flags=found["cpu_flags"],
+        cpu_flags=found.cpu_flags,
         unmet_requirements=None if lacking is None else [u.requirement for u in lacking],
-        ollama_models=found["ollama_models"],
-        models=found["models"],
-        mlx_lora=measure.mlx_lora() if "mlx" in there else None,
-        clock_offset_s=found["clock_offset_s"],
+        ollama_models=found.ollama_models,
+        models=found.models,
+        mlx_lora=measure.mlx_lora() if "mlx" in installed else None,
+        clock_offset_s=found.clock_offset_s,
         tier=decision.tier,
         profiles=decision.profiles,
-        reasons=[*decision.reasons, *filter(None, told)],
+        reasons=[
+            *decision.reasons,
+            *filter(None, (memory.reason, packages.python_reason(), *unmet, *speeds.reasons, *reasons)),
+        ],
     )
 
 
-def _look(api_url: str, seconds: float) -> tuple[dict[str, Any], list[str]]:
-    """(what programs and servers say of this host, what is wrong with it)."""
+class _Probed(NamedTuple):
+    """Answers of programs and servers, None where there was none in time; and lines about what is wrong."""
+
+    gpus: list[str]
+    cpu_flags: list[str] | None
+    ollama_models: list[str] | None
+    models: list[str] | None
+    clock_offset_s: float | None
+    reasons: list[str]
+
+
+def _probe(api_url: str, seconds: float) -> _Probed:
     each_s = seconds - 0.5  # so that a program that does not answer is ended before it is given up
     found = in_time(
         {
@@ -104,24 +118,23 @@ def _look(api_url: str, seconds: float) -> tuple[dict[str, Any], list[str]]:
         },
         seconds,
     )
-    reasons = []
-    if found["nvidia"] is None:
-        reasons.append(f"NVIDIA's cards are not known: nvidia-smi did not answer within {seconds:.0f} s")
-    reasons.append(nearby.clock_reason(found["clock_offset_s"]) or "")
+    nvidia, amd, apple = (found.pop(name) for name in ("nvidia", "amd", "apple"))
+    reasons = [nearby.clock_reason(found["clock_offset_s"]) or ""]
+    if nvidia is None:
+        reasons.insert(0, f"NVIDIA's cards are not known: nvidia-smi did not answer within {seconds:.0f} s")
     if found["models"] is not None:
         found["models"] += needs.of_ollama(found["ollama_models"])
-    found["gpus"] = [*(found["nvidia"] or []), *(found["amd"] or []), *(found["apple"] or [])]
-    return found, reasons
+    return _Probed(gpus=[*(nvidia or []), *(amd or []), *(apple or [])], reasons=reasons, **found)
 
 
 def in_time(probes: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
-    """What each probe returns, all asked at once; None for those that do not end in time."""
+    """Run all probes at once; return their results by name, None for those that do not end within `seconds`."""
     results: dict[str, Any] = dict.fromkeys(probes)
 
     def ask(name: str) -> None:
         results[name] = probes[name]()
 
-    # Daemons: looking up a name can take minutes and cannot be interrupted, and nobody waits for it at the end.
+    # Daemons: looking up a name can take minutes and cannot be interrupted; the program does not wait for it at its end.
     threads = [Thread(target=ask, args=(name,), daemon=True) for name in probes]
     deadline = time.monotonic() + seconds
     for thread in threads:
@@ -132,7 +145,7 @@ def in_time(probes: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str
 
 
 def engines(ollama: bool = False) -> list[str]:
-    """Engines that are installed or answer; nothing heavy is imported."""
+    """Return the engines that are installed, and ollama if it answers; import nothing slow."""
 
     def has(*names: str) -> bool:
         return all(find_spec(n) is not None for n in names)
@@ -150,11 +163,14 @@ def engines(ollama: bool = False) -> list[str]:
 
 
 def parse_report(content: bytes) -> CapabilityReport:
-    """A report from somewhere else; one of version 1 or of the older public layouts as one of today.
+    """Parse a report from another host; read the older public layouts as reports of today.
+
+    Args:
+        content: the file, at most MAX_REPORT_BYTES.
 
     Raises:
-        LabError: oversized, not JSON, a field missing, unknown, of a wrong type or out of range (a host name that is
-            none, a time in the future); the field is named.
+        LabError: too large, not JSON, or a field is missing, unknown, of a wrong type or out of range (an invalid host
+            name, a time in the future); the field is named.
     """
     if len(content) > MAX_REPORT_BYTES:
         raise LabError(f"capability report of {len(content)} bytes, at most {MAX_REPORT_BYTES}", MEND)

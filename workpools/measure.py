@@ -1,6 +1,6 @@
-"""Speeds of this host. All share one budget of time: what does not fit any more is left out, with the reason.
+"""Measure the speeds of this host within one budget of time; what does not fit is left out, with the reason.
 
-`python -m workpools.measure embedder language_model` prints what the engines do, a line of JSON each.
+`python -m workpools.measure embedder language_model` measures engines and prints a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from common.environment import lab_home
 
@@ -26,17 +27,13 @@ ENGINES_S = 5.0  # less is not worth loading an engine for: torch alone takes 3 
 WRITE_BYTES = 64 * 2**20  # enough to leave a disk's own cache behind on small machines
 CHUNK_BYTES = 8 * 2**20
 PROMPT_REPEATS = 20  # about 300 tokens, a phase's usual prompt
-# Engine -> (field of the report, what is measured).
-SPEEDS = {
-    "embedder": ("embedding_texts_per_s", "embedding speed"),
-    "language_model": ("prefill_tokens_per_s", "model speed"),
-}
+SPEEDS = {"embedder": "embedding speed", "language_model": "model speed"}  # by engine, for messages
 Clock = Callable[[], float]
 
 
 @dataclass
 class Budget:
-    """Seconds that are left until the deadline; whoever measures takes a slice of them."""
+    """Seconds left until the deadline."""
 
     seconds: float = BUDGET_S
     clock: Clock = time.monotonic
@@ -52,7 +49,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Speeds:
-    """What was measured, and why the rest was not. Units as in the report."""
+    """Measured speeds in the units of the report, and the reasons why others are None."""
 
     matrix_gflops: float | None = None
     embedding_texts_per_s: float | None = None
@@ -61,19 +58,41 @@ class Speeds:
     reasons: tuple[str, ...] = ()
 
 
+class EngineSpeed(NamedTuple):
+    """Speed of an engine in the unit of the report; None with the reason."""
+
+    engine: str
+    speed: float | None
+    reason: str
+
+
+class EngineSpeeds(NamedTuple):
+    """Speeds by engine, and a line for each engine without one."""
+
+    speeds: dict[str, float]
+    reasons: list[str]
+
+
 def speeds(home: Path, engines: Sequence[str], budget: Budget) -> Speeds:
-    """Measure the cheap ones first, then the engines in what is left of the budget."""
+    """Measure processor and disk first, then the engines in the rest of the budget.
+
+    Args:
+        home: a folder on the disk to measure.
+        engines: of this host.
+        budget: of time for all.
+    """
     reasons = []
     gflops = matrix_gflops(min(MATRIX_S, budget.left))
     disk = disk_write_mb_s(home, min(DISK_S, budget.left))
     if disk is None:
         reasons.append(f"disk speed not measured: no 8 MB could be written to {home}")
-    found, why = engine_speeds(engines, budget.left)
-    return Speeds(gflops, found.get("embedder"), found.get("language_model"), disk, (*reasons, *why))
+    measured = engine_speeds(engines, budget.left)
+    embedding, prefill = (measured.speeds.get(name) for name in SPEEDS)
+    return Speeds(gflops, embedding, prefill, disk, (*reasons, *measured.reasons))
 
 
 def matrix_gflops(seconds: float) -> float:
-    """Best float32 product of two n x n matrices, 2 n^3 operations each; n up to 1024, as far as the time goes."""
+    """Return the best speed of a float32 product of two n x n matrices, 2 n^3 operations, n up to 1024 as time allows."""
     import numpy as np
 
     deadline = time.monotonic() + seconds
@@ -92,7 +111,7 @@ def matrix_gflops(seconds: float) -> float:
 
 
 def disk_write_mb_s(folder: Path, seconds: float) -> float | None:
-    """MB/s of writing and fsyncing 64 MB, or what of it fits in the time; None when the disk takes no 8 MB."""
+    """Return MB/s of writing and fsyncing 64 MB, or less as time allows; None if not even 8 MB can be written."""
     path = folder / f".write-test-{os.getpid()}"
     block = os.urandom(CHUNK_BYTES)
     started = time.perf_counter()
@@ -112,16 +131,17 @@ def disk_write_mb_s(folder: Path, seconds: float) -> float | None:
         path.unlink(missing_ok=True)
 
 
-def engine_speeds(engines: Sequence[str], seconds: float) -> tuple[dict[str, float], list[str]]:
-    """({engine: speed}, why the others have none), measured in a process of its own that ends when the time does.
+def engine_speeds(engines: Sequence[str], seconds: float) -> EngineSpeeds:
+    """Measure engines in a process of its own, which is ended after `seconds`.
 
     Neither the import of an engine nor a conversion of weights can be interrupted, and both take memory.
     """
     asked = [e for e in SPEEDS if e in engines]
+    if asked and seconds < ENGINES_S:
+        spent = f"{BUDGET_S:.0f} s for measuring were spent before"
+        return EngineSpeeds({}, [f"{SPEEDS[e]} not measured: {spent}" for e in asked])
     if not asked:
-        return {}, []
-    if seconds < ENGINES_S:
-        return {}, [f"{SPEEDS[e][1]} not measured: {BUDGET_S:.0f} s for measuring were spent before" for e in asked]
+        return EngineSpeeds({}, [])
     command = [sys.executable, "-m", "workpools.measure", *asked]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
     ended = "the process that measures ended without a result"
@@ -135,52 +155,49 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> tuple[dict[str, flo
         if child.poll() is None:  # interrupted by the user
             child.kill()
             child.wait()
-        _sweep(child.pid)
-    found, why = _read(printed.decode(errors="replace").splitlines())
+        _remove_unfinished(child.pid)
+    found = parse_output(printed.decode(errors="replace").splitlines())
+    unknown = {e: EngineSpeed(e, None, ended) for e in asked}
     if not _converted():
-        why.setdefault(
-            "language_model", f"{ended}; its weights are not converted yet, which the first run of a phase does"
-        )
-    return found, [f"{SPEEDS[e][1]} not measured: {why.get(e, ended)}" for e in asked if e not in found]
+        why = f"{ended}; its weights are not converted yet, which the first run of a phase does"
+        unknown["language_model"] = EngineSpeed("language_model", None, why)
+    all_ = [found.get(e, unknown[e]) for e in asked]
+    reasons = [f"{SPEEDS[one.engine]} not measured: {one.reason}" for one in all_ if one.speed is None]
+    return EngineSpeeds({one.engine: one.speed for one in all_ if one.speed is not None}, reasons)
 
 
-def _read(lines: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
-    """(speeds, reasons) that the process printed; its last line may be cut."""
-    found: dict[str, float] = {}
-    why: dict[str, str] = {}
+def parse_output(lines: Sequence[str]) -> dict[str, EngineSpeed]:
+    """Parse the output of the process that measures, by engine; its last line may be cut."""
+    found = {}
     for line in lines:
-        try:
+        with suppress(ValueError):
             engine, speed, reason = json.loads(line)
-        except ValueError:
-            continue
-        if speed is None:
-            why[engine] = str(reason)
-        else:
-            found[engine] = float(speed)
-    return found, why
+            found[engine] = EngineSpeed(engine, speed if speed is None else float(speed), str(reason))
+    return found
 
 
 def _converted() -> bool:
-    """Whether any language model's weights lie here as experiments.backends leaves them; converting takes 21 s (measured)."""
+    """Return True if a language model's weights are converted on this host, which takes 21 s (measured)."""
     return any(".making-" not in p.name for p in (lab_home() / "models").glob("*"))
 
 
-def _sweep(pid: int) -> None:
-    """Weights that the process was converting when it was ended, under the name that experiments.backends gives them."""
+def _remove_unfinished(pid: int) -> None:
+    """Remove weights whose conversion ended with the process; experiments.backends names the folder."""
     for left in (lab_home() / "models").glob(f"*.making-{pid}"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _measured(engines: Sequence[str]) -> Iterator[tuple[str, float | None, str]]:
-    """(engine, its speed or None, why None), each as soon as it is known."""
+def _measured(engines: Sequence[str]) -> Iterator[EngineSpeed]:
+    """Measure one engine after the other."""
     from common.errors import LabError
     from experiments.backends.protocols import Unavailable
 
     for engine in engines:
         try:
-            yield engine, round({"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine](), 1), ""
+            speed = {"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine]()
+            yield EngineSpeed(engine, round(speed, 1), "")
         except (Unavailable, LabError, ImportError, OSError, RuntimeError) as error:
-            yield engine, None, " ".join(str(error).split())[:200]
+            yield EngineSpeed(engine, None, " ".join(str(error).split())[:200])
 
 
 def mlx_lora() -> str | None:
@@ -191,7 +208,7 @@ def mlx_lora() -> str | None:
 
 
 def _texts_per_s() -> float:
-    """Short texts a second through the default embedder."""
+    """Return short texts a second through the default embedder."""
     from experiments.backends.catalog import EMBEDDERS
     from experiments.backends.sentence_embedder import SentenceEmbedder
 
@@ -202,7 +219,7 @@ def _texts_per_s() -> float:
 
 
 def _tokens_per_s() -> float:
-    """Tokens of a prompt a second through the default language model, the better of two after one to warm up."""
+    """Return tokens of a prompt a second through the default language model, the better of two after a warm-up."""
     from experiments.backends.model_cache import Backends, no_files
     from experiments.backends.placement import measure_dtype
     from experiments.contract import PhaseConfig
@@ -224,7 +241,7 @@ def _tokens_per_s() -> float:
 
 
 def main(engines: Sequence[str]) -> None:
-    """Print [engine, speed, why none] a line; what libraries print goes to stderr."""
+    """Print an EngineSpeed a line as JSON; output of libraries goes to stderr."""
     results = sys.stdout
     with redirect_stdout(sys.stderr):
         for row in _measured(engines):

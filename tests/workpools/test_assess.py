@@ -118,7 +118,7 @@ def test_an_unfit_host_is_told_so_and_loads_no_model(
         "memory: a limit",
         "nvidia-smi did not answer within 10 s",
         "clock 77 s ahead",
-        "engines not measured: this host is unfit",
+        "engines not measured: this host is too small",
     ):
         assert part in said
 

@@ -129,10 +129,10 @@ def test_engines_that_are_not_there_say_so(
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     monkeypatch.setitem(sys.modules, "torch", None)
     measure.main(["embedder", MODEL])
-    said, why = measure._read(capsys.readouterr().out.splitlines())
-    assert said == {}
-    assert "sentence_transformers" in why["embedder"]
-    assert "torch" in why[MODEL]
+    printed = measure.parse_output(capsys.readouterr().out.splitlines())
+    assert {one.speed for one in printed.values()} == {None}
+    assert "sentence_transformers" in printed["embedder"].reason
+    assert "torch" in printed[MODEL].reason
 
 
 def test_the_speeds_of_this_machine_are_of_the_right_order(home: Path) -> None:
