@@ -19,7 +19,7 @@ in together in one transaction, exactly once, and their files are moved to the a
 tables are compared; a turn of each before is not counted, since it loads libraries. A thread checks the bundles that come
 next, so the ratio needs a second core that is free, and swings where other work takes it: 0.81 to 0.92 in eight runs on two
 quiet cores. Of 40 bundles 0.70 to 0.78: DuckDB compresses in two threads what it reads alone, and here one of them checks.
-Half of what the collector gains on the plain way is that a large transaction skips the log (`collector.TAKING`).
+Half of what the collector gains on the plain way is that a large transaction skips the log (`collector.SETTINGS`).
 """
 
 from __future__ import annotations

@@ -8,10 +8,14 @@ from typing import Any
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; refuses NaN, so that equal values have equal text."""
+    """Return JSON with sorted keys and no spaces, so that equal values have equal text.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def sha256_of(value: Any) -> str:
-    """Hex SHA-256 of the canonical JSON of `value`."""
+    """Return the hex SHA-256 of the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()

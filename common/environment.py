@@ -1,4 +1,4 @@
-"""Where this installation keeps its files, what this host is called, and which code it runs."""
+"""This installation: its folders, the name of its host, the code that it runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,10 @@ from typing import NamedTuple
 from common.errors import LabError
 
 PROJECT = "llm-memory-experiments"  # as its package is called
+ALL_HOSTS = "all"  # in the place of a host's name: a number over all hosts
 HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
 VERSIONED_PACKAGES = (
-    "duckdb",
-    "numpy",
-    "peft",
-    "prefect",
-    "pyarrow",
-    "scikit-learn",
-    "scipy",
-    "sentence-transformers",
-    "statsmodels",
-    "torch",
-    "transformers",
+    "duckdb numpy peft prefect pyarrow scikit-learn scipy sentence-transformers statsmodels torch transformers".split()
 )
 
 
@@ -38,18 +29,22 @@ class Commit(NamedTuple):
 
 
 def checkout() -> Path | None:
-    """The git checkout this package runs from, or None when it was installed as a wheel."""
+    """Return the git checkout that this package runs from, or None when it was installed as a wheel."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "prefect.yaml").is_file() else None
 
 
 def upgrade_command() -> str:
-    """What brings this installation to a newer version of the project."""
+    """Return the command that updates this installation."""
     return "git pull && make setup" if checkout() else f"pip install --upgrade {PROJECT}"
 
 
 def lab_home() -> Path:
-    """The folder of all state: LAB_HOME, else .lab in the checkout, else ~/.local/share/llm-memory-experiments."""
+    """Return the folder of all state: LAB_HOME, else .lab in the checkout, else ~/.local/share/llm-memory-experiments.
+
+    Raises:
+        LabError: LAB_HOME is not an absolute path.
+    """
     if value := os.environ.get("LAB_HOME"):
         path = Path(value).expanduser()
         if not path.is_absolute():
@@ -60,7 +55,7 @@ def lab_home() -> Path:
 
 
 def host_name() -> str:
-    """This host's name in every table: LAB_HOST, else the first label of the system's name.
+    """Return this host's name in every table: LAB_HOST, else the first label of the system's name.
 
     Raises:
         LabError: LAB_HOST is not one lowercase DNS label.
@@ -72,7 +67,11 @@ def host_name() -> str:
 
 
 def checked_host(value: str) -> str:
-    """`value` if it is a valid host name, else LabError; names become file names, so nothing else may pass."""
+    """Return `value` if it is a valid host name; names become file names.
+
+    Raises:
+        LabError: it is not.
+    """
     if not HOST_PATTERN.fullmatch(value):
         raise LabError(
             f"invalid host name {value[:80]!r}", "use lowercase letters, digits and dashes, as in LAB_HOST=pi-4"
@@ -82,7 +81,7 @@ def checked_host(value: str) -> str:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that can change a result."""
+    """Return the versions of the installed packages that can change a result."""
     found = {}
     for name in VERSIONED_PACKAGES:
         try:
@@ -116,10 +115,10 @@ def code_commit() -> Commit:
 
 
 def project_files() -> Path:
-    """The checkout, or where the wheel put them.
+    """Return the folder of prefect.yaml and the deployments' code: the checkout, or where the wheel put them.
 
     Raises:
-        LabError: they are in neither.
+        LabError: it is in neither.
     """
     if root := checkout():
         return root
@@ -129,5 +128,5 @@ def project_files() -> Path:
         files = []
     found = next((Path(str(f.locate())).resolve() for f in files if f.name == "prefect.yaml"), None)
     if found is None or not found.is_file():
-        raise LabError("prefect.yaml is not here", f"pip install --force-reinstall {PROJECT}, or work in a checkout")
+        raise LabError("prefect.yaml is missing", f"pip install --force-reinstall {PROJECT}, or work in a checkout")
     return found.parent

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: temporary name, fsync, rename, fsync of the folder."""
+"""Write, move and lock files: temporary name, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from common.errors import LabError
 
 TEMPORARY = ".part-"
 NO_ROOM = "No space left on device"
-STALE_S = 24 * 3600.0  # a temporary file of that age was left by a process that died
+STALE_S = 24 * 3600.0  # the process that wrote a temporary file of this age has died
 
 
 @contextmanager
-def telling_when_full(folder: Path) -> Iterator[None]:
-    """A full disk, whoever met it, as one error that says what to do.
+def reporting_full_disk(folder: Path) -> Iterator[None]:
+    """Turn any error of a full disk in the block into one that says what to do.
 
     Raises:
-        LabError: there is no room on the disk of `folder`, or in this user's share of it.
+        LabError: there is no room on the disk of `folder`, or in this user's quota.
     """
     try:
         yield
     except Exception as error:
-        if _of_no_room(error):
+        if _is_full(error):
             raise LabError(
                 f"the disk of {folder} is full; nothing that was stored is lost",
-                "make room, lab clean --older-than 30d or else",
+                "free some space, for example with: lab clean --older-than 30d",
             ) from error
         raise
 
 
-def _of_no_room(error: BaseException | None) -> bool:
-    """Whether it began with a full disk; what failed to be rolled back after that is only what followed."""
+def _is_full(error: BaseException | None) -> bool:
+    """Return True if a full disk is the error or one of its causes, such as before a failed rollback."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or NO_ROOM in str(error):
             return True
@@ -59,31 +59,41 @@ def sync_folder(folder: Path) -> None:
 
 
 def temporary_for(target: Path) -> Path:
-    """A name beside `target` that no reader takes for a finished file."""
+    """Return a name beside `target` that no reader takes for a finished file."""
     return target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
 
 
 def finish(temporary: Path, target: Path) -> None:
-    """fsync `temporary` and put it at `target` in one step."""
+    """Sync `temporary` to the disk and rename it to `target`."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(target)
     sync_folder(target.parent)
 
 
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file that other processes see whole or not at all; its folder is made when missing."""
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `target` when the block succeeds, and is removed when it fails.
+
+    Other processes see the whole file or none. The folder of `target` is made when missing.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_for(target)
     try:
-        temporary.write_bytes(content)
+        yield temporary
         finish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file that other processes see whole or not at all; its folder is made when missing."""
+    with whole_file(target) as temporary:
+        temporary.write_bytes(content)
+
+
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -115,9 +125,10 @@ def locked_file(path: Path, wait_s: float = -1) -> Iterator[None]:
 
 
 def move(source: Path, target: Path, *, sync: bool = True) -> None:
-    """Move a file, also onto another device, where it is copied under a temporary name first.
+    """Move a file, also to another device.
 
-    Without `sync` a power cut may undo it, until the caller has called `sync_folder` for the folder of `target`.
+    Args:
+        sync: False: a power cut may undo it until the caller has called `sync_folder` for the folder of `target`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -134,18 +145,13 @@ def move(source: Path, target: Path, *, sync: bool = True) -> None:
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file so that other processes see the copy whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_for(target)
-    try:
+    with whole_file(target) as temporary:
         shutil.copyfile(source, temporary)
-        finish(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, older_than_s: float = STALE_S) -> None:
-    """Remove what killed processes left half written in `folder`."""
-    # rsync keeps what it has of a file in a folder with such a name.
+    """Remove files that killed processes left half written in `folder`."""
+    # rsync stores the part of a file that it has in a folder with such a name.
     for path in (*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*/*")):
         # Its writer may be alive and give it its final name at this moment.
         with suppress(FileNotFoundError):

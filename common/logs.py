@@ -1,4 +1,4 @@
-"""The one place of a host's logs, LAB_HOME/logs: kept to a few files of bounded size."""
+"""Rotate the logs in LAB_HOME/logs, so that they stay a few files of bounded size."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from contextlib import suppress
 from pathlib import Path
 
 MAX_BYTES = 10 * 2**20  # of a log that is written to; the server writes about 1 MB an hour while a pipeline runs
-KEPT = 3  # older parts of each log
+OLDER_PARTS = 3  # older parts of each log
 
 
 def rotate(folder: Path) -> list[str]:
-    """Cut every log that grew too large, its older parts moved on; the names of those that were cut.
+    """Rotate every log that grew too large, and return their names.
 
-    The processes that write keep their file open, so what they wrote is copied and the file emptied. They append, so
-    nothing but a line written during the copy is lost.
+    Processes hold their log open and append to it, so the log is copied and emptied instead of renamed; only a line that is
+    written during the copy is lost.
     """
     cut = []
     for log in sorted(folder.glob("*.log")):
         with suppress(FileNotFoundError):
             if log.is_symlink() or log.stat().st_size <= MAX_BYTES:
                 continue
-            for i in range(KEPT - 1, 0, -1):
+            for i in range(OLDER_PARTS - 1, 0, -1):
                 with suppress(FileNotFoundError):
                     log.with_name(f"{log.name}.{i}").replace(log.with_name(f"{log.name}.{i + 1}"))
             shutil.copyfile(log, log.with_name(f"{log.name}.1"))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from common.canonical_json import canonical
-from common.environment import code_commit, host_name, package_versions
+from common.environment import ALL_HOSTS, code_commit, host_name, package_versions
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
 from experiments.contract import Earlier, Json, PhaseFindings, Status, Unit, Verdict
@@ -23,7 +23,7 @@ from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, get_phase
 from flows.plan import Plan, Run, defaulted, options, steps_of
 from warehouse.database import records
-from warehouse.database.metrics import ALL_HOSTS, measure, results
+from warehouse.database.metrics import measure, results
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.signing import key_of

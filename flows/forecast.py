@@ -103,7 +103,7 @@ class Registered(NamedTuple):
 def registered(store: Store) -> Registered:
     """Read the reports of all registered hosts."""
     found, wrong = [], []
-    for host, content in store.reports():
+    for host, content in store.reports().items():
         try:
             report = parse_report(content)
         except LabError as error:

@@ -17,10 +17,11 @@ from pydantic_core import from_json
 
 from common.environment import host_name, lab_home, package_versions
 from common.errors import LabError
+from common.limits import MAX_REPORT_BYTES
 from workpools import hardware, measure, nearby, needs, packages
 from workpools.pools import DEFAULT_API, checked_url
 from workpools.public_layouts import from_public
-from workpools.report import MAX_REPORT_BYTES, MEND, CapabilityReport, not_json, refused, validated
+from workpools.report import MEND, CapabilityReport, not_json, refused, validated
 from workpools.tiers import UNFIT, decide
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead, as for the collector

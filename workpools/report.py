@@ -11,7 +11,6 @@ from common.errors import LabError
 from workpools.tiers import Tier
 
 VERSION = 2
-MAX_REPORT_BYTES = 2**20  # a report is a few kilobytes
 MEND = "lab assess, on that machine"
 Read = TypeVar("Read", bound=BaseModel)
 

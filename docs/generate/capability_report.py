@@ -6,8 +6,9 @@ import types
 from collections.abc import Iterator
 from typing import Any, Union, get_args, get_origin
 
+from common.limits import MAX_REPORT_BYTES
 from workpools.assess import CLOCK_SLACK
-from workpools.report import MAX_REPORT_BYTES, VERSION, CapabilityReport
+from workpools.report import VERSION, CapabilityReport
 from workpools.tiers import NEEDS, TIER_PROFILES
 
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}

@@ -1,4 +1,4 @@
-"""docs/licences.md: what the project is made of and under which terms, from the metadata of what is installed.
+"""Make docs/licences.md: the packages that the project needs, and their licences, from their metadata.
 
 python -m docs.generate.licences > docs/licences.md
 """
@@ -42,7 +42,7 @@ EXTRAS = ("weak", "medium", "strong", "coordinator", "quack", "sftp")
 
 
 def licence_of(found: metadata.Distribution) -> str:
-    """The expression in a package's metadata, else its classifiers, else the first line of its licence; "" if it says nothing."""
+    """Return the licence in a package's metadata: expression, classifiers or first line; "" if there is none."""
     fields: Any = found.metadata  # an email.message.Message, of which its type says too little
     if expression := fields.get("License-Expression"):
         return str(expression)
@@ -54,7 +54,7 @@ def licence_of(found: metadata.Distribution) -> str:
 
 
 def needed() -> dict[str, metadata.Distribution]:
-    """What the project runs on and is installed here, by name; what only developers need is left out."""
+    """Return the installed packages that the project needs, by name; those for developers are left out."""
     found: dict[str, metadata.Distribution] = {}
     waiting: list[tuple[str, tuple[str, ...]]] = [(PROJECT, EXTRAS)]
     seen: set[tuple[str, tuple[str, ...]]] = set()
@@ -77,7 +77,7 @@ def needed() -> dict[str, metadata.Distribution]:
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     rows = [f"| {name} | {licence_of(one) or 'not stated'} |" for name, one in needed().items()]
     weights = [f"| {' | '.join(row)} |" for row in WEIGHTS]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""docs/schema.md: the tables and views of a migrated warehouse in words. Made by `python -m docs.generate.schema`."""
+"""Make docs/schema.md, the tables and views of a warehouse in words: `python -m docs.generate.schema > docs/schema.md`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from warehouse.database.connection import migrate, schema_version
 
 
 def columns(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Table or view -> column -> type, by name, columns in order."""
+    """Return table or view -> column -> type, by name, columns in order."""
     rows = con.execute(
         "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY table_name, column_index"
     ).fetchall()
@@ -22,12 +22,16 @@ def columns(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
 
 
 def words(table: str, column: str) -> str:
-    """The sentence of a column; KeyError where there is none."""
+    """Return the sentence of a column.
+
+    Raises:
+        KeyError: there is none.
+    """
     return SPECIAL.get(f"{table}.{column}") or COLUMNS[column]
 
 
 def page(con: duckdb.DuckDBPyConnection) -> str:
-    """The whole page, as Markdown, of the schema that `con` has."""
+    """Return the page for the schema of `con`, as Markdown."""
     known = columns(con)
     views = {name for (name,) in con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
     lines = [

@@ -6,7 +6,7 @@ TABLES = {
     "audit_agreement": "Agreement of two hosts, over all units of an audit that the second host ran again.",
     "audits": "Units that were run a second time, and whether the results are the same.",
     "bundle_numbers": "The order in which bundles were summarised.",
-    "bundles": "Every bundle taken in; the one with replicate 0 counts for its unit.",
+    "bundles": "Every ingested bundle; the one with replicate 0 counts for its unit.",
     "counted_trials": "Trials of the bundles that count, each unit once.",
     "files": "Files that came with trials, such as adapters; their content is in the results store.",
     "gate_history": "Verdicts with what their run was.",

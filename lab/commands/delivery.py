@@ -68,7 +68,7 @@ def spool(as_json: AsJson = False) -> None:
         print(f"  {one.name[:8]}  {size(one.size_bytes):>9}  since {one.since:%Y-%m-%d %H:%M} UTC ({age})")
     if len(found.waiting) > SHOWN:
         print(f"  and {len(found.waiting) - SHOWN} more")
-    if last := found.last_try:
+    if last := found.last_attempt:
         print(printable(f"last attempt {last.at} to {last.where}: {last.reason}"))
     else:
         print("no attempt yet")

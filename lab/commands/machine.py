@@ -11,6 +11,7 @@ import typer
 
 from common.errors import LabError
 from common.files import write_whole
+from common.limits import MAX_REPORT_BYTES
 from common.text import printable
 from lab import PAGE_PORT
 from lab.commands.invite import print_invitation
@@ -24,7 +25,6 @@ from warehouse.paths import Paths
 from workpools.assess import CapabilityReport, parse_report
 from workpools.assess import assess as measure
 from workpools.pools import SERVER_PORT, create_pools
-from workpools.report import MAX_REPORT_BYTES
 
 
 def assess(

@@ -11,7 +11,7 @@ import typer
 from common.errors import LabError
 from experiments.contract import PhaseConfig
 from experiments.registry import PHASES, module_of
-from warehouse.database.record_files import kept_beside
+from warehouse.database.record_files import sources
 from warehouse.paths import Paths
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -107,6 +107,6 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
 def there() -> Paths:
     """This machine's paths, if it has a warehouse."""
     paths = Paths.local()
-    if not paths.warehouse.exists() and not kept_beside(paths):
+    if not paths.warehouse.exists() and not sources(paths):
         raise LabError(f"there is no warehouse in {paths.home}", "make demo, or lab run p1 --scale smoke")
     return paths

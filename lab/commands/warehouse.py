@@ -106,8 +106,8 @@ def rebuild(
         print(f"added from the archive without a record: {done.found}")
     for line in [*(f"lost  {x}" for x in done.lost), *(f"aside {x}" for x in done.aside)][:MOST_LINES]:
         print(printable(f"  {line}"))
-    if done.kept:
-        print(f"the one before is kept: {done.kept}")
+    if done.old:
+        print(f"the one before is kept: {done.old}")
     if done.lost:
         raise typer.Exit(EXIT_FAILED)
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_that_of_the_model() -> None:
-    """Who writes reports by the page must not have them refused: `python -m docs.generate.capability_report` makes it anew."""
+    """Reports that follow the page must not be refused: `python -m docs.generate.capability_report` makes it again."""
     assert (ROOT / "docs/capability_report.md").read_text() == page()
 
 

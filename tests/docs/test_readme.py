@@ -168,7 +168,7 @@ def test_every_file_of_code_that_a_document_names_is_here() -> None:
 
 
 def test_every_command_in_the_documents_exists() -> None:
-    """What a newcomer types comes from here. LOG.md and CHANGELOG.md tell of the past, and may name what is gone."""
+    """Newcomers copy commands from here. LOG.md and CHANGELOG.md tell of the past, and may name what is gone."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     unknown = []
     for name, text in documents().items():

@@ -42,7 +42,7 @@ def embedders(home: Path, number: int) -> tuple[list[str], dict[str, str]]:
 def register(home: Path, own: str) -> None:
     """Register the hosts as machines that are like `own` and as fast as each other, so that each gets a part of its own."""
     store = Store.configured(Paths(home))
-    report = parse_report(dict(store.reports())[own])
+    report = parse_report(store.reports()[own])
     for host in (own, *HOSTS):
         made_up = report.model_copy(update={"host": host, "embedding_texts_per_s": REFERENCE_TEXTS_PER_S})
         store.put_report(host, made_up.model_dump_json().encode())

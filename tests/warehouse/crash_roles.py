@@ -103,9 +103,9 @@ def write(paths: Paths, role: str) -> None:
 
 def gather(paths: Paths, role: str) -> None:
     """Collect until told to stop; nothing here is bad, so anything in quarantine is a fault."""
-    collector._insert = staged(paths, role, "ingest", collector._insert)
+    collector.insert_bundles = staged(paths, role, "ingest", collector.insert_bundles)
     connection.publish_snapshot = staged(paths, role, "snapshot", connection.publish_snapshot)
-    record_files.keep = staged(paths, role, "records", record_files.keep)
+    record_files.save = staged(paths, role, "records", record_files.save)
     while not (paths.home / "stop").exists():
         try:
             taken = collect(paths, Store.configured(paths))

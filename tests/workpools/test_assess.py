@@ -23,8 +23,9 @@ from made_up_reports import BASIC, ENHANCED, GOOD
 
 from common.environment import HOST_PATTERN
 from common.errors import LabError
+from common.limits import MAX_REPORT_BYTES
 from workpools import hardware, nearby, packages
-from workpools.assess import CLOCK_SLACK, MAX_REPORT_BYTES, CapabilityReport, assess, in_time, parse_report
+from workpools.assess import CLOCK_SLACK, CapabilityReport, assess, in_time, parse_report
 from workpools.tiers import NEEDS, decide
 
 

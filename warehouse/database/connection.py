@@ -1,21 +1,22 @@
-"""Opening the warehouse for writing: one process at a time, migrated, published when asked."""
+"""Open the warehouse for writing: one process at a time, migrated, published on request."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
 from common.environment import upgrade_command
 from common.errors import LabError
-from common.files import copy_whole, locked_file, sweep, telling_when_full
+from common.files import copy_whole, locked_file, reporting_full_disk, sweep
 from warehouse.database import record_files, summaries
 from warehouse.database.statements import insert, number_of, transaction
 from warehouse.paths import Paths
@@ -23,14 +24,25 @@ from warehouse.paths import Paths
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
 
 
-def migrations() -> list[tuple[int, str, str]]:
-    """(number, file name, SQL) of every migration, in order."""
+class Migration(NamedTuple):
+    """A change of the schema: its number, file name and SQL."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations() -> list[Migration]:
+    """Return every migration, in order."""
     files = [f for f in resources.files("warehouse.migrations").iterdir() if f.name.endswith(".sql")]
-    return sorted((int(f.name[:4]), f.name, f.read_text(encoding="utf-8")) for f in files)
+    return sorted(Migration(int(f.name[:4]), f.name, f.read_text(encoding="utf-8")) for f in files)
 
 
-def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | None = None) -> None:
-    """Apply what is missing, each file and its record in one transaction.
+def migrate(con: duckdb.DuckDBPyConnection, known: Sequence[Migration] | None = None) -> None:
+    """Apply the migrations that are missing, each with its record in one transaction.
+
+    Args:
+        known: the migrations of this version, or the first of them.
 
     Raises:
         LabError: the warehouse is newer than this code, or an applied file was changed since.
@@ -42,7 +54,7 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
     )
     rows = con.execute("SELECT number, sha256 FROM schema_migrations ORDER BY number").fetchall()
     applied: dict[int, str] = dict(rows)
-    _known(max(applied, default=0), known)
+    _check_known(max(applied, default=0), known)
     for number, name, sql in known:
         sha256 = hashlib.sha256(sql.encode()).hexdigest()
         if number in applied:
@@ -58,25 +70,25 @@ def migrate(con: duckdb.DuckDBPyConnection, known: list[tuple[int, str, str]] | 
 
 
 def schema_version(con: duckdb.DuckDBPyConnection) -> int:
-    """Number of the newest migration applied to this database; 0 for one that has none."""
+    """Return the number of the newest migration applied to this database; 0 for none."""
     migrated = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND NOT internal"
     return number_of(con, "SELECT max(number) FROM schema_migrations") if number_of(con, migrated) else 0
 
 
-def _known(number: int, known: list[tuple[int, str, str]]) -> None:
-    newest = max((n for n, _, _ in known), default=0)
+def _check_known(number: int, known: Sequence[Migration]) -> None:
+    newest = max((m.number for m in known), default=0)
     if number > newest:
         raise LabError(f"the warehouse has schema {number}, this version knows {newest}", upgrade_command())
 
 
 def refuse_newer(paths: Paths) -> None:
-    """Nothing, unless the published snapshot is of a warehouse that is newer than this code; asked without the lock.
+    """Check without the lock that the published snapshot is not newer than this code.
 
     Raises:
-        LabError: it is newer, with both numbers.
+        LabError: it is newer, with both schema numbers.
     """
     with suppress(duckdb.Error), duckdb.connect(str(paths.snapshot), read_only=True) as con:
-        _known(schema_version(con), migrations())
+        _check_known(schema_version(con), migrations())
 
 
 @contextmanager
@@ -99,30 +111,33 @@ def locked(paths: Paths, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
 @contextmanager
 def writing(paths: Paths, *, publish: bool = False, wait_s: float = LOCK_WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that may write, to the migrated warehouse; with `publish` a snapshot follows when all went well.
+    """Yield a connection to the migrated warehouse that may write.
 
-    When all went well its records are kept as files too (record_files.py).
+    When the block succeeds, summaries and record files are brought up to date.
+
+    Args:
+        publish: then also publish a snapshot.
+        wait_s: seconds to wait for the lock.
 
     Raises:
-        LabError: the lock is held, the file is open elsewhere or lost, the warehouse's schema is newer or changed, or the disk is
-            full.
+        LabError: the lock is held, the file is open elsewhere or lost, its schema is newer or changed, or the disk is full.
     """
-    with telling_when_full(paths.home), locked(paths, wait_s):
+    with reporting_full_disk(paths.home), locked(paths, wait_s):
         if not paths.warehouse.exists() and (paths.records / record_files.INDEX).exists():
-            # A new, empty warehouse would take the place of its records too.
-            raise LabError(f"{paths.warehouse} is gone, and its records are here", record_files.REBUILD)
+            # A new, empty warehouse would replace its records too.
+            raise LabError(f"{paths.warehouse} is missing, but its records are there", record_files.REBUILD)
         with open_warehouse(paths) as con:
             yield con
             summaries.refresh(con)
             con.execute("CHECKPOINT")
-            record_files.keep(con, paths, schema_version(con))
+            record_files.save(con, paths, schema_version(con))
         if publish:
             publish_snapshot(paths)
 
 
 @contextmanager
 def open_warehouse(paths: Paths) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the migrated warehouse; the caller holds its lock."""
+    """Yield a connection to the migrated warehouse; the caller holds its lock."""
     con = _backed_up(_open(paths), paths)
     try:
         con.execute("SET TimeZone = 'UTC'")
@@ -133,15 +148,15 @@ def open_warehouse(paths: Paths) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _backed_up(con: duckdb.DuckDBPyConnection, paths: Paths) -> duckdb.DuckDBPyConnection:
-    """The same warehouse; where migrations are due it was closed, copied into backups/ and opened again.
+    """Copy the warehouse into backups/ if migrations are due; return a connection to it.
 
     Raises:
         OSError: there is no room for the copy; nothing is migrated.
     """
     there = schema_version(con)
-    if not 0 < there < max(number for number, _, _ in migrations()):
+    if not 0 < there < migrations()[-1].number:
         return con
-    con.close()  # which writes into the file what was only in its log
+    con.close()  # which writes its log into the file
     copy_whole(paths.warehouse, paths.backups / f"warehouse-schema-{there:04}.duckdb")
     return _open(paths)
 
@@ -150,17 +165,17 @@ def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(str(paths.warehouse))
     except duckdb.Error as error:
-        said = str(error).splitlines()[0][:300]
-        in_use = isinstance(error, duckdb.IOException) and "set lock" in said
-        mend = f"close what has it open; to look into it, open {paths.snapshot} instead"
+        reason = str(error).splitlines()[0][:300]
+        in_use = isinstance(error, duckdb.IOException) and "set lock" in reason
+        mend = f"close the program that has it open; to read the data, open {paths.snapshot} instead"
         raise LabError(
-            f"{paths.warehouse} cannot be opened: {said}", mend if in_use else record_files.REBUILD
+            f"{paths.warehouse} cannot be opened: {reason}", mend if in_use else record_files.REBUILD
         ) from error
 
 
 def publish_snapshot(paths: Paths) -> Path:
-    """Copy the checkpointed, closed warehouse onto the snapshot's name; the caller holds the warehouse's lock."""
-    # Only the holder of the lock writes here, so whatever is half written is from one that died.
+    """Copy the checkpointed, closed warehouse to the snapshot's path and return it; the caller holds the warehouse's lock."""
+    # Only the holder of the lock writes here, so half-written files are from a process that died.
     sweep(paths.home, older_than_s=0.0)
     copy_whole(paths.warehouse, paths.snapshot)
     return paths.snapshot

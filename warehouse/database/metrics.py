@@ -1,4 +1,4 @@
-"""Metrics of a phase from the trials in the warehouse: for the verdict when it is decided, and again when it is verified."""
+"""Metrics of a phase from the trials in the warehouse, for the verdict and for its verification."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from datetime import datetime
 
 from duckdb import DuckDBPyConnection as Connection
 
+from common.environment import ALL_HOSTS
 from experiments.contract import Earlier, Metrics, PhaseConfig, Result, Trial
 from experiments.protocol import leakage_gate
 from experiments.protocol.giving_up import failed_trials
 from warehouse.database import records
 
-ALL_HOSTS = "all"
-
 
 def results(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[Result]:
-    """Units with their trials; those that were given up have failed ones. With `until`, what was here then."""
+    """Return the units that have results or were given up; the trials of the latter are failed ones.
+
+    Args:
+        until: leave out results that came in later.
+    """
     found = records.trials_of(con, run_id, phase, until=until)
     lost = records.given_up_of(con, run_id, phase, until=until)
     return [*found, *(Result(unit, failed_trials(unit, why)) for unit, why in lost)]
@@ -25,11 +28,11 @@ def results(con: Connection, run_id: str, phase: str, until: datetime | None = N
 def measure(
     con: Connection, run_id: str, phase: str, config: PhaseConfig, findings: Earlier, until: datetime | None = None
 ) -> dict[str, Metrics]:
-    """Metrics over all hosts, by the name ALL_HOSTS and first, and those of each host by its own name.
+    """Compute the metrics over all hosts, under the name ALL_HOSTS, and then those of each host under its own name.
 
     Args:
-        findings: of the phases before it.
-        until: leave out what came in later; repeats of units come in after the verdict.
+        findings: those of the phases before it.
+        until: leave out results that came in later; repeats of units come in after the verdict.
     """
     hosts = records.hosts_of(con, run_id, phase, until=until)
     overall = leakage_gate.measured(phase, config, findings, flat(results(con, run_id, phase, until)))
@@ -44,5 +47,5 @@ def measure(
 
 
 def flat(results: Sequence[Result]) -> list[Trial]:
-    """All trials in the order of their units."""
+    """Return all trials in the order of their units."""
     return [t for _, trials in results for t in trials]

@@ -1,8 +1,8 @@
-"""The records as files beside the bundles: with both, the whole warehouse can be built anew.
+"""Records as files beside the bundles: with both, the whole warehouse can be rebuilt.
 
-Trials are in bundles, and summaries are made of trials. All other tables are kept as small Parquet files, one a table and run
-(or a sixteenth of its units, where rows belong to no run), each written whole as soon as a writer is done and only when its
-rows have changed. An index says which there are.
+Trials are in bundles, and summaries are made of trials. All other tables are saved as small Parquet files, one for each table
+and run (or for a sixteenth of its units, where rows belong to no run). Each is written whole when a writer has finished, and
+only if its rows have changed. An index lists them.
 """
 
 from __future__ import annotations
@@ -12,27 +12,35 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import LabError
-from common.files import file_sha256, finish, temporary_for, write_whole
+from common.files import file_sha256, whole_file, write_whole
 from warehouse.database import summaries
 from warehouse.paths import Paths
 
 INDEX = "index.json"
-MADE_AGAIN = ("trials", *summaries.TABLES)  # tables without files here: a rebuild makes them from the bundles
+MADE_AGAIN = ("trials", *summaries.TABLES)  # tables without files: a rebuild makes them from the bundles
 COMMON = "common"  # folder of rows of no run
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}/[a-z0-9_]+(-[0-9a-f])?\.parquet")  # below the folder of records
 REBUILD = "lab warehouse rebuild"
 
 
+class Index(NamedTuple):
+    """Schema version of the records, and the files below records/ by name; 0 and none where there are no records."""
+
+    schema: int
+    files: dict[str, RecordFile]
+
+
 @dataclass(frozen=True)
-class Kept:
-    """One file of records."""
+class RecordFile:
+    """An entry of the index: one file of records."""
 
     table: str
     rows: int
@@ -41,7 +49,7 @@ class Kept:
 
 
 def catalogue(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Table -> column -> type of the warehouse's tables, by name, their columns in order."""
+    """Return the warehouse's tables: table -> column -> type, columns in order."""
     rows = con.execute(
         "SELECT c.table_name, c.column_name, c.data_type FROM duckdb_columns() c JOIN duckdb_tables() t USING (table_oid) "
         "WHERE NOT c.internal AND c.database_name = current_database() AND t.database_name = current_database() "
@@ -53,8 +61,8 @@ def catalogue(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
     return found
 
 
-def read_index(paths: Paths) -> tuple[int, dict[str, Kept]]:
-    """(schema version of the records, file below records/ -> what it is); (0, {}) where there are none.
+def read_index(paths: Paths) -> Index:
+    """Read which record files there are.
 
     Raises:
         LabError: the index is damaged.
@@ -62,71 +70,73 @@ def read_index(paths: Paths) -> tuple[int, dict[str, Kept]]:
     path = paths.records / INDEX
     try:
         content = json.loads(path.read_bytes())
-        found = {str(name): Kept(**entry) for name, entry in content["files"].items()}
+        found = {str(name): RecordFile(**entry) for name, entry in content["files"].items()}
         if not all(NAME.fullmatch(name) for name in found):
-            raise ValueError("a file's name is none")
-        return int(content["schema"]), found
+            raise ValueError("invalid file name")
+        return Index(int(content["schema"]), found)
     except FileNotFoundError:
-        return 0, {}
+        return Index(0, {})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LabError(f"{path} cannot be read: {str(error)[:200]}", f"rm {path}, then: lab collect") from error
 
 
-def keep(con: duckdb.DuckDBPyConnection, paths: Paths, schema: int) -> None:
-    """Bring the files to the warehouse's state; the caller holds the warehouse's lock. A crash in between is made good next time."""
+def save(con: duckdb.DuckDBPyConnection, paths: Paths, schema: int) -> None:
+    """Write the files whose rows have changed; the caller holds the warehouse's lock. After a crash the next call completes it."""
     try:
-        before_schema, before = read_index(paths)
+        before = read_index(paths)
     except LabError:
-        before_schema, before = 0, {}  # written anew from the warehouse, which is the truth here
-    now: dict[str, Kept] = {}
+        before = Index(0, {})  # all are written again
+    now: dict[str, RecordFile] = {}
     known = {t: columns for t, columns in catalogue(con).items() if t not in MADE_AGAIN}
-    # Names from the catalogue, so nothing from outside is put in.
+    # Only names from the catalogue are put into the statement.
     parts = " UNION ALL ".join(
         f"SELECT '{t}', ({_part(columns)})::VARCHAR, count(*), sum(hash({t})::HUGEINT)::VARCHAR FROM {t} GROUP BY ALL"  # noqa: S608
         for t, columns in known.items()
     )
     for table, value, rows, fingerprint in con.execute(parts).fetchall():
         name = _name(table, known[table], value)
-        old = before.get(name)
+        old = before.files.get(name)
         if old and (old.rows, old.fingerprint) == (rows, fingerprint) and (paths.records / name).is_file():
             now[name] = old
         else:
-            now[name] = Kept(table, rows, fingerprint, _write(con, paths.records / name, table, known[table], value))
-    if now == before and schema == before_schema:
+            now[name] = RecordFile(
+                table, rows, fingerprint, _write(con, paths.records / name, table, known[table], value)
+            )
+    if before == (schema, now):
         return
     # The index names only files that are there; those that it no longer names go last.
-    content = {"schema": schema, "files": {name: vars(kept) for name, kept in sorted(now.items())}}
+    content = {"schema": schema, "files": {name: vars(entry) for name, entry in sorted(now.items())}}
     write_whole(paths.records / INDEX, json.dumps(content, indent=0).encode())
-    for name in before.keys() - now.keys():
+    for name in before.files.keys() - now.keys():
         (paths.records / name).unlink(missing_ok=True)
 
 
-def load(con: duckdb.DuckDBPyConnection, paths: Paths, files: dict[str, Kept]) -> list[str]:
-    """Insert the rows of all these files into a fresh warehouse; returns what is wrong with files that were left out."""
+def load(con: duckdb.DuckDBPyConnection, paths: Paths, files: dict[str, RecordFile]) -> list[str]:
+    """Insert the rows of these files into a new warehouse; return what is wrong with files that were left out."""
     wrong, known = [], catalogue(con)
     con.execute("DELETE FROM schema_migrations")
-    for name, kept in files.items():
+    for name, entry in files.items():
         path = paths.records / name
-        if reason := damage(path, kept):
+        if reason := damage(path, entry):
             wrong.append(f"records/{name}: {reason}")
             continue
-        listed = ", ".join(c for c in pq.read_schema(path).names if c in known[kept.table])
-        con.execute(f"INSERT INTO {kept.table} ({listed}) SELECT {listed} FROM read_parquet(?)", [str(path)])  # noqa: S608 - names of columns
+        listed = ", ".join(c for c in pq.read_schema(path).names if c in known[entry.table])
+        con.execute(f"INSERT INTO {entry.table} ({listed}) SELECT {listed} FROM read_parquet(?)", [str(path)])  # noqa: S608 - names of columns
     return wrong
 
 
 def refuse_lost(paths: Paths) -> None:
-    """Where the warehouse is gone and what it can be built from is here, say so: it would look as if nothing had ever been done.
+    """Check that a missing warehouse has no records or bundles: without it the results would seem to be gone.
 
     Raises:
-        LabError: with the command that builds it.
+        LabError: it has, with the command that rebuilds it.
     """
-    if not paths.warehouse.exists() and (kept := kept_beside(paths)):
-        raise LabError(f"{paths.warehouse} is gone, and its {' and '.join(kept)} are here", REBUILD)
+    if not paths.warehouse.exists() and (found := sources(paths)):
+        raise LabError(f"{paths.warehouse} is missing, but its {' and '.join(found)} are there", REBUILD)
 
 
-def kept_beside(paths: Paths) -> list[str]:
-    """What of a warehouse is here beside it: records, bundles, both or neither."""
+def sources(paths: Paths) -> list[str]:
+    """Return what there is to rebuild a warehouse from: "records", "bundles", both or neither."""
     there = {
         "records": (paths.records / INDEX).exists(),
         "bundles": next(paths.bundles.glob("*.parquet"), None) is not None,
@@ -134,15 +144,15 @@ def kept_beside(paths: Paths) -> list[str]:
     return [word for word, found in there.items() if found]
 
 
-def damage(path: Path, kept: Kept) -> str | None:
-    """What is wrong with a file of records, or None."""
+def damage(path: Path, entry: RecordFile) -> str | None:
+    """Return what is wrong with a file of records, or None."""
     if not path.is_file():
         return "missing"
-    return None if file_sha256(path) == kept.sha256 else "its content is not what was written"
+    return None if file_sha256(path) == entry.sha256 else "its content is not what was written"
 
 
 def _part(columns: dict[str, str]) -> str:
-    """What divides a table into files: its run, or a sixteenth of its units, so that one more row does not rewrite all."""
+    """Return the SQL that divides a table into files: by run, or by a sixteenth of its units."""
     if "run_id" in columns:
         return "run_id"
     return "left(md5(unit_id), 1)" if "unit_id" in columns else "''"
@@ -156,19 +166,13 @@ def _name(table: str, columns: dict[str, str], value: str) -> str:
 
 
 def _write(con: duckdb.DuckDBPyConnection, path: Path, table: str, columns: dict[str, str], value: str) -> str:
-    """Write the rows of one part; returns the file's SHA-256."""
-    # As text JSON stays as it was stored, to the letter.
+    """Write the rows of one part; return the file's SHA-256."""
+    # As text, JSON stays as it was stored, byte by byte.
     listed = ", ".join(f"{c}::VARCHAR AS {c}" if kind == "JSON" else c for c, kind in columns.items())
     rows: pa.Table = con.execute(
         f"SELECT {listed} FROM {table} WHERE {_part(columns)} = ? ORDER BY ALL",  # noqa: S608 - names from the catalogue
         [value],
     ).to_arrow_table()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_for(path)
-    try:
+    with whole_file(path) as temporary:
         pq.write_table(rows, temporary, compression="zstd")
-        sha256 = file_sha256(temporary)
-        finish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return sha256
+        return file_sha256(temporary)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from duckdb import DuckDBPyConnection as Connection
 
 from common.canonical_json import sha256_of
+from common.environment import ALL_HOSTS
 from experiments.contract import Earlier, Json, Metric, Metrics, NextStep, Result, Status, Trial, Unit, Verdict
 from experiments.registry import PHASES, read_findings
 from warehouse.database.statements import column_of, insert, number_of, rows_of, transaction
@@ -235,9 +236,9 @@ def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
     row = con.execute(
         "SELECT v.status, v.reason, v.findings, v.next_steps, v.main_metric, v.main_condition, v.value, v.low, v.high, v.n, "
         "v.threshold, coalesce(m.failed, 0), coalesce(m.method, ''), coalesce(m.timing, false) FROM verdicts v "
-        "LEFT JOIN metrics m ON m.run_id = v.run_id AND m.phase = v.phase AND m.host = 'all' "
+        "LEFT JOIN metrics m ON m.run_id = v.run_id AND m.phase = v.phase AND m.host = ? "
         "AND m.metric = v.main_metric AND m.condition = v.main_condition WHERE v.run_id = ? AND v.phase = ?",
-        [run_id, phase],
+        [ALL_HOSTS, run_id, phase],
     ).fetchone()
     if row is None:
         return None

@@ -1,1 +1,1 @@
-"""Bundles on their way from a host to the coordinator."""
+"""Delivery of bundles from a host to the coordinator."""

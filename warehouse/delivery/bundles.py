@@ -20,22 +20,21 @@ import pyarrow.parquet as pq
 from common.canonical_json import canonical
 from common.environment import checked_host
 from common.errors import LabError
-from common.files import file_sha256, finish, telling_when_full, temporary_for
+from common.files import file_sha256, finish, reporting_full_disk, temporary_for
+from common.limits import MAX_BUNDLE_BYTES, MAX_PLAIN_BYTES
 from experiments.contract import Attachment, Json, Trial, Unit
 from warehouse.delivery.signing import signature
 
 SCHEMA_VERSION = 1
-MAX_FILE_BYTES = 512 * 2**20  # a bundle is megabytes; more is an accident or an attack
-MAX_PLAIN_BYTES = 2 * 2**30  # uncompressed, by the file's own metadata before the data is read, then as it is read
 MAX_ATTEMPT = 10_000
 MAX_ROWS = 1_000_000  # E1 at full scale is 1,350 trials over all its units
 BATCH_ROWS = 2048  # a vector of DuckDB's
-ROW_BYTES = 128  # that a row of nothing takes in memory, where Parquet has none
+ROW_BYTES = 128  # of memory that an empty row takes; in Parquet it takes none
 FILE_BYTES = 2**20  # the same for a file
-# Only these are written. A dictionary or a shared prefix could make rows far larger than the metadata tells.
+# Only these are written. With a dictionary or a shared prefix, rows could be far larger than the metadata claims.
 ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED"}
-LOOK_ROWS = 32  # more at once is no faster
-MARK = secrets.token_hex(16)  # of this process
+LOOK_ROWS = 32  # checked at once; more is no faster
+MARK = secrets.token_hex(16)  # a string that no bundle can hold
 BETWEEN = f',"{MARK}",'.encode()
 PHASE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 ATTACHMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -58,40 +57,22 @@ SCHEMA = pa.schema(
         ("attachment", pa.large_binary()),
     ]
 )
-FIELDS = (
-    "problem_id",
-    "condition",
-    "seed",
-    "attempts",
-    "solved",
-    "answer",
-    "truth",
-    "tokens_in",
-    "tokens_out",
-    "latency_s",
-    "error",
-)
-MANIFEST_TYPES = {
-    "unit_id": str,
-    "phase": str,
-    "host": str,
-    "attempt": int,
-    "schema_version": int,
-    "n_trials": int,
-    "started_at": str,
-    "finished_at": str,
+FIELDS = tuple("problem_id condition seed attempts solved answer truth tokens_in tokens_out latency_s error".split())
+MANIFEST_TYPES: dict[str, type] = {
+    **dict.fromkeys(("unit_id", "phase", "host", "started_at", "finished_at"), str),
+    **dict.fromkeys(("attempt", "schema_version", "n_trials"), int),
     "provenance": dict,
     "attachments": list,
 }
 
 
 class BadBundle(Exception):
-    """A file that is no whole, known, consistent bundle; the message is the reason for its quarantine."""
+    """A file that is not a whole, known, consistent bundle; the message is the reason for its quarantine."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read and found consistent. `trials` has SCHEMA's columns, attachments left out."""
+    """A bundle that was read and found consistent. `trials` has the columns of SCHEMA; attachments are not in it."""
 
     manifest: Json
     trials: pa.Table
@@ -116,11 +97,14 @@ def write_bundle(
 ) -> Path:
     """Write <unit_id>.<sha256>.parquet into `spool`, whole or not at all, and return its path.
 
-    With the host's key, its signature stands before .parquet.
+    Args:
+        attempt: number of the attempt to compute the unit, from 1.
+        provenance: code, data and models that computed it.
+        key: the host's key; the name then is <unit_id>.<sha256>.<signature>.parquet.
 
     Raises:
-        LabError: `host` is no host name, or the disk is full.
-        ValueError: a trial's details hold NaN or something that is not JSON.
+        LabError: invalid host name, or the disk is full.
+        ValueError: a trial's details hold NaN or a value that is not JSON.
     """
     manifest = {
         "unit_id": unit.unit_id,
@@ -143,7 +127,7 @@ def write_bundle(
         for name in SCHEMA.names:
             columns[name].append({"ordinal": -1 - i, "attachment": a.content}.get(name))
     table = pa.table(columns, schema=SCHEMA).replace_schema_metadata({"manifest": canonical(manifest)})
-    with telling_when_full(spool):
+    with reporting_full_disk(spool):
         spool.mkdir(parents=True, exist_ok=True)
         temporary = temporary_for(spool / "bundle")
         try:
@@ -158,24 +142,24 @@ def write_bundle(
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read and check a bundle; nothing in it is believed that is not checked.
+    """Read and check a bundle; nothing in it is trusted.
 
     Raises:
-        BadBundle: with the reason.
+        BadBundle: a check failed, with the reason.
     """
     named = NAME.fullmatch(path.name)
     if not named:
         raise BadBundle("the name is not <unit id>.<sha256>.parquet")
     try:
         size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise BadBundle(f"{size} bytes, more than {MAX_FILE_BYTES}")
+        if size > MAX_BUNDLE_BYTES:
+            raise BadBundle(f"{size} bytes, more than {MAX_BUNDLE_BYTES}")
         if file_sha256(path) != named[2]:
             raise BadBundle("the content does not match the SHA-256 in the name")
         with pq.ParquetFile(path) as file:
             _check_claims(file)
             manifest = _manifest(file.schema_arrow.metadata or {}, named[1])
-            table = _read_bounded(file)
+            table = read_bounded(file)
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
         raise BadBundle(f"not readable as Parquet: {str(error)[:200]}") from error
     if table["ordinal"].null_count:
@@ -191,26 +175,26 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def memory_needed(path: Path) -> int:
-    """Bytes that the rows of a bundle take in memory, as its metadata claims, which reading holds it to; 0 for no bundle."""
+    """Return the bytes of memory that the bundle's metadata claims; reading refuses more. 0 if it is no bundle."""
     try:
         if (
             NAME.fullmatch(path.name)
             and stat.S_ISREG((status := path.lstat()).st_mode)
-            and status.st_size <= MAX_FILE_BYTES
+            and status.st_size <= MAX_BUNDLE_BYTES
         ):
-            return _claimed(pq.read_metadata(path))
+            return claimed_bytes(pq.read_metadata(path))
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError):
-        pass  # said when it is read
+        pass  # reported when it is read
     return 0
 
 
-def _claimed(claims: pq.FileMetaData) -> int:
+def claimed_bytes(claims: pq.FileMetaData) -> int:
     plain = sum(claims.row_group(i).total_byte_size for i in range(claims.num_row_groups))
     return int(plain + ROW_BYTES * claims.num_rows + FILE_BYTES)
 
 
 def _check_claims(file: pq.ParquetFile) -> None:
-    """What the file says of itself before any data is read: columns, rows, plain size, encodings."""
+    """Check the metadata before any data is read: columns, rows, uncompressed size, encodings."""
     if file.schema_arrow.remove_metadata() != SCHEMA:
         raise BadBundle("the columns are not a bundle's")
     claims = file.metadata
@@ -225,9 +209,9 @@ def _check_claims(file: pq.ParquetFile) -> None:
             raise BadBundle(f"column encoding {', '.join(sorted(other))} is not a bundle's")
 
 
-def _read_bounded(file: pq.ParquetFile) -> pa.Table:
-    """All rows, in small steps, since the size in the metadata is only a claim."""
-    batches, plain, most = [], 0, min(MAX_PLAIN_BYTES, _claimed(file.metadata))
+def read_bounded(file: pq.ParquetFile) -> pa.Table:
+    """Read all rows in small steps, since the size in the metadata is only a claim."""
+    batches, plain, most = [], 0, min(MAX_PLAIN_BYTES, claimed_bytes(file.metadata))
     for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
         plain += batch.nbytes
         if plain > most:
@@ -255,7 +239,7 @@ def _manifest(metadata: dict[bytes, bytes], unit_id: str) -> Json:
     if min(manifest["schema_version"], manifest["attempt"]) < 1 or manifest["attempt"] > MAX_ATTEMPT:
         raise BadBundle("manifest.schema_version or manifest.attempt is out of range")
     if not PHASE.fullmatch(manifest["phase"]):
-        raise BadBundle("manifest.phase is no phase's name")
+        raise BadBundle("manifest.phase is not a phase's name")
     if manifest["unit_id"] != unit_id:
         raise BadBundle("the manifest names another unit than the file")
     try:
@@ -272,11 +256,11 @@ def _check_rows(trials: pa.Table) -> None:
         if trials[name].null_count:
             raise BadBundle(f"a trial has no {name}")
     for text in unsure(trials["details"]):
-        _check_details(text)
+        check_details(text)
 
 
 def unsure(details: pa.ChunkedArray) -> list[str]:
-    """Those that are not I-JSON objects for sure (see `_check_details`): orjson tells many at once, ten times faster."""
+    """Return the texts that may not be I-JSON objects (see `check_details`): orjson checks many at once, ten times faster."""
     texts, found = details.cast(pa.binary()).to_pylist(), []
     for start in range(0, len(texts), LOOK_ROWS):
         some = texts[start : start + LOOK_ROWS]
@@ -286,8 +270,8 @@ def unsure(details: pa.ChunkedArray) -> list[str]:
 
 
 def _sure(texts: Sequence[bytes]) -> bool:
-    """Whether each text is an object in which no name stands twice, as orjson reads it; it refuses NaN and half surrogates."""
-    # Between two texts stands a string that none can hold, so that each is one value of the list and none is half of one.
+    """Return True if each text is an object without repeated names. orjson refuses NaN and half surrogate pairs."""
+    # Between two texts is a string that no text can hold, so each text must be exactly one value of the list.
     listed = b"[" + BETWEEN.join(texts) + b"]"
     try:
         values = orjson.loads(listed)
@@ -298,19 +282,19 @@ def _sure(texts: Sequence[bytes]) -> bool:
             and all(v == MARK for v in values[1::2])
         ):
             return False
-        # A name has a colon after it: where there are no more colons than names were kept, none was dropped as a double.
-        # Where texts hold colons, or objects hold objects: written again, a text that lost a name would be shorter.
+        # A name is followed by a colon: with as many colons as names, no repeated name was dropped. If texts hold colons or
+        # objects hold objects: a text that lost a name would be shorter when it is written again.
         same: bool = listed.count(b":") == sum(map(len, found)) or orjson.dumps(values) == listed
     except (ValueError, TypeError):
         return False
     return same
 
 
-def _check_details(text: str) -> None:
-    """An object of I-JSON (RFC 7493), which every reader reads alike: names once, numbers that a double holds, whole letters.
+def check_details(text: str) -> None:
+    """Check that a text is an I-JSON object (RFC 7493): no repeated names, numbers that fit a double, whole characters.
 
     Raises:
-        BadBundle: it is none.
+        BadBundle: it is not.
     """
     try:
         details = json.loads(text, object_pairs_hook=_named_once)
@@ -324,7 +308,7 @@ def _check_details(text: str) -> None:
 def _named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise BadBundle("a trial's details name something twice")
+        raise BadBundle("a trial's details have a repeated name")
     return found
 
 

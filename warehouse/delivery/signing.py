@@ -1,6 +1,6 @@
-"""Keys: one a host, shared with the coordinator, so that a bundle from elsewhere is refused where keys are required.
+"""Sign bundles with one key for each host, shared with the coordinator.
 
-A signature stands in the bundle's file name, since every transport carries that: <unit>.<sha256>.<signature>.parquet.
+The signature is in the bundle's file name, which every transport preserves: <unit>.<sha256>.<signature>.parquet.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from common.files import finish, temporary_for, write_whole
 from warehouse.paths import Paths
 
 KEY = re.compile(r"[0-9a-f]{64}")  # 256 bits, as much as the hash gives
-REQUIRED = "required"  # a file of this name among the keys: bundles without a good signature are refused
+REQUIRED = "required"  # file among the keys: if it exists, bundles without a valid signature are refused
 
 
 def signature(key: bytes, host: str, sha256: str) -> str:
-    """HMAC-SHA256 (RFC 2104), in hex, of whose bundle it is and of its content's SHA-256."""
+    """Return the HMAC-SHA256 (RFC 2104), in hex, of a bundle's host and SHA-256."""
     return hmac.new(key, f"bundle\n{host}\n{sha256}".encode(), "sha256").hexdigest()
 
 
 def add_key(paths: Paths, host: str, text: str | None = None) -> Path:
-    """Keep a key for `host` in a file that only this user reads: a new one, or the one in `text`.
+    """Save a key for `host` in a file that only this user can read, and return its path.
+
+    Args:
+        text: the key; None: make a new one.
 
     Raises:
-        LabError: no host name, a text that is no key, or another key is there.
+        LabError: invalid host name or key, or the host has another key.
     """
     path = _file(paths, host)
     if text is not None and not KEY.fullmatch(text.strip()):
-        raise LabError(f"that is no key for {host}", "a key is 64 hex digits, as lab keys add makes them")
+        raise LabError(f"the text is not a key for {host}", "a key is 64 hex digits, as lab keys add makes them")
     if path.exists():
         if text is not None and path.read_text(encoding="ascii").strip() == text.strip():
             return path
@@ -51,7 +54,11 @@ def add_key(paths: Paths, host: str, text: str | None = None) -> Path:
 
 
 def remove_key(paths: Paths, host: str) -> None:
-    """Forget a host's key; LabError when there is none."""
+    """Delete a host's key.
+
+    Raises:
+        LabError: it has none.
+    """
     path = _file(paths, host)
     if not path.exists():
         raise LabError(f"{host} has no key", f"lab keys add {host}")
@@ -59,10 +66,10 @@ def remove_key(paths: Paths, host: str) -> None:
 
 
 def key_of(paths: Paths, host: str) -> bytes | None:
-    """The key of a host, or None.
+    """Return the key of a host, or None.
 
     Raises:
-        LabError: others may read the file, or it holds no key.
+        LabError: other users may read the file, or it holds no key.
     """
     path = _file(paths, host)
     try:
@@ -70,35 +77,38 @@ def key_of(paths: Paths, host: str) -> bytes | None:
     except FileNotFoundError:
         return None
     if mode & 0o077:
-        raise LabError(f"others may read the key in {path} (mode {mode & 0o777:o})", f"chmod 600 {path}")
+        raise LabError(f"other users may read the key in {path} (mode {mode & 0o777:o})", f"chmod 600 {path}")
     if not KEY.fullmatch(text):
         raise LabError(f"{path} holds no key", f"lab keys remove {host} && lab keys add {host}")
     return bytes.fromhex(text)
 
 
 def hosts_with_keys(paths: Paths) -> list[str]:
-    """Hosts that have a key here, by name."""
+    """Return the hosts that have a key here, by name."""
     return sorted(p.stem for p in paths.keys.glob("*.key"))
 
 
 def require(paths: Paths, on: bool) -> None:
-    """Refuse bundles without a good signature from now on, or no longer."""
+    """Set whether bundles without a valid signature are refused."""
     path = paths.keys / REQUIRED
     if on:
-        write_whole(path, b"lab keys require --off takes this away\n")
+        write_whole(path, b"remove with: lab keys require --off\n")
     else:
         path.unlink(missing_ok=True)
 
 
 def required(paths: Paths) -> bool:
-    """Whether a bundle needs a good signature to be taken in."""
+    """Return True if bundles without a valid signature are refused."""
     return (paths.keys / REQUIRED).exists()
 
 
 def refusal(paths: Paths, host: str, sha256: str, signed: str | None) -> str | None:
-    """Why a bundle that says it is from `host` is refused, or None.
+    """Return why a bundle of `host` is refused, or None.
 
-    Where keys are not required, a missing signature is none's fault; a wrong one still is refused.
+    A wrong signature is always refused, a missing one only if keys are required.
+
+    Args:
+        signed: the signature in the bundle's name, or None.
     """
     key, needed = key_of(paths, host), required(paths)
     if key is None:
@@ -111,7 +121,7 @@ def refusal(paths: Paths, host: str, sha256: str, signed: str | None) -> str | N
 
 
 def sign_waiting(paths: Paths, host: str, key: bytes) -> int:
-    """Sign what waits in this host's spool from before it had a key; returns how many."""
+    """Sign the unsigned bundles in this host's spool; return their number."""
     found = 0
     for path in paths.spool.glob("*.parquet"):
         parts = path.name.split(".")

@@ -1,4 +1,4 @@
-"""What waits on this host to be delivered: how much, since when, and what the last try said."""
+"""The spool: bundles of this host that wait for delivery, since when, and the last error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from common.files import write_whole
 from experiments.contract import Json
@@ -24,8 +25,8 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class LastTry:
-    """The last delivery that left something behind."""
+class LastAttempt:
+    """The last delivery that did not deliver everything."""
 
     at: str  # ISO 8601, UTC
     where: str
@@ -34,57 +35,68 @@ class LastTry:
 
 @dataclass(frozen=True)
 class Spool:
-    """What waits, the oldest first, and why as far as it is known."""
+    """Bundles that wait, the oldest first, and the last error, if there is one."""
 
     waiting: tuple[Waiting, ...]
-    last_try: LastTry | None
+    last_attempt: LastAttempt | None
 
     @property
     def size_bytes(self) -> int:
         return sum(w.size_bytes for w in self.waiting)
 
     def to_json(self) -> Json:
-        """Plain values, times as ISO 8601."""
-        rows = [{"name": w.name, "size_bytes": w.size_bytes, "since": w.since.isoformat()} for w in self.waiting]
+        """Return plain values, times as ISO 8601."""
         return {
-            "waiting": rows,
+            "waiting": [{**vars(w), "since": w.since.isoformat()} for w in self.waiting],
             "size_bytes": self.size_bytes,
-            "last_try": asdict(self.last_try) if self.last_try else None,
+            "last_attempt": asdict(self.last_attempt) if self.last_attempt else None,
         }
 
 
 def look(paths: Paths) -> Spool:
-    """This host's spool as it is now."""
+    """Return the present state of this host's spool."""
     found = []
     for path in bundles_in(paths.spool):
         with suppress(FileNotFoundError):  # delivered meanwhile
             status = path.stat()
             found.append(Waiting(path.name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)))
     found.sort(key=lambda w: (w.since, w.name))
-    return Spool(tuple(found), _last_try(paths) if found else None)
+    return Spool(tuple(found), _last_attempt(paths) if found else None)
 
 
-def keep_reason(paths: Paths, where: str, reason: str | None) -> None:
-    """Keep why a delivery left something, beside the spool, or forget it when nothing is left."""
+def save_reason(paths: Paths, where: str, reason: str | None) -> None:
+    """Save beside the spool why a delivery left bundles there; None: remove the last reason."""
     if reason is None:
         paths.spool_reason.unlink(missing_ok=True)
     else:
-        said = LastTry(datetime.now(UTC).isoformat(timespec="seconds"), where, reason)
-        write_whole(paths.spool_reason, json.dumps(asdict(said)).encode())
+        last = LastAttempt(datetime.now(UTC).isoformat(timespec="seconds"), where, reason)
+        write_whole(paths.spool_reason, json.dumps(asdict(last)).encode())
 
 
-def _last_try(paths: Paths) -> LastTry | None:
+def _last_attempt(paths: Paths) -> LastAttempt | None:
     try:
         found = json.loads(paths.spool_reason.read_bytes())
-        return LastTry(str(found["at"]), str(found["where"]), str(found["reason"]))
+        return LastAttempt(str(found["at"]), str(found["where"]), str(found["reason"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
-def moved(spool: Path, sizes: dict[str, int], failed: dict[str, str]) -> tuple[int, int]:
-    """Drop what was delivered from the spool; how many bundles that were and how many bytes."""
+class Removed(NamedTuple):
+    """Number of bundles that were delivered and removed from the spool, and their size."""
+
+    bundles: int
+    size_bytes: int
+
+
+def remove_delivered(spool: Path, sizes: dict[str, int], failed: dict[str, str]) -> Removed:
+    """Remove the bundles that were delivered from the spool.
+
+    Args:
+        sizes: name -> bytes of the bundles that were sent.
+        failed: name -> reason of those that were not delivered.
+    """
     done = [name for name in sizes if name not in failed]
     for name in done:
         # Another process of this host may have delivered it too.
         (spool / name).unlink(missing_ok=True)
-    return len(done), sum(sizes[name] for name in done)
+    return Removed(len(done), sum(sizes[name] for name in done))

@@ -1,4 +1,4 @@
-"""The collector: bundles from the inbox into the warehouse, exactly once; bad ones into quarantine with the reason."""
+"""The collector: ingest bundles from the inbox exactly once; put bad ones into quarantine with the reason."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -22,35 +23,34 @@ from warehouse.database.statements import column_of, insert, number_of, transact
 from warehouse.delivery.bundles import NAME, BadBundle, Bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.host_reports import new_reports, take_reports
-from warehouse.ingest.outcome import Collected, quarantine, reporting_what_stays
+from warehouse.ingest.outcome import Collected, Refused, noting_what_stays, quarantine
 from warehouse.ingest.read_ahead import Readings, read_ahead
 from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.paths import Paths
 
-FROM_ARCHIVE = "archive"  # in the place of a transport, where the row was lost that knew it
+FROM_ARCHIVE = "archive"  # instead of a transport, for bundles that lost their row
 UNPLANNED = "no plan in this warehouse asks for its unit"
-GROUP_BUNDLES = 200  # taken in at once, in one transaction
-# Of small bundles as many as make up one of these are inserted together.
+GROUP_BUNDLES = 200  # ingested in one transaction
+# The trials of small bundles are inserted together up to these sizes.
 CHUNK_TRIALS = 15_000
 CHUNK_BYTES = 64 * 2**20  # in memory
-# Settings of DuckDB while bundles are taken in, as measured with 1.5 on two cores.
-TAKING = {
-    # From which size on a transaction goes into the database at once, not into its log first and then from there: of 60,000
-    # trials a fifth of the time less. Smaller ones do better with the log, since that writes nothing again.
+# Settings of DuckDB during a collection, measured with 1.5 on two cores.
+SETTINGS = {
+    # Larger transactions are written into the database directly, not into its log first: with 60,000 trials a fifth less
+    # time. Smaller ones are faster with the log.
     "checkpoint_threshold": "4MB",
-    # A second thread would only take the place of the one that reads: a third less work.
+    # A second thread would slow down the one that reads bundles, by a third.
     "threads": "1",
-    # Each full row group is written at once, while more is read; otherwise all of them in the end, while nothing is.
+    # Full row groups are written while more bundles are read, instead of all at the end.
     "write_buffer_row_group_count": "1",
 }
 
 
 def collect(paths: Paths, store: Store, con: duckdb.DuckDBPyConnection | None = None) -> Collected:
-    """Take everything out of the inbox. A crash at any point loses and doubles nothing: run it again.
+    """Ingest everything in the inbox. A crash at any point loses and doubles nothing: run it again.
 
     Args:
-        con: a connection from `writing`; without one, the warehouse is opened, and the snapshot published, only when
-            something waits.
+        con: a connection from `writing`; None: open the warehouse, and publish a snapshot, if something waits.
 
     Raises:
         LabError: the warehouse is held by another process.
@@ -62,7 +62,7 @@ def collect(paths: Paths, store: Store, con: duckdb.DuckDBPyConnection | None = 
         _take_all(con, paths, store, waiting, reports, taken)
     elif waiting or reports:
         with writing(paths, publish=True) as own:
-            # Looked again: another collector may have held the lock until now.
+            # Listed again: another collector may have held the lock until now.
             _take_all(own, paths, store, _waiting(store), new_reports(paths, store), taken)
     return taken
 
@@ -72,11 +72,11 @@ def _take_all(
     paths: Paths,
     store: Store,
     waiting: Sequence[Path],
-    reports: Sequence[tuple[str, bytes]],
+    reports: Mapping[str, bytes],
     taken: Collected,
 ) -> None:
     if waiting:
-        with _taking(con), closing(read_ahead(paths, waiting)) as readings:
+        with _settings(con), closing(read_ahead(paths, waiting)) as readings:
             for first in range(0, len(waiting), GROUP_BUNDLES):
                 _take(con, paths, store, waiting[first : first + GROUP_BUNDLES], readings, taken)
     if reports:
@@ -84,15 +84,15 @@ def _take_all(
 
 
 @contextmanager
-def _taking(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """DuckDB as TAKING says, until the end of the block."""
-    before = [con.execute("SELECT current_setting(?)", [name]).fetchone() for name in TAKING]
+def _settings(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Apply SETTINGS to DuckDB during the block."""
+    before = [con.execute("SELECT current_setting(?)", [name]).fetchone() for name in SETTINGS]
     try:
-        for name, value in TAKING.items():
+        for name, value in SETTINGS.items():
             con.execute(f"SET {name} = '{value}'")
         yield
     finally:
-        for name, found in zip(TAKING, before, strict=True):
+        for name, found in zip(SETTINGS, before, strict=True):
             con.execute(f"SET {name} = '{found[0]}'" if found else f"RESET {name}")
 
 
@@ -104,13 +104,24 @@ def _waiting(store: Store) -> list[Path]:
     return sorted(p for p in store.inbox.iterdir() if not p.name.startswith(TEMPORARY))
 
 
-@dataclass
-class _Seen:
-    """What became of the entries of one group while they were read."""
+class _Good(NamedTuple):
+    path: Path
+    sha256: str
+    known: bool  # True if it was ingested before
 
-    good: list[tuple[Path, str, bool]] = field(default_factory=list)  # with its SHA-256, and whether it was here before
-    bad: list[tuple[Path, str]] = field(default_factory=list)  # with the reason
-    left: list[tuple[str, str]] = field(default_factory=list)  # name and reason
+
+class _Bad(NamedTuple):
+    path: Path
+    reason: str
+
+
+@dataclass
+class _Sorted:
+    """The entries of one group, by what is to be done with them."""
+
+    good: list[_Good] = field(default_factory=list)
+    bad: list[_Bad] = field(default_factory=list)
+    left: list[Refused] = field(default_factory=list)
 
 
 def _take(
@@ -121,44 +132,44 @@ def _take(
     readings: Readings,
     taken: Collected,
 ) -> None:
-    """Entries of the inbox: into the warehouse, all of them or none, then into the archive, or into quarantine.
+    """Insert the bundles of a group in one transaction, then move them into the archive, and bad entries into quarantine.
 
     Args:
-        readings: begin with those of `group`, and are used up as far.
+        readings: begin with those of `group`, which are consumed.
     """
-    seen = _Seen()
+    seen = _Sorted()
     try:
         with closing(_new_bundles(con, store, group, readings, seen)) as bundles:
-            replicates = _insert(con, bundles, datetime.now(UTC), store.way.kind)
+            replicates = insert_bundles(con, bundles, datetime.now(UTC), store.transport.kind)
     except BadBundle as error:
         if len(group) > 1:
-            # One of them, and nobody knows which.
+            # One bundle has a bad value: insert each alone to find it.
             for path in group:
                 with closing(read_ahead(paths, [path])) as alone:
                     _take(con, paths, store, [path], alone, taken)
             return
-        seen, replicates = _Seen(bad=[(group[0], str(error))]), {}
+        seen, replicates = _Sorted(bad=[_Bad(group[0], str(error))]), {}
     there = archived(paths)
     taken.left += seen.left
     for path, sha256, known in seen.good:
         taken.known += known
         taken.ingested += not known
         taken.replicates += not known and replicates[sha256] > 0
-        # The same bundle may come signed and unsigned; one that is known replaces its file, which may be damaged.
+        # A bundle may come signed and unsigned; a known one replaces its file in the archive, which may be damaged.
         target = there.setdefault(sha256, paths.bundles / path.name)
-        with reporting_what_stays(path, taken):
+        with noting_what_stays(path, taken):
             move(path, target, sync=False)
     if seen.good and paths.bundles.is_dir():
         sync_folder(paths.bundles)
     for path, reason in seen.bad:
-        with reporting_what_stays(path, taken):
+        with noting_what_stays(path, taken):
             quarantine(con, paths, store, path, reason, taken)
 
 
 def _new_bundles(
-    con: duckdb.DuckDBPyConnection, store: Store, group: Sequence[Path], readings: Readings, seen: _Seen
+    con: duckdb.DuckDBPyConnection, store: Store, group: Sequence[Path], readings: Readings, seen: _Sorted
 ) -> Generator[Bundle, None, None]:
-    """The bundles of a group that are to be inserted."""
+    """Yield the bundles of a group that are to be inserted; sort all entries into `seen`."""
     names = [named for path in group if (named := NAME.fullmatch(path.name))]
     known = _known(con, [named[2] for named in names])
     planned = _planned(con, [named[1] for named in names])
@@ -170,28 +181,28 @@ def _new_bundles(
                 before = bundle.sha256 in known
                 if not before:
                     _check_planned(bundle, planned)
-                # Attachments first: content-addressed, so a crash before the commit leaves nothing wrong behind.
+                # Attachments first: they are content-addressed, so a crash before the commit does no harm.
                 for a in bundle.attachments:
                     store.put_file(a.content)
             except BadBundle as error:
-                seen.bad.append((path, str(error)))
+                seen.bad.append(_Bad(path, str(error)))
                 continue
             except FileNotFoundError:
                 continue
             except (OSError, LabError) as error:
-                seen.left.append((path.name, str(error)[:200]))
+                seen.left.append(Refused(path.name, str(error)[:200]))
                 continue
             known.add(bundle.sha256)
-            seen.good.append((path, bundle.sha256, before))
+            seen.good.append(_Good(path, bundle.sha256, before))
             if not before:
                 yield bundle
     finally:
         for _ in own:
-            pass  # of a group that is given up, so that the next one begins with its own
+            pass  # consume the rest of a group that failed, so that the next group begins with its own
 
 
 def archived(paths: Paths) -> dict[str, Path]:
-    """SHA-256 -> file of every bundle in the archive, by its name."""
+    """Return SHA-256 -> file of every bundle in the archive."""
     found = {}
     for path in sorted(paths.bundles.glob("*.parquet")):
         if named := NAME.fullmatch(path.name):
@@ -200,7 +211,7 @@ def archived(paths: Paths) -> dict[str, Path]:
 
 
 def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, path: Path) -> None:
-    """A bundle that lies in the archive, at `path`, and has no row; it counts as received when its file came.
+    """Insert a bundle of the archive that has no row; it counts as received when its file was written.
 
     Raises:
         BadBundle: no plan asks for it, or DuckDB refuses a value.
@@ -208,7 +219,7 @@ def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, 
     _check_planned(bundle, _planned(con, [bundle.manifest["unit_id"]]))
     for a in bundle.attachments:
         store.put_file(a.content)
-    _insert(con, [bundle], datetime.fromtimestamp(path.stat().st_mtime, UTC), FROM_ARCHIVE)
+    insert_bundles(con, [bundle], datetime.fromtimestamp(path.stat().st_mtime, UTC), FROM_ARCHIVE)
 
 
 def _known(con: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> set[str]:
@@ -217,21 +228,26 @@ def _known(con: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> set[str]:
     )
 
 
-def _planned(con: duckdb.DuckDBPyConnection, unit_ids: Sequence[str]) -> dict[str, tuple[str, Json]]:
-    """Unit -> (phase, identity), of those that some plan asks for."""
+class _Planned(NamedTuple):
+    phase: str
+    identity: Json
+
+
+def _planned(con: duckdb.DuckDBPyConnection, unit_ids: Sequence[str]) -> dict[str, _Planned]:
+    """Return phase and identity of those units that a plan asks for."""
     rows = con.execute(
         "SELECT DISTINCT ON (unit_id) unit_id, phase, spec->'identity' FROM units "
         "WHERE unit_id IN (SELECT unnest(?::VARCHAR[]))",
         [list(unit_ids)],
     ).fetchall()
-    return {unit_id: (phase, json.loads(identity)) for unit_id, phase, identity in rows}
+    return {unit_id: _Planned(phase, json.loads(identity)) for unit_id, phase, identity in rows}
 
 
-def _check_planned(bundle: Bundle, planned: Mapping[str, tuple[str, Json]]) -> None:
-    """Whether some plan asks for the bundle's unit, and it was computed with what was planned.
+def _check_planned(bundle: Bundle, planned: Mapping[str, _Planned]) -> None:
+    """Check that a plan asks for the bundle's unit, and that it was computed with the planned code, data and models.
 
     Raises:
-        BadBundle: with what differs.
+        BadBundle: it was not, with what differs.
     """
     m = bundle.manifest
     if m["unit_id"] not in planned:
@@ -247,10 +263,10 @@ def _check_planned(bundle: Bundle, planned: Mapping[str, tuple[str, Json]]) -> N
         raise BadBundle(f"computed with other {', '.join(differ)[:200]} than planned")
 
 
-def _insert(
+def insert_bundles(
     con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
 ) -> dict[str, int]:
-    """Rows of bundles in one transaction; returns SHA-256 -> replicate number.
+    """Insert bundles in one transaction; return SHA-256 -> replicate number.
 
     Raises:
         BadBundle: DuckDB refuses a value; nothing was inserted.

@@ -1,11 +1,12 @@
-"""Capability reports that hosts leave in the store: which are new, and whether one is what it says."""
+"""Capability reports that hosts leave in the store: find new ones, check and ingest them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import duckdb
 
@@ -13,31 +14,39 @@ from common.canonical_json import canonical
 from common.environment import checked_host
 from common.errors import LabError
 from common.files import write_whole
+from common.limits import MAX_REPORT_BYTES
 from experiments.contract import Json
 from warehouse.database.statements import insert, transaction
-from warehouse.delivery.results_store import MAX_REPORT_BYTES, Store
+from warehouse.delivery.results_store import Store
 from warehouse.ingest.outcome import Collected, quarantine
 from warehouse.paths import Paths
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
-TIERS = ("weak", "medium", "strong", "unfit")  # docs/design.md, "The path of the data", 1
+TIERS = ("weak", "medium", "strong", "unfit")
 
 
-def new_reports(paths: Paths, store: Store) -> list[tuple[str, bytes]]:
-    """(host, content) of the reports in the store that are not those known here."""
+class CheckedReport(NamedTuple):
+    """A capability report, and when it was made."""
+
+    content: Json
+    created_at: datetime
+
+
+def new_reports(paths: Paths, store: Store) -> dict[str, bytes]:
+    """Return host -> content of the reports in the store that are not known yet."""
 
     def known(host: str) -> bytes | None:
         path = paths.reports / f"capability_report_{host}.json"
         return path.read_bytes() if path.is_file() else None
 
-    return [(host, content) for host, content in store.reports_here() if known(host) != content]
+    return {host: content for host, content in store.fetched_reports().items() if known(host) != content}
 
 
-def checked_report(host: str, content: bytes) -> tuple[Json, datetime]:
-    """The report and when it was made.
+def checked_report(host: str, content: bytes) -> CheckedReport:
+    """Parse and check a report.
 
     Raises:
-        ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError: it is none.
+        ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError: it is invalid.
     """
     if len(content) > MAX_REPORT_BYTES:
         raise ValueError(f"more than {MAX_REPORT_BYTES} bytes")
@@ -54,15 +63,15 @@ def checked_report(host: str, content: bytes) -> tuple[Json, datetime]:
         raise ValueError(f"tier is none of {', '.join(TIERS)}")
     if not isinstance(report["python"], str) or not isinstance(report["versions"], dict):
         raise TypeError("python is no text, or versions is no object")
-    return report, seen.astimezone(UTC)
+    return CheckedReport(report, seen.astimezone(UTC))
 
 
 def take_reports(
-    con: duckdb.DuckDBPyConnection, paths: Paths, store: Store, reports: Sequence[tuple[str, bytes]], taken: Collected
+    con: duckdb.DuckDBPyConnection, paths: Paths, store: Store, reports: Mapping[str, bytes], taken: Collected
 ) -> None:
-    """Hosts' reports into `hosts`, all in one transaction, keeping when each host was first seen."""
-    good, rows = [], []
-    for host, content in reports:
+    """Insert reports into `hosts` in one transaction; the time at which a host was first seen stays."""
+    good, rows = {}, []
+    for host, content in reports.items():
         try:
             report, seen = checked_report(host, content)
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError) as error:
@@ -70,12 +79,12 @@ def take_reports(
             with suppress(FileNotFoundError):
                 quarantine(con, paths, store, path, f"not a capability report: {str(error)[:200]}", taken)
             continue
-        good.append((host, content))
+        good[host] = content
         columns = {"tier": report["tier"], "report": report, "python": report["python"], "versions": report["versions"]}
         rows.append({"host": host, "first_seen": seen, "last_seen": seen, **columns})
     with transaction(con):
         changed = ", ".join(f"{c} = excluded.{c}" for c in ("last_seen", "tier", "report", "python", "versions"))
         insert(con, "hosts", rows, f"(host) DO UPDATE SET {changed}")
-    # Last, since a report whose file is here counts as known.
-    for host, content in good:
+    # Last, since a report that has a file counts as known.
+    for host, content in good.items():
         write_whole(paths.reports / f"capability_report_{host}.json", content)

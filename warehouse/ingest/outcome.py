@@ -1,4 +1,4 @@
-"""The outcome of one collection, and what is done with bundles that cannot be taken in."""
+"""The outcome of one collection, and the quarantine of bundles that are refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -19,34 +20,41 @@ from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 
 
+class Refused(NamedTuple):
+    """An entry of the inbox that was not ingested, and why."""
+
+    name: str
+    reason: str
+
+
 @dataclass
 class Collected:
-    """What one call took in."""
+    """Outcome of one collection."""
 
     ingested: int = 0
-    replicates: int = 0  # second bundles of a unit, kept and never counted
-    known: int = 0  # bundles that were here already
-    quarantined: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
-    left: list[tuple[str, str]] = field(default_factory=list)  # (name, reason) of what stays for the next call
+    replicates: int = 0  # of these, second bundles of a unit, which are stored and do not count
+    known: int = 0  # bundles that were ingested before
+    quarantined: list[Refused] = field(default_factory=list)
+    left: list[Refused] = field(default_factory=list)  # entries that stay in the inbox for the next call
 
 
 @contextmanager
-def reporting_what_stays(path: Path, taken: Collected) -> Iterator[None]:
-    """A file of the inbox that cannot be read or moved now stays for the next call and stops nothing."""
+def noting_what_stays(path: Path, taken: Collected) -> Iterator[None]:
+    """Note an entry that cannot be read or moved now, instead of failing: it stays in the inbox for the next call."""
     try:
         yield
     except FileNotFoundError:
-        return  # somebody took it away meanwhile
+        return  # removed meanwhile
     except (OSError, LabError) as error:
-        taken.left.append((path.name, str(error)[:200]))
+        taken.left.append(Refused(path.name, str(error)[:200]))
 
 
 def quarantine(
     con: duckdb.DuckDBPyConnection, paths: Paths, store: Store, path: Path, reason: str, taken: Collected
 ) -> None:
-    """Move a bad entry out of the way, with its reason beside it and in the warehouse.
+    """Move a bad entry into quarantine; its reason goes into a file beside it and into the warehouse.
 
-    A link becomes a file that names its goal, so that whoever opens the quarantine does not follow it either.
+    A link becomes a file that names its target, so that nobody follows it by opening the quarantine.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[:150]
     paths.quarantine.mkdir(parents=True, exist_ok=True)
@@ -56,7 +64,7 @@ def quarantine(
         number += 1
         target = paths.quarantine / f"{name}.{number}"
     write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
-    # The row goes first and only once under that name, so that a crash before the move doubles nothing.
+    # The row goes first, and once for each name, so that a crash before the move doubles nothing.
     con.execute(
         "INSERT INTO quarantine (name, reason, size_bytes, received_at) SELECT ?, ?, ?, ? "
         "WHERE NOT EXISTS (FROM quarantine WHERE name = ? AND reason = ?)",
@@ -69,11 +77,11 @@ def quarantine(
     else:
         write_whole(target, str(path.readlink()).encode(errors="backslashreplace") if path.is_symlink() else b"")
         path.unlink()
-    taken.quarantined.append((path.name.encode(errors="backslashreplace").decode(), reason))
+    taken.quarantined.append(Refused(path.name.encode(errors="backslashreplace").decode(), reason))
 
 
 def _move_folder(path: Path, target: Path, beside: Path) -> None:
-    """Rename a folder into quarantine, or beside the inbox when that is another device: nothing in it is read."""
+    """Rename a folder into quarantine without reading it, or beside the inbox if the quarantine is on another device."""
     try:
         path.replace(target)
     except OSError as error:

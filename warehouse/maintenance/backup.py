@@ -1,6 +1,6 @@
-"""A backup: one tar file of bundles and records, from which the whole warehouse is built anew, and proved, elsewhere.
+"""Backups: one tar file of bundles and records, from which the whole warehouse is rebuilt and verified elsewhere.
 
-Nothing in a backup is believed: each file's name must be one that a backup has, and its content must be what the list says.
+A backup is not trusted: each file's name must be one that a backup may have, and its content must match the list.
 Keys are not in it: they are secrets, and belong to machines.
 """
 
@@ -15,10 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from common.environment import host_name, upgrade_command
 from common.errors import LabError
-from common.files import file_sha256, finish, temporary_for, write_whole
+from common.files import file_sha256, whole_file, write_whole
+from common.limits import MAX_LIST_BYTES
 from warehouse.database import record_files
 from warehouse.database.connection import locked, open_warehouse, schema_version
 from warehouse.delivery.results_store import Store
@@ -28,7 +30,7 @@ from warehouse.paths import Paths
 LIST = "list.json"  # the first file in the tar
 FORMAT = 1
 MARK = "restoring.json"  # in a home while it is being filled
-MAX_LIST_BYTES = 2**30
+ANOTHER = "take another backup"
 MEMBER = re.compile(
     r"(bundles|spool)/[0-9a-f]{32}(\.[0-9a-f]{64}){1,2}\.parquet|records/index\.json|records/[A-Za-z0-9_-]{1,100}/[a-z0-9_]{1,64}"
     r"(-[0-9a-f])?\.parquet|quarantine/[A-Za-z0-9_-][A-Za-z0-9._-]{0,180}|hosts/capability_report_[a-z0-9-]{1,63}\.json|"
@@ -38,7 +40,7 @@ MEMBER = re.compile(
 
 @dataclass(frozen=True)
 class BackedUp:
-    """What a backup holds."""
+    """Contents of a backup."""
 
     files: int
     bundles: int
@@ -54,90 +56,89 @@ class Entry:
     size_bytes: int
 
 
+class Restored(NamedTuple):
+    """Number of files that were restored, and the rebuilt warehouse."""
+
+    files: int
+    rebuilt: Rebuilt
+
+
 def backup(paths: Paths, store: Store, target: Path) -> BackedUp:
-    """Write everything that it takes to build this warehouse anew into one tar file, whole or not at all.
+    """Write all that is needed to rebuild this warehouse into one tar file, whole or not at all.
 
     Raises:
-        LabError: there is no warehouse, it is held by another process, or `target` is there already.
+        LabError: there is no warehouse, it is held by another process, or `target` exists.
     """
     if target.exists():
-        raise LabError(f"{target} is there already", "name another file, for example with the date in it")
+        raise LabError(f"{target} exists already", "name another file, for example with the date in it")
     with locked(paths):
         with open_warehouse(paths) as con:
-            record_files.keep(con, paths, schema_version(con))
+            record_files.save(con, paths, schema_version(con))
         found = _found(paths, store)
         entries = []
         for name, path in found.items():
-            # What leaves the spool meanwhile is on its way to the inbox, and in the next backup.
+            # A file that leaves the spool meanwhile is on its way to the inbox, and in the next backup.
             with suppress(FileNotFoundError):
                 entries.append(Entry(name, file_sha256(path), path.stat().st_size))
-        temporary = temporary_for(target)
-        try:
-            with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-                _add(tar, LIST, json.dumps(_listed(entries)).encode())
-                for entry in entries:
-                    with found[entry.name].open("rb") as file:
-                        info = tarfile.TarInfo(entry.name)
-                        info.size = entry.size_bytes
-                        tar.addfile(info, file)
-            finish(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(target) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+            listed = {
+                "format": FORMAT,
+                "made_at": datetime.now(UTC).isoformat(),
+                "host": host_name(),
+                "files": [vars(e) for e in entries],
+            }
+            content = json.dumps(listed).encode()
+            _add(tar, LIST, len(content), io.BytesIO(content))
+            for entry in entries:
+                with found[entry.name].open("rb") as file:
+                    _add(tar, entry.name, entry.size_bytes, file)
     return BackedUp(len(entries), sum(e.name.startswith("bundles/") for e in entries), target.stat().st_size)
 
 
-def _found(paths: Paths, store: Store) -> dict[str, Path]:
-    """Name in the backup -> file, of plain files whose names a backup may have."""
-    folders = {
+def _folders(paths: Paths) -> dict[str, Path]:
+    """Return the folders of a backup: name in the backup -> folder of this host. Attachments go through the store."""
+    return {
         "bundles": paths.bundles,
         "spool": paths.spool,
         "records": paths.records,
         "quarantine": paths.quarantine,
         "hosts": paths.reports,
-        "files": store.root / "files",
         "data": paths.home / "data",
     }
+
+
+def _found(paths: Paths, store: Store) -> dict[str, Path]:
+    """Return the files to back up: name in the backup -> path."""
     found = {}
-    for name, folder in folders.items():
+    for name, folder in (_folders(paths) | {"files": store.root / "files"}).items():
         for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
             inside = f"{name}/{path.relative_to(folder).as_posix()}"
             if MEMBER.fullmatch(inside) and path.is_file() and not path.is_symlink():
                 found[inside] = path
     for path in sorted(store.inbox.glob("*.parquet")) if store.inbox.is_dir() else []:
-        # What is not taken in yet waits in the spool of whoever restores.
+        # Bundles that are not ingested yet wait in the spool of whoever restores.
         if MEMBER.fullmatch(f"spool/{path.name}") and path.is_file() and not path.is_symlink():
             found.setdefault(f"spool/{path.name}", path)
     return found
 
 
-def _listed(entries: list[Entry]) -> dict[str, object]:
-    return {
-        "format": FORMAT,
-        "made_at": datetime.now(UTC).isoformat(),
-        "host": host_name(),
-        "files": [vars(e) for e in entries],
-    }
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def _add(tar: tarfile.TarFile, name: str, size: int, content: IO[bytes]) -> None:
     info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
+    info.size = size
+    tar.addfile(info, content)
 
 
-def restore(paths: Paths, store: Store, source: Path) -> tuple[int, Rebuilt]:
-    """Fill an empty home from a backup and build its warehouse; (files restored, what the rebuild made).
-
-    One that was interrupted is begun anew by the same command.
+def restore(paths: Paths, store: Store, source: Path) -> Restored:
+    """Fill an empty home from a backup and rebuild its warehouse. The same command restarts one that was interrupted.
 
     Raises:
-        LabError: the home is not empty, or the file is no backup, or not as it was written.
+        LabError: the home is not empty, or the file is not a backup, or is damaged.
     """
     mark = paths.home / MARK
     there = [p for p in (paths.warehouse, paths.records, paths.bundles, paths.snapshot) if p.exists()]
     if there and not mark.exists():
         raise LabError(
-            f"{there[0]} is there already; a backup is restored into an empty folder",
+            f"{there[0]} exists already; a backup is restored into an empty folder",
             f"LAB_HOME=/an/empty/folder lab restore {source}",
         )
     with source.open("rb") as raw:
@@ -147,10 +148,10 @@ def restore(paths: Paths, store: Store, source: Path) -> tuple[int, Rebuilt]:
                 write_whole(mark, f"{source}\n".encode())
                 _fill(tar, entries, paths, store)
         except (tarfile.TarError, EOFError) as error:
-            raise LabError(f"{source} is no backup, or not whole: {error}", "take another backup") from error
+            raise LabError(f"{source} is not a backup, or not whole: {error}", ANOTHER) from error
     done = rebuild(paths, store)
     mark.unlink()
-    return len(entries), done
+    return Restored(len(entries), done)
 
 
 def _read_list(tar: tarfile.TarFile, source: Path) -> dict[str, Entry]:
@@ -164,58 +165,42 @@ def _read_list(tar: tarfile.TarFile, source: Path) -> dict[str, Entry]:
             )
         entries = [Entry(str(e["name"]), str(e["sha256"]), int(e["size_bytes"])) for e in listed["files"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LabError(f"{source} is no backup: it does not begin with its list", "lab backup makes one") from error
+        raise LabError(f"{source} is not a backup: it does not begin with its list", "lab backup makes one") from error
     for entry in entries:
         if not MEMBER.fullmatch(entry.name):
-            raise LabError(f"the backup holds {entry.name[:80]!r}, which no backup has", "take another backup")
+            raise LabError(f"the backup holds {entry.name[:80]!r}, which no backup has", ANOTHER)
     return {e.name: e for e in entries}
 
 
 def _fill(tar: tarfile.TarFile, entries: dict[str, Entry], paths: Paths, store: Store) -> None:
-    """Each member into its place, after a look at its name, its kind and its content."""
-    missing = dict(entries)
+    """Write each member to its path, after a check of its name, its type and its content."""
+    missing, folders = dict(entries), _folders(paths)
     while (member := tar.next()) is not None:
         entry = missing.pop(member.name, None)
         if entry is None or member.size != entry.size_bytes:
-            raise LabError(f"the backup holds {member.name[:80]!r}, which is not in its list", "take another backup")
+            raise LabError(f"the backup holds {member.name[:80]!r}, which is not in its list", ANOTHER)
         content = _content(tar, member, entry.size_bytes)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise LabError(f"{entry.name} in the backup is not what was written", "take another backup")
+            raise LabError(f"{entry.name} in the backup is not what was written", ANOTHER)
         folder, _, name = entry.name.partition("/")
-        if folder == "files":
-            if store.put_file(content) != name:
-                raise LabError(f"{entry.name} in the backup is not what its name says", "take another backup")
-        else:
-            write_whole(_place(paths, folder) / name, content)
+        if folder != "files":
+            write_whole(folders[folder] / name, content)
+        elif store.put_file(content) != name:
+            raise LabError(f"{entry.name} in the backup is not what its name says", ANOTHER)
     if missing:
-        raise LabError(
-            f"{len(missing)} files are missing in the backup, first {next(iter(missing))}", "take another backup"
-        )
-
-
-def _place(paths: Paths, folder: str) -> Path:
-    return {
-        "bundles": paths.bundles,
-        "spool": paths.spool,
-        "records": paths.records,
-        "quarantine": paths.quarantine,
-        "hosts": paths.reports,
-        "data": paths.home / "data",
-    }[folder]
+        raise LabError(f"{len(missing)} files are missing in the backup, first {next(iter(missing))}", ANOTHER)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    """Content of a plain file; a link, a device or a file with holes is none.
+    """Return the content of a plain file; links, devices and sparse files are refused.
 
     Raises:
-        LabError: it is not plain, or larger than `most`.
+        LabError: it is not plain, or larger than `most` bytes.
     """
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.size > most:
-        raise LabError(
-            f"the backup holds {member.name[:80]!r}, which is not a plain file of its size", "take another backup"
-        )
+        raise LabError(f"the backup holds {member.name[:80]!r}, which is not a plain file of its size", ANOTHER)
     file = tar.extractfile(member)
     content = file.read() if file else b""
     if len(content) != member.size:
-        raise LabError(f"{member.name[:80]!r} in the backup is cut off", "take another backup")
+        raise LabError(f"{member.name[:80]!r} in the backup is cut off", ANOTHER)
     return content

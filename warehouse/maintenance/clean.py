@@ -1,4 +1,4 @@
-"""Keeping house: what may go after a while, what a verdict rests on and stays, and how much room each part takes."""
+"""Find and remove old files that nothing needs, and report how much disk each part of LAB_HOME takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.errors import LabError
 from common.files import TEMPORARY
-from warehouse.database.statements import transaction
+from warehouse.database.statements import column_of, transaction
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived
 from warehouse.maintenance.repair import forget_summary
@@ -26,7 +26,7 @@ UNITS_OF_AGE = {"h": "hours", "d": "days", "w": "weeks"}
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that can go."""
+    """A file that can be removed."""
 
     kind: str  # bundle, quarantine, leftover, file, log, old warehouse, embeddings
     path: Path
@@ -35,18 +35,22 @@ class Removal:
 
 
 def age_of(text: str) -> timedelta:
-    """30d, 12h or 4w as a duration; LabError for anything else."""
+    """Return the time span that 30d, 12h or 4w names.
+
+    Raises:
+        LabError: `text` is none of these forms.
+    """
     found = AGE.fullmatch(text.strip())
     if not found:
-        raise LabError(f"--older-than {text!r:.40} is no age", "write 30d, 12h or 4w")
+        raise LabError(f"--older-than {text!r:.40} is not an age", "write 30d, 12h or 4w")
     return timedelta(**{UNITS_OF_AGE[found[2]]: int(found[1])})
 
 
 def removable(con: Connection, paths: Paths, store: Store, age: timedelta, force: bool = False) -> list[Removal]:
-    """What is older than `age` and needed by nothing that is stored.
+    """List files that are older than `age` and that nothing stored needs.
 
     Args:
-        force: also bundles that a verdict or an audit rests on. The verdict stays, and cannot be computed again.
+        force: also list bundles that a verdict or an audit rests on. The verdict stays, but cannot be computed again.
     """
     before = datetime.now(UTC) - age
     found = list(_old_bundles(con, paths, before, force))
@@ -55,18 +59,16 @@ def removable(con: Connection, paths: Paths, store: Store, age: timedelta, force
     for folder in (paths.home, paths.spool, paths.bundles, store.inbox, store.root / "files"):
         found += _old_files(folder, "leftover", before, "half written", re.escape(TEMPORARY) + ".*")
     found += _old_files(paths.home, "old warehouse", before, "replaced by a rebuild", r"warehouse\.before\..*")
-    found += _old_files(
-        paths.home, "embeddings", before, "computed again when needed", re.escape(paths.embeddings.name)
-    )
-    kept = {sha256 for (sha256,) in con.execute("SELECT sha256 FROM files").fetchall()}
-    kept |= _shared_data(con)
+    embeddings = re.escape(paths.embeddings.name)
+    found += _old_files(paths.home, "embeddings", before, "computed again when needed", embeddings)
+    needed = {*column_of(con, "SELECT sha256 FROM files"), *_shared_data(con)}
     jobs = _old_files(store.root / "files", "file", before, "a job that was sent", SHA256)
-    found += (r for r in jobs if r.path.name not in kept)
+    found += (r for r in jobs if r.path.name not in needed)
     return found
 
 
 def remove(con: Connection, found: list[Removal]) -> None:
-    """Take all this away; a bundle's rows go before its file, so that a crash in between loses nothing unseen."""
+    """Remove these files; a bundle's rows go before its file, so that a crash in between leaves no row without a file."""
     for one in found:
         if one.kind == "bundle":
             _forget(con, one.path.name.split(".")[1])
@@ -74,7 +76,7 @@ def remove(con: Connection, found: list[Removal]) -> None:
 
 
 def sizes(paths: Paths, store: Store | None) -> dict[str, int]:
-    """Bytes of each part of the memory on this host; a part that is not there has 0."""
+    """Return the bytes of each part of LAB_HOME on this host; 0 for a part that is missing."""
     parts = {
         "warehouse": paths.warehouse,
         "snapshot": paths.snapshot,
@@ -114,7 +116,7 @@ def _old_bundles(con: Connection, paths: Paths, before: datetime, force: bool) -
 
 
 def _old_files(folder: Path, kind: str, before: datetime, why: str, name: str = ".*") -> list[Removal]:
-    """Files of a folder, not of those in it, whose whole name matches a pattern."""
+    """List the old files directly in a folder whose whole name matches a pattern."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not re.fullmatch(name, path.name, re.DOTALL):
@@ -126,9 +128,8 @@ def _old_files(folder: Path, kind: str, before: datetime, why: str, name: str = 
 
 
 def _shared_data(con: Connection) -> set[str]:
-    """SHA-256 of the user's own data that some run works on: jsonl:<sha256> or a path, as its plan names it."""
-    rows = con.execute("SELECT content FROM plans").fetchall()
-    return {found for (content,) in rows for found in re.findall(SHA256, content)}
+    """Return the SHA-256 of the users' own data that runs work on, as their plans name them."""
+    return {found for content in column_of(con, "SELECT content FROM plans") for found in re.findall(SHA256, content)}
 
 
 def _forget(con: Connection, sha256: str) -> None:
@@ -140,7 +141,7 @@ def _forget(con: Connection, sha256: str) -> None:
 
 
 def bytes_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder; 0 where neither is there."""
+    """Return the bytes of a file, or of all files in a folder; 0 if it is missing."""
     if path.is_dir():
         return sum(p.lstat().st_size for p in path.rglob("*") if p.is_file())
     return path.stat().st_size if path.exists() else 0

@@ -1,4 +1,4 @@
-"""Several coordinators' warehouses in one: what another planned, computed and decided comes beside what is here."""
+"""Merge another coordinator's warehouse into this one."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import duckdb
 from common.errors import LabError
 from common.files import copy_whole
 from warehouse.database.connection import schema_version, writing
-from warehouse.database.statements import transaction
+from warehouse.database.statements import column_of, transaction
 from warehouse.delivery.bundles import NAME
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.ingest.outcome import Collected
 from warehouse.paths import Paths
 
-# Of a run that only the other knows; what is computed from trials (summaries, bundles, files) is made here again.
+# Tables of a run that only the other warehouse has; summaries, bundles and files are made from its bundles.
 OF_A_RUN = ("runs", "units", "given_up", "metrics", "predictions", "verdicts", "assignments")
 
 
 @dataclass
 class Merged:
-    """What came from the other warehouse."""
+    """Contents that came from the other warehouse."""
 
-    runs: list[str] = field(default_factory=list)  # that only the other knew, with all their records
-    shared: list[str] = field(default_factory=list)  # that both knew: their trials come together, verdicts stay
+    runs: list[str] = field(default_factory=list)  # that only the other had, with all their records
+    shared: list[str] = field(default_factory=list)  # that both had: trials are merged, verdicts stay
     collected: Collected = field(default_factory=Collected)
 
 
 def merge(paths: Paths, store: Store, other: Paths) -> Merged:
-    """Take another warehouse's runs, bundles and reports into this one; the other is only read. Run again it adds nothing.
+    """Copy another warehouse's runs, bundles and reports into this one; the other is only read.
 
-    Bundles go the way of all bundles, each checked and taken in exactly once, so a crash in between loses and doubles nothing.
+    Bundles pass through the inbox like all others, so a crash loses and doubles nothing; a second merge adds nothing.
 
     Raises:
-        LabError: there is no snapshot in the other home, it is this one, or its schema is another.
+        LabError: the other home is this one, has no snapshot, or its schema is different.
     """
     if other.home.resolve() == paths.home.resolve():
         raise LabError(f"{other.home} is this warehouse", "give the LAB_HOME of another coordinator, or a copy of it")
@@ -50,8 +50,8 @@ def merge(paths: Paths, store: Store, other: Paths) -> Merged:
             known = named and con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [named[2]]).fetchone()
             if named and not known and path.is_file() and not path.is_symlink():
                 copy_whole(path, store.inbox / path.name)
-        known_hosts = {host for (host,) in con.execute("SELECT host FROM hosts").fetchall()}
-        for host, content in Store(other.home / "results", other.spool, other.bundles).reports():
+        known_hosts = column_of(con, "SELECT host FROM hosts")
+        for host, content in Store(other.home / "results", other.spool, other.bundles).reports().items():
             if host not in known_hosts:
                 store.put_report(host, content)
         found.collected = collect(paths, store, con)
@@ -59,7 +59,7 @@ def merge(paths: Paths, store: Store, other: Paths) -> Merged:
 
 
 def _records(con: duckdb.DuckDBPyConnection, snapshot: Path, found: Merged) -> None:
-    """Plans and records of the runs that are not here, in one transaction."""
+    """Copy plans and records of the runs that only the other has, in one transaction."""
     with duckdb.connect(str(snapshot), read_only=True) as there:
         if (theirs := schema_version(there)) != (ours := schema_version(con)):
             raise LabError(

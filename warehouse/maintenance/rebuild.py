@@ -1,10 +1,11 @@
-"""Building the whole warehouse anew: trials from the archived bundles, all else from the records beside them."""
+"""Rebuild the whole warehouse: trials from the archived bundles, all else from the records beside them."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -12,7 +13,7 @@ from common.errors import LabError
 from common.files import sync_folder, temporary_for
 from warehouse.database import record_files, summaries
 from warehouse.database.connection import locked, migrate, migrations, open_warehouse, publish_snapshot, schema_version
-from warehouse.database.statements import transaction
+from warehouse.database.statements import column_of, number_of, transaction
 from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived, take_archived
@@ -20,47 +21,56 @@ from warehouse.ingest.trial_rows import insert_trials, table_of
 from warehouse.paths import Paths
 
 
+class Difference(NamedTuple):
+    """Rows of a table that are only in the old warehouse, and only in the new one."""
+
+    only_before: int
+    only_now: int
+
+
 @dataclass
 class Rebuilt:
-    """What a rebuild made."""
+    """Result of a rebuild."""
 
     rows: dict[str, int] = field(default_factory=dict)  # by table
-    found: int = 0  # bundles in the archive of which no record knew
-    lost: list[str] = field(default_factory=list)  # what could not be brought back, with the reason
-    aside: list[str] = field(default_factory=list)  # files in the archive that no record knew and no plan asks for
-    compared: bool = False  # the warehouse that was here could be read
-    differences: dict[str, tuple[int, int]] = field(default_factory=dict)  # table -> rows only before, rows only now
-    kept: Path | None = None  # where the warehouse that was here lies now
+    found: int = 0  # bundles in the archive that were in no record
+    lost: list[str] = field(default_factory=list)  # what could not be rebuilt, with the reason
+    aside: list[str] = field(
+        default_factory=list
+    )  # files in the archive that are in no record and that no plan asks for
+    compared: bool = False  # True if the old warehouse could be read
+    differences: dict[str, Difference] = field(default_factory=dict)  # by table
+    old: Path | None = None  # the old warehouse's new path; None if it was replaced
 
 
 def rebuild(paths: Paths, store: Store, force: bool = False) -> Rebuilt:
-    """Build the warehouse anew beside the old one, compare them, put it in its place and publish the snapshot.
+    """Build a new warehouse beside the old one, compare them, replace the old one and publish the snapshot.
 
     Args:
-        force: put it there even where something is lost that the old one has.
+        force: replace it even if something is lost that the old one has.
 
     Raises:
-        LabError: another process holds the warehouse, there is nothing to build from, or something is lost; then all is left
-            as it was.
+        LabError: another process holds the warehouse, there is nothing to build from, or something is lost; then nothing is
+            changed.
     """
     with locked(paths):
         readable = _brought_up(paths)
-        schema, files = record_files.read_index(paths)
-        if not files:
+        index = record_files.read_index(paths)
+        if not index.files:
             raise LabError(f"there are no records in {paths.records}", "lab restore FILE, from a backup")
         new = temporary_for(paths.warehouse)
         try:
-            done = _build(paths, store, new, schema, files)
+            done = _build(paths, store, new, index)
             if readable:
                 done.compared, done.differences = True, _differences(paths.warehouse, new)
             if done.lost and readable and not force:
                 raise LabError(
-                    f"{len(done.lost)} things cannot be brought back, first {done.lost[0]}; nothing was changed",
+                    f"{len(done.lost)} items cannot be rebuilt, first {done.lost[0]}; nothing was changed",
                     "lab restore FILE from a backup, or lab warehouse rebuild --force",
                 )
             _put_in_place(paths, new, done)
             with open_warehouse(paths) as con:
-                record_files.keep(con, paths, schema_version(con))
+                record_files.save(con, paths, schema_version(con))
         finally:
             for left in (new, new.with_name(f"{new.name}.wal")):
                 left.unlink(missing_ok=True)
@@ -69,31 +79,29 @@ def rebuild(paths: Paths, store: Store, force: bool = False) -> Rebuilt:
 
 
 def _brought_up(paths: Paths) -> bool:
-    """Bring the records up to the warehouse that is here; whether it could be read."""
+    """Save the records of the old warehouse; return False if it is missing or cannot be read."""
     if not paths.warehouse.exists():
         return False
     try:
         with open_warehouse(paths) as con:
             con.execute("CHECKPOINT")
-            record_files.keep(con, paths, schema_version(con))
+            record_files.save(con, paths, schema_version(con))
     except (LabError, duckdb.Error):
         return False
     return True
 
 
-def _build(paths: Paths, store: Store, new: Path, schema: int, files: dict[str, record_files.Kept]) -> Rebuilt:
+def _build(paths: Paths, store: Store, new: Path, index: record_files.Index) -> Rebuilt:
     done = Rebuilt()
     with duckdb.connect(str(new)) as con:
         con.execute("SET TimeZone = 'UTC'")
-        # As far as the records' own schema, then what came after it, as it would have happened.
-        migrate(con, migrations()[:schema])
-        done.lost += record_files.load(con, paths, files)
+        # The records are loaded into their own schema; later migrations then change them as they would have.
+        migrate(con, migrations()[: index.schema])
+        done.lost += record_files.load(con, paths, index.files)
         migrate(con)
         there = archived(paths)
         with transaction(con):
-            for (sha256,) in con.execute(
-                "SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256"
-            ).fetchall():
+            for sha256 in column_of(con, "SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256"):
                 try:
                     bundle = _read(there.pop(sha256, None))
                 except BadBundle as error:
@@ -113,7 +121,7 @@ def _build(paths: Paths, store: Store, new: Path, schema: int, files: dict[str, 
         summaries.refresh(con)
         con.execute("CHECKPOINT")
         for table in record_files.catalogue(con):
-            (done.rows[table],) = con.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)  # noqa: S608 - from the catalogue
+            done.rows[table] = number_of(con, f"SELECT count(*) FROM {table}")  # noqa: S608 - from the catalogue
     return done
 
 
@@ -124,7 +132,7 @@ def _read(path: Path | None) -> Bundle:
 
 
 def renumber(con: duckdb.DuckDBPyConnection) -> None:
-    """Of the bundles of each unit the first one counts, also where the one that counted is lost."""
+    """Number the bundles of each unit again, so that the first one counts where the one that counted is lost."""
     con.execute(
         """
         UPDATE bundles SET replicate = now.n FROM (
@@ -135,11 +143,8 @@ def renumber(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _differences(old: Path, new: Path) -> dict[str, tuple[int, int]]:
-    """Table -> (rows only in the old one, rows only in the new one), of those that differ; equal rows count as often as they are.
-
-    Summaries are left out: they are made of the trials that are compared.
-    """
+def _differences(old: Path, new: Path) -> dict[str, Difference]:
+    """Compare all tables but the summaries; repeated rows count as often as they occur."""
     found = {}
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
@@ -151,26 +156,23 @@ def _differences(old: Path, new: Path) -> dict[str, tuple[int, int]]:
             [list(summaries.TABLES)],
         ).fetchall()
         for table, where in known:
-            if len(where) < 2:
-                (n,) = con.execute(f"SELECT count(*) FROM {where[0]}.{table}").fetchone() or (0,)  # noqa: S608 - from the catalogue
-                found[table] = (n, 0) if where == ["before"] else (0, n)
-                continue
-            each = [
-                con.execute(f"SELECT count(*) FROM (FROM {a}.{table} EXCEPT ALL FROM {b}.{table})").fetchone() or (0,)  # noqa: S608
-                for a, b in (("before", "now"), ("now", "before"))
-            ]
-            found[table] = (each[0][0], each[1][0])
-    return {table: both for table, both in found.items() if any(both)}
+            only = {}
+            for a, b in (("before", "now"), ("now", "before")):
+                but = f" EXCEPT ALL FROM {b}.{table}" if b in where else ""
+                if a in where:
+                    only[a] = number_of(con, f"SELECT count(*) FROM (FROM {a}.{table}{but})")  # noqa: S608 - from the catalogue
+            found[table] = Difference(only.get("before", 0), only.get("now", 0))
+    return {table: difference for table, difference in found.items() if any(difference)}
 
 
 def _put_in_place(paths: Paths, new: Path, done: Rebuilt) -> None:
-    """Rename the new warehouse onto its name; one that differs from it, or cannot be read, stays beside it."""
+    """Replace the old warehouse; if it differs from the new one or cannot be read, it stays under another name."""
     wal = paths.warehouse.with_name(f"{paths.warehouse.name}.wal")
     if paths.warehouse.exists() and (done.differences or not done.compared):
-        done.kept = paths.warehouse.with_name("warehouse.before.duckdb")
-        paths.warehouse.replace(done.kept)
+        done.old = paths.warehouse.with_name("warehouse.before.duckdb")
+        paths.warehouse.replace(done.old)
         with suppress(FileNotFoundError):
-            wal.replace(done.kept.with_name(f"{done.kept.name}.wal"))
+            wal.replace(done.old.with_name(f"{done.old.name}.wal"))
     wal.unlink(missing_ok=True)
     new.replace(paths.warehouse)
     sync_folder(paths.home)

@@ -1,4 +1,4 @@
-"""Metrics and verdicts computed again from the trials in the warehouse, and held against those that are stored."""
+"""Compute metrics and verdicts again from the trials in the warehouse, and compare them with the stored ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection as Connection
 from pydantic import ValidationError
 
+from common.environment import ALL_HOSTS
 from common.errors import LabError
 from experiments.contract import Json, Metric, Metrics, PhaseConfig
 from experiments.data import universe
@@ -20,10 +21,10 @@ from experiments.protocol import leakage_gate
 from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, get_phase
 from warehouse.database import records
-from warehouse.database.metrics import ALL_HOSTS, measure
-from warehouse.maintenance.verify import Finding, Verified
+from warehouse.database.metrics import measure
+from warehouse.maintenance.verify import Verified
 
-RELATIVE = 1e-9  # another processor or library may round the last bits otherwise
+RELATIVE = 1e-9  # another processor or library may round the last bits differently
 NUMBERS = ("value", "low", "high")
 OTHERS = ("n", "failed", "method", "timing")
 
@@ -42,10 +43,13 @@ class Decided:
 
 
 def check_decided(con: Connection, get_file: Callable[[str], bytes], done: Verified, phase: str | None = None) -> None:
-    """Compute every decided phase again, from what was here when it was decided.
+    """Compute every decided phase again, from the results that were there when it was decided.
 
-    Where it comes out otherwise because the analysis code is another than the plan's, that is noted and no fault: with that
-    code it may come out as stored.
+    A difference is a fault, but only a note if the analysis code is not the plan's: with that code it may not differ.
+
+    Args:
+        get_file: returns the user's data by its SHA-256.
+        phase: only this phase.
     """
     rows = con.execute(
         "SELECT v.run_id, v.phase, p.content, v.decided_at FROM verdicts v JOIN runs r USING (run_id) JOIN plans p USING (plan_id) "
@@ -55,15 +59,13 @@ def check_decided(con: Connection, get_file: Callable[[str], bytes], done: Verif
     for run_id, name, content, at in rows:
         one = Decided(run_id, name, json.loads(content), at)
         if name not in PHASES:
-            done.findings.append(Finding("metrics", f"{one}: this version has no such phase", str(one), fault=False))
+            done.add("metrics", f"{one}: this version has no such phase", str(one), fault=False)
             continue
         try:
             _check(con, get_file, done, one)
         except (LabError, ValidationError, KeyError) as error:
             why = " ".join(str(error).split())[:300]
-            done.findings.append(
-                Finding("metrics", f"{one}: cannot be computed again here: {why}", str(one), fault=False)
-            )
+            done.add("metrics", f"{one}: cannot be computed again here: {why}", str(one), fault=False)
 
 
 def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, one: Decided) -> None:
@@ -82,11 +84,13 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     now = code_version(one.phase, config.domain, analysis=True, models=models)
     then = one.plan.get("code_versions", {}).get(one.phase)
     if wrong and now != then:
-        what = f"{one}: {len(wrong)} numbers come out otherwise, first {wrong[0][1]}; the analysis code is {now}, {then} in the plan"
-        done.findings.append(Finding("metrics", what, str(one), fault=False))
+        what = (
+            f"{one}: {len(wrong)} numbers differ, first {wrong[0][1]}; the analysis code is {now}, {then} in the plan"
+        )
+        done.add("metrics", what, str(one), fault=False)
         return
     for check, text in wrong:
-        done.findings.append(Finding("verdicts" if check == "verdicts" else "metrics", f"{one}: {text}", str(one)))
+        done.add("verdicts" if check == "verdicts" else "metrics", f"{one}: {text}", str(one))
 
 
 def _stored(con: Connection, one: Decided) -> dict[str, dict[tuple[str, str], Metric]]:
@@ -111,9 +115,7 @@ def _differences(found: Mapping[str, Metrics], stored: Mapping[str, Mapping[tupl
         for key in sorted(now.keys() | then.keys()):
             name = " ".join([*(k for k in key if k), "" if host == ALL_HOSTS else f"on {host}"]).strip()
             if key not in now or key not in then:
-                wrong.append(
-                    f"{name} is {'stored and does not come out' if key in then else 'not stored and comes out'}"
-                )
+                wrong.append(f"{name} is {'stored but not computed' if key in then else 'computed but not stored'}")
                 continue
             differ = [f for f in NUMBERS if not _same(getattr(now[key], f), getattr(then[key], f))]
             differ += [f for f in OTHERS if getattr(now[key], f) != getattr(then[key], f)]
@@ -122,10 +124,10 @@ def _differences(found: Mapping[str, Metrics], stored: Mapping[str, Mapping[tupl
 
 
 def _verdict(con: Connection, one: Decided, config: PhaseConfig, overall: Metrics) -> list[str]:
-    """What of the stored verdict does not come out; its next steps are words for the user's own command line, left out."""
+    """List the differences of the stored verdict; next steps depend on the user's command line and are left out."""
     verdict, stored = leakage_gate.decided(one.phase, config, overall), records.verdict_of(con, one.run_id, one.phase)
     if stored is None:
-        return ["the verdict is gone"]
+        return ["the verdict is missing"]
     pairs: list[tuple[str, Any, Any]] = [
         ("status", verdict.status.value, stored.status.value),
         ("reason", verdict.reason, stored.reason),

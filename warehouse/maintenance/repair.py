@@ -1,4 +1,4 @@
-"""Putting right what `verify` found, from the bundles: trials, rows, attachments and record files, never a verdict."""
+"""Repair what `verify` found from the bundles: trials, rows, attachments and record files, never a verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection as Connection
 
 from common.files import move
-from warehouse.database.statements import transaction
+from warehouse.database.statements import column_of, transaction
 from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import UNPLANNED, archived, take_archived
@@ -21,22 +21,22 @@ from warehouse.paths import Paths
 
 @dataclass
 class Repaired:
-    """What was put right."""
+    """Number of items that were repaired."""
 
-    bundles: int = 0  # whose row or trials were taken from their file again
+    bundles: int = 0  # whose row and trials were read again from their file
     files: int = 0
-    back: int = 0  # from quarantine into the inbox, since a plan asks for their units now
+    back: int = 0  # moved from quarantine to the inbox, since a plan asks for their units now
     left: list[str] = field(default_factory=list)
 
 
 def repair(con: Connection, paths: Paths, store: Store, found: Verified) -> Repaired:
-    """Take every bundle that a finding is about from the archive again; call `collect` after it for what came back."""
+    """Read every bundle that a finding is about from the archive again; call `collect` afterwards."""
     done, there = Repaired(), archived(paths)
     wanted = {f.about for f in found.faults if f.check in ("bundles", "trials", "files")}
     for sha256 in sorted(wanted):
         if sha256 not in there:
             if con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [sha256]).fetchone() is None:
-                con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [sha256])  # of no bundle at all
+                con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [sha256])  # of no bundle
             continue
         try:
             bundle = read_bundle(there[sha256])
@@ -49,14 +49,14 @@ def repair(con: Connection, paths: Paths, store: Store, found: Verified) -> Repa
             done.left.append(f"{there[sha256].name}: {error}")
     renumber(con)
     for name in {f.about for f in found.faults if f.check == "records"}:
-        # What is gone is written again from the warehouse when it is closed.
+        # Missing files are written again from the warehouse when it is closed.
         (paths.records / name).unlink(missing_ok=True)
     done.back = _back_from_quarantine(con, paths, store)
     return done
 
 
 def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> None:
-    """Row and trials of a bundle as its file says; its place among the bundles of its unit stays."""
+    """Replace row and trials of a bundle by those in its file; its replicate number stays."""
     known = con.execute("SELECT 1 FROM bundles WHERE sha256 = ?", [bundle.sha256]).fetchone()
     if known is None:
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
@@ -74,7 +74,7 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
 
 
 def forget_summary(con: Connection, sha256: str) -> None:
-    """What pages count of this bundle is made again when the warehouse is closed."""
+    """Delete the summary of a bundle; it is made again when the warehouse is closed."""
     for table in ("attempt_counts", "problem_results"):
         con.execute(
             f"DELETE FROM {table} WHERE number = (SELECT number FROM bundle_numbers WHERE sha256 = ?)",  # noqa: S608 - fixed words
@@ -84,11 +84,10 @@ def forget_summary(con: Connection, sha256: str) -> None:
 
 
 def _back_from_quarantine(con: Connection, paths: Paths, store: Store) -> int:
-    """Bundles that came before their plan go into the inbox once more."""
-    planned = {u for (u,) in con.execute("SELECT DISTINCT unit_id FROM units").fetchall()}
-    rows = con.execute("SELECT name FROM quarantine WHERE reason = ?", [UNPLANNED]).fetchall()
+    """Move bundles that came before their plan into the inbox again; return their number."""
+    planned = set(column_of(con, "SELECT DISTINCT unit_id FROM units"))
     back = 0
-    for (name,) in rows:
+    for name in column_of(con, "SELECT name FROM quarantine WHERE reason = ?", [UNPLANNED]):
         path = paths.quarantine / name
         if name.split(".")[0] not in planned or not path.is_file():
             continue

@@ -1,1 +1,1 @@
-"""What pages and reports read from the published snapshot."""
+"""Queries of pages and reports to the published snapshot."""

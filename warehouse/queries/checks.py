@@ -1,4 +1,4 @@
-"""What the snapshot records for and against a run's numbers: leaks, what was not announced, how results came in."""
+"""Evidence for and against a run's numbers: leaks, unplanned metrics, how results came in, verifications."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LEAKS = {
     "leak_named": "named",
 }
 EXPLORATORY = (
-    "exploratory"  # before the method of a metric that the plan does not name (experiments.protocol.leakage_gate)
+    "exploratory"  # prefix of the method of metrics that are not in the plan (experiments.protocol.leakage_gate)
 )
 
 
 def leakage(run_id: str) -> list[Row]:
-    """For each phase: exact, normalised, near (pairs) and named (texts), None where not looked for; compared; allowed."""
+    """Return for each phase: exact, normalised, near (pairs), named (texts; None: not searched), compared, allowed."""
     counts = ", ".join(
         f"max(value) FILTER (metric = '{metric}')::BIGINT AS \"{name}\"" for metric, name in LEAKS.items()
     )
@@ -35,7 +35,7 @@ def leakage(run_id: str) -> list[Row]:
 
 
 def exploratory(run_id: str) -> list[Row]:
-    """Metrics over all hosts that the plan does not announce, with in how many conditions each was computed."""
+    """Return the metrics over all hosts that are not in the plan, with the number of their conditions."""
     return query(
         "SELECT phase, metric, count(*) AS conditions FROM phase_metrics WHERE run_id = ? AND contains(method, ?) "
         "GROUP BY phase, metric ORDER BY list_position(?, phase), min(position)",
@@ -44,10 +44,10 @@ def exploratory(run_id: str) -> list[Row]:
 
 
 def results(run_id: str) -> Row:
-    """How a run's results came in.
+    """Return how a run's results came in.
 
     units, with_result, given_up, repeats, retried (units whose counted bundle was not the first attempt), trials, failed,
-    size_bytes, first_at, last_at, files (names of what was trained, in words), quarantined (bundles, of any run).
+    size_bytes, first_at, last_at, files (attachments, as text), quarantined (bundles of any run).
     """
     row = query(
         """
@@ -76,11 +76,10 @@ def results(run_id: str) -> Row:
 
 
 def verified(most: int = 20) -> list[Row]:
-    """What lab verify found of the whole warehouse and of single phases, the latest first: rows of verification_history.
+    """Return the latest rows of verification_history, the latest first.
 
-    `phase` is None where all was verified, `deep` whether metrics and verdicts were computed again, `faults` and `notes` how
-    many were found, `findings` a list of the first of them ({"fault", "check", "about", "what"}), `counts` a dictionary,
-    `bundles_since` how many bundles have come in since.
+    `phase` is None if all was verified; `deep` is true if metrics and verdicts were computed again; `faults` and `notes` are
+    numbers, `findings` lists the first of them ({"fault", "check", "about", "what"}), `counts` is a dictionary.
     """
     rows = query(
         "SELECT epoch(verified_at) AS verified_at, host, phase, deep, faults, notes, counts, findings, bundles_since "

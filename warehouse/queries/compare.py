@@ -1,10 +1,10 @@
-"""Two runs side by side: what their plans say differently, and how far each number differs, with an interval."""
+"""Compare two runs: the differences of their plans and of each metric, with an interval."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from warehouse.queries.snapshot import PHASE_ORDER, Row, query
 
@@ -21,11 +21,25 @@ MEASURES = {
 }
 
 
-def paired(first: str, second: str) -> list[Row]:
-    """Mean differences second - first over the problems that both runs solved, in the order of phases and conditions.
+class Bounds(NamedTuple):
+    """An interval; None if it is not known."""
 
-    Each row: phase, condition, measure, n (problems), first, second (means), value (difference), low, high, method, and
-    `shared`: how many of the n are one and the same result, which cannot differ. Intervals are of the paired t test.
+    low: float | None
+    high: float | None
+
+
+class PlanDifference(NamedTuple):
+    """Values that differ (rows of key, first, second), and the number of those that are equal."""
+
+    rows: list[Row]
+    equal: int
+
+
+def paired(first: str, second: str) -> list[Row]:
+    """Return mean differences second - first over the problems that both runs solved, in the order of phases and conditions.
+
+    Each row: phase, condition, measure, n (problems), first, second (means), value (difference), low, high (paired t test),
+    method, and `shared`: how many of the n problems have the same bundle in both runs.
     """
     columns = ", ".join(f'avg({sql}) AS "{name}"' for name, sql in MEASURES.items())
     numbers = ", ".join(
@@ -69,7 +83,7 @@ def _measured(row: Row, measure: str) -> Row:
 
 
 def _half_width(n: int, sd: float | None) -> float | None:
-    """Half of the paired t interval of a mean difference; None with fewer than two pairs."""
+    """Return half of the paired t interval of a mean difference; None with fewer than two pairs."""
     if n < 2 or sd is None:
         return None
     from scipy.special import stdtrit
@@ -78,10 +92,10 @@ def _half_width(n: int, sd: float | None) -> float | None:
 
 
 def metrics(first: str, second: str) -> list[Row]:
-    """Every metric that both runs have, over all hosts, in the order of the first run.
+    """Return every metric that both runs have, over all hosts, in the order of the first run.
 
     Each row: phase, metric, condition, first, second, value (second - first), low, high, first_n, second_n, method,
-    timing. `low` and `high` are None where one of the two has no interval.
+    timing. `low` and `high` are None if one of the two has no interval.
     """
     rows = query(
         "SELECT a.phase, a.metric, a.condition, a.value AS first, b.value AS second, a.low AS a_low, a.high AS a_high, "
@@ -101,16 +115,16 @@ def metrics(first: str, second: str) -> list[Row]:
 
 def mover(
     a: float, b: float, a_low: float | None, a_high: float | None, b_low: float | None, b_high: float | None
-) -> tuple[float | None, float | None]:
-    """Interval of b - a from both intervals, taken as independent (MOVER: Zou and Donner 2008, Stat Med 27:1693)."""
+) -> Bounds:
+    """Return the interval of b - a from two independent intervals (MOVER: Zou and Donner 2008, Stat Med 27:1693)."""
     if a_low is None or a_high is None or b_low is None or b_high is None:
-        return None, None
+        return Bounds(None, None)
     value = b - a
-    return value - math.hypot(b - b_low, a_high - a), value + math.hypot(b_high - b, a - a_low)
+    return Bounds(value - math.hypot(b - b_low, a_high - a), value + math.hypot(b_high - b, a - a_low))
 
 
-def plans(first: str, second: str) -> tuple[list[Row], int]:
-    """(what differs, how many keys are equal) between two runs' plans and records: rows of key, first, second."""
+def plans(first: str, second: str) -> PlanDifference:
+    """Compare the plans and records of two runs."""
     found = {
         r["run_id"]: r
         for r in query(
@@ -126,11 +140,11 @@ def plans(first: str, second: str) -> tuple[list[Row], int]:
         for k in keys
         if a.get(k) != b.get(k)
     ]
-    return rows, len(keys) - len(rows)
+    return PlanDifference(rows, len(keys) - len(rows))
 
 
 def _flat(row: Row) -> dict[str, str]:
-    """Every value of a run's record and plan by its path, as short text."""
+    """Return every value of a run's record and plan as short text, by its path."""
     whole: Row = {k: row[k] for k in ("plan_id", "scale", "domain", "model", "host", "code_commit", "dirty")}
     whole["versions"] = json.loads(row["versions"])
     whole["arguments given"] = json.loads(row["arguments_given"])

@@ -1,4 +1,4 @@
-"""A table or view of the published snapshot as one file, for other programs."""
+"""Export a table or view of the published snapshot to a file for other programs."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Literal, get_args
 import duckdb
 
 from common.errors import LabError
-from common.files import finish, temporary_for
+from common.files import whole_file
+from warehouse.database.statements import column_of, number_of
 from warehouse.paths import Paths
 
 Format = Literal["parquet", "csv", "json"]
-HOW = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY"}
+OPTIONS = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY"}
 
 
 def names(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """All that can be exported: views first, then tables, by name."""
-    rows = con.execute(
+    """Return the views, then the tables, each by name."""
+    return column_of(
+        con,
         "SELECT view_name, 0 FROM duckdb_views() WHERE NOT internal UNION ALL "
-        "SELECT table_name, 1 FROM duckdb_tables() WHERE NOT internal ORDER BY 2, 1"
-    ).fetchall()
-    return [name for name, _ in rows]
+        "SELECT table_name, 1 FROM duckdb_tables() WHERE NOT internal ORDER BY 2, 1",
+    )
 
 
 def export(paths: Paths, name: str, target: Path, format: Format, run_id: str | None = None) -> int:
-    """Write all rows of a view or table, or those of one run, whole or not at all; returns how many.
+    """Write all rows of a view or table, or those of one run, whole or not at all; return their number.
 
     Times are UTC. CSV has a header and empty fields for missing values; JSON is one list of objects.
 
@@ -46,19 +47,13 @@ def export(paths: Paths, name: str, target: Path, format: Format, run_id: str | 
         rows = f"FROM {name}"  # one of the catalogue's
         if run_id is not None:
             rows += _of_run(con, name, run_id)
-        temporary = temporary_for(target)
-        try:
+        with whole_file(target) as temporary:
             path = str(temporary).replace("'", "''")
-            (n,) = con.execute(f"COPY ({rows}) TO '{path}' ({HOW[format]})").fetchone() or (0,)
-            finish(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return int(n)
+            return number_of(con, f"COPY ({rows}) TO '{path}' ({OPTIONS[format]})")
 
 
 def _of_run(con: duckdb.DuckDBPyConnection, name: str, run_id: str) -> str:
-    columns = {c for (c,) in con.execute(f"SELECT column_name FROM (DESCRIBE {name})").fetchall()}  # noqa: S608 - of the catalogue
-    if "run_id" not in columns:
+    if "run_id" not in column_of(con, f"SELECT column_name FROM (DESCRIBE {name})"):  # noqa: S608 - of the catalogue
         raise LabError(f"{name} has no column run_id", "leave --run out")
     if con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchone() is None:
         raise LabError(f"there is no run {run_id!r:.80}", "lab results names the last one")

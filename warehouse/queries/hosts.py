@@ -1,4 +1,4 @@
-"""What the snapshot says of the hosts: what ran where and when, how fast each is, where they do not agree."""
+"""Queries about hosts: what ran where and when, how fast each host is, where they differ."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from warehouse.queries.snapshot import PHASE_ORDER, Row, query
 
-STRETCHES = 300  # of a run's whole time; a gap shorter than one of these parts cannot be seen in a plot
-CLOCK_SLACK_S = 300  # how far a host's clock may be off and its reports still be taken (workpools.assess)
+STRETCHES = 300  # parts of a run's time; a gap shorter than one part cannot be seen in a plot
+CLOCK_SLACK_S = 300  # largest difference of a host's clock (workpools.assess)
 SPEEDS = ("matrix_gflops", "embedding_texts_per_s", "prefill_tokens_per_s", "disk_write_mb_s")  # fields of a report
 
 # Every bundle of a run's units, repeats included, with its times in seconds since the epoch. A manifest is parsed once:
@@ -45,10 +45,9 @@ ORDER BY begun_at NULLS LAST, host, phase
 
 @dataclass(frozen=True)
 class Timeline:
-    """When hosts worked on phases, and how many bundles were there before the run, so that nothing was computed for it.
+    """Times at which hosts worked on phases, and the number of bundles that are older than the run.
 
-    Each stretch: phase, host, `begun_at` and `ended_at` (aware datetimes), `units` (bundles in it), `work_s` (the sum of
-    their seconds).
+    Each stretch: phase, host, `begun_at` and `ended_at` (aware datetimes), `units` (bundles), `work_s` (sum of their seconds).
     """
 
     stretches: list[Row]
@@ -56,16 +55,16 @@ class Timeline:
 
 
 def timeline(run_id: str) -> Timeline:
-    """What ran where: a stretch has no gap that a plot could show; the earliest first.
+    """Return what ran where, the earliest first; a stretch has no gap that a plot could show.
 
-    Bundles without readable times, and those that were there before the run, are in no stretch.
+    Bundles without readable times, and those that are older than the run, are in no stretch.
     """
     *rows, before = query(_STRETCHES, [CLOCK_SLACK_S, run_id, STRETCHES])
     return Timeline(rows, before["units"])
 
 
 def predictions(run_id: str) -> list[Row]:
-    """Predicted and actual seconds of each phase that has both, in the order of the phases."""
+    """Return predicted and actual seconds of each phase that has both, in the order of the phases."""
     return query(
         "SELECT phase, predicted_s, actual_s FROM predictions WHERE run_id = ? AND actual_s IS NOT NULL AND predicted_s > 0 "
         "ORDER BY list_position(?, phase)",
@@ -74,7 +73,7 @@ def predictions(run_id: str) -> list[Row]:
 
 
 def reports() -> list[Row]:
-    """Every known host with its capability report (a dictionary), in the order first seen."""
+    """Return every known host with its capability report (a dictionary), in the order first seen."""
     rows = query(
         "SELECT host, tier, epoch(first_seen) AS first_at, epoch(last_seen) AS last_at, report, python FROM hosts "
         "ORDER BY first_seen, host"
@@ -85,7 +84,7 @@ def reports() -> list[Row]:
 
 
 def work(run_id: str) -> list[Row]:
-    """What each host did of the run: counted units and trials, failed trials, over all its phases; by host."""
+    """Count the units, trials and failed trials of each host over all phases of the run."""
     return query(
         "SELECT b.host, count(DISTINCT b.unit_id) AS units, sum(c.trials)::BIGINT AS trials, "
         "coalesce(sum(c.trials) FILTER (c.failed), 0)::BIGINT AS failed FROM units u JOIN bundles b USING (unit_id) "
@@ -96,7 +95,7 @@ def work(run_id: str) -> list[Row]:
 
 
 def apart(run_id: str) -> list[Row]:
-    """Metrics, those of a clock aside, in which the intervals of two hosts do not meet; the phase's order."""
+    """Return metrics in which the intervals of two hosts do not overlap, in the phase's order; timings are left out."""
     return query(
         "SELECT a.phase, a.metric, a.condition, a.host, a.value, a.low, a.high, b.host AS other, b.value AS other_value, "
         "b.low AS other_low, b.high AS other_high "

@@ -1,13 +1,15 @@
-"""What the six pages of the phases ask of the snapshot. Everything is counted by SQL, from summaries where there are many.
+"""Queries of the six phase pages. All counting is done in SQL, on summaries where there are many trials.
 
-`host` None means what the verdict rests on: each unit once, from whichever host. A host's name means that host's own
-first result of each unit.
+`host` None means the results on which the verdict rests: each unit once, from any host. A host's name means that host's first
+result of each unit.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
+from common.environment import ALL_HOSTS
 from warehouse.queries.snapshot import Row, query
 
 # `chosen`: the bundles that count, as `number` of the summaries and `sha256` of the trials. `mine`: their trials, found by
@@ -27,22 +29,22 @@ BINS = 40  # of a histogram of cosines, which lie between -1 and 1
 MOST_POINTS = 2000  # of a map; more cannot be told apart
 
 
-def _of_chosen(sql: str, run_id: str, phase: str, host: str | None, **more: str | int) -> list[Row]:
-    """Rows of a query that may use `chosen` and `mine`."""
-    return query(_CHOSEN + sql, {"run_id": run_id, "phase": phase, "host": host, **more})
+def _of_chosen(sql: str, of: tuple[str, str, str | None], more: Mapping[str, str | int] | None = None) -> list[Row]:
+    """Run a query that may use `chosen` and `mine`, of a run, a phase and a host."""
+    return query(_CHOSEN + sql, {**dict(zip(("run_id", "phase", "host"), of, strict=True)), **(more or {})})
 
 
 def metrics(run_id: str, phase: str, host: str | None = None) -> list[Row]:
-    """The phase's metrics over all hosts, or one host's, in the phase's order."""
+    """Return the phase's metrics over all hosts, or of one host, in the phase's order."""
     return query(
         "SELECT metric, condition, value, low, high, n, failed, method, timing FROM metrics "
         "WHERE run_id = ? AND phase = ? AND host = ? ORDER BY position",
-        [run_id, phase, host or "all"],
+        [run_id, phase, host or ALL_HOSTS],
     )
 
 
 def config(run_id: str, phase: str) -> Row:
-    """The settings that the phase ran with: its defaults and what was given; {} for a run without a record of them."""
+    """Return the phase's settings in the run, given and default ones; empty if they are not recorded."""
     found = query("SELECT arguments_given, arguments_defaulted FROM runs WHERE run_id = ?", [run_id])
     if not found:
         return {}
@@ -52,55 +54,46 @@ def config(run_id: str, phase: str) -> Row:
 
 
 def attempt_counts(run_id: str, phase: str, host: str | None = None) -> list[Row]:
-    """Trials by condition and attempts; failed trials are left out."""
+    """Count trials by condition and attempts; failed trials are left out."""
     return _of_chosen(
         "SELECT condition, attempts, sum(trials)::BIGINT AS trials FROM attempt_counts JOIN chosen USING (number) "
         "WHERE attempts IS NOT NULL GROUP BY ALL ORDER BY condition, attempts",
-        run_id,
-        phase,
-        host,
+        (run_id, phase, host),
     )
 
 
 def paired_differences(run_id: str, phase: str, first: str, second: str, host: str | None = None) -> list[Row]:
-    """Problems by difference of their median attempts, first - second; only those with a result under both."""
+    """Count problems by the difference of their median attempts, first - second, if they have both."""
     return _of_chosen(
         ", own AS (SELECT condition, problem_id, attempts FROM problem_results JOIN chosen USING (number) "
         "WHERE condition IN ($first, $second)) "
         "SELECT a.attempts - b.attempts AS difference, count(*) AS problems FROM own a JOIN own b USING (problem_id) "
         "WHERE a.condition = $first AND b.condition = $second GROUP BY ALL ORDER BY difference",
-        run_id,
-        phase,
-        host,
-        first=first,
-        second=second,
+        (run_id, phase, host),
+        {"first": first, "second": second},
     )
 
 
 def relevance_against_attempts(run_id: str, phase: str, host: str | None = None) -> list[Row]:
-    """Mean attempts of problems by relevance of what was retrieved, in steps of 0.1, with a normal 95 % interval."""
+    """Return mean attempts by relevance of the retrieved memos, in steps of 0.1, with a normal 95 % interval."""
     return _of_chosen(
         "SELECT condition, round(relevance, 1) AS relevance, avg(attempts) AS value, count(*) AS n, "
         "avg(attempts) - 1.96 * stddev_samp(attempts) / sqrt(count(*)) AS low, "
         "avg(attempts) + 1.96 * stddev_samp(attempts) / sqrt(count(*)) AS high "
         "FROM problem_results JOIN chosen USING (number) WHERE relevance IS NOT NULL GROUP BY ALL ORDER BY ALL",
-        run_id,
-        phase,
-        host,
+        (run_id, phase, host),
     )
 
 
 def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
-    """Each training: condition, seconds, tokens, examples, losses (lists, an epoch each; None where not kept), error."""
+    """Return each training: condition, seconds, tokens, examples, losses (a list by epoch, or None), error."""
     rows = _of_chosen(
         ", training AS (SELECT DISTINCT c.sha256 FROM chosen c JOIN attempt_counts a USING (number) "
         "WHERE starts_with(a.condition, 'train')) "
         "SELECT condition, latency_s AS seconds, tokens_in AS tokens, error, details FROM trials "
         "WHERE rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM training)) "
         "AND starts_with(condition, 'train') ORDER BY condition",
-        run_id,
-        phase,
-        host,
+        (run_id, phase, host),
     )
     for row in rows:
         details = json.loads(row.pop("details") or "{}")
@@ -110,35 +103,30 @@ def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
 
 
 def embedders_of(run_id: str, phase: str, host: str | None = None) -> list[str]:
-    """Conditions of P1 that have vectors."""
+    """Return the conditions of P1 that have vectors."""
     rows = _of_chosen(
         "SELECT DISTINCT condition FROM attempt_counts JOIN chosen USING (number) "
         "WHERE NOT failed AND condition <> 'leakage' ORDER BY condition",
-        run_id,
-        phase,
-        host,
+        (run_id, phase, host),
     )
     return [r["condition"] for r in rows]
 
 
 def map_points(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
-    """P1's 2-D map: problem_id, truth, family, x, y; at most MOST_POINTS, drawn by the hash of the problem."""
+    """Return P1's 2-D map: problem_id, truth, family, x, y; at most MOST_POINTS, chosen by the hash of the problem."""
     return _of_chosen(
         "SELECT problem_id, truth, (details ->> 'group') AS family, ((details -> 'map') ->> 0)::DOUBLE AS x, "
         "((details -> 'map') ->> 1)::DOUBLE AS y FROM mine WHERE condition = $embedder AND error IS NULL "
         "AND (details -> 'map') IS NOT NULL ORDER BY hash(problem_id) LIMIT $most",
-        run_id,
-        phase,
-        host,
-        embedder=embedder,
-        most=MOST_POINTS,
+        (run_id, phase, host),
+        {"embedder": embedder, "most": MOST_POINTS},
     )
 
 
 def similarity_bins(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
-    """Pairs of problems by cosine, within a class and between classes: kind, cosine (a bin's middle), pairs.
+    """Count pairs of problems by cosine, within a class and between classes: kind, cosine (middle of a bin), pairs.
 
-    Of more than MOST_PAIRED problems as many are drawn, by the hash of the problem.
+    At most MOST_PAIRED problems are compared, chosen by the hash of the problem.
     """
     return _of_chosen(
         ", own AS (SELECT problem_id, truth, (details -> 'vector')::DOUBLE[] AS vector FROM mine "
@@ -147,10 +135,6 @@ def similarity_bins(run_id: str, phase: str, embedder: str, host: str | None = N
         "FROM own a JOIN own b ON a.problem_id < b.problem_id) "
         "SELECT if(same, 'within', 'between') AS kind, (floor(cosine * $bins / 2) + 0.5) * 2 / $bins AS cosine, "
         "count(*) AS pairs FROM pair WHERE cosine IS NOT NULL GROUP BY ALL ORDER BY ALL",
-        run_id,
-        phase,
-        host,
-        embedder=embedder,
-        most=MOST_PAIRED,
-        bins=BINS,
+        (run_id, phase, host),
+        {"embedder": embedder, "most": MOST_PAIRED, "bins": BINS},
     )

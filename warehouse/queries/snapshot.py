@@ -1,6 +1,6 @@
-"""Reading the published snapshot, and nothing else: opened read-only once a publication, and asked.
+"""Query the published snapshot, which is opened read-only once for each publication.
 
-The collector replaces snapshot.duckdb by an atomic rename, so a reader never meets the writer's lock.
+The collector replaces snapshot.duckdb by an atomic rename, so a reader never waits for the writer's lock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import duckdb
 
@@ -25,20 +25,41 @@ PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
 SCHEMA = 8  # newest migration whose tables these queries know
 Row = dict[str, Any]
-Identity = tuple[int, int, int]
+READ_ERRORS = (duckdb.Error, OSError)  # raised by a query if the file is missing or damaged
 
-READ_ERRORS = (duckdb.Error, OSError)  # what a query raises when the file went away or is damaged
 
-# DuckDB shares one open database per path within a process: a query that overlapped another could see the file that
-# was replaced meanwhile. One at a time, each asks the file that is there now.
+class Identity(NamedTuple):
+    """Inode, time of change and size of a snapshot, which differ in every publication."""
+
+    inode: int
+    changed_ns: int
+    size_bytes: int
+
+
+class Agreement(NamedTuple):
+    """Number of pairs of hosts whose intervals overlap, and of all pairs."""
+
+    meeting: int
+    compared: int
+
+
+class Progress(NamedTuple):
+    """Number of units with a counted bundle, and of those that the phase has asked for so far."""
+
+    done: int
+    asked: int
+
+
+# DuckDB shares one open database for each path in a process: of two queries at once, one could read the replaced file. One at
+# a time, each reads the present file.
 _ONE_AT_A_TIME = threading.Lock()
-# The connection to the file of that path and identity: to open it costs 15 ms, most of what a page asked (measured).
-_opened: dict[tuple[Path, Identity | None], duckdb.DuckDBPyConnection] = {}
+# Path and identity of a file -> connection. Opening takes 15 ms, more than most queries (measured).
+connections: dict[tuple[Path, Identity | None], duckdb.DuckDBPyConnection] = {}
 
 
 @dataclass(frozen=True)
 class State:
-    """Whether the snapshot can be shown. `detail` is what is wrong, `mend` the command that helps."""
+    """State of the snapshot: `detail` says what is wrong, `mend` is the command that helps."""
 
     kind: Literal["ready", "missing", "schema", "unreadable"]
     detail: str = ""
@@ -47,7 +68,7 @@ class State:
 
 @dataclass(frozen=True)
 class PhaseText:
-    """What a plan says of a phase; the defaults are for plans that were stored before they said it.
+    """A phase's texts in a plan; the defaults are for old plans without them.
 
     Attributes:
         blocking: anything but PASS stops the chain.
@@ -61,21 +82,25 @@ class PhaseText:
 
 
 def snapshot_path() -> Path:
-    """Where the published snapshot lies; LabError when LAB_HOME is no absolute path."""
+    """Return the path of the published snapshot.
+
+    Raises:
+        LabError: LAB_HOME is not an absolute path.
+    """
     return lab_home() / "snapshot.duckdb"
 
 
 def identity(path: Path | None = None) -> Identity | None:
-    """(inode, mtime in ns, size in bytes) of the snapshot, which changes with every publication; None when there is none."""
+    """Return the identity of the snapshot; None if there is none."""
     try:
         found = (path or snapshot_path()).stat()
     except (OSError, LabError):
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return Identity(found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def state() -> State:
-    """Whether there is a snapshot, of a schema that this code knows."""
+    """Return whether there is a snapshot that this version can read."""
     try:
         path = snapshot_path()
     except LabError as error:
@@ -90,13 +115,13 @@ def state() -> State:
         return State("unreadable", f"{path} cannot be read: {str(error).splitlines()[0][:200]}", "lab collect")
     if number == SCHEMA:
         return State("ready")
-    # Collecting migrates the warehouse and publishes it anew; a newer schema needs newer code.
+    # Collecting migrates and publishes the warehouse; a newer schema needs newer code.
     mend = "lab collect" if number < SCHEMA else upgrade_command()
     return State("schema", f"the snapshot has schema {number}, this version knows {SCHEMA}", mend)
 
 
 def runs() -> list[Row]:
-    """All runs, the latest first; `arguments_given` is a dictionary."""
+    """Return all runs, the latest first; `arguments_given` is a dictionary."""
     rows = query(
         "SELECT run_id, plan_id, scale, domain, model, epoch(started_at) AS started_at, epoch(finished_at) AS finished_at, "
         "host, code_commit, dirty, arguments_given FROM runs ORDER BY runs.started_at DESC, run_id"
@@ -124,7 +149,7 @@ def phase_texts(run_id: str | None = None) -> dict[str, PhaseText]:
 
 
 def chain(run_id: str) -> list[Row]:
-    """The verdicts of a run in the order of the phases: gate_history with trials, failed, hosts and seconds.
+    """Return the verdicts of a run in the order of the phases: gate_history with trials, failed, hosts and seconds.
 
     `next_steps` is a list of NextStep, `findings` a dictionary, `hosts` a list of names in order, `actual_s` None until it is
     known, `leaky` True if the phase went on although its data leaked.
@@ -149,7 +174,7 @@ def chain(run_id: str) -> list[Row]:
 
 
 def phase_hosts(run_id: str) -> dict[str, list[str]]:
-    """Hosts whose bundles count, for each phase that has any."""
+    """Return phase -> hosts whose bundles count."""
     found: dict[str, list[str]] = {}
     for row in query("SELECT phase, host FROM phase_hosts WHERE run_id = ? ORDER BY host", [run_id]):
         found.setdefault(row["phase"], []).append(row["host"])
@@ -157,7 +182,7 @@ def phase_hosts(run_id: str) -> dict[str, list[str]]:
 
 
 def latest_results(run_id: str) -> dict[str, datetime]:
-    """When the newest counted bundle of each phase came in; a phase without one is left out."""
+    """Return phase -> time at which its newest counted bundle came in."""
     rows = query(
         "SELECT phase, epoch(max(last_at)) AS last_at FROM phase_hosts WHERE run_id = ? GROUP BY phase", [run_id]
     )
@@ -165,13 +190,13 @@ def latest_results(run_id: str) -> dict[str, datetime]:
 
 
 def measured_phases(run_id: str) -> list[str]:
-    """Phases that have metrics, in order."""
+    """Return the phases that have metrics, in order."""
     rows = query("SELECT DISTINCT phase FROM metrics WHERE run_id = ?", [run_id])
     return [r["phase"] for r in _in_order(rows)]
 
 
 def host_comparison(run_id: str, phase: str) -> list[Row]:
-    """Each host's metrics of a phase, in the phase's order; `value` None means undefined, and `method` says why."""
+    """Return each host's metrics of a phase, in the phase's order; `value` None is undefined, and `method` says why."""
     return query(
         "SELECT phase, host, tier, metric, condition, value, low, high, n, failed, method, timing "
         "FROM host_comparison WHERE run_id = ? AND phase = ? ORDER BY position, host",
@@ -180,7 +205,7 @@ def host_comparison(run_id: str, phase: str) -> list[Row]:
 
 
 def phase_metrics(run_id: str, phase: str) -> list[Row]:
-    """The metrics over all hosts, which the verdict rests on, in the phase's order; `host` is ALL_HOSTS."""
+    """Return the metrics over all hosts, on which the verdict rests, in the phase's order; `host` is ALL_HOSTS."""
     return query(
         "SELECT phase, ? AS host, NULL AS tier, metric, condition, value, low, high, n, failed, method, timing "
         "FROM phase_metrics WHERE run_id = ? AND phase = ? ORDER BY position",
@@ -188,8 +213,8 @@ def phase_metrics(run_id: str, phase: str) -> list[Row]:
     )
 
 
-def host_agreement(run_id: str) -> tuple[int, int]:
-    """(pairs of hosts whose intervals meet, pairs compared) over all metrics that do not rest on a clock."""
+def host_agreement(run_id: str) -> Agreement:
+    """Compare the intervals of all pairs of hosts, over all metrics that are not timings."""
     found = query(
         "SELECT count(*) FILTER (a.high >= b.low AND b.high >= a.low) AS meeting, count(*) AS compared "
         "FROM host_comparison a JOIN host_comparison b USING (run_id, phase, metric, condition) "
@@ -197,28 +222,28 @@ def host_agreement(run_id: str) -> tuple[int, int]:
         "AND a.low IS NOT NULL AND a.high IS NOT NULL AND b.low IS NOT NULL AND b.high IS NOT NULL",
         [run_id],
     )[0]
-    return found["meeting"], found["compared"]
+    return Agreement(found["meeting"], found["compared"])
 
 
-def progress(run_id: str) -> dict[str, tuple[int, int]]:
-    """(units with a counted bundle, units asked for so far) of each phase that was started."""
+def progress(run_id: str) -> dict[str, Progress]:
+    """Return the progress of each phase that was started."""
     rows = query(
         "SELECT u.phase, count(DISTINCT b.unit_id) AS done, count(DISTINCT u.unit_id) AS asked FROM units u "
         "LEFT JOIN bundles b ON b.unit_id = u.unit_id AND b.replicate = 0 WHERE u.run_id = ? GROUP BY u.phase",
         [run_id],
     )
-    return {r["phase"]: (r["done"], r["asked"]) for r in rows}
+    return {r["phase"]: Progress(r["done"], r["asked"]) for r in rows}
 
 
 def hosts() -> list[Row]:
-    """All hosts known, in the order in which they were first seen, so that a new one changes no other's place."""
+    """Return all known hosts, in the order in which they were first seen, so that a new one is the last."""
     return query("SELECT host, tier, python FROM hosts ORDER BY first_seen, host")
 
 
 def audits(run_id: str) -> list[Row]:
-    """How far hosts agree where units were run a second time: a row for each pair of hosts, over all audits of the run.
+    """Return how far hosts agree on units that were run a second time: a row for each pair, over all audits of the run.
 
-    `host` computed what counts, `other` computed it again (the same name: in another process). `units` is agreeing +
+    `host` computed the result that counts, `other` computed it again (the same name: in another process). `units` is agreeing +
     deviating_units + without_result; `deviations` lists {"phase", "unit_id", "deviation"} of those that do not agree.
     """
     pairs = query(
@@ -241,7 +266,7 @@ def audits(run_id: str) -> list[Row]:
 
 
 def provenance(run_id: str) -> Row | None:
-    """Where a run's numbers come from: run, plan (content parsed), versions, arguments, hosts with tier and units."""
+    """Return the origin of a run's numbers: run, plan (parsed), versions, arguments, hosts with tier and units."""
     found = query(
         "SELECT r.run_id, r.plan_id, p.sha256 AS plan_sha256, p.content, epoch(p.created_at) AS planned_at, r.scale, "
         "r.domain, r.model, r.host, r.code_commit, r.dirty, r.versions, r.arguments_given, r.arguments_defaulted, "
@@ -264,13 +289,13 @@ def provenance(run_id: str) -> Row | None:
 
 
 def _in_order(rows: list[Row]) -> list[Row]:
-    """Rows of phases that are known, by phase; the order within a phase stays."""
+    """Return the rows of known phases, by phase; the order within a phase stays."""
     known = [r for r in rows if r["phase"] in PHASE_ORDER]
     return sorted(known, key=lambda r: PHASE_ORDER.index(r["phase"]))
 
 
 def query(sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
-    """Rows as dictionaries, for values by place (?) or by name ($name).
+    """Run a query and return its rows as dictionaries; parameters are ? or $name.
 
     Columns that end in _at are aware datetimes in UTC (SQL gives them as epoch seconds).
     """
@@ -279,7 +304,7 @@ def query(sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]
             cursor = _connection().execute(sql, dict(values) if isinstance(values, Mapping) else list(values))
             names = [column[0] for column in cursor.description or ()]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        except duckdb.Error:  # of a file that was damaged under it, a connection may not recover
+        except duckdb.Error:  # a connection may not recover from a damaged file
             _close()
             raise
     for row in rows:
@@ -290,15 +315,15 @@ def query(sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]
 
 
 def _connection() -> duckdb.DuckDBPyConnection:
-    """The connection to the snapshot that lies there now; the caller holds the lock."""
+    """Return the connection to the present snapshot; the caller holds the lock."""
     path = snapshot_path()
     now = (path, identity(path))
-    if now not in _opened:
-        _close()  # first, or DuckDB would hand out the replaced file again
-        _opened[now] = duckdb.connect(str(path), read_only=True)
-    return _opened[now]
+    if now not in connections:
+        _close()  # first, or DuckDB would return the replaced file
+        connections[now] = duckdb.connect(str(path), read_only=True)
+    return connections[now]
 
 
 def _close() -> None:
-    while _opened:
-        _opened.popitem()[1].close()
+    while connections:
+        connections.popitem()[1].close()

@@ -1,38 +1,30 @@
-"""Trials a page at a time, chosen and cut by SQL, and one trial with its prompt. No question ever loads them all."""
+"""Trials one page at a time, selected by SQL, and one trial with its prompt. No query loads all trials."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from warehouse.queries.snapshot import PHASE_ORDER, Row, query
 
 PAGE_ROWS = 50
 Outcome = Literal["any", "solved", "unsolved", "failed"]
-# Each as a condition on trials, and on the counts that are kept up beside them.
+# Each as a condition on trials t, and on the summaries c.
 OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "any": ("true", "true"),
     "solved": ("t.solved", "c.solved"),
     "unsolved": ("t.error IS NULL AND NOT t.solved", "NOT c.failed AND NOT c.solved"),
     "failed": ("t.error IS NOT NULL", "c.failed"),
 }
-COLUMNS = (
-    "problem_id",
-    "condition",
-    "seed",
-    "host",
-    "attempts",
-    "solved",
-    "answer",
-    "truth",
-    "tokens_in",
-    "tokens_out",
-    "latency_s",
-    "error",
-    "bundle_sha256",
-    "ordinal",
-)
+COLUMNS = "problem_id condition seed host attempts solved answer truth tokens_in tokens_out latency_s error bundle_sha256 ordinal".split()
+
+
+class Sql(NamedTuple):
+    """A part of a query, and the values of its parameters."""
+
+    text: str
+    values: list[Any]
 
 
 _ON = " AND s.sha256 IN (SELECT sha256 FROM bundles WHERE host = ?)"
@@ -40,17 +32,17 @@ _ON = " AND s.sha256 IN (SELECT sha256 FROM bundles WHERE host = ?)"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which counted trials of a run; None, "any" and "" leave nothing out."""
+    """A selection of the counted trials of a run; None, "any" and "" select all."""
 
     run_id: str
     phase: str | None = None
     condition: str | None = None
     host: str | None = None
     outcome: Outcome = "any"
-    text: str = ""  # part of a problem's id, as it is written
+    text: str = ""  # part of a problem's id
 
-    def of_trials(self) -> tuple[str, list[Any]]:
-        """A condition on trials t, and its values."""
+    def of_trials(self) -> Sql:
+        """Return a condition on trials t."""
         parts, values = [f"({OUTCOMES[self.outcome][0]})"], []
         for column, value in (("t.condition", self.condition), ("t.host", self.host)):
             if value is not None:
@@ -59,18 +51,19 @@ class Wanted:
         if self.text:
             parts.append("contains(t.problem_id, ?)")
             values.append(self.text)
-        return " AND ".join(parts), values
+        return Sql(" AND ".join(parts), values)
 
-    def counts(self) -> tuple[str, list[Any]]:
-        """A query for (bundle_sha256, n) of the bundles with such trials, and its values."""
-        if self.text:  # what is counted beside the trials knows no problems
+    def counts(self) -> Sql:
+        """Return a query for (bundle_sha256, n) of the bundles with such trials."""
+        if self.text:  # the summaries have no problems
             where, values = self.of_trials()
-            return f"SELECT bundle_sha256, count(*) AS n FROM trials t WHERE {where} GROUP BY bundle_sha256", values  # noqa: S608
+            sql = f"SELECT bundle_sha256, count(*) AS n FROM trials t WHERE {where} GROUP BY bundle_sha256"  # noqa: S608
+            return Sql(sql, values)
         condition, host = (
             "" if v is None else w for v, w in ((self.condition, " AND c.condition = ?"), (self.host, _ON))
         )
         values = [v for v in (self.condition, self.host) if v is not None]
-        return (
+        return Sql(
             "SELECT s.sha256 AS bundle_sha256, sum(c.trials) AS n FROM attempt_counts c JOIN bundle_numbers s USING (number) "  # noqa: S608
             f"WHERE ({OUTCOMES[self.outcome][1]}){condition}{host} GROUP BY s.sha256",
             values,
@@ -79,14 +72,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Page:
-    """How many trials there are in all, and those of one page (COLUMNS and phase)."""
+    """The number of all selected trials, and those of one page (COLUMNS and phase)."""
 
     total: int
     rows: list[Row]
 
 
 def phases(run_id: str) -> list[str]:
-    """Phases of a run that have counted trials, in order."""
+    """Return the phases of a run that have counted trials, in order."""
     rows = query(
         "SELECT DISTINCT phase FROM phase_hosts WHERE run_id = ? ORDER BY list_position(?, phase)",
         [run_id, list(PHASE_ORDER)],
@@ -95,7 +88,7 @@ def phases(run_id: str) -> list[str]:
 
 
 def conditions(run_id: str, phase: str) -> list[str]:
-    """Conditions of a phase's counted trials, by name."""
+    """Return the conditions of a phase's counted trials, by name."""
     rows = query(
         "SELECT DISTINCT c.condition FROM units u JOIN bundles b USING (unit_id) JOIN bundle_numbers s USING (sha256) "
         "JOIN attempt_counts c USING (number) WHERE b.replicate = 0 AND u.run_id = ? AND u.phase = ? ORDER BY 1",
@@ -105,10 +98,9 @@ def conditions(run_id: str, phase: str) -> list[str]:
 
 
 def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
-    """At most `rows` trials from number `first` (from 0) on, in the order of phases, units and their trials.
+    """Return at most `rows` trials from number `first` (0-based) on, in the order of phases, units and their trials.
 
-    Trials are counted by bundle, which needs no join of every trial, and then fetched from the few bundles that hold
-    the page; so the last page costs what the first one does.
+    Trials are counted by bundle and then read from the few bundles of the page, so the last page is as fast as the first.
     """
     counts, counted = wanted.counts()
     of_phase = [] if wanted.phase is None else [wanted.phase]
@@ -127,7 +119,7 @@ def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
         [*counted, list(PHASE_ORDER), wanted.run_id, *of_phase, first + rows, first],
     )
     total = holding[0]["total"] if holding else 0
-    holding = [b for b in holding if b["before"] + b["n"] > first]  # the first bundle came along for the total
+    holding = [b for b in holding if b["before"] + b["n"] > first]  # the first bundle is there for the total only
     place = {b["bundle_sha256"]: i for i, b in enumerate(holding)}
     of_trials, values = wanted.of_trials()
     # As a sub-query: a comparison with constants reads every column of every trial (measured, DuckDB 1.5).
@@ -143,9 +135,9 @@ def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
 
 
 def trial(bundle_sha256: str, ordinal: int) -> Row | None:
-    """One trial with its details (a dictionary), phase, and when it came in; None when it is not there.
+    """Return one trial with its details (a dictionary), phase and time of arrival; None if it does not exist.
 
-    A prompt is stored with the first seed of a problem only; `details["prompt"]` is then taken from there.
+    A prompt is stored with the first seed of a problem only; `details["prompt"]` is copied from there.
     """
     found = query(
         f"SELECT {', '.join(f't.{c}' for c in COLUMNS)}, t.details, t.unit_id, b.attempt, b.replicate, "  # noqa: S608

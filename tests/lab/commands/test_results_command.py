@@ -43,7 +43,7 @@ def test_what_cannot_go_is_shown_with_its_reason_and_goes_later(called: Run, hom
     assert shown[0] == "1 bundles wait, 1 B"
     assert shown[1].startswith("  00000000        1 B  since 20") and reason in shown[2]
     told = json.loads(called("spool", "--json").stdout)
-    assert told["waiting"][0]["name"] == NAME and told["last_try"]["reason"] == reason
+    assert told["waiting"][0]["name"] == NAME and told["last_attempt"]["reason"] == reason
     (store / "inbox").mkdir(parents=True)
     done = called("sync", "--json", LAB_RESULTS_URL=str(store))
     assert done.returncode == 0

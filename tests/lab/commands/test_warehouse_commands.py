@@ -52,7 +52,7 @@ def test_verify_says_what_holds_what_is_missing_and_what_does_not(called: Run, f
     done = called("verify")
     assert (done.returncode, done.stderr) == (0, "")
     assert "bundles 1, trials 1" in done.stdout
-    assert "has no result; never assigned to a machine" in done.stdout
+    assert "has no result; never sent to a host" in done.stdout
     assert "no fault found" in done.stdout
     with writing(filled) as con:
         con.execute("UPDATE trials SET answer = 'forged'")
@@ -89,7 +89,7 @@ def test_rebuild_says_whether_it_is_equal(called: Run, filled: Paths) -> None:
         lost = called(*command)
         assert (lost.returncode, lost.stderr.strip().endswith("lab warehouse rebuild")) == (2, True), command
     hidden = filled.records.rename(filled.home / "hidden")
-    assert "its bundles are here" in called("results").stderr
+    assert "its bundles are there" in called("results").stderr
     assert called("warehouse", "rebuild").stderr.strip().endswith("lab restore FILE, from a backup")
     hidden.rename(filled.records)
     assert "no readable warehouse" in called("warehouse", "rebuild").stdout

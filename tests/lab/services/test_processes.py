@@ -254,7 +254,7 @@ def test_logs_are_cut_while_their_process_writes_on(
     begin("server", script)
     monkeypatch.setattr(logs, "MAX_BYTES", 500)
     folder = paths.home / "logs"
-    for _ in range(logs.KEPT + 2):
+    for _ in range(logs.OLDER_PARTS + 2):
         assert wait_until(lambda: (folder / "server.log").stat().st_size > 500, 20)
         assert logs.rotate(folder) == ["server.log"]
     assert {p.name for p in folder.iterdir()} == {"server.log", "server.log.1", "server.log.2", "server.log.3"}

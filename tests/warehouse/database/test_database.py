@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import LabError
 from warehouse.database import connection
-from warehouse.database.connection import migrate, migrations, schema_version, writing
+from warehouse.database.connection import Migration, migrate, migrations, schema_version, writing
 from warehouse.paths import Paths
 
 HOLD = """
@@ -66,7 +66,7 @@ def test_a_changed_migration_is_refused(paths: Paths, monkeypatch: pytest.Monkey
     """A file that was edited after it was applied is an error, not a silent difference between two warehouses."""
     with writing(paths):
         pass
-    changed = [(n, name, f"{sql}\n-- later thought") for n, name, sql in migrations()]
+    changed = [m._replace(sql=f"{m.sql}\n-- later thought") for m in migrations()]
     monkeypatch.setattr(connection, "migrations", lambda: changed)
     with pytest.raises(LabError, match=r"0001_first\.sql was changed"), writing(paths):
         pass
@@ -74,9 +74,9 @@ def test_a_changed_migration_is_refused(paths: Paths, monkeypatch: pytest.Monkey
 
 def test_a_migration_that_fails_half_way_leaves_nothing_behind(paths: Paths) -> None:
     """The file's statements and its record are one transaction: after the fault is mended it applies from the start."""
-    first = (1, "0001_a.sql", "CREATE TABLE a (x INTEGER);")
-    broken = (2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1); SELECT * FROM missing;")
-    mended = (2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1);")
+    first = Migration(1, "0001_a.sql", "CREATE TABLE a (x INTEGER);")
+    broken = Migration(2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1); SELECT * FROM missing;")
+    mended = Migration(2, "0002_b.sql", "CREATE TABLE b (x INTEGER); INSERT INTO b VALUES (1);")
     paths.home.mkdir()
     with duckdb.connect(str(paths.warehouse)) as con:
         with pytest.raises(duckdb.CatalogException):
@@ -105,7 +105,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_an_error_inside_rolls_back_and_publishes_nothing(paths: Paths) -> None:
-    """What a failed writer had not committed is gone, its lock is free, and readers keep the snapshot they had."""
+    """After a failed writer its uncommitted rows are gone, its lock is free, and readers still have their snapshot."""
     with writing(paths, publish=True):
         pass
     before = paths.snapshot.stat().st_ino

@@ -1,4 +1,4 @@
-"""What pages count is what the trials say, and is kept up without counting again."""
+"""Summaries for the pages agree with the trials, and are updated without counting all trials again."""
 
 from __future__ import annotations
 

@@ -38,11 +38,11 @@ def test_no_name_twice_is_passed_wherever_it_stands(pairs: list[Any]) -> None:
 
     text = text_of(pairs)
     if not twice(pairs):
-        bundles._check_details(text)
+        bundles.check_details(text)
         return
     assert bundles.unsure(pa.chunked_array([["{}", text, '{"x":":"}']])) == [text]
-    with pytest.raises(BadBundle, match="name something twice"):
-        bundles._check_details(text)
+    with pytest.raises(BadBundle, match="have a repeated name"):
+        bundles.check_details(text)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_no_name_twice_is_passed_wherever_it_stands(pairs: list[Any]) -> None:
     ],
 )
 def test_details_that_readers_may_read_differently_are_refused(text: str) -> None:
-    """What Python, DuckDB and orjson do not read alike would be one number on a page and another in a metric."""
+    """Text that Python, DuckDB and orjson read differently would be one number on a page and another in a metric."""
     assert bundles.unsure(pa.chunked_array([[text]])) == [text]
     with pytest.raises(BadBundle, match="details"):
-        bundles._check_details(text)
+        bundles.check_details(text)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_details_that_readers_may_read_differently_are_refused(text: str) -> Non
 def test_details_may_be_written_in_any_way_that_reads_alike(text: str) -> None:
     """Order, spaces and forms of numbers change nothing of what is read, so they are no reason to refuse a result."""
     for one in bundles.unsure(pa.chunked_array([[text]])):
-        bundles._check_details(one)
+        bundles.check_details(one)
 
 
 def test_ordinary_details_are_passed_at_once() -> None:

@@ -216,7 +216,7 @@ def test_limits_hold_before_the_data_is_read(tmp_path: Path, monkeypatch: pytest
     """Size on disk, plain size and rows are limited by what the file says before it is read, and again as it is read."""
     path = write(tmp_path, [Trial("p" * 5000, "none")] * 100)  # half a megabyte, zstd makes little of it
     for limit, value, reason in (
-        ("MAX_FILE_BYTES", 1000, "bytes, more than 1000"),
+        ("MAX_BUNDLE_BYTES", 1000, "bytes, more than 1000"),
         ("MAX_PLAIN_BYTES", 100_000, "uncompressed, more than"),
         ("MAX_ROWS", 99, "100 rows"),
     ):
@@ -226,7 +226,7 @@ def test_limits_hold_before_the_data_is_read(tmp_path: Path, monkeypatch: pytest
                 read_bundle(path)
     monkeypatch.setattr(bundles, "MAX_PLAIN_BYTES", 100_000)
     with pq.ParquetFile(path) as file, pytest.raises(BadBundle, match="claims less"):
-        bundles._read_bounded(file)
+        bundles.read_bounded(file)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -283,7 +283,7 @@ def test_the_fast_look_at_details_never_passes_what_the_slow_one_refuses(value: 
         text = canonical(value) if how == "ours" else json.dumps(value)
     if not bundles.unsure(pa.chunked_array([[text]])):
         assert isinstance(value, dict) and json.loads(text) == value
-        bundles._check_details(text)
+        bundles.check_details(text)
 
 
 def numbers_in(value: Any) -> list[Any]:
@@ -304,6 +304,6 @@ def test_what_a_bundle_needs_in_memory_is_known_before_it_is_read(
     other = tmp_path / f"{'1' * 32}.{'0' * 64}.parquet"
     other.write_bytes(b"no Parquet")
     assert bundles.memory_needed(other) == bundles.memory_needed(tmp_path / "gone") == 0
-    monkeypatch.setattr(bundles, "_claimed", lambda _: 100_000)
+    monkeypatch.setattr(bundles, "claimed_bytes", lambda _: 100_000)
     with pytest.raises(BadBundle, match="more than 100000 bytes uncompressed, its metadata claims less"):
         read_bundle(path)

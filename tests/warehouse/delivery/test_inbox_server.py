@@ -62,12 +62,12 @@ STATEMENTS = (
 def test_no_other_statement_is_let_through(client: Quack, statement: str) -> None:
     """A token of Quack's gives its holder all of SQL, so what may be said is written down, to the letter."""
     with pytest.raises(UnreachableError, match="Authorization failed"):
-        client._query(statement)
+        client.query(statement)
 
 
 def test_the_database_itself_is_locked(serving: Serving) -> None:
     """Should a statement get through after all, it meets no file, no network and no setting that it could change."""
-    con = serving.server._con.cursor()  # its own belongs to the thread that serves
+    con = serving.server.connection.cursor()  # its own belongs to the thread that serves
     rows = dict(con.execute("SELECT name, value FROM duckdb_settings()").fetchall())
     assert (rows["enable_external_access"], rows["lock_configuration"]) == ("false", "true")
     assert rows["quack_authorization_function"] == "lab_allowed"
@@ -77,7 +77,7 @@ def test_the_database_itself_is_locked(serving: Serving) -> None:
 def test_another_token_opens_nothing(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only door on the network is shut to whoever was not given the key."""
     monkeypatch.setenv("LAB_INBOX_TOKEN", "x" * 32)
-    with pytest.raises(UnreachableError, match="does not take this token") as told:
+    with pytest.raises(UnreachableError, match="refuses this token") as told:
         Quack("127.0.0.1", serving.port, encrypted=False).has(f"{1:032x}")
     assert "x" * 32 not in str(told.value)
 
@@ -95,20 +95,20 @@ def test_what_is_no_bundle_is_refused_and_told(
     serving: Serving, client: Quack, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Name, size and digest are checked before a file is made; the sender keeps what it has and says why."""
-    monkeypatch.setattr(quack_server, "MAX_FILE_BYTES", 2000)
+    monkeypatch.setattr(quack_server, "MAX_BUNDLE_BYTES", 2000)
     called, content, said = REFUSED[name]
-    assert said in client._asked("bundle", called, content).decode()
+    assert said in client.ask("bundle", called, content).decode()
     assert not list(serving.server.inbox.iterdir())
-    assert "does not match" in client._asked("file", hashlib.sha256(b"a").hexdigest(), b"b").decode()
-    assert client._asked("report", "capability_report_A B.json".replace(" ", "-"), b"{}") == b"it is no report"
+    assert "does not match" in client.ask("file", hashlib.sha256(b"a").hexdigest(), b"b").decode()
+    assert client.ask("report", "capability_report_A B.json".replace(" ", "-"), b"{}") == b"not a report"
 
 
 def test_a_part_that_is_too_large_is_refused_by_the_table(client: Quack) -> None:
     """The memory of the coordinator is not the sender's: no row may be larger than what is agreed."""
     with pytest.raises(UnreachableError, match="CHECK constraint"):
-        client._query(sending("a" * 32, "bundle", NAME, 0, 1, b"x" * (PART_BYTES + 1)))
+        client.query(sending("a" * 32, "bundle", NAME, 0, 1, b"x" * (PART_BYTES + 1)))
     with pytest.raises(UnreachableError, match="CHECK constraint"):
-        client._query(sending("a" * 32, "bundle", NAME, 0, 10**6, b"x"))
+        client.query(sending("a" * 32, "bundle", NAME, 0, 10**6, b"x"))
     with pytest.raises(ValueError, match="not a plain name"):
         sending("a" * 32, "bundle", "x'); DROP TABLE sent --", 0, 1, b"")
 
@@ -119,12 +119,12 @@ def test_half_a_bundle_is_forgotten_and_never_seen(tmp_path: Path, monkeypatch: 
     port = ssh_server.free_port()
     server = InboxServer(Paths(tmp_path), "127.0.0.1", port, TOKEN)
     try:
-        Quack("127.0.0.1", port, encrypted=False)._query(sending("b" * 32, "bundle", NAME, 0, 2, b"half"))
+        Quack("127.0.0.1", port, encrypted=False).query(sending("b" * 32, "bundle", NAME, 0, 2, b"half"))
         assert server.step() == 0 and list(server.inbox.iterdir()) == []
-        assert server._con.execute("SELECT count(*) FROM sent").fetchall() == [(1,)]
-        monkeypatch.setattr(quack_server, "KEEP_S", -1.0)
+        assert server.connection.execute("SELECT count(*) FROM sent").fetchall() == [(1,)]
+        monkeypatch.setattr(quack_server, "FORGET_S", -1.0)
         assert server.step() == 0
-        assert server._con.execute("SELECT count(*) FROM sent").fetchall() == [(0,)]
+        assert server.connection.execute("SELECT count(*) FROM sent").fetchall() == [(0,)]
         with pytest.raises(LabError, match=f"lab inbox serve --port {port + 1}"):
             InboxServer(Paths(tmp_path), "127.0.0.1", port, TOKEN)
     finally:
@@ -146,6 +146,6 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypa
     file.chmod(0o600)
     assert quack.token() == TOKEN
     monkeypatch.setenv("LAB_INBOX_TOKEN", "two words")
-    with pytest.raises(LabError, match="is no token") as told:
+    with pytest.raises(LabError, match="is not a token") as told:
         quack.token()
     assert "two words" not in str(told.value)

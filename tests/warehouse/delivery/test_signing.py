@@ -97,7 +97,7 @@ def test_a_key_is_given_once(paths: Paths) -> None:
     for text in ("2" * 64, None):
         with pytest.raises(LabError, match="has a key already"):
             signing.add_key(paths, "pi-4", text)
-    with pytest.raises(LabError, match="no key for mac"):
+    with pytest.raises(LabError, match="not a key for mac"):
         signing.add_key(paths, "mac", "too short")
     with pytest.raises(LabError, match="invalid host name"):
         signing.add_key(paths, "../mac")

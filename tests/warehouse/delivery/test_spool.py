@@ -28,7 +28,7 @@ def test_what_waits_is_listed_the_oldest_first_with_the_last_reason(
     names = fill(paths.spool, 3)
     os.utime(paths.spool / names[2], (1_700_000_000, 1_700_000_000))
     (paths.spool / "notes.txt").write_text("mine")
-    assert spool.look(paths).last_try is None
+    assert spool.look(paths).last_attempt is None
     reason = Store.configured(paths).deliver(paths.spool).reason
     found = spool.look(Paths(tmp_path / "home"))
     assert [w.name for w in found.waiting] == [
@@ -37,11 +37,14 @@ def test_what_waits_is_listed_the_oldest_first_with_the_last_reason(
     ]
     assert found.waiting[0].since == datetime.fromtimestamp(1_700_000_000, UTC)
     assert found.size_bytes == 3
-    assert found.last_try and (found.last_try.reason, found.last_try.where) == (reason, str(tmp_path / "mount"))
-    assert json.loads(json.dumps(found.to_json()))["last_try"]["reason"] == reason
+    assert found.last_attempt and (found.last_attempt.reason, found.last_attempt.where) == (
+        reason,
+        str(tmp_path / "mount"),
+    )
+    assert json.loads(json.dumps(found.to_json()))["last_attempt"]["reason"] == reason
     # Half a record of the reason hides none of the bundles.
     paths.spool_reason.write_text('{"at": ')
-    assert len(spool.look(paths).waiting) == 3 and spool.look(paths).last_try is None
+    assert len(spool.look(paths).waiting) == 3 and spool.look(paths).last_attempt is None
     (tmp_path / "mount" / "inbox").mkdir(parents=True)
     done = Store.configured(paths).deliver(paths.spool)
     assert (done.delivered, done.size_bytes) == (3, 3)

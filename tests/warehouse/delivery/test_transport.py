@@ -104,10 +104,10 @@ def test_files_are_found_by_content(paths: Paths) -> None:
 def test_reports_come_back_by_host(paths: Paths) -> None:
     """Reports are named by host; links in their folder are not followed, and a name with a path is refused."""
     store = Store.configured(paths)
-    assert store.reports() == []
+    assert store.reports() == {}
     store.put_report("pi-4", b"{}")
     (store.root / "hosts" / "capability_report_x.json").symlink_to("/etc/hostname")
-    assert store.reports() == [("pi-4", b"{}")]
+    assert store.reports() == {"pi-4": b"{}"}
     with pytest.raises(LabError, match="invalid host name"):
         store.put_report("../pi-4", b"{}")
 
@@ -125,12 +125,12 @@ def test_reports_come_back_by_host(paths: Paths) -> None:
         ("rsync+ssh://pi-4/lab;rm", "the path has to be absolute"),
         ("rsync+ssh://pi-4/lab/../../etc", "the path has to be absolute"),
         ("sftp://pi-4", "the path has to be absolute"),
-        ("sftp://me:secret@pi-4/lab", "a password stands in LAB_RESULTS_URL. use a key"),
+        ("sftp://me:secret@pi-4/lab", "LAB_RESULTS_URL contains a password. use a key"),
         ("git+https://me:secret@forge/lab.git", "holds a password"),
         ("git+ext://sh/lab", r"git\+ext:// is not supported"),
-        ("git+file://lab.git", "no absolute path"),
-        ("quack://pi-4/lab", "no host and port"),
-        ("sftp://pi-4:many/lab", "is no URL"),
+        ("git+file://lab.git", "not an absolute path"),
+        ("quack://pi-4/lab", "not a host and port"),
+        ("sftp://pi-4:many/lab", "is not a URL"),
     ],
 )
 def test_a_url_that_is_not_built_is_named(

@@ -25,7 +25,7 @@ def git(scene_: Scene, *arguments: str) -> str:
 
 
 def brought(coordinator: Store) -> set[str]:
-    """What lies in the inbox now, which is emptied as the collector would."""
+    """Return the contents of the inbox, and empty it as the collector would."""
     names = {p.name for p in coordinator.inbox.iterdir()}
     for name in names:
         (coordinator.inbox / name).unlink()
@@ -58,7 +58,7 @@ def test_a_rewritten_branch_is_told_and_loses_nothing(repository: Scene) -> None
     begin = git(repository, "rev-parse", "machine-pi-4")
     second = bundle(host, 2, b"seen, not taken in")
     host.deliver(host.spool)
-    assert coordinator.reports() == []  # looks at the branch for another reason
+    assert coordinator.reports() == {}  # looks at the branch for another reason
     git(repository, "update-ref", "refs/heads/machine-pi-4", begin)
     (note,) = coordinator.fetch()
     assert "machine-pi-4 was rewritten or deleted" in note
@@ -79,7 +79,7 @@ def test_a_deleted_branch_is_told_and_comes_back(repository: Scene) -> None:
     host, coordinator = repository.host("pi-4"), repository.host("coordinator")
     first = bundle(host, 1, b"first")
     host.deliver(host.spool)
-    assert coordinator.reports() == []
+    assert coordinator.reports() == {}
     git(repository, "update-ref", "-d", "refs/heads/machine-pi-4")
     (note,) = coordinator.fetch()
     assert "was rewritten or deleted" in note and brought(coordinator) == {first}
@@ -113,4 +113,4 @@ def test_only_what_is_called_like_a_bundle_or_a_host_is_taken(repository: Scene)
     git(repository, "update-ref", "refs/heads/machine-Not-A-Host", commit)
     coordinator = repository.host("coordinator")
     assert coordinator.fetch() == [] and brought(coordinator) == set()
-    assert coordinator.reports() == []
+    assert coordinator.reports() == {}

@@ -1,4 +1,4 @@
-"""What goes over ssh: hosts are known by their keys, a transfer that broke goes on, git pushes."""
+"""Transports over ssh: hosts are known by their keys, an interrupted transfer is resumed, git pushes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def by(over_ssh: Scene, kind: str) -> Store:
 @pytest.mark.parametrize("kind", ROOT_URL)
 @pytest.mark.parametrize("known", ["nothing", "another key"])
 def test_a_host_whose_key_is_not_known_gets_nothing(over_ssh: Scene, kind: str, known: str) -> None:
-    """Who answers under the coordinator's name could be anybody; nobody is taken for it because nobody was there before."""
+    """Any machine could answer under the coordinator's name; a host with an unknown key is refused."""
     store = by(over_ssh, kind)
     server = ssh_server.Sshd(over_ssh.folder / "ssh", 0)
     before = server.known_hosts.read_text()

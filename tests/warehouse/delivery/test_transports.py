@@ -90,7 +90,7 @@ def test_reports_come_back_by_host(store_of: Scene) -> None:
     host.put_report("desk", b"{}")
     store_of.host("pi-4").put_report("pi-4", b'{"n": 2}')
     coordinator = store_of.coordinator()
-    assert coordinator.reports() == [("desk", b"{}"), ("pi-4", b'{"n": 2}')]
+    assert coordinator.reports() == {"desk": b"{}", "pi-4": b'{"n": 2}'}
     assert host.reports() == coordinator.reports()
     with pytest.raises(LabError, match="invalid host name"):
         host.put_report("../pi-4", b"{}")
@@ -111,7 +111,9 @@ def test_a_store_that_went_away_loses_nothing(store_of: Scene) -> None:
         assert host.has_bundle(f"{number:032x}")
         assert not host.has_bundle(f"{10**9:032x}")
         said = spool.look(paths)
-        assert [w.name for w in said.waiting] == [name] and said.last_try and said.last_try.reason == done.reason
+        assert (
+            [w.name for w in said.waiting] == [name] and said.last_attempt and said.last_attempt.reason == done.reason
+        )
     finally:
         store_of.back()
     assert host.deliver(host.spool).delivered == 1

@@ -49,7 +49,7 @@ def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
 def test_a_stop_in_a_later_group_keeps_the_earlier_ones(
     paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is taken in together is bounded, so that a backlog of days needs no memory for all of it and a collector that
+    """The number of bundles in one transaction is bounded, so that a backlog of days needs no memory for all of it and a collector that
     dies in it has not worked for nothing; nothing of the group it died in is there, and the next call takes the rest."""
     labels = [f"u{i}" for i in range(5)]
     plan(paths, *labels)
@@ -81,7 +81,7 @@ def test_a_stop_in_a_later_group_keeps_the_earlier_ones(
 def test_a_refused_group_does_not_spoil_the_next_one(
     paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes after a group is being read already while that group is given up: none may be left out or taken for another."""
+    """The next group is being read while one fails: no bundle may be left out or mistaken for another."""
     labels = [f"u{i}" for i in range(6)]
     plan(paths, *labels)
     files = sorted(put(store.inbox, label) for label in labels)
@@ -167,7 +167,7 @@ def test_the_warehouse_has_its_settings_back(
     put(store.inbox, "a")
 
     def settings() -> list[object]:
-        return [con.execute("SELECT current_setting(?)", [name]).fetchone() for name in collector.TAKING]
+        return [con.execute("SELECT current_setting(?)", [name]).fetchone() for name in collector.SETTINGS]
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -181,4 +181,4 @@ def test_the_warehouse_has_its_settings_back(
                 collect(paths, store, con)
         else:
             assert collect(paths, store, con).ingested == 1
-        assert settings() == before and before[list(collector.TAKING).index("threads")] == (3,)
+        assert settings() == before and before[list(collector.SETTINGS).index("threads")] == (3,)

@@ -16,7 +16,7 @@ from made_up_bundles import plan, put, query
 
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
-from warehouse.ingest.collector import TAKING, collect
+from warehouse.ingest.collector import SETTINGS, collect
 from warehouse.maintenance import verify as checks
 from warehouse.maintenance.verify import Verified
 from warehouse.paths import Paths
@@ -73,7 +73,7 @@ def check_whole(paths: Paths) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_large_taking_survives_kill_9(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What skips the log for speed must be as safe as what does not: killed at any moment, the next call makes it whole."""
+    """A transaction that skips the log for speed must be as safe as one that does not: after a kill the next call completes it."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
     whole = shutil.copytree(full, tmp_path / "whole")
     process = collector(whole)
@@ -108,7 +108,7 @@ def test_a_large_taking_leaves_nothing_in_the_log(tmp_path: Path, monkeypatch: p
     for label in labels:
         put(paths.home / "results" / "inbox", label, n=TRIALS)
     if not past:
-        monkeypatch.delitem(TAKING, "checkpoint_threshold")
+        monkeypatch.delitem(SETTINGS, "checkpoint_threshold")
     with writing(paths) as con:
         assert collect(paths, Store.configured(paths), con).ingested == len(labels)
         log = paths.home / "warehouse.duckdb.wal"

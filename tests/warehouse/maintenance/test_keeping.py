@@ -79,11 +79,11 @@ def test_a_restore_touches_no_memory_that_is_there(run_home: Paths, tmp_path: Pa
     target = tmp_path / "b.tar"
     backup(run_home, Store.configured(run_home), target)
     before = rows_of(run_home)
-    with pytest.raises(LabError, match="there already") as refused:
+    with pytest.raises(LabError, match="exists already") as refused:
         restore(run_home, Store.configured(run_home), target)
     assert refused.value.mend == f"LAB_HOME=/an/empty/folder lab restore {target}"
     assert rows_of(run_home) == before
-    with pytest.raises(LabError, match="is there already"):
+    with pytest.raises(LabError, match="exists already"):
         backup(run_home, Store.configured(run_home), target)
 
 
@@ -232,12 +232,12 @@ def test_ages_are_read_as_people_write_them(text: str, hours: int) -> None:
 @pytest.mark.parametrize("text", ["", "30", "d", "-3d", "3 d", "3m", "1e3d", "30d30d"])
 def test_what_is_no_age_is_refused(text: str) -> None:
     """Nothing is cleaned by a guess at what was meant."""
-    with pytest.raises(LabError, match="is no age"):
+    with pytest.raises(LabError, match="is not an age"):
         age_of(text)
 
 
 def test_sizes_name_every_part(run_home: Paths) -> None:
-    """Where a full disk comes from is seen at once; a part that is not there takes nothing."""
+    """The user sees at once which part fills the disk; a missing part takes nothing."""
     found = sizes(run_home, Store.configured(run_home))
     assert found["bundles"] == sum(p.stat().st_size for p in run_home.bundles.iterdir())
     assert found["warehouse"] == run_home.warehouse.stat().st_size

@@ -14,7 +14,7 @@ import pytest
 from common.errors import LabError
 from experiments.contract import Trial, Unit
 from warehouse.database import durations, record_files, records
-from warehouse.database.connection import migrations, writing
+from warehouse.database.connection import Migration, migrations, writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -79,7 +79,7 @@ def test_a_lost_warehouse_comes_back_row_for_row(run_home: Paths) -> None:
 def test_a_rebuild_beside_a_whole_warehouse_says_that_it_is_equal(run_home: Paths) -> None:
     """The comparison is of every row both ways, and the old file is gone where nothing differs."""
     done = rebuild(run_home, Store.configured(run_home))
-    assert (done.compared, done.differences, done.kept, done.lost) == (True, {}, None, [])
+    assert (done.compared, done.differences, done.old, done.lost) == (True, {}, None, [])
     assert sorted(p.name for p in run_home.home.glob("*.duckdb*")) == ["snapshot.duckdb", "warehouse.duckdb"]
 
 
@@ -90,7 +90,7 @@ def test_forged_trials_do_not_survive_a_rebuild(run_home: Paths) -> None:
         (n,) = con.execute("SELECT count(*) FROM trials WHERE ordinal = 0").fetchone() or (0,)
     done = rebuild(run_home, Store.configured(run_home))
     assert done.differences == {"trials": (n, n)}
-    assert done.kept and done.kept.is_file()
+    assert done.old and done.old.is_file()
     with writing(run_home) as con:
         assert con.execute("SELECT count(*) FROM trials WHERE latency_s = 99").fetchone() == (0,)
 
@@ -99,7 +99,7 @@ def test_a_warehouse_that_was_lost_is_not_silently_begun_anew(run_home: Paths) -
     """An hourly collect after the loss of the file would else replace the records by those of an empty warehouse."""
     kept = {p: p.read_bytes() for p in run_home.records.rglob("*") if p.is_file()}
     run_home.warehouse.unlink()
-    with pytest.raises(LabError, match="is gone") as refused, writing(run_home):
+    with pytest.raises(LabError, match="is missing") as refused, writing(run_home):
         pass
     assert refused.value.mend == "lab warehouse rebuild"
     assert {p: p.read_bytes() for p in run_home.records.rglob("*") if p.is_file()} == kept
@@ -121,7 +121,7 @@ def test_a_damaged_warehouse_is_named_and_rebuilt(run_home: Paths, how: str) -> 
         pass
     assert refused.value.mend == "lab warehouse rebuild"
     done = rebuild(run_home, Store.configured(run_home))
-    assert done.kept and done.kept.read_bytes() == bytes(content)
+    assert done.old and done.old.read_bytes() == bytes(content)
     assert rows_of(run_home) == before
 
 
@@ -135,7 +135,7 @@ def test_a_lost_bundle_stops_a_rebuild_unless_it_is_forced(run_home: Paths) -> N
             [second],
         ).fetchone() or ("", "")
     (run_home.bundles / f"{unit_id}.{first}.parquet").unlink()
-    with pytest.raises(LabError, match=r"1 things? cannot be brought back.*nothing was changed"):
+    with pytest.raises(LabError, match=r"1 items cannot be rebuilt.*nothing was changed"):
         rebuild(run_home, Store.configured(run_home))
     assert rows_of(run_home) == before
     done = rebuild(run_home, Store.configured(run_home), force=True)
@@ -162,7 +162,7 @@ def test_records_of_an_older_schema_are_brought_forward(run_home: Paths, monkeyp
     """After an update the records still fit: migrations that came later are applied on top of them, as they would have been."""
     newer = [
         *migrations(),
-        (len(migrations()) + 1, "9999_x.sql", "ALTER TABLE runs ADD COLUMN note VARCHAR DEFAULT 'none'"),
+        Migration(len(migrations()) + 1, "9999_x.sql", "ALTER TABLE runs ADD COLUMN note VARCHAR DEFAULT 'none'"),
     ]
     run_home.warehouse.unlink()
     monkeypatch.setattr("warehouse.database.connection.migrations", lambda: newer)

@@ -1,4 +1,4 @@
-"""What lab verify found is kept: when, of what, how thoroughly, and which findings."""
+"""Findings of lab verify are stored: when, of which phase, how thoroughly, and which."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_many_findings_are_counted_and_the_first_are_kept(paths: Paths) -> None:
 
 
 def test_a_damaged_table_of_proofs_hides_no_finding(paths: Paths) -> None:
-    """Where that table itself was taken away, verify still says so instead of ending with an error."""
+    """If that table itself is missing, verify reports it instead of ending with an error."""
     with writing(paths) as con:
         con.execute("DROP VIEW verification_history")
         con.execute("DROP TABLE verifications")

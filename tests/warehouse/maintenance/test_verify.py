@@ -180,18 +180,20 @@ def test_a_unit_without_a_result_is_named_with_whom_it_was_assigned_to(run_home:
         checks.check_units(con, found)
         (missing,) = found.faults
         assert missing.about == unit_id
-        assert "last assigned to mac (strong), try 2, 2026-11-24 10:30 UTC" in missing.what
+        assert "last sent to mac (strong), attempt 2, 2026-11-24 10:30 UTC" in missing.what
         con.execute("DELETE FROM assignments WHERE host IS NOT NULL")
         con.execute("INSERT INTO given_up VALUES (?, ?, 'no memory', now())", [run_id, unit_id])
         found = Verified()
         checks.check_units(con, found)
         assert found.faults == []
-        assert "any machine of weak, try 1" in found.notes[0].what and "given up: no memory" in found.notes[0].what
+        assert (
+            "any host of pool weak, attempt 1" in found.notes[0].what and "given up: no memory" in found.notes[0].what
+        )
         con.execute("DELETE FROM given_up; DELETE FROM assignments; DELETE FROM verdicts")
         found = Verified()
         checks.check_units(con, found)
         assert found.faults == []
-        assert "never assigned to a machine" in found.notes[0].what
+        assert "never sent to a host" in found.notes[0].what
         assert found.counts["units"] == found.counts["units with a result"] + 1
         found = Verified()
         checks.check_units(con, found, phase="e1")
@@ -215,7 +217,7 @@ def test_other_analysis_code_is_a_note_and_no_fault(run_home: Paths, monkeypatch
 
 
 def test_data_that_are_not_here_are_a_note(run_home: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be computed again on this machine is not called wrong, and not called right either."""
+    """A result that cannot be computed again on this machine is reported as neither wrong nor right."""
 
     def gone(*_: Any) -> None:
         raise LabError("the file is not here", "bring it")

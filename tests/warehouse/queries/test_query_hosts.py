@@ -1,4 +1,4 @@
-"""What ran where, how fast, and where hosts differ, as the snapshot says it."""
+"""Queries about hosts: what ran where, how fast, and where hosts differ."""
 
 from __future__ import annotations
 

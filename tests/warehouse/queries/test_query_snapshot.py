@@ -1,4 +1,4 @@
-"""What the page reads from a snapshot, and how it says it."""
+"""Queries of the page to a snapshot, and the words it uses for them."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_a_new_snapshot_is_asked_at_once_and_the_old_one_let_go(home: Path) -> N
     """The open file is kept between questions; a kept old one would show old results, and its disk space would not be freed."""
     publish(home, ("r1", "p1", None))
     assert [r["run_id"] for r in snapshot.runs()] == ["r1"]
-    (first,) = snapshot._opened.values()
-    assert snapshot.runs() and list(snapshot._opened.values()) == [first]
+    (first,) = snapshot.connections.values()
+    assert snapshot.runs() and list(snapshot.connections.values()) == [first]
     publish(home, ("r2", "p1", None))
     assert [r["run_id"] for r in snapshot.runs()] == ["r2"]
-    assert len(snapshot._opened) == 1
+    assert len(snapshot.connections) == 1
     with pytest.raises(duckdb.ConnectionException):
         first.execute("SELECT 1")
 

@@ -57,7 +57,7 @@ def test_what_is_counted_beside_the_trials_agrees_with_the_trials(home: Path) ->
 
 @pytest.mark.parametrize("text", ["' OR 1=1 --", "%", "_", HOSTILE, "problem-1'; DROP TABLE trials"])
 def test_a_search_is_data(home: Path, text: str) -> None:
-    """What is typed into the field is looked for as it stands; it is no pattern and no SQL."""
+    """Text that is typed into the field is searched literally; it is not a pattern and not SQL."""
     publish(home, ("r1", "p1", None))
     assert trials.page(Wanted("r1", text=text)).total == 0
     assert trials.page(Wanted("r1", text="lem-1")).total == 8

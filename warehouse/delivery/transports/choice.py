@@ -1,4 +1,4 @@
-"""One setting, LAB_RESULTS_URL, chooses the way to the results store by its scheme."""
+"""Choose the transport to the results store by the scheme of LAB_RESULTS_URL."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PATH = re.compile(r"/[A-Za-z0-9._~+/ -]*")
 
 
 def configured_transport(paths: Paths) -> Transport:
-    """The transport that LAB_RESULTS_URL names, else this machine's own results folder.
+    """Return the transport that LAB_RESULTS_URL names, else this machine's own results folder.
 
     Raises:
-        LabError: an unknown scheme, a path that is not absolute, a name that no host or folder has, or a missing package.
+        LabError: unknown scheme, relative path, invalid host or folder, or a missing package.
     """
     url = os.environ.get(SETTING)
     if not url:
@@ -37,7 +37,7 @@ def configured_transport(paths: Paths) -> Transport:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise LabError(f"{SETTING} = {url[:200]!r} is no URL", KNOWN) from None
+        raise LabError(f"{SETTING} = {url[:200]!r} is not a URL", KNOWN) from None
     make = TRANSPORTS.get(parts.scheme)
     if make is None or any(not c.isprintable() for c in url):
         raise LabError(f"{SETTING} = {url[:200]!r}: {parts.scheme}:// is not supported", KNOWN)
@@ -50,15 +50,15 @@ def _directory(url: str, parts: SplitResult, paths: Paths) -> Transport:
     path = Path(unquote(parts.path) if parts.scheme else url)
     if not path.is_absolute():
         raise LabError(f"{SETTING} is not an absolute path: {url[:200]!r}", f"export {SETTING}={path.absolute()}")
-    # Named or not, this machine's own results folder is made when missing.
+    # This machine's own results folder is made when missing, even if the URL names it.
     return Directory(path, own=path == paths.home / "results")
 
 
 def _over_ssh(url: str, parts: SplitResult) -> None:
-    """Refuse what ssh or a program behind it could take for an option or for more than a name."""
+    """Refuse hosts, users and paths that ssh, or the program behind it, could take for an option or a command."""
     path = unquote(parts.path)
     if parts.password is not None:
-        raise LabError(f"a password stands in {SETTING}", "use a key: ssh-keygen, then ssh-copy-id, and leave it out")
+        raise LabError(f"{SETTING} contains a password", "use a key: ssh-keygen, then ssh-copy-id, and leave it out")
     if not HOST.fullmatch(parts.hostname or "") or (parts.username and not USER.fullmatch(parts.username)):
         raise LabError(f"{SETTING} = {url[:200]!r} names no host", f"{parts.scheme}://user@host/path")
     if not PATH.fullmatch(path) or path == "/" or ".." in path.split("/") or parts.query or parts.fragment:
@@ -96,10 +96,10 @@ def _git(url: str, parts: SplitResult, paths: Paths) -> Transport:
     if parts.scheme == "git+ssh":
         _over_ssh(url, parts)
     elif parts.scheme == "git+https" and (parts.password is not None or not HOST.fullmatch(parts.hostname or "")):
-        # It would stand in the list of processes.
+        # It would be visible in the list of processes.
         raise LabError(f"{SETTING} holds a password, or no host", "leave it out, and use: git config credential.helper")
     elif parts.scheme == "git+file" and (parts.netloc or not parts.path.startswith("/")):
-        raise LabError(f"{SETTING} = {url[:200]!r} is no absolute path", "git+file:///path.git")
+        raise LabError(f"{SETTING} = {url[:200]!r} is not an absolute path", "git+file:///path.git")
     return Git(url.removeprefix("git+"), host_name(), paths.transports)
 
 
@@ -107,7 +107,7 @@ def _quack(url: str, parts: SplitResult, paths: Paths) -> Transport:
     from warehouse.delivery.transports.quack import Quack
 
     if not HOST.fullmatch(parts.hostname or "") or parts.path not in ("", "/") or parts.username or parts.query:
-        raise LabError(f"{SETTING} = {url[:200]!r} is no host and port", "quack://host:port")
+        raise LabError(f"{SETTING} = {url[:200]!r} is not a host and port", "quack://host:port")
     return Quack(parts.hostname or "", parts.port, encrypted=parts.scheme == "quacks")
 
 

@@ -1,4 +1,4 @@
-"""A results store in a directory: this machine's own, or a mount (NFS, SMB) with no locks and no rename across devices."""
+"""A results store in a directory: this machine's own, or a mount (NFS, SMB). It needs no locks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.files import copy_whole, write_whole
-from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, MAX_REPORT_BYTES, UnreachableError, report_name
+from common.limits import MAX_REPORT_BYTES
+from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, UnreachableError, report_name
 
 
 class Directory:
-    """The folder that the collector reads, reached as a path.
+    """The folder that the collector reads, as a path.
 
     Args:
-        own: it belongs to this LAB_HOME and is made when missing. One that was named by the user is not: an empty folder where
-            a mount should be would swallow results.
+        own: True if it belongs to this LAB_HOME: it is made when missing. A folder that the user names is not: results would
+            be lost in an empty folder where a mount should be.
     """
 
     kind = "directory"
@@ -28,14 +29,14 @@ class Directory:
         inbox, failed = self.root / INBOX, {}
         for path in bundles:
             try:
-                # A copy, since spool and inbox may lie on different devices, where no rename is atomic.
+                # A copy, since a rename is not atomic between two devices.
                 copy_whole(path, inbox / path.name)
             except OSError as error:
                 failed[path.name] = error.strerror or str(error)
         return failed
 
     def ready(self) -> None:
-        """Make this machine's own store, or check that a named one is there.
+        """Make this machine's own store, or check that a named one exists.
 
         Raises:
             UnreachableError: it has no inbox.
@@ -45,7 +46,7 @@ class Directory:
             inbox.mkdir(parents=True, exist_ok=True)
         elif not inbox.is_dir():
             raise UnreachableError(
-                f"{self.root} has no folder inbox, so it is no results store, or not mounted",
+                f"{self.root} has no folder inbox, so it is not a results store, or not mounted",
                 f"mount it; for a new store: mkdir -p {inbox}",
             )
 
@@ -66,7 +67,7 @@ class Directory:
         if path.is_file():
             return path.read_bytes()
         if not self.own:
-            self.ready()  # a mount that is gone is another thing than a file that is not there
+            self.ready()  # a missing mount is an error, a missing file is not
         return None
 
     def put_report(self, host: str, content: bytes) -> None:
@@ -78,7 +79,7 @@ class Directory:
 
 
 def reports_in(folder: Path) -> dict[str, bytes]:
-    """host, as the file's name has it, -> content of the reports in a folder; links are not followed."""
+    """Return host -> content of the reports in a folder; the host is the one in the file's name. Links are not followed."""
     found = {}
     for path in sorted(folder.glob("capability_report_*.json")):
         if path.is_file() and not path.is_symlink():

@@ -1,6 +1,6 @@
-"""A results store in a git repository: each host commits to a branch of its own, machine-<host>, and pushes.
+"""A results store in a git repository: each host commits to its own branch, machine-<host>, and pushes it.
 
-Nothing is checked out: bundles become blobs of this host's own bare copy, and trees are made from those that were there.
+Nothing is checked out: bundles become blobs in this host's bare copy of the repository, and trees are built from them.
 """
 
 from __future__ import annotations
@@ -11,37 +11,38 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from common.environment import HOST_PATTERN
 from common.files import locked_file, write_whole
+from common.limits import MAX_REPORT_BYTES
 from warehouse.delivery.transports import ssh
 from warehouse.delivery.transports.protocol import (
     FILES,
     HOSTS,
     INBOX,
-    MAX_REPORT_BYTES,
     NAME,
     REPORT,
     Transport,
     UnreachableError,
+    last_line,
     report_name,
-    told,
 )
 
 GIT_S = 1800.0  # a first fetch of some gigabytes on a slow line
-PUSHES = 8  # of one commit, while other processes of this host push as well
+PUSHES = 8  # attempts, while other processes of this host push as well
 BRANCH = "machine-"
-SEEN = "refs/machines/"  # what the store's branches were when they were last fetched
-TAKEN = "refs/taken/"  # up to where each branch was taken in
-KEPT = "refs/rewritten/"  # what a branch was before somebody rewrote it, until that is taken in
-PAST = "refs/past/"  # and afterwards
+SEEN = "refs/machines/"  # the store's branches as of the last fetch
+TAKEN = "refs/taken/"  # the commit up to which each branch was ingested
+REWRITTEN = "refs/rewritten/"  # a branch before somebody rewrote it, until it is ingested
+PAST = "refs/past/"  # the same, afterwards
 LOST_THE_RACE = re.compile(r"non-fast-forward|fetch first|cannot lock ref|failed to update ref|stale info")
 # Lines that git adds to every failure of a connection.
 ADDED = re.compile(
     r"fatal: Could not read from remote|Please make sure|and the repository exists|hint:|To |error: failed to push"
 )
-# Only ways that are meant, no program of somebody's choice, and objects are checked as they come.
+# Only these protocols, no hooks, and fetched objects are checked.
 SETTINGS = tuple(
     word
     for setting in (
@@ -57,7 +58,13 @@ SETTINGS = tuple(
     )
     for word in ("-c", setting)
 )
-Entry = tuple[str, str]  # path, blob
+
+
+class Entry(NamedTuple):
+    """A file of a commit."""
+
+    path: str
+    blob: str
 
 
 class Git(Transport):
@@ -65,51 +72,53 @@ class Git(Transport):
 
     kind = "git"
 
-    def __init__(self, url: str, host: str, keep: Path) -> None:
+    def __init__(self, url: str, host: str, state: Path) -> None:
         parts = urlsplit(url)
         self.where = f"git+{parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
         self._url, self._host = url, host
-        self._folder = keep / "git"
+        self._folder = state / "git"
 
     def send(self, bundles: Sequence[Path]) -> dict[str, str]:
         failed, entries = {}, []
-        with self._alone():
+        with self._exclusive():
             for path in bundles:
                 done = self._git("hash-object", "-w", "--", str(path))
                 if done.returncode:
                     failed[path.name] = "not a plain file that can be read"
                 else:
-                    entries.append((f"{INBOX}/{path.name}", done.stdout.decode().strip()))
+                    entries.append(Entry(f"{INBOX}/{path.name}", done.stdout.decode().strip()))
             if entries:
                 self._push(entries, f"{len(entries)} bundles of {self._host}")
         return failed
 
     def has(self, unit_id: str) -> bool:
-        with self._alone():
+        with self._exclusive():
             self._fetch()
             return any(self._listed(tip, f"{INBOX}/{unit_id}.") for tip in self._refs(SEEN).values())
 
     def fetch(self, inbox: Path) -> list[str]:
         notes = []
-        with self._alone():
+        with self._exclusive():
             self._fetch()
             taken = self._refs(TAKEN)
-            # First what a branch was before it was rewritten: some of it may not have been taken in.
-            for name, old in self._refs(KEPT, hosts=False).items():
+            # First branches as they were before they were rewritten: some of it may not be ingested yet.
+            for name, old in self._refs(REWRITTEN, hosts=False).items():
                 self._take(old, taken.get(name.partition("/")[0]), inbox)
-                self._must("update-ref", f"{PAST}{name}", old)
-                self._must("update-ref", "-d", f"{KEPT}{name}")
+                self._checked("update-ref", f"{PAST}{name}", old)
+                self._checked("update-ref", "-d", f"{REWRITTEN}{name}")
                 branch = f"{BRANCH}{name.partition('/')[0]}"
-                notes.append(f"{branch} was rewritten or deleted; all it held is taken in, and kept as {PAST}{name}")
+                notes.append(
+                    f"{branch} was rewritten or deleted; all that it held is ingested, and saved as {PAST}{name}"
+                )
             for host, tip in self._refs(SEEN).items():
                 if taken.get(host) != tip:
                     self._take(tip, taken.get(host), inbox)
-                    # Only now, so that a crash before it brings them once more, which does no harm.
-                    self._must("update-ref", f"{TAKEN}{host}", tip)
+                    # Only now: after a crash they are fetched once more, which does no harm.
+                    self._checked("update-ref", f"{TAKEN}{host}", tip)
         return notes
 
     def _take(self, tip: str, taken: str | None, inbox: Path) -> None:
-        """The bundles of a commit that an earlier one has not got."""
+        """Write the bundles of a commit that are not in an earlier one into `inbox`."""
         known = set(self._listed(taken, f"{INBOX}/")) if taken else set()
         for path, blob in self._listed(tip, f"{INBOX}/"):
             name = path.rpartition("/")[2]
@@ -120,7 +129,7 @@ class Git(Transport):
         self._put(f"{FILES}/{sha256}", content, f"file {sha256[:12]}")
 
     def get_file(self, sha256: str) -> bytes | None:
-        with self._alone():
+        with self._exclusive():
             self._fetch()
             for tip in self._refs(SEEN).values():
                 for _, blob in self._listed(tip, f"{FILES}/{sha256}"):
@@ -131,9 +140,9 @@ class Git(Transport):
         self._put(f"{HOSTS}/{report_name(host)}", content, f"report of {host}")
 
     def reports(self) -> dict[str, bytes]:
-        """Only what stands in a host's own branch is its report."""
+        """Return host -> report; a report counts only in the host's own branch."""
         found = {}
-        with self._alone():
+        with self._exclusive():
             self._fetch()
             for host, tip in self._refs(SEEN).items():
                 for path, blob in self._listed(tip, f"{HOSTS}/"):
@@ -143,20 +152,20 @@ class Git(Transport):
         return found
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process of this LAB_HOME at a time uses its copy of the repository, which is made when missing."""
+    def _exclusive(self) -> Iterator[None]:
+        """Use this LAB_HOME's copy of the repository alone; it is made when missing."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         with locked_file(self._folder.with_suffix(".lock")):
             if not (self._folder / "HEAD").is_file():
-                self._must("init", "--quiet", "--bare", "--", str(self._folder))
+                self._checked("init", "--quiet", "--bare", "--", str(self._folder))
             yield
 
     def _put(self, path: str, content: bytes, message: str) -> None:
-        with self._alone():
-            blob = self._must("hash-object", "-w", "--stdin", stdin=content).strip()
+        with self._exclusive():
+            blob = self._checked("hash-object", "-w", "--stdin", stdin=content).strip()
             own = self._refs(SEEN).get(self._host)
             if not own or (path, blob) not in self._listed(own, path):
-                self._push([(path, blob)], message)
+                self._push([Entry(path, blob)], message)
 
     def _push(self, entries: Sequence[Entry], message: str) -> None:
         """Commit entries onto this host's branch and push it.
@@ -164,23 +173,23 @@ class Git(Transport):
         Raises:
             UnreachableError: the store does not take it.
         """
-        branch, said = f"refs/heads/{BRANCH}{self._host}", ""
+        branch, output = f"refs/heads/{BRANCH}{self._host}", ""
         for _ in range(PUSHES):
             self._fetch()
             commit = self._commit(entries, self._parents(branch), message)
             done = self._git("push", "--quiet", "--", self._url, f"{commit}:{branch}")
             if done.returncode == 0:
-                self._must("update-ref", branch, commit)
-                self._must("update-ref", f"{SEEN}{self._host}", commit)
+                self._checked("update-ref", branch, commit)
+                self._checked("update-ref", f"{SEEN}{self._host}", commit)
                 return
-            said = done.stderr.decode(errors="replace")
-            # Somebody else of this host was faster: once more on top of theirs.
-            if not LOST_THE_RACE.search(said):
+            output = done.stderr.decode(errors="replace")
+            # If another process of this host was faster: once more on top of its commit.
+            if not LOST_THE_RACE.search(output):
                 break
-        raise self._refused(said)
+        raise self._refused(output)
 
     def _parents(self, branch: str) -> list[str]:
-        """Their branch and ours, or only the one that holds the other: where theirs was rewritten, ours is brought again."""
+        """Return the store's branch and ours, or only the one that contains the other; a rewritten branch gets ours back."""
         theirs, mine = self._refs(SEEN).get(self._host), self._refs("refs/heads/", hosts=False).get(branch[11:])
         both = [c for c in dict.fromkeys((theirs, mine)) if c]
         return [c for c in both if not any(c != other and self._holds(other, c) for other in both)]
@@ -189,18 +198,18 @@ class Git(Transport):
         return self._git("merge-base", "--is-ancestor", older, tip).returncode == 0
 
     def _commit(self, entries: Sequence[Entry], parents: Sequence[str], message: str) -> str:
-        """A commit of everything that the parents hold, and the entries; nothing that was sent before is left out."""
+        """Make a commit of all that the parents hold, and the entries."""
         scratch = self._folder / "lab-index"
         scratch.unlink(missing_ok=True)
-        held = {path: blob for parent in parents for path, blob in self._listed(parent, "")} | dict(entries)
+        held = dict([*(entry for parent in parents for entry in self._listed(parent, "")), *entries])
         lines = "".join(f"100644 {blob}\t{path}\n" for path, blob in sorted(held.items()))
-        self._must("update-index", "--add", "--index-info", stdin=lines.encode(), index=scratch)
-        tree = self._must("write-tree", index=scratch).strip()
+        self._checked("update-index", "--add", "--index-info", stdin=lines.encode(), index=scratch)
+        tree = self._checked("write-tree", index=scratch).strip()
         above = [word for parent in parents for word in ("-p", parent)]
-        return self._must("commit-tree", tree, *above, "-m", message).strip()
+        return self._checked("commit-tree", tree, *above, "-m", message).strip()
 
     def _fetch(self) -> None:
-        """Bring the branches of all hosts here; what one was before it was rewritten or deleted is kept."""
+        """Fetch the branches of all hosts; one that was rewritten or deleted is saved as it was."""
         before = self._refs(SEEN)
         refs = f"+refs/heads/{BRANCH}*:{SEEN}*"
         done = self._git("fetch", "--quiet", "--no-tags", "--prune", "--", self._url, refs)
@@ -210,23 +219,23 @@ class Git(Transport):
         for host, old in before.items():
             new = after.get(host)
             if new != old and not (new and self._holds(new, old)):
-                self._must("update-ref", f"{KEPT}{host}/{old}", old)
+                self._checked("update-ref", f"{REWRITTEN}{host}/{old}", old)
 
     def _refs(self, prefix: str, hosts: bool = True) -> dict[str, str]:
-        """What follows the prefix -> commit; with `hosts`, only where that is a host's name."""
-        lines = self._must("for-each-ref", "--format=%(objectname) %(refname)", "--", prefix).splitlines()
+        """Return what follows the prefix -> commit; with `hosts`, only host names."""
+        lines = self._checked("for-each-ref", "--format=%(objectname) %(refname)", "--", prefix).splitlines()
         found = {ref.removeprefix(prefix): commit for commit, _, ref in (line.partition(" ") for line in lines)}
         return {n: c for n, c in found.items() if HOST_PATTERN.fullmatch(n)} if hosts else found
 
     def _listed(self, commit: str, prefix: str) -> list[Entry]:
-        """(path, blob) of the plain files of a commit whose path begins with `prefix`."""
-        rows = self._must("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
+        """Return the plain files of a commit whose path begins with `prefix`."""
+        rows = self._checked("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
         found = []
         for row in filter(None, rows):
             about, _, path = row.partition("\t")
             mode, kind, blob = about.split(" ")
             if kind == "blob" and mode.startswith("100") and path.startswith(prefix):
-                found.append((path, blob))
+                found.append(Entry(path, blob))
         return found
 
     def _blob(self, blob: str) -> bytes:
@@ -235,16 +244,16 @@ class Git(Transport):
             raise self._refused(done.stderr.decode(errors="replace"))
         return done.stdout
 
-    def _must(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> str:
-        """What git answers about this host's own copy.
+    def _checked(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> str:
+        """Run git on this host's copy and return its output.
 
         Raises:
-            UnreachableError: it refuses, for instance since the disk is full.
+            UnreachableError: git fails, for example since the disk is full.
         """
         done = self._git(*arguments, stdin=stdin, index=index)
         if done.returncode:
             raise UnreachableError(
-                f"git {arguments[0]}: {told(done.stderr.decode(errors='replace'))}", f"see {self._folder}"
+                f"git {arguments[0]}: {last_line(done.stderr.decode(errors='replace'))}", f"see {self._folder}"
             )
         return done.stdout.decode(errors="surrogateescape")
 
@@ -271,8 +280,9 @@ class Git(Transport):
             [ssh.needed("git"), *where, *SETTINGS, *arguments], timeout_s=GIT_S, stdin=stdin, environment=own
         )
 
-    def _refused(self, said: str) -> UnreachableError:
-        lines = [line for line in said.splitlines() if line.strip() and not ADDED.match(line)]
+    def _refused(self, output: str) -> UnreachableError:
+        lines = [line for line in output.splitlines() if line.strip() and not ADDED.match(line)]
         host = urlsplit(self._url).hostname or "this machine"
-        # Its first line tells most, but for the banner of a host key that changed.
-        return ssh.unreachable(self.where, host, said if ssh.UNKNOWN_KEY.search(said) else "\n".join(lines[:1]) or said)
+        # The first line says most, except for the banner of a changed host key.
+        whole = ssh.UNKNOWN_KEY.search(output) or not lines
+        return ssh.unreachable(self.where, host, output if whole else lines[0])

@@ -1,6 +1,6 @@
-"""A results store behind DuckDB's Quack protocol: a worker needs the coordinator's address and a token, no mount, no ssh.
+"""A results store behind DuckDB's Quack protocol: a worker needs only the coordinator's address and a token.
 
-The client side; inbox_server.py is the other. Both load DuckDB's extensions from Python packages (extra `quack`).
+This is the client; quack_server.py is the server. Both load DuckDB's extensions from Python packages (extra `quack`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,8 @@ from typing import Any
 import duckdb
 
 from common.errors import LabError
-from warehouse.delivery.transports.protocol import (
-    MAX_REPORT_BYTES,
-    REPORT,
-    Transport,
-    UnreachableError,
-    report_name,
-    told,
-)
+from common.limits import MAX_REPORT_BYTES
+from warehouse.delivery.transports.protocol import REPORT, Transport, UnreachableError, last_line, report_name
 
 PORT = 9494  # Quack's own
 TOKEN, TOKEN_FILE = "LAB_INBOX_TOKEN", "LAB_INBOX_TOKEN_FILE"
@@ -39,7 +33,7 @@ MEND = "on the coordinator: lab inbox serve"
 
 
 class Quack(Transport):
-    """What the inbox server answers to the few statements that it lets through."""
+    """Client of the inbox server, which allows two kinds of statements only."""
 
     kind = "quack"
 
@@ -58,28 +52,28 @@ class Quack(Transport):
             except OSError as error:
                 failed[path.name] = error.strerror or str(error)
                 continue
-            if refused := self._asked("bundle", path.name, content):
+            if refused := self.ask("bundle", path.name, content):
                 failed[path.name] = refused.decode(errors="replace")
         return failed
 
     def has(self, unit_id: str) -> bool:
-        return self._asked("has", unit_id) == b"yes"
+        return self.ask("has", unit_id) == b"yes"
 
     def fetch(self, inbox: Path) -> list[str]:
-        return []  # the server itself puts bundles into the coordinator's inbox
+        return []  # the server puts bundles into the coordinator's inbox itself
 
     def put_file(self, sha256: str, content: bytes) -> None:
-        self._taken(self._asked("file", sha256, content))
+        self._taken(self.ask("file", sha256, content))
 
     def get_file(self, sha256: str) -> bytes | None:
-        found = self._asked("get", sha256)
+        found = self.ask("get", sha256)
         return found[1:] if found[:1] == b"+" else None
 
     def put_report(self, host: str, content: bytes) -> None:
-        self._taken(self._asked("report", report_name(host), content))
+        self._taken(self.ask("report", report_name(host), content))
 
     def reports(self) -> dict[str, bytes]:
-        found: dict[str, str] = json.loads(self._asked("reports", "all"))
+        found: dict[str, str] = json.loads(self.ask("reports", "all"))
         named = {REPORT.fullmatch(name): b64decode(text) for name, text in found.items()}
         return {m[1]: content[: MAX_REPORT_BYTES + 1] for m, content in named.items() if m}
 
@@ -87,21 +81,28 @@ class Quack(Transport):
         if refused:
             raise UnreachableError(f"{self.where}: {refused.decode(errors='replace')}", MEND)
 
-    def _asked(self, what: str, name: str, content: bytes = b"") -> bytes:
-        """Send something in parts and wait for the answer."""
+    def ask(self, what: str, name: str, content: bytes = b"") -> bytes:
+        """Send a request in parts and return the answer.
+
+        Raises:
+            UnreachableError: there is no answer within ANSWER_S.
+        """
         asked = secrets.token_hex(16)
         parts = [content[i : i + PART_BYTES] for i in range(0, len(content), PART_BYTES)] or [b""]
         for i, part in enumerate(parts):
-            self._query(sending(asked, what, name, i, len(parts), part))
+            self.query(sending(asked, what, name, i, len(parts), part))
         end = time.monotonic() + ANSWER_S
         while time.monotonic() < end:
-            rows = self._query(reading(asked))
+            rows = self.query(reading(asked))
             if rows and len(rows) == rows[0][1]:
                 return b"".join(row[2] for row in rows)
             time.sleep(ASK_S)
-        raise UnreachableError(f"{self.where} took {what} {name[:40]} and did not answer for {ANSWER_S:.0f} s", MEND)
+        raise UnreachableError(
+            f"{self.where} accepted {what} {name[:40]} and did not answer for {ANSWER_S:.0f} s", MEND
+        )
 
-    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement on the server."""
         try:
             if self._con is None:
                 self._token = token()
@@ -117,10 +118,10 @@ class Quack(Transport):
 
 
 def sending(asked: str, what: str, name: str, part: int, parts: int, content: bytes) -> str:
-    """The statement that sends a part. Quack takes no parameters: these are hex, base64 and names without quotes.
+    """Return the statement that sends a part. Quack has no parameters: values are hex, base64 and plain names.
 
     Raises:
-        ValueError: a value that is neither.
+        ValueError: a name is not plain.
     """
     if not PLAIN.fullmatch(f"{asked}{what}{name}"):
         raise ValueError(f"not a plain name: {name[:80]!r}")
@@ -129,25 +130,25 @@ def sending(asked: str, what: str, name: str, part: int, parts: int, content: by
 
 
 def reading(asked: str) -> str:
-    """The statement that reads an answer, by the id that only the asker knows."""
+    """Return the statement that reads an answer by its id, which only the sender knows."""
     if not PLAIN.fullmatch(asked):
         raise ValueError(f"not a plain id: {asked[:80]!r}")
     return f"SELECT part, parts, content FROM answers WHERE id = '{asked}' ORDER BY part"  # noqa: S608
 
 
-def _plain(said: str) -> str:
-    """DuckDB's first line, without the SQL that it quotes."""
-    first = told(said.splitlines()[0] if said else "")
+def _plain(message: str) -> str:
+    """Return the first line of DuckDB's message, without the SQL that it quotes."""
+    first = last_line(message.splitlines()[0] if message else "")
     if "Authentication failed" in first:
-        return f"it does not take this token ({TOKEN} or {TOKEN_FILE})"
+        return f"it refuses this token ({TOKEN} or {TOKEN_FILE})"
     return re.sub(r"^(\w+ Error: )+", "", first)
 
 
 def with_extensions(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """The same connection with Quack, and httpfs, which it needs for its requests.
+    """Load the extensions quack, and httpfs, which it needs, into a connection and return it.
 
     Raises:
-        LabError: the packages that bring them are not installed, or not for this DuckDB.
+        LabError: their packages are not installed, or not for this DuckDB.
     """
     try:
         import duckdb_extensions
@@ -156,25 +157,25 @@ def with_extensions(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection
             duckdb_extensions.import_extension(name, con=con)
     except (ImportError, FileNotFoundError, duckdb.Error) as error:
         raise LabError(
-            f"DuckDB {duckdb.__version__} has no quack extension here ({told(str(error))})", "pip install '.[quack]'"
+            f"DuckDB {duckdb.__version__} has no quack extension ({last_line(str(error))})", "pip install '.[quack]'"
         ) from None
     return con
 
 
 def token() -> str:
-    """What lets this machine deliver: LAB_INBOX_TOKEN, else the first line of the file LAB_INBOX_TOKEN_FILE.
+    """Return the token for deliveries: LAB_INBOX_TOKEN, else the first line of the file LAB_INBOX_TOKEN_FILE.
 
     Raises:
-        LabError: neither is set, the file can be read by others, or it holds no token. The value is not shown.
+        LabError: neither is set, other users can read the file, or it holds no token. The value is not shown.
     """
     value = os.environ.get(TOKEN, "")
     if not value and (name := os.environ.get(TOKEN_FILE)):
         path = Path(name)
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise LabError(f"others could read {path}", f"chmod 600 {path}")
+            raise LabError(f"other users can read {path}", f"chmod 600 {path}")
         value = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
     if not TOKEN_FORM.fullmatch(value):
         raise LabError(
-            f"{TOKEN} is {'no token' if value else 'not set'}", f"export {TOKEN_FILE}=/PATH of a file that holds it"
+            f"{TOKEN} is {'not a token' if value else 'not set'}", f"export {TOKEN_FILE}=/PATH of a file that holds it"
         )
     return value

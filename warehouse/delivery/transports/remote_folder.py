@@ -1,4 +1,4 @@
-"""A results store on any file system that fsspec knows: sftp on a machine of your own, or an object store such as S3."""
+"""A results store on a file system of fsspec: sftp on a machine of your own, or an object store such as S3."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 from common.errors import LabError
 from common.files import STALE_S, TEMPORARY, finish, temporary_for
+from common.limits import MAX_REPORT_BYTES
 from warehouse.delivery.transports.protocol import (
     FILES,
     HOSTS,
     INBOX,
-    MAX_REPORT_BYTES,
     NAME,
     REPORT,
     SWEEP_S,
@@ -31,8 +31,8 @@ class RemoteFolder:
     """inbox/, files/ and hosts/ below one folder of an fsspec file system.
 
     Args:
-        connect: gives the file system; called again after a failure, since a connection that broke stays broken.
-        objects: an object is there whole or not at all, and there are no folders to be missing.
+        connect: returns the file system; called again after a failure.
+        objects: True for an object store: files are written whole, and folders do not exist.
     """
 
     def __init__(self, kind: str, where: str, root: str, connect: Callable[[], Any], *, objects: bool) -> None:
@@ -98,18 +98,18 @@ class RemoteFolder:
 
     @contextmanager
     def _store(self) -> Iterator[Any]:
-        """The file system, after a look whether the store is there.
+        """Yield the file system, after a check that the store exists.
 
         Raises:
-            UnreachableError: whatever went wrong, in one line.
+            UnreachableError: for any error, in one line.
         """
         try:
             if self._connected is None:
                 self._connected = self._connect()
-            # Each time: what is mounted there may have gone meanwhile, and its folders would be made anew below it.
+            # Each time: if a mount there is lost, its folders would be made again below the mount point.
             if not self.objects and not self._connected.isdir(f"{self.root}/{INBOX}"):
                 raise UnreachableError(
-                    f"{self.where} has no folder inbox, so it is no results store, or not mounted",
+                    f"{self.where} has no folder inbox, so it is not a results store, or not mounted",
                     f"for a new one, on that machine: mkdir -p {self.root}/{INBOX}",
                 )
             yield self._connected
@@ -119,8 +119,8 @@ class RemoteFolder:
         except Exception as error:
             # Each file system raises errors of its own library.
             self._connected = None
-            said = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UnreachableError(f"{self.where}: {said}", "when it is back: lab sync") from error
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UnreachableError(f"{self.where}: {reason}", "when it answers again: lab sync") from error
 
     def _names(self, fs: Any, folder: str) -> list[str]:
         return sorted(self._entries(fs, folder))
@@ -133,7 +133,7 @@ class RemoteFolder:
             return {}
 
     def _sweep(self, fs: Any) -> None:
-        """Remove what deliveries that were cut off a day ago left half written; an object store shows nothing half written."""
+        """Remove half-written files of deliveries that were interrupted a day ago; an object store has none."""
         if self.objects or time.monotonic() - self._swept_at < SWEEP_S:
             return
         self._swept_at = time.monotonic()
@@ -144,7 +144,7 @@ class RemoteFolder:
                         fs.rm_file(f"{self.root}/{folder}/{name}")
 
     def _write(self, fs: Any, name: str, content: bytes) -> None:
-        """Whole or not at all: on a file system under a temporary name first, then renamed beside it."""
+        """Write a file whole or not at all: on a file system under a temporary name, then renamed."""
         target = f"{self.root}/{name}"
         if self.objects:
             fs.pipe_file(target, content)
@@ -164,13 +164,13 @@ class RemoteFolder:
 
 
 def _age_s(entry: Any) -> float:
-    """Seconds since a file was written to, by its own machine's clock, which the bound of a day allows for."""
+    """Return the seconds since a file was changed, by its own machine's clock."""
     changed = entry["mtime"]  # a number, or a time
     return float(time.time() - getattr(changed, "timestamp", lambda: changed)())
 
 
 def _flush(file: Any) -> None:
-    """Have an sftp server write the file to its disk, where it can (OpenSSH does), before the name says that it is whole."""
+    """Sync the file to the disk of an sftp server that can do it (OpenSSH), before it is renamed."""
     client = getattr(file, "sftp", None)
     if client is not None:
         file.flush()
@@ -182,7 +182,7 @@ def _flush(file: Any) -> None:
 
 
 def sftp(host: str, port: int | None, user: str | None, path: str, url: str) -> RemoteFolder:
-    """A folder on a machine that lets this one in over ssh.
+    """Return the transport to a folder on a machine with sftp.
 
     Raises:
         LabError: paramiko is not installed.
@@ -195,7 +195,7 @@ def sftp(host: str, port: int | None, user: str | None, path: str, url: str) -> 
 
 
 def object_store(url: str, scheme: str) -> RemoteFolder:
-    """A bucket; its credentials come from where its own tools look for them (~/.aws, variables of the environment).
+    """Return the transport to a bucket; credentials come from where its own tools look for them (~/.aws, environment).
 
     Raises:
         LabError: the package for it is not installed.

@@ -1,4 +1,4 @@
-"""A results store on another machine by rsync over ssh: a transfer that breaks goes on where it stopped.
+"""A results store on another machine, by rsync over ssh: an interrupted transfer is resumed.
 
 Both sides need rsync 3.2.4 or later (--fsync, --mkpath).
 """
@@ -29,11 +29,11 @@ from warehouse.delivery.transports.protocol import (
 
 TRANSFER_S = 1800.0  # half a gigabyte at 300 kB/s
 IO_S = 60  # without a byte, after which rsync gives up by itself
-# Both begin like a temporary file, which the collector leaves alone. What arrives is renamed out of ARRIVING; what broke off
-# lies in PARTIAL until the next try.
+# Both begin like a temporary file, which the collector ignores. Files arrive in ARRIVING and are renamed; interrupted ones
+# are in PARTIAL until the next attempt.
 ARRIVING, PARTIAL = ".part-arriving", ".part-rsync"
 ADDED = re.compile(r"rsync error:|rsync: connection unexpectedly closed|rsync: \[\w+\] (read|write) error")
-HALF = re.compile(r"\.part-[a-z]+/[A-Za-z0-9._-]+")  # what of a file is there
+HALF = re.compile(r"\.part-[a-z]+/[A-Za-z0-9._-]+")  # a part of a file
 GONE = 24  # rsync's exit code when a file vanished before it was sent
 
 
@@ -42,11 +42,11 @@ class Rsync(Transport):
 
     kind = "rsync"
 
-    def __init__(self, host: str, port: int | None, user: str | None, path: str, keep: Path, url: str) -> None:
+    def __init__(self, host: str, port: int | None, user: str | None, path: str, state: Path, url: str) -> None:
         self.where, self.host, self.root = url, host, path
-        self._port, self._keep = port, keep
+        self._port, self._state = port, state
         self._swept_at = -SWEEP_S
-        # IPv6 stands in brackets, or its colons would part host and path.
+        # IPv6 in brackets, or its colons would separate host and path.
         at = f"[{host}]" if ":" in host else host
         self._target = f"{user}@{at}" if user else at
 
@@ -56,7 +56,7 @@ class Rsync(Transport):
         folder = bundles[0].parent
         if self._send(folder, [p.name for p in bundles], INBOX) in (0, GONE):
             return {}
-        # One that cannot be read would hold up the others.
+        # One by one, since a file that cannot be read stops the others.
         failed = {}
         for path in bundles:
             if not path.is_file() or not os.access(path, os.R_OK):
@@ -101,8 +101,8 @@ class Rsync(Transport):
             return reports_in(Path(folder))
 
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:
-        self._keep.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=self._keep)
+        self._state.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=self._state)
 
     def _put(self, folder: str, name: str, content: bytes) -> None:
         with self._scratch() as scratch:
@@ -113,20 +113,13 @@ class Rsync(Transport):
                 raise UnreachableError(f"{self.where}: rsync ended with code {code}", "lab sync")
 
     def _send(self, source: Path, names: Sequence[str], folder: str) -> int:
-        """Send files; rsync's exit code where it is about single files.
+        """Send files; return rsync's exit code: 0, GONE, or 23 if single files failed.
 
         Raises:
             UnreachableError: the store as a whole cannot be used.
         """
-        options = [
-            "--checksum",
-            "--times",
-            "--fsync",
-            f"--temp-dir={ARRIVING}",
-            "--partial",
-            f"--partial-dir={PARTIAL}",
-        ]
-        # The renamed-from folder has to be there, and is itself the mark that the store was looked at.
+        options = f"--checksum --times --fsync --temp-dir={ARRIVING} --partial --partial-dir={PARTIAL}".split()
+        # ARRIVING has to exist; it is made after a check that the store is there.
         for prepared in (False, True):
             done = self._rsync(options, names, f"{source}/", self._remote(folder))
             if done.returncode in (0, GONE) or prepared:
@@ -137,7 +130,7 @@ class Rsync(Transport):
         raise self._refused(done)
 
     def _prepare(self, folder: str) -> None:
-        """Make the folders that a transfer needs, in a store that is there.
+        """Make the folders that a transfer needs, in an existing store.
 
         Raises:
             UnreachableError: it does not answer, or has no inbox.
@@ -145,7 +138,7 @@ class Rsync(Transport):
         listed = self._list("", ["/inbox"])
         if listed.returncode == 23 or (listed.returncode == 0 and INBOX not in listed.stdout.decode(errors="replace")):
             raise UnreachableError(
-                f"{self.where} has no folder inbox, so it is no results store, or not mounted",
+                f"{self.where} has no folder inbox, so it is not a results store, or not mounted",
                 f"for a new one, on {self.host}: mkdir -p {self.root}/{INBOX}",
             )
         if listed.returncode:
@@ -163,7 +156,7 @@ class Rsync(Transport):
 
     def _names(self, folder: str, pattern: str) -> list[str]:
         done = self._list(folder, [f"/{pattern}"])
-        if done.returncode == 23:  # the folder is not there
+        if done.returncode == 23:  # the folder does not exist
             return []
         if done.returncode:
             raise self._refused(done)
@@ -172,14 +165,14 @@ class Rsync(Transport):
         return sorted(line[4] for line in lines if len(line) == 5 and line[0].startswith("-"))
 
     def _sweep(self) -> None:
-        """Remove what deliveries that were cut off a day ago left half written; a later one would have gone on with it."""
+        """Remove half-written files of deliveries that were interrupted a day ago and not resumed."""
         if time.monotonic() - self._swept_at < SWEEP_S:
             return
         self._swept_at = time.monotonic()
         options = ["--list-only", "--recursive", "--include=/.part-*/", "--include=/.part-*/*", "--exclude=*"]
         done = self._rsync(options, None, self._remote(INBOX))
         if done.returncode:
-            return  # whatever it is, the next step meets it and tells
+            return  # the next step has the same error and reports it
         lines = [line.split(maxsplit=4) for line in done.stdout.decode(errors="replace").splitlines()]
         before = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(time.time() - STALE_S))
         files = [(x[4], f"{x[2]} {x[3]}") for x in lines if len(x) == 5 and x[0].startswith("-")]
@@ -192,14 +185,14 @@ class Rsync(Transport):
         return self._rsync(options, None, self._remote(folder))
 
     def _remove(self, names: Sequence[str]) -> None:
-        """Let go of bundles that lie here: an empty folder is made equal to the inbox, as far as these names go."""
+        """Remove bundles from the store: sync an empty folder to its inbox, for these names only."""
         with self._scratch() as empty:
             folders = {name.rpartition("/")[0] for name in names} - {""}
             for within in folders:
-                (Path(empty) / within).mkdir()  # stays there, whatever else is in it
-            kept = [f"/{n}" for n in (*names, *(f"{w}/" for w in folders))]
+                (Path(empty) / within).mkdir()  # so that the folder itself stays
+            included = [f"/{n}" for n in (*names, *(f"{w}/" for w in folders))]
             options = ["--recursive", "--delete", "--include-from=-", "--exclude=*"]
-            done = self._rsync(options, None, f"{empty}/", self._remote(INBOX), stdin="\n".join(kept))
+            done = self._rsync(options, None, f"{empty}/", self._remote(INBOX), stdin="\n".join(included))
         if done.returncode:
             raise self._refused(done)
 
@@ -209,25 +202,16 @@ class Rsync(Transport):
     def _rsync(
         self, options: Sequence[str], names: Sequence[str] | None, *paths: str, stdin: str = ""
     ) -> ssh.subprocess.CompletedProcess[bytes]:
-        """rsync with an argument list; names go by standard input, so that none is read as an option or a pattern."""
-        shell = " ".join(ssh.command(self._port))  # rsync splits it at blanks; no part has one
+        """Run rsync; names go to standard input, so that none is read as an option or a pattern."""
+        shell = " ".join(ssh.command(self._port))  # rsync splits it at blanks; no part contains one
         listed = ["--files-from=-", "--from0"] if names is not None else []
-        command = [
-            ssh.needed("rsync"),
-            "--no-motd",
-            "-s",
-            f"--rsh={shell}",
-            f"--timeout={IO_S}",
-            *options,
-            *listed,
-            "--",
-            *paths,
-        ]
+        common = ["--no-motd", "-s", f"--rsh={shell}", f"--timeout={IO_S}"]
+        command = [ssh.needed("rsync"), *common, *options, *listed, "--", *paths]
         fed = stdin or "".join(f"{n}\0" for n in names or ())
         return ssh.run(command, timeout_s=TRANSFER_S, stdin=fed.encode(), environment=os.environ | {"LC_ALL": "C"})
 
     def _refused(self, done: ssh.subprocess.CompletedProcess[bytes]) -> UnreachableError:
-        """What ssh or rsync said, less the lines that rsync adds to every failure."""
+        """Return the error in the output of ssh or rsync, without the lines that rsync adds to every failure."""
         lines = done.stderr.decode(errors="replace").splitlines()
-        telling = [line for line in lines if line.strip() and not ADDED.match(line)]
-        return ssh.unreachable(self.where, self.host, "\n".join(telling or lines))
+        own = [line for line in lines if line.strip() and not ADDED.match(line)]
+        return ssh.unreachable(self.where, self.host, "\n".join(own or lines))

@@ -1,4 +1,4 @@
-"""fsspec's sftp with the host's key checked: as it comes, it accepts any."""
+"""fsspec's sftp with the host's key checked; by itself it accepts any key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from warehouse.delivery.transports.ssh import config_file, unreachable
 
 
 class CheckedSFTP(SFTPFileSystem):
-    """SFTPFileSystem that knows hosts by known_hosts and refuses all others, and reads ssh_config."""
+    """SFTPFileSystem that accepts only hosts in known_hosts, and reads ssh_config."""
 
-    cachable = False  # a cached one would keep a connection that broke
+    cachable = False  # a cached one would hold a broken connection
 
     def _connect(self) -> None:
         wanted = dict(self.ssh_kwargs)
@@ -43,15 +43,15 @@ class CheckedSFTP(SFTPFileSystem):
 
 
 def connect(host: str, port: int | None, user: str | None) -> CheckedSFTP:
-    """A connection to a host whose key is known.
+    """Connect to a host whose key is known.
 
     Raises:
-        UnreachableError: it is not, or does not let us in.
+        UnreachableError: its key is unknown, or it does not answer or refuses.
     """
     try:
         return CheckedSFTP(host, port=port, username=user)
     except (OSError, EOFError, paramiko.SSHException) as error:
-        said = str(error).removeprefix("[Errno None] ") or type(error).__name__
-        if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in said:
-            said = "host key verification failed"
-        raise unreachable(f"sftp://{host}", host, said) from None
+        reason = str(error).removeprefix("[Errno None] ") or type(error).__name__
+        if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in reason:
+            reason = "host key verification failed"
+        raise unreachable(f"sftp://{host}", host, reason) from None

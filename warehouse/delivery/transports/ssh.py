@@ -1,4 +1,4 @@
-"""How sftp, rsync and git reach another machine: by OpenSSH's rules, with known host keys, and never asking anybody."""
+"""Run ssh for sftp, rsync and git: with known host keys only, and without questions."""
 
 from __future__ import annotations
 
@@ -10,57 +10,45 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import LabError
-from warehouse.delivery.transports.protocol import CONNECT_S, UnreachableError, told
+from warehouse.delivery.transports.protocol import CONNECT_S, UnreachableError, last_line
 
 CONFIG = "LAB_SSH_CONFIG"  # environment variable: another file than ~/.ssh/config
 UNKNOWN_KEY = re.compile(r"host key verification failed|host key .*(unknown|changed)|no .*host key is known", re.I)
 
 
 def config_file() -> Path | None:
-    """The ssh_config named by LAB_SSH_CONFIG, if one is.
+    """Return the ssh_config named by LAB_SSH_CONFIG, or None.
 
     Raises:
-        LabError: it is not there.
+        LabError: it does not exist.
     """
     value = os.environ.get(CONFIG)
     if not value:
         return None
     path = Path(value)
-    # Its name goes through git's shell-like splitting as well, so nothing that needs quoting may stand in it.
+    # git splits the command like a shell, so the name may not need quotes.
     if not path.is_absolute() or not path.is_file() or not re.fullmatch(r"[A-Za-z0-9._/-]+", value):
-        raise LabError(f"{CONFIG} = {value[:200]!r} is no plain path of a file", f"export {CONFIG}=/path/ssh_config")
+        raise LabError(f"{CONFIG} = {value[:200]!r} is not a plain path of a file", f"export {CONFIG}=/path/ssh_config")
     return path
 
 
 def command(port: int | None = None) -> list[str]:
-    """ssh with what we insist on: keys of hosts are known before, and no question is asked."""
+    """Return the ssh command: host keys must be known, and no question is asked."""
     config = config_file()
-    return [
-        "ssh",
-        *(["-F", str(config)] if config else []),
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=yes",
-        "-o",
-        f"ConnectTimeout={CONNECT_S}",
-        "-o",
-        "ServerAliveInterval=15",
-        "-o",
-        "ServerAliveCountMax=4",
-        *(["-p", str(port)] if port else []),
-    ]
+    options = f"BatchMode=yes StrictHostKeyChecking=yes ConnectTimeout={CONNECT_S} ServerAliveInterval=15 ServerAliveCountMax=4"
+    settings = [word for option in options.split() for word in ("-o", option)]
+    return ["ssh", *(["-F", str(config)] if config else []), *settings, *(["-p", str(port)] if port else [])]
 
 
 def needed(program: str) -> str:
-    """The full path of a program.
+    """Return the full path of a program.
 
     Raises:
         LabError: it is not installed.
     """
     found = shutil.which(program)
     if found is None:
-        raise LabError(f"{program} is not installed here", f"apt-get install {program}, or brew install {program}")
+        raise LabError(f"{program} is not installed", f"apt-get install {program}, or brew install {program}")
     return found
 
 
@@ -85,11 +73,11 @@ def run(
         raise UnreachableError(f"{Path(arguments[0]).name} did not end within {timeout_s:.0f} s", "lab sync") from None
 
 
-def unreachable(where: str, host: str, said: str) -> UnreachableError:
-    """Why a machine could not be used, in one line, and what mends it."""
-    if UNKNOWN_KEY.search(said):
+def unreachable(where: str, host: str, output: str) -> UnreachableError:
+    """Return the error for a program's output: why the host could not be reached, and what to do."""
+    if UNKNOWN_KEY.search(output):
         return UnreachableError(
-            f"{where}: the host key of {host} is not known here, or is another than before",
-            f"compare its fingerprint with the one shown there, then: ssh {host}",
+            f"{where}: the host key of {host} is unknown, or has changed",
+            f"compare its fingerprint with the one that {host} shows, then: ssh {host}",
         )
-    return UnreachableError(f"{where}: {told(said)}", "when it is back: lab sync")
+    return UnreachableError(f"{where}: {last_line(output)}", "when it answers again: lab sync")
