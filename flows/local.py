@@ -1,8 +1,9 @@
-"""One phase in this process, with no server: `lab run`."""
+"""Run one phase in this process, without a server: `lab run`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from duckdb import DuckDBPyConnection
 
@@ -34,23 +35,26 @@ def run_local(
     """Run one phase; what has a result, from whatever run, is not computed again.
 
     Args:
+        paths: of this LAB_HOME.
+        planned: the plan of the run.
+        phase: one of p1 to e2.
         on_unit: called as on_unit(done, total, unit) after each unit and once before the first.
         on_reuse: called once for each round of units, before any of them runs.
-        resume: refuse to begin the phase: some of it must be there.
+        resume: refuse to begin the phase anew.
 
     Raises:
-        LabError: this machine has not got the model's engine.
+        LabError: this machine lacks the model's engine.
         LabError: with `resume`, the run has not begun the phase and no unit of it can be reused; with the reasons.
     """
     store = Store.configured(paths)
     backends = backends_for(phase, Backends(store.get_file))
-    told: set[str] = set()
+    reported: set[str] = set()
     if "language_model" in get_phase(phase).NEEDS:
         # Else every trial would fail with it, and a verdict would have to say so.
         catalog.check_engine(planned.run.configs[phase].model)
     with writing(paths) as con:
         collect(paths, store, con)
-        run, step = _begun(con, planned, phase, told, on_reuse, resume)
+        run, step = _begun(con, planned, phase, reported, on_reuse, resume)
     while step.pending:
         unit = step.pending[0]
         on_unit(len(step.units) - len(step.pending), len(step.units), unit)
@@ -64,24 +68,36 @@ def run_local(
                     f"unit {unit.unit_id[:8]} was computed and its result did not reach the warehouse",
                     "lab spool, lab collect",
                 )
-            if len(step.units) > len(told):
-                on_reuse(reuse_of(con, run, phase, step, told))
+            if len(step.units) > len(reported):
+                on_reuse(reuse_of(con, run, phase, step, reported))
     with writing(paths, publish=True) as con:
         return conclude(con, run, phase)
 
 
+class _Begun(NamedTuple):
+    """A run, and where the phase stands in it."""
+
+    run: Run
+    step: Step
+
+
 def _begun(
-    con: DuckDBPyConnection, planned: Plan, phase: str, told: set[str], on_reuse: Callable[[Reuse], None], resume: bool
-) -> tuple[Run, Step]:
-    """The run and where the phase stands in it; one that was to be resumed and is not there leaves nothing."""
+    con: DuckDBPyConnection,
+    planned: Plan,
+    phase: str,
+    reported: set[str],
+    on_reuse: Callable[[Reuse], None],
+    resume: bool,
+) -> _Begun:
+    """Open the run at the phase and report reuse; store nothing if it was to be resumed and there is nothing to resume."""
     known = records.has_run(con, planned.run.run_id)
     begun = bool(records.units_of(con, planned.run.run_id, phase))
     run = open_phase(con, planned, phase)
     step = advance(con, run, phase)
-    found = reuse_of(con, run, phase, step, told)
+    found = reuse_of(con, run, phase, step, reported)
     if not resume or begun or found.reused:
         on_reuse(found)
-        return run, step
+        return _Begun(run, step)
     if known:
         forget_units(con, run.run_id, phase)
     else:

@@ -1,7 +1,7 @@
-"""What of a phase is there already, and why the rest is not: told once of each unit, in a line for each reason.
+"""Report how many units of a phase are reused, and why the others are not.
 
-A unit's id is the hash of what decides its trials. Why an id is new is found by laying the unit beside the one that did the
-same piece of work in the earlier run which is most like this one.
+A unit's id is the hash of what decides its trials. The reason for a new id is found by comparing the unit with the one that
+did the same piece of work in the most similar earlier run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from warehouse.database.records import done_units, examples_of, given_up_of, uni
 NO_RESULT = "no result yet"
 PIECE = ("role", "part", "dataset", "condition", "embedder")  # of a unit's spec: which piece of work it is
 PARTS = ("problems", "first_order")  # and which part of that
-SHOWN = 3  # settings that a reason names
+SHOWN = 3  # settings that a reason lists
 SHOWN_CHARACTERS = 40
 
 
@@ -32,10 +32,10 @@ class Reuse:
     phase: str
     units: int
     reused: int
-    reasons: Mapping[str, int]  # why -> how many units
+    reasons: Mapping[str, int]  # number of units by reason
 
     def lines(self) -> list[str]:
-        """For people: the count, then a line for each reason, the commonest first."""
+        """Return the count, then a line for each reason, the most frequent first."""
         rows = sorted(self.reasons.items(), key=lambda r: (-r[1], r[0]))
         return [
             f"{self.phase}  {self.reused} of {self.units} units reused",
@@ -43,10 +43,10 @@ class Reuse:
         ]
 
 
-def reuse_of(con: Connection, run: Run, phase: str, step: Step, told: set[str]) -> Reuse:
-    """What is reused of the step's units that are not in `told`, to which they are added."""
-    fresh = [u for u in step.units if u.unit_id not in told]
-    told |= {u.unit_id for u in fresh}
+def reuse_of(con: Connection, run: Run, phase: str, step: Step, reported: set[str]) -> Reuse:
+    """Return the reuse of those units of a step that are not in `reported`, and add them to it."""
+    fresh = [u for u in step.units if u.unit_id not in reported]
+    reported |= {u.unit_id for u in fresh}
     done = done_units(con, [u.unit_id for u in fresh])
     new = {u.unit_id for u in fresh} - done
     reasons: Mapping[str, int] = Counter(_reasons(con, run, phase, step.units, new)) if new else {}
@@ -54,13 +54,13 @@ def reuse_of(con: Connection, run: Run, phase: str, step: Step, told: set[str]) 
 
 
 def _reasons(con: Connection, run: Run, phase: str, units: Sequence[Unit], new: Collection[str]) -> Iterator[str]:
-    """Why each of the new units has no result."""
+    """Give the reason for each new unit."""
     given_up = {u.unit_id: why for u, why in given_up_of(con, run.run_id, phase)}
     examples = examples_of(con, phase, run.run_id)
     earlier: list[Unit] = []
     if examples:
         first = next(u for u in units if u.unit_id in new)
-        # Stable: of runs that are equally like this one, the one started last.
+        # Stable: of equally similar runs the one started last.
         like = min(examples, key=lambda r: len(_changes(examples[r], first)))
         earlier = units_of(con, like, phase)
     done = done_units(con, [u.unit_id for u in earlier])
@@ -82,7 +82,7 @@ def _place(unit: Unit) -> str:
 
 
 def _numbered(units: Sequence[Unit]) -> dict[tuple[str, int], Unit]:
-    """Units by their piece of work and how many of it came before: what is left to go by where the problems are others."""
+    """Number the units of each piece of work, to match them where their problems differ."""
     count: Counter[str] = Counter()
     found = {}
     for unit in units:
@@ -93,7 +93,7 @@ def _numbered(units: Sequence[Unit]) -> dict[tuple[str, int], Unit]:
 
 
 def _changes(before: Unit, now: Unit) -> list[str]:
-    """What differs of all that decides a unit's trials, apart from what earlier results put into it."""
+    """List the differences in what decides a unit's trials, apart from results of earlier units."""
     found = []
     if before.identity["code"] != now.identity["code"]:
         found.append(f"code of {now.phase} changed")
@@ -118,9 +118,9 @@ def _short(value: object) -> str:
 
 
 def _rests_on(before: Unit, now: Unit) -> str:
-    """What earlier results put into a unit of which all else is the same."""
+    """Name the results of earlier units that differ between two units that are otherwise the same."""
     names = [k for k in sorted(before.spec.keys() | now.spec.keys()) if before.spec.get(k) != now.spec.get(k)]
     if before.files != now.files and "adapter" not in names:
         names.append("files")
     models = sorted(before.identity["models"].keys() ^ now.identity["models"].keys())
-    return f"results that it rests on changed ({', '.join([*names, *models])})"
+    return f"results that it depends on changed ({', '.join([*names, *models])})"

@@ -29,11 +29,11 @@ from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
 from workpools.needs import needs_of
 
-ASKED_AGAIN = 3  # times, after 2, 4 and 8 s: Prefect's client may be told to wait for its server for many minutes
-DELIVER_S = 300.0  # that the way to the results may fail; then the shard fails, and says why
+ASKED_AGAIN = 3  # times, after 2, 4 and 8 s: by its settings Prefect's client may wait many minutes for its server
+DELIVER_S = 300.0  # for delivery to succeed; after that the shard fails, with the reason
 DELIVER_AGAIN_S = 5.0
 ALONE_AGAIN_S = 1.0
-ALONE_S = 600.0  # as long as a shard should be: another machine may be free by then, and a stopped process never ends
+ALONE_S = 600.0  # as long as a shard should take: another machine may be free by then, and a stopped process never ends
 
 
 def may_retry(task: Any, run: Any, state: Any) -> bool:
@@ -66,13 +66,15 @@ def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
     try:
         trials = run_unit(Unit.from_json(unit), backends, paths, Store.configured(paths), attempt)
     except MemoryError as error:
-        raise MemoryError(f"out of memory on {host_name()}: {error}") from error  # it says nothing of itself
+        raise MemoryError(
+            f"out of memory on {host_name()}: {error}"
+        ) from error  # a MemoryError has no message of its own
     get_run_logger().info("%s: %d trials computed", label, trials)
     return trials
 
 
-def _say_where(phase: str, label: str) -> None:
-    """Name this machine in the run's name and tags: people read the one, the pipeline the other."""
+def _add_host(phase: str, label: str) -> None:
+    """Add this host to the run's name, for people, and to its tags, for the pipeline."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
@@ -86,7 +88,7 @@ def is_drained(host: str) -> bool:
 
 
 def _if_answered(ask: Callable[[Any], Any]) -> Any:
-    """What the server says; None when it is gone. Nothing that a shard asks it is worth more than the work itself."""
+    """Return the server's answer; None if it does not answer: the work matters more than anything that a shard asks."""
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: ASKED_AGAIN}), get_client(sync_client=True) as client:
         try:
             return ask(client)
@@ -97,21 +99,21 @@ def _if_answered(ask: Callable[[Any], Any]) -> Any:
             return None
 
 
-def _may_run_here(host: str | None) -> None:
-    """Give the shard back where it must not run: what was true when it was submitted may not be so any more.
+def _check_host(host: str | None) -> None:
+    """Give the shard back if this host must not run it; that may have changed since it was submitted.
 
     Raises:
         LabError: beginning with GIVEN_BACK. The pipeline submits its units again; no attempt is counted.
     """
-    here = host_name()
-    if host is not None and host != here:
-        _give_back(f"meant for {host}, taken by {here}, whose worker polls all queues")
-    if is_drained(here):
+    local = host_name()
+    if host is not None and host != local:
+        _give_back(f"meant for {host}, taken by {local}, whose worker polls all queues")
+    if is_drained(local):
         _give_back("it was drained")
 
 
-def _fits_now(phase: str, model: str, quantized: bool) -> None:
-    """As _may_run_here, for memory, disk, engines and the model."""
+def _check_fit(phase: str, model: str, quantized: bool) -> None:
+    """Give the shard back if memory, disk, engines or models of this host are not enough."""
     module = get_phase(phase)
     if why := unfit_now(module.PROFILE, needs_of(module.NEEDS, model), quantized):
         _give_back(why)
@@ -141,7 +143,7 @@ def one_shard_at_a_time(paths: Paths) -> Iterator[None]:
                 if not waited:
                     get_run_logger().info("%s works on another shard; this one waits for it", host_name())
             if waited >= ALONE_S:
-                _give_back(f"another shard is at work there for {ALONE_S:.0f} s or more")
+                _give_back(f"another shard has been running there for {ALONE_S:.0f} s or more")
             time.sleep(ALONE_AGAIN_S)
             waited += ALONE_AGAIN_S
         yield
@@ -193,33 +195,34 @@ def shard(
     """Run those of `unit_ids` that have no bundle yet.
 
     Args:
-        run_id, phase, label: what the run is called in Prefect's pages.
+        run_id, phase, label: names in Prefect's pages.
         job: SHA-256 of the file in the results store that holds the units.
         unit_ids: the units that are this shard's part.
+        attempt: number for the bundles.
         host: the only host that may run it; any of the pool unless given.
         quantized: E2 on a machine for quantised models.
         replicate: run them although another host has their bundles.
     """
     paths = Paths.local()
     store = Store.configured(paths)
-    _say_where(phase, label)
+    _add_host(phase, label)
     with one_shard_at_a_time(paths):
-        _may_run_here(host)
+        _check_host(host)
         units = {u["unit_id"]: u for u in json.loads(read_job(store, job))["units"]}
-        _fits_now(phase, units[unit_ids[0]]["config"]["model"], quantized)
+        _check_fit(phase, units[unit_ids[0]]["config"]["model"], quantized)
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
-        store.deliver(paths.spool)  # what waits here from before is what is asked for, maybe
+        store.deliver(paths.spool)  # bundles that wait from before may be of these units
         backends = backends_for(phase, Backends(store.get_file, quantized=quantized))
-        trials = _work_through(phase, [units[i] for i in unit_ids], backends, store, attempt, replicate)
+        trials = _run_units(phase, [units[i] for i in unit_ids], backends, store, attempt, replicate)
         deliver_spool(paths, store)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}
 
 
-def _work_through(
+def _run_units(
     phase: str, units: Sequence[dict[str, Any]], backends: Backends, store: Store, attempt: int, replicate: bool
 ) -> int:
-    """The trials computed: of the units that have no bundle yet, or of all when the phase is replicated."""
+    """Run the units without a bundle, or all if replicated; return the number of trials."""
     trials = 0
     for unit in units:
         if not replicate and store.has_bundle(unit["unit_id"]):

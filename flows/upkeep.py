@@ -1,4 +1,4 @@
-"""Small flows around the pipeline: assess a host, collect bundles, sync a spool."""
+"""Small flows beside the pipeline: assess a host, collect bundles, deliver a spool."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assess_host(quick: bool = False) -> dict[str, Any]:
 
 @flow(name="collect", persist_result=False)
 def collect_bundles() -> dict[str, int]:
-    """Take the inbox into the warehouse and publish the snapshot."""
+    """Ingest the inbox into the warehouse and publish the snapshot."""
     paths = Paths.local()
     with writing(paths, publish=True) as con:
         taken = collect(paths, Store.configured(paths), con)
@@ -47,22 +47,22 @@ def collect_bundles() -> dict[str, int]:
 
 @flow(name="sync", persist_result=False)
 def sync(everywhere: bool = False) -> dict[str, Any]:
-    """Deliver what waits in this host's spool, and keep its logs to their size.
+    """Deliver this host's spool, and rotate its logs.
 
     Args:
-        everywhere: have every other machine that is online deliver its own as well.
+        everywhere: make every other online machine deliver its own as well.
     """
     paths, log = Paths.local(), get_run_logger()
     store = Store.configured(paths)
     found = store.deliver(paths.spool)
-    said = f": {found.reason}" if found.reason else ""
+    reason = f": {found.reason}" if found.reason else ""
     log.info(
         "to %s: delivered %d (%d bytes), waiting %d%s",
         store.where,
         found.delivered,
         found.size_bytes,
         found.waiting,
-        said,
+        reason,
     )
     rotate(paths.home / "logs")
     asked = _ask_others() if everywhere else []
@@ -70,7 +70,7 @@ def sync(everywhere: bool = False) -> dict[str, Any]:
 
 
 def _ask_others() -> list[str]:
-    """A sync run for each other machine; one whose last such run has not begun yet is busy, and delivers as it works."""
+    """Submit a sync run for each other machine; one with such a run under way is busy, and delivers as it works."""
     asked: list[str] = []
     with get_client(sync_client=True) as client:
         for pool, workers in online_workers(client).items():

@@ -103,8 +103,11 @@ def test_a_killed_run_goes_on_where_it_stopped(con: Connection, paths: Paths) ->
         (units({"models": {"smollm2-135m": "m2", "minilm": "e1"}}), "model smollm2-135m changed"),
         (units(config={"temperature": 0.5}), "settings changed: temperature 0.3, now 0.5"),
         (units({"code": "c2", "data": "d2"}), "code of e1 changed, data changed"),
-        (units(retrieval={"k": 7}), "results that it rests on changed (retrieval)"),
-        (units({"models": {"smollm2-135m": "m1", "mpnet": "e2"}}), "results that it rests on changed (minilm, mpnet)"),
+        (units(retrieval={"k": 7}), "results that it depends on changed (retrieval)"),
+        (
+            units({"models": {"smollm2-135m": "m1", "mpnet": "e2"}}),
+            "results that it depends on changed (minilm, mpnet)",
+        ),
         (
             units(config={"a": 1, "b": [1] * 30, "c": None, "d": 4}),
             f"settings changed: a null, now 1; b null, now [{'1,' * 19}1...; d null, now 4",
@@ -168,4 +171,4 @@ def test_an_adapter_that_changed_is_named(con: Connection, paths: Paths) -> None
     before = [replace(make({"role": "tuned", "adapter": "a1"}), files=("f1",))]
     store_run(paths, con, "before", before, before)
     now = [replace(make({"role": "tuned", "adapter": "a2"}), files=("f2",))]
-    assert lines(con, now)[1:] == ["e1  1 not reused: results that it rests on changed (adapter) since run before"]
+    assert lines(con, now)[1:] == ["e1  1 not reused: results that it depends on changed (adapter) since run before"]

@@ -60,7 +60,7 @@ def test_a_shard_does_not_wait_for_ever_for_another(paths: Paths, monkeypatch: p
     waits: list[float] = []
     monkeypatch.setattr(shard.time, "sleep", waits.append)
     with (
-        pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi: another shard is at work there"),
+        pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi: another shard has been running there"),
         shard.one_shard_at_a_time(paths),
     ):
         pass
