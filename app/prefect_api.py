@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,6 @@ UNNAMED = "ProcessWorker "  # how Prefect names a worker started without a name;
 DRAINED = "drained_hosts"  # the Prefect variable with the machines that take no more work (workpools.hosts)
 UNDER_WAY, WAITING, ENDED_BADLY = ("RUNNING", "PENDING", "CANCELLING"), ("SCHEDULED",), ("FAILED", "CRASHED")
 LISTED, ERRORS = 100, 10  # runs of a list; last errors
-ERROR_LEVEL = 40  # of Python's logging
 LOGIN = "export PREFECT_API_AUTH_STRING=user:password"
 Json = dict[str, Any]
 
@@ -47,7 +46,8 @@ class FlowRun:
     """A run of the pipeline or of a shard."""
 
     name: str
-    state: str
+    state: str  # as Prefect's pages show it
+    kind: str  # of the state: RUNNING, PENDING ...
     pool: str
     host: str
     since: datetime | None  # start, or the time for which it is meant
@@ -109,11 +109,12 @@ def look(url: str) -> Now:
 def _look(client: Any) -> Now:
     pools = {p["name"] for p in _post(client, "work_pools/filter", {})}
     workers = [(p, w) for p in POOLS if p in pools for w in _post(client, f"work_pools/{p}/workers/filter", {})]
-    under_way = with_host(_runs(client, UNDER_WAY, "START_TIME_ASC", LISTED), workers)
+    only = only_hosts(workers)
+    under_way = [_run(r, only) for r in _runs(client, UNDER_WAY, "START_TIME_ASC", LISTED)]
     return Now(
         at=datetime.now(UTC),
         machines=_machines(workers, under_way, _drained(client)),
-        under_way=[_run(r) for r in under_way],
+        under_way=under_way,
         # A scheduled run waits for its time, not for a machine.
         waiting=[_run(r) for r in _runs(client, WAITING, "EXPECTED_START_TIME_ASC", LISTED) if not r["auto_scheduled"]],
         errors=[_run(r) for r in _runs(client, ENDED_BADLY, "END_TIME_DESC", ERRORS)],
@@ -132,15 +133,10 @@ def _runs(client: Any, states: Sequence[str], sort: str, limit: int) -> list[Jso
     return _post(client, "flow_runs/filter", wanted)
 
 
-def with_host(runs: Sequence[Json], workers: Sequence[tuple[str, Json]]) -> list[Json]:
-    """Return the runs with their hosts in their tags; a pipeline names none and is where its pool's only worker is."""
+def only_hosts(workers: Sequence[tuple[str, Json]]) -> dict[str, str]:
+    """Return the host of each pool that has one worker online; a pipeline, which names no host, runs there."""
     online = [(pool, str(w["name"])) for pool, w in workers if w["status"] == "ONLINE"]
-    only = {pool: name for pool, name in online if sum(p == pool for p, _ in online) == 1}
-    alone = (only.get(str(r["work_pool_name"] or "")) for r in runs)
-    return [
-        {**r, "tags": [*r["tags"], f"{HOST_TAG}{name}"]} if name and not _host(r) else r
-        for r, name in zip(runs, alone, strict=True)
-    ]
+    return {pool: name for pool, name in online if sum(p == pool for p, _ in online) == 1}
 
 
 def _drained(client: Any) -> set[str]:
@@ -152,19 +148,15 @@ def _drained(client: Any) -> set[str]:
     return {str(name) for name in value} if isinstance(value, list) else set()
 
 
-def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[Json], drained: set[str]) -> list[Machine]:
+def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[FlowRun], drained: set[str]) -> list[Machine]:
     """Return one row per name; a name that Prefect generated only while it is online."""
-    running: dict[str, list[str]] = {}
-    for run in runs:
-        if run["state_type"] == "RUNNING":
-            running.setdefault(_host(run), []).append(str(run["name"]))
     found = []
     for name in sorted({str(w["name"]) for _, w in workers} | drained):
         own = [(pool, w) for pool, w in workers if w["name"] == name]
         online = tuple(pool for pool, w in own if w["status"] == "ONLINE")
         if not online and name.startswith(UNNAMED):
             continue
-        own_runs = tuple(running.get(name, ()))
+        own_runs = tuple(r.name for r in runs if r.host == name and r.kind == "RUNNING")
         status = "online" if online else "offline"
         if name in drained:
             status = "draining" if own_runs else "drained"
@@ -173,21 +165,18 @@ def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[Json], drained
     return found
 
 
-def _run(run: Json) -> FlowRun:
-    state = run["state"] or {}
+def _run(run: Json, only: Mapping[str, str] | None = None) -> FlowRun:
+    pool = str(run["work_pool_name"] or "")
+    tagged = (str(t).removeprefix(HOST_TAG) for t in run["tags"] if str(t).startswith(HOST_TAG))
     return FlowRun(
         name=str(run["name"]),
         state=str(run["state_name"] or run["state_type"]),
-        pool=str(run["work_pool_name"] or ""),
-        host=_host(run),
+        kind=str(run["state_type"]),
+        pool=pool,
+        host=next(tagged, (only or {}).get(pool, "")),
         since=_time(run["end_time"] or run["start_time"] or run["expected_start_time"]),
-        message=str(state.get("message") or ""),
+        message=str((run["state"] or {}).get("message") or ""),
     )
-
-
-def _host(run: Json) -> str:
-    """Return the host that a run's tags name, or nothing."""
-    return next((str(t).removeprefix(HOST_TAG) for t in run["tags"] if str(t).startswith(HOST_TAG)), "")
 
 
 def _time(text: str | None) -> datetime | None:

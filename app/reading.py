@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
 
 from warehouse.queries import snapshot
 
+Row = Mapping[str, Any]  # of a question's answer; the columns are in the function that asks
 P = ParamSpec("P")
 T = TypeVar("T")
 MOST_ANSWERS = 512  # of one snapshot; a page asks some ten questions for each run and host

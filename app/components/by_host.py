@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
@@ -12,10 +11,8 @@ from app import format as words
 from app.components import filters
 from app.phase_names import named
 from app.plots import forest, style
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import snapshot
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app import format as words
 from app.phase_names import ORDER, named, text_of
+from app.reading import Row
 
-Row = Mapping[str, Any]
 Progress = tuple[int, int]  # units done, units planned so far
 # The shape of each, and its colour, are drawn by style.css (Streamlit takes SVG out of HTML).
 CLASSES = {"PASS": "pass", "FAIL": "fail", "INCONCLUSIVE": "inconclusive", "RUNNING": "running", "NOT RUN": "waiting"}

@@ -14,7 +14,7 @@ from datetime import tzinfo
 import streamlit as st
 
 from app import format as words
-from warehouse.queries import snapshot
+from app.reading import Row
 
 ANY = "all"  # the option that filters nothing; never written into the address
 CHOSEN, WRITTEN, SHOWN = "lab-chosen", "lab-written", "lab-shown"
@@ -26,13 +26,11 @@ class View:
 
     Attributes:
         run: the chosen run, a row of snapshot.runs().
-        runs: the runs with the chosen scale, domain and model, the latest first.
         host: a host's name, or None for all hosts.
         where: the reader's time zone.
     """
 
-    run: snapshot.Row
-    runs: Sequence[snapshot.Row]
+    run: Row
     host: str | None
     where: tzinfo | None
 
@@ -111,7 +109,7 @@ def clear() -> None:
         st.session_state[CHOSEN].pop(name, None)
 
 
-def sidebar(runs: Sequence[snapshot.Row], hosts: Sequence[str]) -> View | None:
+def sidebar(runs: Sequence[Row], hosts: Sequence[str]) -> View | None:
     """Show the sidebar and return its choices; None if no run has them.
 
     Args:
@@ -131,7 +129,7 @@ def sidebar(runs: Sequence[snapshot.Row], hosts: Sequence[str]) -> View | None:
             return None
         with above:
             run = _run(left, runs, where)
-    return View(run, left, None if host == ANY else host, where)
+    return View(run, None if host == ANY else host, where)
 
 
 def any_of(everything: str, say: Callable[[str], str] = str) -> Callable[[str], str]:
@@ -139,9 +137,7 @@ def any_of(everything: str, say: Callable[[str], str] = str) -> Callable[[str], 
     return lambda value: everything if value == ANY else say(value)
 
 
-def choose_run(
-    label: str, name: str, runs: Sequence[snapshot.Row], line: Callable[[snapshot.Row], str]
-) -> snapshot.Row:
+def choose_run(label: str, name: str, runs: Sequence[Row], line: Callable[[Row], str]) -> Row:
     """Ask for one of `runs`, each shown as `line(run)`; runs with the same line have their id behind it."""
     lines = {r["run_id"]: line(r) for r in runs}
     repeated = [text for text, n in Counter(lines.values()).items() if n > 1]
@@ -153,7 +149,7 @@ def choose_run(
     return next(r for r in runs if r["run_id"] == picked)
 
 
-def _run(left: Sequence[snapshot.Row], runs: Sequence[snapshot.Row], where: tzinfo | None) -> snapshot.Row:
+def _run(left: Sequence[Row], runs: Sequence[Row], where: tzinfo | None) -> Row:
     """Ask for a run, the latest by default."""
     # Short, since the sidebar is narrow.
     run = choose_run(

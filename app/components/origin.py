@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -12,8 +11,7 @@ import streamlit as st
 from app import format as words
 from app.components.cards import Fact, facts
 from app.phase_names import ORDER
-
-Row = Mapping[str, Any]
+from app.reading import Row
 
 
 def show(found: Row | None, where: tzinfo | None) -> None:

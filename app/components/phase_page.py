@@ -13,10 +13,8 @@ from app import format as words
 from app.components import cards, filters, shell, story, tables
 from app.phase_names import named, text_of
 from app.plots import style
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import phases, snapshot
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,11 @@ class Phase:
     def defined(self, metric: str) -> list[Row]:
         """Return the rows of a metric that have a value."""
         return [r for r in self.of(metric) if words.defined(r["value"])]
+
+    def best(self, metric: str) -> Row | None:
+        """Return the row with the best value of a metric, or None if none is defined."""
+        choose = min if words.lower_is_better(metric) else max
+        return choose(self.defined(metric), key=lambda r: float(r["value"]), default=None)
 
     def find(self, metric: str, condition: str = "") -> Row | None:
         """Return one row, or None if it is not there or undefined."""

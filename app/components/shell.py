@@ -1,34 +1,21 @@
 """What every page shares: filters, the states in which there is nothing to show, the refresh.
 
-How to add a page
------------------
-1. Write app/views/<name>.py (one page, one question), whose last line is `shell.show(body)`:
+To add a page:
 
-       def body(view: filters.View) -> None:
-           rows = read(snapshot.host_comparison, view.run_id, "p1")
-           shell.title("Hosts", "Do the hosts agree, and which was fast?")
-           ...
-
-       shell.show(body)
-
-   `show` draws the sidebar, handles the states without results, runs the page again within REFRESH_S of a publication,
-   and writes the filters into the address. A page that needs no run ends in `shell.show(body, NOTHING)`: its body takes
-   no argument; it may still call `filters.choice`.
+1. Write app/views/<name>.py, which answers one question and ends in `shell.show(body)`. `body(view)` is called with the
+   choices of the sidebar; the states without results, the refresh and the address are handled by `show`.
 2. Add its name to app/home.py.
-3. Questions to the snapshot are functions in warehouse/queries/ that end in `query(sql, values)`: SQL aggregates, never
-   pandas. `read(function, *arguments)` of app/reading.py asks each once a snapshot, so its arguments must be hashable
-   and its result must not be changed.
-4. A choice of its own is `filters.choice(label, options, name)`, which is saved in the address like the sidebar's.
-5. A plot begins with `style.titled(finding, basis, x_title, y_title)` of app/plots/style.py and ends with
-   `style.draw(figure, file_name)`. Escape text of the snapshot with html.escape before it becomes HTML or a label.
-6. A table is `tables.show(rows, file_name)`: it sorts, and downloads as CSV and Parquet.
+3. Ask the snapshot by `read(function, *arguments)` of app/reading.py, once a snapshot. The function is in
+   warehouse/queries/ and ends in `query(sql, values)`: SQL aggregates, never pandas.
+4. Choices are `filters.choice(label, options, name)`, tables `tables.show(rows, file_name)`; a plot begins with
+   `style.titled(finding, basis, x_title, y_title)` and ends with `style.draw(figure, file_name)`. Escape text of the
+   snapshot with html.escape before it becomes HTML or a label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Literal
 
 import streamlit as st
 
@@ -36,8 +23,6 @@ from app.components import filters
 from app.reading import read
 from warehouse.queries import snapshot
 
-RUN: Literal["run"] = "run"  # what a page needs to be there
-NOTHING: Literal["nothing"] = "nothing"
 REFRESH_S = 3  # a publication is seen within this
 UNREADY = {
     "missing": "There are no results on this host yet.",
@@ -53,15 +38,15 @@ def watch(seen: snapshot.Identity | None) -> None:
         st.rerun()
 
 
-def show(body: Callable[..., None], needs: Literal["run", "nothing"] = RUN) -> None:
+def show(body: Callable[..., None], needs_run: bool = True) -> None:
     """Draw a page: its sidebar, then `body(view)`; or one sentence and command if there is nothing to show."""
     filters.begin()
     try:
-        if needs == NOTHING:
-            body()
-        else:
+        if needs_run:
             watch(snapshot.identity())
             _of_a_run(body)
+        else:
+            body()
     finally:
         filters.end()
 

@@ -7,14 +7,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from app import format as words
 from app.components import cards
 from app.phase_names import ORDER, named, text_of
+from app.reading import Row
 from warehouse.queries.snapshot import NextStep
 
-Row = Mapping[str, Any]
 WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole reason is below it
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from typing import Any
 
@@ -11,16 +11,11 @@ import pandas as pd
 import streamlit as st
 
 from app import format as words
-
-Row = Mapping[str, Any]
+from app.reading import Row
 
 
 def show(
-    rows: Sequence[Row] | pd.DataFrame,
-    name: str,
-    numbers: Sequence[str] = (),
-    height: int = 0,
-    files: Sequence[Row] | None = None,
+    rows: Sequence[Row], name: str, numbers: Sequence[str] = (), height: int = 0, files: Sequence[Row] | None = None
 ) -> None:
     """Show a table and its two downloads.
 
@@ -32,7 +27,7 @@ def show(
         height: pixels; 0 for as many rows as fit ten.
         files: rows of the files, where they hold more than the table shows.
     """
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    frame = pd.DataFrame(list(rows))
     for column in numbers:
         frame[column] = frame[column].astype("float64")
     shown: Any = frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -15,10 +15,9 @@ from app import format as words
 from app.components import cards, tables
 from app.phase_names import named
 from app.plots import style
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import snapshot
 
-Row = Mapping[str, Any]
 MOST_SHOWN = 20_000  # characters of a text on the page; the whole is in the file
 SHOWN_ELSEWHERE = {"prompt", "logprobs", "guesses", "losses", "retrieved", "memo_spans"}
 
@@ -44,7 +43,9 @@ def options_of(details: Row, answers: Sequence[str]) -> Sequence[str] | None:
 def memos_of(details: Row) -> list[Memo]:
     """Return the retrieved memos; [] for a trial that was stored without their places in the prompt."""
     prompt, ids, spans = (details.get(name) or [] for name in ("prompt", "retrieved", "memo_spans"))
-    if not isinstance(prompt, str) or len(ids) != len(spans):
+    if not (isinstance(prompt, str) and isinstance(ids, list) and isinstance(spans, list) and len(ids) == len(spans)):
+        return []
+    if not all(isinstance(s, list) and [type(i) for i in s] == [int] * 4 for s in spans):
         return []
     return [Memo(str(name), prompt[a:b], prompt[c:d]) for name, (a, b, c, d) in zip(ids, spans, strict=True)]
 
@@ -76,7 +77,7 @@ def show(trial: Row, run_id: str, where: Any) -> None:
         st.code(words.shortened(trial["error"], MOST_SHOWN), language=None, wrap_lines=True)
     left, right = st.columns([5, 4], gap="large")
     with left:
-        probabilities(trial, read(snapshot.phase_texts, run_id)[trial["phase"]].answers)
+        probabilities(trial, read(snapshot.phase_texts, run_id).get(trial["phase"], snapshot.PhaseText()).answers)
         losses(details)
     with right:
         st.html(cards.facts(_facts(trial, where)))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
 from app import format as words
 from app.plots import style
 from app.plots.style import GREY, OKABE_ITO, SYMBOLS
+from app.reading import Row
 from warehouse.queries.snapshot import ALL_HOSTS
 
-Row = Mapping[str, Any]
 MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
 ROW_PX, LINE_PX = 34, 17
 

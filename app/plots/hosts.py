@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import tzinfo
 from html import escape
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from app import format as words
 from app.phase_names import ORDER, named
 from app.plots import style
+from app.reading import Row
 
-Row = Mapping[str, Any]
 LANE_PX, DATE_PX = 34, 20  # a lane or row; the second line of a date below the axis
 
 

@@ -1,42 +1,32 @@
-"""E0's configurations as factors, and which of them none other beats."""
+"""E0's configurations as factors, and those that no other beats."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from app import format as words
+from app.reading import Row
 
-Row = Mapping[str, Any]
 CELL = re.compile(r"^(?P<embedder>.*) \| text (?P<weight>[\d.]+) \| k (?P<k>\d+) \| (?P<distance>\w+)$")
 
 
 def cells(relevance: Sequence[Row], times: Sequence[Row]) -> list[Row]:
-    """Each configuration with its factors, relevance, interval and time_s; those without one of both are left out."""
+    """Return each configuration with its factors, relevance, interval and time_s; without relevance or time it is left out."""
     seconds = {r["condition"]: r["value"] for r in times if words.defined(r["value"])}
     found: list[Row] = []
     for row in relevance:
-        named = CELL.match(row["condition"])
-        if named and words.defined(row["value"]) and row["condition"] in seconds:
-            found.append(
-                {
-                    **row,
-                    "cell": row["condition"],
-                    "embedder": named["embedder"],
-                    "weight": float(named["weight"]),
-                    "k": int(named["k"]),
-                    "distance": named["distance"],
-                    "time_s": seconds[row["condition"]],
-                }
-            )
+        cell = row["condition"]
+        if (factors := CELL.match(cell)) and words.defined(row["value"]) and cell in seconds:
+            numbers = {"weight": float(factors["weight"]), "k": int(factors["k"]), "time_s": seconds[cell]}
+            found.append({**row, "cell": cell, **factors.groupdict(), **numbers})
     return found
 
 
 def front(cells: Sequence[Row], same_s: float) -> list[Row]:
-    """Cells that none beats in relevance without being slower, by time; times nearer than `same_s` are one time.
+    """Return, by time, the cells that no other beats in relevance without being slower.
 
-    The phase chooses by the same rule; here it only draws.
+    Times closer than `same_s` seconds are one time. The phase chooses by the same rule; here it is only drawn.
     """
     times: dict[str, float] = {}
     group = last = float("-inf")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 import plotly.graph_objects as go
 
 from app import format as words
 from app.plots import style
+from app.reading import Row
 
-Row = Mapping[str, Any]
 ROW_PX = 40
 
 

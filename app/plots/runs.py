@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
 from app import format as words
 from app.plots import style
+from app.reading import Row
 
-Row = Mapping[str, Any]
 ROW_PX = 30
 
 

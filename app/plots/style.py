@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.reading import Row
 from common.text import UNDEFINED, defined
 
-Row = Mapping[str, Any]
 # Okabe & Ito 2008, without black (unseen on a dark page), yellow (unseen on a light one) last.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = OKABE_ITO

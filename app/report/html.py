@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -19,12 +19,12 @@ from app.components.phase_page import Phase
 from app.phase_names import named, text_of
 from app.plots import forest
 from app.plots import hosts as host_figures
+from app.reading import Row
 from app.views import e0, e1, e2, p1, p2, p3
 from warehouse.queries import checks as reading_checks
 from warehouse.queries import hosts as reading_hosts
 from warehouse.queries import phases, snapshot
 
-Row = Mapping[str, Any]
 HERE = Path(__file__).resolve().parent
 RIGHT = ' class="number"'  # of a cell
 MOST_ROWS = 400  # of a table; the rest is in the warehouse
@@ -120,9 +120,12 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
     """Return a phase's question, plots and numbers."""
     run_id = str(run["run_id"])
     rows = snapshot.phase_metrics(run_id, phase)
-    drawn = Drawn(phase, filters.View(dict(run), [dict(run)], None, None), rows, phases.config(run_id, phase), verdict)
+    drawn = Drawn(phase, filters.View(run, None, None), rows, phases.config(run_id, phase), verdict)
     PAGES[phase].body(drawn)
-    drawn.figures.extend(_by_host(drawn, snapshot.host_comparison(run_id, phase), known))
+    by_host = snapshot.host_comparison(run_id, phase)
+    main = [r for r in [*rows, *by_host] if verdict and r["metric"] == verdict["main_metric"]]
+    if len({r["host"] for r in by_host}) > 1 and any(words.defined(r["value"]) for r in main):
+        drawn.figures.append(forest.forest(main, known, verdict))
     if verdict and not verdict["trials"]:
         drawn.note("The trials of this phase are not in this file, so the plots that need them are left out.")
     whole = f"{len(rows):,} numbers" if len(rows) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(rows):,} numbers"
@@ -133,14 +136,6 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
         f"{''.join(map(_quiet, drawn.notes))}{''.join(drawn.tables)}"
         f"<details><summary>{whole}</summary>{numbers}</details>",
     )
-
-
-def _by_host(drawn: Drawn, by_host: Sequence[Row], known: Sequence[str]) -> Iterator[go.Figure]:
-    """Draw the main metric by host, if more than one host has it."""
-    main = drawn.verdict["main_metric"] if drawn.verdict else ""
-    rows = [r for r in [*drawn.rows, *by_host] if r["metric"] == main]
-    if len({r["host"] for r in by_host}) > 1 and any(words.defined(r["value"]) for r in rows):
-        yield forest.forest(rows, known, drawn.verdict)
 
 
 def _hosts(run_id: str) -> str:
@@ -184,14 +179,14 @@ def _provenance(run_id: str) -> str:
 
 def _verified() -> str:
     """Return when lab verify last checked the warehouse, and its result."""
-    last = next(iter(reading_checks.verified(1)), None)
-    if last is None:
-        return "never"
-    faults = words.count(last["faults"], "fault") if last["faults"] else "no fault"
-    return (
-        f"{words.utc_time(last['verified_at'])} on {last['host']}, of {last['phase'] or 'everything'}: {faults}; "
-        f"{words.count(last['bundles_since'], 'result')} since"
-    )
+    for last in reading_checks.verified(1):
+        of, faults = (
+            last["phase"] or "everything",
+            words.count(last["faults"], "fault") if last["faults"] else "no fault",
+        )
+        since = words.count(last["bundles_since"], "result")
+        return f"{words.utc_time(last['verified_at'])} on {last['host']}, of {of}: {faults}; {since} since"
+    return "never"
 
 
 def _section(title: str, content: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -12,14 +13,13 @@ from app.components import filters, shell, tables
 from app.phase_names import ORDER, named
 from app.plots import runs as compare_figures
 from app.plots import style
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import compare, snapshot
 
-Row = snapshot.Row
 NUMBERS = ("A", "B", "B - A", "low", "high")
 
 
-def other_run(view: filters.View, runs: list[Row]) -> Row:
+def other_run(view: filters.View, runs: Sequence[Row]) -> Row:
     """Ask for the run to compare the sidebar's with; runs of another model come first, then the latest."""
     others = [r for r in runs if r["run_id"] != view.run_id]
     others.sort(key=lambda r: r["model"] == view.run["model"])  # stable, so the latest stay first

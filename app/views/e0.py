@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from html import escape
-from typing import Any
 
 from app import format as words
 from app.components import phase_page
 from app.plots import pareto, phases, style
+from app.reading import Row
 
-Row = Mapping[str, Any]
 CHOSEN = {"symbol": "diamond-open", "line": {"width": 3}}
 
 
@@ -118,14 +117,11 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
 
 def shares(phase: phase_page.Phase) -> None:
     """Draw how much of the variance of relevance each factor explains."""
-    rows = words.percent(phase.of("variance_share"))
-    known = [r for r in rows if words.defined(r["value"])]
-    if not known:
+    rows, most = words.percent(phase.of("variance_share")), phase.best("variance_share")
+    if not most:
         return
-    most = max(known, key=lambda r: float(r["value"]))
-    finding = (
-        f"{words.words(most['condition']).capitalize()} explains {most['value']:.0f} % of the variance of relevance"
-    )
+    factor = words.words(most["condition"]).capitalize()
+    finding = f"{factor} explains {100 * most['value']:.0f} % of the variance of relevance"
     basis = f"n {most['n']:,} configurations · {most['method']}"
     labels = {r["condition"]: words.words(r["condition"]) for r in rows}
     colours = {r["condition"]: style.BLUE for r in rows}

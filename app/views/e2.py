@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from app import format as words
 from app.components import conditions as comparisons
 from app.components import phase_page
 from app.plots import phases as plots
 from app.plots import style
+from app.reading import Row
 from warehouse.queries import phases as reading_phases
 
-Row = Mapping[str, Any]
 ORDER = "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_s_random tuned_s_none".split()
 
 
@@ -35,10 +32,9 @@ def pairs(phase: phase_page.Phase) -> None:
 
 def conditions(phase: phase_page.Phase) -> None:
     """Draw the mean attempts of every condition, controls included."""
-    rows, known = phase.of("attempts_mean"), phase.defined("attempts_mean")
-    if not known:
+    rows, best = phase.of("attempts_mean"), phase.best("attempts_mean")
+    if not best:
         return
-    best = min(known, key=lambda r: float(r["value"]))
     finding = f"Fewest attempts: {best['condition']}, {words.estimate(best)}"
     basis = f"n {best['n']:,} problems a condition · {best['method']}"
     phase.draw(plots.rows_with_intervals(rows, finding, basis, "attempts needed (mean)"), "conditions")
@@ -46,10 +42,9 @@ def conditions(phase: phase_page.Phase) -> None:
 
 def against_base(phase: phase_page.Phase) -> None:
     """Draw the attempts saved by each tuned condition, in percent of its base's."""
-    rows, known = phase.of("improvement_percent"), phase.defined("improvement_percent")
-    if not known:
+    rows, best = phase.of("improvement_percent"), phase.best("improvement_percent")
+    if not best:
         return
-    best = max(known, key=lambda r: float(r["value"]))
     p = phase.find("adjusted_p", best["condition"])
     tuned, base = best["condition"].split(" - ", 1)
     chance = f", adjusted p {words.number(p['value'])}" if p else ""
@@ -67,11 +62,10 @@ def against_base(phase: phase_page.Phase) -> None:
 
 def queries(phase: phase_page.Phase) -> None:
     """Draw the quality of the queries that the model writes."""
-    rows, known = phase.of("query_quality"), phase.defined("query_quality")
-    if not known:
+    rows, best = phase.of("query_quality"), phase.best("query_quality")
+    if not best:
         return
-    best = max(known, key=lambda r: float(r["value"]))
-    same = all(r["value"] == best["value"] for r in known)
+    same = all(r["value"] == best["value"] for r in phase.defined("query_quality"))
     which = "All write queries of the same quality," if same else f"{best['condition']} writes the best queries:"
     finding = f"{which} {words.estimate(best)}"
     basis = f"n {best['n']:,} problems · type match, diversity, length, domain terms · {best['method']}"

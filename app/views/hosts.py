@@ -10,11 +10,10 @@ from app import format as words
 from app.components import by_host, filters, shell, tables
 from app.plots import hosts as host_figures
 from app.plots import style
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import hosts as reading_hosts
 from warehouse.queries import snapshot
 
-Row = snapshot.Row
 AUDIT = "lab audit --fraction 0.05"
 
 

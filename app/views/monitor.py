@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
 
 import streamlit as st
 
@@ -24,33 +23,19 @@ MESSAGE_CHARACTERS = 400
 @st.fragment(run_every=REFRESH_S)
 def live() -> None:
     """Draw the part of the page that refreshes every REFRESH_S seconds."""
-    url = prefect_api.address()
+    url, now = prefect_api.address(), st.session_state.get(LAST)
     try:
-        now = prefect_api.look(url)
-        st.session_state[LAST] = now
-        shell.title(
-            "Monitor", prefect_api.in_words(now), [f"asked {now.at.astimezone(_where()).strftime('%H:%M:%S')}", url]
-        )
+        now = st.session_state[LAST] = prefect_api.look(url)
+        at = now.at.astimezone(words.zone(st.context.timezone)).strftime("%H:%M:%S")
+        shell.title("Monitor", prefect_api.in_words(now), [f"asked {at}", url])
     except prefect_api.AwayError as away:
         shell.empty(away.what, away.mend)
-        last: Now | None = st.session_state.get(LAST)
-        if last is not None:
-            st.caption(f"What follows is from {words.ago(last.at, datetime.now(UTC))}, when the server last answered.")
-            _all(last)
-        return spool()
-    _all(now)
-    return spool()
-
-
-def _where() -> Any:
-    return words.zone(st.context.timezone)
-
-
-def _all(now: Now) -> None:
-    machines(now)
-    work(now)
-    queue(now)
-    errors(now)
+        if now is not None:
+            st.caption(f"What follows is from {words.ago(now.at, datetime.now(UTC))}, when the server last answered.")
+    if now is not None:
+        for part in (machines, work, queue, errors):
+            part(now)
+    spool()
 
 
 def machines(now: Now) -> None:
@@ -167,4 +152,4 @@ def spool() -> None:
     st.code("lab sync", language=None, width=480)
 
 
-shell.show(live, "nothing")
+shell.show(live, needs_run=False)

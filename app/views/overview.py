@@ -10,10 +10,8 @@ import streamlit as st
 
 from app import format as words
 from app.components import by_host, cards, filters, shell, story, tables
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import snapshot
-
-Row = Mapping[str, Any]
 
 
 def header(run: Row, state: story.Story, rests_on: list[cards.Fact], where: Any) -> None:

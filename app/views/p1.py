@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from html import escape
-from typing import Any
 
 from app import format as words
 from app.components import phase_page
 from app.plots import phases as plots
 from app.plots import style
+from app.reading import Row
 from warehouse.queries import phases as reading_phases
-
-Row = Mapping[str, Any]
 
 
 def body(phase: phase_page.Phase) -> None:
@@ -37,8 +34,7 @@ def ratio(phase: phase_page.Phase) -> None:
         return
     needed = phase.setting("ratio_threshold")
     finding = "No embedder has a defined ratio"
-    if known := phase.defined("similarity_ratio"):
-        best = max(known, key=lambda r: float(r["value"]))
+    if best := phase.best("similarity_ratio"):
         finding = f"{best['condition']} has the highest ratio: {_against(best, needed)}"
     basis = f"n {rows[0]['n']:,} problems · {rows[0]['method']}"
     title, embedders = "similarity within / between classes", phase.read(reading_phases.embedders_of)

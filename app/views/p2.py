@@ -25,8 +25,7 @@ def against_none(phase: phase_page.Phase) -> None:
     if not rows:
         return
     finding = "No retrieval could be compared with none"
-    if known := phase.defined("mean_difference"):
-        best = min(known, key=lambda r: float(r["value"]))
+    if best := phase.best("mean_difference"):
         name, p = best["condition"].split(" - ")[0], phase.find("adjusted_p", best["condition"])
         chance = f", adjusted p {words.number(p['value'])}" if p else ""
         verb = "saves" if best["value"] < 0 else "saves none; it costs"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from html import escape
-from typing import Any
 
 import streamlit as st
 
 from app import format as words
 from app.components import cards, filters, origin, shell, tables
 from app.phase_names import named
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import checks as reading_checks
 from warehouse.queries import snapshot
-
-Row = Mapping[str, Any]
 
 
 def headline(doubts: list[str]) -> str:
@@ -210,7 +207,7 @@ def body(view: filters.View) -> None:
     checks = read(reading_checks.results, view.run_id)
     audits = read(snapshot.audits, view.run_id)
     proofs = read(reading_checks.verified)
-    doubts = doubts_of(found or view.run | {"units_before": 0}, verdicts, checks, audits, proofs)
+    doubts = doubts_of(found or {**view.run, "units_before": 0}, verdicts, checks, audits, proofs)
     shell.title("Provenance", headline(doubts), [view.run_id, f"plan {view.run['plan_id']}"])
     if doubts:
         st.html("".join(f'<p class="lab-doubt lab-warns"><i></i><bdi>{escape(d)}</bdi></p>' for d in doubts))

@@ -80,11 +80,7 @@ def test_a_time_is_shown_as_how_long_ago() -> None:
 
 def test_a_run_is_placed_only_where_it_alone_can_be() -> None:
     """A pipeline names no host; with two machines in its pool a guess would be wrong half the time."""
-    run = {"work_pool_name": "coordinator", "tags": ["pipeline"]}
-    here, there = (
-        ("coordinator", {"name": "desk", "status": "ONLINE"}),
-        ("coordinator", {"name": "pi", "status": "ONLINE"}),
-    )
+    desk, pi = (("coordinator", {"name": name, "status": "ONLINE"}) for name in ("desk", "pi"))
     gone = ("coordinator", {"name": "old", "status": "OFFLINE"})
-    assert prefect_api.with_host([run], [here, gone])[0]["tags"] == ["pipeline", "host:desk"]
-    assert prefect_api.with_host([run], [here, there]) == [run]
+    assert prefect_api.only_hosts([desk, gone]) == {"coordinator": "desk"}
+    assert prefect_api.only_hosts([desk, pi]) == {}

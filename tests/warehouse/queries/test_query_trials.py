@@ -104,5 +104,6 @@ def test_memos_are_shown_as_the_prompt_holds_them(domain: str) -> None:
         "memo_spans": memo_spans(get_domain(domain), memos),
     }
     assert trial_view.memos_of(stored) == [(m.problem.problem_id, m.problem.text.strip(), m.answer) for m in memos]
-    assert trial_view.memos_of(stored | {"retrieved": ["m1"]}) == []
+    for wrong in ({"retrieved": ["m1"]}, {"retrieved": 3}, {"memo_spans": [["x"]] * 3}, {"memo_spans": [3] * 3}):
+        assert trial_view.memos_of(stored | wrong) == []
     assert trial_view.memos_of({"prompt": stored["prompt"], "retrieved": []}) == []
