@@ -42,6 +42,9 @@ def link(url: str, password: str, now_s: float) -> str:
         url: of the page, without a slash at its end.
         password: of the page.
         now_s: seconds since the epoch; the link is valid for an hour from then.
+
+    Returns:
+        The address with the time at which it ends and its signature.
     """
     until = str(int(now_s) + LINK_S)
     return f"{url}/?key={until}.{signed(password, f'link {until}')}"

@@ -100,7 +100,7 @@ def evidence(run: Row, verdicts: Mapping[str, Row], agreement: tuple[int, int]) 
 
 
 def _decided(verdicts: Mapping[str, Row]) -> str:
-    """ "5 of 6 phases are decided: 4 PASS; P2 says FAIL, overridden: 'demo'"."""
+    """Return "5 of 6 phases are decided: 4 PASS; P2 says FAIL, overridden: 'demo'"."""
     if not verdicts:
         return "No phase of six is decided yet"
     verb = "is" if len(verdicts) == 1 else "are"

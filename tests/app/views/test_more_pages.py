@@ -27,7 +27,7 @@ def shown(name: str, **query: str) -> AppTest:
     return page
 
 
-def said(page: AppTest) -> str:
+def text_on(page: AppTest) -> str:
     """All HTML, captions and text of a page."""
     html = [str(h.proto.body) for h in page.get("html")]
     return "\n".join(
@@ -39,17 +39,17 @@ def said(page: AppTest) -> str:
 def test_without_results_each_page_names_the_command(home: Path, name: str) -> None:
     """A fresh checkout shows a sentence and a command on every page, never a traceback."""
     page = shown(name)
-    assert "There are no results on this host yet." in said(page)
+    assert "There are no results on this host yet." in text_on(page)
     assert [c.value for c in page.code] == ["make demo"]
 
 
 def test_a_run_that_has_only_begun_is_a_state_of_each_page(home: Path) -> None:
     """Before the first verdict there is no metric, no second run and no duration; each page says so."""
     publish(home, ("begun", "", "p1"))
-    assert "No metric yet" in said(shown("hosts"))
-    assert "There is one run only" in said(shown("compare"))
-    assert "Not checked yet" in said(shown("provenance"))
-    assert "1 to 9" in said(shown("trials"))
+    assert "No metric yet" in text_on(shown("hosts"))
+    assert "There is one run only" in text_on(shown("compare"))
+    assert "Not checked yet" in text_on(shown("provenance"))
+    assert "1 to 9" in text_on(shown("trials"))
 
 
 def test_hosts_shows_agreement_work_and_durations(home: Path) -> None:
@@ -60,8 +60,8 @@ def test_hosts_shows_agreement_work_and_durations(home: Path) -> None:
             "UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND phase = 'p1' AND condition = 'semantic'"
         )
     page = shown("hosts", phase="p1")
-    assert "The hosts&#x27; intervals meet in" in said(page)
-    assert "1 comparison of two hosts" in said(page)
+    assert "The hosts&#x27; intervals meet in" in text_on(page)
+    assert "1 comparison of two hosts" in text_on(page)
     assert [c.value for c in page.code] == ["lab audit --fraction 0.05", "lab assess"]
     assert [d.value["host"].tolist() for d in page.dataframe if "trials" in d.value] == [["laptop", "pi-4"]]
 
@@ -69,7 +69,7 @@ def test_hosts_shows_agreement_work_and_durations(home: Path) -> None:
 def test_provenance_says_what_speaks_against_the_numbers(home: Path) -> None:
     """An override, uncommitted changes and failed trials must not stand in small print."""
     publish(home, FULL)
-    text = said(shown("provenance"))
+    text = text_on(shown("provenance"))
     assert "3 things to know before these numbers are believed" in text
     for part in (
         "uncommitted changes",
@@ -92,23 +92,23 @@ def verified(con: duckdb.DuckDBPyConnection, at: str, phase: str | None, finding
 def test_provenance_says_when_the_results_were_proved(home: Path) -> None:
     """What lab verify found, and what came in after it, decides whether the numbers can be believed; its texts are text."""
     path = publish(home, FULL)
-    assert "The warehouse was never verified." in said(shown("provenance"))
+    assert "The warehouse was never verified." in text_on(shown("provenance"))
     fault = {"fault": True, "check": "checksum", "about": HOSTILE, "what": "another SHA-256"}
     with changed(path) as con:
         verified(con, "2026-11-19 00:00:00+00", None, [fault])
         verified(con, "2026-11-21 00:00:00+00", "p1", [])
     page = shown("provenance")
-    assert "4 things to know before these numbers are believed" in said(page)
-    assert "lab verify found 1 fault in the warehouse" in said(page)
-    assert "No fault found by the last lab verify</strong>, of P1 Embedding validity" in said(page)
+    assert "4 things to know before these numbers are believed" in text_on(page)
+    assert "lab verify found 1 fault in the warehouse" in text_on(page)
+    assert "No fault found by the last lab verify</strong>, of P1 Embedding validity" in text_on(page)
     assert [f.value["about"].tolist() for f in page.dataframe if "about" in f.value] == [[HOSTILE]]
     with changed(path) as con:
         verified(con, "2026-11-22 00:00:00+00", None, [])
         con.execute("UPDATE bundles SET received_at = TIMESTAMPTZ '2026-11-23' WHERE unit_id = 'full-p1-0'")
     page = shown("provenance")
-    assert "3 things to know" in said(page)
-    assert "of the whole warehouse: every metric computed again" in said(page)
-    assert "came in after it and" in said(page)
+    assert "3 things to know" in text_on(page)
+    assert "of the whole warehouse: every metric computed again" in text_on(page)
+    assert "came in after it and" in text_on(page)
 
 
 def test_a_run_without_a_doubt_says_so(home: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_run_without_a_doubt_says_so(home: Path) -> None:
         con.execute(
             "UPDATE runs SET dirty = false; UPDATE attempt_counts SET failed = false; UPDATE trials SET error = NULL"
         )
-    assert "Nothing recorded speaks against these numbers" in said(shown("provenance"))
+    assert "Nothing recorded speaks against these numbers" in text_on(shown("provenance"))
 
 
 def test_trials_are_filtered_by_the_address_down_to_one(home: Path) -> None:
@@ -127,33 +127,53 @@ def test_trials_are_filtered_by_the_address_down_to_one(home: Path) -> None:
     with changed(path) as con:
         con.execute("UPDATE trials SET problem_id = ?, error = ? WHERE ordinal = 2", [HOSTILE, f"failed at {HOSTILE}"])
     page = shown("trials", run="r1", phase="e1", outcome="failed")
-    assert "**1 to 8** of 8 trials" in said(page)
+    assert "**1 to 8** of 8 trials" in text_on(page)
     assert page.dataframe[0].value["problem_id"].tolist() == [HOSTILE] * 8
     one = shown("trials", run="r1", trial="r1-e1-0-0.2")
-    assert ("This trial failed" in said(one), HOSTILE in said(one)) == (True, False)
+    assert ("This trial failed" in text_on(one), HOSTILE in text_on(one)) == (True, False)
     assert one.code[0].value == f"failed at {HOSTILE}"
     assert one.query_params["trial"] in ("r1-e1-0-0.2", ["r1-e1-0-0.2"])
     gone = shown("trials", run="r1", trial="nowhere.0")
-    assert "This trial is not in the results any more." in said(gone)
-    assert "No trial matches these filters." in said(shown("trials", run="r1", problem="none such"))
+    assert "This trial is not in the results any more." in text_on(gone)
+    assert "No trial matches these filters." in text_on(shown("trials", run="r1", problem="none such"))
+
+
+def test_a_trial_shows_its_options_and_memos_by_what_was_stored(home: Path) -> None:
+    """Options come from the plan and memos from their places in the prompt: no page may guess them from its text."""
+    path = publish(home, ("r1", "p2", None))
+    prompt = "Which?\n\nFunction:\nx = 1\nAnswer: O(n)\n\nFunction:\ny\nAnswer:"
+    details = {
+        "prompt": prompt,
+        "guesses": ["O(n)", HOSTILE, "O(1)"],
+        "logprobs": [-2.0, -1.0, -3.0],
+        "retrieved": ["memo-1"],
+        "memo_spans": [[18, 23, 32, 36]],
+    }
+    with changed(path) as con:
+        con.execute("UPDATE trials SET truth = 'O(n)', seed = 1, details = ? WHERE ordinal = 0", [json.dumps(details)])
+    page = shown("trials", run="r1", trial="r1-p2-0-0.0")
+    drawn = page.get("plotly_chart")[0].proto.spec
+    assert '"O(1): 24.5 %","O(n): 66.5 %","&lt;img src=x' in drawn and "guess 1, right" in drawn
+    assert [c.value for c in page.code] == ["x = 1", prompt]
+    assert page.expander[0].label.replace("\\", "") == "1. memo-1: O(n)"
 
 
 def test_pages_of_trials_are_turned(home: Path) -> None:
     """The buttons turn the page, the address follows, and another filter starts at the front."""
     publish(home, FULL)
     page = shown("trials", page="3")
-    assert "**101 to 144** of 144 trials" in said(page)
+    assert "**101 to 144** of 144 trials" in text_on(page)
     page.button(key="page-Previous").click().run()
-    assert "**51 to 100** of 144 trials" in said(page)
+    assert "**51 to 100** of 144 trials" in text_on(page)
     page.text_input(key="choice-problem").set_value("problem-1").run()
-    assert "**1 to 48** of 48 trials" in said(page)
+    assert "**1 to 48** of 48 trials" in text_on(page)
 
 
 def test_two_runs_are_compared(home: Path) -> None:
     """The other run is chosen in the address; both are named, and equal plans are called equal."""
     publish(home, FULL, ("other", "p1 p2", None))
     page = shown("compare", run="full", **{"with": "other"})
-    text = said(page)
+    text = text_on(page)
     assert ("full" in text, "other" in text) == (True, True)
     assert "settings, versions and digests are equal" in text
     assert page.dataframe[0].value["verdict B"].tolist()[:3] == ["PASS", "FAIL", "not run"]
@@ -165,9 +185,9 @@ def test_the_page_of_the_machines_says_that_no_server_answers(home: Path, monkey
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/api"
     monkeypatch.setenv("PREFECT_API_URL", url)
     page = shown("monitor")
-    assert f"No Prefect server answers at {url}." in said(page)
+    assert f"No Prefect server answers at {url}." in text_on(page)
     assert [c.value for c in page.code] == ["lab up"]
-    assert "every result of this machine is delivered" in said(page)
+    assert "every result of this machine is delivered" in text_on(page)
 
 
 def test_the_page_of_the_machines_keeps_what_it_saw_last(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,11 +196,11 @@ def test_the_page_of_the_machines_keeps_what_it_saw_last(home: Path, monkeypatch
     with serving() as url:
         monkeypatch.setenv("PREFECT_API_URL", url)
         page = shown("monitor")
-        assert "1 machine online, 2 runs under way, 1 waiting" in said(page)
+        assert "1 machine online, 2 runs under way, 1 waiting" in text_on(page)
         assert page.dataframe[0].value["tier"].tolist() == ["not known", "strong", "weak"]
         assert page.dataframe[3].value["message"].tolist() == ["<b>disk full</b>"]
     page.run()
     assert [e.value for e in page.exception] == []
-    assert "No Prefect server answers" in said(page)
-    assert "What follows is from" in said(page)
+    assert "No Prefect server answers" in text_on(page)
+    assert "What follows is from" in text_on(page)
     assert page.dataframe[0].value["machine"].tolist() == ["desktop", "laptop", "pi-4"]

@@ -30,7 +30,7 @@ def shown(phase: str, **address: str) -> AppTest:
     return page
 
 
-def said(page: AppTest) -> str:
+def text_on(page: AppTest) -> str:
     """All HTML and captions of a page."""
     return " ".join([*(str(h.proto.body) for h in page.get("html")), *(str(c.value) for c in page.caption)])
 
@@ -41,8 +41,8 @@ def test_every_page_draws_what_its_phase_found(home: Path, phase: str) -> None:
     publish(home, FULL, more=enrich)
     page = shown(phase)
     assert len(page.get("plotly_chart")) >= PLOTS[phase]
-    assert named(phase) in said(page)
-    assert "<img src=x" not in said(page)
+    assert named(phase) in text_on(page)
+    assert "<img src=x" not in text_on(page)
     assert len(page.get("dataframe")) >= 1
 
 
@@ -51,8 +51,8 @@ def test_a_phase_that_failed_shows_the_failure_protocol(home: Path) -> None:
     publish(home, FULL)
     page = shown("p2")
     assert next(c.value for c in page.code) == "lab run p2 --set n_test=64"
-    assert "the seen effect asks for 64 problems" in said(page)
-    assert "lab-fail" in said(page)
+    assert "the seen effect asks for 64 problems" in text_on(page)
+    assert "lab-fail" in text_on(page)
 
 
 def test_a_phase_that_is_not_run_says_what_goes_on(home: Path) -> None:
@@ -60,14 +60,14 @@ def test_a_phase_that_is_not_run_says_what_goes_on(home: Path) -> None:
     publish(home, ("r1", "p1", None), ("r2", "p1 p2 p3", None))
     assert [c.value for c in shown("p2", run="r1").code] == ["lab pipeline --scale demo"]
     stopped = shown("e1", run="r2")
-    assert "The chain stopped at P3" in said(stopped)
+    assert "The chain stopped at P3" in text_on(stopped)
     assert not stopped.code
 
 
 def test_a_phase_that_runs_shows_its_units(home: Path) -> None:
     """While a phase runs there is no metric, but how far it is."""
     publish(home, ("r1", "p1", "p2"))
-    assert "3 of 8 units done." in said(shown("p2"))
+    assert "3 of 8 units done." in text_on(shown("p2"))
 
 
 def test_a_host_is_asked_for_in_the_address(home: Path) -> None:
@@ -77,14 +77,14 @@ def test_a_host_is_asked_for_in_the_address(home: Path) -> None:
     assert set(rows["metric"]) == {"adjusted p", "accuracy"}  # enrich writes metrics over all hosts only
     with changed(home / "snapshot.duckdb") as con:
         con.execute("DELETE FROM metrics WHERE host = 'pi-4'")
-    assert "pi-4 has no result of P2 Retrieval utility" in said(shown("p2", host="pi-4"))
+    assert "pi-4 has no result of P2 Retrieval utility" in text_on(shown("p2", host="pi-4"))
 
 
 def test_an_address_that_asks_for_what_is_not_there_shows_what_is(home: Path) -> None:
     """An old link, or one that was mistyped, opens a page and not an error."""
     publish(home, FULL, more=enrich)
     page = shown("p1", run="gone", host="nobody", scale="<b>", embedder="none such")
-    assert "The run in the address does not exist" in said(page)
+    assert "The run in the address does not exist" in text_on(page)
     assert page.query_params["run"] in ("r1", ["r1"])
     assert "host" not in page.query_params
 
@@ -95,9 +95,9 @@ def test_filters_that_leave_no_run_can_be_taken_back(home: Path) -> None:
     with changed(path) as con:
         con.execute("UPDATE runs SET scale = 'full', domain = 'equations' WHERE run_id = 'r2'")
     page = shown("p1", scale="full", domain="big_o")
-    assert "No run has this scale, domain and model together." in said(page)
+    assert "No run has this scale, domain and model together." in text_on(page)
     page.button[0].click().run()
-    assert named("p1") in said(page)
+    assert named("p1") in text_on(page)
 
 
 def test_only_counted_trials_are_counted(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from app.components import cards, story
 from app.phase_names import named
 from app.plots import forest
 from app.reading import read
+from experiments.domains import get_domain
 from experiments.registry import PHASES, get_phase
+from flows.plan import plan
 from warehouse.database.connection import migrations
 from warehouse.queries import snapshot
 
@@ -343,3 +346,13 @@ def test_a_reason_reads_as_a_sentence() -> None:
         "cannot be loaded: no cached files; kNN 0.50 (needs > 0.7). So it is."
     )
     assert words.reason("and so on... Then 0.5.") == "and so on... Then 0.5."
+
+
+def test_what_a_plan_stores_is_what_the_page_reads(home: Path) -> None:
+    """The plan is the only source of titles, blocking and options, so both sides must agree on its form."""
+    path = publish(home, ("r1", "p1", None))
+    with changed(path) as con:
+        con.execute("UPDATE plans SET content = ?", [json.dumps(plan("smoke").content)])
+    texts = snapshot.phase_texts("r1")
+    assert [(p, t.title, t.blocking) for p, t in texts.items()][:1] == [("p1", "Embedding validity", True)]
+    assert texts["e1"].answers == get_domain("big_o").options and texts["e1"].question.endswith("?")
