@@ -1,1 +1,1 @@
-"""The conductor: Prefect flows, thin, and the chain of phases that they run."""
+"""Prefect flows, and the chain of phases that they run."""

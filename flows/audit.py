@@ -1,6 +1,6 @@
-"""Audits without Prefect: draw a sample of finished units, run them again in another process of this host, settle.
+"""Audit finished units: draw a sample, run it again in another process of this host, compare.
 
-`python -m flows.audit` is that other process: it reads a job from standard input and writes a line of JSON a unit.
+`python -m flows.audit` is that process: it reads a job from standard input and prints a line of JSON for each unit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.environment import host_name
 from common.errors import LabError
@@ -34,24 +34,39 @@ from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from workpools.placement import place
 
-Say = Callable[[str], None]
-
 
 @dataclass
-class Second:
-    """Where each unit of a sample was run again, and why one has no second result."""
+class Reruns:
+    """The host on which each unit of a sample was run again, and the errors of units without a second result."""
 
-    where: dict[str, str] = field(default_factory=dict)  # unit id -> host
-    wrong: dict[str, str] = field(default_factory=dict)  # unit id -> why
+    hosts: dict[str, str] = field(default_factory=dict)  # by unit id
+    errors: dict[str, str] = field(default_factory=dict)  # by unit id
+
+
+class PhaseUnits(NamedTuple):
+    """Units of one phase."""
+
+    phase: str
+    units: list[Unit]
+
+
+class JobPart(NamedTuple):
+    """Units for the other process: their file in the store, their ids, and if they need a quantised model."""
+
+    sha256: str
+    unit_ids: list[str]
+    quantized: bool
 
 
 def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: int | None, host: str | None) -> Audit:
-    """A random sample of the run's finished units; of those that `host` has not computed itself, unless it is this one.
+    """Draw a random sample of a run's finished units.
 
     Args:
+        paths, store: of this LAB_HOME; delivered bundles are ingested first.
         run_id: the run decided last unless given.
         fraction: of the finished units, above 0 to 1; at least one is drawn.
         seed: of the sample; the number of audits of this run so far unless given, so that each draws another sample.
+        host: that will run them; of another host than this only units that it has not computed are drawn.
 
     Raises:
         LabError: no such run, nothing in it is finished, or nothing of it can be repeated with this code.
@@ -72,7 +87,7 @@ def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: 
     able = [f for f in found if _repeatable(f.unit, store)]
     if not able:
         raise LabError(
-            f"none of the {len(found)} finished units of run {run_id} can be repeated: code, data or models differ here now",
+            f"none of the {len(found)} finished units of run {run_id} can be repeated: code, data or models of this machine differ now",
             "git checkout the commit that computed them, or lab audit --run another",
         )
     others = [f for f in able if host in (None, host_name()) or f.host != host]
@@ -92,7 +107,7 @@ def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: 
 
 
 def _repeatable(unit: Unit, store: Store) -> bool:
-    """Whether code, data and models here are those that the unit's id was made from."""
+    """Return True if code, data and models of this host are those of the unit's id."""
     with suppress(LabError, OSError):
         config = get_phase(unit.phase).Config(**unit.config)
         fetch_data(config.domain, store.get_file)
@@ -102,26 +117,34 @@ def _repeatable(unit: Unit, store: Store) -> bool:
 
 
 def run_of(sample: Sequence[Finished], run_id: str) -> Run:
-    """As much of the run as submitting its units needs: the configurations that the units state themselves."""
+    """Return a Run with what submitting units needs: their configurations, which the units hold."""
     configs: dict[str, PhaseConfig] = {f.unit.phase: get_phase(f.unit.phase).Config(**f.unit.config) for f in sample}
     return Run(run_id, "", "", configs)
 
 
-def by_phase(sample: Sequence[Finished]) -> Iterator[tuple[str, list[Unit]]]:
-    """Units of a sample, phase by phase."""
+def by_phase(sample: Sequence[Finished]) -> Iterator[PhaseUnits]:
+    """Group the units of a sample by phase."""
     for phase in dict.fromkeys(f.unit.phase for f in sample):
-        yield phase, [f.unit for f in sample if f.unit.phase == phase]
+        yield PhaseUnits(phase, [f.unit for f in sample if f.unit.phase == phase])
 
 
 def attempt_of(sample: Sequence[Finished]) -> int:
-    """A number for the second results that no bundle of the sample has yet."""
+    """Return an attempt number that no bundle of the sample has yet."""
     return min(MAX_ATTEMPT, 1 + max(f.attempts for f in sample))
 
 
-def again_here(paths: Paths, store: Store, audit: Audit, left: Sequence[Finished], second: Second, say: Say) -> None:
-    """Run units again in one other process of this host; a unit that fails there keeps the others from nothing."""
+def rerun_local(
+    store: Store, audit: Audit, left: Sequence[Finished], reruns: Reruns, report: Callable[[str], None]
+) -> None:
+    """Run units again in one other process of this host; the failure of one does not stop the others.
+
+    Args:
+        left: the units of the audit to run.
+        reruns: hosts and errors are added to it.
+        report: called with a line after each unit.
+    """
     units = [f.unit for f in left]
-    second.where |= {u.unit_id: host_name() for u in units}
+    reruns.hosts |= {u.unit_id: host_name() for u in units}
     text = json.dumps(job_of(store, audit, left))
     command = [sys.executable, "-m", "flows.audit"]
     done = 0
@@ -135,18 +158,18 @@ def again_here(paths: Paths, store: Store, audit: Audit, left: Sequence[Finished
             row = json.loads(line)
             done += 1
             if row["error"]:
-                second.wrong[row["unit_id"]] = row["error"]
-            say(f"{row['phase']}  {done} of {len(units)} units run again in another process")
+                reruns.errors[row["unit_id"]] = row["error"]
+            report(f"{row['phase']}  {done} of {len(units)} units run again in another process")
     if process.returncode:
-        missing = {u.unit_id for u in units} - set(second.wrong)
-        second.wrong |= dict.fromkeys(missing, f"the other process ended with code {process.returncode}")
+        missing = {u.unit_id for u in units} - set(reruns.errors)
+        reruns.errors |= dict.fromkeys(missing, f"the other process ended with code {process.returncode}")
 
 
 def job_of(store: Store, audit: Audit, left: Sequence[Finished]) -> dict[str, Any]:
     """Return what the other process has to run: each phase's units, and whether with a quantised model."""
     run = run_of(left, audit.run_id)
     jobs = [
-        [put_job(store, run, phase, own), [u.unit_id for u in own], quantized]
+        JobPart(put_job(store, run, phase, own), [u.unit_id for u in own], quantized)
         for quantized in (False, True)
         for phase, own in by_phase([f for f in left if _quantized(f) is quantized])
     ]
@@ -154,17 +177,21 @@ def job_of(store: Store, audit: Audit, left: Sequence[Finished]) -> dict[str, An
 
 
 def _quantized(one: Finished) -> bool:
-    """Whether the first result came from a pool whose machines run that phase with a quantised model only."""
+    """Return True if the first result came from a pool that runs the phase with a quantised model."""
     with suppress(LabError):
         return one.pool is not None and place(get_phase(one.unit.phase).PROFILE, (), {one.pool: [one.host]}).quantized
     return False
 
 
-def settle(paths: Paths, store: Store, audit: Audit, before: set[str], second: Second) -> None:
-    """Take the second results in, as replicates, and store how far they agree with the first."""
+def compare(paths: Paths, store: Store, audit: Audit, before: set[str], reruns: Reruns) -> None:
+    """Ingest the second results as replicates, and store how they agree with the first.
+
+    Args:
+        before: bundles of these units that were there before the audit.
+    """
     with writing(paths, publish=True) as con:
         collect(paths, store, con)
-        audits.conclude(con, audit, second.where, before, second.wrong)
+        audits.conclude(con, audit, reruns.hosts, before, reruns.errors)
 
 
 def run_job(job: Mapping[str, Any]) -> None:
@@ -172,12 +199,12 @@ def run_job(job: Mapping[str, Any]) -> None:
     paths = Paths.local()
     store = Store.configured(paths)
     backends = {quantized: Backends(store.get_file, quantized=quantized) for quantized in (False, True)}
-    for sha256, unit_ids, quantized in job["jobs"]:
-        units = {u["unit_id"]: Unit.from_json(u) for u in json.loads(store.get_file(sha256))["units"]}
-        for unit_id in unit_ids:
+    for part in (JobPart(*values) for values in job["jobs"]):
+        units = {u["unit_id"]: Unit.from_json(u) for u in json.loads(store.get_file(part.sha256))["units"]}
+        for unit_id in part.unit_ids:
             error = ""
             try:
-                run_unit(units[unit_id], backends[quantized], paths, store, job["attempt"])
+                run_unit(units[unit_id], backends[part.quantized], paths, store, job["attempt"])
             except Exception as failed:
                 error = f"{type(failed).__name__}: {str(failed)[:300]}"
             print(json.dumps({"unit_id": unit_id, "phase": units[unit_id].phase, "error": error}), flush=True)

@@ -1,6 +1,6 @@
-"""The chain of phases without Prefect: plan a run, ask for the next units, run one, conclude a phase.
+"""The chain of phases without Prefect: open a run, ask for the next units, run one, decide a phase.
 
-The pipeline flow and `lab run` both drive it; which units have a result is read from the warehouse, nowhere else.
+The pipeline flow and `lab run` both use it. The warehouse alone holds which units have a result.
 """
 
 from __future__ import annotations
@@ -87,7 +87,11 @@ def _lacking(findings: Earlier, phase: str) -> type[PhaseFindings] | None:
 
 
 def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
-    """Ask the phase for its next units once all earlier ones have results; pending is empty when the phase is done."""
+    """Ask a phase for its next units once all earlier ones have results; nothing is pending when the phase is done.
+
+    Raises:
+        LabError: findings that the phase needs are missing.
+    """
     while True:
         asked = records.units_of(con, run.run_id, phase)
         done = records.done_units(con, [u.unit_id for u in asked])
@@ -105,7 +109,11 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
 
 
 def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
-    """Metrics over all hosts and for each, the verdict, both stored. An override is recorded only where it was needed."""
+    """Compute and store a phase's metrics, over all hosts and by host, and its verdict.
+
+    Args:
+        override: the reason to go on whatever the verdict; stored only where it was needed.
+    """
     config, findings = run.configs[phase], findings_for(con, run, phase)
     found = measure(con, run.run_id, phase, config, findings)
     for host, metrics in found.items():
@@ -118,12 +126,20 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
 
 
 def stops(phase: str, verdict: Verdict) -> bool:
-    """Whether this verdict stops the chain unless it is overridden: anything but PASS of a prerequisite."""
+    """Return True if this verdict stops the chain unless overridden: anything but PASS of a prerequisite."""
     return get_phase(phase).BLOCKING and verdict.status is not Status.PASS
 
 
 def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt: int) -> int:
-    """Run one unit here and deliver its bundle; returns the number of trials.
+    """Run one unit in this process and deliver its bundle.
+
+    Args:
+        unit: of a stored plan.
+        backends: models and files of this process.
+        attempt: number for the bundle.
+
+    Returns:
+        The number of trials.
 
     Raises:
         LabError: code, data or models differ from the plan's, or a file it needs is missing.
@@ -161,9 +177,9 @@ def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt
 
 
 def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:
-    """Leave units in the store as one content-addressed file, so that a shard's parameters stay small.
+    """Put units into the store as one file named by its SHA-256, so that a shard's parameters stay small; return the hash.
 
-    Data of the user's goes there as well, for hosts that have not got it.
+    The user's own data go there as well, for hosts that lack them.
     """
     share_data(run.configs[phase].domain, store.put_file)
     job = {"run_id": run.run_id, "phase": phase, "units": [u.to_json() for u in units]}
@@ -181,7 +197,7 @@ def open_phase(con: duckdb.DuckDBPyConnection, planned: Plan, phase: str) -> Run
     try:
         for earlier in list(PHASES)[: list(PHASES).index(phase)]:
             if records.verdict_of(con, run.run_id, earlier) is None:
-                # One that cannot begin is none's business but of the phases that need it themselves.
+                # A phase that cannot begin matters only to the phases that need its findings.
                 if _lacking(records.findings_of(con, run.run_id), earlier) or advance(con, run, earlier).pending:
                     break
                 conclude(con, run, earlier)

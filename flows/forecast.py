@@ -1,7 +1,7 @@
-"""What a run will take: its rounds with their units' costs, the machines that are registered, and what was recorded.
+"""Forecast a run: its rounds with their units' costs, the registered machines, and recorded durations.
 
-The first round of a phase is asked of the phase itself. What later rounds hold depends on results that are not there yet;
-their units are counted by the same rules, and tests hold them against the phases.
+A phase itself gives the units of its first round. Later rounds depend on results that are not there yet; their units are
+counted by the same rules, and tests compare them with the phases.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ NAMES = {
 
 
 def rounds_of(configs: Mapping[str, PhaseConfig], findings: Earlier | None = None) -> list[Round]:
-    """All rounds of all phases, in order; `findings` are those that phases of this run have already."""
+    """Return all rounds of all phases, in order.
+
+    Args:
+        configs: by phase.
+        findings: of phases of this run that are decided.
+    """
     known = Earlier((*(findings.findings if findings else ()), *expected_findings().findings))
     found = list[Round]()
     for phase in PHASES:
@@ -57,7 +62,7 @@ def rounds_of(configs: Mapping[str, PhaseConfig], findings: Earlier | None = Non
 
 
 def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> list[list[float]]:
-    """Seconds on the reference machine of every unit, by round."""
+    """Return the seconds of every unit on the reference machine, by round."""
     module: Any = get_phase(phase)
     config: Any = configs[phase]
     if phase == "e2":
@@ -79,13 +84,13 @@ def _parts(problems: int, per_unit: int, seconds: float) -> list[float]:
 
 
 def _e2_tests(configs: Mapping[str, PhaseConfig]) -> int:
-    """Test problems of E2, which are of E1's."""
+    """Return the number of test problems of E2, which are among E1's."""
     e1, e2 = (configs[name].model_dump() for name in ("e1", "e2"))
     return int(min(e1["n_test"], e2["n_test"]))
 
 
 def _texts(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> int:
-    """Texts that the search for near pairs embeds."""
+    """Return the number of texts that the search for near pairs embeds."""
     if phase == "e2":
         e1: Any = configs["e1"]
         return int(e1.n_memory) + _e2_tests(configs)
@@ -117,17 +122,19 @@ def registered(store: Store) -> Registered:
 
 
 def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnection | None = None) -> Schedule:
-    """The plan of the whole run, from nothing, on these hosts.
+    """Plan the whole run, from its first unit, on these hosts.
 
     Args:
-        con: of the warehouse; where it has durations of a phase at this scale, domain and model on a host, they decide.
+        run: the planned run.
+        reports: one a host.
+        con: of the warehouse; its recorded durations at this scale, domain and model count before measured speeds.
     """
     findings = records.findings_of(con, run.run_id) if con else None
     return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None)
 
 
 def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:
-    """What hosts took for the run's phases before, at its scale, domain and model."""
+    """Return what hosts did before of the run's phases, at its scale, domain and model."""
     return pooled(
         (RoundOnHost(r.phase, r.round, r.host), Record(r.cost_s, r.seconds))
         for r in durations.durations_of(con, run.scale)
@@ -138,7 +145,7 @@ def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:
 def speeds_at(
     run: Run, phase: str, units: Sequence[Unit], reports: Sequence[CapabilityReport], con: DuckDBPyConnection
 ) -> dict[str, float | None]:
-    """How fast each registered host is at these units of one phase, as the plan has it; None where nothing was measured."""
+    """Return each registered host's speed at these units of one phase, as in the plan; None where nothing was measured."""
     module, recorded = get_phase(phase), _recorded(run, con)
     one = Round(
         phase, max(u.round for u in units), "", module.PROFILE, needs_of(module.NEEDS, run.configs[phase].model), ()

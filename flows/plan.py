@@ -1,4 +1,4 @@
-"""The plan of a run: what the user set, turned into one config for each phase, and its identity."""
+"""The plan of a run: one configuration for each phase from the user's values, and their identity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.canonical_json import sha256_of
 from experiments.contract import Json, LabRun, NextStep, PhaseConfig
@@ -18,13 +18,13 @@ from experiments.registry import PHASES, configure, get_phase, module_of
 
 @dataclass(frozen=True)
 class Run:
-    """A plan being carried out. The same plan has the same run_id, so starting again goes on where it stopped."""
+    """One execution of a plan. The same plan has the same run_id, so a second start resumes the first."""
 
     run_id: str
     plan_id: str
     scale: str
     configs: Mapping[str, PhaseConfig]
-    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the user set, by phase
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # values set by the user, by phase
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def _texts(phase: str, domain: str) -> Json:
 
 
 def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
-    """--scale smoke --set p2.n_test=8: what names the same plan on the command line, quoted for a shell."""
-    # What all phases share is written once: domain=equations.
+    """Return the options that name the same plan on the command line, quoted for a shell: --scale smoke --set p2.n_test=8."""
+    # A value of all phases is written once: domain=equations.
     shared = [
         (key, value)
         for key, value in next(iter(given.values()), {}).items()
@@ -95,10 +95,17 @@ def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join([f"--scale {scale}", *(f"--set {shlex.quote(v)}" for v in values)])
 
 
-def _named(key: str, phase: str) -> tuple[str, str]:
-    """(phase, field) that a --set of `lab run <phase>` names; "" for a field that all phases share."""
-    other, dot, field_ = key.partition(".")
-    return (other, field_) if dot else ("" if key in PhaseConfig.model_fields else phase, key)
+class _Setting(NamedTuple):
+    """A field that --set names, and its phase; "" for a field of all phases."""
+
+    phase: str
+    key: str
+
+
+def _setting(key: str, phase: str) -> _Setting:
+    """Parse the key of a --set of `lab run <phase>`."""
+    other, dot, name = key.partition(".")
+    return _Setting(other, name) if dot else _Setting("" if key in PhaseConfig.model_fields else phase, key)
 
 
 def steps_of(run: Run, steps: Sequence[NextStep]) -> tuple[NextStep, ...]:
@@ -110,12 +117,13 @@ def steps_of(run: Run, steps: Sequence[NextStep]) -> tuple[NextStep, ...]:
 
 
 def _continued(run: Run, command: LabRun) -> str:
-    changed = {_named(key, command.phase) for key in command.settings}
-    kept = {p: {k: v for k, v in own.items() if not {(p, k), ("", k)} & changed} for p, own in run.given.items()}
-    return f"{command} {options(run.scale, kept)}"
+    changed = {_setting(key, command.phase) for key in command.settings}
+    left = {p: {k: v for k, v in own.items() if not {(p, k), ("", k)} & changed} for p, own in run.given.items()}
+    return f"{command} {options(run.scale, left)}"
 
 
 def defaulted(configs: Mapping[str, PhaseConfig], given: Mapping[str, Mapping[str, Any]]) -> Json:
+    """Return the values that the user did not set, by phase."""
     return {
         name: {k: v for k, v in c.model_dump(mode="json").items() if k not in given.get(name, {})}
         for name, c in configs.items()

@@ -1,1 +1,1 @@
-"""The machines: what a host can do, tiers, pools and placement."""
+"""Machines: capability reports, tiers, work pools, placement and plans."""

@@ -13,7 +13,7 @@ from common.environment import host_name
 from common.errors import LabError
 from common.text import printable
 from flows import audit as again
-from flows.audit import Second, again_here, settle
+from flows.audit import Reruns, compare, rerun_local
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
 from lab.services.up import api_url, auth_for, connected
@@ -25,7 +25,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 
 if TYPE_CHECKING:
-    from flows.audit_hosts import Where
+    from flows.audit_hosts import Others
 
 FRACTION = 0.05  # of the finished units; a fault in 2 % of the units is found after a few audits of 5 %
 
@@ -97,14 +97,14 @@ def _run_again(paths: Any, store: Any, drawn: Audit, host: str | None) -> None:
     say(f"run {drawn.run_id}: {n} of {drawn.finished} finished units, seed {drawn.seed}{left_out}")
     with writing(paths) as con:
         before = bundles_known(con, [f.unit.unit_id for f in drawn.sample])
-    second = Second()
-    where = _elsewhere(paths, store, drawn, host, before, second)
-    if here := [f for f in drawn.sample if f.unit.unit_id not in where]:
-        again_here(paths, store, drawn, here, second, say)
-    settle(paths, store, drawn, before, second)
+    reruns = Reruns()
+    where = _elsewhere(paths, store, drawn, host, before, reruns)
+    if left := [f for f in drawn.sample if f.unit.unit_id not in where]:
+        rerun_local(store, drawn, left, reruns, say)
+    compare(paths, store, drawn, before, reruns)
 
 
-def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: set[str], second: Any) -> Where:
+def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: set[str], reruns: Reruns) -> Others:
     """Repeat units on other hosts and return which; none if no server answers.
 
     Raises:
@@ -120,12 +120,12 @@ def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: s
         return {}
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    from flows.audit_hosts import again_on, others
+    from flows.audit_hosts import others, rerun_on_hosts
 
     where = others(client, store, drawn, host)
     if where:
         with temporary_settings({PREFECT_API_URL: api_url(), PREFECT_API_AUTH_STRING: auth_for(api_url())}):
-            again_on(paths, store, drawn, where, before, second)
+            rerun_on_hosts(paths, store, drawn, where, before, reruns)
     return where
 
 
