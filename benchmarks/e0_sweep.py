@@ -32,7 +32,8 @@ from benchmarks.common import Clock, ForgetfulEmbedder, show
 from experiments import e0_retrieval_parameters as e0
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.sentence_embedder import SentenceEmbedder
-from experiments.contract import Earlier, Trial, Unit
+from experiments.contract import Trial, Unit
+from experiments.findings import Earlier
 from experiments.seeds import generator
 
 NAME = "e0_sweep"

@@ -97,7 +97,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
     """The run, and its units, which differ in a number that changes nothing of their work."""
     from dataclasses import replace
 
-    from experiments.contract import Earlier
+    from experiments.findings import Earlier
     from experiments.registry import configure, get_phase
     from flows.chain import open_run
     from flows.plan import plan

@@ -11,11 +11,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from common.errors import LabError
+from experiments.findings import PhaseFindings
 
 if TYPE_CHECKING:
     from experiments.domains import Problem
@@ -24,24 +24,22 @@ Json = dict[str, Any]
 
 
 class Sides(NamedTuple):
-    """What stands on the two sides of a phase's test; `test` None: the problems in `memory` are split among themselves."""
+    """The two sides of a phase's test; `test` is None where the problems in `memory` are split among themselves."""
 
     memory: Sequence[Problem]
     test: Sequence[Problem] | None
 
 
 class PhaseConfig(BaseModel):
-    """What all phases share; each phase's Config adds its own fields. Frozen; unknown keys are refused."""
+    """The settings that all phases share; each phase's Config adds its own. Unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str = Field("big_o", description="domain name (docs/science.md), or jsonl:/path/to/your/file.jsonl")
-    names: Literal["neutral", "natural"] = Field(
-        "neutral", description="of functions in big_o: told by code alone, or not"
-    )
+    names: Literal["neutral", "natural"] = Field("neutral", description="of functions in big_o: neutral, or telling")
     n_problems: int = Field(1650, ge=12, description="problems made in all; every phase draws from them")
     data_seed: int = Field(42, description="seed of data and splits (docs/science.md)")
-    split: Literal["variant", "group"] = Field("variant", description="keep whole groups on one side, or only variants")
+    split: Literal["variant", "group"] = Field("variant", description="whole groups on one side, or only variants")
     run_seeds: tuple[int, ...] = Field((100, 200, 300), min_length=1, description="seeds of every stochastic condition")
     model: str = Field("smollm2-135m", description="language model name")
     temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (docs/science.md)")
@@ -162,40 +160,6 @@ class Status(StrEnum):
     PASS = "PASS"  # noqa: S105
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
-
-
-class PhaseFindings(BaseModel):
-    """The findings that a phase hands on to later ones; each phase defines its own. Stored as JSON, unknown keys are ignored."""
-
-    model_config = ConfigDict(frozen=True)
-
-    PHASE: ClassVar[str]  # whose findings they are
-    WHAT: ClassVar[str]  # the finding that later phases need, in words
-
-
-F = TypeVar("F", bound=PhaseFindings)
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """The findings of a run's earlier phases."""
-
-    findings: tuple[PhaseFindings, ...] = ()
-
-    def find(self, kind: type[F]) -> F | None:
-        """Return the findings of this type, or None where that phase has none."""
-        return next((f for f in self.findings if isinstance(f, kind)), None)
-
-    def of(self, kind: type[F]) -> F:
-        """Return the findings of this type.
-
-        Raises:
-            LabError: that phase has none, with the command that runs it.
-        """
-        found = self.find(kind)
-        if found is None:
-            raise LabError(f"{kind.PHASE}'s {kind.WHAT} must be found first", f"lab run {kind.PHASE}")
-        return found
 
 
 @dataclass(frozen=True)

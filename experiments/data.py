@@ -1,4 +1,4 @@
-"""The problems of a run: one universe a (domain, size, seed), its version, and leakage-safe splits of it."""
+"""The problems of a run: one universe for each domain, size and seed, its version, and splits of it without leaks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import LabError
 from experiments.contract import PhaseConfig
-from experiments.domains import Domain, Problem, get_domain
+from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import inspect, refuse
 from experiments.seeds import generator
 
@@ -66,11 +67,23 @@ def balanced(problems: Sequence[Problem], n: int) -> list[Problem]:
     return [p for p in problems if p.problem_id in chosen]
 
 
-def split(config: PhaseConfig, n_memory: int, n_test: int) -> tuple[list[Problem], list[Problem]]:
-    """(memory, test), both balanced; with split: group no group stands on both sides. Memory is in solving order.
+def parts(problems: Sequence[Problem], size: int) -> list[list[str]]:
+    """Return the problems' ids in their order, `size` at a time."""
+    return [[p.problem_id for p in problems[i : i + size]] for i in range(0, len(problems), size)]
+
+
+class Split(NamedTuple):
+    """Problems in memory, in solving order, and problems to solve."""
+
+    memory: list[Problem]
+    test: list[Problem]
+
+
+def split(config: PhaseConfig, n_memory: int, n_test: int) -> Split:
+    """Return memory and test, both balanced; with split: group no group is on both sides.
 
     Raises:
-        LabError: too few problems, or they leak (refuse_leaks) and allow_leakage does not say why to go on.
+        LabError: too few problems, or they leak and allow_leakage gives no reason to go on.
     """
     problems = universe(config).problems
     rng = generator(config.data_seed, "split", config.split)
@@ -83,9 +96,9 @@ def split(config: PhaseConfig, n_memory: int, n_test: int) -> tuple[list[Problem
         ids = {p.problem_id for p in test}
         memory = balanced([p for p in problems if p.problem_id not in ids], n_memory)
     if config.allow_leakage is None:
-        refuse_leaks(get_domain(config.domain), memory, test)
+        refuse(inspect(get_domain(config.domain), memory, test))
     order = rng.permutation(len(memory))
-    return [memory[i] for i in order], test
+    return Split([memory[i] for i in order], test)
 
 
 def _whole_groups(problems: Sequence[Problem], n: int, rng: np.random.Generator) -> list[Problem]:
@@ -103,8 +116,3 @@ def _whole_groups(problems: Sequence[Problem], n: int, rng: np.random.Generator)
             taken += by_class[label][groups[i]]
         chosen += taken
     return balanced(chosen, n)
-
-
-def refuse_leaks(domain: Domain, memory: Sequence[Problem], test: Sequence[Problem]) -> None:
-    """Refuse to go on when a test problem is in memory, or a text names an answer; names the first pairs."""
-    refuse(inspect(domain, memory, test))

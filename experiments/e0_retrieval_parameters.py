@@ -12,7 +12,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -21,23 +22,10 @@ from experiments.analysis.attempts import row
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import (
-    Earlier,
-    Json,
-    Metric,
-    Metrics,
-    NextStep,
-    PhaseConfig,
-    PhaseFindings,
-    Result,
-    Sides,
-    Status,
-    Trial,
-    Unit,
-    Verdict,
-)
+from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
+from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
@@ -49,12 +37,13 @@ BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder",)
 # Analyses of the protocol (docs/science.md, E0); what is measured beyond them is marked exploratory.
-PLANNED = ("relevance", "retrieval_time_s", "efficiency", "variance_share")
+PLANNED = tuple("relevance retrieval_time_s efficiency variance_share".split())
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 18, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},
     "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},
     "full": {},
 }
+FACTORS = ("embedder", "text_weight", "k", "distance")  # of the grid
 LEAST_BOUND = 1e-3  # relevance is 0 to 1; relaxing further says nothing, and would never reach a relevance of 0
 
 
@@ -82,13 +71,28 @@ class Config(PhaseConfig):
     )
 
 
-class Findings(PhaseFindings):
-    """How later phases retrieve: as chosen, or as the protocol says where the gate does not pass."""
-
-    PHASE: ClassVar[str] = NAME
-    WHAT: ClassVar[str] = "retrieval parameters"
+class Findings(PhaseFindings, phase=NAME, what="retrieval parameters"):
+    """The parameters of later phases' retrieval: as chosen, or the protocol's where the gate does not pass."""
 
     retrieval: RetrievalConfig
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of the grid."""
+
+    name: str
+    retrieval: RetrievalConfig
+    relevance: float  # mean over the queries
+    measured_s: float  # median time of a retrieval
+    time_s: float  # the same, equal for times that are nearer to each other than the resolution
+
+
+class Choice(NamedTuple):
+    """The configuration that was chosen, and what was relaxed for it; without one, why there is none."""
+
+    cell: Cell | None
+    note: str
 
 
 READS = ()
@@ -176,132 +180,100 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         by_cell.setdefault(t.condition, []).append(t)
     by = resampling_of(done, config)
     values: list[Metric] = []
-    cells: list[Json] = []
-    for cell, rows in by_cell.items():
-        mean = by.mean({t.problem_id: t.details["relevance"] for t in rows})
-        seconds = float(np.median([t.latency_s for t in rows]))
+    cells: list[Cell] = []
+    for name, rows in by_cell.items():
+        mean, n = by.mean({t.problem_id: t.details["relevance"] for t in rows}), len(rows)
+        value, seconds = mean.value or 0.0, float(np.median([t.latency_s for t in rows]))
         values += [
-            row("relevance", cell, mean),
-            Metric("retrieval_time_s", seconds, n=len(rows), condition=cell, method="median, measured", timing=True),
-            Metric(
-                "efficiency",
-                (mean.value or 0.0) / seconds,
-                n=len(rows),
-                condition=cell,
-                method="relevance / s",
-                timing=True,
-            ),
+            row("relevance", name, mean),
+            Metric("retrieval_time_s", seconds, n=n, condition=name, method="median, measured", timing=True),
+            Metric("efficiency", value / seconds, n=n, condition=name, method="relevance / s", timing=True),
         ]
-        first = rows[0].details
-        cells.append(
-            {
-                "cell": cell,
-                "relevance": mean.value,
-                "time_s": seconds,
-                "measured_s": seconds,
-                **{key: first[key] for key in ("embedder", "text_weight", "k", "distance")},
-            }
-        )
-    _merge_times(cells, config.time_resolution_s)
+        retrieval = RetrievalConfig(**{factor: rows[0].details[factor] for factor in FACTORS})
+        cells.append(Cell(name, retrieval, value, seconds, seconds))
+    cells = merge_times(cells, config.time_resolution_s)
     front = _front(cells)
-    chosen, relaxed = _choose(cells, front, config)
-    for factor in ("embedder", "text_weight", "k", "distance"):
-        share = _share(cells, factor)
-        values.append(
-            Metric("variance_share", share, n=len(cells), condition=factor, method="main effect, eta squared")
-        )
-    facts = {"front": [c["cell"] for c in front], "chosen": chosen, "relaxed": relaxed, "skipped": skipped}
+    chosen = choose(cells, front, config)
+    for factor in FACTORS:
+        share, method = _share(cells, factor), "main effect, eta squared"
+        values.append(Metric("variance_share", share, n=len(cells), condition=factor, method=method))
+    facts = {"front": [c.name for c in front], "chosen": chosen.cell, "relaxed": chosen.note, "skipped": skipped}
     return Metrics(tuple(values), facts)
 
 
-def _merge_times(cells: Sequence[Json], resolution_s: float) -> None:
-    """Give cells whose times follow each other more closely than the resolution the least time of their group.
+def merge_times(cells: Sequence[Cell], resolution_s: float) -> list[Cell]:
+    """Return the cells with one time for all whose times follow each other more closely than the resolution: the least.
 
     Rounding would split equal times at a boundary, and the choice would change from run to run.
     """
+    merged: dict[str, float] = {}
     group = last = -np.inf
-    for cell in sorted(cells, key=lambda c: c["time_s"]):
-        if cell["time_s"] - last >= resolution_s:
-            group = cell["time_s"]
-        last, cell["time_s"] = cell["time_s"], group
+    for cell in sorted(cells, key=lambda c: c.measured_s):
+        if cell.measured_s - last >= resolution_s:
+            group = cell.measured_s
+        last, merged[cell.name] = cell.measured_s, group
+    return [replace(c, time_s=merged[c.name]) for c in cells]
 
 
-def _front(cells: Sequence[Json]) -> list[Json]:
-    """Configurations that no other beats in relevance without being slower (times to the resolution)."""
+def _front(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that no other beats in relevance without being slower."""
 
-    def beaten(c: Json) -> bool:
-        return any(
-            o["relevance"] >= c["relevance"]
-            and o["time_s"] <= c["time_s"]
-            and (o["relevance"] > c["relevance"] or o["time_s"] < c["time_s"])
-            for o in cells
-        )
+    def beaten(c: Cell) -> bool:
+        atleast = (o for o in cells if o.relevance >= c.relevance and o.time_s <= c.time_s)
+        return any(o.relevance > c.relevance or o.time_s < c.time_s for o in atleast)
 
     return [c for c in cells if not beaten(c)]
 
 
-def _choose(cells: Sequence[Json], front: Sequence[Json], config: Config) -> tuple[Json | None, str]:
-    """(the choice, what was relaxed for it): on the front, in time, relevant enough, k allowed; best relevance wins."""
+def choose(cells: Sequence[Cell], front: Sequence[Cell], config: Config) -> Choice:
+    """Return the most relevant cell that is on the front, in time, relevant enough, and of an allowed k."""
     for group, note in ((front, ""), (cells, "no allowed k on the front; ")):
-        fit = [c for c in group if c["measured_s"] <= config.choice_time_s and c["k"] in config.choice_ks]
+        fit = [c for c in group if c.measured_s <= config.choice_time_s and c.retrieval.k in config.choice_ks]
         bound = config.choice_relevance
-        while fit and bound > LEAST_BOUND and not any(c["relevance"] >= bound for c in fit):
+        while fit and bound > LEAST_BOUND and not any(c.relevance >= bound for c in fit):
             bound *= 0.9
         if fit:
-            best = max(fit, key=lambda c: (c["relevance"], -c["time_s"]))
+            best = max(fit, key=lambda c: (c.relevance, -c.time_s))
             lowered = f"relevance bound lowered to {bound:.2f}" if bound < config.choice_relevance else ""
-            return best, (note + lowered).strip("; ")
+            return Choice(best, (note + lowered).strip("; "))
     if not cells:
-        return None, "none was measured"
-    if not any(c["k"] in config.choice_ks for c in cells):
-        return None, f"no configuration has a k of {', '.join(map(str, config.choice_ks))}"
-    return None, "no configuration is fast enough"
+        return Choice(None, "none was measured")
+    if not any(c.retrieval.k in config.choice_ks for c in cells):
+        return Choice(None, f"no configuration has a k of {', '.join(map(str, config.choice_ks))}")
+    return Choice(None, "no configuration is fast enough")
 
 
-def _share(cells: Sequence[Json], factor: str) -> float | None:
+def _share(cells: Sequence[Cell], factor: str) -> float | None:
     """Main-effect share of variance of mean relevance: between-level sum of squares over the total."""
-    found = np.array([c["relevance"] for c in cells])
+    found = np.array([c.relevance for c in cells])
     total = float(((found - found.mean()) ** 2).sum()) if len(found) else 0.0
     if total == 0:
         return None
     between = 0.0
-    for level in {c[factor] for c in cells}:
-        part = np.array([c["relevance"] for c in cells if c[factor] == level])
+    for level in {getattr(c.retrieval, factor) for c in cells}:
+        part = np.array([c.relevance for c in cells if getattr(c.retrieval, factor) == level])
         between += len(part) * float((part.mean() - found.mean()) ** 2)
     return between / total
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """PASS when the chosen configuration has relevance > 0.75; else the defaults are handed on."""
-    chosen, skipped = metrics.facts["chosen"], metrics.facts["skipped"]
+    """Return PASS when the chosen configuration has relevance > 0.75; else the defaults are handed on."""
+    chosen, skipped, threshold = metrics.facts["chosen"], metrics.facts["skipped"], config.relevance_threshold
     note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
     defaults = Findings(retrieval=RetrievalConfig())
     if chosen is None:
         nothing = Metric("relevance", None, method="no configuration could be measured")
         why = f"No configuration could be chosen: {metrics.facts['relaxed']}{note}; the defaults are used."
-        return Verdict(
-            Status.INCONCLUSIVE,
-            why,
-            defaults,
-            nothing,
-            config.relevance_threshold,
-            _next_without_choice(metrics, config),
-        )
-    main = metrics.find("relevance", chosen["cell"])
+        steps = _next_without_choice(metrics, config)
+        return Verdict(Status.INCONCLUSIVE, why, defaults, nothing, threshold, steps)
+    main = metrics.find("relevance", chosen.name)
     assert main is not None and main.value is not None  # noqa: S101
     relaxed = f" ({metrics.facts['relaxed']})" if metrics.facts["relaxed"] else ""
-    text = f"{chosen['cell']}: relevance {main.value:.3f} (needs > {config.relevance_threshold}){relaxed}{note}"
-    if main.value > config.relevance_threshold:
-        best = Findings(retrieval=RetrievalConfig(**{key: chosen[key] for key in RetrievalConfig.model_fields}))
-        return Verdict(Status.PASS, f"{text}.", best, main, config.relevance_threshold)
-    return Verdict(
-        Status.FAIL,
-        f"{text}; the defaults are used.",
-        defaults,
-        main,
-        config.relevance_threshold,
-        _next(chosen["text_weight"], config),
-    )
+    text = f"{chosen.name}: relevance {main.value:.3f} (needs > {threshold}){relaxed}{note}"
+    if main.value > threshold:
+        return Verdict(Status.PASS, f"{text}.", Findings(retrieval=chosen.retrieval), main, threshold)
+    steps = _next(chosen.retrieval.text_weight, config)
+    return Verdict(Status.FAIL, f"{text}; the defaults are used.", defaults, main, threshold, steps)
 
 
 def _next(weight: float, config: Config) -> tuple[NextStep, ...]:
@@ -318,7 +290,7 @@ def _next(weight: float, config: Config) -> tuple[NextStep, ...]:
 
 
 def _next_without_choice(metrics: Metrics, config: Config) -> tuple[NextStep, ...]:
-    """Where none could be chosen: an embedder that loads, the protocol's k, or less to compute."""
+    """Return steps where none could be chosen: an embedder that loads, the protocol's k, or less to compute."""
     skipped: dict[str, str] = metrics.facts["skipped"]
     if len(skipped) == len(config.embedders):
         return (next_steps.install(skipped.values(), next_steps.BUNDLED_EMBEDDER),)

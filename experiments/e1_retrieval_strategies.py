@@ -11,7 +11,8 @@ Only the strategy differs between temporal and semantic: both show k memos, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -22,27 +23,14 @@ from experiments.analysis import attempts
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import (
-    Earlier,
-    Json,
-    Metric,
-    Metrics,
-    NextStep,
-    PhaseConfig,
-    PhaseFindings,
-    Result,
-    Sides,
-    Status,
-    Trial,
-    Unit,
-    Verdict,
-)
-from experiments.data import split, universe
+from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
+from experiments.data import parts, split, universe
 from experiments.domains import get_domain
+from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
-from experiments.solving.memory_bank import Bank, MemoRecord, bank_of
+from experiments.solving.memory_bank import NOTHING, Bank, MemoRecord, bank_of
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import effort, failed, most_attempts, solve
 
@@ -58,27 +46,11 @@ PAIR = "semantic - temporal"  # the comparison that decides
 WEAK_SIGNAL = "weak_signal"  # the hypothesis where nothing was shown
 MEMO = "memo"  # condition of the trials that fill the memory
 # Analyses of the protocol (docs/science.md, E1); what is measured beyond them is marked exploratory.
-PLANNED = (
-    "adjusted_p",
-    "mean_difference",
-    "equivalence_p",
-    "attempts_cv",
-    "friedman_p",
-    "attempts_mean",
-    "p",
-    "cliffs_delta",
-    "success_rate",
-    "censoring_rate",
-    "accuracy",
-    "relevance_attempts_correlation",
-    "class_accuracy",
-    "tokens_mean",
-    "latency_s",
-    "memo_success_rate",
-    "ceiling_share",
-    "floor_share",
-    "smallest_effect",
-)
+PLANNED = """
+    adjusted_p mean_difference equivalence_p attempts_cv friedman_p attempts_mean p cliffs_delta success_rate
+    censoring_rate accuracy relevance_attempts_correlation class_accuracy tokens_mean latency_s
+    memo_success_rate ceiling_share floor_share smallest_effect
+""".split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "n_problems": 96,
@@ -100,7 +72,7 @@ class Config(PhaseConfig):
     n_memory: int = Field(1500, gt=0, description="problems that the baseline solver turns into memos")
     n_test: int = Field(150, gt=1, description="problems to solve")
     k: int = Field(5, gt=0, description="memos shown, temporal and semantic alike")
-    memo_on_failure: Literal["truth", "drop"] = Field("truth", description="what a memo of a failure keeps")
+    memo_on_failure: Literal["truth", "drop"] = Field("truth", description="of a failure: store the truth, or no memo")
     per_unit: int = Field(10, gt=0, description="test problems a unit")
     memos_per_unit: int = Field(50, gt=0, description="memory problems a unit")
     margin: float = Field(0.25, gt=0, description="attempts; TOST's equivalence margin, fixed beforehand")
@@ -110,11 +82,8 @@ class Config(PhaseConfig):
     stabilization_cv: float = Field(0.5, description="coefficient of variation of attempts above this")
 
 
-class Findings(PhaseFindings):
+class Findings(PhaseFindings, phase=NAME, what="memos and hypothesis"):
     """The hypothesis for E2, and the memory that it rests on."""
-
-    PHASE: ClassVar[str] = NAME
-    WHAT: ClassVar[str] = "memos and hypothesis"
 
     hypothesis: str  # a key of experiments.analysis.e2_analysis.CONDITIONS
     best: Literal["temporal", "semantic"]  # strategy
@@ -127,20 +96,18 @@ EXPECTED = Findings(hypothesis=WEAK_SIGNAL, best="temporal", memos=(), test=())
 
 
 def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
-    """First the memos, then the evaluation on them."""
+    """Return the units that fill the memory; after them, the evaluation on it."""
     memory, test = split(config, config.n_memory, config.n_test)
+    ask = partial(make_unit, NAME, config)
     if not so_far:
-        size = config.memos_per_unit
         return [
-            make_unit(
-                NAME,
-                config,
-                {"role": MEMO, "first_order": i, "problems": [p.problem_id for p in memory[i : i + size]]},
+            ask(
+                {"role": MEMO, "first_order": i * config.memos_per_unit, "problems": ids},
                 models=[config.model],
-                n_trials=len(memory[i : i + size]),
-                cost=MEMO_S * len(memory[i : i + size]) * effort(config),
+                n_trials=len(ids),
+                cost=MEMO_S * len(ids) * effort(config),
             )
-            for i in range(0, len(memory), size)
+            for i, ids in enumerate(parts(memory, config.memos_per_unit))
         ]
     if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
         return []
@@ -150,17 +117,15 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
         return []
     spec = {"role": "evaluate", "memos": [m.shown() for m in memos], "retrieval": retrieval.model_dump()}
     return [
-        make_unit(
-            NAME,
-            config,
-            {**spec, "problems": [p.problem_id for p in test[i : i + config.per_unit]]},
+        ask(
+            {**spec, "problems": ids},
             round=2,
             models=[config.model, retrieval.embedder],
             depends_on=[u.unit_id for u, _ in so_far],
-            n_trials=len(test[i : i + config.per_unit]) * len(CONDITIONS) * len(config.run_seeds),
-            cost=EVALUATION_S * len(test[i : i + config.per_unit]) * effort(config),
+            n_trials=len(ids) * len(CONDITIONS) * len(config.run_seeds),
+            cost=EVALUATION_S * len(ids) * effort(config),
         )
-        for i in range(0, len(test), config.per_unit)
+        for ids in parts(test, config.per_unit)
     ]
 
 
@@ -173,15 +138,9 @@ def memos_of(trials: Sequence[Trial], config: Config) -> list[MemoRecord]:
         # A failure has no right answer of its own: the protocol stores the truth, `drop` leaves the memo out.
         if not t.solved and config.memo_on_failure == "drop":
             continue
+        shown = {"problem_id": t.problem_id, "answer": t.truth, "order": t.details["order"]}
         memos.append(
-            MemoRecord(
-                problem_id=t.problem_id,
-                answer=t.truth or "",
-                order=t.details["order"],
-                attempts=t.attempts,
-                success=bool(t.solved),
-                guesses=tuple(t.details["guesses"]),
-            )
+            MemoRecord(**shown, attempts=t.attempts, success=bool(t.solved), guesses=tuple(t.details["guesses"]))
         )
     return sorted(memos, key=lambda m: m.order)
 
@@ -202,12 +161,8 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         lm = backends.language_model(config.model)
         if spec["role"] != MEMO:
             retrieval = RetrievalConfig(**spec["retrieval"])
-            bank = Bank(
-                domain,
-                bank_of([MemoRecord(**m) for m in spec["memos"]], config),
-                backends.embedder(retrieval.embedder),
-                retrieval,
-            )
+            memos = bank_of([MemoRecord(**m) for m in spec["memos"]], config)
+            bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
     except Unavailable as error:
         return [t for p in problems for c in names for t in failed(p, c, seeds, error)]
     trials: list[Trial] = []
@@ -216,16 +171,15 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             trials += solve(lm, domain, problem, [], config, NAME, MEMO, {"order": spec["first_order"] + i}, seeds)
             continue
         order = generator(config.data_seed, NAME, problem.problem_id, "order").permutation(len(CONDITIONS))
+        retrieve = {"none": lambda p: NOTHING, "temporal": bank.recent, "semantic": bank.semantic}
         for condition in (CONDITIONS[j] for j in order):
-            found, extra = {"none": lambda p: ([], {}), "temporal": bank.recent, "semantic": bank.semantic}[condition](
-                problem
-            )
-            trials += solve(lm, domain, problem, found, config, NAME, condition, extra)
+            found = retrieve[condition](problem)
+            trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts)
     return trials
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
-    """Attempts per condition, Friedman, pairwise tests, equivalence, correlation with relevance, by class, tokens."""
+    """Measure attempts per condition, pairwise tests, equivalence, correlation with relevance, classes, tokens."""
     table, by = attempts.median_attempts(trials, CONDITIONS), resampling_of(trials, config)
     pairs = [("semantic", "temporal"), ("semantic", "none"), ("temporal", "none")]
     most = most_attempts(get_domain(config.domain), config)
@@ -243,7 +197,7 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     share = statistics.wilson(sum(bool(t.solved) for t in solved), len(solved))
     values.append(attempts.row("memo_success_rate", MEMO, share, attempts.failed_in(trials, MEMO)))
     _, test = split(config, config.n_memory, config.n_test)
-    facts: Json = {
+    facts = {
         "memos": memos,
         "test": [p.problem_id for p in test],
         "errors": attempts.errors_of(trials)[:3],
@@ -261,14 +215,12 @@ def _together(table: attempts.Table, config: Config) -> list[Metric]:
     def noted(method: str, note: str) -> str:
         return f"{method}; {note}" if note else method
 
-    method = noted(f"TOST, margin {config.margin} attempts", tost.note)
+    method, of_cv = noted(f"TOST, margin {config.margin} attempts", tost.note), "std / mean over problems"
     return [
         Metric("friedman_p", overall.p, n=overall.n, method=noted("Friedman", overall.note)),
         Metric("equivalence_p", tost.p, n=tost.n, condition=PAIR, method=method),
         *(
-            Metric(
-                "attempts_cv", attempts.cv(list(v.values())), n=len(v), condition=c, method="std / mean over problems"
-            )
+            Metric("attempts_cv", attempts.cv(list(v.values())), n=len(v), condition=c, method=of_cv)
             for c, v in table.items()
         ),
     ]
@@ -302,44 +254,45 @@ def _tokens(trials: Sequence[Trial]) -> list[Metric]:
         if mine:
             tokens = float(np.mean([(t.tokens_in or 0) + (t.tokens_out or 0) for t in mine]))
             seconds = float(np.median([t.latency_s or 0.0 for t in mine]))
-            rows.append(
-                Metric("tokens_mean", tokens, n=len(mine), condition=condition, method="in and out, by the tokenizer")
-            )
-            rows.append(
-                Metric("latency_s", seconds, n=len(mine), condition=condition, method="median, measured", timing=True)
-            )
+            n, how = len(mine), "in and out, by the tokenizer"
+            rows.append(Metric("tokens_mean", tokens, n=n, condition=condition, method=how))
+            rows.append(Metric("latency_s", seconds, n=n, condition=condition, method="median, measured", timing=True))
     return rows
 
 
-def hypothesis_of(metrics: Metrics, config: Config) -> tuple[str, str]:
-    """(hypothesis for E2, why), by the protocol's order of rules."""
+class Hypothesis(NamedTuple):
+    """The hypothesis for E2, and why."""
+
+    name: str
+    why: str
+
+
+def hypothesis_of(metrics: Metrics, config: Config) -> Hypothesis:
+    """Choose the hypothesis for E2 by the protocol's order of rules."""
     p, d = metrics.find("adjusted_p", PAIR), metrics.find("mean_difference", PAIR)
     tost = metrics.find("equivalence_p", PAIR)
     if d is None or d.value is None:
-        return WEAK_SIGNAL, "Too few results to compare"
+        return Hypothesis(WEAK_SIGNAL, "Too few results to compare")
     if p and p.value is not None:
         if d.value < 0 and p.value < config.amplification_p:
-            return (
-                "amplification",
-                f"semantic needs fewer attempts, adjusted p {p.value:.3g} < {config.amplification_p}",
-            )
+            why = f"semantic needs fewer attempts, adjusted p {p.value:.3g} < {config.amplification_p}"
+            return Hypothesis("amplification", why)
         if d.value > 0 and p.value < config.correction_p:
-            return "correction", f"temporal needs fewer attempts, adjusted p {p.value:.3g} < {config.correction_p}"
+            why = f"temporal needs fewer attempts, adjusted p {p.value:.3g} < {config.correction_p}"
+            return Hypothesis("correction", why)
     if end := _end_of_both(metrics):
         shares = [metrics.find(f"{end}_share", c) for c in CONDITIONS[1:]]
         percent = " and ".join(f"{m.value:.0%}" for m in shares if m and m.value is not None)
-        return WEAK_SIGNAL, (
-            f"temporal and semantic are at the {end}: {percent} {attempts.ENDS[end]}, so equality says nothing"
-        )
+        why = f"temporal and semantic are at the {end}: {percent} {attempts.ENDS[end]}, so equality says nothing"
+        return Hypothesis(WEAK_SIGNAL, why)
     if tost and tost.value is not None and tost.value < config.equivalence_p:
-        return (
-            "awakening",
-            f"semantic and temporal are equivalent within {config.margin} attempts, TOST p {tost.value:.3g}",
-        )
+        why = f"semantic and temporal are equivalent within {config.margin} attempts, TOST p {tost.value:.3g}"
+        return Hypothesis("awakening", why)
     variation = metrics.find("attempts_cv", "semantic")
     if variation and variation.value is not None and variation.value > config.stabilization_cv:
-        return "stabilization", f"attempts vary widely, CV {variation.value:.2f} > {config.stabilization_cv}"
-    return WEAK_SIGNAL, "no difference, no equivalence and no wide variation was shown"
+        why = f"attempts vary widely, CV {variation.value:.2f} > {config.stabilization_cv}"
+        return Hypothesis("stabilization", why)
+    return Hypothesis(WEAK_SIGNAL, "no difference, no equivalence and no wide variation was shown")
 
 
 def _end_of_both(metrics: Metrics) -> str:
@@ -348,7 +301,7 @@ def _end_of_both(metrics: Metrics) -> str:
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """Chooses E2's hypothesis; always goes on. INCONCLUSIVE where the signal is weak."""
+    """Choose E2's hypothesis; INCONCLUSIVE where the signal is weak. The chain goes on in any case."""
     main = metrics.find("mean_difference", PAIR)
     hypothesis, why = hypothesis_of(metrics, config)
     findings = Findings(

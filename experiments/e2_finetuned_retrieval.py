@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -30,13 +31,14 @@ from experiments.analysis.e2_analysis import (
 )
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import LanguageModel, Reply, Unavailable
-from experiments.contract import Earlier, Json, Result, Sides, Trial, Unit
+from experiments.contract import Json, Result, Sides, Trial, Unit
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
+from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.distillation import dataset, hunch_prompt, query_quality
-from experiments.solving.memory_bank import Bank, Found, MemoRecord, bank_of
+from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, bank_of
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import effort, failed, first_idea, solve
 
@@ -49,28 +51,11 @@ NEEDS = ("embedder", "language_model", "lora")
 # Costs of a memo and epoch, and of a problem, in seconds on two cores (measured at demo scale).
 TRAINING_S, EVALUATION_S = 3.0, 2.2
 # Analyses of the protocol (docs/science.md, E2); what is measured beyond them is marked exploratory.
-PLANNED = (
-    "adjusted_p",
-    "mean_difference",
-    "improvement_percent",
-    "cv_ratio",
-    "attempts_mean",
-    "p",
-    "success_rate",
-    "censoring_rate",
-    "accuracy",
-    "query_quality",
-    "hypothesis_quality",
-    "tokens_mean",
-    "training_time_s",
-    "training_tokens",
-    "adapter_bytes",
-    "break_even_problems",
-    "criterion",
-    "ceiling_share",
-    "floor_share",
-    "smallest_effect",
-)
+PLANNED = """
+    adjusted_p mean_difference improvement_percent cv_ratio attempts_mean p success_rate censoring_rate
+    accuracy query_quality hypothesis_quality tokens_mean training_time_s training_tokens adapter_bytes
+    break_even_problems criterion ceiling_share floor_share smallest_effect
+""".split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "n_problems": 96,
@@ -109,10 +94,10 @@ class Config(AnalysisConfig):
 
 
 def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
-    """First the two adapters, then every condition of the hypothesis and the controls.
+    """Return the trainings of both adapters; after them, every condition of the hypothesis and the controls.
 
     Raises:
-        LabError: E1 found no memory.
+        LabError: E1 has no memos.
     """
     found = findings.of(e1.Findings)
     if not found.memos:
@@ -123,42 +108,29 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
         "memos": [m.model_dump(mode="json") for m in found.memos],
         "retrieval": retrieval,
     }
-    models = [config.model, retrieval["embedder"]]
+    ask = partial(make_unit, NAME, config, models=[config.model, retrieval["embedder"]])
     if not so_far:
-        return [
-            make_unit(
-                NAME,
-                config,
-                {**base, "role": "train", "dataset": d},
-                models=models,
-                cost=TRAINING_S * config.n_train * config.lora.epochs,
-            )
-            for d in ("s", "r")
-        ]
+        cost = TRAINING_S * config.n_train * config.lora.epochs
+        return [ask({**base, "role": "train", "dataset": d}, cost=cost) for d in ("s", "r")]
     if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
         return []
     adapters = {u.spec["dataset"]: t[0].details["adapter"] for u, t in so_far if t[0].error is None}
-    names = [
-        c
-        for c in (*CONDITIONS[found.hypothesis], *CONTROLS)
-        if not c.startswith("tuned_") or c.split("_")[1] in adapters
-    ]
+    names = (*CONDITIONS[found.hypothesis], *CONTROLS)
+    needed = {c: c.split("_")[1] if c.startswith("tuned_") else "" for c in names}  # the adapter's dataset
     test = found.test[: config.n_test]
     slim = {**base, "memos": [m.shown() for m in found.memos], "role": "evaluate", "best": found.best}
     return [
-        make_unit(
-            NAME,
-            config,
+        ask(
             {**slim, "condition": name, "adapter": adapter, "problems": list(test[i : i + config.per_unit])},
-            models=models,
             round=2,
             depends_on=[u.unit_id for u, _ in so_far],
             files=[adapter] if adapter else [],
             n_trials=len(test[i : i + config.per_unit]) * len(config.run_seeds),
             cost=EVALUATION_S * len(test[i : i + config.per_unit]) * effort(config),
         )
-        for name in names
-        for adapter in [adapters[name.split("_")[1]] if name.startswith("tuned_") else ""]
+        for name, dataset_name in needed.items()
+        if not dataset_name or dataset_name in adapters
+        for adapter in [adapters.get(dataset_name, "")]
         for i in range(0, len(test), config.per_unit)
     ]
 
@@ -204,12 +176,12 @@ def _solve(
 ) -> list[Trial]:
     """One trial a seed; `reply` is the query that the model wrote, whose tokens and time are part of the price."""
     query = None if reply is None else reply.text.strip()
-    found, facts = _ask(problem, query, spec, config, bank)
-    extra: dict[str, object] = {**facts, "hypothesis": spec["hypothesis"]}
+    found = _ask(problem, query, spec, config, bank)
+    extra: dict[str, object] = {**found.facts, "hypothesis": spec["hypothesis"]}
     if reply is not None and query is not None:
-        quality = query_quality(bank.domain, query, float(facts["type_match"]))  # type: ignore[arg-type]
+        quality = query_quality(bank.domain, query, float(found.facts["type_match"]))  # type: ignore[arg-type]
         extra |= {"query": query, "query_tokens": reply.tokens_in + reply.tokens_out, "query_quality": quality}
-    trials = solve(lm, bank.domain, problem, found, config, NAME, spec["condition"], extra)
+    trials = solve(lm, bank.domain, problem, found.memos, config, NAME, spec["condition"], extra)
     for t in trials:
         # Nearness of the solver's first idea to the truth: what its hypothesis is worth before it hears anything.
         t.details["hypothesis_quality"] = bank.domain.similarity(problem.truth, first_idea(bank.domain, t))
@@ -231,7 +203,7 @@ def _ask(problem: Problem, query: str | None, spec: Json, config: Config, bank: 
         return bank.recent(problem)
     if condition == "tuned_s_random":
         return bank.random(generator(config.data_seed, NAME, problem.problem_id, condition), problem)
-    return [], {}
+    return NOTHING
 
 
 def _train(spec: Json, config: Config, memos: Sequence[MemoRecord], bank: Bank, backends: Backends) -> Trial:

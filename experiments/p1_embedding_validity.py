@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,22 +23,10 @@ from experiments.analysis.attempts import row
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import (
-    Earlier,
-    Metric,
-    Metrics,
-    NextStep,
-    PhaseConfig,
-    PhaseFindings,
-    Result,
-    Sides,
-    Status,
-    Trial,
-    Unit,
-    Verdict,
-)
+from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
+from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator, seed_for
@@ -51,17 +39,10 @@ BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder",)
 # Analyses of the protocol (docs/science.md, P1); what is measured beyond them is marked exploratory.
-PLANNED = (
-    "similarity_ratio",
-    "knn_accuracy",
-    "knn_accuracy_groupwise",
-    "within_similarity",
-    "within_similarity_std",
-    "between_similarity",
-    "between_similarity_std",
-    "separation",
-    "silhouette",
-)
+PLANNED = """
+    similarity_ratio knn_accuracy knn_accuracy_groupwise within_similarity within_similarity_std
+    between_similarity between_similarity_std separation silhouette
+""".split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "per_class": 5, "embedders": ("all-MiniLM-L6-v2", "hybrid")},
     "demo": {"n_problems": 360, "per_class": 12, "embedders": ("all-MiniLM-L6-v2", "hybrid")},
@@ -86,11 +67,8 @@ class Config(PhaseConfig):
     knn_threshold: float = Field(0.70, description="kNN accuracy must be above")
 
 
-class Findings(PhaseFindings):
+class Findings(PhaseFindings, phase=NAME, what="embedder"):
     """The best embedder, and how it is used."""
-
-    PHASE: ClassVar[str] = NAME
-    WHAT: ClassVar[str] = "embedder"
 
     embedder: str
     text_weight: float  # of text similarity; the rest is features
@@ -105,7 +83,7 @@ def _problems(config: Config) -> list[Problem]:
 
 
 def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
-    """One unit an embedder."""
+    """Return one unit an embedder."""
     if so_far:
         return []
     problems = _problems(config)
@@ -123,12 +101,12 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
 
 
 def sides(config: Config, findings: Earlier) -> Sides:
-    """All problems among themselves: the classifier is split within them, and likeness is between any two."""
+    """Return all problems as one side: the classifier is split within them, and likeness is between any two."""
     return Sides(_problems(config), None)
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
-    """One trial a problem: its vector, and its place on the 2-D map."""
+    """Embed every problem: one trial each, with its vector and its point on the 2-D map."""
     config = Config(**unit.config)
     name, domain = unit.spec["embedder"], get_domain(config.domain)
     problems = _problems(config)
@@ -140,31 +118,30 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         raw = features_of(domain, problems)
         numbers = unit_rows(Scale.of(raw).apply(raw))
         text = np.hstack([np.sqrt(HYBRID_TEXT_WEIGHT) * text, np.sqrt(1 - HYBRID_TEXT_WEIGHT) * numbers])
-    places = _map(text, config.data_seed)
+    points = _map(text, config.data_seed)
     return [
         Trial(
             p.problem_id,
             name,
             truth=p.label,
             latency_s=seconds[i],
-            details={"vector": text[i].tolist(), "map": places[i].tolist(), "group": p.group},
+            details={"vector": text[i].tolist(), "map": points[i].tolist(), "group": p.group},
         )
         for i, p in enumerate(problems)
     ]
 
 
 def _map(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """t-SNE to two dimensions (van der Maaten and Hinton 2008), for the plot only."""
+    """Map to two dimensions by t-SNE (van der Maaten and Hinton 2008), for the plot only."""
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    return np.asarray(
-        TSNE(2, perplexity=perplexity, random_state=seed, init="pca").fit_transform(vectors), dtype=np.float64
-    )
+    fitted = TSNE(2, perplexity=perplexity, random_state=seed, init="pca").fit_transform(vectors)
+    return np.asarray(fitted, dtype=np.float64)
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
-    """Similarities, ratio, kNN accuracy (random and group-wise split) and silhouette of every embedder."""
+    """Measure similarities, ratio, kNN accuracy (random and group-wise split) and silhouette of every embedder."""
     values: list[Metric] = []
     skipped: dict[str, str] = {}
     for name in config.embedders:
@@ -197,9 +174,9 @@ def _of_embedder(name: str, trials: Sequence[Trial], failed: int, config: Config
     ]
     for metric, test in (
         ("knn_accuracy", _stratified(labels, config)),
-        ("knn_accuracy_groupwise", _groupwise(labels, groups, config)),
+        ("knn_accuracy_groupwise", groupwise(labels, groups, config)),
     ):
-        hits = _knn_hits(cosine, labels, test, config.k)
+        hits = knn_hits(cosine, labels, test, config.k)
         share = statistics.wilson(hits, len(test))
         method = f"k {config.k}, {share.method}"
         rows.append(Metric(metric, share.value, share.low, share.high, len(test), failed, name, method))
@@ -215,7 +192,7 @@ def _ratio(
     kin = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
 
     def ratio(chosen: NDArray[np.intp]) -> float | None:
-        part, pairs = cosine[np.ix_(chosen, chosen)], _pairs(chosen, kin)
+        part, pairs = cosine[np.ix_(chosen, chosen)], pairs_that_count(chosen, kin)
         same = labels[chosen][:, None] == labels[chosen][None, :]
         inside, across = part[same & pairs], part[~same & pairs]
         if not len(inside) or not len(across) or across.mean() <= NOISE:
@@ -227,8 +204,8 @@ def _ratio(
     return found if found.value is not None else replace(found, method="between-class mean is not positive")
 
 
-def _pairs(chosen: NDArray[np.intp], kin: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which pairs of drawn problems count: two problems, and no two copies of what is drawn as one (problem or group).
+def pairs_that_count(chosen: NDArray[np.intp], kin: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return the pairs of drawn problems that count: not those of two copies of what is drawn as one (problem or group).
 
     A group drawn twice would else be compared with itself, as a problem would, and look more alike than it is.
     """
@@ -241,7 +218,7 @@ def _pairs(chosen: NDArray[np.intp], kin: NDArray[np.intp]) -> NDArray[np.bool_]
 
 
 def _stratified(labels: NDArray[np.str_], config: Config) -> NDArray[np.intp]:
-    """Indices of the test side: the same share of every class."""
+    """Return indices of the test side: the same share of every class."""
     rng = generator(config.data_seed, NAME, "knn")
     chosen: list[int] = []
     for label in sorted(set(labels)):
@@ -250,8 +227,8 @@ def _stratified(labels: NDArray[np.str_], config: Config) -> NDArray[np.intp]:
     return np.array(sorted(chosen))
 
 
-def _groupwise(labels: NDArray[np.str_], groups: NDArray[np.str_], config: Config) -> NDArray[np.intp]:
-    """Indices of the test side when whole groups are kept apart."""
+def groupwise(labels: NDArray[np.str_], groups: NDArray[np.str_], config: Config) -> NDArray[np.intp]:
+    """Return indices of the test side, made of whole groups."""
     rng = generator(config.data_seed, NAME, "knn-groups")
     chosen: list[int] = []
     for label in sorted(set(labels)):
@@ -261,8 +238,8 @@ def _groupwise(labels: NDArray[np.str_], groups: NDArray[np.str_], config: Confi
     return np.array(sorted(chosen), dtype=np.intp)
 
 
-def _knn_hits(cosine: NDArray[np.float64], labels: NDArray[np.str_], test: NDArray[np.intp], k: int) -> int:
-    """Test problems whose k nearest training problems vote for their class; ties go to the nearer neighbours."""
+def knn_hits(cosine: NDArray[np.float64], labels: NDArray[np.str_], test: NDArray[np.intp], k: int) -> int:
+    """Count test problems whose k nearest training problems vote for their class; ties go to the nearer neighbours."""
     train = np.setdiff1d(np.arange(len(labels)), test)
     hits = 0
     for i in test:
@@ -282,16 +259,15 @@ def _silhouette(vectors: NDArray[np.float64], labels: NDArray[np.str_], name: st
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """PASS when the best embedder has ratio > 1.2 and kNN > 0.70. Findings: the best embedder."""
+    """Return PASS when the best embedder has ratio > 1.2 and kNN > 0.70."""
     skipped: dict[str, str] = metrics.facts["skipped"]
     found = {m.condition: m for m in metrics.values if m.metric == "similarity_ratio"}
     note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
     if not found:
         empty = Metric("similarity_ratio", None, method="no embedder could be loaded")
-        steps = (next_steps.install(skipped.values(), next_steps.BUNDLED_EMBEDDER),)
-        return Verdict(
-            Status.INCONCLUSIVE, f"No embedder could be loaded{note}.", None, empty, config.ratio_threshold, steps
-        )
+        install = next_steps.install(skipped.values(), next_steps.BUNDLED_EMBEDDER)
+        why = f"No embedder could be loaded{note}."
+        return Verdict(Status.INCONCLUSIVE, why, None, empty, config.ratio_threshold, (install,))
     knn = {m.condition: m for m in metrics.values if m.metric == "knn_accuracy"}
 
     def rank(name: str) -> tuple[bool, float, float]:
@@ -306,16 +282,10 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     if ratio is None:
         why = f"The ratio of {best} is undefined, since its between-class similarity is not positive{note}."
         return Verdict(Status.INCONCLUSIVE, why, findings, found[best], config.ratio_threshold, _next(config))
-    numbers = f"{best}: ratio {ratio:.3f} (needs > {config.ratio_threshold}), kNN {accuracy:.2f} (needs > {config.knn_threshold})"
-    status = Status.PASS if rank(best)[0] else Status.FAIL
-    return Verdict(
-        status,
-        f"{numbers}{note}.",
-        findings,
-        found[best],
-        config.ratio_threshold,
-        () if status is Status.PASS else _next(config),
-    )
+    needs = f"ratio {ratio:.3f} (needs > {config.ratio_threshold}), kNN {accuracy:.2f} (needs > {config.knn_threshold})"
+    passed = rank(best)[0]
+    status, steps = Status.PASS if passed else Status.FAIL, () if passed else _next(config)
+    return Verdict(status, f"{best}: {needs}{note}.", findings, found[best], config.ratio_threshold, steps)
 
 
 def _next(config: Config) -> tuple[NextStep, ...]:

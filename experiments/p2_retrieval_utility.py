@@ -10,7 +10,7 @@ similar. Every retrieval is compared with none, problem by problem.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
@@ -19,26 +19,14 @@ from experiments.analysis import attempts
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import (
-    Earlier,
-    Metric,
-    Metrics,
-    NextStep,
-    PhaseConfig,
-    PhaseFindings,
-    Result,
-    Sides,
-    Status,
-    Trial,
-    Unit,
-    Verdict,
-)
-from experiments.data import split, universe
+from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
+from experiments.data import parts, split, universe
 from experiments.domains import Problem, get_domain
+from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
-from experiments.solving.memory_bank import Bank, Found
+from experiments.solving.memory_bank import NOTHING, Bank, Found
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, effort, failed, most_attempts, solve
 
@@ -49,19 +37,10 @@ BLOCKING = True
 PROFILE = "prerequisites"
 NEEDS = ("embedder", "language_model")
 # Analyses of the protocol (docs/science.md, P2); what is measured beyond them is marked exploratory.
-PLANNED = (
-    "adjusted_p",
-    "mean_difference",
-    "attempts_mean",
-    "accuracy",
-    "p",
-    "bonferroni_p",
-    "cliffs_delta",
-    "rank_biserial",
-    "ceiling_share",
-    "floor_share",
-    "smallest_effect",
-)
+PLANNED = """
+    adjusted_p mean_difference attempts_mean accuracy p bonferroni_p cliffs_delta rank_biserial ceiling_share
+    floor_share smallest_effect
+""".split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "max_guesses": 3},
     "demo": {"n_problems": 360, "n_memory": 30, "n_test": 12, "per_unit": 4, "max_guesses": 6},
@@ -80,11 +59,8 @@ class Config(PhaseConfig):
     alpha: float = Field(0.05, description="the gate's level, after Holm")
 
 
-class Findings(PhaseFindings):
+class Findings(PhaseFindings, phase=NAME, what="condition that helps"):
     """The condition that needs fewer attempts than no memory."""
-
-    PHASE: ClassVar[str] = NAME
-    WHAT: ClassVar[str] = "condition that helps"
 
     retrieval_helps: str
 
@@ -104,12 +80,12 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
         make_unit(
             NAME,
             config,
-            {"problems": [p.problem_id for p in part], "retrieval": retrieval},
+            {"problems": ids, "retrieval": retrieval},
             models=[config.model, best.embedder],
-            n_trials=len(part) * len(CONDITIONS) * len(config.run_seeds),
-            cost=5.5 * len(part) * effort(config),
+            n_trials=len(ids) * len(CONDITIONS) * len(config.run_seeds),
+            cost=5.5 * len(ids) * effort(config),
         )
-        for part in (test[i : i + config.per_unit] for i in range(0, len(test), config.per_unit))
+        for ids in parts(test, config.per_unit)
     ]
 
 
@@ -133,14 +109,14 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     trials: list[Trial] = []
     for problem in problems:
         for condition in CONDITIONS:
-            found, extra = _ask(bank, condition, problem, config)
-            trials += solve(lm, domain, problem, found, config, NAME, condition, extra)
+            found = _ask(bank, condition, problem, config)
+            trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts)
     return trials
 
 
 def _ask(bank: Bank, condition: str, problem: Problem, config: Config) -> Found:
     if condition == "none":
-        return [], {}
+        return NOTHING
     if condition == "random":
         return bank.random(generator(config.data_seed, NAME, problem.problem_id, condition), problem)
     return bank.recent(problem) if condition == "recent" else bank.semantic(problem)

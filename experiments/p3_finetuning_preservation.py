@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 from pydantic import Field
 
@@ -22,23 +23,10 @@ from experiments.backends.lora import LoraSettings
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import LanguageModel, Unavailable
 from experiments.capability import judges
-from experiments.contract import (
-    Earlier,
-    Json,
-    Metric,
-    Metrics,
-    NextStep,
-    PhaseConfig,
-    PhaseFindings,
-    Result,
-    Sides,
-    Status,
-    Trial,
-    Unit,
-    Verdict,
-)
+from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
+from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.solving.solving import prompt_for
@@ -52,22 +40,16 @@ NEEDS = ("language_model", "lora")
 CATEGORIES = ("instruction", "arithmetic", "format", "knowledge")
 PERPLEXITY = "perplexity"
 # Analyses of the protocol (docs/science.md, P3); what is measured beyond them is marked exploratory.
-PLANNED = ("retention", "score", "perplexity", "perplexity_ratio", "training_time_s")
+PLANNED = tuple("retention score perplexity perplexity_ratio training_time_s".split())
+
+
+def _lora(epochs: int) -> LoraSettings:
+    return LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=epochs, batch_size=4)
+
+
 SCALES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {
-        "n_problems": 96,
-        "n_train": 4,
-        "per_category": 2,
-        "n_texts": 1,
-        "lora": LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=1, batch_size=4),
-    },
-    "demo": {
-        "n_problems": 360,
-        "n_train": 12,
-        "per_category": 10,
-        "n_texts": 4,
-        "lora": LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=3, batch_size=4),
-    },
+    "smoke": {"n_problems": 96, "n_train": 4, "per_category": 2, "n_texts": 1, "lora": _lora(epochs=1)},
+    "demo": {"n_problems": 360, "n_train": 12, "per_category": 10, "n_texts": 4, "lora": _lora(epochs=3)},
     "full": {},
 }
 
@@ -78,16 +60,13 @@ class Config(PhaseConfig):
     n_train: int = Field(50, gt=0, description="problems to train on")
     per_category: int = Field(20, gt=1, le=20, description="prompts of each capability benchmark")
     n_texts: int = Field(12, gt=0, le=12, description="held-out paragraphs for perplexity")
-    lora: LoraSettings = LoraSettings(rank=16, alpha=32, dropout=0.05, learning_rate=1e-4, epochs=5, batch_size=4)
+    lora: LoraSettings = _lora(epochs=5)
     overall_threshold: float = Field(0.80, description="overall retention must be at least")
     category_threshold: float = Field(0.60, description="retention of each category must be at least")
 
 
-class Findings(PhaseFindings):
+class Findings(PhaseFindings, phase=NAME, what="nothing"):
     """None: no phase needs a finding of P3."""
-
-    PHASE: ClassVar[str] = NAME
-    WHAT: ClassVar[str] = "nothing"
 
 
 READS = ()
@@ -98,26 +77,22 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
     """First the training and the base model's answers; then, with the adapter, the tuned model's."""
 
     def answering(which: str, round: int, adapter: str = "", trained: Sequence[str] = ()) -> list[Unit]:
+        counts = dict.fromkeys(CATEGORIES, config.per_category) | {PERPLEXITY: config.n_texts}
         return [
-            make_unit(
-                NAME,
-                config,
+            ask(
                 {"role": which, "part": part, "adapter": adapter},
-                models=[config.model],
                 round=round,
                 depends_on=trained,
                 files=[adapter] if adapter else [],
-                n_trials=config.n_texts if part == PERPLEXITY else config.per_category,
-                cost=0.8 * (config.n_texts if part == PERPLEXITY else config.per_category),
+                n_trials=n,
+                cost=0.8 * n,
             )
-            for part in (*CATEGORIES, PERPLEXITY)
+            for part, n in counts.items()
         ]
 
+    ask = partial(make_unit, NAME, config, models=[config.model])
     if not so_far:
-        train = make_unit(
-            NAME, config, {"role": "train"}, models=[config.model], cost=1.7 * config.n_train * config.lora.epochs
-        )
-        return [train, *answering("base", 1)]
+        return [ask({"role": "train"}, cost=1.7 * config.n_train * config.lora.epochs), *answering("base", 1)]
     if any(unit.spec["role"] == "tuned" for unit, _ in so_far):
         return []
     unit, trials = next((u, t) for u, t in so_far if u.spec["role"] == "train")
@@ -127,7 +102,7 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
 
 
 def sides(config: Config, findings: Earlier) -> Sides:
-    """What is trained on, and as many problems beside it as there are classes."""
+    """Return the problems to train on, and as many others as there are classes."""
     return Sides(*split(config, config.n_train, len(get_domain(config.domain).options)))
 
 
@@ -164,7 +139,7 @@ def _likelihoods(lm: LanguageModel, role: str, config: Config) -> list[Trial]:
     rows = []
     for text_id, text in zip(_ids(PERPLEXITY, config), judges.held_out_texts(), strict=False):
         loss, tokens = lm.negative_log_likelihood(text)
-        details: Json = {"category": PERPLEXITY, "negative_log_likelihood": loss, "engine": lm.describe()}
+        details = {"category": PERPLEXITY, "negative_log_likelihood": loss, "engine": lm.describe()}
         rows.append(Trial(text_id, role, tokens_in=tokens, details=details))
     return rows
 
@@ -185,18 +160,14 @@ def _train(config: Config, backends: Backends) -> Trial:
     except Unavailable as error:
         return Trial("training", "train", error=str(error))
     adapter = backends.attach("p3-adapter.safetensors", training.adapter)
+    facts = {"train_loss": training.train_loss, "examples": len(examples), "engine": training.engine}
     return Trial(
         "training",
         "train",
         seed=config.data_seed,
         tokens_in=training.tokens,
         latency_s=training.seconds,
-        details={
-            "adapter": adapter,
-            "train_loss": training.train_loss,
-            "examples": len(examples),
-            "engine": training.engine,
-        },
+        details={"adapter": adapter, **facts},
     )
 
 
@@ -205,8 +176,8 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     values: list[Metric] = []
     excluded: list[str] = []  # the base model solves none
     unanswered: list[str] = []  # no prompt has an answer of both models
-    kept_base: list[float] = []
-    kept_tuned: list[float] = []
+    base_scores: list[float] = []
+    tuned_scores: list[float] = []
     for category in CATEGORIES:
         base, tuned, failed = _paired(trials, category)
         for name, scores in (("base", base), ("tuned", tuned)):
@@ -217,14 +188,14 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
             values.append(Metric("retention", None, n=len(base), failed=failed, condition=category, method=why))
             continue
         values.append(row("retention", category, statistics.bootstrap_ratio(tuned, base, BOOTSTRAP_SEED), failed))
-        kept_base += base
-        kept_tuned += tuned
-    if kept_base:
-        overall = statistics.bootstrap_ratio(kept_tuned, kept_base, BOOTSTRAP_SEED)
+        base_scores += base
+        tuned_scores += tuned
+    if base_scores:
+        overall = statistics.bootstrap_ratio(tuned_scores, base_scores, BOOTSTRAP_SEED)
         values.append(row("retention", "overall", overall))
     else:
         values.append(Metric("retention", None, condition="overall", method="no category that the base model solves"))
-    values.append(_noninferiority(kept_base, kept_tuned, config))
+    values.append(_noninferiority(base_scores, tuned_scores, config))
     values += _perplexity(trials)
     values += [
         Metric("training_time_s", t.latency_s, n=1, condition="train", method="measured", timing=True)
@@ -272,29 +243,17 @@ def _paired(trials: Sequence[Trial], category: str) -> tuple[list[float], list[f
 
 def _perplexity(trials: Sequence[Trial]) -> list[Metric]:
     """exp(mean negative log-likelihood a token) of the held-out text, before and after."""
-    rows, found = [], {}
+    rows, found, n = [], {}, 0
     for which in ("base", "tuned"):
-        texts = [
-            t for t in trials if t.details.get("category") == PERPLEXITY and t.condition == which and t.error is None
-        ]
-        tokens = sum(t.tokens_in or 0 for t in texts)
-        if tokens:
+        mine = [t for t in trials if t.condition == which and t.error is None]
+        texts = [t for t in mine if t.details.get("category") == PERPLEXITY]
+        if tokens := sum(t.tokens_in or 0 for t in texts):
+            n, method = len(texts), "held-out text, lower is better"
             found[which] = math.exp(sum(t.details["negative_log_likelihood"] for t in texts) / tokens)
-            rows.append(
-                Metric(
-                    "perplexity", found[which], n=len(texts), condition=which, method="held-out text, lower is better"
-                )
-            )
+            rows.append(Metric("perplexity", found[which], n=n, condition=which, method=method))
     if len(found) == 2:
-        rows.append(
-            Metric(
-                "perplexity_ratio",
-                found["tuned"] / found["base"],
-                n=len(texts),
-                condition="tuned / base",
-                method="held-out text",
-            )
-        )
+        ratio = found["tuned"] / found["base"]
+        rows.append(Metric("perplexity_ratio", ratio, n=n, condition="tuned / base", method="held-out text"))
     return rows
 
 
@@ -338,7 +297,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
 
 
 def _next_without_base(config: Config) -> tuple[NextStep, ...]:
-    """Where the base model solves too little: more prompts of each kind, or a model that can do more."""
+    """Return steps where the base model solves too little: more prompts of each kind, or a model that can do more."""
     most = Config.model_fields["per_category"].default  # the protocol's, and all that there are
     larger = next_steps.larger_model(NAME, "its abilities can be lost")
     if config.per_category >= most:

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
-from experiments.contract import Earlier, Json, Metrics, PhaseConfig, PhaseFindings, Result, Sides, Trial, Unit, Verdict
+from experiments.contract import Json, Metrics, PhaseConfig, Result, Sides, Trial, Unit, Verdict
 from experiments.domains import get_domain, resolved
 from experiments.domains.jsonl import JsonLines
+from experiments.findings import Earlier, PhaseFindings
 
 PHASES = {
     "p1": "experiments.p1_embedding_validity",
@@ -27,14 +28,14 @@ SCALES = ("smoke", "demo", "full")
 
 
 def module_of(name: str) -> str:
-    """The module of phase `name`; LabError when there is none."""
+    """Return the module of phase `name`; LabError when there is none."""
     if name not in PHASES:
         raise LabError(f"unknown phase {name!r}", f"choose one of: {', '.join(PHASES)}")
     return PHASES[name]
 
 
 def get_phase(name: str) -> Phase:
-    """The phase called `name`; LabError when there is none."""
+    """Return the phase called `name`; LabError when there is none."""
     return cast(Phase, import_module(module_of(name)))
 
 
@@ -62,7 +63,7 @@ def expected_findings() -> Earlier:
 
 
 def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> PhaseConfig:
-    """The Config of a phase: its defaults, then the scale's counts, then what the user gave.
+    """Return the Config of a phase: its defaults, then the scale's counts, then what the user gave.
 
     Counts that nobody gave and the user's own data cannot serve are made smaller.
 
@@ -88,7 +89,7 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
 
 
 class Phase(Protocol):
-    """What the registry expects of a phase module."""
+    """The names and functions of a phase module."""
 
     NAME: str  # p1 ... e2
     TITLE: str
@@ -125,7 +126,7 @@ DRAWN = ("n_memory", "n_test", "n_queries", "n_train")  # fields of a Config: pr
 def smaller_counts(config: PhaseConfig, given: Collection[str] = ()) -> dict[str, int]:
     """Counts of `config` that its file cannot serve, as they must be; {} for domains that make their problems.
 
-    Classes stay equal, so the rarest label decides: each count keeps its share of what that label has.
+    Classes stay equal, so the rarest label decides: each count gets its share of what that label has.
 
     Args:
         given: fields that the user set; they stay as they are, and fail later when they ask for too much.
@@ -145,11 +146,11 @@ def smaller_counts(config: PhaseConfig, given: Collection[str] = ()) -> dict[str
         wanted[PER_CLASS] = getattr(config, PER_CLASS) * classes
     # Where only the training is drawn, one problem of each class stands beside it.
     room = rarest - (1 if list(wanted) == ["n_train"] else 0)
-    kept = sum(-(-n // classes) for f, n in wanted.items() if f in given)
+    fixed = sum(-(-n // classes) for f, n in wanted.items() if f in given)
     free = {f: n for f, n in wanted.items() if f not in given}
-    if not free or sum(-(-n // classes) for n in free.values()) <= room - kept:
+    if not free or sum(-(-n // classes) for n in free.values()) <= room - fixed:
         return found
     for field, n in free.items():
-        each = max(1, (room - kept) * n // sum(free.values()))
+        each = max(1, (room - fixed) * n // sum(free.values()))
         found[field] = each if field == PER_CLASS else each * classes
     return found

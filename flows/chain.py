@@ -16,8 +16,9 @@ from common.canonical_json import canonical
 from common.environment import ALL_HOSTS, code_commit, host_name, package_versions
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
-from experiments.contract import Earlier, Json, PhaseFindings, Status, Unit, Verdict
+from experiments.contract import Json, Status, Unit, Verdict
 from experiments.domains import fetch_data, share_data
+from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import leakage_gate
 from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, get_phase

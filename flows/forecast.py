@@ -13,7 +13,8 @@ from duckdb import DuckDBPyConnection
 
 from common.errors import LabError
 from experiments import e1_retrieval_strategies as e1
-from experiments.contract import Earlier, PhaseConfig, Unit
+from experiments.contract import PhaseConfig, Unit
+from experiments.findings import Earlier
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, expected_findings, get_phase
 from experiments.solving.solving import effort

@@ -145,7 +145,7 @@ def ends(table: Table, most: int) -> list[Metric]:
 
 
 def at_end(metrics: Metrics, end: str, condition: str) -> bool:
-    """Whether nearly all problems of a condition are at this end, so that a difference can hardly show."""
+    """Return True if nearly all problems of a condition are at this end, so that a difference can hardly show."""
     share = metrics.find(f"{end}_share", condition)
     return share is not None and share.value is not None and share.value >= NEARLY_ALL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from pydantic import Field
 from experiments.analysis import attempts
 from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.lora import LoraSettings
-from experiments.contract import Json, Metric, Metrics, NextStep, PhaseConfig, PhaseFindings, Status, Trial, Verdict
+from experiments.contract import Json, Metric, Metrics, NextStep, PhaseConfig, Status, Trial, Verdict
 from experiments.domains import get_domain
+from experiments.findings import PhaseFindings
 from experiments.protocol import next_steps
 from experiments.solving.solving import most_attempts
 
@@ -53,11 +54,8 @@ class AnalysisConfig(PhaseConfig):
     alpha: float = Field(0.05, description="level of the one-sided tests, after Holm")
 
 
-class Findings(PhaseFindings):
+class Findings(PhaseFindings, phase="e2", what="verdict on the hypothesis"):
     """The answer to the hypothesis."""
-
-    PHASE: ClassVar[str] = "e2"
-    WHAT: ClassVar[str] = "verdict on the hypothesis"
 
     hypothesis_verdict: str  # confirmed, refuted or inconclusive
     best_model: str  # condition with the fewest attempts
@@ -65,7 +63,7 @@ class Findings(PhaseFindings):
 
 
 def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
-    """All of E2's numbers; which comparisons are made follows the hypothesis that the trials carry."""
+    """Measure E2: attempts, quality, costs, break-even, the five criteria; the hypothesis in the trials decides the comparisons."""
     hypothesis = next((t.details["hypothesis"] for t in trials if "hypothesis" in t.details), "weak_signal")
     present = {t.condition for t in trials}
     conditions = [c for c in (*CONDITIONS[hypothesis], *CONTROLS) if c in present]
@@ -83,7 +81,9 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
     training, facts = _training(trials)
     values += training
     criteria = _criteria(table, facts)
-    values += _performance(table, by)
+    if performance_ratio(table) is not None:
+        ratio = by.ratio(table["tuned_r"], table["tuned_s"])
+        values.append(attempts.row("performance_ratio", "tuned_s / tuned_r", ratio))
     values += [
         Metric("criterion", float(met), n=1, condition=name, method=why, timing="time" in why)
         for name, (met, why) in criteria.items()
@@ -105,7 +105,7 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
 
 
 def _missing(trials: Sequence[Trial], conditions: Sequence[str]) -> dict[str, str]:
-    """Adapters that were not trained and conditions in which every trial failed, each with the cause."""
+    """Return the adapters that were not trained and conditions in which every trial failed, each with the cause."""
     why = {}
     for name, condition in (("adapter S", "train_s"), ("adapter R", "train_r"), *((c, c) for c in conditions)):
         mine = [t for t in trials if t.condition == condition]
@@ -115,7 +115,7 @@ def _missing(trials: Sequence[Trial], conditions: Sequence[str]) -> dict[str, st
 
 
 def _best(table: attempts.Table, base: str) -> str:
-    """The condition with the fewest attempts, each held against the base on the problems that both have.
+    """Return the condition with the fewest attempts, each compared with the base on the problems that both have.
 
     Where no trial is missing that is the lowest mean; else a mean may be low since hard problems failed. "" without any.
     """
@@ -125,7 +125,7 @@ def _best(table: attempts.Table, base: str) -> str:
 
 
 def _against(table: attempts.Table, tuned: str, base: str, by: Resampling) -> list[Metric]:
-    """Improvement in percent, and the ratio of the coefficients of variation, over the problems that both have."""
+    """Compare a tuned condition with its base: improvement in percent, and ratio of the coefficients of variation."""
     name = f"{tuned} - {base}"
     ratio = by.ratio(table[tuned], table[base])
 
@@ -147,7 +147,7 @@ def _against(table: attempts.Table, tuned: str, base: str, by: Resampling) -> li
 
 
 def _described(trials: Sequence[Trial], conditions: Sequence[str], by: Resampling) -> list[Metric]:
-    """Query quality, hypothesis quality and tokens of each condition."""
+    """Measure query quality, hypothesis quality and tokens of each condition."""
     rows = []
     for condition in conditions:
         done = [t for t in trials if t.condition == condition and t.error is None]
@@ -157,18 +157,9 @@ def _described(trials: Sequence[Trial], conditions: Sequence[str], by: Resamplin
             if found:
                 rows.append(attempts.row(metric, condition, by.mean(found)))
         if first:
-            tokens = float(
-                np.mean([(t.tokens_in or 0) + (t.tokens_out or 0) + t.details.get("query_tokens", 0) for t in first])
-            )
-            rows.append(
-                Metric(
-                    "tokens_mean",
-                    tokens,
-                    n=len(first),
-                    condition=condition,
-                    method="in, out and query, by the tokenizer",
-                )
-            )
+            tokens = [(t.tokens_in or 0) + (t.tokens_out or 0) + t.details.get("query_tokens", 0) for t in first]
+            mean, how = float(np.mean(tokens)), "in, out and query, by the tokenizer"
+            rows.append(Metric("tokens_mean", mean, n=len(first), condition=condition, method=how))
     return rows
 
 
@@ -186,33 +177,20 @@ def _training(trials: Sequence[Trial]) -> tuple[list[Metric], Json]:
             "tokens": t.tokens_in,
             **{k: t.details[k] for k in ("examples", "best_epoch", "adapter_bytes")},
         }
+        name, tokens, n = t.condition, float(t.tokens_in or 0), t.details["examples"]
         rows += [
-            Metric("training_time_s", t.latency_s, n=1, condition=t.condition, method="measured", timing=True),
-            Metric(
-                "training_tokens",
-                float(t.tokens_in or 0),
-                n=t.details["examples"],
-                condition=t.condition,
-                method="seen in training",
-            ),
-            Metric("adapter_bytes", float(t.details["adapter_bytes"]), n=1, condition=t.condition, method="file size"),
+            Metric("training_time_s", t.latency_s, n=1, condition=name, method="measured", timing=True),
+            Metric("training_tokens", tokens, n=n, condition=name, method="seen in training"),
+            Metric("adapter_bytes", float(t.details["adapter_bytes"]), n=1, condition=name, method="file size"),
         ]
-        if t.details["validation_loss"]:
-            losses = t.details["validation_loss"]
-            rows.append(
-                Metric(
-                    "validation_loss",
-                    min(losses),
-                    n=t.details["held"],
-                    condition=t.condition,
-                    method=f"best epoch; before training {losses[0]:.3f}",
-                )
-            )
+        if losses := t.details["validation_loss"]:
+            how = f"best epoch; before training {losses[0]:.3f}"
+            rows.append(Metric("validation_loss", min(losses), n=t.details["held"], condition=name, method=how))
     return rows, facts
 
 
 def performance_ratio(table: attempts.Table) -> float | None:
-    """Performance of S over that of R, where performance is 1 / mean attempts (docs/science.md, E2).
+    """Return the performance of S over that of R, where performance is 1 / mean attempts (docs/science.md, E2).
 
     Both sums run over the problems that both have, so theirs is the ratio of the means, and 5/4 is exactly 1.25.
     """
@@ -222,15 +200,15 @@ def performance_ratio(table: attempts.Table) -> float | None:
     return sum(theirs) / sum(ours) if ours else None
 
 
-def _performance(table: attempts.Table, by: Resampling) -> list[Metric]:
-    """performance_ratio with its interval."""
-    if performance_ratio(table) is None:
-        return []
-    return [attempts.row("performance_ratio", "tuned_s / tuned_r", by.ratio(table["tuned_r"], table["tuned_s"]))]
+class Criterion(NamedTuple):
+    """A success criterion: whether it is met, and the numbers behind it."""
+
+    met: bool
+    why: str
 
 
-def _criteria(table: attempts.Table, training: Json) -> dict[str, tuple[bool, str]]:
-    """Each success criterion: met or not, and the ratios S/R behind it; {} when one of the two adapters is missing."""
+def _criteria(table: attempts.Table, training: Json) -> dict[str, Criterion]:
+    """Judge each success criterion, with the ratios S/R behind it; {} when one of the two adapters is missing."""
     s, r = training.get("train_s", {}), training.get("train_r", {})
     gain = performance_ratio(table)
     if gain is None or "seconds" not in s or "seconds" not in r:
@@ -243,12 +221,12 @@ def _criteria(table: attempts.Table, training: Json) -> dict[str, tuple[bool, st
         better, cheap = (gain > least, ratios[price] <= most) if strict else (gain >= least, ratios[price] < most)
         needs = ("<=", ">") if strict else ("<", ">=")
         why = f"{price} S/R {ratios[price]:.2f} (needs {needs[0]} {most:g}), "
-        found[name] = (better and cheap, f"{why}performance S/R {gain:.2f} (needs {needs[1]} {least:g})")
+        found[name] = Criterion(better and cheap, f"{why}performance S/R {gain:.2f} (needs {needs[1]} {least:g})")
     return found
 
 
 def _break_even(table: attempts.Table, trials: Sequence[Trial], base: str) -> list[Metric]:
-    """Problems after which the training time is won back by attempts saved, at the base's seconds an attempt."""
+    """Estimate after how many problems the attempts saved make up for the training time."""
     rows = []
     # A choice takes one forward pass whatever the attempts; guesses take their time one by one.
     times = [
@@ -264,13 +242,8 @@ def _break_even(table: attempts.Table, trials: Sequence[Trial], base: str) -> li
         found = list(attempts.differences(table, base, condition).values())
         saved = float(np.mean(found)) if found else 0.0
         value = spent[0] / (saved * float(np.median(times))) if saved > 0 else None
-        method = (
-            "training time / (attempts saved x seconds an attempt)"
-            if value
-            else "no attempts are saved, so it never pays back"
-            if found
-            else "no problem has a result under both"
-        )
+        method = "no attempts are saved, so it never pays back" if found else "no problem has a result under both"
+        method = "training time / (attempts saved x seconds an attempt)" if value else method
         rows.append(Metric("break_even_problems", value, n=len(found), condition=condition, method=method, timing=True))
     return rows
 
@@ -284,12 +257,10 @@ class Compared(NamedTuple):
 
 
 def gate(metrics: Metrics, config: AnalysisConfig) -> Verdict:
-    """Confirmed, refuted or inconclusive; the best model; the recommendation in a sentence."""
+    """Return PASS where the hypothesis is confirmed, FAIL where it is refuted, else INCONCLUSIVE."""
     hypothesis, base, tuned = (metrics.facts[k] for k in ("hypothesis", "base", "tuned"))
     pairs = [f"{c} - {base}" for c in tuned]
-    rows = [
-        (metrics.find("adjusted_p", p), metrics.find("mean_difference", p), metrics.find("cv_ratio", p)) for p in pairs
-    ]
+    rows = [[metrics.find(name, pair) for name in ("adjusted_p", "mean_difference", "cv_ratio")] for pair in pairs]
     known = [Compared(p, d, v) for p, d, v in rows if p and d and p.value is not None and d.value is not None]
     missing = "".join(f" {name} is missing: {why}." for name, why in metrics.facts["missing"].items())
     if not known:
@@ -307,35 +278,41 @@ def gate(metrics: Metrics, config: AnalysisConfig) -> Verdict:
     reason = f"{hypothesis} {word}: {main.condition} {text}, n {main.n}. {advice}{ends}{missing}"
     findings = Findings(hypothesis_verdict=word, best_model=best, criteria=criteria)
     status = {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
-    return Verdict(
-        status, reason, findings, main, None, () if word == "confirmed" else _next(main, word == "refuted", config)
-    )
+    steps = () if word == "confirmed" else _next(main, word == "refuted", config)
+    return Verdict(status, reason, findings, main, None, steps)
 
 
-def _by_attempts(rows: Sequence[Compared], config: AnalysisConfig) -> tuple[str, Metric, str]:
-    """(word, the number it rests on, its text): confirmed by any tuned condition, since Holm's p covers all of them."""
+class Answer(NamedTuple):
+    """The answer to the hypothesis: confirmed, refuted or inconclusive, the number that it rests on, and that as text."""
+
+    word: str
+    main: Metric
+    text: str
+
+
+def _by_attempts(rows: Sequence[Compared], config: AnalysisConfig) -> Answer:
+    """Answer by attempts saved; any tuned condition confirms, since Holm's p covers all of them."""
     better = [r for r in rows if _number(r.difference) < 0 and _number(r.p) < config.alpha]
     best = min(better or rows, key=lambda r: _number(r.difference))
     text = f"{_number(best.difference):+.2f} attempts, adjusted p {_number(best.p):.3g}"
     if better:
-        return "confirmed", best.difference, text
+        return Answer("confirmed", best.difference, text)
     # Refuted: every interval shows that even the smallest saving worth having is not there.
     refuted = all(r.difference.low is not None and r.difference.low > -config.margin for r in rows)
-    return "refuted" if refuted else "inconclusive", best.difference, text
+    return Answer("refuted" if refuted else "inconclusive", best.difference, text)
 
 
-def _by_variation(rows: Sequence[Compared]) -> tuple[str, Metric, str]:
-    """The same for stabilization: the ratio of the coefficients of variation, tuned to base, against 1."""
+def _by_variation(rows: Sequence[Compared]) -> Answer:
+    """Answer by the ratio of the coefficients of variation, tuned to base, against 1."""
     found = [r.variation for r in rows if r.variation is not None and r.variation.value is not None]
     if not found:
         nothing = rows[0].variation or Metric("cv_ratio", None, condition=rows[0].difference.condition)
-        return "inconclusive", nothing, f"CV ratio undefined, {nothing.method}"
+        return Answer("inconclusive", nothing, f"CV ratio undefined, {nothing.method}")
     steadier = [m for m in found if m.high is not None and m.high < 1.0]
     best = min(steadier or found, key=_number)
-    if steadier:
-        return "confirmed", best, f"CV ratio {_number(best):.2f}"
     refuted = all(m.low is not None and m.low > 1.0 for m in found)
-    return "refuted" if refuted else "inconclusive", best, f"CV ratio {_number(best):.2f}"
+    word = "confirmed" if steadier else "refuted" if refuted else "inconclusive"
+    return Answer(word, best, f"CV ratio {_number(best):.2f}")
 
 
 def _number(metric: Metric) -> float:
@@ -355,7 +332,7 @@ def _next(main: Metric, refuted: bool, config: AnalysisConfig) -> tuple[NextStep
 
 
 def _next_without_results(metrics: Metrics, config: AnalysisConfig) -> tuple[NextStep, ...]:
-    """Where nothing could be compared: what could not be loaded; problems that are solved, for S to learn from."""
+    """Return steps where nothing could be compared: install what is missing; problems that are solved, for S to learn from."""
     causes: dict[str, str] = metrics.facts["missing"]
     install = next_steps.install(causes.values(), next_steps.STRONG)
     if "adapter S" not in causes or next_steps.INSTALL.search(causes["adapter S"]):

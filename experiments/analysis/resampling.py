@@ -1,4 +1,4 @@
-"""How intervals are resampled: problem by problem, or by whole groups where the split keeps groups whole (docs/science.md, Statistics)."""
+"""Resampling of intervals: by problem, or by whole groups where the data are split by group (docs/science.md, Statistics)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BOOTSTRAP_SEED = 42  # docs/science.md, Seeds: 42 makes what is not a run
 
 @dataclass(frozen=True)
 class Resampling:
-    """What is drawn with replacement: problems, or where `groups` gives each problem's group, all problems of a group."""
+    """The things that are drawn with replacement: problems, or whole groups where `groups` gives each problem's group."""
 
     groups: Mapping[str, str] | None = None
 

@@ -1,4 +1,4 @@
-"""Whether a unit that was run again gave what it gave before: which values must be equal, which agree by tolerance.
+"""Comparison of two results of one unit: which values must be equal, and which agree by tolerance.
 
 Problems, conditions, seeds, answers, labels, attempts, tokens, errors and all text in the details are equal. Numbers with a
 fraction, which sums of float32 stand behind, agree within TOLERANCE. Clocks, and the digest of trained weights, are left out.
@@ -32,7 +32,7 @@ class Agreement:
 
 
 def compare(first: Sequence[Trial], second: Sequence[Trial]) -> Agreement:
-    """Trials of two runs of one unit, one by one in the order in which the unit gave them."""
+    """Compare the trials of two runs of one unit, one by one in the order in which the unit gave them."""
     found = [difference(a, b, f"trial {i}") for i, (a, b) in enumerate(zip(plain(first), plain(second), strict=False))]
     found = list(filter(None, found))
     if len(first) != len(second):
@@ -42,13 +42,13 @@ def compare(first: Sequence[Trial], second: Sequence[Trial]) -> Agreement:
 
 
 def plain(trials: Sequence[Trial]) -> list[Any]:
-    """Trials as they look after JSON."""
+    """Return trials as they are after JSON."""
     found: list[Any] = json.loads(json.dumps([asdict(t) for t in trials]))
     return found
 
 
 def difference(one: Any, two: Any, where: str = "") -> str:
-    """Where two plain values differ first, or "" where they agree."""
+    """Return where two plain values differ first, "" where they agree."""
     if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
         rows = (difference(one[k], two[k], f"{where}.{k}") for k in one if k not in LEFT_OUT)
         return next(filter(None, rows), "")
@@ -61,7 +61,7 @@ def difference(one: Any, two: Any, where: str = "") -> str:
 
 
 def _largest(one: Any, two: Any) -> float | None:
-    """The largest absolute difference of two numbers with a fraction that stand in the same place."""
+    """Return the largest absolute difference of two numbers with a fraction that stand in the same place."""
     if isinstance(one, dict) and isinstance(two, dict):
         inner = [_largest(one[k], two[k]) for k in one.keys() & two.keys() if k not in LEFT_OUT]
     elif isinstance(one, list) and isinstance(two, list):

@@ -22,7 +22,9 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parent.parent
 # These pass data or find files; they cannot change a result.
-NEUTRAL = frozenset({"contract", "registry", "protocol.identity", "protocol.code_version", "backends.catalog"})
+NEUTRAL = frozenset(
+    {"contract", "findings", "registry", "protocol.identity", "protocol.code_version", "backends.catalog"}
+)
 ENGINES = ("backends.model_cache", "backends.protocols", "backends.sentence_embedder")
 DEFAULT_MODELS = ("smollm2-135m",)
 TRIALS = ("Config", "units", "sides", "run")  # of a phase: what decides its trials

@@ -1,4 +1,4 @@
-"""What stands for a unit that no machine could compute: failed rows with their reason, never missing ones or zeros."""
+"""Failed trials for units that no machine could compute, with their reason, never missing ones or zeros."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TRAINING = "training"  # problem id of a training's one trial, as P3 and E2 writ
 
 
 def failed_trials(unit: Unit, why: str) -> list[Trial]:
-    """One failed trial for each problem and condition that the unit names; its phase's metrics count them as failed."""
+    """Return one failed trial for each problem and condition that the unit names."""
     spec = unit.spec
     conditions, problems = _of(unit)
     # P3 finds its rows by category, E2 its comparisons by hypothesis.
@@ -20,7 +20,7 @@ def failed_trials(unit: Unit, why: str) -> list[Trial]:
 
 
 def _of(unit: Unit) -> tuple[list[str], list[str]]:
-    """(conditions, problem ids) of a unit's trials, as far as its spec tells."""
+    """Return conditions and problem ids of a unit's trials, as far as they follow from its spec."""
     spec, role = unit.spec, str(unit.spec.get("role", ""))
     if role == "train":
         return [f"train_{spec['dataset']}" if "dataset" in spec else "train"], [TRAINING]

@@ -1,4 +1,4 @@
-"""What decides a result, hashed: the same unit id is never computed twice, on any host."""
+"""The identity of units: a hash of all that decides a result, so that no host computes the same unit twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.protocol.code_version import code_version
 
 
 def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:
-    """{"code", "data", "models"}: the versions on this host of all that decides a unit's trials."""
+    """Return {"code", "data", "models"}: the versions on this host of all that decides a unit's trials."""
     from experiments.backends.catalog import digest_of
     from experiments.data import universe
 
@@ -36,7 +36,7 @@ def make_unit(
     n_trials: int = 1,
     cost: float = 1.0,
 ) -> Unit:
-    """A Unit with its id: 32 hex digits of the hash of phase, config, spec, files and identity."""
+    """Return a Unit with its id: 32 hex digits of the hash of phase, config, spec, files and identity."""
     plain, identity = config.model_dump(mode="json"), identify(phase, config, models)
     unit_id = _unit_id(phase, plain, spec, files, identity)
     return Unit(unit_id, phase, round, plain, dict(spec), identity, tuple(depends_on), tuple(files), n_trials, cost)
@@ -47,18 +47,18 @@ def _unit_id(phase: str, config: Json, spec: Mapping[str, Any], files: Sequence[
 
 
 def check_unit(unit: Unit, config: PhaseConfig) -> None:
-    """Refuse a unit whose code, data or models differ here from where it was planned, or whose id is not its hash.
+    """Refuse a unit that was planned with other code, data or models than this host has, or whose id is not its hash.
 
     Raises:
         LabError: naming what differs; the host needs the coordinator's version of it.
     """
     if unit.unit_id != _unit_id(unit.phase, unit.config, unit.spec, unit.files, unit.identity):
         raise LabError(f"unit {unit.unit_id} does not hash to its id", "plan the run again: lab pipeline")
-    here = identify(unit.phase, config, tuple(unit.identity["models"]))
+    local = identify(unit.phase, config, tuple(unit.identity["models"]))
     for what, mend in (
         ("code", "bring this host to the coordinator's commit: git pull"),
         ("data", "bring this host to the coordinator's commit: git pull"),
         ("models", "install the same model version as on the coordinator"),
     ):
-        if here[what] != unit.identity[what]:
-            raise LabError(f"{what} differ on this host: {here[what]} here, {unit.identity[what]} planned", mend)
+        if local[what] != unit.identity[what]:
+            raise LabError(f"{what} differ on this host: {local[what]}, planned with {unit.identity[what]}", mend)

@@ -1,4 +1,4 @@
-"""The gate before every phase: what stands on both sides of its test is refused, counted and kept with its results.
+"""The leakage gate before every phase: problems on both sides of its test are refused, and counted in its results.
 
 Equal texts and texts that name an answer are found by reading, before anything is planned. Texts that are nearly alike
 are found by an embedder, in a unit of its own beside the phase's first ones. Who goes on in spite of a leak says why
@@ -15,10 +15,11 @@ import numpy as np
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Earlier, Json, Metric, Metrics, PhaseConfig, Result, Trial, Unit, Verdict
+from experiments.contract import Json, Metric, Metrics, PhaseConfig, Result, Trial, Unit, Verdict
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import ALLOW, NAMED_PAIRS, Leaks, inspect, refuse
+from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.registry import get_phase
 
@@ -27,7 +28,7 @@ LEAKAGE = "leakage"  # role of the unit, condition of its trial
 MARK = "LEAKY DATA"  # before the method of every metric and the reason of a verdict
 EXPLORATORY = "exploratory"  # before the method of a metric that the plan does not name
 SEARCH_S = 0.06  # cost of embedding one text, in seconds on two cores
-LISTED = 20  # near pairs that the trial keeps, the nearest first
+LISTED = 20  # near pairs in the trial's details, the nearest first
 
 
 def next_units(phase: str, config: PhaseConfig, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:

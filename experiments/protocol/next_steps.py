@@ -62,7 +62,7 @@ def more_problems(
 
 
 def _has_room(config: PhaseConfig, settings: dict[str, Any], *counts: int) -> bool:
-    """Whether the domain can make so many problems; a larger n_problems is added to `settings` where it must grow."""
+    """Return True if the domain can make so many problems; a larger n_problems is added to `settings` where it must grow."""
     classes = len(get_domain(config.domain).options)
     # Each side is balanced by itself, so each class must be there for the rounded-up counts.
     total = sum(-(-n // classes) * classes for n in counts)

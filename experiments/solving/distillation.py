@@ -1,4 +1,4 @@
-"""What E2 trains on and asks for: datasets S (distilled) and R (raw) from E1's memos, and the model-written query."""
+"""Datasets and queries of E2: datasets S (distilled) and R (raw) from E1's memos, and the model-written query."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.contract import PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
 from experiments.seeds import generator
-from experiments.solving.guessing import told
+from experiments.solving.guessing import feedback
 from experiments.solving.memory_bank import Bank, MemoRecord
 from experiments.solving.solving import prompt_for
 
@@ -30,7 +30,7 @@ def hunch_prompt(domain: Domain, problem: Problem) -> str:
 def distilled(domain: Domain, problem: Problem, bank: Bank) -> Pair:
     """S: analysis, query, what it retrieved, approach, answer, in a few lines."""
     analysis = domain.describe(problem).rstrip(".")
-    found, _ = bank.semantic(problem)
+    found = bank.semantic(problem).memos
     # A memo must not retrieve itself, or the answer would be copied from the search.
     others = [m for m in found if m.problem.problem_id != problem.problem_id]
     common = Counter(m.problem.label for m in others).most_common(1)[0][0] if others else "nothing"
@@ -48,7 +48,7 @@ def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
     lines = []
     for i, guess in enumerate(guesses, 1):
         judged = domain.judge(problem, guess)
-        heard = f", {told(judged)}" if domain.answers == "guessing" else ""
+        heard = f", {feedback(judged)}" if domain.answers == "guessing" else ""
         lines.append(f"Attempt {i}: {guess}. {'Right' if judged.solved else 'Wrong'}{heard}.")
         if judged.solved:
             break

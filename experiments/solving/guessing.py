@@ -12,8 +12,8 @@ from experiments.domains.base import Judged
 from experiments.seeds import seed_for
 
 GUESS_TOKENS = 32  # the longest formula of the domain equations has 23 and an end of line (measured, SmolLM2)
-SHOWN = 4  # tries that the prompt shows
-SHOWN_CHARACTERS = 60  # of a try; a model that rambles must not fill the window
+SHOWN = 4  # guesses that the prompt shows
+SHOWN_CHARACTERS = 60  # of a guess; a model that rambles must not fill the window
 RESERVED_TOKENS = SHOWN * (SHOWN_CHARACTERS + 16) + GUESS_TOKENS  # at a character a token and a loss or a reason behind
 
 
@@ -38,19 +38,19 @@ def most_guesses(domain: Domain, config: PhaseConfig) -> int:
     return min(domain.max_attempts, config.max_guesses)
 
 
-def told(judged: Judged) -> str:
-    """What the solver hears of a guess: "loss 0.53", or why it has none."""
+def feedback(judged: Judged) -> str:
+    """Return the feedback on a guess: "loss 0.53", or the reason for which it has none."""
     return judged.reason if judged.loss is None else f"loss {judged.loss:.3g}"
 
 
 def prompt_after(prompt: str, lead: str, guesses: Sequence[str], judged: Sequence[Judged]) -> str:
-    """`prompt` with what was tried before its last words, the best try last.
+    """Return `prompt` with the best guesses so far before its last words, the best of all last.
 
     The few best, in rising order, are what a model proposes better ones from (Yang et al. 2023, arXiv:2309.03409).
     """
     tried = dict(zip(guesses, judged, strict=True))
     ranked = sorted(tried.items(), key=lambda t: float("-inf") if t[1].loss is None else -t[1].loss)
-    lines = "".join(f"Tried: {text[:SHOWN_CHARACTERS]}, {told(j)}\n" for text, j in ranked[-SHOWN:])
+    lines = "".join(f"Tried: {text[:SHOWN_CHARACTERS]}, {feedback(j)}\n" for text, j in ranked[-SHOWN:])
     return f"{prompt.removesuffix(lead)}{lines}{lead}"
 
 

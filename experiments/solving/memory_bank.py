@@ -1,9 +1,9 @@
-"""A memory bank of memos, and the ways of asking it that P2, E1 and E2 compare."""
+"""A memory of memos, and the retrievals from it that P2, E1 and E2 compare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -15,7 +15,15 @@ from experiments.domains import Domain, Problem
 from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 from experiments.solving.solving import Memo
 
-Found = tuple[list[Memo], dict[str, object]]  # memos, the most relevant last, and facts for the trial
+
+class Found(NamedTuple):
+    """Memos that a query brought back, the most relevant last, and facts about them for the trial."""
+
+    memos: list[Memo]
+    facts: dict[str, object]
+
+
+NOTHING = Found([], {})  # where no memory is asked
 
 
 class MemoRecord(BaseModel):
@@ -42,7 +50,7 @@ class MemoRecord(BaseModel):
 
 
 class Bank:
-    """Memos in the order in which they were solved, embedded once (the embedder keeps each distinct text)."""
+    """Memos in the order in which they were solved, embedded once (the embedder caches each text)."""
 
     def __init__(self, domain: Domain, memos: Sequence[Memo], embedder: Embedder, retrieval: RetrievalConfig) -> None:
         self.domain = domain
@@ -80,7 +88,8 @@ class Bank:
     def _found(self, chosen: list[int], problem: Problem) -> Found:
         found = [self.memos[i].problem for i in chosen]
         measured = relevance(self.domain, problem, found, self.memory.vectors[chosen])
-        return [self.memos[i] for i in chosen], {"relevance": measured.total, "type_match": measured.type_match}
+        facts: dict[str, object] = {"relevance": measured.total, "type_match": measured.type_match}
+        return Found([self.memos[i] for i in chosen], facts)
 
 
 def bank_of(memos: Iterable[MemoRecord], config: PhaseConfig) -> list[Memo]:

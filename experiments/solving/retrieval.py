@@ -16,7 +16,7 @@ Vectors = NDArray[np.float64]
 
 
 class RetrievalConfig(BaseModel):
-    """What E0 chooses. The defaults are the protocol's, handed on when its gate says FAIL (docs/science.md, E0)."""
+    """The parameters of retrieval, which E0 chooses. The defaults are the protocol's (docs/science.md, E0)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ def similarities(queries: Vectors, memory: Vectors, distance: str) -> Vectors:
 
 
 def top_k(scores: Vectors, k: int) -> NDArray[np.intp]:
-    """Indices of the k best per row, best first. Scores are rounded to 9 decimals and equal ones keep memory's order,
+    """Return indices of the k best per row, best first. Scores are rounded to 9 decimals and equal ones keep memory's order,
     so that the last bits of floating point cannot change what is retrieved."""
     return np.argsort(-np.round(scores, 9), axis=1, kind="stable")[:, :k]
 
@@ -86,7 +86,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Relevance:
-    """How useful a set of retrieved problems is for one query, each part 0 to 1 (docs/science.md, E0)."""
+    """The usefulness of a set of retrieved problems for one query, each part 0 to 1 (docs/science.md, E0)."""
 
     type_match: float  # share with the query's own answer
     solution_similarity: float  # mean nearness of the answers

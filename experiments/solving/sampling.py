@@ -30,8 +30,8 @@ class Drawn:
 
 def option_in(text: str, options: Sequence[str]) -> int | None:
     """The option that a reply begins with, the longest if several; None when it names none."""
-    said = text.strip()
-    found = [i for i, o in enumerate(options) if said.startswith(o) and not said[len(o) : len(o) + 1].isalnum()]
+    named = text.strip()
+    found = [i for i, o in enumerate(options) if named.startswith(o) and not named[len(o) : len(o) + 1].isalnum()]
     return max(found, key=lambda i: len(options[i]), default=None)
 
 
@@ -58,14 +58,14 @@ def draw(
             seeds=[seed_for(*key, turn) for _, key in under_way],
         )
         for (course, _), reply in zip(under_way, replies, strict=True):
-            said = option_in(reply.text, options)
+            named = option_in(reply.text, options)
             course.draws += 1
-            course.unreadable += said is None
+            course.unreadable += named is None
             course.tokens_in += reply.tokens_in
             course.tokens_out += reply.tokens_out
             course.latency_s += reply.latency_s
-            if said is not None and said not in course.order:
-                course.order.append(said)
+            if named is not None and named not in course.order:
+                course.order.append(named)
     for course, key in zip(courses, keys, strict=True):
         if right not in course.order:
             left = [i for i in range(len(options)) if i not in course.order]

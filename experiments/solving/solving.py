@@ -5,8 +5,9 @@ By choice the options' log-probabilities give them, from one forward pass; by gu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from experiments.solving.sampling import draw
 
 @dataclass(frozen=True)
 class Memo:
-    """One solved problem as the memory keeps it."""
+    """A solved problem in the memory."""
 
     problem: Problem
     answer: str
@@ -65,15 +66,22 @@ def guess_order(logprobs: Sequence[float], temperature: float, rng: np.random.Ge
     return [int(i) for i in np.argsort(-scores, kind="stable")]
 
 
-def fit_prompt(lm: LanguageModel, domain: Domain, problem: Problem, memos: Sequence[Memo]) -> tuple[str, int]:
-    """(prompt, memos dropped): the least relevant memos go first when the prompt is longer than the model's window."""
+class Prompt(NamedTuple):
+    """A prompt that fits the model's window, and the number of memos that were left out for it."""
+
+    text: str
+    dropped: int
+
+
+def fit_prompt(lm: LanguageModel, domain: Domain, problem: Problem, memos: Sequence[Memo]) -> Prompt:
+    """Return the prompt; where it is longer than the window, the least relevant memos are left out."""
     by_choice = domain.answers == "choice"
     room = lm.window - (max(lm.count_tokens(f" {o}") for o in domain.options) if by_choice else RESERVED_TOKENS)
     for dropped in range(len(memos) + 1):
         prompt = prompt_for(domain, problem, memos[dropped:])
         if lm.count_tokens(prompt) <= room:
-            return prompt, dropped
-    return prompt, len(memos)
+            return Prompt(prompt, dropped)
+    return Prompt(prompt, len(memos))
 
 
 def solve(
@@ -87,13 +95,18 @@ def solve(
     extra: dict[str, object] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Trial]:
-    """One trial for each seed (the config's run seeds unless given); `solved_by` in its details says in which way.
+    """Solve a problem once for each seed.
 
     Args:
         memos: what retrieval brought back, the least relevant first.
         extra: facts of the condition that go into every trial's details (relevance, query).
+        seeds: instead of the config's run seeds.
+
+    Returns:
+        One trial a seed; the first has the prompt, which is the same for all.
     """
     prompt, dropped = fit_prompt(lm, domain, problem, memos)
+    seeds = seeds or config.run_seeds
     facts = {
         "retrieved": [m.problem.problem_id for m in memos[dropped:]],
         "memo_spans": memo_spans(domain, memos[dropped:]),
@@ -103,96 +116,93 @@ def solve(
         **(extra or {}),
     }
     if domain.answers == "guessing":
-        return guess(lm, domain, problem, prompt, config, phase, condition, seeds or config.run_seeds, facts)
-    if not lm.scores:
-        return _sampled(lm, domain, problem, prompt, config, phase, condition, seeds or config.run_seeds, facts)
-    scores = lm.score(prompt, [f" {option}" for option in domain.options])
-    details = {"solved_by": "log-probabilities", "logprobs": list(scores.logprobs), **facts}
-    trials: list[Trial] = []
-    for seed in seeds or config.run_seeds:
-        order = guess_order(scores.logprobs, config.temperature, generator(seed, phase, problem.problem_id, condition))
-        # The prompt is the same for all seeds; it is kept once.
-        own = {**details, "guesses": [domain.options[i] for i in order]}
-        trials.append(
-            _trial(domain, problem, condition, seed, order, scores, {**own, "prompt": prompt} if not trials else own)
+        return guess(lm, domain, problem, prompt, config, phase, condition, seeds, facts)
+    keys = [(seed, phase, problem.problem_id, condition) for seed in seeds]
+    choose = _ranked if lm.scores else _sampled
+    right = domain.options.index(problem.label)
+    return [
+        Trial(
+            problem_id=problem.problem_id,
+            condition=condition,
+            seed=seed,
+            attempts=own.order.index(right) + 1,
+            solved=own.order.index(right) < domain.max_attempts,
+            answer=domain.options[own.order[0]],
+            truth=problem.label,
+            tokens_in=own.cost.tokens_in,
+            tokens_out=own.cost.tokens_out,
+            latency_s=own.cost.latency_s,
+            details={
+                **facts,
+                **own.facts,
+                "guesses": [domain.options[o] for o in own.order],
+                **({"prompt": prompt} if i == 0 else {}),
+            },
         )
-    return trials
+        for i, (seed, own) in enumerate(zip(seeds, choose(lm, domain, prompt, right, config, keys), strict=True))
+    ]
+
+
+class _Course(NamedTuple):
+    """The options in the order in which one seed guesses them, and what that cost."""
+
+    order: Sequence[int]  # indices into the options
+    cost: Scores
+    facts: Mapping[str, object]
+
+
+def _ranked(
+    lm: LanguageModel,
+    domain: Domain,
+    prompt: str,
+    right: int,
+    config: PhaseConfig,
+    keys: Sequence[tuple[str | int, ...]],
+) -> list[_Course]:
+    """Rank the options by their log-probabilities, which one forward pass gives for all seeds."""
+    scores = lm.score(prompt, [f" {option}" for option in domain.options])
+    facts = {"solved_by": "log-probabilities", "logprobs": list(scores.logprobs)}
+    return [_Course(guess_order(scores.logprobs, config.temperature, generator(*key)), scores, facts) for key in keys]
 
 
 def _sampled(
     lm: LanguageModel,
     domain: Domain,
-    problem: Problem,
     prompt: str,
+    right: int,
     config: PhaseConfig,
-    phase: str,
-    condition: str,
-    seeds: Sequence[int],
-    details: dict[str, object],
-) -> list[Trial]:
-    """The trials from a model without log-probabilities, which draws its answers."""
-    keys = [(seed, phase, problem.problem_id, condition) for seed in seeds]
-    right = domain.options.index(problem.label)
-    trials: list[Trial] = []
-    for seed, drawn in zip(seeds, draw(lm, prompt, domain.options, right, config.temperature, keys), strict=True):
-        own: dict[str, object] = {
-            **details,
-            "solved_by": "sampling",
-            "guesses": [domain.options[i] for i in drawn.order],
-            "draws": drawn.draws,
-            "unreadable": drawn.unreadable,
-            "blind": drawn.blind,
-        }
-        scores = Scores((), drawn.tokens_in, drawn.tokens_out, drawn.latency_s)
-        own = {**own, "prompt": prompt} if not trials else own
-        trials.append(_trial(domain, problem, condition, seed, drawn.order, scores, own))
-    return trials
-
-
-def _trial(
-    domain: Domain,
-    problem: Problem,
-    condition: str,
-    seed: int,
-    order: Sequence[int],
-    scores: Scores,
-    details: dict[str, object],
-) -> Trial:
-    attempts = order.index(domain.options.index(problem.label)) + 1
-    return Trial(
-        problem_id=problem.problem_id,
-        condition=condition,
-        seed=seed,
-        attempts=attempts,
-        solved=attempts <= domain.max_attempts,
-        answer=domain.options[order[0]],
-        truth=problem.label,
-        tokens_in=scores.tokens_in,
-        tokens_out=scores.tokens_out,
-        latency_s=scores.latency_s,
-        details=details,
-    )
+    keys: Sequence[tuple[str | int, ...]],
+) -> list[_Course]:
+    """Draw answers from a model that gives no log-probabilities."""
+    return [
+        _Course(
+            d.order,
+            Scores((), d.tokens_in, d.tokens_out, d.latency_s),
+            {"solved_by": "sampling", "draws": d.draws, "unreadable": d.unreadable, "blind": d.blind},
+        )
+        for d in draw(lm, prompt, domain.options, right, config.temperature, keys)
+    ]
 
 
 def failed(problem: Problem, condition: str, seeds: Sequence[int], error: Exception) -> list[Trial]:
-    """The trials of a problem whose model call failed: rows with their error, never missing and never zeros."""
+    """Return the trials of a problem whose model call failed: with their error, never missing and never zeros."""
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
     return [Trial(problem.problem_id, condition, seed, truth=problem.truth, error=text) for seed in seeds]
 
 
 def most_attempts(domain: Domain, config: PhaseConfig) -> int:
-    """The largest number of attempts that a trial can have."""
+    """Return the largest number of attempts that a trial can have."""
     return len(domain.options) if domain.answers == "choice" else most_guesses(domain, config)
 
 
 def effort(config: PhaseConfig) -> float:
-    """How much longer a problem takes than by choice: each guess, for all seeds, as long as 1.6 choices (measured, P2)."""
+    """Return the time of a problem in choices: each guess, for all seeds, takes as long as 1.6 (measured, P2)."""
     domain = get_domain(config.domain)
     return 1.0 if domain.answers == "choice" else 1.6 * most_guesses(domain, config)
 
 
 def first_idea(domain: Domain, trial: Trial) -> str:
-    """The answer that the solver thought of first: the most probable option, or the first guess."""
+    """Return the answer that the solver thought of first: the most probable option, or the first guess."""
     if domain.answers == "guessing" or "logprobs" not in trial.details:
         return str(trial.details["guesses"][0])
     logprobs = trial.details["logprobs"]

@@ -8,7 +8,8 @@ from typing import Any
 
 from common.canonical_json import canonical
 from experiments.backends.model_cache import Backends
-from experiments.contract import Earlier, Json, Result, Trial, Unit, Verdict
+from experiments.contract import Json, Result, Trial, Unit, Verdict
+from experiments.findings import Earlier
 from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, configure, get_phase
 

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from common.errors import LabError
 from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
-from experiments.contract import Earlier, PhaseConfig, Result, Trial, Unit
+from experiments.contract import PhaseConfig, Result, Trial, Unit
+from experiments.findings import Earlier
 from experiments.protocol.code_version import PACKAGE
 from experiments.registry import PHASES, SCALES, configure, get_phase
 from experiments.solving.retrieval import RetrievalConfig

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from common.errors import LabError
 from experiments import p2_retrieval_utility as p2
-from experiments.data import balanced, refuse_leaks, split, universe
+from experiments.data import balanced, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.base import leaks
+from experiments.domains.leakage import inspect, refuse
 
 DOMAIN = get_domain("big_o")
 
@@ -98,10 +99,10 @@ def test_the_version_names_the_data() -> None:
 def test_a_test_problem_in_memory_is_refused_by_name() -> None:
     """Renamed and commented it is still the same function: the pair is named, and what to do."""
     memory, test = list(universe(config()).problems[:6]), list(universe(config()).problems[6:12])
-    refuse_leaks(DOMAIN, memory, test)
+    refuse(inspect(DOMAIN, memory, test))
     twin = replace(test[0], problem_id="twin", text=f"# a comment\n{test[0].text}\n\n")
     with pytest.raises(LabError) as caught:
-        refuse_leaks(DOMAIN, [*memory, twin], test)
+        refuse(inspect(DOMAIN, [*memory, twin], test))
     assert f"twin = {test[0].problem_id}" in str(caught.value)
     assert "1 test problems" in str(caught.value) and "split: group" in caught.value.mend
 
@@ -110,7 +111,7 @@ def test_only_the_first_pairs_are_named() -> None:
     """A hundred leaks are one mistake: the line must stay readable."""
     problems = list(universe(config()).problems[:20])
     with pytest.raises(LabError) as caught:
-        refuse_leaks(DOMAIN, problems, problems)
+        refuse(inspect(DOMAIN, problems, problems))
     assert "20 test problems" in str(caught.value) and str(caught.value).count(" = ") == 3
 
 
@@ -121,7 +122,7 @@ def test_a_text_that_names_an_answer_is_refused_by_name(side: str) -> None:
     at = memory if side == "memory" else test
     at[2] = replace(at[2], text=f"{at[2].text}\n# runs in O(n log n)\n")
     with pytest.raises(LabError, match=at[2].problem_id):
-        refuse_leaks(DOMAIN, memory, test)
+        refuse(inspect(DOMAIN, memory, test))
 
 
 @pytest.mark.parametrize(("domain", "n"), [("no_such", 24), ("big_o", 100_000)])

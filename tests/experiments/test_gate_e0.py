@@ -65,10 +65,10 @@ def test_the_constrained_choice(
     metrics = e0.metrics(trials_of(*cells), CONFIG)
     verdict = e0.gate(metrics, CONFIG)
     found = metrics.facts["chosen"]
-    assert (found["text_weight"], found["k"], found["distance"]) == chosen
+    assert (found.retrieval.text_weight, found.retrieval.k, found.retrieval.distance) == chosen
     assert relaxed in metrics.facts["relaxed"] and bool(relaxed) == bool(metrics.facts["relaxed"])
     assert verdict.status is status
-    assert verdict.main.condition == found["cell"] and verdict.main.n == 4
+    assert verdict.main.condition == found.name and verdict.main.n == 4
     best = {"embedder": MINI, "text_weight": chosen[0], "k": chosen[1], "distance": chosen[2]}
     assert verdict.findings == (e0.Findings(retrieval=best) if status is Status.PASS else DEFAULTS)
     assert bool(verdict.next_steps) == (status is Status.FAIL)
@@ -144,10 +144,8 @@ def test_what_rests_on_a_clock_says_so() -> None:
 
 def test_times_that_follow_closely_are_one_but_the_limit_is_kept() -> None:
     """Noise of a clock must not split equal times; a chain of near times must not carry a slow cell under the limit."""
-    cells = [
-        {"time_s": t, "measured_s": t, "relevance": r, "k": 5} for t, r in ((0.098, 0.8), (0.102, 0.9), (0.3, 0.95))
-    ]
-    e0._merge_times(cells, 0.005)
-    assert [c["time_s"] for c in cells] == [0.098, 0.098, 0.3]
-    chosen, _ = e0._choose(cells, cells, CONFIG)
-    assert chosen is not None and chosen["relevance"] == 0.8
+    measured = ((0.098, 0.8), (0.102, 0.9), (0.3, 0.95))
+    cells = e0.merge_times([e0.Cell(str(t), RetrievalConfig(), r, t, t) for t, r in measured], 0.005)
+    assert [c.time_s for c in cells] == [0.098, 0.098, 0.3]
+    chosen = e0.choose(cells, cells, CONFIG).cell
+    assert chosen is not None and chosen.relevance == 0.8

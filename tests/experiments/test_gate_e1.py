@@ -12,7 +12,8 @@ from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
 from experiments.analysis import attempts
-from experiments.contract import Earlier, Metric, Metrics, Result, Status, Trial, Verdict
+from experiments.contract import Metric, Metrics, Result, Status, Trial, Verdict
+from experiments.findings import Earlier
 from experiments.solving.memory_bank import MemoRecord
 from experiments.solving.retrieval import RetrievalConfig
 

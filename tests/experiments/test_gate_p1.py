@@ -164,15 +164,15 @@ def test_nearest_neighbours_vote_and_ties_go_to_the_nearer() -> None:
     """The classifier's rule on five problems: with k 2 and two classes tied, the nearest decides."""
     cosine = np.array([[1.0, 0.9, 0.8, 0.1, 0.1]] * 5)
     labels = np.array(["a", "a", "b", "b", "b"])
-    assert p1._knn_hits(cosine, labels, np.array([0]), 2) == 1
-    assert p1._knn_hits(cosine, labels, np.array([0]), 4) == 0
+    assert p1.knn_hits(cosine, labels, np.array([0]), 2) == 1
+    assert p1.knn_hits(cosine, labels, np.array([0]), 4) == 0
 
 
 def test_groupwise_split_keeps_groups_whole() -> None:
     """A neighbour from the same family on the training side would make any embedder look valid."""
     labels = np.array([OPTIONS[i % 6] for i in range(60)])
     groups = np.array([f"{OPTIONS[i % 6]}-{i // 6 % 3}" for i in range(60)])
-    test = p1._groupwise(labels, groups, CONFIG)
+    test = p1.groupwise(labels, groups, CONFIG)
     train = np.setdiff1d(np.arange(60), test)
     assert len(test) and not set(groups[test]) & set(groups[train])
     assert set(labels[test]) == set(OPTIONS)

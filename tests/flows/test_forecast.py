@@ -11,8 +11,9 @@ import pytest
 
 from experiments import e1_retrieval_strategies as e1
 from experiments.analysis.e2_analysis import CONDITIONS
-from experiments.contract import Earlier, Result, Trial, Unit
+from experiments.contract import Result, Trial, Unit
 from experiments.data import split
+from experiments.findings import Earlier
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, configure, expected_findings, get_phase
 from experiments.solving.memory_bank import MemoRecord

@@ -8,7 +8,8 @@ from datetime import datetime
 from duckdb import DuckDBPyConnection as Connection
 
 from common.environment import ALL_HOSTS
-from experiments.contract import Earlier, Metrics, PhaseConfig, Result, Trial
+from experiments.contract import Metrics, PhaseConfig, Result, Trial
+from experiments.findings import Earlier
 from experiments.protocol import leakage_gate
 from experiments.protocol.giving_up import failed_trials
 from warehouse.database import records

@@ -12,7 +12,8 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.canonical_json import sha256_of
 from common.environment import ALL_HOSTS
-from experiments.contract import Earlier, Json, Metric, Metrics, NextStep, Result, Status, Trial, Unit, Verdict
+from experiments.contract import Json, Metric, Metrics, NextStep, Result, Status, Trial, Unit, Verdict
+from experiments.findings import Earlier
 from experiments.registry import PHASES, read_findings
 from warehouse.database.statements import column_of, insert, number_of, rows_of, transaction
 from warehouse.delivery.bundles import FIELDS

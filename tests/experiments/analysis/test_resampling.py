@@ -152,12 +152,12 @@ def test_every_phase_resamples_as_its_split_asks(of_phase: Any) -> None:
 
 def test_a_groups_own_likeness_is_no_likeness_of_copies() -> None:
     """P1: one group drawn twice is two copies; a pair across them would be a problem beside itself or its kin again."""
-    twice = p1._pairs(np.array([0, 1, 0, 1]), np.array([0, 0]))
+    twice = p1.pairs_that_count(np.array([0, 1, 0, 1]), np.array([0, 0]))
     assert twice.tolist() == [
         [False, True, False, False],
         [True, False, False, False],
         [False, False, False, True],
         [False, False, True, False],
     ]
-    alone = p1._pairs(np.array([0, 0, 1]), np.array([0, 1]))
+    alone = p1.pairs_that_count(np.array([0, 0, 1]), np.array([0, 1]))
     assert alone.tolist() == [[False, False, True], [False, False, True], [True, True, False]]

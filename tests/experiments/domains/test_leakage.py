@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from app.components.cards import card
 from common.errors import LabError
 from experiments.backends.model_cache import Backends, no_files
-from experiments.contract import Earlier, Metric, Metrics, Result, Trial, Unit
+from experiments.contract import Metric, Metrics, Result, Trial, Unit
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import first_of, inspect, names_answer, refuse
+from experiments.findings import Earlier
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, configure, get_phase
 from flows.local import run_local

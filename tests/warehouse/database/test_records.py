@@ -18,7 +18,8 @@ from common.errors import LabError
 from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
 from experiments import p1_embedding_validity as p1
-from experiments.contract import Earlier, Metric, Metrics, NextStep, Status, Trial, Unit, Verdict
+from experiments.contract import Metric, Metrics, NextStep, Status, Trial, Unit, Verdict
+from experiments.findings import Earlier
 from experiments.solving.retrieval import RetrievalConfig
 from warehouse.database import durations, records
 from warehouse.database.connection import writing
