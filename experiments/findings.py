@@ -20,8 +20,8 @@ class PhaseFindings(BaseModel):
     PHASE: ClassVar[str]
     WHAT: ClassVar[str]
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, phase: str = "", what: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(cls, phase: str, what: str, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
         cls.PHASE, cls.WHAT = phase, what
 
 

@@ -8,9 +8,9 @@ from experiments.registry import configure, expected_findings, get_phase
 
 # The first unit of a phase at smoke scale. A change that moves one throws finished trials away: it belongs into LOG.md.
 STORED = {
-    "p1": "b900054813b79c7c93c943c826f62164",
-    "p3": "5fcaa1c3f0334a464deca8798f9602e6",
-    "e1": "92f2ef3033b013cfbb0d9b6ed4f8a2fc",
+    "p1": "920b928d3549481a0551773e5197afe1",
+    "p3": "82f66b8cbe41b43dbcbaa3e8a933d537",
+    "e1": "d4024367ac624e201637436093d52633",
 }
 
 
