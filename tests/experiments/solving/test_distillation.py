@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from fake_engines import FakeEmbedder
 from hypothesis import given, settings
@@ -13,15 +11,22 @@ from experiments import e2_finetuned_retrieval as e2
 from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.solving.distillation import dataset, distilled, hunch_prompt, query_quality, raw
-from experiments.solving.memory_bank import Bank
+from experiments.solving.memory_bank import Bank, MemoRecord
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, prompt_for
 
 DOMAIN = get_domain("big_o")
 CONFIG = e2.Config(n_problems=24)
 PROBLEMS = universe(CONFIG).problems
-ROWS: list[list[Any]] = [
-    [p.problem_id, p.label, i, 1 if i % 2 else 4, bool(i % 2), [p.label] if i % 2 else [DOMAIN.options[0], p.label]]
+MEMOS = [
+    MemoRecord(
+        problem_id=p.problem_id,
+        answer=p.label,
+        order=i,
+        attempts=1 if i % 2 else 4,
+        success=bool(i % 2),
+        guesses=(p.label,) if i % 2 else (DOMAIN.options[0], p.label),
+    )
     for i, p in enumerate(PROBLEMS[:10])
 ]
 
@@ -74,16 +79,16 @@ def test_a_raw_trajectory_keeps_its_failures_up_to_the_right_guess() -> None:
 @pytest.mark.parametrize(("name", "size"), [("s", 5), ("r", 10)])
 def test_s_takes_the_solved_memos_and_r_all(name: str, size: int) -> None:
     """S distils what worked; R is raw. 80/20, no pair on both sides, the same split every time."""
-    train, held = dataset(name, DOMAIN, ROWS, bank(), CONFIG, 100, 0.2)
+    train, held = dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 100, 0.2)
     assert (len(train), len(held)) == (size - round(size / 5), round(size / 5))
     assert not set(train) & set(held)
-    assert dataset(name, DOMAIN, ROWS, bank(), CONFIG, 100, 0.2) == (train, held)
-    assert sum(map(len, dataset(name, DOMAIN, ROWS, bank(), CONFIG, 4, 0.2))) == 4
+    assert dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 100, 0.2) == (train, held)
+    assert sum(map(len, dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 4, 0.2))) == 4
 
 
 def test_nothing_solved_leaves_s_empty() -> None:
     """E2 then reports a failed training for S; it may not train on failures instead."""
-    failures = [[*row[:4], False, row[5]] for row in ROWS]
+    failures = [memo.model_copy(update={"success": False}) for memo in MEMOS]
     assert dataset("s", DOMAIN, failures, bank(), CONFIG, 100, 0.2) == ([], [])
     assert len(dataset("r", DOMAIN, failures, bank(), CONFIG, 100, 0.2)[0]) == 8
 
