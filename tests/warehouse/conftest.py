@@ -40,7 +40,7 @@ def store(paths: Paths) -> Store:
 
 
 class FakeEmbedder:
-    """Vectors drawn from a text's hash: what they say does not matter here, only that they are kept."""
+    """Vectors drawn from a text's hash: what they say does not matter here, only that they are stored."""
 
     name = EMBEDDER
 

@@ -51,7 +51,7 @@ def trials_of(label: str) -> list[Trial]:
 
 
 def staged(paths: Paths, role: str, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, with its stage told while it runs."""
+    """`function`, with its stage reported while it runs."""
 
     def run(*args: Any, **values: Any) -> Any:
         _tell(paths, role, STAGES[stage])
@@ -102,7 +102,7 @@ def write(paths: Paths, role: str) -> None:
 
 
 def gather(paths: Paths, role: str) -> None:
-    """Collect until told to stop; nothing here is bad, so anything in quarantine is a fault."""
+    """Collect until stopped; nothing here is bad, so anything in quarantine is a fault."""
     collector.insert_bundles = staged(paths, role, "ingest", collector.insert_bundles)
     connection.publish_snapshot = staged(paths, role, "snapshot", connection.publish_snapshot)
     record_files.save = staged(paths, role, "records", record_files.save)

@@ -66,7 +66,7 @@ class Scene:
 
 
 class MemoryThatFails(MemoryFileSystem):
-    """fsspec's memory, which can be told to be unreachable."""
+    """fsspec's memory, which can be made unreachable."""
 
     cachable = False
     fails = False

@@ -1,4 +1,4 @@
-"""Audits: second results are held against the first, kept beside them, never counted, and shown by pairs of hosts."""
+"""Audits: second results are held against the first, stored beside them, never counted, and shown by pairs of hosts."""
 
 from __future__ import annotations
 

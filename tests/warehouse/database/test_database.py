@@ -117,7 +117,7 @@ def test_an_error_inside_rolls_back_and_publishes_nothing(paths: Paths) -> None:
 
 
 def test_one_writer_at_a_time_and_readers_through_the_snapshot(paths: Paths) -> None:
-    """A second writer is told which process holds the warehouse; a reader opens the snapshot meanwhile; a killed
+    """A second writer learns which process holds the warehouse; a reader opens the snapshot meanwhile; a killed
     holder blocks nobody, and what it had committed is there."""
     with writing(paths, publish=True):
         pass
@@ -140,7 +140,7 @@ def test_one_writer_at_a_time_and_readers_through_the_snapshot(paths: Paths) -> 
 
 
 def test_a_warehouse_open_in_another_program_is_named(paths: Paths) -> None:
-    """Someone who opened the file itself with DuckDB is told to open the snapshot, not shown a traceback."""
+    """Someone who opened the file itself with DuckDB is asked to open the snapshot, not shown a traceback."""
     with writing(paths):
         pass
     script = f"import duckdb, sys; c = duckdb.connect({str(paths.warehouse)!r}); print('open', flush=True); input()"

@@ -115,7 +115,7 @@ def test_floats_survive_to_the_last_bit(floats: list[tuple[float, float]], text:
 
 
 def test_units_keep_the_order_in_which_they_were_asked_for(con: Connection) -> None:
-    """Rounds follow each other, storing the same again changes nothing, and phases and runs are kept apart."""
+    """Rounds follow each other, storing the same again changes nothing, and phases and runs are separate."""
     first, second = [make_unit(f"a{i}") for i in range(5)], [make_unit(f"b{i}", round=2) for i in range(3)]
     records.save_units(con, "run", "p1", first)
     records.save_units(con, "run", "p1", [*first, *second])
@@ -211,7 +211,7 @@ def test_findings_come_back_as_records_of_the_phases_before(con: Connection) -> 
 
 
 def test_what_earlier_versions_stored_is_still_read(con: Connection) -> None:
-    """Before schema 8 memos were lists, steps were lines and e0 kept other fields: an old run is read, and shown, as it was."""
+    """Before schema 8 memos were lists, steps were lines and e0 had other fields: an old run is read, and shown, as it was."""
     save_run(con)
     records.save_verdict(con, "run", "e1", Verdict(Status.PASS, "yes", None, MAIN))
     memos = [["a", "O(n)", 0, 2, True, ["O(1)", "O(n)"]], ["b", "O(1)", 1, 1, False, []]]

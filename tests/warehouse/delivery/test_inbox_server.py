@@ -60,7 +60,7 @@ STATEMENTS = (
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_no_other_statement_is_let_through(client: Quack, statement: str) -> None:
-    """A token of Quack's gives its holder all of SQL, so what may be said is written down, to the letter."""
+    """A token of Quack's gives its holder all of SQL, so what may be sent is written down, to the letter."""
     with pytest.raises(UnreachableError, match="Authorization failed"):
         client.query(statement)
 
@@ -77,9 +77,9 @@ def test_the_database_itself_is_locked(serving: Serving) -> None:
 def test_another_token_opens_nothing(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only door on the network is shut to whoever was not given the key."""
     monkeypatch.setenv("LAB_INBOX_TOKEN", "x" * 32)
-    with pytest.raises(UnreachableError, match="refuses this token") as told:
+    with pytest.raises(UnreachableError, match="refuses this token") as reported:
         Quack("127.0.0.1", serving.port, encrypted=False).has(f"{1:032x}")
-    assert "x" * 32 not in str(told.value)
+    assert "x" * 32 not in str(reported.value)
 
 
 REFUSED = {
@@ -96,8 +96,8 @@ def test_what_is_no_bundle_is_refused_and_told(
 ) -> None:
     """Name, size and digest are checked before a file is made; the sender keeps what it has and says why."""
     monkeypatch.setattr(quack_server, "MAX_BUNDLE_BYTES", 2000)
-    called, content, said = REFUSED[name]
-    assert said in client.ask("bundle", called, content).decode()
+    called, content, answer = REFUSED[name]
+    assert answer in client.ask("bundle", called, content).decode()
     assert not list(serving.server.inbox.iterdir())
     assert "does not match" in client.ask("file", hashlib.sha256(b"a").hexdigest(), b"b").decode()
     assert client.ask("report", "capability_report_A B.json".replace(" ", "-"), b"{}") == b"not a report"
@@ -146,6 +146,6 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypa
     file.chmod(0o600)
     assert quack.token() == TOKEN
     monkeypatch.setenv("LAB_INBOX_TOKEN", "two words")
-    with pytest.raises(LabError, match="is not a token") as told:
+    with pytest.raises(LabError, match="is not a token") as reported:
         quack.token()
-    assert "two words" not in str(told.value)
+    assert "two words" not in str(reported.value)

@@ -124,10 +124,10 @@ def test_signed_and_unsigned_the_same_bundle_is_one(paths: Paths, store: Store) 
     """The signature is no part of what is counted: the archive keeps one file, whole, whichever came last."""
     put(store.inbox, "a")
     assert collect(paths, store).ingested == 1
-    (kept,) = paths.bundles.iterdir()
-    kept.write_bytes(b"damaged")
+    (saved,) = paths.bundles.iterdir()
+    saved.write_bytes(b"damaged")
     put(store.inbox, "a", key=bytes.fromhex(KEY))
     assert collect(paths, store).known == 1
     (again,) = paths.bundles.iterdir()
-    assert again == kept
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() == kept.name.split(".")[1]
+    assert again == saved
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() == saved.name.split(".")[1]

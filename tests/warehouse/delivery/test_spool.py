@@ -1,4 +1,4 @@
-"""The spool: what waits is kept with its reason, over restarts, and takes little room."""
+"""The spool: what waits is stored with its reason, over restarts, and takes little room."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_what_waits_is_listed_the_oldest_first_with_the_last_reason(
 
 
 def test_a_bundle_is_compressed(tmp_path: Path) -> None:
-    """Prompts repeat and are kept whole, so that what goes over a slow line is a small part of what they are."""
+    """Prompts repeat and are stored whole, so that what goes over a slow line is a small part of what they are."""
     unit = Unit("a" * 32, "p1", 1, {}, {}, {"code": "c", "data": "d", "models": {}})
     prompt = "Given the following function, name its complexity class.\n" * 40
     trials = [Trial(f"p-{i}", "none", details={"prompt": f"{prompt}{i}"}) for i in range(200)]

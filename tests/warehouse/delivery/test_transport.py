@@ -58,8 +58,8 @@ def test_a_mount_that_is_not_there_swallows_nothing(paths: Paths, monkeypatch: p
     names = fill(paths.spool, 1)
     monkeypatch.setenv("LAB_RESULTS_URL", str(mount))
     store = Store.configured(paths)
-    said = store.deliver(paths.spool).reason
-    assert said and "not mounted" in said and said.endswith(f"mkdir -p {mount}/inbox")
+    answer = store.deliver(paths.spool).reason
+    assert answer and "not mounted" in answer and answer.endswith(f"mkdir -p {mount}/inbox")
     for write in (lambda: store.put_file(b"x"), lambda: store.put_report("pi-4", b"{}")):
         with pytest.raises(UnreachableError, match="not mounted"):
             write()
@@ -136,11 +136,11 @@ def test_reports_come_back_by_host(paths: Paths) -> None:
 def test_a_url_that_is_not_built_is_named(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, url: str, message: str
 ) -> None:
-    """A wrong LAB_RESULTS_URL is the user's mistake, told with what works; nothing of it becomes an option of a program."""
+    """A wrong LAB_RESULTS_URL is the user's mistake, reported with what works; nothing of it becomes an option of a program."""
     monkeypatch.setenv("LAB_RESULTS_URL", url)
-    with pytest.raises(LabError, match=message) as told:
+    with pytest.raises(LabError, match=message) as reported:
         Store.configured(paths)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(reported.value)
 
 
 def test_the_url_may_be_a_path_or_a_file_url(paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_processes_of_one_host_push_at_once(repository: Scene) -> None:
 
 
 def test_a_rewritten_branch_is_told_and_loses_nothing(repository: Scene) -> None:
-    """A forced push by somebody takes results away that the spool has dropped: they are kept where they were seen, and told."""
+    """A forced push by somebody takes results away that the spool has dropped: they are stored where they were seen, and reported."""
     host, coordinator = repository.host("pi-4"), repository.host("coordinator")
     first = bundle(host, 1, b"taken in before")
     host.deliver(host.spool)

@@ -53,18 +53,18 @@ def test_a_host_whose_key_is_not_known_gets_nothing(over_ssh: Scene, kind: str, 
     server = ssh_server.Sshd(over_ssh.folder / "ssh", 0)
     before = server.known_hosts.read_text()
     name = bundle(store, 1, b"mine alone")
-    told = before.replace(before.split()[2], (server.folder / "other_key.pub").read_text().split()[1])
-    server.known_hosts.write_text("" if known == "nothing" else told)
+    changed = before.replace(before.split()[2], (server.folder / "other_key.pub").read_text().split()[1])
+    server.known_hosts.write_text("" if known == "nothing" else changed)
     try:
-        said = store.deliver(store.spool)
+        answer = store.deliver(store.spool)
         assert (
-            said.waiting == 1
-            and said.reason
-            and "host key of lab-test" in said.reason
-            and "ssh lab-test" in said.reason
+            answer.waiting == 1
+            and answer.reason
+            and "host key of lab-test" in answer.reason
+            and "ssh lab-test" in answer.reason
         )
         assert (store.spool / name).is_file()
-        assert server.known_hosts.read_text() == ("" if known == "nothing" else told)
+        assert server.known_hosts.read_text() == ("" if known == "nothing" else changed)
     finally:
         server.known_hosts.write_text(before)
 
@@ -90,9 +90,9 @@ def test_a_transfer_that_broke_goes_on_where_it_stopped(over_ssh: Scene, monkeyp
     real = ssh.run
     monkeypatch.setattr(ssh, "run", _breaking(inbox))
     assert store.deliver(store.spool).waiting == 1
-    kept = inbox / ".part-rsync" / name
+    saved = inbox / ".part-rsync" / name
     deadline = time.monotonic() + 60
-    while not kept.is_file():
+    while not saved.is_file():
         assert time.monotonic() < deadline, sorted(str(p) for p in inbox.rglob("*"))
         time.sleep(0.1)
     assert not (inbox / name).exists()

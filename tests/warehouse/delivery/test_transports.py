@@ -110,9 +110,11 @@ def test_a_store_that_went_away_loses_nothing(store_of: Scene) -> None:
         assert (host.spool / name).read_bytes() == b"computed while the store was away"
         assert host.has_bundle(f"{number:032x}")
         assert not host.has_bundle(f"{10**9:032x}")
-        said = spool.look(paths)
+        answer = spool.look(paths)
         assert (
-            [w.name for w in said.waiting] == [name] and said.last_attempt and said.last_attempt.reason == done.reason
+            [w.name for w in answer.waiting] == [name]
+            and answer.last_attempt
+            and answer.last_attempt.reason == done.reason
         )
     finally:
         store_of.back()

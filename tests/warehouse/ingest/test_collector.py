@@ -151,7 +151,7 @@ def test_only_what_was_planned_is_taken_in(paths: Paths, store: Store, what: str
     put(store.inbox, "b")
     taken = collect(paths, store)
     assert taken.ingested == 1
-    assert [reason in told for _, told in taken.quarantined] == [True]
+    assert [reason in reported for _, reported in taken.quarantined] == [True]
     assert query(paths, "SELECT unit_id FROM bundles") == [(make_unit("b").unit_id,)]
 
 
@@ -186,7 +186,7 @@ def test_a_file_that_gets_its_name_while_old_ones_are_removed(
 
 
 def test_the_file_moves_to_the_archive_and_its_attachment_to_the_store(paths: Paths, store: Store) -> None:
-    """The bundle is kept as it came, and an adapter in it can be fetched by its hash, even after damage."""
+    """The bundle is stored as it came, and an adapter in it can be fetched by its hash, even after damage."""
     content = b"weights" * 100
     sha256 = hashlib.sha256(content).hexdigest()
     path = put(paths.spool, "a", content=content)
@@ -264,7 +264,7 @@ def test_a_bundle_goes_in_as_a_whole_or_not_at_all(paths: Paths, store: Store, m
 def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
     paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An I/O error at one file is told and the rest goes on; the file is taken with the next call, not twice."""
+    """An I/O error at one file is reported and the rest goes on; the file is taken with the next call, not twice."""
     first, second = sorted([put(store.inbox, "a"), put(store.inbox, "b")])
     real = collector.move
 

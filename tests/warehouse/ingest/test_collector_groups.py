@@ -145,7 +145,7 @@ def test_what_waits_to_be_inserted_is_bounded_in_memory(
 
 
 def test_reading_ahead_ends_where_nobody_asks_on(paths: Paths, store: Store) -> None:
-    """A collector that stops must not go on reading an inbox of days, and what cannot be read is told of that entry alone."""
+    """A collector that stops must not go on reading an inbox of days, and what cannot be read is reported for that entry alone."""
     first, second = put(store.inbox, "a"), store.inbox / "junk"
     second.write_bytes(b"junk")
     with closing(read_ahead(paths, [second, first, store.inbox / "gone"])) as readings:

@@ -84,12 +84,12 @@ def stored(paths: Paths) -> tuple[set[str], list[str]]:
 def test_results_are_refused_with_one_clear_error_and_none_is_torn(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a host whose disk is full the spool holds what it held, no half of a bundle, and the next one goes in again."""
     paths = Paths(disk / "home")
-    kept = put(paths.spool, "kept")
+    saved = put(paths.spool, "kept")
     blocker = fill(disk)
     with pytest.raises(LabError, match="is full; nothing that was stored is lost") as refused:
         put(paths.spool, "lost", bulk=2000)
     assert "lab clean" in refused.value.mend
-    assert [p.name for p in paths.spool.iterdir()] == [kept.name]
+    assert [p.name for p in paths.spool.iterdir()] == [saved.name]
     blocker.unlink()
     assert put(paths.spool, "lost", bulk=2000).is_file()
 
@@ -135,13 +135,13 @@ def test_a_collector_on_a_full_disk_loses_and_doubles_nothing(
     for label in labels[1:]:
         put(store.inbox, label, bulk=1000)
     blocker = fill(disk, leave)
-    told = ""
+    reported = ""
     try:
         taken = collect(paths, store)
-        told = " ".join(reason for _, reason in taken.left)
+        reported = " ".join(reason for _, reason in taken.left)
     except LabError as error:
-        told = str(error)
-    assert "full" in told or "No space left on device" in told
+        reported = str(error)
+    assert "full" in reported or "No space left on device" in reported
     blocker.unlink()
     collect(paths, store)
     units, wrong = stored(paths)

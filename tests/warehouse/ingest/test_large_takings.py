@@ -49,9 +49,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def collector(home: Path) -> subprocess.Popen[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("LAB_")} | {"LAB_HOME": str(home)}
+    saved = {k: v for k, v in os.environ.items() if not k.startswith("LAB_")} | {"LAB_HOME": str(home)}
     command = [sys.executable, "-c", COLLECT]
-    return subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+    return subprocess.Popen(command, env=saved, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
 
 
 def check_whole(paths: Paths) -> None:

@@ -276,13 +276,13 @@ def test_an_export_of_one_run_and_what_is_refused(run_home: Paths, tmp_path: Pat
     target = tmp_path / "it's.csv"
     assert export(run_home, "gate_history", target, "csv", run_id) == 1
     assert target.is_file()
-    for name, run, said in (
+    for name, run, answer in (
         ("runs; DROP TABLE runs", None, "there is no view"),
         ("duckdb_settings()", None, "there is no view"),
         ("gate_history", "x' OR '1'='1", "there is no run"),
         ("plans", run_id, "no column run_id"),
     ):
-        with pytest.raises(LabError, match=said):
+        with pytest.raises(LabError, match=answer):
             export(run_home, name, tmp_path / "x.csv", "csv", run)
     with pytest.raises(LabError, match="no folder"):
         export(run_home, "runs", tmp_path / "missing" / "x.csv", "csv")

@@ -84,7 +84,7 @@ def test_a_rebuild_beside_a_whole_warehouse_says_that_it_is_equal(run_home: Path
 
 
 def test_forged_trials_do_not_survive_a_rebuild(run_home: Paths) -> None:
-    """Trials come from the bundles alone; what was changed by hand is shown, and the changed file kept aside."""
+    """Trials come from the bundles alone; what was changed by hand is shown, and the changed file saved aside."""
     with writing(run_home) as con:
         con.execute("UPDATE trials SET latency_s = 99 WHERE ordinal = 0")
         (n,) = con.execute("SELECT count(*) FROM trials WHERE ordinal = 0").fetchone() or (0,)
@@ -97,12 +97,12 @@ def test_forged_trials_do_not_survive_a_rebuild(run_home: Paths) -> None:
 
 def test_a_warehouse_that_was_lost_is_not_silently_begun_anew(run_home: Paths) -> None:
     """An hourly collect after the loss of the file would else replace the records by those of an empty warehouse."""
-    kept = {p: p.read_bytes() for p in run_home.records.rglob("*") if p.is_file()}
+    saved = {p: p.read_bytes() for p in run_home.records.rglob("*") if p.is_file()}
     run_home.warehouse.unlink()
     with pytest.raises(LabError, match="is missing") as refused, writing(run_home):
         pass
     assert refused.value.mend == "lab warehouse rebuild"
-    assert {p: p.read_bytes() for p in run_home.records.rglob("*") if p.is_file()} == kept
+    assert {p: p.read_bytes() for p in run_home.records.rglob("*") if p.is_file()} == saved
 
 
 @pytest.mark.parametrize("how", ["header", "middle", "empty"])
@@ -195,7 +195,7 @@ def test_only_what_changed_is_written_again(run_home: Paths) -> None:
 def test_a_damaged_file_of_records_is_not_believed(run_home: Paths) -> None:
     """A rebuild without the warehouse says what it could not bring back instead of taking half a file."""
     _, files = record_files.read_index(run_home)
-    name = next(n for n, kept in files.items() if kept.table == "verdicts")
+    name = next(n for n, saved in files.items() if saved.table == "verdicts")
     path = run_home.records / name
     path.write_bytes(path.read_bytes()[:-10])
     run_home.warehouse.unlink()

@@ -208,7 +208,7 @@ def test_repeats_that_came_after_the_verdict_change_nothing_of_it(run_home: Path
 
 
 def test_other_analysis_code_is_a_note_and_no_fault(run_home: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an update numbers may come out otherwise; that is told with both versions, and nobody is called a forger."""
+    """After an update numbers may come out otherwise; that is reported with both versions, and nobody is called a forger."""
     sql("UPDATE metrics SET value = value + 1 WHERE position = 0")(run_home)
     monkeypatch.setattr(recompute, "code_version", lambda *_, **__: "0123456789abcdef")
     found = verified(run_home)
@@ -276,7 +276,7 @@ def test_bundles_that_came_before_their_plan_come_back(run_home: Paths) -> None:
 
 
 def test_a_phase_can_be_verified_alone(run_home: Paths) -> None:
-    """With a phase only its bundles, units and verdicts are looked at, and other phases' faults are not told."""
+    """With a phase only its bundles, units and verdicts are looked at, and other phases' faults are not reported."""
     sql("UPDATE trials SET latency_s = 0.5")(run_home)
     with writing(run_home) as con:
         found = Verified()

@@ -95,7 +95,7 @@ def test_plans_are_compared_key_by_key(home: Path) -> None:
 
 
 def test_the_plot_says_what_differs_and_when_nothing_does() -> None:
-    """The title is the finding: intervals that hold zero must not be told as a difference."""
+    """The title is the finding: intervals that hold zero must not be reported as a difference."""
     row = {"phase": "e1", "condition": "semantic", "value": -0.5, "low": -0.8, "high": -0.2, "n": 30, "method": "m"}
     row |= {"shared": 0}
     flat = row | {"condition": "none", "low": -0.9, "high": 0.1}

@@ -51,7 +51,7 @@ def test_a_snapshot_without_a_schema_is_published_anew(home: Path) -> None:
 
 
 def test_a_new_snapshot_is_asked_at_once_and_the_old_one_let_go(home: Path) -> None:
-    """The open file is kept between questions; a kept old one would show old results, and its disk space would not be freed."""
+    """The file stays open between queries; an old one would show old results, and its disk space would not be freed."""
     publish(home, ("r1", "p1", None))
     assert [r["run_id"] for r in snapshot.runs()] == ["r1"]
     (first,) = snapshot.connections.values()
@@ -161,9 +161,9 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     publish(home, ("stopped", "p1 p2 p3", None), ("on", "p1 p2", None))
     run = {r["run_id"]: r for r in snapshot.runs()}
     verdicts = {v["phase"]: v for v in snapshot.chain("stopped")}
-    told = story.story_of(run["stopped"], verdicts, {})
-    assert "P3 says INCONCLUSIVE. The chain stopped at P3." in told.sentence
-    assert told.command == "lab run p3 --scale full"
+    reported = story.story_of(run["stopped"], verdicts, {})
+    assert "P3 says INCONCLUSIVE. The chain stopped at P3." in reported.sentence
+    assert reported.command == "lab run p3 --scale full"
     overridden = story.story_of(run["on"], {v["phase"]: v for v in snapshot.chain("on")}, {})
     assert "stopped" not in overridden.sentence
     assert "P2 says FAIL, overridden: 'pilot says go on" in overridden.sentence
@@ -171,7 +171,7 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
 
 
 def test_a_chain_that_went_on_did_not_stop(home: Path) -> None:
-    """A run without gates decides what comes after a FAIL: it must not be said to have stopped there."""
+    """A run without gates decides what comes after a FAIL: it must not be shown to have stopped there."""
     publish(home, ("r1", "p1", None))
     failed, passed = ({"status": s, "overridden_by": None, "why": None, "next_steps": []} for s in ("FAIL", "PASS"))
     assert story.stopped_at({"p1": failed}) == "p1"

@@ -36,7 +36,7 @@ def test_pages_hold_every_counted_trial_once_and_in_order(home: Path) -> None:
 
 
 def test_what_is_counted_beside_the_trials_agrees_with_the_trials(home: Path) -> None:
-    """A total comes from a summary; one that told another number than the rows would send a reader past the end."""
+    """A total comes from a summary; one that gave another number than the rows would send a reader past the end."""
     path = publish(home, ("r1", "p1 p2", None))
     with changed(path) as con:
         con.execute("UPDATE trials SET solved = (ordinal = 0) WHERE error IS NULL AND host = 'laptop'")
