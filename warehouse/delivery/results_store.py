@@ -24,6 +24,7 @@ from warehouse.delivery.transports.protocol import (
     Transport,
     UnreachableError,
     bundles_in,
+    has_bundle_of,
     report_name,
 )
 from warehouse.paths import Paths
@@ -138,19 +139,15 @@ class Store:
         """
         if not UNIT.fullmatch(unit_id):
             raise LabError(f"invalid unit id {unit_id[:80]!r}", "32 hex digits")
-
-        def lies_in(folder: Path) -> bool:
-            return folder.is_dir() and next(folder.glob(f"{unit_id}.*.parquet"), None) is not None
-
         # In the order in which a bundle moves on, so that one that moves meanwhile is seen in the next folder.
-        if lies_in(self.spool):
+        if has_bundle_of(unit_id, self.spool):
             return True
         try:
             if self.transport.has(unit_id):
                 return True
         except OSError as error:
             log.warning("%s: %s", self.where, error)
-        return lies_in(self.inbox) or lies_in(self.archive)
+        return has_bundle_of(unit_id, self.inbox) or has_bundle_of(unit_id, self.archive)
 
     def put_file(self, content: bytes) -> str:
         """Store a file under its SHA-256, and return that; a damaged file is replaced.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.environment import checked_host
 from common.errors import LabError
-from common.files import finish, temporary_for, write_whole
+from common.files import whole_file, write_whole
 from warehouse.paths import Paths
 
 KEY = re.compile(r"[0-9a-f]{64}")  # 256 bits, as much as the hash gives
@@ -42,14 +42,10 @@ def add_key(paths: Paths, host: str, text: str | None = None) -> Path:
             return path
         raise LabError(f"{host} has a key already, in {path}", f"lab keys remove {host}")
     paths.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = temporary_for(path)
-    try:
+    with whole_file(path) as temporary:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(f"{(text or secrets.token_hex(32)).strip()}\n")
-        finish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.files import copy_whole, write_whole
 from common.limits import MAX_REPORT_BYTES
-from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, UnreachableError, report_name
+from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, UnreachableError, has_bundle_of, report_name
 
 
 class Directory:
@@ -51,7 +51,7 @@ class Directory:
             )
 
     def has(self, unit_id: str) -> bool:
-        return next((self.root / INBOX).glob(f"{unit_id}.*.parquet"), None) is not None
+        return has_bundle_of(unit_id, self.root / INBOX)
 
     def fetch(self, inbox: Path) -> list[str]:
         return []

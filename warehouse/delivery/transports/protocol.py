@@ -55,6 +55,11 @@ def bundles_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.parquet") if NAME.fullmatch(p.name)) if folder.is_dir() else []
 
 
+def has_bundle_of(unit_id: str, folder: Path) -> bool:
+    """Return True if a bundle of the unit is in `folder`, which may be missing."""
+    return folder.is_dir() and next(folder.glob(f"{unit_id}.*.parquet"), None) is not None
+
+
 def report_name(host: str) -> str:
     """Return the file name of a host's report."""
     return f"capability_report_{host}.json"

@@ -13,7 +13,6 @@ import socket
 import time
 from base64 import b64encode
 from collections.abc import Callable
-from pathlib import Path
 
 import duckdb
 
@@ -22,7 +21,7 @@ from common.files import write_whole
 from common.limits import MAX_BUNDLE_BYTES, MAX_REPORT_BYTES
 from warehouse.delivery.bundles import NAME
 from warehouse.delivery.transports.directory import reports_in
-from warehouse.delivery.transports.protocol import FILES, HOSTS, REPORT, SHA256, UNIT, report_name
+from warehouse.delivery.transports.protocol import FILES, HOSTS, REPORT, SHA256, UNIT, has_bundle_of, report_name
 from warehouse.delivery.transports.quack import PART_BYTES, reading, with_extensions
 from warehouse.paths import Paths
 
@@ -168,10 +167,8 @@ class InboxServer:
         return b""
 
     def _has(self, name: str, content: bytes) -> bytes:
-        if not UNIT.fullmatch(name):
-            return b"no"
-        folders: tuple[Path, ...] = (self.inbox, self.archive)
-        return b"yes" if any(next(f.glob(f"{name}.*.parquet"), None) is not None for f in folders) else b"no"
+        found = UNIT.fullmatch(name) and any(has_bundle_of(name, f) for f in (self.inbox, self.archive))
+        return b"yes" if found else b"no"
 
     def _get(self, name: str, content: bytes) -> bytes:
         path = self.root / FILES / name

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import LabError
-from common.files import STALE_S, TEMPORARY, finish, temporary_for
+from common.files import STALE_S, TEMPORARY, whole_file
 from common.limits import MAX_REPORT_BYTES
 from warehouse.delivery.transports.protocol import (
     FILES,
@@ -61,13 +61,8 @@ class RemoteFolder:
             for name in self._names(fs, INBOX):
                 if not NAME.fullmatch(name):
                     continue
-                target = inbox / name
-                temporary = temporary_for(target)
-                try:
+                with whole_file(inbox / name) as temporary:
                     fs.get_file(f"{self.root}/{INBOX}/{name}", str(temporary))
-                    finish(temporary, target)
-                finally:
-                    temporary.unlink(missing_ok=True)
                 fs.rm_file(f"{self.root}/{INBOX}/{name}")
             self._sweep(fs)
         return []
