@@ -43,6 +43,7 @@ class Domain(Protocol):
     answers: Literal["choice", "guessing"]  # an answer is one of the options, or a text that `judge` measures
     options: tuple[str, ...]  # the classes, in a meaningful order; in a domain of choice the possible answers
     telling: frozenset[str]  # lowercase words that name a class in another way, beside the options
+    maximum: int  # problems that it can make
     max_attempts: int  # guesses within which a problem counts as solved; more is censored
     instruction: str  # the task in a sentence, first line of every prompt
     noun: str  # what one problem is, as the prompt calls it: "Function"

@@ -64,6 +64,7 @@ class JsonLines:
         self.title, self.sha256 = data_name(self.name)
         self.version = f"jsonl-1-{self.sha256}"
         self.rows = tuple(read_rows(data_file(self.name)))
+        self.maximum = len(self.rows)
         self.options = tuple(sorted({p.label for p in self.rows}))
         self.max_attempts = max(1, len(self.options) // 2)  # half of the labels, as three of six in big_o
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experiments import statistics
 from experiments.backends.catalog import EMBEDDERS as PACKAGED
 from experiments.contract import LabRun, Metric, NextStep, PhaseConfig
-from experiments.domains import domain_module, get_domain
+from experiments.domains import get_domain
 
 if TYPE_CHECKING:
     from experiments.backends.lora import LoraSettings
@@ -68,12 +67,7 @@ def _has_room(config: PhaseConfig, settings: dict[str, Any], *counts: int) -> bo
     total = sum(-(-n // classes) * classes for n in counts)
     if total > config.n_problems:
         settings["n_problems"] = total
-    return total <= max(config.n_problems, _most_problems(config.domain))
-
-
-def _most_problems(domain: str) -> int:
-    most = getattr(import_module(domain_module(domain)), "MAXIMUM", None)
-    return int(most if most is not None else len(get_domain(domain).rows))  # type: ignore[attr-defined]
+    return total <= max(config.n_problems, get_domain(config.domain).maximum)
 
 
 def doubled(

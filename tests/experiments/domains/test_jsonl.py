@@ -316,7 +316,7 @@ def test_the_domain_keeps_what_the_phases_rest_on(home: Path, reviews: Path) -> 
     assert (domain.similarity("bad", "bad"), domain.similarity("bad", "good")) == (1.0, 0.0)
     with pytest.raises(LabError, match="46 problems asked for; reviews has 45"):
         domain.problems(46, 42)
-    with pytest.raises(LabError, match="keep their names"):
+    with pytest.raises(LabError, match="have no other names"):
         domain.problems(12, 42, "natural")
     memory, test = split(configure("p2", "smoke", {"domain": name, "n_problems": 45, "split": "group"}), 6, 3)
     assert not {p.group for p in memory} & {p.group for p in test}
