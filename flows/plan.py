@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from common.canonical_json import sha256_of
+from common.settings import set_options
 from experiments.contract import Json, LabRun, NextStep, PhaseConfig
 from experiments.data import universe
 from experiments.domains import display_name, get_domain
@@ -78,21 +78,8 @@ def _texts(phase: str, domain: str) -> Json:
 
 
 def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the options that name the same plan on the command line, quoted for a shell: --scale smoke --set p2.n_test=8."""
-    # A value of all phases is written once: domain=equations.
-    shared = [
-        (key, value)
-        for key, value in next(iter(given.values()), {}).items()
-        if all((key, value) in given.get(phase, {}).items() for phase in PHASES)
-    ]
-    values = [f"{key}={json.dumps(value)}" for key, value in shared]
-    values += [
-        f"{phase}.{key}={json.dumps(value)}"
-        for phase, keys in given.items()
-        for key, value in keys.items()
-        if (key, value) not in shared
-    ]
-    return " ".join([f"--scale {scale}", *(f"--set {shlex.quote(v)}" for v in values)])
+    """Return "--scale smoke --set p2.n_test=8", which names the same plan on the command line, quoted for a shell."""
+    return " ".join([f"--scale {scale}", shlex.join(set_options(given, list(PHASES)))]).strip()
 
 
 class _Setting(NamedTuple):

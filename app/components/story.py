@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from app import format as words
 from app.components import cards
 from app.phase_names import ORDER, named, text_of
 from app.reading import Row
+from common.settings import set_options
 from warehouse.queries.snapshot import NextStep
 
 WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole reason is below it
@@ -64,14 +64,8 @@ def story_of(run: Row, verdicts: Mapping[str, Row], done: Mapping[str, cards.Pro
 
 def again(run: Row, verdicts: Mapping[str, Row]) -> str:
     """Return the command that continues this run: its scale, its settings, its override."""
-    parts = ["lab", "pipeline", "--scale", str(run["scale"])]
     given = run["arguments_given"].get("config") or {}
-    for phase, settings in given.items():
-        for name, value in settings.items():
-            # A value given for every phase is written once.
-            shared = all((name, value) in given.get(p, {}).items() for p in ORDER)
-            setting = f"{name}={json.dumps(value)}" if shared else f"{phase}.{name}={json.dumps(value)}"
-            parts += ["--set", setting] if setting not in parts else []
+    parts = ["lab", "pipeline", "--scale", str(run["scale"]), *set_options(given, ORDER)]
     why = next((v["why"] for v in verdicts.values() if v["why"]), None)
     return shlex.join([*parts, "--override", why] if why else parts)
 
