@@ -9,7 +9,7 @@ from typing import Annotated, cast
 import typer
 
 from common.text import printable, size
-from lab.commands.options import there
+from lab.commands.options import paths_with_warehouse
 from lab.commands.warehouse import MOST_LINES, show
 from lab.exit_codes import EXIT_FAILED
 from warehouse.database.connection import writing
@@ -40,7 +40,7 @@ def clean(
     Example: lab clean --older-than 30d --dry-run
     """
     age = age_of(older_than)
-    paths = there()
+    paths = paths_with_warehouse()
     store = Store.configured(paths)
     with writing(paths, publish=not dry_run) as con:
         found = removable(con, paths, store, age, force)
@@ -65,7 +65,7 @@ def backup(
 
     Example: lab backup lab-backup.tar
     """
-    paths = there()
+    paths = paths_with_warehouse()
     store = Store.configured(paths)
     with writing(paths, publish=True) as con:
         collect(paths, store, con)

@@ -64,7 +64,7 @@ def print_invitation() -> None:
 
 def _running(name: str) -> str:
     """Return the address of a service that listens in the LAN; LabError if it does not."""
-    for s in processes.recorded(Paths.local()):
-        if s.name == name and s.alive and s.address != LOOPBACK:
-            return s.url
+    service = processes.running(Paths.local(), name)
+    if service and service.address != LOOPBACK:
+        return service.url
     raise LabError(f"the {name} does not listen in the LAN", "lab down, then: lab up --lan")

@@ -104,8 +104,8 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
     return found
 
 
-def there() -> Paths:
-    """This machine's paths, if it has a warehouse."""
+def paths_with_warehouse() -> Paths:
+    """Return this machine's paths; LabError if there is no warehouse."""
     paths = Paths.local()
     if not paths.warehouse.exists() and not sources(paths):
         raise LabError(f"there is no warehouse in {paths.home}", "make demo, or lab run p1 --scale smoke")

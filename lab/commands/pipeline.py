@@ -46,7 +46,7 @@ DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
 
 def parsed(verdict: dict[str, Any]) -> dict[str, Any]:
-    """A row of verdicts with its JSON columns as values."""
+    """Return a row of verdicts with its JSON columns as values."""
     return {k: (json.loads(v) if k in ("findings", "next_steps") else v) for k, v in verdict.items()}
 
 

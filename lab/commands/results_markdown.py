@@ -17,7 +17,7 @@ def page(
     seconds: Mapping[str, float],
     under: str,
 ) -> str:
-    """Markdown of one run.
+    """Return the Markdown page of one run.
 
     Args:
         verdicts: rows of gate_history, in the order of the phases.
@@ -57,7 +57,7 @@ def page(
 
 
 def _numbers(phase: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """All numbers of a phase; those of single configurations are left out where there are very many."""
+    """Return the lines about a phase; numbers of single configurations are left out above MOST_ROWS."""
     shown = rows if len(rows) <= MOST_ROWS else [m for m in rows if " | " not in m["condition"]]
     lines = [
         f"## {phase.upper()}",
@@ -91,7 +91,7 @@ def _row(cells: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Text that stays in its cell and means nothing in Markdown or HTML."""
+    """Return text for a cell, with the marks of Markdown and HTML escaped."""
     text = printable(str(value)).replace("\\", "\\\\")
     for mark in "|<>`*_[]#":
         text = text.replace(mark, f"\\{mark}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -52,24 +52,22 @@ def run(
     given: dict[str, dict[str, Any]] = by_phase(settings_of(settings, domain, data, allow_leakage), phase)
     paths = Paths.local()
     if resume and not _named_a_run(context):
-        scale, given = _last_of(paths, phase)
-
+        scale, given = _last_arguments(paths, phase)
     planned = plan(scale, given)
-    for line in _fitted(planned.run, phase):
+    for line in _lowered(planned.run, phase):
         print(line, file=sys.stderr)
-    told: list[str] = []
+    warnings = [foretold(planned.run.configs[phase])]  # printed before the first unit
 
-    def show(done: int, total: int, unit: Any) -> None:
-        if not told and (seen := foretold(planned.run.configs[phase])):
-            print(f"{phase}  {seen}", file=sys.stderr)
-        told.append(unit.unit_id)
+    def print_progress(done: int, total: int, unit: Any) -> None:
+        if warnings and (warning := warnings.pop()):
+            print(f"{phase}  {warning}", file=sys.stderr)
         print(f"{phase}  {done} of {total} units done", file=sys.stderr)
 
-    def tell(found: Reuse) -> None:
+    def print_reuse(found: Reuse) -> None:
         for line in found.lines():
             print(printable(line), file=sys.stderr)
 
-    verdict = run_local(paths, planned, phase, show, tell, resume)
+    verdict = run_local(paths, planned, phase, print_progress, print_reuse, resume)
     if as_json:
         print(json.dumps(_as_json(paths, planned.run.run_id, phase), indent=1, default=str))
     else:
@@ -93,34 +91,38 @@ def _named_a_run(context: typer.Context) -> bool:
     return any(source is not None and source.name == "COMMANDLINE" for source in given)
 
 
-def _last_of(paths: Any, phase: str) -> tuple[str, dict[str, dict[str, Any]]]:
-    """(scale, values by phase) of the run in which the phase was worked on last.
+class Arguments(NamedTuple):
+    """The scale of a run, and the values that were set, by phase."""
 
-    Raises:
-        LabError: it never was.
-    """
+    scale: str
+    given: dict[str, dict[str, Any]]
+
+
+def _last_arguments(paths: Paths, phase: str) -> Arguments:
+    """Return the arguments of the last run of the phase; LabError if there is none."""
     found = None
     if paths.warehouse.exists():  # which reading would otherwise create
         with writing(paths) as con:
             found = last_arguments(con, phase)
     if found is None:
-        raise LabError(f"nothing of {phase} to resume: it was never begun", f"lab run {phase}")
-    run_id, given = found
-    print(printable(f"{phase}  as in run {run_id}: {options(given['scale'], given['config'])}"), file=sys.stderr)
-    return given["scale"], given["config"]
+        raise LabError(f"no run of {phase} to resume", f"lab run {phase}")
+    run_id, stored = found
+    last = Arguments(stored["scale"], stored["config"])
+    print(printable(f"{phase}  as in run {run_id}: {options(*last)}"), file=sys.stderr)
+    return last
 
 
-def _fitted(run: Run, phase: str) -> list[str]:
+def _lowered(run: Run, phase: str) -> list[str]:
     """Return a line with the counts that were lowered because the user's data are too few."""
     module, config = get_phase(phase), run.configs[phase]
     own = run.given.get(phase, {})
     asked = module.Config(**{**module.SCALES.get(run.scale, {}), **own, "domain": config.domain})
     changed = {k: (v, getattr(config, k)) for k, v in asked if getattr(config, k) != v}
     smaller = ", ".join(f"{key} {now} instead of {before}" for key, (before, now) in changed.items())
-    return [f"{phase}  the data serve {smaller}"] if smaller else []
+    return [f"{phase}  your data are enough for {smaller}"] if smaller else []
 
 
-def _as_json(paths: Any, run_id: str, phase: str) -> dict[str, Any]:
+def _as_json(paths: Paths, run_id: str, phase: str) -> dict[str, Any]:
     with writing(paths) as con:
         row = next(r for r in chain_of(con, run_id) if r["phase"] == phase)
         metrics = [{k: v for k, v in m.items() if k != "phase"} for m in metrics_of(con, run_id) if m["phase"] == phase]

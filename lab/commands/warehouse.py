@@ -10,7 +10,7 @@ import typer
 
 from common.text import printable
 from experiments.registry import module_of
-from lab.commands.options import AsJson, there
+from lab.commands.options import AsJson, paths_with_warehouse
 from lab.exit_codes import EXIT_FAILED
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
@@ -20,7 +20,7 @@ from warehouse.maintenance.rebuild import rebuild as build
 from warehouse.maintenance.repair import repair as put_right
 from warehouse.maintenance.verifications import plain, verified
 from warehouse.maintenance.verify import Verified
-from warehouse.paths import Paths as Found
+from warehouse.paths import Paths
 
 MOST_LINES = 20  # of faults or notes; --json has all
 
@@ -43,7 +43,7 @@ def verify(
     """
     if phase is not None:
         module_of(phase)
-    paths = there()
+    paths = paths_with_warehouse()
     store = Store.configured(paths)
     with writing(paths, publish=not repair) as con:
         found = verified(con, paths, store, phase, deep)
@@ -92,7 +92,7 @@ def rebuild(
 
     Example: lab warehouse rebuild
     """
-    paths = there()
+    paths = paths_with_warehouse()
     done = build(paths, Store.configured(paths), force)
     rows = sum(done.rows.values())
     print(f"rebuilt: {len(done.rows)} tables, {rows} rows, {done.rows['trials']} of them trials")
@@ -119,8 +119,8 @@ def merge(home: Annotated[Path, typer.Argument(help="LAB_HOME of the other coord
 
     Example: lab warehouse merge /mnt/other/.lab
     """
-    here = Found.local()
-    done = take_in(here, Store.configured(here), Found(home.absolute()))
+    paths = Paths.local()
+    done = take_in(paths, Store.configured(paths), Paths(home.absolute()))
     print(printable(f"runs       {', '.join(done.runs) or 'none new'}"))
     if done.shared:
         print(printable(f"in both    {', '.join(done.shared)}"))

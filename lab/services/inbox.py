@@ -31,7 +31,7 @@ def start(listener: Listener, port: int, command: str) -> str | None:
     paths = Paths.local()
     if os.environ.get("LAB_RESULTS_URL"):
         return "LAB_RESULTS_URL is set, so results go there"
-    if any(s.name == INBOX and s.alive for s in processes.recorded(paths)):
+    if processes.running(paths, INBOX):
         return None
     if why := _unavailable():
         return why
@@ -59,10 +59,8 @@ def _unavailable() -> str | None:
 
 def url() -> str | None:
     """Return the LAB_RESULTS_URL for joined machines, or None if the inbox does not run."""
-    for s in processes.recorded(Paths.local()):
-        if s.name == INBOX and s.alive:
-            return f"quack://{bracketed(s.address)}:{s.port or PORT}"
-    return None
+    inbox = processes.running(Paths.local(), INBOX)
+    return f"quack://{bracketed(inbox.address)}:{inbox.port or PORT}" if inbox else None
 
 
 def own_inbox_token() -> str:

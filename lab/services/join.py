@@ -86,7 +86,8 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
         check_same_server(service, environment, url)
     if note := results_note(paths, api):
         say(note)
-    report = _saved_report(paths) if alive else None
+    # Measuring beside running workers would give a lower tier.
+    report = up.saved_report(paths) if alive else None
     if report is None:
         say(f"looking at {host}" if quick else f"measuring {host}, which takes up to a minute")
         report = _assess(quick, environment)
@@ -261,13 +262,13 @@ def results_note(paths: Paths, api: str) -> str | None:
 
 
 def _is_own_server(paths: Paths, api: str) -> bool:
-    ports = {s.port for s in processes.recorded(paths) if s.name == up.SERVER and s.alive}
-    return _server(api).port in ports and is_local(api)
+    own = processes.running(paths, up.SERVER)
+    return own is not None and _server(api) == _Server("", own.port)
 
 
 class _Server(NamedTuple):
     host: str  # "" for this machine, whatever name it was given
-    port: int
+    port: int | None
 
 
 def _server(api: str) -> _Server:
@@ -297,17 +298,6 @@ def check_same_server(service: processes.Service, environment: Mapping[str, str]
                 f"{service.name} runs with {name} {its_own or 'unset'} instead of {wanted or 'unset'}",
                 f"lab down, then: lab join {shlex.quote(url)}",
             )
-
-
-def _saved_report(paths: Paths) -> CapabilityReport | None:
-    """Return this host's report, however old: measuring beside running work would give a lower tier."""
-    from workpools.assess import parse_report
-
-    path = paths.home / f"capability_report_{host_name()}.json"
-    try:
-        return parse_report(path.read_bytes())
-    except (OSError, LabError):
-        return None
 
 
 def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:

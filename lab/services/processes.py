@@ -39,12 +39,12 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Its address in HTTP."""
+        """Return its address in HTTP."""
         return f"http://{bracketed(self.address)}:{self.port}"
 
     @property
     def alive(self) -> bool:
-        """True while the process runs."""
+        """Return True while the process runs."""
         return self.process() is not None
 
     def process(self) -> psutil.Process | None:
@@ -77,6 +77,11 @@ def recorded(paths: Paths) -> list[Service]:
             f"{path} is damaged, so lab does not know what it started",
             f"rm {shlex.quote(str(path))}, then lab up, which names the process that still holds a port",
         ) from None
+
+
+def running(paths: Paths, name: str) -> Service | None:
+    """Return the recorded service of this name if it runs, else None."""
+    return next((s for s in recorded(paths) if s.name == name and s.alive), None)
 
 
 def _service(row: Mapping[str, Any]) -> Service:

@@ -68,10 +68,8 @@ def api_url() -> str:
     """Return the address of the API: PREFECT_API_URL, else that of the recorded server, else the default."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
-    for s in processes.recorded(Paths.local()):
-        if s.name == SERVER and s.alive:
-            return f"{s.url}/api"
-    return DEFAULT_API
+    server = processes.running(Paths.local(), SERVER)
+    return f"{server.url}/api" if server else DEFAULT_API
 
 
 def connected() -> Any:
@@ -90,9 +88,9 @@ def auth_for(url: str) -> str | None:
     """Return user:password for a server: from the environment, else this coordinator's own, else from a saved join key."""
     if own := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(SERVER_AUTH):
         return own
-    for s in processes.recorded(Paths.local()):
-        if s.name == SERVER and s.alive and s.address != LOOPBACK and url == f"{s.url}/api":
-            return secrets.coordinator_auth(secrets.issued())
+    server = processes.running(Paths.local(), SERVER)
+    if server and server.address != LOOPBACK and url == f"{server.url}/api":
+        return secrets.coordinator_auth(secrets.issued())
     key = secrets.saved_key(url)
     return secrets.worker_auth(key) if key else None
 
@@ -216,18 +214,20 @@ def _start_page(paths: Paths, app_port: int, listener: Listener, environment: di
     return processes.start(paths, PAGE, command, own, app_port, listener.address, project_files())
 
 
-def fresh_report(paths: Paths) -> CapabilityReport | None:
-    """Return this host's report if it is less than a day old, else None."""
+def saved_report(paths: Paths) -> CapabilityReport | None:
+    """Return this host's report, however old, or None if there is none that can be read."""
     from workpools.assess import parse_report
 
-    path = paths.home / f"capability_report_{host_name()}.json"
-    if not path.is_file():
-        return None
     try:
-        report = parse_report(path.read_bytes())
-    except LabError:
+        return parse_report((paths.home / f"capability_report_{host_name()}.json").read_bytes())
+    except (OSError, LabError):
         return None
-    return report if abs(datetime.now(UTC) - report.created_at) < REPORT_FRESH else None
+
+
+def fresh_report(paths: Paths) -> CapabilityReport | None:
+    """Return this host's report if it is less than a day old, else None."""
+    report = saved_report(paths)
+    return report if report and abs(datetime.now(UTC) - report.created_at) < REPORT_FRESH else None
 
 
 def _assess_if_old(paths: Paths) -> None:

@@ -48,7 +48,7 @@ def test_what_was_never_begun_is_not_resumed(called: Run, paths: Paths) -> None:
     """Who says --resume expects minutes; hours of a wrong scale must not begin, nor an empty run stay behind."""
     done = called("run", "p1", "--resume")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "nothing of p1 to resume: it was never begun. lab run p1" in done.stderr
+    assert "no run of p1 to resume. lab run p1" in done.stderr
     assert not paths.warehouse.exists()
     done = called("run", "p1", "--scale", "smoke", "--resume")
     assert done.returncode == 2
