@@ -328,25 +328,19 @@ def latest_chain() -> Chain:
 
 def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
     """Print the table of phases: main metric, interval, threshold, verdict, reason."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from experiments.contract import NextStep
+    from lab.tables import print_table
 
     colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
     plan = f" under plan {rows[0]['plan_id']}" if rows else ""
-    table = Table(title=Text(f"run {printable(run_id)}{printable(plan)}"), title_justify="left", show_lines=True)
-    for name in ("phase", "verdict", "main metric", "n", "reason"):
-        table.add_column(name, overflow="fold")
+    cells = []
     for r in rows:
         needs = "" if r["threshold"] is None else f"\nthreshold {r['threshold']:g}"
         main = f"{r['main_metric']}\n{with_interval(r['value'], r['low'], r['high'])}{needs}"
         why = f"\noverridden: {r['why']}" if r["why"] else ""
         steps = "".join(f"\ntry: {NextStep.from_json(s)}" for s in json.loads(r["next_steps"]))
         verdict = Text(r["status"], style=colours[r["status"]])
-        cells = (main, str(r["n"]), f"{r['reason']}{why}{steps}")
-        # Text, so that brackets in it are not taken for markup.
-        table.add_row(r["phase"].upper(), verdict, *(Text(printable(c)) for c in cells))
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    console.print(table)
+        cells.append((r["phase"].upper(), verdict, main, str(r["n"]), f"{r['reason']}{why}{steps}"))
+    print_table(f"run {run_id}{plan}", ("phase", "verdict", "main metric", "n", "reason"), cells, lines=True)

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from getpass import getpass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib.metadata import version
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
+from packaging.version import InvalidVersion, Version
 
 from common.environment import host_name
 from common.errors import LabError
@@ -26,11 +28,12 @@ from lab.services.inbox import remember_inbox_token
 from lab.services.up import START_S, Say
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
-from workpools.pools import SERVER_PORT, checked_url
+from workpools import packages
+from workpools.assess import CapabilityReport, parse_report
+from workpools.heartbeats import create_watches
+from workpools.hosts import drained, worker_states
+from workpools.pools import SERVER_PORT, RefusedError, checked_url, connect, create_pools, create_queues, unreachable
 from workpools.tiers import TIERS, UNFIT, serves
-
-if TYPE_CHECKING:
-    from workpools.assess import CapabilityReport
 
 EXAMPLE = f"http://coordinator:{SERVER_PORT}"
 ASSESS_S = 180.0  # a minute at most on a machine with nothing else to do; more is given to a busy one
@@ -64,10 +67,6 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
         LabError: no server, other versions, results that would not reach the coordinator, a machine that is unfit or lacks
             packages, workers of this machine for another server, or one that did not come online (its log is named).
     """
-    from workpools.heartbeats import create_watches
-    from workpools.hosts import drained
-    from workpools.pools import create_pools, create_queues
-
     paths, host = Paths.local(), host_name()
     store, api = Store.configured(paths), api_of(url)
     for tier in also:
@@ -75,7 +74,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
             raise LabError(f"there is no tier {tier[:80]!r}", f"choose one of: {', '.join(TIERS)}")
     client, auth = _authenticated(api, key)
     remember_inbox_token(api)
-    check_versions(_server_version(client, api), _own_version())
+    check_versions(_server_version(client, api), version("prefect"))
     environment = prefect_environment(paths, SERVER_PORT) | {
         "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S),
@@ -136,8 +135,6 @@ def api_of(url: str) -> str:
 
 def _authenticated(api: str, key: str | None) -> Access:
     """Connect to the server and save the key that it accepts; ask the user for it on a terminal."""
-    from workpools.pools import RefusedError
-
     auth = secrets.worker_auth(key) if key else up.auth_for(api)
     try:
         client = _connected(api, auth)
@@ -159,8 +156,6 @@ def _authenticated(api: str, key: str | None) -> Access:
 
 
 def _connected(api: str, auth: str | None) -> Any:
-    from workpools.pools import connect, unreachable
-
     try:
         return connect(api, auth)
     except LabError as error:
@@ -177,21 +172,12 @@ def _server_version(client: Any, api: str) -> str:
         raise LabError(f"{api} is not a Prefect server", f"lab join {EXAMPLE}") from None
 
 
-def _own_version() -> str:
-    from importlib.metadata import version
-
-    return version("prefect")
-
-
 def check_versions(server: str, ours: str) -> None:
     """Check that server and machine run the same minor version of Prefect, and that this Python is supported.
 
     Raises:
         LabError: names both versions and what to install.
     """
-    from packaging.version import InvalidVersion, Version
-
-    from workpools.packages import python_reason
 
     try:
         theirs, own = Version(server).release[:2], Version(ours).release[:2]
@@ -205,7 +191,7 @@ def check_versions(server: str, ours: str) -> None:
             f"the server runs Prefect {server}, this machine {ours}",
             f"on this machine: pip install 'prefect~={wanted}'",
         )
-    if reason := python_reason():
+    if reason := packages.python_reason():
         what, _, mend = reason.partition(": ")
         raise LabError(what, mend or "install a newer Python, then: make setup")
 
@@ -216,8 +202,6 @@ def pools_for(report: CapabilityReport, also: Sequence[str]) -> tuple[str, ...]:
     Raises:
         LabError: the machine is unfit, packages of its tier are missing, or `also` names a tier above its own.
     """
-    from workpools.packages import unmet
-
     if report.tier == UNFIT:
         reasons = "; ".join(report.reasons)
         raise LabError(f"{report.host} is unfit for work: {reasons}", "free memory or disk, then join again")
@@ -225,7 +209,7 @@ def pools_for(report: CapabilityReport, also: Sequence[str]) -> tuple[str, ...]:
     for tier in also:
         if tier not in lower:
             raise LabError(f"--also {tier}: {report.host} is {report.tier}", f"choose one of: {', '.join(lower)}")
-    if lacking := unmet(report.tier):
+    if lacking := packages.unmet(report.tier):
         reasons = "; ".join(u.reason.partition(": pip install")[0] for u in lacking)
         raise LabError(reasons, "pip install " + " ".join(shlex.quote(u.requirement) for u in lacking))
     return tuple(p for p in lower if p in {report.tier, *also})
@@ -302,8 +286,6 @@ def check_same_server(service: processes.Service, environment: Mapping[str, str]
 
 def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:
     """Run `lab assess` in a process of its own, so that this one loads no engines."""
-    from workpools.assess import parse_report
-
     command = [sys.executable, "-m", "lab", "assess", "--json", *(["--quick"] if quick else [])]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=ASSESS_S, check=False)  # noqa: S603
@@ -328,8 +310,6 @@ def start_workers(
     Raises:
         LabError: one did not come online.
     """
-    from workpools.hosts import worker_states
-
     host = host_name()
 
     def beats() -> dict[str, datetime | None]:

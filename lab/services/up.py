@@ -14,7 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import psutil
 
 from app.gate import PASSWORD
 from common.environment import host_name, project_files
@@ -28,10 +31,12 @@ from lab.services import processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
-from workpools.pools import DEFAULT_API, SERVER_PORT
-
-if TYPE_CHECKING:
-    from workpools.report import CapabilityReport
+from workpools.assess import parse_report
+from workpools.heartbeats import create_watches
+from workpools.hosts import HOST_TAG
+from workpools.pools import DEFAULT_API, SERVER_PORT, connect, create_pools, create_queues, online_workers, queue_of
+from workpools.report import CapabilityReport
+from workpools.tiers import serves
 
 SERVER, PAGE = "server", "page"
 ORPHAN = "orphaned"  # started by a service that has died since
@@ -78,8 +83,6 @@ def connected() -> Any:
     Raises:
         LabError: nothing answers there, or it requires another key.
     """
-    from workpools.pools import connect
-
     url = api_url()
     return connect(url, auth_for(url))
 
@@ -196,8 +199,6 @@ def free_port(first: int) -> int:
 
 
 def _start_page(paths: Paths, app_port: int, listener: Listener, environment: dict[str, str]) -> processes.Service:
-    from importlib.util import find_spec
-
     spec = find_spec("app")
     if spec is None or not spec.submodule_search_locations or find_spec("streamlit") is None:
         raise LabError("the page's packages are not installed", "pip install '.[coordinator]', or lab up --no-page")
@@ -216,8 +217,6 @@ def _start_page(paths: Paths, app_port: int, listener: Listener, environment: di
 
 def saved_report(paths: Paths) -> CapabilityReport | None:
     """Return this host's report, however old, or None if there is none that can be read."""
-    from workpools.assess import parse_report
-
     try:
         return parse_report((paths.home / f"capability_report_{host_name()}.json").read_bytes())
     except (OSError, LabError):
@@ -243,8 +242,6 @@ def _assess_if_old(paths: Paths) -> None:
 
 def worker_command(pool: str) -> list[str]:
     """Return the command of this host's worker for a pool: one shard at a time, or the coordinator's few small flows."""
-    from workpools.pools import queue_of
-
     # Its own queue beside the shared one: a worker that polls all queues would take other hosts' runs and return them.
     queues = ["--work-queue", "default", "--work-queue", queue_of(host_name())]
     limit = ["--limit", "4" if pool == "coordinator" else "1"]
@@ -260,10 +257,6 @@ def _start_workers(
     assessing: threading.Thread,
     say: Say,
 ) -> list[str]:
-    from workpools.heartbeats import create_watches
-    from workpools.pools import connect, create_pools, create_queues, online_workers
-    from workpools.tiers import serves
-
     client = connect(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING"))
     create_pools(client)
     create_watches(client)
@@ -324,12 +317,9 @@ def crash_orphaned_runs(client: Any) -> None:
 
     Runs of other machines, and those whose process still runs on this one, are left alone.
     """
-    import psutil
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
-
-    from workpools.hosts import HOST_TAG
 
     kinds = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.SCHEDULED]
     found = client.read_flow_runs(

