@@ -37,7 +37,7 @@ STATES_S = 2.0  # between two questions to the server about shards
 WORKERS_S = 15.0  # between two about workers; Prefect calls one offline after about 80 s (measured)
 NOT_BEGUN_S = 90.0  # a free worker begins within about ten; longer, and the machine it is meant for is busy or stuck
 WORKER_WAIT_S = 60.0  # workers that start together with the pipeline may be a little late
-SILENT = "its machine sends no heartbeats"
+NO_HEARTBEATS = "its machine sends no heartbeats"
 GIVEN_BACK = "given back"  # begins the message of a shard that ended without work, since its machine is the wrong one
 OUT_OF_MEMORY = re.compile(r"out of memory|exited with status code: -9|can't allocate memory", re.IGNORECASE)
 Chosen = TypeVar("Chosen")
@@ -189,16 +189,9 @@ class Dispatcher:
             self._sent.update(ids)
         with writing(Paths.local()) as con:
             assign(con, self.run.run_id, shards)
-        meant = sorted({shard.host for shard in shards if shard.host})
-        get_run_logger().info(
-            "%s: %d units in %d shards to pool %s%s (%s)",
-            phase,
-            len(units),
-            len(shards),
-            placed.pool,
-            f" for {', '.join(meant)}" if meant else "",
-            placed.reason,
-        )
+        hosts = ", ".join(sorted({shard.host for shard in shards if shard.host}))
+        where = f"pool {placed.pool}{f' for {hosts}' if hosts else ''} ({placed.reason})"
+        get_run_logger().info("%s: %d units in %d shards to %s", phase, len(units), len(shards), where)
 
     def wait(self, collected: Callable[[], bool]) -> Outcome:
         """Wait until `collected()` is true, or a shard has failed, or all have ended.
@@ -221,7 +214,7 @@ class Dispatcher:
                 take_ended(self._open, runs, outcome)
                 if time.monotonic() - workers_at > WORKERS_S:
                     workers_at = time.monotonic()
-                    _crash_silent(self.client, self._open, runs, outcome)
+                    _crash_abandoned(self.client, self._open, runs, outcome)
                     _take_back(self.client, self._open, runs, outcome)
             time.sleep(POLL_S)
         self._open.clear()
@@ -259,15 +252,15 @@ def _log_error(outcome: Outcome, error: str) -> None:
     get_run_logger().warning("%s", error)
 
 
-def _crash_silent(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outcome) -> None:
+def _crash_abandoned(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outcome) -> None:
     """Mark shards as crashed whose machine has no worker online."""
     online = online_workers(client)
     for run_id, shard in list(open_shards.items()):
-        if silent(runs[run_id].tags, online.get(shard.pool, []), shard.host):
-            client.set_flow_run_state(run_id, Crashed(message=SILENT), force=True)
+        if without_worker(runs[run_id].tags, online.get(shard.pool, []), shard.host):
+            client.set_flow_run_state(run_id, Crashed(message=NO_HEARTBEATS), force=True)
             del open_shards[run_id]
             outcome.failed = True
-            _log_error(outcome, f"{runs[run_id].name} crashed: {SILENT}")
+            _log_error(outcome, f"{runs[run_id].name} crashed: {NO_HEARTBEATS}")
 
 
 def _take_back(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outcome) -> None:
@@ -285,7 +278,7 @@ def _take_back(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any
         _log_error(outcome, f"{runs[run_id].name} {message}")
 
 
-def silent(tags: Sequence[str], workers: Sequence[str], meant_for: str | None = None) -> bool:
+def without_worker(tags: Sequence[str], workers: Sequence[str], meant_for: str | None = None) -> bool:
     """Return True if no worker that could be running a shard is online.
 
     Args:

@@ -105,11 +105,8 @@ class _PhaseRunner:
             self.progress.decide(phase, verdict.status.value, verdict.reason)
             _artifact(run, phase, verdict, override if stops(phase, verdict) else None)
             if stops(phase, verdict) and not override:
-                log.warning(
-                    '%s stops the pipeline. To go on all the same: lab pipeline %s --override "why"',
-                    phase.upper(),
-                    options(run.scale, run.given),
-                )
+                again = f'lab pipeline {options(run.scale, run.given)} --override "why"'
+                log.warning("%s stops the pipeline. To go on all the same: %s", phase.upper(), again)
                 break
         return decided
 

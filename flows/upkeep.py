@@ -56,14 +56,8 @@ def sync(everywhere: bool = False) -> dict[str, Any]:
     store = Store.configured(paths)
     found = store.deliver(paths.spool)
     reason = f": {found.reason}" if found.reason else ""
-    log.info(
-        "to %s: delivered %d (%d bytes), waiting %d%s",
-        store.where,
-        found.delivered,
-        found.size_bytes,
-        found.waiting,
-        reason,
-    )
+    delivered = f"delivered {found.delivered} ({found.size_bytes} bytes)"
+    log.info("to %s: %s, waiting %d%s", store.where, delivered, found.waiting, reason)
     rotate(paths.home / "logs")
     asked = _ask_others() if everywhere else []
     return {"delivered": found.delivered, "waiting": found.waiting, "reason": found.reason, "asked": asked}

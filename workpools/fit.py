@@ -29,4 +29,4 @@ def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> st
     if disk_gb < need.disk_gb:
         return f"{disk_gb:.1f} GB disk free, {need.disk_gb:g} needed"
     missing = lacking(needs, engines(), available_models() if any(map(is_model, needs)) else ())
-    return f"no {', '.join(missing)} here" if missing else ""
+    return f"it lacks {', '.join(missing)}" if missing else ""

@@ -64,7 +64,7 @@ def _delete(client: Any, automation_id: UUID) -> None:
         client.delete_automation(automation_id)
     except ObjectNotFound:
         return
-    except PrefectHTTPStatusError as error:  # what Prefect 3.8 raises here for a 404
+    except PrefectHTTPStatusError as error:  # Prefect 3.8 raises it for a 404
         if error.response.status_code != HTTPStatus.NOT_FOUND:
             raise
 

@@ -168,7 +168,7 @@ def test_a_machine_that_is_gone_altogether_is_given_up(
     """Prefect leaves its run Running for ever; a pipeline that believed that would wait for ever."""
     lab = several[0]
     said = str(died(lab, BOTH).state.message)
-    assert died(lab, BOTH).state.is_crashed() and (said == dispatch.SILENT or "no heartbeat" in said)
+    assert died(lab, BOTH).state.is_crashed() and (said == dispatch.NO_HEARTBEATS or "no heartbeat" in said)
     assert set(died(lab, BOTH).parameters["unit_ids"]) - set(delivered(lab, disturbed.seen)[BOTH])
 
 

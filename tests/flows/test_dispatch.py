@@ -14,7 +14,7 @@ from common.errors import LabError
 from experiments.contract import Unit
 from flows import attempts, dispatch
 from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS, Attempts
-from flows.dispatch import Dispatcher, Outcome, Shard, UnitOnHost, silent
+from flows.dispatch import Dispatcher, Outcome, Shard, UnitOnHost, without_worker
 from flows.plan import Run
 from lab.services import environments
 
@@ -191,7 +191,7 @@ def test_a_bigger_machine_is_asked_for_once_and_only_for_what_needs_it() -> None
 )
 def test_silence(tags: list[str], workers: list[str], meant_for: str | None, expected: bool) -> None:
     """A shard meant for a machine that is gone would be waited for without end; one that runs must not be given up."""
-    assert silent(tags, workers, meant_for) is expected
+    assert without_worker(tags, workers, meant_for) is expected
 
 
 def test_a_dead_machine_is_noticed_and_replaced_within_90_s() -> None:

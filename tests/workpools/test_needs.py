@@ -108,7 +108,7 @@ class _FakeTags(BaseHTTPRequestHandler):
 def test_a_host_looks_for_the_model_when_the_work_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is of yesterday: a model that was removed, or a server that is away, gives the shard back."""
     needs = needs_of(get_phase("p2").NEEDS, PHI)
-    assert fit.unfit_now("prerequisites", needs) == "no ollama/phi3 here"
+    assert fit.unfit_now("prerequisites", needs) == "it lacks ollama/phi3"
     server = HTTPServer(("127.0.0.1", 0), _FakeTags)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
