@@ -45,26 +45,17 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Equivalence:
-    """Result of two one-sided tests; low and high bound the mean difference at 90 %, `equivalent` is p < 0.05."""
+class MeanTest:
+    """Paired t tests of a mean difference against a margin; `shown` is p < 0.05.
+
+    For equivalence low and high bound the mean difference at 90 %; for non-inferiority high bounds it at 95 %, one-sided.
+    """
 
     p: float | None
     mean_difference: float | None
     low: float | None
     high: float | None
-    equivalent: bool | None
-    n: int
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class NonInferiority:
-    """Result of a one-sided test; `high` is the upper 95 % bound of the mean difference, `non_inferior` is p < 0.05."""
-
-    p: float | None
-    mean_difference: float | None
-    high: float | None
-    non_inferior: bool | None
+    shown: bool | None
     n: int
     note: str = ""
 
@@ -184,31 +175,20 @@ def rank_biserial_paired(a: Numbers, b: Numbers) -> float | None:
     return float((ranks[difference > 0].sum() - ranks[difference < 0].sum()) / ranks.sum())
 
 
-def tost_paired(a: Numbers, b: Numbers, margin: float) -> Equivalence:
+def tost_paired(a: Numbers, b: Numbers, margin: float) -> MeanTest:
     """Two one-sided paired t tests that |mean(a - b)| < margin (Schuirmann 1987); margin in the unit of a."""
-    from statsmodels.stats.weightstats import DescrStatsW
-
-    if not margin > 0:
-        raise ValueError(f"the margin is {margin}, it must be positive")
-    x, y = _pair(a, b)
-    n, difference = len(x), x - y
-    if n < 2:
-        return Equivalence(None, float(difference.mean()) if n else None, None, None, None, n, "needs two pairs")
-    mean = float(difference.mean())
-    if np.all(difference == difference[0]):
-        inside = abs(mean) < margin
-        return Equivalence(0.0 if inside else 1.0, mean, mean, mean, inside, n, "differences do not vary")
-    described = DescrStatsW(difference)
-    p = float(described.ttost_mean(-margin, margin)[0])
-    low, high = described.tconfint_mean(alpha=0.10)
-    return Equivalence(p, mean, float(low), float(high), p < 0.05, n)
+    return _mean_test(a, b, margin, equivalence=True)
 
 
-def noninferiority_paired(a: Numbers, b: Numbers, margin: float) -> NonInferiority:
+def noninferiority_paired(a: Numbers, b: Numbers, margin: float) -> MeanTest:
     """One-sided paired t test that mean(a - b) < margin, one half of Schuirmann's two (1987); margin in the unit of a.
 
     Shown where less is better, that a is not worse than b by the margin; where more is better, that b is not worse than a.
     """
+    return _mean_test(a, b, margin, equivalence=False)
+
+
+def _mean_test(a: Numbers, b: Numbers, margin: float, equivalence: bool) -> MeanTest:
     from statsmodels.stats.weightstats import DescrStatsW
 
     if not margin > 0:
@@ -216,14 +196,17 @@ def noninferiority_paired(a: Numbers, b: Numbers, margin: float) -> NonInferiori
     x, y = _pair(a, b)
     n, difference = len(x), x - y
     if n < 2:
-        return NonInferiority(None, float(difference.mean()) if n else None, None, None, n, "needs two pairs")
+        return MeanTest(None, float(difference.mean()) if n else None, None, None, None, n, "needs two pairs")
     mean = float(difference.mean())
     if np.all(difference == difference[0]):
-        inside = mean < margin
-        return NonInferiority(0.0 if inside else 1.0, mean, mean, inside, n, "differences do not vary")
+        inside, low = (abs(mean) < margin, mean) if equivalence else (mean < margin, None)
+        return MeanTest(0.0 if inside else 1.0, mean, low, mean, inside, n, "differences do not vary")
     described = DescrStatsW(difference)
-    p = float(described.ttest_mean(margin, alternative="smaller")[1])
-    return NonInferiority(p, mean, float(described.tconfint_mean(0.05, "smaller")[1]), p < 0.05, n)
+    if equivalence:
+        p, bounds = described.ttost_mean(-margin, margin)[0], described.tconfint_mean(alpha=0.10)
+        return MeanTest(float(p), mean, float(bounds[0]), float(bounds[1]), bool(p < 0.05), n)
+    p, bounds = described.ttest_mean(margin, alternative="smaller")[1], described.tconfint_mean(0.05, "smaller")
+    return MeanTest(float(p), mean, None, float(bounds[1]), bool(p < 0.05), n)
 
 
 def _resampled(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ Pair = tuple[str, str]  # two conditions, the first minus the second
 
 
 def median_attempts(trials: Sequence[Trial], conditions: Sequence[str]) -> Table:
-    """Median attempts of each problem that has a result under a condition; problems in order."""
+    """Return the median attempts of each problem that has a result under a condition; problems in order."""
     seen: dict[str, dict[str, list[int]]] = {c: defaultdict(list) for c in conditions}
     for t in trials:
         if t.condition in seen and t.attempts is not None:
@@ -31,19 +32,26 @@ def median_attempts(trials: Sequence[Trial], conditions: Sequence[str]) -> Table
 
 
 def whole(table: Table, conditions: Sequence[str]) -> Table:
-    """Only these conditions, and only the problems that have a result under each of them."""
+    """Return these conditions only, with the problems that have a result under each of them."""
     shared = set.intersection(*(set(table[c]) for c in conditions)) if conditions else set()
     return {c: {p: v for p, v in table[c].items() if p in shared} for c in conditions}
 
 
-def paired(table: Table, first: str, second: str) -> tuple[list[float], list[float]]:
-    """Values of two conditions over the problems that both have, in the same order."""
+class Pairs(NamedTuple):
+    """Values of two conditions, of the same problems in the same order."""
+
+    first: list[float]
+    second: list[float]
+
+
+def paired(table: Table, first: str, second: str) -> Pairs:
+    """Return the values of two conditions over the problems that both have."""
     both = whole(table, (first, second))
-    return list(both[first].values()), list(both[second].values())
+    return Pairs(list(both[first].values()), list(both[second].values()))
 
 
 def differences(table: Table, first: str, second: str) -> dict[str, float]:
-    """first - second of each problem that both have."""
+    """Return first - second of each problem that both have."""
     return {p: v - table[second][p] for p, v in table[first].items() if p in table[second]}
 
 
@@ -52,13 +60,13 @@ def failed_in(trials: Sequence[Trial], condition: str) -> int:
 
 
 def errors_of(trials: Sequence[Trial]) -> list[str]:
-    """The different errors of failed trials, the most frequent first."""
+    """Return the different errors of failed trials, the most frequent first."""
     found = [t.error for t in trials if t.error is not None]
     return sorted(set(found), key=lambda e: (-found.count(e), e))
 
 
 def failures_in_words(errors: Sequence[str]) -> str:
-    """The first of `errors_of` as the end of a reason, "" when there are none."""
+    """Return the first of `errors_of` as the end of a reason, "" when there are none."""
     return f" Failed: {errors[0].rstrip('.')}." if errors else ""
 
 
@@ -80,7 +88,7 @@ def per_condition(trials: Sequence[Trial], table: Table, by: Resampling = BY_PRO
 
 
 def row(metric: str, condition: str, interval: statistics.Interval, failed: int = 0, note: str = "") -> Metric:
-    """A Metric from an interval."""
+    """Return an interval as a Metric."""
     return Metric(
         metric, interval.value, interval.low, interval.high, interval.n, failed, condition, interval.method + note
     )
@@ -151,13 +159,13 @@ def at_end(metrics: Metrics, end: str, condition: str) -> bool:
 
 
 def ceiling_and_floor(table: Table, most: int) -> dict[str, list[str]]:
-    """Conditions at either end (`at_end`)."""
+    """Return the conditions at either end (`at_end`)."""
     found = Metrics(tuple(ends(table, most)))
     return {end: [c for c in table if at_end(found, end, c)] for end in ENDS}
 
 
 def ends_in_words(flags: dict[str, list[str]]) -> str:
-    """The flags as the end of a reason, "" when there are none."""
+    """Return the flags as the end of a reason, "" when there are none."""
     return "".join(
         f" At the {end} ({NEARLY_ALL:.0%} or more {ENDS[end]}): {', '.join(names)}."
         for end, names in flags.items()
@@ -166,7 +174,7 @@ def ends_in_words(flags: dict[str, list[str]]) -> str:
 
 
 def smallest_visible(n: int) -> Metric:
-    """The smallest standardised paired difference seen at 80 % power with n problems."""
+    """Compute the smallest standardised paired difference seen at 80 % power with n problems."""
     return Metric(
         "smallest_effect",
         statistics.smallest_effect(n),
@@ -176,13 +184,13 @@ def smallest_visible(n: int) -> Metric:
 
 
 def fewest_pairs(table: Table, pairs: Sequence[Pair]) -> int:
-    """Problems behind the comparison that has the fewest; those without any are not counted. 0 when all are."""
+    """Return the number of problems behind the comparison that has the fewest, not counting those without any."""
     counts = [len(differences(table, a, b)) for a, b in pairs]
     return min((n for n in counts if n), default=0)
 
 
 def foretold(config: PhaseConfig) -> str:
-    """The smallest effect that a phase of this config can see, in a sentence before its first trial; "" where none is."""
+    """Return the smallest effect that a phase of this config can see, as a sentence; "" where it solves no problems."""
     n = getattr(config, "n_test", None)
     if n is None:
         return ""
@@ -195,6 +203,6 @@ def foretold(config: PhaseConfig) -> str:
 
 
 def cv(values: statistics.Numbers) -> float | None:
-    """Coefficient of variation of attempts, one a problem; None with fewer than two problems."""
+    """Return the coefficient of variation of attempts, one a problem; None with fewer than two problems."""
     found = np.array(values)
     return float(found.std(ddof=1) / found.mean()) if len(found) > 1 else None

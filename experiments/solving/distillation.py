@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,20 @@ from experiments.solving.guessing import feedback
 from experiments.solving.memory_bank import Bank, MemoRecord
 from experiments.solving.solving import prompt_for
 
-Pair = tuple[str, str]  # prompt, completion
+
+class Pair(NamedTuple):
+    """A prompt and its completion, to learn from."""
+
+    prompt: str
+    completion: str
+
+
 QUERY_WORDS = (3, 20)  # a query with fewer or more words scores lower (docs/science.md, E2)
 QUERY_TERMS = 3  # domain terms that make a query specific
 
 
 def hunch_prompt(domain: Domain, problem: Problem) -> str:
-    """Asks the model for the query with which it would search the memory; the analysis is read off the problem's text."""
+    """Ask the model for the query with which it would search the memory; the analysis is read off the problem's text."""
     head = prompt_for(domain, problem, []).removesuffix(domain.lead)
     return f"{head}Analysis: {domain.describe(problem)}\nQuery:"
 
@@ -40,7 +48,7 @@ def distilled(domain: Domain, problem: Problem, bank: Bank) -> Pair:
         f" {query}\nRetrieved: {', '.join(m.answer for m in others) or 'nothing'}\n"
         f"Approach: similar ones are mostly {common}; check it against the analysis.\n{domain.lead} {problem.truth}"
     )
-    return hunch_prompt(domain, problem), completion
+    return Pair(hunch_prompt(domain, problem), completion)
 
 
 def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
@@ -53,7 +61,14 @@ def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
         if judged.solved:
             break
     head = prompt_for(domain, problem, []).removesuffix(domain.lead)
-    return head + "Attempts:\n", "\n".join(lines) + f"\n{domain.lead} {problem.truth}"
+    return Pair(head + "Attempts:\n", "\n".join(lines) + f"\n{domain.lead} {problem.truth}")
+
+
+class Dataset(NamedTuple):
+    """Pairs to train on, and those held out for validation."""
+
+    train: list[Pair]
+    held: list[Pair]
 
 
 def dataset(
@@ -64,8 +79,8 @@ def dataset(
     config: PhaseConfig,
     limit: int,
     validation: float,
-) -> tuple[list[Pair], list[Pair]]:
-    """(train, validation) pairs of dataset `s` (solved memos only) or `r` (all), at most `limit`, split by data_seed."""
+) -> Dataset:
+    """Make dataset `s` (solved memos only) or `r` (all), of at most `limit` pairs, split by data_seed."""
     known = universe(config).by_id()
     chosen = [m for m in memos if m.success or name == "r"]
     order = generator(config.data_seed, "e2", name).permutation(len(chosen))[:limit]
@@ -74,7 +89,7 @@ def dataset(
         problem = known[memo.problem_id]
         pairs.append(distilled(domain, problem, bank) if name == "s" else raw(domain, problem, memo.guesses))
     held = round(validation * len(pairs))
-    return pairs[held:], pairs[:held]
+    return Dataset(pairs[held:], pairs[:held])
 
 
 def query_quality(domain: Domain, query: str, type_match: float) -> float:

@@ -167,16 +167,16 @@ def test_tost_by_hand():
     assert found.p == pytest.approx(0.5 - math.sqrt(3) / (2 * math.sqrt(5)))
     # Its 95 % quantile is 0.9 sqrt(2 / (0.05 * 0.95)) / 2 = 2.919986, so the 90 % interval is +-2.919986 / sqrt 3.
     assert (found.mean_difference, found.low, found.high) == pytest.approx((0, -1.685855, 1.685855), abs=1e-6)
-    assert found.equivalent is False
-    assert s.tost_paired([0, 1, 2], [1, 1, 1], 10.0).equivalent is True
+    assert found.shown is False
+    assert s.tost_paired([0, 1, 2], [1, 1, 1], 10.0).shown is True
 
 
 def test_tost_edges():
     """Without variation the answer is whether the difference is inside the margin; one pair has no answer."""
     why = "differences do not vary"
-    assert s.tost_paired([1, 1], [1, 1], 0.25) == s.Equivalence(0.0, 0.0, 0.0, 0.0, True, 2, why)
-    assert s.tost_paired([2, 2], [1, 1], 0.25) == s.Equivalence(1.0, 1.0, 1.0, 1.0, False, 2, why)
-    assert s.tost_paired([1], [1], 0.25) == s.Equivalence(None, 0.0, None, None, None, 1, "needs two pairs")
+    assert s.tost_paired([1, 1], [1, 1], 0.25) == s.MeanTest(0.0, 0.0, 0.0, 0.0, True, 2, why)
+    assert s.tost_paired([2, 2], [1, 1], 0.25) == s.MeanTest(1.0, 1.0, 1.0, 1.0, False, 2, why)
+    assert s.tost_paired([1], [1], 0.25) == s.MeanTest(None, 0.0, None, None, None, 1, "needs two pairs")
     assert s.tost_paired([], [], 0.25).mean_difference is None
 
 
@@ -186,7 +186,7 @@ def test_tost_agrees_with_its_interval(rows):
     """Equivalent at 5 % means exactly that the 90 % interval lies inside the margin."""
     a, b = zip(*rows, strict=True)
     found = s.tost_paired(a, b, 1.3)
-    assert found.equivalent == (found.low > -1.3 and found.high < 1.3)
+    assert found.shown == (found.low > -1.3 and found.high < 1.3)
 
 
 def test_noninferiority_by_hand() -> None:
@@ -199,22 +199,22 @@ def test_noninferiority_by_hand() -> None:
     found = s.noninferiority_paired([0.1, 0.3], [0.0, 0.0], 0.5)
     assert found.p == pytest.approx(0.5 - math.atan(3) / math.pi)
     assert found.high == pytest.approx(0.2 + 0.1 * math.tan(0.45 * math.pi))
-    assert found.non_inferior is False
+    assert found.shown is False
 
 
 def test_noninferiority_looks_at_one_side() -> None:
     """A gain however large is no loss; TOST would call it a difference."""
-    assert s.noninferiority_paired([0, 1, 0], [9, 9, 9], 0.25).non_inferior is True
-    assert s.noninferiority_paired([9, 9, 9], [0, 1, 0], 0.25).non_inferior is False
-    assert s.tost_paired([0, 1, 0], [9, 9, 9], 0.25).equivalent is False
+    assert s.noninferiority_paired([0, 1, 0], [9, 9, 9], 0.25).shown is True
+    assert s.noninferiority_paired([9, 9, 9], [0, 1, 0], 0.25).shown is False
+    assert s.tost_paired([0, 1, 0], [9, 9, 9], 0.25).shown is False
 
 
 def test_noninferiority_edges() -> None:
     """Without variation the answer is whether the difference is under the margin; one pair has no answer."""
     why = "differences do not vary"
-    assert s.noninferiority_paired([1, 1], [1, 1], 0.25) == s.NonInferiority(0.0, 0.0, 0.0, True, 2, why)
-    assert s.noninferiority_paired([2, 2], [1, 1], 1.0) == s.NonInferiority(1.0, 1.0, 1.0, False, 2, why)
-    assert s.noninferiority_paired([1], [1], 0.25) == s.NonInferiority(None, 0.0, None, None, 1, "needs two pairs")
+    assert s.noninferiority_paired([1, 1], [1, 1], 0.25) == s.MeanTest(0.0, 0.0, None, 0.0, True, 2, why)
+    assert s.noninferiority_paired([2, 2], [1, 1], 1.0) == s.MeanTest(1.0, 1.0, None, 1.0, False, 2, why)
+    assert s.noninferiority_paired([1], [1], 0.25) == s.MeanTest(None, 0.0, None, None, None, 1, "needs two pairs")
     assert s.noninferiority_paired([], [], 0.25).mean_difference is None
 
 
@@ -224,7 +224,7 @@ def test_noninferiority_agrees_with_its_bound(rows: list[tuple[float, float]]) -
     """Non-inferior at 5 % means exactly that the upper bound lies under the margin."""
     a, b = zip(*rows, strict=True)
     found = s.noninferiority_paired(a, b, 1.3)
-    assert found.high is not None and found.non_inferior == (found.high < 1.3)
+    assert found.high is not None and found.shown == (found.high < 1.3)
 
 
 def test_wilson_by_hand():
