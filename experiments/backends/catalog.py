@@ -19,7 +19,7 @@ from common.errors import LabError
 from common.files import cached_sha256
 
 if TYPE_CHECKING:
-    from experiments.backends.protocols import Backend, TokenCounter
+    from experiments.backends.protocols import Backend
 
 # On processors with AVX512-BF16 it advises every process that loads it, as peft does, to install a faster package.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -230,13 +230,3 @@ def digest_of(name: str) -> str:
         return backend(name).digest(name)
     folder = embedder_folder(name)
     return UNAVAILABLE if folder is None else cached_sha256(folder / "model.safetensors")
-
-
-def token_counter(name: str) -> TokenCounter:
-    """Return the token counter of language model `name`; its weights are not loaded.
-
-    Raises:
-        Unavailable: an engine is missing.
-        LabError: the model is unknown or not on this machine.
-    """
-    return backend(name).counter(name)

@@ -15,7 +15,7 @@ from experiments.backends.catalog import LANGUAGE_MODELS, cached_repositories
 from experiments.backends.mlx_lm_engine import INSTALL, MlxModel, gemm_gflops
 from experiments.backends.mlx_trainer import MlxTrainer
 from experiments.backends.peft_trainer import PeftTrainer
-from experiments.backends.protocols import LoraTrainer, Missing, TokenCounter, Unavailable
+from experiments.backends.protocols import LoraTrainer, Missing, Unavailable
 from experiments.backends.transformers_lm import token_counter
 
 MEASURED = "lora.json"  # {engine: 10^9 operations a second} in LAB_HOME, written by an assessment
@@ -35,6 +35,11 @@ class Choice(NamedTuple):
     why: str
 
 
+digest = weights.digest
+counter = token_counter
+load = MlxModel
+
+
 def missing(prefix: str) -> Missing | None:
     return None if find_spec("mlx_lm") and find_spec("mlx") else Missing("mlx-lm", INSTALL)
 
@@ -44,18 +49,6 @@ def local_models() -> list[str]:
         return []
     packaged = [name for name, package in LANGUAGE_MODELS.items() if find_spec(package.module) is not None]
     return [f"mlx/{name}" for name in (*packaged, *cached_repositories())]
-
-
-def digest(name: str) -> str:
-    return weights.digest(name)
-
-
-def counter(name: str) -> TokenCounter:
-    return token_counter(name)
-
-
-def load(name: str, adapter: bytes | None, quantized: bool) -> MlxModel:
-    return MlxModel(name, adapter, quantized)
 
 
 def measure() -> Rates:

@@ -11,8 +11,12 @@ from importlib.util import find_spec
 from experiments.backends import weights
 from experiments.backends.catalog import LANGUAGE_MODELS, cached_repositories
 from experiments.backends.peft_trainer import PeftTrainer
-from experiments.backends.protocols import Missing, TokenCounter
+from experiments.backends.protocols import Missing
 from experiments.backends.transformers_lm import TransformersModel, token_counter
+
+digest = weights.digest
+counter = token_counter
+load = TransformersModel
 
 
 def missing(prefix: str) -> Missing | None:
@@ -24,18 +28,6 @@ def local_models() -> list[str]:
     files = sorted(f"gguf/{path.name}" for path in weights.gguf_folder().glob("*.gguf"))
     folders = [f"hf/{repository}" for repository in cached_repositories()]
     return [*([] if missing("gguf") else [*packaged, *files]), *([] if missing("hf") else folders)]
-
-
-def digest(name: str) -> str:
-    return weights.digest(name)
-
-
-def counter(name: str) -> TokenCounter:
-    return token_counter(name)
-
-
-def load(name: str, adapter: bytes | None, quantized: bool) -> TransformersModel:
-    return TransformersModel(name, adapter, quantized)
 
 
 def trainer(name: str, quantized: bool) -> PeftTrainer:

@@ -231,30 +231,8 @@ def is_json_list(reply: str, length: int) -> bool:
     return isinstance(found, list) and len(found) == length
 
 
-JUDGES: dict[str, Callable[..., bool]] = {
-    f.__name__: f
-    for f in (
-        contains_word,
-        contains_all,
-        avoids,
-        names_of,
-        in_order,
-        word_times,
-        exact_number,
-        exact_text,
-        word_count,
-        starts_with,
-        ends_with,
-        yes_or_no,
-        choice_letter,
-        one_word,
-        matches,
-        all_uppercase,
-        sentence_count,
-        bullet_count,
-        numbered_list,
-        comma_list,
-        is_json_with_keys,
-        is_json_list,
-    )
-}
+_FORGIVING = (contains_word, contains_all, avoids, names_of, in_order, word_times, exact_number, exact_text)
+_WORDS = (word_count, starts_with, ends_with)
+_FORM = (yes_or_no, choice_letter, one_word, matches, all_uppercase, sentence_count, bullet_count, numbered_list)
+_LISTS = (comma_list, is_json_with_keys, is_json_list)
+JUDGES: dict[str, Callable[..., bool]] = {f.__name__: f for f in (*_FORGIVING, *_WORDS, *_FORM, *_LISTS)}

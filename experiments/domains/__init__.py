@@ -9,20 +9,8 @@ from pathlib import Path
 from typing import cast
 
 from common.errors import LabError
-from experiments.domains.base import Domain, Problem
-
-__all__ = [
-    "DOMAINS",
-    "FILE_DOMAIN",
-    "Domain",
-    "Problem",
-    "display_name",
-    "domain_module",
-    "fetch_data",
-    "get_domain",
-    "resolved",
-    "share_data",
-]
+from experiments.domains.base import Domain as Domain
+from experiments.domains.base import Problem as Problem
 
 DOMAINS = {
     "big_o": "experiments.domains.big_o.domain:BigO",

@@ -217,21 +217,9 @@ class Equations:
         slope = np.gradient(y, x)
         z = (y - y.mean()) / y.std()
         sized = np.array([y.mean(), y.std(), np.ptp(y), slope.mean(), slope.var(), np.gradient(slope, x).mean()])
-        mean, std, spread, slope_mean, slope_variance, curvature = np.sign(sized) * np.log1p(np.abs(sized))
-        return np.array(
-            [
-                mean,
-                std,
-                spread,
-                (z**3).mean(),
-                (z**4).mean() - 3.0,
-                np.corrcoef(x, y)[0, 1],
-                slope_mean,
-                slope_variance,
-                curvature,
-                spectral_peak(x, y),
-            ]
-        )
+        sized = np.sign(sized) * np.log1p(np.abs(sized))
+        unitless = [(z**3).mean(), (z**4).mean() - 3.0, np.corrcoef(x, y)[0, 1]]
+        return np.array([*sized[:3], *unitless, *sized[3:], spectral_peak(x, y)])
 
     def describe(self, problem: Problem) -> str:
         """Return direction, turns, bend and sizes of the values: "Rises with x, without a turn, in even steps."."""

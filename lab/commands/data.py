@@ -14,7 +14,7 @@ import typer
 from common.errors import LabError
 from common.files import write_whole
 from common.text import printable
-from experiments.backends.catalog import token_counter
+from experiments.backends.catalog import backend
 from experiments.backends.protocols import Unavailable
 from experiments.domains import DOMAINS, get_domain
 from experiments.domains.jsonl_file import check as examine
@@ -78,7 +78,7 @@ def _too_long(model: str) -> Callable[[str], str]:
         LabError: the model is unknown, or cannot be loaded.
     """
     try:
-        count, window = token_counter(model)
+        count, window = backend(model).counter(model)
     except Unavailable as error:
         raise LabError(f"model {model!r} cannot be loaded: {error}", "lab assess") from None
     most = window - PROMPT_TOKENS

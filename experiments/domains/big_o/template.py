@@ -34,19 +34,11 @@ SUMS = ("t", "acc", "total", "res", "out", "cur", "result", "s", "kept")
 ELEMENTS = ("x", "y", "v", "e", "item", "val", "w", "entry")
 OTHERS = ("a", "b", "c", "d", "p", "q", "r", "u", "z", "first", "second", "left", "right", "one", "two", "g", "m")
 POOLS = {
-    "F": FUNCTIONS,
-    "G": FUNCTIONS,
-    "H": FUNCTIONS,
     "N": INTEGERS,
-    "I": INDICES,
-    "J": INDICES,
-    "K": INDICES,
-    "T": SUMS,
-    "S": SUMS,
-    "U": SUMS,
-    "X": ELEMENTS,
-    "Y": ELEMENTS,
-    "Z": ELEMENTS,
+    **dict.fromkeys("FGH", FUNCTIONS),
+    **dict.fromkeys("IJK", INDICES),
+    **dict.fromkeys("TSU", SUMS),
+    **dict.fromkeys("XYZ", ELEMENTS),
 }
 
 WORD = re.compile(r"\b[A-Z]S?\d*\b")

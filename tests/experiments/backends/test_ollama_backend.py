@@ -123,7 +123,7 @@ def test_it_says_what_it_is(double: OllamaDouble) -> None:
     }
     assert model.digest() == catalog.digest_of(NAME) == DIGEST
     assert ollama_backend.local_models() == [NAME] and ollama_backend.missing("ollama") is None
-    count, window = catalog.token_counter(NAME)
+    count, window = ollama_backend.counter(NAME)
     assert count("x" * 30) > 10 and window == model.window == 2048
 
 
