@@ -277,7 +277,7 @@ def test_the_drained_are_kept_by_a_real_server(network: Network) -> None:
 @pytest.mark.slow
 def test_a_machine_that_comes_back_is_waited_for(network: Network, ask: Run) -> None:
     """The server calls a worker online for a minute after it ended: a join that believed that would report a worker that
-    may never come. That the name was in use is told, since two machines of one name would mix their results."""
+    may never come. The user is warned that the name was in use, since two machines of one name would mix their results."""
     processes.stop(recorded(Paths(network.desk)))
     before = row_of(ask, "desk")
     assert before["status"] == "online"

@@ -67,7 +67,7 @@ MISTAKES = {
     "unknown option": (["run", "p1", "--bogus"], ["No such option: --bogus", "lab run --help"]),
 }
 
-# The same kinds met elsewhere; the front door itself is called, since a process would add nothing.
+# The same kinds met elsewhere; called in this process, since another would add nothing.
 VARIANTS = {
     "no verdict before, other values": (
         ["run", "p2", "--scale", "smoke", "--set", "n_test=8"],
@@ -144,7 +144,7 @@ SURROUNDINGS = {
 def test_a_mistake_in_the_environment_is_one_line_and_leaves_nothing(
     lab: Run, called: Run, home: Path, name: str
 ) -> None:
-    """A wrong variable is told before anything is measured, stored or started, by every command that reads it."""
+    """A wrong variable is reported before anything is measured, stored or started, by every command that reads it."""
     arguments, environment, said = SURROUNDINGS[name]
     run = lab if name in ("host of assess", "store of collect", "no address") else called
     check(run(*arguments, **environment), *said)
@@ -222,7 +222,7 @@ def test_a_newer_warehouse_is_left_as_it_is(lab: Run, called: Run, home: Path) -
 
 
 def test_a_torn_warehouse_is_named(lab: Run, home: Path) -> None:
-    """Half a database file is told as what it is; nothing is written over it."""
+    """Half a database file is reported as damaged; nothing is written over it."""
     with writing(Paths(home)):
         pass
     half = (home / "warehouse.duckdb").read_bytes()[:300_000]

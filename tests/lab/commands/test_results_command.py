@@ -42,8 +42,8 @@ def test_what_cannot_go_is_shown_with_its_reason_and_goes_later(called: Run, hom
     shown = called("spool").stdout.splitlines()
     assert shown[0] == "1 bundles wait, 1 B"
     assert shown[1].startswith("  00000000        1 B  since 20") and reason in shown[2]
-    told = json.loads(called("spool", "--json").stdout)
-    assert told["waiting"][0]["name"] == NAME and told["last_attempt"]["reason"] == reason
+    shown = json.loads(called("spool", "--json").stdout)
+    assert shown["waiting"][0]["name"] == NAME and shown["last_attempt"]["reason"] == reason
     (store / "inbox").mkdir(parents=True)
     done = called("sync", "--json", LAB_RESULTS_URL=str(store))
     assert done.returncode == 0
@@ -100,10 +100,10 @@ def test_the_inbox_takes_what_another_machine_delivers(
     token.write_text("t" * 32)
     token.chmod(0o600)
     coordinator = tmp_path / "coordinator"
-    told = {"LAB_INBOX_TOKEN_FILE": str(token), "LAB_SECRETS": str(tmp_path / "secrets")}
+    tokens = {"LAB_INBOX_TOKEN_FILE": str(token), "LAB_SECRETS": str(tmp_path / "secrets")}
     command = [sys.executable, "-m", "lab", "inbox", "serve", "--port", str(closed_port)]
     server = subprocess.Popen(
-        command, env=bare_environment(coordinator) | told, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        command, env=bare_environment(coordinator) | tokens, stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
     try:
         assert server.stdout is not None
@@ -112,7 +112,7 @@ def test_the_inbox_takes_what_another_machine_delivers(
             line == f"receiving bundles at quack://127.0.0.1:{closed_port} into {coordinator / 'results' / 'inbox'}\n"
         )
         wait_there(home)
-        done = called("sync", LAB_RESULTS_URL=f"quack://127.0.0.1:{closed_port}", **told)
+        done = called("sync", LAB_RESULTS_URL=f"quack://127.0.0.1:{closed_port}", **tokens)
         assert (done.returncode, done.stdout) == (
             0,
             f"to quack://127.0.0.1:{closed_port}: delivered 1 (1 B), waiting 0\n",

@@ -49,8 +49,8 @@ def test_the_coordinators_unit_starts_and_stops_the_lab(called: Run, home: Path)
     assert as_systemd(service["ExecStop"], True) == [sys.executable, "-m", "lab", "down"]
     assert (service["Type"], service["RemainAfterExit"], service["UMask"]) == ("oneshot", "yes", "0077")
     assert unit["Install"]["WantedBy"] == "default.target"
-    told = {w for line in environment for w in as_systemd(line.removeprefix("Environment="))}
-    assert {f"LAB_HOME={home}", f"LAB_RESULTS_URL={AWKWARD}"} <= told
+    variables = {w for line in environment for w in as_systemd(line.removeprefix("Environment="))}
+    assert {f"LAB_HOME={home}", f"LAB_RESULTS_URL={AWKWARD}"} <= variables
     assert agent["ProgramArguments"] == [sys.executable, "-m", "lab", "up", "--lan"]
     assert agent["RunAtLoad"] is True and agent["AbandonProcessGroup"] is True
     assert agent["EnvironmentVariables"]["LAB_RESULTS_URL"] == AWKWARD  # type: ignore[index]
@@ -84,7 +84,7 @@ def test_a_machine_that_joins_has_the_address_and_no_secret_in_its_unit(called: 
 def test_what_is_installed_is_what_was_shown(
     called: Run, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the command that enables it is told, since nothing is enabled behind the user's back."""
+    """And the command that enables it is shown, since nothing is enabled behind the user's back."""
     config = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "me")}
     for system, path, said in (
         (

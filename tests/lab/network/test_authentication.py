@@ -1,4 +1,4 @@
-"""The two doors of a laboratory in a LAN: the doorkeeper before Prefect's server, and the gate before the page."""
+"""Authentication on a LAN: the proxy before Prefect's server, and the gate before the page."""
 
 from __future__ import annotations
 

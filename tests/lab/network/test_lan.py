@@ -1,4 +1,4 @@
-"""What opens a laboratory to a LAN: keys, the one address, the lines to paste, and who is told which password."""
+"""`lab up --lan`: keys, the address, the lines to paste, and the password of each process."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def status(url: str, user: str | None = None, body: bytes | None = None) -> int:
 
 
 def test_nothing_listens_but_server_page_and_inbox_on_the_one_address(laboratory: Laboratory) -> None:
-    """A port that was forgotten, or one on all interfaces, is the door that strangers use."""
+    """A port that was forgotten, or one on all interfaces, is what strangers would use."""
     listening = {
         (c.laddr.ip, c.laddr.port)
         for machine in (laboratory.coordinator, laboratory.desk)
@@ -168,7 +168,7 @@ def deliver(laboratory: Laboratory, query: str, token: str) -> list[tuple[object
         return with_extensions(con).execute("FROM quack_query(?, ?, token := ?, disable_ssl := true)", asked).fetchall()
 
 
-def test_each_door_opens_for_its_own_key_alone(laboratory: Laboratory) -> None:
+def test_each_service_accepts_only_its_own_key(laboratory: Laboratory) -> None:
     """Without, with a wrong and with the right credentials, at all that answers."""
     keys, pools = laboratory.keys, f"{laboratory.url(laboratory.port)}/api/work_pools"
     own, worker = secrets.coordinator_auth(keys), secrets.worker_auth(keys.join)
@@ -219,7 +219,7 @@ def test_sockets_ask_for_the_key_too(laboratory: Laboratory) -> None:
 
 
 def test_a_machine_without_the_right_key_does_not_join(laboratory: Laboratory, tmp_path: Path) -> None:
-    """It is told what to do in a line, and starts nothing."""
+    """It says in one line what to do, and starts nothing."""
     shed = Machine(tmp_path / "shed", "shed")
     shed.home.mkdir()
     url = laboratory.url(laboratory.port)
@@ -235,7 +235,7 @@ def test_a_machine_without_the_right_key_does_not_join(laboratory: Laboratory, t
 
 
 def test_a_joined_machine_works_with_its_own_key(laboratory: Laboratory) -> None:
-    """A doorkeeper that kept out what a worker needs would show only here, as a run that never ends or fails."""
+    """A proxy that refuses what a worker needs shows only here, as a run that never ends or fails."""
     client = connect(f"{laboratory.url(laboratory.port)}/api", secrets.coordinator_auth(laboratory.keys))
     tier = json.loads((laboratory.desk.home / "capability_report_desk.json").read_text())["tier"]
     deployment = client.read_deployment_by_name(f"assess-host/{tier}")

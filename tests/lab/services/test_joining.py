@@ -83,7 +83,7 @@ def test_versions_fit_when_only_the_last_part_differs(a: Any, b: Any, suffix: st
 
 
 def test_a_version_that_is_none_and_a_python_too_old_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are told before a minute of measuring, with what to do."""
+    """Both are reported before a minute of measuring, with what to do."""
     with pytest.raises(LabError, match="is not a version of Prefect"):
         join.check_versions("<html>", "3.8.8")
     monkeypatch.setattr(packages.platform, "python_version", lambda: "3.10.1")
@@ -145,7 +145,7 @@ def test_results_that_would_not_reach_the_coordinator_are_not_made(
 
 
 def test_this_machines_own_addresses_are_known() -> None:
-    """By them a coordinator is told from a machine whose results have a way to go."""
+    """They distinguish a coordinator from a machine whose results have to travel."""
     own = [a.address for each in psutil.net_if_addrs().values() for a in each if a.family == socket.AF_INET]
     assert own
     for name in ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", *own):  # noqa: S104

@@ -52,8 +52,8 @@ def test_transactions_of_one_server_do_not_lock_each_other_out(tmp_path: Path) -
     ]
     root = str(Path(__file__).resolve().parents[3])
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LAB_"))}
-    told = kept | {"PYTHONPATH": os.pathsep.join((str(tmp_path), root)), "PREFECT_HOME": str(tmp_path)}
-    done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=120, check=False)
+    environment = kept | {"PYTHONPATH": os.pathsep.join((str(tmp_path), root)), "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     counted, other = done.stdout.splitlines()
     assert counted == "200 1"

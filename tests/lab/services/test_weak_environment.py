@@ -63,13 +63,13 @@ def weak_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     linked([*{d.name: d for d in dists if d.name != PROJECT}.values(), metadata.distribution(WEIGHTS)], site)
     (site / "the_project.pth").write_text(f"{ROOT}\n")
     (site / "llm_memory_experiments-0.dist-info").mkdir()
-    told = project.read_text("METADATA") or project.read_text("PKG-INFO") or ""
-    (site / "llm_memory_experiments-0.dist-info" / "METADATA").write_text(told)
+    text = project.read_text("METADATA") or project.read_text("PKG-INFO") or ""
+    (site / "llm_memory_experiments-0.dist-info" / "METADATA").write_text(text)
     return python
 
 
 def lab(python: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The front door as this environment has it."""
+    """Run lab as installed in this environment."""
     return subprocess.run(
         [str(python), "-m", "lab", *arguments],
         env=bare_environment(home),
