@@ -45,7 +45,8 @@ programs:
 # uv resolves for other platforms; pip would evaluate markers such as sys_platform for this one.
 resolve: $(SETUP)
 	@$(BIN)/python -m pip install -q --upgrade --target build/uv uv==0.13.9
-	@$(BIN)/python -m docs.generate.platforms build/uv/bin/uv > docs/platforms.md
+	@$(BIN)/python -m docs.generate.platforms build/uv/bin/uv > build/platforms.md
+	@mv build/platforms.md docs/platforms.md
 
 # Retakes the README's pictures from the page that a running `make demo` serves.
 screenshots: $(SETUP) programs
