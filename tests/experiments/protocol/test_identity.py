@@ -91,7 +91,7 @@ def test_every_phase_has_a_code_version_of_its_own() -> None:
             "# another comment\nHYBRID_TEXT_WEIGHT = (\n    0.5\n)",
         ),
         ("p1_embedding_validity.py", '"""P1 - do embeddings', '"""P1 - do or do not embeddings'),
-        ("p1_embedding_validity.py", '    """One unit an embedder."""\n', ""),
+        ("p1_embedding_validity.py", '    """Return one unit an embedder."""\n', ""),
         ("statistics.py", '"""A test\'s statistic', '"""The statistic'),
         ("contract.py", "ge=12", "ge=11"),
         ("registry.py", '"smoke", "demo", "full"', '"smoke", "demo"'),
