@@ -156,7 +156,7 @@ class Store:
             OSError: the store cannot be reached.
         """
         sha256 = hashlib.sha256(content).hexdigest()
-        self.transport.put_file(sha256, content)
+        self.transport.put(FILES, sha256, content)
         if self._remote:
             write_whole(self.root / FILES / sha256, content)
         return sha256
@@ -175,7 +175,7 @@ class Store:
             content = copy.read_bytes()
             if hashlib.sha256(content).hexdigest() == sha256:
                 return content
-        found = self.transport.get_file(sha256)
+        found = self.transport.get(FILES, sha256)
         if found is None:
             raise LabError(f"file {sha256[:12]} is not in {self.where}", "lab collect on the coordinator")
         if hashlib.sha256(found).hexdigest() != sha256:
@@ -194,7 +194,7 @@ class Store:
             LabError: invalid host name.
             UnreachableError: the store does not answer.
         """
-        self.transport.put_report(checked_host(host), content)
+        self.transport.put(HOSTS, report_name(checked_host(host)), content)
 
     def reports(self) -> dict[str, bytes]:
         """Return host -> content of every registered report, by host; see Transport.reports."""

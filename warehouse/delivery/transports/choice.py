@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from common.environment import host_name
 from common.errors import LabError
 from warehouse.delivery.transports.directory import Directory
+from warehouse.delivery.transports.git import Git
 from warehouse.delivery.transports.protocol import Transport
+from warehouse.delivery.transports.remote_folder import RemoteFolder
+from warehouse.delivery.transports.rsync import Rsync
 from warehouse.paths import Paths
 
 SETTING = "LAB_RESULTS_URL"
@@ -22,6 +26,7 @@ KNOWN = (
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[?[0-9A-Fa-f:]{2,45}\]?")
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 PATH = re.compile(r"/[A-Za-z0-9._~+/ -]*")
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}  # what fsspec needs for each object store
 
 
 def configured_transport(paths: Paths) -> Transport:
@@ -54,45 +59,47 @@ def _directory(url: str, parts: SplitResult, paths: Paths) -> Transport:
     return Directory(path, own=path == paths.home / "results")
 
 
-def _over_ssh(url: str, parts: SplitResult) -> None:
-    """Refuse hosts, users and paths that ssh, or the program behind it, could take for an option or a command."""
+def _over_ssh(url: str, parts: SplitResult) -> str:
+    """Return the path; refuse hosts, users and paths that ssh or its program could take for an option or a command."""
     path = unquote(parts.path)
     if parts.password is not None:
         raise LabError(f"{SETTING} contains a password", "use a key: ssh-keygen, then ssh-copy-id, and leave it out")
     if not HOST.fullmatch(parts.hostname or "") or (parts.username and not USER.fullmatch(parts.username)):
         raise LabError(f"{SETTING} = {url[:200]!r} names no host", f"{parts.scheme}://user@host/path")
     if not PATH.fullmatch(path) or path == "/" or ".." in path.split("/") or parts.query or parts.fragment:
-        raise LabError(
-            f"{SETTING} = {url[:200]!r}: the path has to be absolute, of letters, digits and ._~+-",
-            f"{parts.scheme}://user@host/path",
-        )
+        wrong = "the path has to be absolute, of letters, digits and ._~+-"
+        raise LabError(f"{SETTING} = {url[:200]!r}: {wrong}", f"{parts.scheme}://user@host/path")
+    return path.rstrip("/")
+
+
+def _check_installed(scheme: str, package: str, install: str) -> None:
+    if find_spec(package) is None:
+        raise LabError(f"{scheme}:// needs the package {package}", f"pip install {install}")
 
 
 def _sftp(url: str, parts: SplitResult, paths: Paths) -> Transport:
-    from warehouse.delivery.transports.remote_folder import sftp
+    path, host = _over_ssh(url, parts), parts.hostname or ""
+    _check_installed("sftp", "paramiko", "'.[sftp]'")
+    from warehouse.delivery.transports.sftp import connect
 
-    _over_ssh(url, parts)
-    return sftp(parts.hostname or "", parts.port, parts.username, unquote(parts.path).rstrip("/"), url)
+    return RemoteFolder("sftp", url, path, lambda: connect(host, parts.port, parts.username), objects=False)
 
 
 def _objects(url: str, parts: SplitResult, paths: Paths) -> Transport:
-    from warehouse.delivery.transports.remote_folder import object_store
+    # Credentials come from where the store's own tools look for them (~/.aws, environment).
+    _check_installed(parts.scheme, PACKAGES[parts.scheme], PACKAGES[parts.scheme])
+    import fsspec
 
-    return object_store(url, parts.scheme)
+    root = url.partition("://")[2].rstrip("/")
+    return RemoteFolder(parts.scheme, url, root, lambda: fsspec.filesystem(parts.scheme), objects=True)
 
 
 def _rsync(url: str, parts: SplitResult, paths: Paths) -> Transport:
-    from warehouse.delivery.transports.rsync import Rsync
-
-    _over_ssh(url, parts)
-    return Rsync(
-        parts.hostname or "", parts.port, parts.username, unquote(parts.path).rstrip("/"), paths.transports, url
-    )
+    path = _over_ssh(url, parts)
+    return Rsync(parts.hostname or "", parts.port, parts.username, path, paths.transports, url)
 
 
 def _git(url: str, parts: SplitResult, paths: Paths) -> Transport:
-    from warehouse.delivery.transports.git import Git
-
     if parts.scheme == "git+ssh":
         _over_ssh(url, parts)
     elif parts.scheme == "git+https" and (parts.password is not None or not HOST.fullmatch(parts.hostname or "")):
@@ -112,16 +119,10 @@ def _quack(url: str, parts: SplitResult, paths: Paths) -> Transport:
 
 
 TRANSPORTS: dict[str, Callable[[str, SplitResult, Paths], Transport]] = {
-    "": _directory,
-    "file": _directory,
+    **dict.fromkeys(("", "file"), _directory),
     "sftp": _sftp,
-    "s3": _objects,
-    "gs": _objects,
-    "abfs": _objects,
+    **dict.fromkeys(PACKAGES, _objects),
     "rsync+ssh": _rsync,
-    "git+ssh": _git,
-    "git+https": _git,
-    "git+file": _git,
-    "quack": _quack,
-    "quacks": _quack,
+    **dict.fromkeys(("git+ssh", "git+https", "git+file"), _git),
+    **dict.fromkeys(("quack", "quacks"), _quack),
 }

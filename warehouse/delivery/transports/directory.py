@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.files import copy_whole, write_whole
 from common.limits import MAX_REPORT_BYTES
-from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, UnreachableError, has_bundle_of, report_name
+from warehouse.delivery.transports.protocol import HOSTS, INBOX, UnreachableError, has_bundle_of
 
 
 class Directory:
@@ -56,23 +56,19 @@ class Directory:
     def fetch(self, inbox: Path) -> list[str]:
         return []
 
-    def put_file(self, sha256: str, content: bytes) -> None:
+    def put(self, folder: str, name: str, content: bytes) -> None:
         self.ready()
-        target = self.root / FILES / sha256
+        target = self.root / folder / name
         if not target.is_file() or target.stat().st_size != len(content) or target.read_bytes() != content:
             write_whole(target, content)
 
-    def get_file(self, sha256: str) -> bytes | None:
-        path = self.root / FILES / sha256
+    def get(self, folder: str, name: str) -> bytes | None:
+        path = self.root / folder / name
         if path.is_file():
             return path.read_bytes()
         if not self.own:
             self.ready()  # a missing mount is an error, a missing file is not
         return None
-
-    def put_report(self, host: str, content: bytes) -> None:
-        self.ready()
-        write_whole(self.root / HOSTS / report_name(host), content)
 
     def reports(self) -> dict[str, bytes]:
         return reports_in(self.root / HOSTS)

@@ -18,17 +18,7 @@ from common.environment import HOST_PATTERN
 from common.files import locked_file, write_whole
 from common.limits import MAX_REPORT_BYTES
 from warehouse.delivery.transports import ssh
-from warehouse.delivery.transports.protocol import (
-    FILES,
-    HOSTS,
-    INBOX,
-    NAME,
-    REPORT,
-    Transport,
-    UnreachableError,
-    last_line,
-    report_name,
-)
+from warehouse.delivery.transports.protocol import HOSTS, INBOX, NAME, REPORT, Transport, UnreachableError, last_line
 
 GIT_S = 1800.0  # a first fetch of some gigabytes on a slow line
 PUSHES = 8  # attempts, while other processes of this host push as well
@@ -43,21 +33,10 @@ ADDED = re.compile(
     r"fatal: Could not read from remote|Please make sure|and the repository exists|hint:|To |error: failed to push"
 )
 # Only these protocols, no hooks, and fetched objects are checked.
-SETTINGS = tuple(
-    word
-    for setting in (
-        "protocol.allow=never",
-        "protocol.file.allow=always",
-        "protocol.ssh.allow=always",
-        "protocol.https.allow=always",
-        "core.hooksPath=/dev/null",
-        "commit.gpgSign=false",
-        "fetch.fsckObjects=true",
-        "init.defaultBranch=main",
-        "maintenance.auto=false",
-    )
-    for word in ("-c", setting)
-)
+SETTINGS = (
+    "protocol.allow=never protocol.file.allow=always protocol.ssh.allow=always protocol.https.allow=always "
+    "core.hooksPath=/dev/null commit.gpgSign=false fetch.fsckObjects=true init.defaultBranch=main maintenance.auto=false"
+).split()
 
 
 class Entry(NamedTuple):
@@ -106,10 +85,8 @@ class Git(Transport):
                 self._take(old, taken.get(name.partition("/")[0]), inbox)
                 self._checked("update-ref", f"{PAST}{name}", old)
                 self._checked("update-ref", "-d", f"{REWRITTEN}{name}")
-                branch = f"{BRANCH}{name.partition('/')[0]}"
-                notes.append(
-                    f"{branch} was rewritten or deleted; all that it held is ingested, and saved as {PAST}{name}"
-                )
+                what = "was rewritten or deleted; all that it held is ingested, and saved as"
+                notes.append(f"{BRANCH}{name.partition('/')[0]} {what} {PAST}{name}")
             for host, tip in self._refs(SEEN).items():
                 if taken.get(host) != tip:
                     self._take(tip, taken.get(host), inbox)
@@ -125,19 +102,21 @@ class Git(Transport):
             if (path, blob) not in known and NAME.fullmatch(name):
                 write_whole(inbox / name, self._blob(blob))
 
-    def put_file(self, sha256: str, content: bytes) -> None:
-        self._put(f"{FILES}/{sha256}", content, f"file {sha256[:12]}")
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        path = f"{folder}/{name}"
+        with self._exclusive():
+            blob = self._checked("hash-object", "-w", "--stdin", stdin=content).strip()
+            own = self._refs(SEEN).get(self._host)
+            if not own or (path, blob) not in self._listed(own, path):
+                self._push([Entry(path, blob)], path)
 
-    def get_file(self, sha256: str) -> bytes | None:
+    def get(self, folder: str, name: str) -> bytes | None:
         with self._exclusive():
             self._fetch()
             for tip in self._refs(SEEN).values():
-                for _, blob in self._listed(tip, f"{FILES}/{sha256}"):
+                for _, blob in self._listed(tip, f"{folder}/{name}"):
                     return self._blob(blob)
         return None
-
-    def put_report(self, host: str, content: bytes) -> None:
-        self._put(f"{HOSTS}/{report_name(host)}", content, f"report of {host}")
 
     def reports(self) -> dict[str, bytes]:
         """Return host -> report; a report counts only in the host's own branch."""
@@ -160,20 +139,13 @@ class Git(Transport):
                 self._checked("init", "--quiet", "--bare", "--", str(self._folder))
             yield
 
-    def _put(self, path: str, content: bytes, message: str) -> None:
-        with self._exclusive():
-            blob = self._checked("hash-object", "-w", "--stdin", stdin=content).strip()
-            own = self._refs(SEEN).get(self._host)
-            if not own or (path, blob) not in self._listed(own, path):
-                self._push([Entry(path, blob)], message)
-
     def _push(self, entries: Sequence[Entry], message: str) -> None:
         """Commit entries onto this host's branch and push it.
 
         Raises:
             UnreachableError: the store does not take it.
         """
-        branch, output = f"refs/heads/{BRANCH}{self._host}", ""
+        branch = f"refs/heads/{BRANCH}{self._host}"
         for _ in range(PUSHES):
             self._fetch()
             commit = self._commit(entries, self._parents(branch), message)
@@ -182,11 +154,10 @@ class Git(Transport):
                 self._checked("update-ref", branch, commit)
                 self._checked("update-ref", f"{SEEN}{self._host}", commit)
                 return
-            output = done.stderr.decode(errors="replace")
             # If another process of this host was faster: once more on top of its commit.
-            if not LOST_THE_RACE.search(output):
+            if not LOST_THE_RACE.search(done.stderr.decode(errors="replace")):
                 break
-        raise self._refused(output)
+        raise self._refused(done)
 
     def _parents(self, branch: str) -> list[str]:
         """Return the store's branch and ours, or only the one that contains the other; a rewritten branch gets ours back."""
@@ -214,7 +185,7 @@ class Git(Transport):
         refs = f"+refs/heads/{BRANCH}*:{SEEN}*"
         done = self._git("fetch", "--quiet", "--no-tags", "--prune", "--", self._url, refs)
         if done.returncode:
-            raise self._refused(done.stderr.decode(errors="replace"))
+            raise self._refused(done)
         after = self._refs(SEEN)
         for host, old in before.items():
             new = after.get(host)
@@ -229,9 +200,8 @@ class Git(Transport):
 
     def _listed(self, commit: str, prefix: str) -> list[Entry]:
         """Return the plain files of a commit whose path begins with `prefix`."""
-        rows = self._checked("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
         found = []
-        for row in filter(None, rows):
+        for row in filter(None, self._checked("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")):
             about, _, path = row.partition("\t")
             mode, kind, blob = about.split(" ")
             if kind == "blob" and mode.startswith("100") and path.startswith(prefix):
@@ -241,7 +211,7 @@ class Git(Transport):
     def _blob(self, blob: str) -> bytes:
         done = self._git("cat-file", "blob", blob)
         if done.returncode:
-            raise self._refused(done.stderr.decode(errors="replace"))
+            raise self._refused(done)
         return done.stdout
 
     def _checked(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> str:
@@ -252,35 +222,25 @@ class Git(Transport):
         """
         done = self._git(*arguments, stdin=stdin, index=index)
         if done.returncode:
-            raise UnreachableError(
-                f"git {arguments[0]}: {last_line(done.stderr.decode(errors='replace'))}", f"see {self._folder}"
-            )
+            reason = last_line(done.stderr.decode(errors="replace"))
+            raise UnreachableError(f"git {arguments[0]}: {reason}", f"see {self._folder}")
         return done.stdout.decode(errors="surrogateescape")
 
-    def _git(
-        self, *arguments: str, stdin: bytes = b"", index: Path | None = None
-    ) -> ssh.subprocess.CompletedProcess[bytes]:
-        own = {
-            k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in ("GIT_SSL_CAINFO", "GIT_ASKPASS")
-        }
-        name, address = self._host, f"{self._host}@lab.invalid"
-        own |= {
-            "LC_ALL": "C",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_SSH_COMMAND": shlex.join(ssh.command()),
-            "GIT_AUTHOR_NAME": name,
-            "GIT_AUTHOR_EMAIL": address,
-            "GIT_COMMITTER_NAME": name,
-            "GIT_COMMITTER_EMAIL": address,
-        }
+    def _git(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> ssh.Done:
+        passed = ("GIT_SSL_CAINFO", "GIT_ASKPASS")
+        own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in passed}
+        own |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": shlex.join(ssh.command())}
+        for role in ("AUTHOR", "COMMITTER"):
+            own |= {f"GIT_{role}_NAME": self._host, f"GIT_{role}_EMAIL": f"{self._host}@lab.invalid"}
         if index is not None:
             own["GIT_INDEX_FILE"] = str(index)
         where = [] if arguments[0] == "init" else [f"--git-dir={self._folder}"]
-        return ssh.run(
-            [ssh.needed("git"), *where, *SETTINGS, *arguments], timeout_s=GIT_S, stdin=stdin, environment=own
-        )
+        settings = [word for setting in SETTINGS for word in ("-c", setting)]
+        command = [ssh.needed("git"), *where, *settings, *arguments]
+        return ssh.run(command, timeout_s=GIT_S, stdin=stdin, environment=own)
 
-    def _refused(self, output: str) -> UnreachableError:
+    def _refused(self, done: ssh.Done) -> UnreachableError:
+        output = done.stderr.decode(errors="replace")
         lines = [line for line in output.splitlines() if line.strip() and not ADDED.match(line)]
         host = urlsplit(self._url).hostname or "this machine"
         # The first line says most, except for the banner of a changed host key.

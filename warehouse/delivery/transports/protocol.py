@@ -37,14 +37,11 @@ class Transport(Protocol):
     def fetch(self, inbox: Path) -> list[str]:
         """Copy delivered bundles into a folder of this host, whole, and then remove them from the store; return notes."""
 
-    def put_file(self, sha256: str, content: bytes) -> None:
-        """Store a file under its digest; a damaged one is replaced."""
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        """Store a file in FILES, under its digest, or a report in HOSTS; one with another content is replaced."""
 
-    def get_file(self, sha256: str) -> bytes | None:
-        """Return the file under the digest, not verified; None if there is none."""
-
-    def put_report(self, host: str, content: bytes) -> None:
-        """Register a host's capability report."""
+    def get(self, folder: str, name: str) -> bytes | None:
+        """Return a file of FILES, not verified; None if there is none."""
 
     def reports(self) -> dict[str, bytes]:
         """Return host -> report; at most MAX_REPORT_BYTES + 1 bytes of each, so that one that is too large is noticed."""

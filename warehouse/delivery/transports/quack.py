@@ -20,7 +20,7 @@ import duckdb
 
 from common.errors import LabError
 from common.limits import MAX_REPORT_BYTES
-from warehouse.delivery.transports.protocol import REPORT, Transport, UnreachableError, last_line, report_name
+from warehouse.delivery.transports.protocol import FILES, REPORT, Transport, UnreachableError, last_line
 
 PORT = 9494  # Quack's own
 TOKEN, TOKEN_FILE = "LAB_INBOX_TOKEN", "LAB_INBOX_TOKEN_FILE"
@@ -62,24 +62,18 @@ class Quack(Transport):
     def fetch(self, inbox: Path) -> list[str]:
         return []  # the server puts bundles into the coordinator's inbox itself
 
-    def put_file(self, sha256: str, content: bytes) -> None:
-        self._taken(self.ask("file", sha256, content))
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        if refused := self.ask("file" if folder == FILES else "report", name, content):
+            raise UnreachableError(f"{self.where}: {refused.decode(errors='replace')}", MEND)
 
-    def get_file(self, sha256: str) -> bytes | None:
-        found = self.ask("get", sha256)
+    def get(self, folder: str, name: str) -> bytes | None:
+        found = self.ask("get", name)
         return found[1:] if found[:1] == b"+" else None
-
-    def put_report(self, host: str, content: bytes) -> None:
-        self._taken(self.ask("report", report_name(host), content))
 
     def reports(self) -> dict[str, bytes]:
         found: dict[str, str] = json.loads(self.ask("reports", "all"))
         named = {REPORT.fullmatch(name): b64decode(text) for name, text in found.items()}
         return {m[1]: content[: MAX_REPORT_BYTES + 1] for m, content in named.items() if m}
-
-    def _taken(self, refused: bytes) -> None:
-        if refused:
-            raise UnreachableError(f"{self.where}: {refused.decode(errors='replace')}", MEND)
 
     def ask(self, what: str, name: str, content: bytes = b"") -> bytes:
         """Send a request in parts and return the answer.
@@ -97,9 +91,8 @@ class Quack(Transport):
             if rows and len(rows) == rows[0][1]:
                 return b"".join(row[2] for row in rows)
             time.sleep(ASK_S)
-        raise UnreachableError(
-            f"{self.where} accepted {what} {name[:40]} and did not answer for {ANSWER_S:.0f} s", MEND
-        )
+        request = f"{what} {name[:40]}"
+        raise UnreachableError(f"{self.where} accepted {request} and did not answer for {ANSWER_S:.0f} s", MEND)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement on the server."""
@@ -107,10 +100,8 @@ class Quack(Transport):
             if self._con is None:
                 self._token = token()
                 self._con = with_extensions(duckdb.connect())
-            return self._con.execute(
-                "FROM quack_query(?, ?, token := ?, disable_ssl := ?)",
-                [self._uri, sql, self._token, not self._encrypted],
-            ).fetchall()
+            values = [self._uri, sql, self._token, not self._encrypted]
+            return self._con.execute("FROM quack_query(?, ?, token := ?, disable_ssl := ?)", values).fetchall()
         except duckdb.Error as error:
             raise UnreachableError(f"{self.where}: {_plain(str(error))}", MEND) from None
         except LabError as error:
@@ -156,9 +147,8 @@ def with_extensions(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection
         for name in ("httpfs", "quack"):
             duckdb_extensions.import_extension(name, con=con)
     except (ImportError, FileNotFoundError, duckdb.Error) as error:
-        raise LabError(
-            f"DuckDB {duckdb.__version__} has no quack extension ({last_line(str(error))})", "pip install '.[quack]'"
-        ) from None
+        missing = f"DuckDB {duckdb.__version__} has no quack extension ({last_line(str(error))})"
+        raise LabError(missing, "pip install '.[quack]'") from None
     return con
 
 
@@ -175,7 +165,6 @@ def token() -> str:
             raise LabError(f"other users can read {path}", f"chmod 600 {path}")
         value = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
     if not TOKEN_FORM.fullmatch(value):
-        raise LabError(
-            f"{TOKEN} is {'not a token' if value else 'not set'}", f"export {TOKEN_FILE}=/PATH of a file that holds it"
-        )
+        wrong = f"{TOKEN} is {'not a token' if value else 'not set'}"
+        raise LabError(wrong, f"export {TOKEN_FILE}=/PATH of a file that holds it")
     return value

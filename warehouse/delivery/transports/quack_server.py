@@ -29,9 +29,10 @@ MEMORY = "2GB"  # for all pending requests; more are refused, and sent again lat
 MAX_PARTS = MAX_BUNDLE_BYTES // PART_BYTES + 1
 FORGET_S = 600.0  # after which incomplete requests and answers that nobody fetched are deleted
 POLL_S = 0.05
-KINDS = "bundle|file|report|has|get|reports"
+KINDS = "bundle file report has get reports".split()
 # The only statements that clients may run.
-SENDING = rf"INSERT INTO sent VALUES \('[0-9a-f]+', '({KINDS})', '[A-Za-z0-9._-]+', [0-9]+, [0-9]+, from_base64\('[A-Za-z0-9+/=]*'\)\)"  # noqa: S608
+NAMES = rf"'[0-9a-f]+', '({'|'.join(KINDS)})', '[A-Za-z0-9._-]+'"
+SENDING = rf"INSERT INTO sent VALUES \({NAMES}, [0-9]+, [0-9]+, from_base64\('[A-Za-z0-9+/=]*'\)\)"  # noqa: S608
 READING = r"SELECT part, parts, content FROM answers WHERE id = '[0-9a-f]+' ORDER BY part"
 TABLES = f"""
 CREATE TABLE sent (
@@ -65,16 +66,14 @@ class InboxServer:
         self._begun: dict[str, float] = {}
         at = f"[{host}]" if ":" in host else host
         self.uri = f"quack:{at}:{port}"
-        self.connection = with_extensions(
-            duckdb.connect(":memory:", config={"memory_limit": MEMORY, "temp_directory": ""})
-        )
+        bounded = {"memory_limit": MEMORY, "temp_directory": ""}
+        self.connection = with_extensions(duckdb.connect(":memory:", config=bounded))
         self.connection.execute(TABLES)
         self.connection.execute("SET GLOBAL quack_authorization_function = 'lab_allowed'")
         _check_free(host, port)
         try:
-            self.connection.execute(
-                "CALL quack_serve(?, token := ?, allow_other_hostname := true, disable_ssl := true)", [self.uri, token]
-            )
+            served = "CALL quack_serve(?, token := ?, allow_other_hostname := true, disable_ssl := true)"
+            self.connection.execute(served, [self.uri, token])
         except duckdb.Error as error:
             raise _taken(host, port, str(error).splitlines()[0]) from None
         # The first connection makes the server load its generator of session ids, which fails once it is locked: every request
@@ -123,25 +122,18 @@ class InboxServer:
     def _answer(self, asked: str, content: bytes) -> None:
         parts = [content[i : i + PART_BYTES] for i in range(0, len(content), PART_BYTES)] or [b""]
         rows = [[asked, i, len(parts), part, time.monotonic()] for i, part in enumerate(parts)]
-        self.connection.executemany(
-            "INSERT INTO answers (id, part, parts, content, answered_at) VALUES (?, ?, ?, ?, ?)", rows
-        )
+        columns = "id, part, parts, content, answered_at"
+        self.connection.executemany(f"INSERT INTO answers ({columns}) VALUES (?, ?, ?, ?, ?)", rows)  # noqa: S608
 
     def _done(self, kind: str, name: str, content: bytes) -> bytes:
         """Carry out a request and return the answer; for a delivery it is empty, or says why it is refused."""
+        if kind not in KINDS:
+            return f"unknown request kind {kind!r}".encode()
         try:
-            return {
-                "bundle": self._bundle,
-                "file": self._file,
-                "report": self._report,
-                "has": self._has,
-                "get": self._get,
-                "reports": self._reports,
-            }[kind](name, content)
+            answer: bytes = getattr(self, f"_{kind}")(name, content)
+            return answer
         except OSError as error:
             return f"the coordinator could not write it: {error.strerror or error}".encode()
-        except KeyError:
-            return f"unknown request kind {kind!r}".encode()
 
     def _bundle(self, name: str, content: bytes) -> bytes:
         named = NAME.fullmatch(name)

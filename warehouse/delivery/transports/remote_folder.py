@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -10,21 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from common.errors import LabError
 from common.files import STALE_S, TEMPORARY, whole_file
 from common.limits import MAX_REPORT_BYTES
-from warehouse.delivery.transports.protocol import (
-    FILES,
-    HOSTS,
-    INBOX,
-    NAME,
-    REPORT,
-    SWEEP_S,
-    UnreachableError,
-    report_name,
-)
-
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}  # what fsspec needs for each object store
+from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, NAME, REPORT, SWEEP_S, UnreachableError
 
 
 class RemoteFolder:
@@ -54,11 +41,11 @@ class RemoteFolder:
 
     def has(self, unit_id: str) -> bool:
         with self._store() as fs:
-            return any(name.startswith(f"{unit_id}.") for name in self._names(fs, INBOX))
+            return any(name.startswith(f"{unit_id}.") for name in self._entries(fs, INBOX))
 
     def fetch(self, inbox: Path) -> list[str]:
         with self._store() as fs:
-            for name in self._names(fs, INBOX):
+            for name in sorted(self._entries(fs, INBOX)):
                 if not NAME.fullmatch(name):
                     continue
                 with whole_file(inbox / name) as temporary:
@@ -67,25 +54,21 @@ class RemoteFolder:
             self._sweep(fs)
         return []
 
-    def put_file(self, sha256: str, content: bytes) -> None:
+    def put(self, folder: str, name: str, content: bytes) -> None:
         with self._store() as fs:
-            self._write(fs, f"{FILES}/{sha256}", content)
+            self._write(fs, f"{folder}/{name}", content)
 
-    def get_file(self, sha256: str) -> bytes | None:
+    def get(self, folder: str, name: str) -> bytes | None:
         with self._store() as fs:
             try:
-                return bytes(fs.cat_file(f"{self.root}/{FILES}/{sha256}"))
+                return bytes(fs.cat_file(f"{self.root}/{folder}/{name}"))
             except FileNotFoundError:
                 return None
-
-    def put_report(self, host: str, content: bytes) -> None:
-        with self._store() as fs:
-            self._write(fs, f"{HOSTS}/{report_name(host)}", content)
 
     def reports(self) -> dict[str, bytes]:
         found = {}
         with self._store() as fs:
-            for name in self._names(fs, HOSTS):
+            for name in sorted(self._entries(fs, HOSTS)):
                 if named := REPORT.fullmatch(name):
                     with fs.open(f"{self.root}/{HOSTS}/{name}", "rb") as file:
                         found[named[1]] = file.read(MAX_REPORT_BYTES + 1)
@@ -116,9 +99,6 @@ class RemoteFolder:
             self._connected = None
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise UnreachableError(f"{self.where}: {reason}", "when it answers again: lab sync") from error
-
-    def _names(self, fs: Any, folder: str) -> list[str]:
-        return sorted(self._entries(fs, folder))
 
     def _entries(self, fs: Any, folder: str) -> dict[str, Any]:
         try:
@@ -174,34 +154,3 @@ def _flush(file: Any) -> None:
         except OSError as error:
             if "unsupported" not in str(error).lower():
                 raise
-
-
-def sftp(host: str, port: int | None, user: str | None, path: str, url: str) -> RemoteFolder:
-    """Return the transport to a folder on a machine with sftp.
-
-    Raises:
-        LabError: paramiko is not installed.
-    """
-    if importlib.util.find_spec("paramiko") is None:
-        raise LabError("sftp:// needs the package paramiko", "pip install '.[sftp]'")
-    from warehouse.delivery.transports.sftp import connect
-
-    return RemoteFolder("sftp", url, path, lambda: connect(host, port, user), objects=False)
-
-
-def object_store(url: str, scheme: str) -> RemoteFolder:
-    """Return the transport to a bucket; credentials come from where its own tools look for them (~/.aws, environment).
-
-    Raises:
-        LabError: the package for it is not installed.
-    """
-    package = PACKAGES[scheme]
-    if importlib.util.find_spec(package) is None:
-        raise LabError(f"{scheme}:// needs the package {package}", f"pip install {package}")
-
-    def connected() -> Any:
-        import fsspec
-
-        return fsspec.filesystem(scheme)
-
-    return RemoteFolder(scheme, url, url.partition("://")[2].rstrip("/"), connected, objects=True)

@@ -9,23 +9,14 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from functools import partial
 from pathlib import Path
 
-from common.files import STALE_S, finish, temporary_for
+from common.files import STALE_S, finish
 from warehouse.delivery.transports import ssh
 from warehouse.delivery.transports.directory import reports_in
-from warehouse.delivery.transports.protocol import (
-    FILES,
-    HOSTS,
-    INBOX,
-    NAME,
-    REPORT,
-    SWEEP_S,
-    Transport,
-    UnreachableError,
-    report_name,
-)
+from warehouse.delivery.transports.protocol import HOSTS, INBOX, NAME, REPORT, SWEEP_S, Transport, UnreachableError
 
 TRANSFER_S = 1800.0  # half a gigabyte at 300 kB/s
 IO_S = 60  # without a byte, after which rsync gives up by itself
@@ -81,17 +72,17 @@ class Rsync(Transport):
         self._remove(brought)
         return []
 
-    def put_file(self, sha256: str, content: bytes) -> None:
-        self._put(FILES, sha256, content)
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        with self._scratch() as scratch:
+            (Path(scratch) / name).write_bytes(content)
+            if code := self._send(Path(scratch), [name], folder):
+                raise UnreachableError(f"{self.where}: rsync ended with code {code}", "lab sync")
 
-    def get_file(self, sha256: str) -> bytes | None:
-        with self._scratch() as folder:
-            self._get(FILES, [sha256], Path(folder))
-            found = Path(folder) / sha256
+    def get(self, folder: str, name: str) -> bytes | None:
+        with self._scratch() as scratch:
+            self._get(folder, [name], Path(scratch))
+            found = Path(scratch) / name
             return found.read_bytes() if found.is_file() else None
-
-    def put_report(self, host: str, content: bytes) -> None:
-        self._put(HOSTS, report_name(host), content)
 
     def reports(self) -> dict[str, bytes]:
         with self._scratch() as folder:
@@ -104,14 +95,6 @@ class Rsync(Transport):
         self._state.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(dir=self._state)
 
-    def _put(self, folder: str, name: str, content: bytes) -> None:
-        with self._scratch() as scratch:
-            temporary = temporary_for(Path(scratch) / name)
-            temporary.write_bytes(content)
-            temporary.rename(Path(scratch) / name)
-            if code := self._send(Path(scratch), [name], folder):
-                raise UnreachableError(f"{self.where}: rsync ended with code {code}", "lab sync")
-
     def _send(self, source: Path, names: Sequence[str], folder: str) -> int:
         """Send files; return rsync's exit code: 0, GONE, or 23 if single files failed.
 
@@ -119,15 +102,13 @@ class Rsync(Transport):
             UnreachableError: the store as a whole cannot be used.
         """
         options = f"--checksum --times --fsync --temp-dir={ARRIVING} --partial --partial-dir={PARTIAL}".split()
-        # ARRIVING has to exist; it is made after a check that the store is there.
-        for prepared in (False, True):
-            done = self._rsync(options, names, f"{source}/", self._remote(folder))
-            if done.returncode in (0, GONE) or prepared:
-                break
+        transfer = partial(self._rsync, options, names, f"{source}/", self._remote(folder))
+        code = transfer(accepted=None).returncode
+        if code not in (0, GONE):
+            # ARRIVING has to exist; it is made after a check that the store is there.
             self._prepare(folder)
-        if done.returncode in (0, GONE, 23):
-            return done.returncode
-        raise self._refused(done)
+            code = transfer(accepted=(0, 23, GONE)).returncode
+        return code
 
     def _prepare(self, folder: str) -> None:
         """Make the folders that a transfer needs, in an existing store.
@@ -135,31 +116,24 @@ class Rsync(Transport):
         Raises:
             UnreachableError: it does not answer, or has no inbox.
         """
-        listed = self._list("", ["/inbox"])
-        if listed.returncode == 23 or (listed.returncode == 0 and INBOX not in listed.stdout.decode(errors="replace")):
+        listed = self._list("", "/inbox")
+        if listed.returncode == 23 or INBOX not in listed.stdout.decode(errors="replace"):
             raise UnreachableError(
                 f"{self.where} has no folder inbox, so it is not a results store, or not mounted",
                 f"for a new one, on {self.host}: mkdir -p {self.root}/{INBOX}",
             )
-        if listed.returncode:
-            raise self._refused(listed)
         with self._scratch() as scratch:
             (Path(scratch) / folder / ARRIVING).mkdir(parents=True)
-            done = self._rsync(["--recursive"], None, f"{scratch}/", self._remote(""))
-        if done.returncode:
-            raise self._refused(done)
+            self._rsync(["--recursive"], None, f"{scratch}/", self._remote(""))
 
     def _get(self, folder: str, names: Sequence[str], into: Path) -> None:
-        done = self._rsync(["--checksum", "--fsync", "--ignore-missing-args"], names, self._remote(folder), f"{into}/")
-        if done.returncode not in (0, 23, GONE):
-            raise self._refused(done)
+        options = ["--checksum", "--fsync", "--ignore-missing-args"]
+        self._rsync(options, names, self._remote(folder), f"{into}/", accepted=(0, 23, GONE))
 
     def _names(self, folder: str, pattern: str) -> list[str]:
-        done = self._list(folder, [f"/{pattern}"])
+        done = self._list(folder, f"/{pattern}")
         if done.returncode == 23:  # the folder does not exist
             return []
-        if done.returncode:
-            raise self._refused(done)
         # -rw-r--r--  1,234 2026/11/24 12:00:00 name
         lines = [line.split(maxsplit=4) for line in done.stdout.decode(errors="replace").splitlines()]
         return sorted(line[4] for line in lines if len(line) == 5 and line[0].startswith("-"))
@@ -170,7 +144,7 @@ class Rsync(Transport):
             return
         self._swept_at = time.monotonic()
         options = ["--list-only", "--recursive", "--include=/.part-*/", "--include=/.part-*/*", "--exclude=*"]
-        done = self._rsync(options, None, self._remote(INBOX))
+        done = self._rsync(options, None, self._remote(INBOX), accepted=None)
         if done.returncode:
             return  # the next step has the same error and reports it
         lines = [line.split(maxsplit=4) for line in done.stdout.decode(errors="replace").splitlines()]
@@ -180,9 +154,9 @@ class Rsync(Transport):
         if old:
             self._remove(old)
 
-    def _list(self, folder: str, patterns: Sequence[str]) -> ssh.subprocess.CompletedProcess[bytes]:
-        options = ["--list-only", "--dirs", *(f"--include={p}" for p in patterns), "--exclude=*"]
-        return self._rsync(options, None, self._remote(folder))
+    def _list(self, folder: str, pattern: str) -> ssh.Done:
+        options = ["--list-only", "--dirs", f"--include={pattern}", "--exclude=*"]
+        return self._rsync(options, None, self._remote(folder), accepted=(0, 23))
 
     def _remove(self, names: Sequence[str]) -> None:
         """Remove bundles from the store: sync an empty folder to its inbox, for these names only."""
@@ -192,26 +166,33 @@ class Rsync(Transport):
                 (Path(empty) / within).mkdir()  # so that the folder itself stays
             included = [f"/{n}" for n in (*names, *(f"{w}/" for w in folders))]
             options = ["--recursive", "--delete", "--include-from=-", "--exclude=*"]
-            done = self._rsync(options, None, f"{empty}/", self._remote(INBOX), stdin="\n".join(included))
-        if done.returncode:
-            raise self._refused(done)
+            self._rsync(options, None, f"{empty}/", self._remote(INBOX), stdin="\n".join(included))
 
     def _remote(self, folder: str) -> str:
         return f"{self._target}:{self.root}/{folder}/" if folder else f"{self._target}:{self.root}/"
 
     def _rsync(
-        self, options: Sequence[str], names: Sequence[str] | None, *paths: str, stdin: str = ""
-    ) -> ssh.subprocess.CompletedProcess[bytes]:
-        """Run rsync; names go to standard input, so that none is read as an option or a pattern."""
+        self,
+        options: Sequence[str],
+        names: Sequence[str] | None,
+        *paths: str,
+        stdin: str = "",
+        accepted: Container[int] | None = (0,),
+    ) -> ssh.Done:
+        """Run rsync; names go to standard input, so that none is read as an option or a pattern.
+
+        Raises:
+            UnreachableError: the exit code is not one of `accepted` (None: all are).
+        """
         shell = " ".join(ssh.command(self._port))  # rsync splits it at blanks; no part contains one
         listed = ["--files-from=-", "--from0"] if names is not None else []
         common = ["--no-motd", "-s", f"--rsh={shell}", f"--timeout={IO_S}"]
         command = [ssh.needed("rsync"), *common, *options, *listed, "--", *paths]
         fed = stdin or "".join(f"{n}\0" for n in names or ())
-        return ssh.run(command, timeout_s=TRANSFER_S, stdin=fed.encode(), environment=os.environ | {"LC_ALL": "C"})
-
-    def _refused(self, done: ssh.subprocess.CompletedProcess[bytes]) -> UnreachableError:
-        """Return the error in the output of ssh or rsync, without the lines that rsync adds to every failure."""
+        done = ssh.run(command, timeout_s=TRANSFER_S, stdin=fed.encode(), environment=os.environ | {"LC_ALL": "C"})
+        if accepted is None or done.returncode in accepted:
+            return done
+        # The lines that rsync adds to every failure say nothing.
         lines = done.stderr.decode(errors="replace").splitlines()
         own = [line for line in lines if line.strip() and not ADDED.match(line)]
-        return ssh.unreachable(self.where, self.host, "\n".join(own or lines))
+        raise ssh.unreachable(self.where, self.host, "\n".join(own or lines))

@@ -13,6 +13,7 @@ from common.errors import LabError
 from warehouse.delivery.transports.protocol import CONNECT_S, UnreachableError, last_line
 
 CONFIG = "LAB_SSH_CONFIG"  # environment variable: another file than ~/.ssh/config
+Done = subprocess.CompletedProcess[bytes]
 UNKNOWN_KEY = re.compile(r"host key verification failed|host key .*(unknown|changed)|no .*host key is known", re.I)
 
 
@@ -54,21 +55,14 @@ def needed(program: str) -> str:
 
 def run(
     arguments: Sequence[str], *, timeout_s: float, stdin: bytes = b"", environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
+) -> Done:
     """Run a program on an argument list and wait for it.
 
     Raises:
         UnreachableError: it took longer than `timeout_s`.
     """
     try:
-        return subprocess.run(  # noqa: S603 - a list, no shell
-            list(arguments),
-            input=stdin,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-            env=dict(environment) if environment is not None else None,
-        )
+        return subprocess.run(list(arguments), input=stdin, capture_output=True, timeout=timeout_s, env=environment)  # noqa: S603
     except subprocess.TimeoutExpired:
         raise UnreachableError(f"{Path(arguments[0]).name} did not end within {timeout_s:.0f} s", "lab sync") from None
 
