@@ -105,11 +105,7 @@ def _run_again(paths: Any, store: Any, drawn: Audit, host: str | None) -> None:
 
 
 def _elsewhere(paths: Any, store: Any, drawn: Audit, host: str | None, before: set[str], reruns: Reruns) -> Others:
-    """Repeat units on other hosts and return which; none if no server answers.
-
-    Raises:
-        LabError: a host was given, and no server answers or it cannot run the units.
-    """
+    """Repeat units on other hosts and return which; none if no server answers, unless the user chose `host`."""
     if host == host_name():
         return {}
     try:

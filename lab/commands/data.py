@@ -72,11 +72,7 @@ def check(
 
 
 def _too_long(model: str) -> Callable[[str], str]:
-    """Return a function that says why a text is too long for the model, or "" if it fits.
-
-    Raises:
-        LabError: the model is unknown, or cannot be loaded.
-    """
+    """Return a function that says why a text is too long for the model, or "" if it fits."""
     try:
         count, window = backend(model).counter(model)
     except Unavailable as error:

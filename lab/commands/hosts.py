@@ -170,11 +170,7 @@ def redistribute(failed_machine: Annotated[str, typer.Option(help="Name of the d
 
 
 def _known(host: str) -> Any:
-    """Return a client of the server if `lab hosts` shows the host.
-
-    Raises:
-        LabError: the name is invalid or unknown; the known ones are named.
-    """
+    """Return a client of the server if `lab hosts` shows the host, else raise LabError."""
     checked_host(host)
     client, reports = _sources()
     known = [r.host for r in host_states(client, reports)]

@@ -33,11 +33,7 @@ Mode = Literal["split", "replicate"]
 
 
 def parse_settings(given: list[str] | None) -> dict[str, Any]:
-    """Return {"n_test": 20} for ["n_test=20"].
-
-    Raises:
-        LabError: an entry without "=".
-    """
+    """Return {"n_test": 20} for ["n_test=20"]; LabError for an entry without "="."""
     values: dict[str, Any] = {}
     for entry in given or []:
         key, equals, value = entry.partition("=")
@@ -65,11 +61,7 @@ def allowed(why: str | None) -> dict[str, Any]:
 def settings_of(
     given: list[str] | None, domain: str | None = None, data: Path | None = None, allow_leakage: str | None = None
 ) -> dict[str, Any]:
-    """Return all values that a command line sets, by key.
-
-    Raises:
-        LabError: --data and --domain do not fit together, or a value is set twice.
-    """
+    """Return all values that a command line sets, by key; LabError if two do not fit together."""
     values = parse_settings(given) | allowed(allow_leakage)
     if domain is None and data is None:
         return values
@@ -85,10 +77,7 @@ def settings_of(
 def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[str, Any]]:
     """Return {"p2": {"n_test": 8}} for {"p2.n_test": 8}, or for {"n_test": 8} if `own` is p2.
 
-    A field that all phases share is given to each of them.
-
-    Raises:
-        LabError: a key that names no phase, or an unknown one.
+    A field that all phases share is given to each of them; a key that names no known phase is a LabError.
     """
     shared = {key: value for key, value in values.items() if key in PhaseConfig.model_fields}
     found: dict[str, dict[str, Any]] = {phase: dict(shared) for phase in PHASES} if shared else {}

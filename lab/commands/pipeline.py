@@ -166,11 +166,7 @@ def demo(
 
 
 def closing(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the demo's last two sentences: the verdicts, and what a FAIL of so small a model means.
-
-    Args:
-        rows: the run's verdicts, in the order of the phases.
-    """
+    """Return the demo's last two sentences: the verdicts, and what a FAIL of so small a model means."""
     verdicts: dict[str, list[str]] = {}
     for row in rows:
         verdicts.setdefault(row["status"], []).append(row["phase"].upper())

@@ -17,13 +17,9 @@ def page(
     seconds: Mapping[str, float],
     under: str,
 ) -> str:
-    """Return the Markdown page of one run.
+    """Return the Markdown page of a run from its rows of gate_history and of phase_metrics.
 
-    Args:
-        verdicts: rows of gate_history, in the order of the phases.
-        metrics: rows of phase_metrics with phase, metric, condition, value, low, high, n, failed, method, timing.
-        seconds: work of each phase's units, on whatever machines did it.
-        under: the plan, and whether it was there before the trials (records.stands_under).
+    `seconds` is the work of each phase's units; `under` says if the plan was there before the trials.
     """
     first = verdicts[0]
     lines = [

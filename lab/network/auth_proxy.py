@@ -148,11 +148,7 @@ class AuthProxy:
 
 
 def check_body(method: str, path: str, body: bytes) -> None:
-    """Check the body of a worker's request.
-
-    Raises:
-        Refused: it would change what a run executes, or name a result in another format than JSON.
-    """
+    """Raise Refused if a worker's request would change what a run executes, or names a result in another format than JSON."""
     content = _json(body)
     if not isinstance(content, dict | list):
         raise Refused("the body is not JSON")
@@ -196,11 +192,7 @@ async def _answer(send: Send, status: int, why: str) -> None:
 
 
 def app() -> AuthProxy:
-    """Return Prefect's server behind the proxy; both passwords come from the environment.
-
-    Raises:
-        LabError: a password is missing.
-    """
+    """Return Prefect's server behind the proxy; both passwords come from the environment."""
     coordinator, worker = os.environ.get(COORDINATOR_AUTH, ""), os.environ.pop(WORKER_AUTH, "")
     if not coordinator or not worker:
         raise LabError("the server on a LAN needs its passwords", "lab up --lan")

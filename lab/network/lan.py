@@ -38,23 +38,12 @@ def bracketed(address: str) -> str:
 
 
 def lan_listener(address: str | None = None) -> Listener:
-    """Return the listener for a LAN; its keys are created the first time.
-
-    Args:
-        address: of this machine; by default the one through which it reaches others.
-
-    Raises:
-        LabError: it is not an address of this machine, or is reachable from the internet.
-    """
+    """Return the listener for a LAN, by default on the address that reaches others; its keys are created the first time."""
     return Listener(_found() if address is None else checked_address(address), secrets.issued())
 
 
 def checked_address(text: str) -> str:
-    """Return `text` in its standard form if it is one address of this machine.
-
-    Raises:
-        LabError: it is not.
-    """
+    """Return `text` in its standard form if it is one address of this machine, else raise LabError."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -95,12 +84,7 @@ def _found() -> str:
 
 
 def join_lines(server_url: str, results_url: str | None) -> dict[str, str]:
-    """Return the command to paste on a machine of each tier, by tier; none holds a secret.
-
-    Args:
-        server_url: of Prefect's server.
-        results_url: LAB_RESULTS_URL for other machines; None for a folder of this machine that they have to mount.
-    """
+    """Return the command to paste on a machine of each tier, by tier; none holds a secret."""
     results = f"LAB_RESULTS_URL={shlex.quote(results_url) if results_url else '/PATH'}"
     return {
         tier: " ".join([results, "lab join", server_url, *(f"--also {t}" for t in reversed(TIERS[:i]))])
@@ -109,11 +93,7 @@ def join_lines(server_url: str, results_url: str | None) -> dict[str, str]:
 
 
 def read_key(source: Path | None) -> str:
-    """Return the join key in a file, or on standard input for -.
-
-    Raises:
-        LabError: there is none.
-    """
+    """Return the join key in a file, or on standard input for -; LabError if there is none."""
     import sys
 
     if source is None or str(source) == "-":

@@ -33,11 +33,7 @@ class Keys:
 
 
 def folder() -> Path:
-    """Return the folder of all secrets.
-
-    Raises:
-        LabError: it is not an absolute path, or is inside the checkout or LAB_HOME, which are copied and shared.
-    """
+    """Return the folder of all secrets; LabError if it is inside the checkout or LAB_HOME, which are copied and shared."""
     if value := os.environ.get(FOLDER):
         path = Path(value)
     else:
@@ -56,11 +52,7 @@ def _coordinators() -> Path:
 
 
 def issued() -> Keys:
-    """Return this coordinator's keys, created the first time.
-
-    Raises:
-        LabError: others can read the file, or it is damaged.
-    """
+    """Return this coordinator's keys, created the first time; LabError if others can read the file, or it is damaged."""
     path = _coordinators()
     with suppress(FileExistsError):
         fresh = Keys(*(secrets.token_urlsafe(32) for _ in range(3)))
@@ -136,11 +128,7 @@ def _joined(api_url: str) -> Path:
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Create a file that only this user may read, complete from its first moment.
-
-    Raises:
-        FileExistsError: it exists.
-    """
+    """Create a file that only this user may read, complete from its first moment; FileExistsError if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists():
         raise FileExistsError(path)

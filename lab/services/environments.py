@@ -53,17 +53,12 @@ def prefect_environment(paths: Paths, port: int, listener: Listener | None = Non
 
 
 def database() -> dict[str, str]:
-    """Return the server's setting for LAB_DATABASE_URL (PostgreSQL), empty for SQLite; workers do not get it.
-
-    Raises:
-        LabError: it is no address of PostgreSQL; the value holds a password and is not shown.
-    """
+    """Return the server's setting for LAB_DATABASE_URL (PostgreSQL), empty for SQLite; workers do not get it."""
     url = os.environ.get(DATABASE_URL, "")
     if url and not url.startswith("postgresql+asyncpg://"):
-        raise LabError(
-            f"{DATABASE_URL} does not begin with postgresql+asyncpg://",
-            f"export {DATABASE_URL}=postgresql+asyncpg://user:password@host/name",
-        )
+        # The value holds a password and is not shown.
+        example = f"export {DATABASE_URL}=postgresql+asyncpg://user:password@host/name"
+        raise LabError(f"{DATABASE_URL} does not begin with postgresql+asyncpg://", example)
     return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url} if url else {}
 
 

@@ -18,16 +18,7 @@ START_S = 90.0  # it loads DuckDB and its extension: a few seconds on an idle ma
 
 
 def start(listener: Listener, port: int, command: str) -> str | None:
-    """Start the inbox unless it runs; return None, or the reason why machines need another transport.
-
-    Args:
-        listener: its address.
-        port: its port.
-        command: what the user typed, for a message that proposes another port.
-
-    Raises:
-        LabError: the port is in use, or it did not come up.
-    """
+    """Start the inbox unless it runs; return None, or the reason why machines need another transport."""
     paths = Paths.local()
     if os.environ.get("LAB_RESULTS_URL"):
         return "LAB_RESULTS_URL is set, so results go there"
@@ -71,11 +62,7 @@ def own_inbox_token() -> str:
 
 
 def remember_inbox_token(api: str | None = None) -> None:
-    """Set LAB_INBOX_TOKEN from the saved join key, if results go over Quack and no token is set.
-
-    Args:
-        api: the server that was joined; PREFECT_API_URL by default.
-    """
+    """Set LAB_INBOX_TOKEN from the saved key of `api`, if results go over Quack and no token is set."""
     wanted = urlsplit(os.environ.get("LAB_RESULTS_URL", "")).scheme in ("quack", "quacks")
     if not wanted or os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
         return

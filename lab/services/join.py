@@ -56,16 +56,7 @@ class Joined:
 def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None = None) -> Joined:
     """Start workers for the server's pools of this machine's tier and of those in `also`; those that run already stay.
 
-    Args:
-        url: of the Prefect server.
-        also: lower tiers to serve as well.
-        quick: do not measure speeds.
-        say: receives each line for the user.
-        key: the join key; by default the one saved at an earlier join, else the user is asked.
-
-    Raises:
-        LabError: no server, other versions, results that would not reach the coordinator, a machine that is unfit or lacks
-            packages, workers of this machine for another server, or one that did not come online (its log is named).
+    Without `key` the one saved at an earlier join is used, else the user is asked for it.
     """
     paths, host = Paths.local(), host_name()
     store, api = Store.configured(paths), api_of(url)
@@ -111,14 +102,7 @@ class Access(NamedTuple):
 
 
 def api_of(url: str) -> str:
-    """Return the address of a server's API, such as http://coordinator:4200/api.
-
-    Args:
-        url: of the server or of its API.
-
-    Raises:
-        LabError: it is not an http address, or holds more than one.
-    """
+    """Return the address of a server's API, such as http://coordinator:4200/api; LabError if `url` holds anything else."""
     try:
         checked_url(url)
         parts = urlsplit(url)
@@ -173,11 +157,7 @@ def _server_version(client: Any, api: str) -> str:
 
 
 def check_versions(server: str, ours: str) -> None:
-    """Check that server and machine run the same minor version of Prefect, and that this Python is supported.
-
-    Raises:
-        LabError: names both versions and what to install.
-    """
+    """Check that server and machine run the same minor version of Prefect, and that this Python is supported."""
 
     try:
         theirs, own = Version(server).release[:2], Version(ours).release[:2]
@@ -197,11 +177,7 @@ def check_versions(server: str, ours: str) -> None:
 
 
 def pools_for(report: CapabilityReport, also: Sequence[str]) -> tuple[str, ...]:
-    """Return the pools that this machine will serve: its tier's and those in `also`, the strongest first.
-
-    Raises:
-        LabError: the machine is unfit, packages of its tier are missing, or `also` names a tier above its own.
-    """
+    """Return the pools that this machine can serve: its tier's and those in `also`, the strongest first; else LabError."""
     if report.tier == UNFIT:
         reasons = "; ".join(report.reasons)
         raise LabError(f"{report.host} is unfit for work: {reasons}", "free memory or disk, then join again")
@@ -229,8 +205,7 @@ def is_local(api: str) -> bool:
 def results_note(paths: Paths, api: str) -> str | None:
     """Return a warning about the transport of results, or None.
 
-    Raises:
-        LabError: results would stay on this machine; each shard would fail, since its units come by the same transport.
+    LabError if they would stay here: each shard would fail, since its units come by the same transport.
     """
     mend = "export LAB_RESULTS_URL=/PATH, where /PATH is the coordinator's results folder, mounted on this machine"
     if os.environ.get("LAB_RESULTS_URL") or _is_own_server(paths, api):
@@ -265,9 +240,6 @@ def check_same_server(service: processes.Service, environment: Mapping[str, str]
     """Check that a running worker of this machine has the server, host name and results of `environment`.
 
     A worker whose environment the system does not show passes.
-
-    Raises:
-        LabError: it has others.
     """
     try:
         its = psutil.Process(service.pid).environ()
@@ -305,11 +277,7 @@ def start_workers(
     environment: Mapping[str, str],
     say: Say,
 ) -> tuple[str, ...]:
-    """Start the workers that do not run and wait until all are online; return the pools of those that were started.
-
-    Raises:
-        LabError: one did not come online.
-    """
+    """Start the workers that do not run and wait until all are online; return the pools of those that were started."""
     host = host_name()
 
     def beats() -> dict[str, datetime | None]:

@@ -62,11 +62,7 @@ def _file(paths: Paths) -> Path:
 
 
 def recorded(paths: Paths) -> list[Service]:
-    """Return all recorded services, dead or alive.
-
-    Raises:
-        LabError: the record is damaged; its services may still run, so it is not treated as empty.
-    """
+    """Return all recorded services, dead or alive; LabError if the record is damaged, since they may still run."""
     path = _file(paths)
     if not path.is_file():
         return []

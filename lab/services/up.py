@@ -78,11 +78,7 @@ def api_url() -> str:
 
 
 def connected() -> Any:
-    """Return a client of the server at `api_url()`.
-
-    Raises:
-        LabError: nothing answers there, or it requires another key.
-    """
+    """Return a client of the server at `api_url()`; LabError if nothing answers there, or it requires another key."""
     url = api_url()
     return connect(url, auth_for(url))
 
@@ -123,16 +119,7 @@ def up(
 ) -> Up:
     """Start the services that do not run, in parallel where none depends on another.
 
-    Args:
-        port: of Prefect's server.
-        app_port: of the page.
-        page: start the page as well.
-        say: receives each line for the user.
-        command: what the user typed, for messages that propose another port.
-        listener: the address and keys of server and page; loopback without keys by default.
-
-    Raises:
-        LabError: a port is in use, or a service did not come up (its log is named).
+    `say` receives each line for the user; messages that propose another port begin with `command`.
     """
     from warehouse.database.connection import refuse_newer
 
@@ -175,11 +162,7 @@ def up(
 def check_port(
     alive: dict[str, processes.Service], name: str, port: int, option: str, listener: Listener | None = None
 ) -> None:
-    """Check that a service can listen on a port, or listens there already.
-
-    Raises:
-        LabError: the port is out of range, in use, or not the one on which the running service listens.
-    """
+    """Check that a service can listen on a port, or listens there already; LabError if neither."""
     listener = listener or Listener()
     if not 1 <= port <= 65535:
         free = free_port(DEFAULT_PORTS[name])
@@ -289,11 +272,7 @@ def _start_workers(
 
 
 def deploy(paths: Paths, environment: dict[str, str], say: Say) -> None:
-    """Run `prefect deploy --all`, unless the same prefect.yaml was deployed to this database before.
-
-    Raises:
-        LabError: it failed or did not end in time.
-    """
+    """Run `prefect deploy --all`, unless the same prefect.yaml was deployed to this database before."""
     file = project_files() / "prefect.yaml"
     digest = hashlib.sha256(file.read_bytes()).hexdigest().encode()
     mark = paths.home / "prefect" / "deployed"
