@@ -6,30 +6,31 @@ A missing or infinite number, unequal pairs and the like are a mistake of the ca
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000  # docs/science.md, P2
 WILCOXON_EFFICIENCY = 3 / np.pi  # asymptotic, against the paired t test under normality (Hodges and Lehmann 1956)
-MOST_PAIRS = 1_000_000  # pairs; what asks for more is not worth planning
+MOST_PAIRS = 1_000_000  # what asks for more is not worth planning
+POWER, ALPHA, LEVEL = 0.8, 0.05, 0.95  # docs/science.md, Statistics
+FEWEST_PAIRS = (
+    6  # with fewer even the most extreme outcome, p = 2 / 2^n of the two-sided signed-rank test, is over ALPHA
+)
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test's statistic and p-value; both None when it is undefined, and `note` says why.
-
-    n counts pairs or problems; n_nonzero those that differ, where the test looks only at them.
-    """
+    """A test of n pairs or problems; its p-value is None when it is undefined, and `note` says why."""
 
     __test__ = False  # pytest collects classes called Test
 
-    statistic: float | None
     p: float | None
     n: int
-    n_nonzero: int | None = None
     note: str = ""
 
 
@@ -61,6 +62,7 @@ class MeanTest:
 
 
 Numbers = Sequence[float] | NDArray[np.float64]
+Groups = Sequence[str] | None  # one a number; None where each number is drawn by itself
 Statistic = Callable[[NDArray[np.intp]], float | None]  # indices of the drawn observations; None where it is undefined
 
 
@@ -92,13 +94,12 @@ def wilcoxon_paired(a: Numbers, b: Numbers, alternative: str = "two-sided") -> T
         raise ValueError(f"unknown alternative {alternative!r}")
     x, y = _pair(a, b)
     if not len(x):
-        return Test(None, None, 0, 0, "no pairs")
+        return Test(None, 0, "no pairs")
     # Dropped before the call: scipy would leave its exact method at the sight of a zero.
     difference = (x - y)[x != y]
     if not len(difference):
-        return Test(0.0, 1.0, len(x), 0, "all differences are zero")
-    found = wilcoxon(difference, alternative=alternative)
-    return Test(float(found.statistic), float(found.pvalue), len(x), len(difference))
+        return Test(1.0, len(x), "all differences are zero")
+    return Test(float(wilcoxon(difference, alternative=alternative).pvalue), len(x))
 
 
 def friedman(matrix: Sequence[Sequence[float]] | NDArray[np.float64]) -> Test:
@@ -109,12 +110,11 @@ def friedman(matrix: Sequence[Sequence[float]] | NDArray[np.float64]) -> Test:
         raise ValueError("every problem needs a number under every condition")
     n = len(matrix)
     if n < 3 or len(matrix[0]) < 3:
-        return Test(None, None, n, note="needs three problems and three conditions")
+        return Test(None, n, "needs three problems and three conditions")
     table = np.array([_numbers(row) for row in matrix])
     if np.all(table == table[:, :1]):
-        return Test(0.0, 1.0, n, note="all conditions are equal")
-    found = friedmanchisquare(*table.T)
-    return Test(float(found.statistic), float(found.pvalue), n)
+        return Test(1.0, n, "all conditions are equal")
+    return Test(float(friedmanchisquare(*table.T).pvalue), n)
 
 
 def mcnemar_exact(both: int, only_a: int, only_b: int, neither: int) -> Test:
@@ -124,16 +124,16 @@ def mcnemar_exact(both: int, only_a: int, only_b: int, neither: int) -> Test:
     counts = (both, only_a, only_b, neither)
     if min(counts) < 0:
         raise ValueError(f"counts cannot be negative: {counts}")
-    n, discordant = sum(counts), only_a + only_b
+    n = sum(counts)
     if not n:
-        return Test(None, None, 0, 0, "no pairs")
-    if not discordant:
-        return Test(0.0, 1.0, n, 0, "a and b solve the same problems")
-    found = mcnemar([[both, only_a], [only_b, neither]], exact=True)
-    return Test(float(found.statistic), float(found.pvalue), n, discordant)
+        return Test(None, 0, "no pairs")
+    if not only_a + only_b:
+        return Test(1.0, n, "a and b solve the same problems")
+    return Test(float(mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue), n)
 
 
-def _adjusted(ps: Sequence[float | None], method: str) -> tuple[float | None, ...]:
+def adjusted(ps: Sequence[float | None], method: Literal["holm", "bonferroni"]) -> tuple[float | None, ...]:
+    """Adjust p-values by Holm's step-down method or Bonferroni's; None stays None and is not counted."""
     from statsmodels.stats.multitest import multipletests
 
     known = [p for p in ps if p is not None]
@@ -143,16 +143,6 @@ def _adjusted(ps: Sequence[float | None], method: str) -> tuple[float | None, ..
         return tuple(ps)
     corrected = iter(multipletests(known, method=method)[1])
     return tuple(None if p is None else float(next(corrected)) for p in ps)
-
-
-def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Holm's step-down adjustment; None stays None and is not counted."""
-    return _adjusted(ps, "holm")
-
-
-def bonferroni(ps: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Bonferroni's adjustment; None stays None and is not counted."""
-    return _adjusted(ps, "bonferroni")
 
 
 def cliffs_delta(a: Numbers, b: Numbers) -> float | None:
@@ -209,37 +199,17 @@ def _mean_test(a: Numbers, b: Numbers, margin: float, equivalence: bool) -> Mean
     return MeanTest(float(p), mean, None, float(bounds[1]), bool(p < 0.05), n)
 
 
-def _resampled(
-    n: int, seed: int | np.random.Generator, groups: Sequence[str] | None, resamples: int
-) -> list[NDArray[np.intp]]:
-    """Index arrays drawn with replacement, by observation or by whole group."""
+def _resampled(n: int, seed: int | np.random.Generator, groups: Groups) -> list[NDArray[np.intp]]:
     rng = np.random.default_rng(seed)
     if groups is None:
-        return [rng.integers(0, n, n) for _ in range(resamples)]
+        return [rng.integers(0, n, n) for _ in range(RESAMPLES)]
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(member == g) for g in range(len(names))]
-    return [np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(resamples)]
-
-
-def _too_few(n: int, groups: Sequence[str] | None, resamples: int, level: float) -> str:
-    """Why there is no interval, or ""; refuses arguments that make no sense."""
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"resamples {resamples} must be positive and level {level} between 0 and 1")
-    if groups is not None and len(groups) != n:
-        raise ValueError(f"{n} observations need {n} groups, got {len(groups)}")
-    if n == 1:
-        return "one observation has no interval"
-    return "one group has no interval" if groups is not None and len(set(groups)) == 1 else ""
+    return [np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(RESAMPLES)]
 
 
 def bootstrap(
-    name: str,
-    statistic: Statistic,
-    n: int,
-    seed: int | np.random.Generator,
-    groups: Sequence[str] | None = None,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
+    name: str, statistic: Statistic, n: int, seed: int | np.random.Generator, groups: Groups = None
 ) -> Interval:
     """Any statistic of n observations with a percentile bootstrap interval, resampled by observation or whole group.
 
@@ -248,41 +218,33 @@ def bootstrap(
     Args:
         name: what the statistic is, in the words with which `method` begins.
     """
-    reason = _too_few(n, groups, resamples, level)
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"{n} observations need {n} groups, got {len(groups)}")
     if not n:
         return Interval(None, None, None, 0, "no observations")
     value = statistic(np.arange(n))
     if value is None:
         return Interval(None, None, None, n, f"{name}, undefined")
-    if reason:
-        return Interval(value, None, None, n, reason)
-    drawn = [v for i in _resampled(n, seed, groups, resamples) if (v := statistic(i)) is not None]
+    if n == 1 or (groups is not None and len(set(groups)) == 1):
+        return Interval(value, None, None, n, f"one {'observation' if n == 1 else 'group'} has no interval")
+    drawn = [v for i in _resampled(n, seed, groups) if (v := statistic(i)) is not None]
     if not drawn:
         return Interval(value, None, None, n, f"{name}, undefined in every resample")
-    low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)])
+    low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     unit = "by problem" if groups is None else f"by group ({len(set(groups))} groups)"
-    return Interval(value, float(low), float(high), n, f"{name}, bootstrap {unit}, {len(drawn)} resamples, {level:.0%}")
+    return Interval(value, float(low), float(high), n, f"{name}, bootstrap {unit}, {len(drawn)} resamples, {LEVEL:.0%}")
 
 
-def bootstrap_mean(
-    values: Numbers, seed: int, groups: Sequence[str] | None = None, resamples: int = RESAMPLES, level: float = 0.95
-) -> Interval:
+def bootstrap_mean(values: Numbers, seed: int, groups: Groups = None) -> Interval:
     """Mean with a percentile bootstrap interval, resampled by observation, or by group when groups are given."""
     x = _numbers(values)
     # Of equal values the mean is that value; summed and divided, it can come out some 1e-17 beside it.
     same = bool(len(x)) and bool(np.all(x == x[0]))
-    found = bootstrap("mean", lambda i: float(x[0] if same else x[i].mean()), len(x), seed, groups, resamples, level)
+    found = bootstrap("mean", lambda i: float(x[0] if same else x[i].mean()), len(x), seed, groups)
     return replace(found, method=f"{found.method}, values do not vary") if same and found.low is not None else found
 
 
-def bootstrap_ratio(
-    numerators: Numbers,
-    denominators: Numbers,
-    seed: int,
-    groups: Sequence[str] | None = None,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-) -> Interval:
+def bootstrap_ratio(numerators: Numbers, denominators: Numbers, seed: int, groups: Groups = None) -> Interval:
     """sum(numerators) / sum(denominators), pairs resampled together; resamples without a denominator are left out."""
     x, y = _pair(numerators, denominators)
 
@@ -290,27 +252,27 @@ def bootstrap_ratio(
         below = y[i].sum()
         return None if below == 0 else float(x[i].sum() / below)
 
-    found = bootstrap("ratio of sums of pairs", ratio, len(x), seed, groups, resamples, level)
+    found = bootstrap("ratio of sums of pairs", ratio, len(x), seed, groups)
     if len(x) and found.value is None:
         return Interval(None, None, None, len(x), "the denominator is zero")
     return found
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: int, n: int) -> Interval:
     """A share with Wilson's score interval (Wilson 1927)."""
     from statsmodels.stats.proportion import proportion_confint
 
-    if not 0 <= successes <= n or not 0 < level < 1:
-        raise ValueError(f"{successes} of {n} at level {level} is no share")
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is no share")
     if n == 0:
         return Interval(None, None, None, 0, "no observations")
-    low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
+    low, high = proportion_confint(successes, n, alpha=1 - LEVEL, method="wilson")
     share = successes / n
     # At 0 and n of n the bound is the share itself, but comes out some 1e-17 beside it.
-    return Interval(share, min(float(low), share), max(float(high), share), n, f"share, Wilson {level:.0%}")
+    return Interval(share, min(float(low), share), max(float(high), share), n, f"share, Wilson {LEVEL:.0%}")
 
 
-def correlation(x: Numbers, y: Numbers, level: float = 0.95) -> Interval:
+def correlation(x: Numbers, y: Numbers) -> Interval:
     """Spearman's rank correlation with Fisher's interval (variance 1.06 / (n - 3), Fieller et al. 1957)."""
     from scipy.stats import norm, spearmanr
 
@@ -324,55 +286,39 @@ def correlation(x: Numbers, y: Numbers, level: float = 0.95) -> Interval:
     if abs(rho) > 1 - 1e-12:
         rho = float(np.sign(rho))
         return Interval(rho, rho, rho, n, "Spearman, perfect order")
-    half = float(norm.ppf((1 + level) / 2) * np.sqrt(1.06 / (n - 3)))
+    half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(1.06 / (n - 3)))
     middle = float(np.arctanh(rho))
     low, high = float(np.tanh(middle - half)), float(np.tanh(middle + half))
-    return Interval(rho, low, high, n, f"Spearman, Fisher {level:.0%}")
+    return Interval(rho, low, high, n, f"Spearman, Fisher {LEVEL:.0%}")
 
 
-def _fewest_pairs(alpha: float) -> int:
-    """With fewer pairs even the most extreme outcome, p = 2 / 2^n of the two-sided signed-rank test, is over alpha."""
-    return int(np.ceil(1 - np.log2(alpha)))
-
-
-def _power(dz: float, pairs: int, alpha: float) -> float:
+def _power(dz: float, pairs: int) -> float:
     """Power of the two-sided test with that many pairs (Cohen 1988, paired t, times Wilcoxon's efficiency)."""
     from statsmodels.stats.power import TTestPower
 
     # The upper tail alone: the lower one adds under 1e-6 at any power worth having, and scipy gives NaN for it.
-    found = float(TTestPower().power(dz, pairs * WILCOXON_EFFICIENCY, alpha / 2, alternative="larger"))
+    found = float(TTestPower().power(dz, pairs * WILCOXON_EFFICIENCY, ALPHA / 2, alternative="larger"))
     # The upper tail is NaN only where dz * sqrt(pairs) is over 30 beyond the critical value, so the power is 1.
     return 1.0 if np.isnan(found) else found
 
 
-def _check_power(power: float, alpha: float) -> None:
-    if not (0 < alpha < power < 1):
-        raise ValueError(f"power {power} and alpha {alpha}: needs 0 < alpha < power < 1")
+def smallest_effect(n: int) -> float | None:
+    """Smallest standardised paired difference (Cohen's dz) that Wilcoxon's test sees with n pairs at 80 % power.
 
-
-def smallest_effect(n: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
-    """Smallest standardised paired difference (Cohen's dz) that Wilcoxon's test sees with n pairs.
-
-    None when n pairs can never reach alpha (below six pairs at 0.05), however large the effect.
+    None with under FEWEST_PAIRS, however large the effect.
     """
     from scipy.optimize import brentq
 
-    _check_power(power, alpha)
-    if n < _fewest_pairs(alpha):
+    if n < FEWEST_PAIRS:
         return None
     # The upper end leaves the noncentrality at 60, far above any critical value at n pairs.
-    return float(brentq(lambda dz: _power(dz, n, alpha) - power, 0.0, 60 / np.sqrt(n), xtol=1e-9))
+    return float(brentq(lambda dz: _power(dz, n) - POWER, 0.0, 60 / np.sqrt(n), xtol=1e-9))
 
 
-def required_n(dz: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """Fewest pairs that see dz with that power; None when dz is not positive or asks for over a million pairs."""
-    _check_power(power, alpha)
+def required_n(dz: float) -> int | None:
+    """Fewest pairs that see dz at 80 % power; None when dz is not positive or asks for over a million pairs."""
     if np.isnan(dz):
         raise ValueError("NaN is no effect size")
-    if not (dz > 0 and _power(dz, MOST_PAIRS, alpha) >= power):
+    if not (dz > 0 and _power(dz, MOST_PAIRS) >= POWER):
         return None
-    low, high = _fewest_pairs(alpha) - 1, MOST_PAIRS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(dz, middle, alpha) >= power else (middle, high)
-    return high
+    return bisect_left(range(MOST_PAIRS), POWER, lo=FEWEST_PAIRS, key=lambda n: _power(dz, n))

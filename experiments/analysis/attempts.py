@@ -103,8 +103,9 @@ def comparisons(
     value and is not counted in the adjustments.
     """
     tests = [statistics.wilcoxon_paired(*paired(table, a, b), alternative=alternative) for a, b in pairs]
-    holm, bonferroni = statistics.holm([t.p for t in tests]), statistics.bonferroni([t.p for t in tests])
-    known = sum(t.p is not None for t in tests)
+    ps = [t.p for t in tests]
+    holm, bonferroni = statistics.adjusted(ps, "holm"), statistics.adjusted(ps, "bonferroni")
+    known = len(ps) - ps.count(None)
     rows = []
     for (a, b), test, by_holm, by_bonferroni in zip(pairs, tests, holm, bonferroni, strict=True):
         name, (x, y) = f"{a} - {b}", paired(table, a, b)

@@ -99,17 +99,12 @@ def contains_word(reply: str, *alternatives: str) -> bool:
     return any(float(a) in numbers if a.isdecimal() else _has(reply, a) for a in alternatives)
 
 
-def contains_all(reply: str, *words: str) -> bool:
-    """Return True if each of the words occurs."""
-    return all(_has(reply, w) for w in words)
-
-
 def avoids(reply: str, banned: str, *expected: str) -> bool:
     """Return True if one of the expected words occurs and the banned one does not."""
     return not _has(reply, banned) and contains_word(reply, *expected)
 
 
-def names_of(reply: str, count: int, *candidates: str) -> bool:
+def contains_some(reply: str, count: int, *candidates: str) -> bool:
     """Return True if at least `count` different candidates occur."""
     return sum(_has(reply, c) for c in candidates) >= count
 
@@ -159,22 +154,6 @@ def ends_with(reply: str, end: str) -> bool:
 
 
 # Judges of form: the whole reply counts, one word too many fails.
-
-
-def yes_or_no(reply: str, expected: str) -> bool:
-    """Return True if the reply is the word yes (or no) and nothing else but a full stop."""
-    return reply.strip().rstrip(".").casefold() == expected
-
-
-def choice_letter(reply: str, expected: str) -> bool:
-    """Return True if the reply is one letter, with or without brackets and full stop."""
-    found = re.fullmatch(r"\(?([a-z])\)?\.?", reply.strip().casefold())
-    return found is not None and found.group(1) == expected
-
-
-def one_word(reply: str) -> bool:
-    """Return True if the reply is a single word; a full stop is forgiven."""
-    return re.fullmatch(r"[^\W\d_]+\.?", reply.strip()) is not None
 
 
 def matches(reply: str, pattern: str) -> bool:
@@ -231,8 +210,11 @@ def is_json_list(reply: str, length: int) -> bool:
     return isinstance(found, list) and len(found) == length
 
 
-_FORGIVING = (contains_word, contains_all, avoids, names_of, in_order, word_times, exact_number, exact_text)
-_WORDS = (word_count, starts_with, ends_with)
-_FORM = (yes_or_no, choice_letter, one_word, matches, all_uppercase, sentence_count, bullet_count, numbered_list)
-_LISTS = (comma_list, is_json_with_keys, is_json_list)
-JUDGES: dict[str, Callable[..., bool]] = {f.__name__: f for f in (*_FORGIVING, *_WORDS, *_FORM, *_LISTS)}
+JUDGES: dict[str, Callable[..., bool]] = {
+    f.__name__: f
+    for f in (
+        *(contains_word, contains_some, avoids, in_order, word_times, exact_number, exact_text, word_count),
+        *(starts_with, ends_with, matches, all_uppercase, sentence_count, bullet_count, numbered_list, comma_list),
+        *(is_json_with_keys, is_json_list),
+    )
+}

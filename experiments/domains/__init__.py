@@ -11,6 +11,7 @@ from typing import cast
 from common.errors import LabError
 from experiments.domains.base import Domain as Domain
 from experiments.domains.base import Problem as Problem
+from experiments.domains.jsonl_file import RESOLVED, data_file, fetch_file, resolve
 
 DOMAINS = {
     "big_o": "experiments.domains.big_o.domain:BigO",
@@ -49,8 +50,6 @@ def resolved(name: str) -> str:
     """
     if not name.startswith(FILE_DOMAIN):
         return name
-    from experiments.domains.jsonl_file import RESOLVED, data_file, resolve
-
     if RESOLVED.fullmatch(name):
         data_file(name)
         return name
@@ -64,8 +63,6 @@ def share_data(name: str, put: Callable[[bytes], str]) -> None:
         put: stores a file by its SHA-256.
     """
     if name.startswith(FILE_DOMAIN):
-        from experiments.domains.jsonl_file import data_file
-
         put(data_file(name).read_bytes())
 
 
@@ -79,8 +76,6 @@ def fetch_data(name: str, fetch: Callable[[str], bytes]) -> None:
         LabError: the store does not have it, or it was changed.
     """
     if name.startswith(FILE_DOMAIN):
-        from experiments.domains.jsonl_file import fetch_file
-
         fetch_file(name, fetch)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,18 +92,3 @@ def judged_by_choice(problem: Problem, guess: str) -> Judged:
     """Judge a guess where an answer is one of the options: right or wrong."""
     right = guess.strip() == problem.label
     return Judged(right, float(not right))
-
-
-class Pair(NamedTuple):
-    """The ids of two problems."""
-
-    left: str  # of memory, where there are two sides
-    right: str  # of the test
-
-
-def leaks(domain: Domain, left: Sequence[Problem], right: Sequence[Problem]) -> list[Pair]:
-    """Return all pairs of a left and a right problem that are equal once normalised, in the order of right."""
-    seen: dict[str, list[str]] = {}
-    for p in left:
-        seen.setdefault(domain.normalise(p), []).append(p.problem_id)
-    return [Pair(twin, p.problem_id) for p in right for twin in seen.get(domain.normalise(p), ())]

@@ -13,7 +13,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ X_RANGE = (-10.0, 10.0)
 X_GAP = 0.5  # at least between two x: noise of 0.1 would drown a slope over less
 NOISE = 0.1  # standard deviation of what is added to y (docs/science.md, Problems)
 SOLVED_BELOW = 0.1  # normalised loss (docs/science.md, Problems)
-MAXIMUM = 10_000  # problems; the protocol needs 1,650
 QUARTERS = 4  # of the range of a family's shape parameter; each is a group
 DRAWS = 200  # for one problem; three of four are taken in the worst quarter, flat exponentials (measured)
 PAIR = re.compile(r"\((-?[0-9.]+), (-?[0-9.]+)\)")
@@ -62,16 +61,9 @@ FAMILIES = (
 )
 
 
-class Points(NamedTuple):
-    """The points of one text in the order of x; shapes (POINTS,)."""
-
-    x: Values
-    y: Values
-
-
 @lru_cache(maxsize=4096)
-def points(text: str) -> Points:
-    """Return the points that a text shows.
+def points(text: str) -> Values:
+    """Return the points that a text shows, x and y in the order of x; shape (2, POINTS).
 
     Raises:
         LabError: the text does not show ten points.
@@ -81,7 +73,7 @@ def points(text: str) -> Points:
         raise LabError(f"{len(pairs)} points in a text of the domain equations", f"it needs {POINTS}")
     table = np.array(pairs)
     table.setflags(write=False)
-    return Points(table[:, 0], table[:, 1])
+    return table.T
 
 
 def normalised_loss(values: Values, y: Values) -> float:
@@ -106,17 +98,8 @@ def polynomial_loss(x: Values, y: Values, degree: int) -> float:
     return normalised_loss(np.asarray(np.polyval(np.polyfit(x, y, degree), x), np.float64), y)
 
 
-def _text(x: Values, y: Values) -> str:
-    return " ".join(f"({a:g}, {b:.2f})" for a, b in zip(x, y, strict=True)) + "\n"
-
-
-class _Draw(NamedTuple):
-    text: str
-    formula: str
-
-
-def _drawn(order: int, quarter: int, rng: np.random.Generator) -> _Draw:
-    """Draw a problem that its own formula solves and that no simpler polynomial does.
+def _drawn(order: int, quarter: int, rng: np.random.Generator) -> tuple[str, str]:
+    """Draw text and formula of a problem that its own formula solves and that no simpler polynomial does.
 
     Raises:
         LabError: none was found.
@@ -127,12 +110,13 @@ def _drawn(order: int, quarter: int, rng: np.random.Generator) -> _Draw:
         # One point in each tenth of the range.
         x = X_RANGE[0] + width * np.arange(POINTS) + rng.uniform(X_GAP / 2, width - X_GAP / 2, POINTS)
         x = np.round(x, 2)
-        text = _text(x, parse(formula).at(x) + rng.normal(0.0, NOISE, POINTS))
+        y = parse(formula).at(x) + rng.normal(0.0, NOISE, POINTS)
+        text = " ".join(f"({a:g}, {b:.2f})" for a, b in zip(x, y, strict=True)) + "\n"
         x, y = points(text)
         if normalised_loss(parse(formula).at(x), y) >= SOLVED_BELOW:
             continue
         if order == 0 or polynomial_loss(x, y, min(order, 2)) >= SOLVED_BELOW:
-            return _Draw(text, formula)
+            return text, formula
     raise LabError(f"no {FAMILIES[order].label} problem in {DRAWS} draws", "use another data_seed")
 
 
@@ -144,7 +128,7 @@ class Equations:
     answers: Literal["choice", "guessing"] = "guessing"
     options = tuple(f.label for f in FAMILIES)
     telling = frozenset({"line", "parabola", "exponent", "sine", "cosine"})
-    maximum = MAXIMUM
+    maximum = 10_000  # the protocol needs 1,650
     max_attempts = 20
     instruction = (
         "Find a formula in x that gives y for these points (x, y), such as 2.5*x - 1. It may use numbers, x, + - * / **, "
@@ -152,11 +136,9 @@ class Equations:
     )
     noun = "Points"
     lead = "Formula: y ="
-    feature_names = tuple(
-        (
-            "y_mean y_std y_range y_skew y_kurtosis xy_correlation slope_mean slope_variance curvature_mean "
-            "spectral_peak"
-        ).split()
+    feature_names = (
+        *"y_mean y_std y_range y_skew y_kurtosis xy_correlation".split(),
+        *"slope_mean slope_variance curvature_mean spectral_peak".split(),
     )
 
     def problems(self, n: int, seed: int, names: str = "neutral") -> list[Problem]:
@@ -166,12 +148,14 @@ class Equations:
         does, so that every problem can be solved and every label is right.
 
         Raises:
-            LabError: n is not between 1 and MAXIMUM, or `names` is not neutral.
+            LabError: n is not between 1 and maximum, or `names` is not neutral.
         """
         if names != "neutral":
             raise LabError(f"names = {names!r}: equations have no names", "leave names at neutral")
-        if not 1 <= n <= MAXIMUM:
-            raise LabError(f"{n} problems asked for; equations makes 1 to {MAXIMUM}", f"choose at most {MAXIMUM}")
+        if not 1 <= n <= self.maximum:
+            raise LabError(
+                f"{n} problems asked for; equations makes 1 to {self.maximum}", f"choose at most {self.maximum}"
+            )
         made: list[Problem] = []
         formulas: set[str] = set()
         for order, family in enumerate(FAMILIES):

@@ -50,7 +50,6 @@ class BadExpression(Exception):
 class Expression:
     """A formula that passed the whitelist."""
 
-    text: str
     tree: ast.expr
 
     def at(self, x: Values) -> Values:
@@ -101,7 +100,7 @@ def parse(text: str) -> Expression:
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
         raise BadExpression("not a formula") from None
     _checked(tree, MAX_DEPTH, MAX_NODES)
-    return Expression(text, tree)
+    return Expression(tree)
 
 
 def _check_characters(text: str) -> None:

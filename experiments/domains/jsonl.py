@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import LabError
-from experiments.domains.base import Judged, Problem, judged_by_choice
+from experiments.domains.base import Problem, judged_by_choice
 from experiments.domains.jsonl_file import data_file, data_name, normal_text, read_rows
 from experiments.domains.leakage import first_of
 from experiments.seeds import generator
@@ -47,11 +47,9 @@ class JsonLines:
     instruction = "Which label fits this text?"
     noun = "Text"
     lead = "Answer:"
-    feature_names = tuple(
-        (
-            "log_characters log_words log_sentences word_length distinct_words digits capitals marks questions "
-            "exclamations"
-        ).split()
+    feature_names = (
+        *"log_characters log_words log_sentences word_length distinct_words".split(),
+        *"digits capitals marks questions exclamations".split(),
     )
 
     def __init__(self, named: str) -> None:
@@ -79,10 +77,8 @@ class JsonLines:
         if names != "neutral":
             raise LabError(f"names = {names!r}: your own texts have no other names", "leave names at neutral")
         if not 1 <= n <= len(self.rows):
-            raise LabError(
-                f"{n} problems asked for; {self.title} has {len(self.rows)}",
-                f"--set n_problems={len(self.rows)}, or less",
-            )
+            what = f"{n} problems asked for; {self.title} has {len(self.rows)}"
+            raise LabError(what, f"--set n_problems={len(self.rows)}, or less")
         by_class: dict[str, list[Problem]] = defaultdict(list)
         for p in self.rows:
             by_class[p.label].append(p)
@@ -97,12 +93,10 @@ class JsonLines:
         return [chosen[i] for i in generator(seed, "jsonl", "order", n).permutation(len(chosen))]
 
     def normalise(self, problem: Problem) -> str:
-        """The text whatever its case, layout and the marks around it."""
+        """Return the text whatever its case, layout and the marks around it."""
         return normal_text(problem.text)
 
-    def judge(self, problem: Problem, guess: str) -> Judged:
-        """Judge a guess: right when it is the label."""
-        return judged_by_choice(problem, guess)
+    judge = staticmethod(judged_by_choice)
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
         """Return lengths, and shares of characters and words, shape (10,)."""
@@ -144,10 +138,8 @@ class JsonLines:
     def _terms(self) -> frozenset[str]:
         seen = Counter(w for p in self.rows for w in {w.casefold() for w in WORD.findall(p.text)})
         labels = {w.casefold() for label in self.options for w in WORD.findall(label)}
-        known = [
-            w for w, n in seen.items() if 2 <= n <= len(self.rows) / 2 and len(w) >= TERM_LETTERS and w not in labels
-        ]
-        return frozenset(sorted(known, key=lambda w: (-seen[w], w))[:TERMS])
+        known = [w for w, n in seen.items() if 2 <= n <= len(self.rows) / 2 and len(w) >= TERM_LETTERS]
+        return frozenset(sorted(set(known) - labels, key=lambda w: (-seen[w], w))[:TERMS])
 
     def similarity(self, answer: str, other: str) -> float:
         """Return 1 for the same label, else 0: labels have no known order."""

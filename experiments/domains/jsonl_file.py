@@ -31,11 +31,7 @@ RESOLVED = re.compile(r"jsonl:([A-Za-z0-9._-]{1,40})@([0-9a-f]{64})")
 
 
 class _Wrong(Exception):
-    """An error in one line."""
-
-    def __init__(self, field: str, what: str) -> None:
-        self.field, self.what = field, what
-        super().__init__(what)
+    """An error in one line; args are its field and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
             if too_long and (what := too_long(problem.text)):
                 raise _Wrong("text", what)
         except _Wrong as wrong:
-            report.wrong(number, wrong.field, wrong.what)
+            report.wrong(number, *wrong.args)
             continue
         report.lines += 1
         report.labels[problem.label] += 1
@@ -132,15 +128,10 @@ def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
 
 def read_rows(path: Path) -> Iterator[Problem]:
     """Return the problems of a file that was checked."""
-    return (_parsed(line.content) for line in _lines(path))
+    return (_parsed(raw) for _, raw in _lines(path))
 
 
-class _Line(NamedTuple):
-    number: int
-    content: bytes
-
-
-def _lines(path: Path) -> Iterator[_Line]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield each line that is not empty; one longer than allowed is cut, and refused when parsed."""
     try:
         with path.open("rb") as file:
@@ -153,7 +144,7 @@ def _lines(path: Path) -> Iterator[_Line]:
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
                 if line.strip():
-                    yield _Line(number, line)
+                    yield number, line
     except (FileNotFoundError, IsADirectoryError):
         raise LabError(f"no file {path}", "give the path of a .jsonl file") from None
 
@@ -186,39 +177,24 @@ def _parsed(raw: bytes) -> Problem:
     for name in row:
         if name not in FIELDS:
             raise _Wrong(name[:40], f"unknown field; known are {', '.join(FIELDS)}")
-    problem_id, label = _name(row, "id", MAX_NAME), _name(row, "label", MAX_LABEL)
-    group = _name(row, "group", MAX_NAME) if "group" in row else problem_id
-    return Problem(problem_id, _text(row), label, group)
+    problem_id, label = _string(row, "id", MAX_NAME), _string(row, "label", MAX_LABEL)
+    group = _string(row, "group", MAX_NAME) if "group" in row else problem_id
+    return Problem(problem_id, _string(row, "text", MAX_CHARACTERS), label, group)
 
 
-def _name(row: dict[str, Any], name: str, most: int) -> str:
+def _string(row: dict[str, Any], name: str, most: int) -> str:
     value = row.get(name)
     if value is None:
         raise _Wrong(name, "missing")
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _Wrong(name, f"not a string or a whole number but {type(value).__name__}")
-    text = str(value).strip()
-    if not text:
+    if isinstance(value, bool) or not isinstance(value, str if name == "text" else str | int):
+        kind = "a string" if name == "text" else "a string or a whole number"
+        raise _Wrong(name, f"not {kind} but {type(value).__name__}")
+    text = str(value)
+    if not text.strip():
         raise _Wrong(name, "empty")
+    text = text if name == "text" else text.strip()
     if len(text) > most:
-        raise _Wrong(name, f"{len(text)} characters, more than {most}")
-    return _plain(name, text)
-
-
-def _text(row: dict[str, Any]) -> str:
-    value = row.get("text")
-    if value is None:
-        raise _Wrong("text", "missing")
-    if not isinstance(value, str):
-        raise _Wrong("text", f"not a string but {type(value).__name__}")
-    if not value.strip():
-        raise _Wrong("text", "empty")
-    if len(value) > MAX_CHARACTERS:
-        raise _Wrong("text", f"{len(value):,} characters, more than {MAX_CHARACTERS:,}")
-    return _plain("text", value)
-
-
-def _plain(name: str, text: str) -> str:
+        raise _Wrong(name, f"{len(text):,} characters, more than {most:,}")
     if "\x00" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
         raise _Wrong(name, "a character that no text has (NUL or half of a pair)")
     return text

@@ -9,9 +9,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from common.errors import LabError
-from experiments.domains.base import Domain, Pair, Problem, leaks
+from experiments.domains.base import Domain, Problem
 
 NAMED_PAIRS = 3  # in a message; all are counted
+
+
+class Pair(NamedTuple):
+    """The ids of two problems."""
+
+    left: str  # of memory, where there are two sides
+    right: str  # of the test
 
 
 class Named(NamedTuple):
@@ -38,7 +45,11 @@ class Leaks:
 
 def inspect(domain: Domain, memory: Sequence[Problem], test: Sequence[Problem] | None) -> Leaks:
     """Compare each problem of `test` with each of `memory`; with test None, those of memory among themselves."""
-    twins = leaks(domain, memory, memory if test is None else test)
+    forms: dict[str, list[str]] = {}
+    for p in memory:
+        forms.setdefault(domain.normalise(p), []).append(p.problem_id)
+    asked = memory if test is None else test
+    twins = [Pair(twin, p.problem_id) for p in asked for twin in forms.get(domain.normalise(p), ())]
     if test is None:
         at = {p.problem_id: i for i, p in enumerate(memory)}
         twins = [pair for pair in twins if at[pair.left] < at[pair.right]]
@@ -65,9 +76,8 @@ def refuse(found: Leaks, sides: bool = True) -> None:
         raise LabError(f"{what} ({first})", f"use another data_seed or split: group, or correct the data{ALLOW}")
     if found.named:
         first = ", ".join(f"{a} contains {word!r}" for a, word in found.named[:NAMED_PAIRS])
-        raise LabError(
-            f"{len(found.named)} problems name an answer in their text ({first})", f"correct the data{ALLOW}"
-        )
+        what = f"{len(found.named)} problems name an answer in their text ({first})"
+        raise LabError(what, f"correct the data{ALLOW}")
 
 
 ALLOW = ', or go on with marked results: --allow-leakage "why"'

@@ -14,7 +14,6 @@ from common.errors import LabError
 from experiments import p2_retrieval_utility as p2
 from experiments.data import balanced, split, universe
 from experiments.domains import Problem, get_domain
-from experiments.domains.base import leaks
 from experiments.domains.leakage import inspect, refuse
 
 DOMAIN = get_domain("big_o")
@@ -64,7 +63,7 @@ def test_a_split_is_balanced_disjoint_and_repeats(how: str, n_memory: int, n_tes
         counts = Counter(p.label for p in side)
         assert max(counts.values()) - min(counts[o] for o in DOMAIN.options) <= 1
     assert not {p.problem_id for p in memory} & {p.problem_id for p in test}
-    assert leaks(DOMAIN, memory, test) == []
+    assert inspect(DOMAIN, memory, test).none
     assert split(config(split=how), n_memory, n_test) == (memory, test)
 
 

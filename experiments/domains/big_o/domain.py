@@ -13,65 +13,55 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from itertools import cycle, islice
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import LabError
-from experiments.domains.base import Judged, Problem, judged_by_choice
+from experiments.domains.base import Problem, judged_by_choice
 from experiments.domains.big_o import features as big_o_text
 from experiments.domains.big_o.families import FAMILIES, Family
 from experiments.seeds import generator
 
-MAXIMUM = 3000  # problems; the protocol needs 1,650
 NEW_SHAPE = 25  # draws in search of a structure that is new, constants aside; after them only constants need differ
 NEW_TEXT = 100  # draws in all before a family is skipped for one turn
 NUMBER = re.compile(r"Constant\(value=\d+\)")
 
 
-def _digest(form: str) -> str:
-    return hashlib.sha256(form.encode()).hexdigest()[:8]
+def _new_problem(
+    family: Family, rng: np.random.Generator, names: str, ids: set[str], shapes: set[str]
+) -> Problem | None:
+    """Return a problem whose id is not in `ids`, and add it there; None when there is no other."""
+    for draw in range(NEW_TEXT):
+        text = family.make(rng, names)
+        form = big_o_text.normal_form(text)
+        shape = NUMBER.sub("#", form)
+        problem_id = f"{BigO.name}-{hashlib.sha256(form.encode()).hexdigest()[:8]}"
+        if problem_id in ids or (draw < NEW_SHAPE and shape in shapes):
+            continue
+        ids.add(problem_id)
+        shapes.add(shape)
+        return Problem(problem_id, text, family.label, family.name)
+    return None
 
 
-class _Class:
-    """Makes the problems of one class, its families in turn."""
-
-    def __init__(self, label: str, seed: int, names: str, taken: set[str]) -> None:
-        self.label = label
-        self.names = names
-        self.taken = taken  # ids of the problems of all classes
-        self.shapes: set[str] = set()
-        families = [f for f in FAMILIES if f.label == label]
-        order = generator(seed, BigO.name, "families", label).permutation(len(families))
-        self.families = [families[i] for i in order]
-        self.generators = [generator(seed, BigO.name, f.name) for f in self.families]
-
-    def one(self, family: Family, rng: np.random.Generator) -> Problem | None:
-        """Return a new problem of the family, None when there is no other."""
-        for draw in range(NEW_TEXT):
-            text = family.make(rng, self.names)
-            form = big_o_text.normal_form(text)
-            shape = NUMBER.sub("#", form)
-            problem_id = f"{BigO.name}-{_digest(form)}"
-            if problem_id in self.taken or (draw < NEW_SHAPE and shape in self.shapes):
-                continue
-            self.taken.add(problem_id)
-            self.shapes.add(shape)
-            return Problem(problem_id, text, self.label, family.name)
-        return None
-
-    def take(self, wanted: int) -> list[Problem]:
-        """Return so many problems, fewer when the families have no more."""
-        found: list[Problem] = []
-        passed = turn = 0
-        while len(found) < wanted and passed < len(self.families):
-            at = turn % len(self.families)
-            turn += 1
-            problem = self.one(self.families[at], self.generators[at])
-            passed = 0 if problem else passed + 1
-            found += [problem] if problem else []
-        return found
+def _of_class(label: str, seed: int, names: str, ids: set[str]) -> Iterator[Problem]:
+    """Yield problems of one class, its families in turn, until no family has another."""
+    families = [f for f in FAMILIES if f.label == label]
+    order = generator(seed, BigO.name, "families", label).permutation(len(families))
+    turns = [(families[i], generator(seed, BigO.name, families[i].name)) for i in order]
+    shapes: set[str] = set()
+    passed = 0
+    for family, rng in cycle(turns):
+        problem = _new_problem(family, rng, names, ids, shapes)
+        passed = 0 if problem else passed + 1
+        if problem:
+            yield problem
+        elif passed == len(turns):
+            return
 
 
 class BigO:
@@ -84,7 +74,7 @@ class BigO:
     telling = frozenset(
         {"constant", "logarithmic", "linear", "linearithmic", "loglinear", "quadratic", "polynomial", "exponential"}
     )
-    maximum = MAXIMUM
+    maximum = 3000  # the protocol needs 1,650
     max_attempts = 3
     instruction = (
         "What is the worst-case time complexity of this Python function in n, the length of its list or the value of its "
@@ -100,17 +90,17 @@ class BigO:
         With natural names the functions are named after what they do (families/*.txt); all else, ids too, is the same.
 
         Raises:
-            LabError: n is not between 1 and MAXIMUM, or no such names.
+            LabError: n is not between 1 and maximum, or no such names.
         """
         if names not in ("neutral", "natural"):
             raise LabError(f"names = {names!r}", "choose neutral or natural")
-        if not 1 <= n <= MAXIMUM:
-            raise LabError(f"{n} problems asked for; big_o makes 1 to {MAXIMUM}", f"choose at most {MAXIMUM}")
-        taken: set[str] = set()
+        if not 1 <= n <= self.maximum:
+            raise LabError(f"{n} problems asked for; big_o makes 1 to {self.maximum}", f"choose at most {self.maximum}")
+        ids: set[str] = set()
         made: list[Problem] = []
         for i, label in enumerate(self.options):
             wanted = n // len(self.options) + (i < n % len(self.options))
-            found = _Class(label, seed, names, taken).take(wanted)
+            found = list(islice(_of_class(label, seed, names, ids), wanted))
             if len(found) < wanted:
                 most = len(found) * len(self.options)
                 raise LabError(f"{n} problems asked for; with seed {seed} big_o makes {most}", f"choose at most {most}")
@@ -122,9 +112,7 @@ class BigO:
         """Return the syntax tree with names numbered by first appearance (big_o_text.normal_form)."""
         return big_o_text.normal_form(problem.text)
 
-    def judge(self, problem: Problem, guess: str) -> Judged:
-        """Judge a guess: right when it is the label."""
-        return judged_by_choice(problem, guess)
+    judge = staticmethod(judged_by_choice)
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
         """Return counts of the syntax tree, shape (len(feature_names),)."""

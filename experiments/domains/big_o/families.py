@@ -38,17 +38,6 @@ class Family:
         template = self.templates[int(rng.integers(len(self.templates)))]
         return fill(template, rng, self.called if names == "natural" else ())
 
-    def arguments(self, n: int) -> list[tuple[object, ...]]:
-        """Return argument tuples of size n among which a worst case lies; lists are fresh, a call may change them."""
-        if self.takes == "int":
-            # One below a power of two has every bit set.
-            return [(n,), (n - 1,)]
-        ascending = list(range(1, n + 1))
-        shuffled = [int(v) for v in np.random.default_rng(n).permutation(ascending)]
-        if self.takes == "list":
-            return [(ascending,), (ascending[::-1],), (shuffled,)]
-        return [(list(ascending), goal) for goal in (0, n // 2 + 1, n + 1)]
-
 
 def _read(text: str) -> list[Family]:
     """Return the families of one file."""

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-FEATURE_NAMES = tuple(
-    (
-        "loop_depth loops while_loops recursive_calls halvings doublings ordering_calls scans slices comprehensions "
-        "helper_calls statements"
-    ).split()
-)
 ORDERING = frozenset(
     ("sorted sort heappush heappop heapify heapreplace heappushpop bisect bisect_left bisect_right insort").split()
 )
@@ -33,7 +26,7 @@ class _Rename:
         self.scopes: list[dict[str, str]] = [{}]
         self.numbered = 0
 
-    def _bind(self, name: str) -> None:
+    def bind(self, name: str) -> None:
         if name not in self.scopes[-1]:
             self.scopes[-1][name] = f"v{self.numbered}"
             self.numbered += 1
@@ -56,7 +49,7 @@ class _Rename:
         name = self._name(node.name) if isinstance(node, ast.FunctionDef) else ""
         self.scopes.append({})
         for own in _bound(node):
-            self._bind(own)
+            self.bind(own)
         text = self._fields(node, skip=("name",))
         self.scopes.pop()
         return f"{name} {text}"
@@ -68,13 +61,6 @@ class _Rename:
             if value is not None and value != [] and field not in skip and not isinstance(value, ast.expr_context)
         ]
         return f"{type(node).__name__}({', '.join(parts)})"
-
-    def module(self, tree: ast.Module) -> str:
-        """Return the whole text's form; functions are bound first, in the order of their definition."""
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef):
-                self._bind(node.name)
-        return self.write(tree.body)
 
 
 def _bound(scope: Scope) -> Iterator[str]:
@@ -96,7 +82,11 @@ def normal_form(text: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return _Rename().module(tree)
+    rename = _Rename()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            rename.bind(node.name)  # functions first, in the order of their definition
+    return rename.write(tree.body)
 
 
 def _loop_depth(node: ast.AST, now: int = 0) -> int:
@@ -134,12 +124,8 @@ def _called(node: ast.Call) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
 
 
-class _Calls(NamedTuple):
-    recursive: int  # that can come back to the function they stand in
-    helpers: int  # of another function of the text
-
-
-def _calls(tree: ast.Module) -> _Calls:
+def _calls(tree: ast.Module) -> tuple[int, int]:
+    """Return how many calls can come back to the function they stand in, and how many others are of a function of the text."""
     functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
     sites = [
         (name, _called(call))
@@ -151,7 +137,7 @@ def _calls(tree: ast.Module) -> _Calls:
     for _ in functions:
         reach = {name: to.union(*(reach[t] for t in to)) for name, to in reach.items()}
     recursive = sum(caller in reach[callee] or caller == callee for caller, callee in sites)
-    return _Calls(recursive, len(sites) - recursive)
+    return recursive, len(sites) - recursive
 
 
 def _scanning(node: ast.AST) -> bool:
@@ -166,12 +152,12 @@ def _scanning(node: ast.AST) -> bool:
     return name in SCANNING or (name == "pop" and len(node.args) == 1)
 
 
-def measures(text: str) -> dict[str, float]:
-    """Return the value of each of FEATURE_NAMES."""
+def measures(text: str) -> dict[str, int]:
+    """Return the features by name."""
     tree = ast.parse(text)
     nodes = list(ast.walk(tree))
     recursive, helpers = _calls(tree)
-    values = {
+    return {
         "loop_depth": max(_loop_depth(node) for node in tree.body),
         "loops": sum(isinstance(n, ast.For | ast.While) for n in nodes),
         "while_loops": sum(isinstance(n, ast.While) for n in nodes),
@@ -185,7 +171,9 @@ def measures(text: str) -> dict[str, float]:
         "helper_calls": helpers,
         "statements": sum(isinstance(n, ast.stmt) for n in nodes),
     }
-    return {name: float(values[name]) for name in FEATURE_NAMES}
+
+
+FEATURE_NAMES = tuple(measures("pass"))
 
 
 def features(text: str) -> NDArray[np.float64]:
@@ -196,7 +184,7 @@ def features(text: str) -> NDArray[np.float64]:
 def describe(text: str) -> str:
     """Return one sentence on what the function contains; what is absent is not named, since a search would find its words."""
     found = measures(text)
-    depth, calls = int(found["loop_depth"]), int(found["recursive_calls"])
+    depth, calls = found["loop_depth"], found["recursive_calls"]
     parts: list[str] = []
     if depth == 1:
         parts.append("one loop" if found["loops"] + found["comprehensions"] == 1 else "loops one after another")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -162,21 +162,14 @@ class _Filling:
             pool = LISTS if word[1:2] == "S" else POOLS.get(word[0], OTHERS)
             free = [name for name in pool if name not in names.values()]
             names[word] = self.pick(free)
-        names |= natural_names(called, text, names) if called else {}
+        if called:
+            # Chosen by the text, not by the generator: natural and neutral problems of one seed differ only in names.
+            name = called[int(hashlib.sha256(text.encode()).hexdigest(), 16) % len(called)]
+            natural = {"F": name, "G": f"{name}_step", "H9": HELPER}
+            names |= {word: natural[word] for word in names if word in natural}
         text = WORD.sub(lambda m: names[m[0]], text)
-        text = re.sub(r"##", lambda _: str(self.rng.integers(11, 99)), text)
-        return re.sub(r"#", lambda _: str(self.rng.integers(2, 10)), text)
-
-
-def natural_names(called: Sequence[str], text: str, words: Iterable[str]) -> dict[str, str]:
-    """Return names for the words that stand for functions: F the one to call, G what it calls, H9 a fold's helper.
-
-    The choice depends on the text alone, not on the generator, so that natural and neutral problems of one seed are the
-    same but for their names.
-    """
-    name = called[int(hashlib.sha256(text.encode()).hexdigest(), 16) % len(called)]
-    natural = {"F": name, "G": f"{name}_step", "H9": HELPER}
-    return {word: natural[word] for word in words if word in natural}
+        text = re.sub("##", lambda _: str(self.rng.integers(11, 99)), text)
+        return re.sub("#", lambda _: str(self.rng.integers(2, 10)), text)
 
 
 def fill(template: str, rng: np.random.Generator, called: Sequence[str] = ()) -> str:

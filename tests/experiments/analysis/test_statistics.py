@@ -20,23 +20,22 @@ quick = settings(max_examples=30, deadline=None)
 
 
 def test_wilcoxon_by_hand():
-    """Five positive differences: W- = 0 and the exact two-sided p is 2 / 2^5."""
+    """Five positive differences: the exact two-sided p is 2 / 2^5."""
     found = s.wilcoxon_paired([2, 4, 6, 8, 10], [1, 2, 3, 4, 5])
-    assert found.statistic == 0
     assert found.p == pytest.approx(2 / 32)
     assert s.wilcoxon_paired([1, 2, 3, 4, 5], [2, 4, 6, 8, 10], "less").p == pytest.approx(1 / 32)
 
 
 def test_wilcoxon_of_equal_values_says_so():
     """No difference at all is p = 1 with a note, not a crash or NaN."""
-    assert s.wilcoxon_paired([1, 1], [1, 1]) == s.Test(0.0, 1.0, 2, 0, "all differences are zero")
-    assert s.wilcoxon_paired([], []) == s.Test(None, None, 0, 0, "no pairs")
+    assert s.wilcoxon_paired([1, 1], [1, 1]) == s.Test(1.0, 2, "all differences are zero")
+    assert s.wilcoxon_paired([], []) == s.Test(None, 0, "no pairs")
 
 
 def test_wilcoxon_drops_zeros_and_stays_exact():
     """Equal pairs carry no direction: five differences of six pairs still give 2 / 2^5."""
     found = s.wilcoxon_paired([2, 4, 6, 8, 10, 7], [1, 2, 3, 4, 5, 7])
-    assert (found.n, found.n_nonzero) == (6, 5)
+    assert found.n == 6
     assert found.p == pytest.approx(2 / 32)
 
 
@@ -66,8 +65,8 @@ GOOD = [1.0, 2.0, 3.0, 5.0]
         lambda: s.wilcoxon_paired(BAD, GOOD),
         lambda: s.wilcoxon_paired([1.0, math.inf, 2.0, 3.0], [1.0, math.inf, 2.0, 3.0]),
         lambda: s.friedman([BAD, GOOD, GOOD]),
-        lambda: s.holm([0.1, math.nan]),
-        lambda: s.bonferroni([0.1, 1.5]),
+        lambda: s.adjusted([0.1, math.nan], "holm"),
+        lambda: s.adjusted([0.1, 1.5], "bonferroni"),
         lambda: s.cliffs_delta(BAD, GOOD),
         lambda: s.rank_biserial_paired(GOOD, BAD),
         lambda: s.tost_paired(BAD, GOOD, 0.25),
@@ -83,12 +82,9 @@ GOOD = [1.0, 2.0, 3.0, 5.0]
         lambda: s.noninferiority_paired(BAD, GOOD, 0.25),
         lambda: s.bootstrap_mean([[1.0, 2.0]], 42),
         lambda: s.bootstrap_mean(GOOD, 42, groups=["a"]),
-        lambda: s.bootstrap_mean(GOOD, 42, resamples=0),
-        lambda: s.bootstrap_mean(GOOD, 42, level=95),
         lambda: s.wilson(3, 2),
         lambda: s.wilson(-1, 2),
         lambda: s.mcnemar_exact(1, -1, 0, 0),
-        lambda: s.smallest_effect(30, power=1.0),
     ],
 )
 def test_mistakes_are_refused(call):
@@ -98,9 +94,8 @@ def test_mistakes_are_refused(call):
 
 
 def test_friedman_by_hand():
-    """Three problems with the same order of three conditions: chi2 = 6, p = exp(-3)."""
+    """Three problems with the same order of three conditions: chi2 = 6, so p = exp(-3)."""
     found = s.friedman([[1, 2, 3], [1, 2, 3], [1, 2, 3]])
-    assert found.statistic == pytest.approx(6.0)
     assert found.p == pytest.approx(math.exp(-3))
     assert s.friedman(np.array([[1, 2, 3]] * 3)) == found
     assert s.friedman([[1, 1, 1]] * 3).p == 1.0
@@ -110,18 +105,19 @@ def test_friedman_by_hand():
 
 def test_holm_and_bonferroni_by_hand():
     """0.01, 0.04, 0.03 become 0.03, 0.06, 0.06 and 0.03, 0.12, 0.09; a missing p is not counted."""
-    assert s.holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
-    assert s.bonferroni([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.12, 0.09))
-    assert s.holm([0.02, None]) == (0.02, None)
-    assert s.holm([None]) == (None,)
-    assert s.bonferroni([]) == ()
+    assert s.adjusted([0.01, 0.04, 0.03], "holm") == pytest.approx((0.03, 0.06, 0.06))
+    assert s.adjusted([0.01, 0.04, 0.03], "bonferroni") == pytest.approx((0.03, 0.12, 0.09))
+    assert s.adjusted([0.02, None], "holm") == (0.02, None)
+    assert s.adjusted([None], "holm") == (None,)
+    assert s.adjusted([], "bonferroni") == ()
 
 
 @quick
 @given(ps)
 def test_holm_lies_between_the_raw_p_and_bonferroni(values):
     """Holm may only raise a p, and never more than Bonferroni does."""
-    for raw, by_holm, by_bonferroni in zip(values, s.holm(values), s.bonferroni(values), strict=True):
+    holm, bonferroni = s.adjusted(values, "holm"), s.adjusted(values, "bonferroni")
+    for raw, by_holm, by_bonferroni in zip(values, holm, bonferroni, strict=True):
         if raw is None:
             assert by_holm is by_bonferroni is None
         else:
@@ -239,19 +235,19 @@ def test_wilson_by_hand():
 
 
 @quick
-@given(shares, st.floats(0.01, 0.999))
-def test_wilson_holds_its_share(counts, level):
+@given(shares)
+def test_wilson_holds_its_share(counts):
     """A share's interval holds the share and never leaves 0 to 1, not by a rounding error either."""
     if counts[1]:
-        found = s.wilson(*counts, level)
+        found = s.wilson(*counts)
         assert 0 <= found.low <= found.value <= found.high <= 1
 
 
 def test_mcnemar_by_hand():
     """Six discordant problems, all solved by a alone: 2 / 2^6. One against five: 2 (1 + 6) / 2^6."""
-    assert s.mcnemar_exact(10, 6, 0, 4) == s.Test(0.0, pytest.approx(2 / 64), 20, 6)
+    assert s.mcnemar_exact(10, 6, 0, 4) == s.Test(pytest.approx(2 / 64), 20)
     assert s.mcnemar_exact(3, 5, 1, 2).p == pytest.approx(14 / 64)
-    assert s.mcnemar_exact(3, 0, 0, 2) == s.Test(0.0, 1.0, 5, 0, "a and b solve the same problems")
+    assert s.mcnemar_exact(3, 0, 0, 2) == s.Test(1.0, 5, "a and b solve the same problems")
     assert s.mcnemar_exact(0, 0, 0, 0).p is None
 
 
@@ -267,8 +263,6 @@ def test_bootstrap_mean_by_hand():
     found = s.bootstrap_mean([0, 1], 42)
     assert (found.value, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 2)
     assert found.method == "mean, bootstrap by problem, 1000 resamples, 95%"
-    # At 40 % the bounds are the 30th and the 70th percentile, both among the half in the middle.
-    assert s.bootstrap_mean([0, 1], 42, level=0.4).low == s.bootstrap_mean([0, 1], 42, level=0.4).high == 0.5
 
 
 def test_bootstrap_mean_edges():
@@ -284,8 +278,8 @@ def test_bootstrap_mean_edges():
 @given(numbers)
 def test_bootstrap_holds_its_mean_and_repeats(values):
     """The interval lies within the data and holds the mean, and the same seed gives the same interval."""
-    found = s.bootstrap_mean(values, 42, resamples=200)
-    assert found == s.bootstrap_mean(values, 42, resamples=200)
+    found = s.bootstrap_mean(values, 42)
+    assert found == s.bootstrap_mean(values, 42)
     assert min(values) <= found.low <= found.value <= found.high <= max(values)
 
 
@@ -352,13 +346,13 @@ def test_power_against_published_numbers():
 
 
 @quick
-@given(st.integers(6, 3000), st.sampled_from([0.5, 0.8, 0.95]))
-def test_power_goes_there_and_back(n, power):
+@given(st.integers(6, 3000))
+def test_power_goes_there_and_back(n):
     """The n asked for by the smallest effect of n is n; more pairs see smaller effects."""
-    effect = s.smallest_effect(n, power)
+    effect = s.smallest_effect(n)
     assert effect is not None
-    assert s.required_n(effect * (1 + 1e-6), power) == n
-    assert s.smallest_effect(n + 1, power) < effect
+    assert s.required_n(effect * (1 + 1e-6)) == n
+    assert s.smallest_effect(n + 1) < effect
 
 
 def test_power_edges():
@@ -366,7 +360,6 @@ def test_power_edges():
     assert s.smallest_effect(5) is None
     assert s.smallest_effect(0) is None
     assert s.smallest_effect(6) is not None
-    assert s.smallest_effect(6, alpha=0.01) is None
     assert s.required_n(0.0) is None
     assert s.required_n(-0.5) is None
     assert s.required_n(0.001) is None
