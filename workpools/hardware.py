@@ -16,7 +16,7 @@ from typing import NamedTuple
 import psutil
 
 GB = 1e9
-ROOT = Path("/")
+ROOT = Path("/")  # of the file system; tests have their own
 AMD_VENDOR = "0x1002"  # of the PCI bus
 
 # Instruction sets that decide how fast matrices are multiplied, as /proc/cpuinfo names them.
@@ -47,11 +47,7 @@ class Memory:
 
 
 def memory(root: Path = ROOT) -> Memory:
-    """Return the memory available to this process: what the system has, or less where a container limits it.
-
-    Args:
-        root: of the file system, for tests.
-    """
+    """Return the memory available to this process: what the system has, or less where a container limits it."""
     system = psutil.virtual_memory()
     total_gb, system_gb = round(system.total / GB, 2), round(system.available / GB, 2)
     # Without a limit version 1 gives 2^63 less a page; a limit above the memory itself limits nothing.

@@ -11,9 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -28,23 +28,18 @@ WRITE_BYTES = 64 * 2**20  # enough to leave a disk's own cache behind on small m
 CHUNK_BYTES = 8 * 2**20
 PROMPT_REPEATS = 20  # about 300 tokens, a phase's usual prompt
 SPEEDS = {"embedder": "embedding speed", "language_model": "model speed"}  # by engine, for messages
-Clock = Callable[[], float]
 
 
-@dataclass
 class Budget:
     """Seconds left until the deadline."""
 
-    seconds: float = BUDGET_S
-    clock: Clock = time.monotonic
-    _started: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._started = self.clock()
+    def __init__(self, seconds: float = BUDGET_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._deadline = clock() + seconds
 
     @property
     def left(self) -> float:
-        return max(0.0, self._started + self.seconds - self.clock())
+        return max(0.0, self._deadline - self._clock())
 
 
 @dataclass(frozen=True)
@@ -74,13 +69,7 @@ class EngineSpeeds(NamedTuple):
 
 
 def speeds(home: Path, engines: Sequence[str], budget: Budget) -> Speeds:
-    """Measure processor and disk first, then the engines in the rest of the budget.
-
-    Args:
-        home: a folder on the disk to measure.
-        engines: of this host.
-        budget: of time for all.
-    """
+    """Measure the processor and the disk with the folder `home`, then the engines in the rest of the budget."""
     reasons = []
     gflops = matrix_gflops(min(MATRIX_S, budget.left))
     disk = disk_write_mb_s(home, min(DISK_S, budget.left))
@@ -137,11 +126,9 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> EngineSpeeds:
     Neither the import of an engine nor a conversion of weights can be interrupted, and both take memory.
     """
     asked = [e for e in SPEEDS if e in engines]
-    if asked and seconds < ENGINES_S:
+    if not asked or seconds < ENGINES_S:
         spent = f"{BUDGET_S:.0f} s for measuring were spent before"
         return EngineSpeeds({}, [f"{SPEEDS[e]} not measured: {spent}" for e in asked])
-    if not asked:
-        return EngineSpeeds({}, [])
     command = [sys.executable, "-m", "workpools.measure", *asked]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
     ended = "the process that measures ended without a result"
@@ -187,17 +174,15 @@ def _remove_unfinished(pid: int) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _measured(engines: Sequence[str]) -> Iterator[EngineSpeed]:
-    """Measure one engine after the other."""
+def _measured(engine: str) -> EngineSpeed:
     from common.errors import LabError
     from experiments.backends.protocols import Unavailable
 
-    for engine in engines:
-        try:
-            speed = {"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine]()
-            yield EngineSpeed(engine, round(speed, 1), "")
-        except (Unavailable, LabError, ImportError, OSError, RuntimeError) as error:
-            yield EngineSpeed(engine, None, " ".join(str(error).split())[:200])
+    try:
+        speed = {"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine]()
+        return EngineSpeed(engine, round(speed, 1), "")
+    except (Unavailable, LabError, ImportError, OSError, RuntimeError) as error:
+        return EngineSpeed(engine, None, " ".join(str(error).split())[:200])
 
 
 def mlx_lora() -> str | None:
@@ -244,8 +229,8 @@ def main(engines: Sequence[str]) -> None:
     """Print an EngineSpeed a line as JSON; output of libraries goes to stderr."""
     results = sys.stdout
     with redirect_stdout(sys.stderr):
-        for row in _measured(engines):
-            print(json.dumps(row), file=results, flush=True)
+        for engine in engines:
+            print(json.dumps(_measured(engine)), file=results, flush=True)
 
 
 if __name__ == "__main__":

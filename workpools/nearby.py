@@ -29,14 +29,9 @@ class Answer:
 
 
 def get(url: str, timeout_s: float) -> Answer | None:
-    """Send a GET without proxies or redirects.
+    """Send a GET without proxies or redirects; return None if nothing answers in HTTP.
 
-    Args:
-        url: http or https.
-        timeout_s: of the connection and of each read.
-
-    Returns:
-        None if nothing answers, or not in HTTP.
+    `timeout_s` is for the connection and for each read.
     """
     try:
         parts = urlsplit(url)

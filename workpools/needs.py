@@ -53,13 +53,7 @@ def needs_model(needs: Sequence[str]) -> bool:
 
 
 def lacking(needs: Sequence[str], engines: Collection[str], models: Collection[str] | None) -> list[str]:
-    """Return the needs that a host does not meet.
-
-    Args:
-        needs: of the phase with its model (needs_of).
-        engines: of the host.
-        models: of the host; None where they are not known, then an engine that loads them is enough.
-    """
+    """Return the needs (needs_of) that a host does not meet; with `models` unknown, an engine that loads them is enough."""
 
     def met(need: str) -> bool:
         if not is_model(need):

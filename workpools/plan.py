@@ -168,31 +168,19 @@ def measured(speeds: Mapping[str, Speed]) -> dict[str, float | None]:
 def speed_of(planned: Round, report: CapabilityReport, recorded: Recorded) -> Speed:
     """Return a host's speed in a round: recorded in this round, else in this phase, else measured.
 
-    A host without any of these counts as the reference machine; its basis is UNMEASURED.
+    The measured speed nearest to the round's work comes first. Without any, a host counts as the reference machine.
     """
     for number in (planned.number, ALL_ROUNDS):
         record = recorded.get(RoundOnHost(planned.phase, number, report.host))
         if record and record.seconds > 0 and _plausible(factor := record.cost_s / record.seconds):
             return Speed(factor, RECORDED)
-    for one in _measured(planned, report):
-        if one.value is not None and _plausible(factor := one.value / one.reference):
-            return Speed(factor, f"{one.value:.3g} {one.unit}")
-    return Speed(1.0, UNMEASURED)
-
-
-class _Measured(NamedTuple):
-    value: float | None
-    reference: float  # of the reference machine
-    unit: str
-
-
-def _measured(planned: Round, report: CapabilityReport) -> Iterable[_Measured]:
-    """Return measured speeds that matter for the round, the one nearest to its work first."""
+    nearest = (report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s")
     if needs_model(planned.needs):
-        yield _Measured(report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s")
-    else:
-        yield _Measured(report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s")
-    yield _Measured(report.matrix_gflops, REFERENCE_GFLOPS, "GFLOPS")
+        nearest = (report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s")
+    for value, reference, unit in (nearest, (report.matrix_gflops, REFERENCE_GFLOPS, "GFLOPS")):
+        if value is not None and _plausible(factor := value / reference):
+            return Speed(factor, f"{value:.3g} {unit}")
+    return Speed(1.0, UNMEASURED)
 
 
 def _plausible(factor: float) -> bool:

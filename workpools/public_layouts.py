@@ -123,15 +123,7 @@ class EnhancedReport(_Layout):
 
 
 def from_public(content: bytes, enhanced: bool) -> CapabilityReport:
-    """Read a report of a public layout as one of today.
-
-    Args:
-        content: the file, JSON.
-        enhanced: of the enhanced script, else of the basic one.
-
-    Raises:
-        LabError: a field that is used is missing or wrong.
-    """
+    """Read a report of the enhanced script, else of the basic one, as one of today; refuse it if a used field is wrong."""
     old = validated(EnhancedReport, content) if enhanced else validated(BasicReport, content)
     ram_available_gb, disk_free_gb = _gb(old.ram_available), _gb(old.disk_free)
     decision = decide(ram_available_gb, disk_free_gb)

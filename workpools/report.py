@@ -85,11 +85,7 @@ class CapabilityReport(BaseModel):
 
 
 def validated(model: type[Read], content: bytes) -> Read:
-    """Parse JSON into `model`.
-
-    Raises:
-        LabError: with the first field that is missing, unknown, of a wrong type or out of range, and its value.
-    """
+    """Parse JSON into `model`; raise LabError with the first field that is missing, unknown or wrong, and its value."""
     try:
         return model.model_validate_json(content)
     except ValidationError as error:

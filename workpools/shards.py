@@ -84,14 +84,10 @@ def meant_for(costs: Sequence[float], speeds: Mapping[str, float]) -> list[Part]
 
 
 def taken(parts: Sequence[Part], costs: Sequence[float], speeds: Mapping[str, float]) -> dict[str, Load]:
-    """Simulate which machine does which parts: its own, or the next shared one whenever it is free.
+    """Simulate which machine does which parts, in their order: its own, or the next shared one whenever it is free.
 
-    Of machines that are free at once the fastest comes first, which is a guess: really it is the first to ask.
-
-    Args:
-        parts: in the order in which they are submitted.
-        costs: seconds on the reference machine, one a unit.
-        speeds: multiples of the reference machine, by host.
+    Of machines that are free at once the fastest comes first, which is a guess: really it is the first to ask. Costs and
+    speeds are as for `cut`.
     """
     found: dict[str, Load] = {}
     free = [(0.0, -speed, i, host) for i, (host, speed) in enumerate(speeds.items())]
@@ -121,18 +117,11 @@ def balance(costs: Sequence[float], number: int) -> list[list[int]]:
 
 
 def spread(costs: Sequence[float], speeds: Sequence[float]) -> list[list[int]]:
-    """Assign units to machines, longest first, each to the machine on which it ends first.
+    """Return the indices of each machine's units, in order: longest first, each to the machine on which it ends first.
 
-    A heap of loads is not enough, since the machine that ends first depends on the unit's own length.
-
-    Args:
-        costs: seconds on the reference machine, one a unit.
-        speeds: multiples of the reference machine, one a machine.
-
-    Returns:
-        The indices of each machine's units, in order; none for a machine that would only delay the end. The longest takes at most
-        (sum(costs) + (m - 1) * max(costs)) / sum(speeds), m = len(speeds): none of the machines would have ended the unit
-        that ends last any sooner, and these m inequalities are summed.
+    A heap of loads is not enough, since the machine that ends first depends on the unit's own length. The longest takes at
+    most (sum(costs) + (m - 1) * max(costs)) / sum(speeds), m = len(speeds): none of the machines would have ended the unit
+    that ends last any sooner, and these m inequalities are summed.
     """
     inverse = 1.0 / np.asarray(speeds, dtype=np.float64)
     load, ends = np.zeros(len(inverse)), np.empty(len(inverse))
