@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -73,9 +74,8 @@ def checked_host(value: str) -> str:
         LabError: it is not.
     """
     if not HOST_PATTERN.fullmatch(value):
-        raise LabError(
-            f"invalid host name {value[:80]!r}", "use lowercase letters, digits and dashes, as in LAB_HOST=pi-4"
-        )
+        mend = "use lowercase letters, digits and dashes, as in LAB_HOST=pi-4"
+        raise LabError(f"invalid host name {value[:80]!r}", mend)
     return value
 
 
@@ -84,10 +84,8 @@ def package_versions() -> dict[str, str]:
     """Return the versions of the installed packages that can change a result."""
     found = {}
     for name in VERSIONED_PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -106,9 +104,8 @@ def code_commit() -> Commit:
         try:
             done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603, S607
         except FileNotFoundError:
-            raise LabError(
-                "git is not installed, so this checkout's commit is unknown", "apt-get install git"
-            ) from None
+            unknown = "git is not installed, so this checkout's commit is unknown"
+            raise LabError(unknown, "apt-get install git") from None
         return done.stdout.strip() if done.returncode == 0 else ""
 
     return Commit(git("rev-parse", "HEAD") or "no-commit", bool(git("status", "--porcelain")))

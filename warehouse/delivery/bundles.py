@@ -39,25 +39,13 @@ BETWEEN = f',"{MARK}",'.encode()
 PHASE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 ATTACHMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})(?:\.([0-9a-f]{64}))?\.parquet")  # unit, SHA-256, signature
-SCHEMA = pa.schema(
-    [
-        ("ordinal", pa.int32()),
-        ("problem_id", pa.string()),
-        ("condition", pa.string()),
-        ("seed", pa.int32()),
-        ("attempts", pa.int32()),
-        ("solved", pa.bool_()),
-        ("answer", pa.string()),
-        ("truth", pa.string()),
-        ("tokens_in", pa.int32()),
-        ("tokens_out", pa.int32()),
-        ("latency_s", pa.float64()),
-        ("error", pa.string()),
-        ("details", pa.string()),
-        ("attachment", pa.large_binary()),
-    ]
+COLUMNS = (
+    "ordinal int32, problem_id string, condition string, seed int32, attempts int32, solved bool, answer string, "
+    "truth string, tokens_in int32, tokens_out int32, latency_s float64, error string, details string, "
+    "attachment large_binary"
 )
-FIELDS = tuple("problem_id condition seed attempts solved answer truth tokens_in tokens_out latency_s error".split())
+SCHEMA = pa.schema([pa.field(*column.split()) for column in COLUMNS.split(", ")])
+FIELDS = tuple(SCHEMA.names[1:-2])  # of a trial, its details left out
 MANIFEST_TYPES: dict[str, type] = {
     **dict.fromkeys(("unit_id", "phase", "host", "started_at", "finished_at"), str),
     **dict.fromkeys(("attempt", "schema_version", "n_trials"), int),
@@ -118,15 +106,10 @@ def write_bundle(
         "provenance": provenance,
         "attachments": [{"name": a.name, "sha256": a.sha256, "size_bytes": len(a.content)} for a in attachments],
     }
-    columns: dict[str, list[object]] = {name: [getattr(t, name) for t in trials] for name in FIELDS}
-    columns["ordinal"] = list(range(len(trials)))
-    columns["details"] = [canonical(t.details) for t in trials]
-    columns["attachment"] = [None] * len(trials)
+    rows = [{**vars(t), "ordinal": i, "details": canonical(t.details)} for i, t in enumerate(trials)]
     # Attachments follow the trials as rows with a negative ordinal, so that one file holds all of a unit.
-    for i, a in enumerate(attachments):
-        for name in SCHEMA.names:
-            columns[name].append({"ordinal": -1 - i, "attachment": a.content}.get(name))
-    table = pa.table(columns, schema=SCHEMA).replace_schema_metadata({"manifest": canonical(manifest)})
+    rows += [{"ordinal": -1 - i, "attachment": a.content} for i, a in enumerate(attachments)]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"manifest": canonical(manifest)}))
     with reporting_full_disk(spool):
         spool.mkdir(parents=True, exist_ok=True)
         temporary = temporary_for(spool / "bundle")
@@ -170,18 +153,19 @@ def read_bundle(path: Path) -> Bundle:
     if not np.array_equal(ordinals, in_order) or split != manifest["n_trials"]:
         raise BadBundle(f"{split} trials, {manifest['n_trials']} announced, or out of order")
     trials = table.slice(0, split)
-    _check_rows(trials)
+    for name in ("problem_id", "condition", "details"):
+        if trials[name].null_count:
+            raise BadBundle(f"a trial has no {name}")
+    for text in unsure(trials["details"]):
+        check_details(text)
     return Bundle(manifest, trials, _attachments(table, split, manifest), named[2], size, named[3])
 
 
 def memory_needed(path: Path) -> int:
     """Return the bytes of memory that the bundle's metadata claims; reading refuses more. 0 if it is no bundle."""
     try:
-        if (
-            NAME.fullmatch(path.name)
-            and stat.S_ISREG((status := path.lstat()).st_mode)
-            and status.st_size <= MAX_BUNDLE_BYTES
-        ):
+        status = path.lstat()
+        if NAME.fullmatch(path.name) and stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BUNDLE_BYTES:
             return claimed_bytes(pq.read_metadata(path))
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError):
         pass  # reported when it is read
@@ -251,14 +235,6 @@ def _manifest(metadata: dict[bytes, bytes], unit_id: str) -> Json:
     return manifest
 
 
-def _check_rows(trials: pa.Table) -> None:
-    for name in ("problem_id", "condition", "details"):
-        if trials[name].null_count:
-            raise BadBundle(f"a trial has no {name}")
-    for text in unsure(trials["details"]):
-        check_details(text)
-
-
 def unsure(details: pa.ChunkedArray) -> list[str]:
     """Return the texts that may not be I-JSON objects (see `check_details`): orjson checks many at once, ten times faster."""
     texts, found = details.cast(pa.binary()).to_pylist(), []
@@ -276,11 +252,8 @@ def _sure(texts: Sequence[bytes]) -> bool:
     try:
         values = orjson.loads(listed)
         found = values[::2]
-        if not (
-            len(values) == 2 * len(texts) - 1
-            and all(type(v) is dict for v in found)
-            and all(v == MARK for v in values[1::2])
-        ):
+        apart = len(values) == 2 * len(texts) - 1 and all(v == MARK for v in values[1::2])
+        if not apart or any(type(v) is not dict for v in found):
             return False
         # A name is followed by a colon: with as many colons as names, no repeated name was dropped. If texts hold colons or
         # objects hold objects: a text that lost a name would be shorter when it is written again.
@@ -291,11 +264,7 @@ def _sure(texts: Sequence[bytes]) -> bool:
 
 
 def check_details(text: str) -> None:
-    """Check that a text is an I-JSON object (RFC 7493): no repeated names, numbers that fit a double, whole characters.
-
-    Raises:
-        BadBundle: it is not.
-    """
+    """Check that a text is an I-JSON object (RFC 7493): no repeated names, numbers that fit a double, whole characters."""
     try:
         details = json.loads(text, object_pairs_hook=_named_once)
         if not isinstance(details, dict):

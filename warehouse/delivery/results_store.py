@@ -83,25 +83,29 @@ class Store:
         if not waiting:
             spools.save_reason(paths, self.where, None)
             return Delivery(0, 0)
-        failed = {p.name: "not a plain file" for p in waiting if p.exists() and not p.is_file()}
-        good = [p for p in waiting if p.name not in failed and p.exists()]
-        sizes = {}
-        for path in good:
+        failed, sizes = dict[str, str](), dict[str, int]()
+        for path in waiting:
             with suppress(FileNotFoundError):
-                sizes[path.name] = path.stat().st_size
+                if path.is_file():
+                    sizes[path.name] = path.stat().st_size
+                elif path.exists():
+                    failed[path.name] = "not a plain file"
         try:
-            failed |= self.transport.send([p for p in good if p.name in sizes])
+            failed |= self.transport.send([spool / name for name in sizes])
         except OSError as error:
             # The reason is the whole store's, not one bundle's.
             left = sum(p.exists() for p in waiting)
             reason = " ".join(str(error).split()) if left else None
             spools.save_reason(paths, self.where, reason)
             return Delivery(0, left, reason)
-        done = spools.remove_delivered(spool, sizes, failed)
+        done = [name for name in sizes if name not in failed]
+        for name in done:
+            # Another process of this host may have delivered it too.
+            (spool / name).unlink(missing_ok=True)
         still = [f"{name}: {why}" for name, why in failed.items() if (spool / name).exists()]
         reason = still[-1] if still else None
         spools.save_reason(paths, self.where, reason)
-        return Delivery(done.bundles, len(still), reason, done.size_bytes)
+        return Delivery(len(done), len(still), reason, sum(sizes[name] for name in done))
 
     def fetch(self) -> list[str]:
         """Copy what hosts delivered to a remote store into the inbox; a directory needs no copy.

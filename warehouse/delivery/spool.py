@@ -6,8 +6,6 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import NamedTuple
 
 from common.files import write_whole
 from experiments.contract import Json
@@ -79,24 +77,3 @@ def _last_attempt(paths: Paths) -> LastAttempt | None:
         return LastAttempt(str(found["at"]), str(found["where"]), str(found["reason"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-class Removed(NamedTuple):
-    """Number of bundles that were delivered and removed from the spool, and their size."""
-
-    bundles: int
-    size_bytes: int
-
-
-def remove_delivered(spool: Path, sizes: dict[str, int], failed: dict[str, str]) -> Removed:
-    """Remove the bundles that were delivered from the spool.
-
-    Args:
-        sizes: name -> bytes of the bundles that were sent.
-        failed: name -> reason of those that were not delivered.
-    """
-    done = [name for name in sizes if name not in failed]
-    for name in done:
-        # Another process of this host may have delivered it too.
-        (spool / name).unlink(missing_ok=True)
-    return Removed(len(done), sum(sizes[name] for name in done))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
+from duckdb import DuckDBPyConnection as Connection
 
 from common.errors import LabError
 from common.files import TEMPORARY, move, sweep, sync_folder
@@ -22,8 +23,9 @@ from warehouse.database.connection import writing
 from warehouse.database.statements import column_of, insert, number_of, transaction
 from warehouse.delivery.bundles import NAME, BadBundle, Bundle
 from warehouse.delivery.results_store import Store
+from warehouse.delivery.transports.protocol import bundles_in
 from warehouse.ingest.host_reports import new_reports, take_reports
-from warehouse.ingest.outcome import Collected, Refused, noting_what_stays, quarantine
+from warehouse.ingest.outcome import Collected, Collection, Refused, noting_what_stays, quarantine
 from warehouse.ingest.read_ahead import Readings, read_ahead
 from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.paths import Paths
@@ -46,7 +48,7 @@ SETTINGS = {
 }
 
 
-def collect(paths: Paths, store: Store, con: duckdb.DuckDBPyConnection | None = None) -> Collected:
+def collect(paths: Paths, store: Store, con: Connection | None = None) -> Collected:
     """Ingest everything in the inbox. A crash at any point loses and doubles nothing: run it again.
 
     Args:
@@ -59,32 +61,25 @@ def collect(paths: Paths, store: Store, con: duckdb.DuckDBPyConnection | None = 
     taken = Collected()
     waiting, reports = _waiting(store), new_reports(paths, store)
     if con is not None:
-        _take_all(con, paths, store, waiting, reports, taken)
+        _take_all(Collection(con, paths, store, taken), waiting, reports)
     elif waiting or reports:
         with writing(paths, publish=True) as own:
             # Listed again: another collector may have held the lock until now.
-            _take_all(own, paths, store, _waiting(store), new_reports(paths, store), taken)
+            _take_all(Collection(own, paths, store, taken), _waiting(store), new_reports(paths, store))
     return taken
 
 
-def _take_all(
-    con: duckdb.DuckDBPyConnection,
-    paths: Paths,
-    store: Store,
-    waiting: Sequence[Path],
-    reports: Mapping[str, bytes],
-    taken: Collected,
-) -> None:
+def _take_all(now: Collection, waiting: Sequence[Path], reports: Mapping[str, bytes]) -> None:
     if waiting:
-        with _settings(con), closing(read_ahead(paths, waiting)) as readings:
+        with _settings(now.con), closing(read_ahead(now.paths, waiting)) as readings:
             for first in range(0, len(waiting), GROUP_BUNDLES):
-                _take(con, paths, store, waiting[first : first + GROUP_BUNDLES], readings, taken)
+                _take(now, waiting[first : first + GROUP_BUNDLES], readings)
     if reports:
-        take_reports(con, paths, store, reports, taken)
+        take_reports(now, reports)
 
 
 @contextmanager
-def _settings(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def _settings(con: Connection) -> Iterator[None]:
     """Apply SETTINGS to DuckDB during the block."""
     before = [con.execute("SELECT current_setting(?)", [name]).fetchone() for name in SETTINGS]
     try:
@@ -124,55 +119,48 @@ class _Sorted:
     left: list[Refused] = field(default_factory=list)
 
 
-def _take(
-    con: duckdb.DuckDBPyConnection,
-    paths: Paths,
-    store: Store,
-    group: Sequence[Path],
-    readings: Readings,
-    taken: Collected,
-) -> None:
+def _take(now: Collection, group: Sequence[Path], readings: Readings) -> None:
     """Insert the bundles of a group in one transaction, then move them into the archive, and bad entries into quarantine.
 
-    Args:
-        readings: begin with those of `group`, which are consumed.
+    `readings` begin with those of `group`, which are consumed.
     """
-    seen = _Sorted()
+    seen, archive, taken = _Sorted(), now.paths.bundles, now.taken
     try:
-        with closing(_new_bundles(con, store, group, readings, seen)) as bundles:
-            replicates = insert_bundles(con, bundles, datetime.now(UTC), store.transport.kind)
+        with closing(_new_bundles(now, group, readings, seen)) as bundles:
+            replicates = insert_bundles(now.con, bundles, datetime.now(UTC), now.store.transport.kind)
     except BadBundle as error:
         if len(group) > 1:
             # One bundle has a bad value: insert each alone to find it.
             for path in group:
-                with closing(read_ahead(paths, [path])) as alone:
-                    _take(con, paths, store, [path], alone, taken)
+                with closing(read_ahead(now.paths, [path])) as alone:
+                    _take(now, [path], alone)
             return
         seen, replicates = _Sorted(bad=[_Bad(group[0], str(error))]), {}
-    there = archived(paths)
+    there = archived(now.paths)
     taken.left += seen.left
     for path, sha256, known in seen.good:
         taken.known += known
         taken.ingested += not known
         taken.replicates += not known and replicates[sha256] > 0
         # A bundle may come signed and unsigned; a known one replaces its file in the archive, which may be damaged.
-        target = there.setdefault(sha256, paths.bundles / path.name)
+        target = there.setdefault(sha256, archive / path.name)
         with noting_what_stays(path, taken):
             move(path, target, sync=False)
-    if seen.good and paths.bundles.is_dir():
-        sync_folder(paths.bundles)
+    if seen.good and archive.is_dir():
+        sync_folder(archive)
     for path, reason in seen.bad:
         with noting_what_stays(path, taken):
-            quarantine(con, paths, store, path, reason, taken)
+            quarantine(now, path, reason)
 
 
 def _new_bundles(
-    con: duckdb.DuckDBPyConnection, store: Store, group: Sequence[Path], readings: Readings, seen: _Sorted
+    now: Collection, group: Sequence[Path], readings: Readings, seen: _Sorted
 ) -> Generator[Bundle, None, None]:
     """Yield the bundles of a group that are to be inserted; sort all entries into `seen`."""
     names = [named for path in group if (named := NAME.fullmatch(path.name))]
-    known = _known(con, [named[2] for named in names])
-    planned = _planned(con, [named[1] for named in names])
+    ingested = "SELECT sha256 FROM bundles WHERE sha256 IN (SELECT unnest(?::VARCHAR[]))"
+    known = set(column_of(now.con, ingested, [[named[2] for named in names]]))
+    planned = _planned(now.con, [named[1] for named in names])
     own = islice(readings, len(group))
     try:
         for path, reading in own:
@@ -183,7 +171,7 @@ def _new_bundles(
                     _check_planned(bundle, planned)
                 # Attachments first: they are content-addressed, so a crash before the commit does no harm.
                 for a in bundle.attachments:
-                    store.put_file(a.content)
+                    now.store.put_file(a.content)
             except BadBundle as error:
                 seen.bad.append(_Bad(path, str(error)))
                 continue
@@ -203,14 +191,10 @@ def _new_bundles(
 
 def archived(paths: Paths) -> dict[str, Path]:
     """Return SHA-256 -> file of every bundle in the archive."""
-    found = {}
-    for path in sorted(paths.bundles.glob("*.parquet")):
-        if named := NAME.fullmatch(path.name):
-            found[named[2]] = path
-    return found
+    return {path.name.split(".")[1]: path for path in bundles_in(paths.bundles)}
 
 
-def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, path: Path) -> None:
+def take_archived(con: Connection, store: Store, bundle: Bundle, path: Path) -> None:
     """Insert a bundle of the archive that has no row; it counts as received when its file was written.
 
     Raises:
@@ -222,18 +206,12 @@ def take_archived(con: duckdb.DuckDBPyConnection, store: Store, bundle: Bundle, 
     insert_bundles(con, [bundle], datetime.fromtimestamp(path.stat().st_mtime, UTC), FROM_ARCHIVE)
 
 
-def _known(con: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> set[str]:
-    return set(
-        column_of(con, "SELECT sha256 FROM bundles WHERE sha256 IN (SELECT unnest(?::VARCHAR[]))", [list(hashes)])
-    )
-
-
 class _Planned(NamedTuple):
     phase: str
     identity: Json
 
 
-def _planned(con: duckdb.DuckDBPyConnection, unit_ids: Sequence[str]) -> dict[str, _Planned]:
+def _planned(con: Connection, unit_ids: Sequence[str]) -> dict[str, _Planned]:
     """Return phase and identity of those units that a plan asks for."""
     rows = con.execute(
         "SELECT DISTINCT ON (unit_id) unit_id, phase, spec->'identity' FROM units "
@@ -263,14 +241,8 @@ def _check_planned(bundle: Bundle, planned: Mapping[str, _Planned]) -> None:
         raise BadBundle(f"computed with other {', '.join(differ)[:200]} than planned")
 
 
-def insert_bundles(
-    con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
-) -> dict[str, int]:
-    """Insert bundles in one transaction; return SHA-256 -> replicate number.
-
-    Raises:
-        BadBundle: DuckDB refuses a value; nothing was inserted.
-    """
+def insert_bundles(con: Connection, bundles: Iterable[Bundle], received_at: datetime, transport: str) -> dict[str, int]:
+    """Insert bundles in one transaction, or none and raise BadBundle; return SHA-256 -> replicate number."""
     try:
         with transaction(con):
             return _insert_rows(con, bundles, received_at, transport)
@@ -278,9 +250,7 @@ def insert_bundles(
         raise BadBundle(f"the warehouse refuses a value: {str(error)[:200]}") from error
 
 
-def _insert_rows(
-    con: duckdb.DuckDBPyConnection, bundles: Iterable[Bundle], received_at: datetime, transport: str
-) -> dict[str, int]:
+def _insert_rows(con: Connection, bundles: Iterable[Bundle], received_at: datetime, transport: str) -> dict[str, int]:
     chunk, trials, size = list[pa.Table](), 0, 0
     rows: list[dict[str, object]] = []
     replicates: dict[str, int] = {}
@@ -291,15 +261,8 @@ def _insert_rows(
             per_unit[m["unit_id"]] = number_of(con, "SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]])
         replicates[bundle.sha256] = per_unit[m["unit_id"]]
         per_unit[m["unit_id"]] += 1
-        rows.append(
-            {
-                "sha256": bundle.sha256,
-                **row_of(bundle),
-                "replicate": replicates[bundle.sha256],
-                "received_at": received_at,
-                "transport": transport,
-            }
-        )
+        received = {"replicate": replicates[bundle.sha256], "received_at": received_at, "transport": transport}
+        rows.append({"sha256": bundle.sha256, **row_of(bundle), **received})
         files = [
             {"sha256": a.sha256, "unit_id": m["unit_id"], "name": a.name, "size_bytes": len(a.content)}
             for a in bundle.attachments

@@ -6,9 +6,6 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
-
-import duckdb
 
 from common.canonical_json import canonical
 from common.environment import checked_host
@@ -18,39 +15,30 @@ from common.limits import MAX_REPORT_BYTES
 from experiments.contract import Json
 from warehouse.database.statements import insert, transaction
 from warehouse.delivery.results_store import Store
-from warehouse.ingest.outcome import Collected, quarantine
+from warehouse.delivery.transports.protocol import HOSTS, report_name
+from warehouse.ingest.outcome import Collection, quarantine
 from warehouse.paths import Paths
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
+INVALID = (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError)
 TIERS = ("weak", "medium", "strong", "unfit")
-
-
-class CheckedReport(NamedTuple):
-    """A capability report, and when it was made."""
-
-    content: Json
-    created_at: datetime
 
 
 def new_reports(paths: Paths, store: Store) -> dict[str, bytes]:
     """Return host -> content of the reports in the store that are not known yet."""
 
     def known(host: str) -> bytes | None:
-        path = paths.reports / f"capability_report_{host}.json"
+        path = paths.reports / report_name(host)
         return path.read_bytes() if path.is_file() else None
 
     return {host: content for host, content in store.fetched_reports().items() if known(host) != content}
 
 
-def checked_report(host: str, content: bytes) -> CheckedReport:
-    """Parse and check a report.
-
-    Raises:
-        ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError: it is invalid.
-    """
+def checked_report(host: str, content: bytes) -> Json:
+    """Parse and check a report; raise one of INVALID if it is not valid."""
     if len(content) > MAX_REPORT_BYTES:
         raise ValueError(f"more than {MAX_REPORT_BYTES} bytes")
-    report = json.loads(content)
+    report: Json = json.loads(content)
     if not isinstance(report, dict):
         raise TypeError("not an object")
     canonical(report).encode()  # refuses NaN and half surrogate pairs
@@ -63,28 +51,27 @@ def checked_report(host: str, content: bytes) -> CheckedReport:
         raise ValueError(f"tier is none of {', '.join(TIERS)}")
     if not isinstance(report["python"], str) or not isinstance(report["versions"], dict):
         raise TypeError("python is no text, or versions is no object")
-    return CheckedReport(report, seen.astimezone(UTC))
+    return report
 
 
-def take_reports(
-    con: duckdb.DuckDBPyConnection, paths: Paths, store: Store, reports: Mapping[str, bytes], taken: Collected
-) -> None:
+def take_reports(now: Collection, reports: Mapping[str, bytes]) -> None:
     """Insert reports into `hosts` in one transaction; the time at which a host was first seen stays."""
     good, rows = {}, []
     for host, content in reports.items():
         try:
-            report, seen = checked_report(host, content)
-        except (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError) as error:
-            path = store.root / "hosts" / f"capability_report_{host}.json"
+            report = checked_report(host, content)
+        except INVALID as error:
+            path = now.store.root / HOSTS / report_name(host)
             with suppress(FileNotFoundError):
-                quarantine(con, paths, store, path, f"not a capability report: {str(error)[:200]}", taken)
+                quarantine(now, path, f"not a capability report: {str(error)[:200]}")
             continue
         good[host] = content
+        seen = datetime.fromisoformat(report["created_at"]).astimezone(UTC)
         columns = {"tier": report["tier"], "report": report, "python": report["python"], "versions": report["versions"]}
         rows.append({"host": host, "first_seen": seen, "last_seen": seen, **columns})
-    with transaction(con):
+    with transaction(now.con):
         changed = ", ".join(f"{c} = excluded.{c}" for c in ("last_seen", "tier", "report", "python", "versions"))
-        insert(con, "hosts", rows, f"(host) DO UPDATE SET {changed}")
+        insert(now.con, "hosts", rows, f"(host) DO UPDATE SET {changed}")
     # Last, since a report that has a file counts as known.
     for host, content in good.items():
-        write_whole(paths.reports / f"capability_report_{host}.json", content)
+        write_whole(now.paths.reports / report_name(host), content)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from common.errors import LabError
 from common.files import move, write_whole
@@ -38,6 +38,15 @@ class Collected:
     left: list[Refused] = field(default_factory=list)  # entries that stay in the inbox for the next call
 
 
+class Collection(NamedTuple):
+    """A collection that is under way."""
+
+    con: Connection
+    paths: Paths
+    store: Store
+    taken: Collected
+
+
 @contextmanager
 def noting_what_stays(path: Path, taken: Collected) -> Iterator[None]:
     """Note an entry that cannot be read or moved now, instead of failing: it stays in the inbox for the next call."""
@@ -49,23 +58,22 @@ def noting_what_stays(path: Path, taken: Collected) -> Iterator[None]:
         taken.left.append(Refused(path.name, str(error)[:200]))
 
 
-def quarantine(
-    con: duckdb.DuckDBPyConnection, paths: Paths, store: Store, path: Path, reason: str, taken: Collected
-) -> None:
+def quarantine(now: Collection, path: Path, reason: str) -> None:
     """Move a bad entry into quarantine; its reason goes into a file beside it and into the warehouse.
 
     A link becomes a file that names its target, so that nobody follows it by opening the quarantine.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[:150]
-    paths.quarantine.mkdir(parents=True, exist_ok=True)
+    folder = now.paths.quarantine
+    folder.mkdir(parents=True, exist_ok=True)
     status = path.lstat()
-    target, number = paths.quarantine / name, 0
+    target, number = folder / name, 0
     while target.exists() or target.is_symlink():
         number += 1
-        target = paths.quarantine / f"{name}.{number}"
+        target = folder / f"{name}.{number}"
     write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
     # The row goes first, and once for each name, so that a crash before the move doubles nothing.
-    con.execute(
+    now.con.execute(
         "INSERT INTO quarantine (name, reason, size_bytes, received_at) SELECT ?, ?, ?, ? "
         "WHERE NOT EXISTS (FROM quarantine WHERE name = ? AND reason = ?)",
         [target.name, reason, status.st_size, datetime.now(UTC), target.name, reason],
@@ -73,11 +81,11 @@ def quarantine(
     if stat.S_ISREG(status.st_mode):
         move(path, target)
     elif stat.S_ISDIR(status.st_mode):
-        _move_folder(path, target, store.root / "refused" / target.name)
+        _move_folder(path, target, now.store.root / "refused" / target.name)
     else:
         write_whole(target, str(path.readlink()).encode(errors="backslashreplace") if path.is_symlink() else b"")
         path.unlink()
-    taken.quarantined.append(Refused(path.name.encode(errors="backslashreplace").decode(), reason))
+    now.taken.quarantined.append(Refused(path.name.encode(errors="backslashreplace").decode(), reason))
 
 
 def _move_folder(path: Path, target: Path, beside: Path) -> None:

@@ -49,12 +49,7 @@ def read_ahead(paths: Paths, entries: Iterable[Path]) -> Readings:
 
 
 def read(paths: Paths, path: Path) -> Bundle:
-    """Read and check an entry; whether a plan asks for it is not checked.
-
-    Raises:
-        BadBundle: with the reason.
-        FileNotFoundError: it was removed meanwhile.
-    """
+    """Read and check an entry, or raise BadBundle with the reason; whether a plan asks for it is not checked."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise BadBundle("not a plain file")
     bundle = read_bundle(path)

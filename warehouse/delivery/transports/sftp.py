@@ -34,9 +34,7 @@ class CheckedSFTP(SFTPFileSystem):
             port=wanted.get("port") or int(found.get("port", 22)),
             username=wanted.get("username") or found.get("user"),
             key_filename=keys or None,
-            timeout=CONNECT_S,
-            banner_timeout=CONNECT_S,
-            auth_timeout=CONNECT_S,
+            **dict.fromkeys(("timeout", "banner_timeout", "auth_timeout"), CONNECT_S),
         )
         self.ftp = self.client.open_sftp()
         self.ftp.get_channel().settimeout(3 * CONNECT_S)
