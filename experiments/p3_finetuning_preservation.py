@@ -137,7 +137,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
 
 def _likelihoods(lm: LanguageModel, role: str, config: Config) -> list[Trial]:
     rows = []
-    for text_id, text in zip(_ids(PERPLEXITY, config), judges.held_out_texts(), strict=False):
+    for text_id, text in zip(_ids(PERPLEXITY, config), judges.HELD_OUT, strict=False):
         loss, tokens = lm.negative_log_likelihood(text)
         details = {"category": PERPLEXITY, "negative_log_likelihood": loss, "engine": lm.describe()}
         rows.append(Trial(text_id, role, tokens_in=tokens, details=details))

@@ -14,13 +14,13 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 
 from common.errors import LabError
 
 _DATA = tomllib.loads((resources.files("experiments.capability") / "prompts.toml").read_text(encoding="utf-8"))
-_HELD_OUT: tuple[str, ...] = tuple(_DATA.pop("held_out"))
+# English paragraphs of 60 to 90 words, written for this project, so in no model's training data.
+HELD_OUT: tuple[str, ...] = tuple(_DATA.pop("held_out"))
 CATEGORIES = tuple(_DATA)
 
 # 1,000 is one number but 1,2,3 are three, and the dash of 15-9 is no sign.
@@ -40,32 +40,24 @@ class CapabilityPrompt:
     arguments: tuple[str | int, ...]
 
 
+_PROMPTS = tuple(
+    CapabilityPrompt(f"{category}-{i:02d}", category, prompt, data["max_new_tokens"], name, tuple(arguments))
+    for category, data in _DATA.items()
+    for i, (prompt, name, *arguments) in enumerate(data["prompts"], start=1)
+)
+
+
 def prompts(category: str | None = None, per_category: int = 20) -> list[CapabilityPrompt]:
     """Return the first `per_category` prompts of one category, or of each in turn; always the same ones in the same order.
 
-    Raises:
-        LabError: no such category, or not between 1 and 20 prompts.
+    Raises LabError: no such category, or not between 1 and 20 prompts.
     """
     if category is not None and category not in CATEGORIES:
         raise LabError(f"unknown capability category {category!r}", f"choose one of: {', '.join(CATEGORIES)}")
     if not 1 <= per_category <= 20:
         raise LabError(f"per_category is {per_category}", "choose 1 to 20")
     chosen = CATEGORIES if category is None else (category,)
-    return [p for p in _all() if p.category in chosen and int(p.prompt_id[-2:]) <= per_category]
-
-
-@cache
-def _all() -> tuple[CapabilityPrompt, ...]:
-    return tuple(
-        CapabilityPrompt(f"{category}-{i:02d}", category, prompt, data["max_new_tokens"], name, tuple(arguments))
-        for category, data in _DATA.items()
-        for i, (prompt, name, *arguments) in enumerate(data["prompts"], start=1)
-    )
-
-
-def held_out_texts() -> tuple[str, ...]:
-    """Return twelve English paragraphs of 60 to 90 words, written for this project, so in no model's training data."""
-    return _HELD_OUT
+    return [p for p in _PROMPTS if p.category in chosen and int(p.prompt_id[-2:]) <= per_category]
 
 
 def judge(prompt: CapabilityPrompt, reply: str) -> bool:
@@ -172,16 +164,11 @@ def sentence_count(reply: str, count: int) -> bool:
     return text.endswith((".", "!", "?")) and len(re.findall(r"[.!?]+(?:\s|$)", text)) == count
 
 
-def bullet_count(reply: str, count: int) -> bool:
-    """Return True if the reply has exactly `count` lines, each "- something"."""
+def marked_lines(reply: str, count: int, mark: str) -> bool:
+    """Return True if the reply has exactly `count` lines, each with the mark before a word; {} in it is the line's number."""
     lines = _lines(reply)
-    return len(lines) == count and all(re.match(r"-\s*\w", line) for line in lines)
-
-
-def numbered_list(reply: str, count: int) -> bool:
-    """Return True if the reply has exactly `count` lines, numbered "1. something" upward."""
-    lines = _lines(reply)
-    return len(lines) == count and all(re.match(rf"{i}\.\s*\w", line) for i, line in enumerate(lines, start=1))
+    marks = (mark.format(i) for i in range(1, count + 1))
+    return len(lines) == count and all(re.match(rf"{m}\s*\w", line) for m, line in zip(marks, lines, strict=True))
 
 
 def comma_list(reply: str, count: int) -> bool:
@@ -214,7 +201,7 @@ JUDGES: dict[str, Callable[..., bool]] = {
     f.__name__: f
     for f in (
         *(contains_word, contains_some, avoids, in_order, word_times, exact_number, exact_text, word_count),
-        *(starts_with, ends_with, matches, all_uppercase, sentence_count, bullet_count, numbered_list, comma_list),
+        *(starts_with, ends_with, matches, all_uppercase, sentence_count, marked_lines, comma_list),
         *(is_json_with_keys, is_json_list),
     )
 }

@@ -63,11 +63,7 @@ FAMILIES = (
 
 @lru_cache(maxsize=4096)
 def points(text: str) -> Values:
-    """Return the points that a text shows, x and y in the order of x; shape (2, POINTS).
-
-    Raises:
-        LabError: the text does not show ten points.
-    """
+    """Return the points of a text, x and y in the order of x, shape (2, POINTS). Raises LabError without ten."""
     pairs = sorted((float(a), float(b)) for a, b in PAIR.findall(text))
     if len(pairs) != POINTS:
         raise LabError(f"{len(pairs)} points in a text of the domain equations", f"it needs {POINTS}")
@@ -79,10 +75,8 @@ def points(text: str) -> Values:
 def normalised_loss(values: Values, y: Values) -> float:
     """Return the root mean square of (values - y) divided by the standard deviation of y.
 
-    The largest residual is taken out before squaring, so that nothing below 1e308 overflows.
-
-    Raises:
-        BadExpression: the residuals themselves are not finite.
+    The largest residual is taken out before squaring, so that nothing below 1e308 overflows; where the residuals
+    themselves are not finite, it raises BadExpression.
     """
     with np.errstate(all="ignore"):
         residuals = (values - y) / y.std()
@@ -99,11 +93,7 @@ def polynomial_loss(x: Values, y: Values, degree: int) -> float:
 
 
 def _drawn(order: int, quarter: int, rng: np.random.Generator) -> tuple[str, str]:
-    """Draw text and formula of a problem that its own formula solves and that no simpler polynomial does.
-
-    Raises:
-        LabError: none was found.
-    """
+    """Draw text and formula of a problem that its formula solves and no simpler polynomial does. Raises LabError."""
     width = (X_RANGE[1] - X_RANGE[0]) / POINTS
     for _ in range(DRAWS):
         formula = FAMILIES[order].formula(quarter, rng)
@@ -146,16 +136,12 @@ class Equations:
 
         A draw is used only if its own formula solves it in spite of the noise and no polynomial simpler than its family
         does, so that every problem can be solved and every label is right.
-
-        Raises:
-            LabError: n is not between 1 and maximum, or `names` is not neutral.
         """
         if names != "neutral":
             raise LabError(f"names = {names!r}: equations have no names", "leave names at neutral")
         if not 1 <= n <= self.maximum:
-            raise LabError(
-                f"{n} problems asked for; equations makes 1 to {self.maximum}", f"choose at most {self.maximum}"
-            )
+            what = f"{n} problems asked for; equations makes 1 to {self.maximum}"
+            raise LabError(what, f"choose at most {self.maximum}")
         made: list[Problem] = []
         formulas: set[str] = set()
         for order, family in enumerate(FAMILIES):

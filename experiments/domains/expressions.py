@@ -53,11 +53,7 @@ class Expression:
     tree: ast.expr
 
     def at(self, x: Values) -> Values:
-        """Return the values at `x`, same shape.
-
-        Raises:
-            BadExpression: an exponent is too large, or a value is not finite.
-        """
+        """Return the values at `x`, same shape; BadExpression if an exponent is too large or a value is not finite."""
         with np.errstate(all="ignore"):
             values = _value(self.tree, x)
         if not np.isfinite(values).all():
@@ -84,11 +80,7 @@ def _holds_x(node: ast.expr) -> bool:
 
 
 def parse(text: str) -> Expression:
-    """Parse a formula.
-
-    Raises:
-        BadExpression: it is too long or too deep, or holds something that is not allowed.
-    """
+    """Parse a formula; BadExpression if it is too long or too deep, or holds something that is not allowed."""
     if len(text) > MAX_CHARACTERS:
         raise BadExpression(f"{len(text)} characters, more than {MAX_CHARACTERS}")
     text = text.strip()

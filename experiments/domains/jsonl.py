@@ -53,11 +53,7 @@ class JsonLines:
     )
 
     def __init__(self, named: str) -> None:
-        """Read the file <title>@<SHA-256>.
-
-        Raises:
-            LabError: it is not of that form, or the file is not on this host.
-        """
+        """Read the file <title>@<SHA-256>. Raises LabError: no such form, or the file is not on this host."""
         self.name = f"jsonl:{named}"
         self.title, self.sha256 = data_name(self.name)
         self.version = f"jsonl-1-{self.sha256}"
@@ -70,9 +66,6 @@ class JsonLines:
         """Return `n` lines drawn by `seed`, classes as equal as the file allows.
 
         Lines with equal texts are included: the leakage gate reports them.
-
-        Raises:
-            LabError: the file has fewer lines, or `names` is not neutral.
         """
         if names != "neutral":
             raise LabError(f"names = {names!r}: your own texts have no other names", "leave names at neutral")

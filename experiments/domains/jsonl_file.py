@@ -208,11 +208,7 @@ class DataName(NamedTuple):
 
 
 def data_name(name: str) -> DataName:
-    """Return the parts of a resolved domain's name.
-
-    Raises:
-        LabError: `name` is not of that form.
-    """
+    """Return the parts of a resolved domain's name. Raises LabError when it is not of that form."""
     found = RESOLVED.fullmatch(name)
     if not found:
         raise LabError(f"domain {name[:200]!r} names no file", "domain=jsonl:/absolute/path.jsonl")
@@ -224,11 +220,7 @@ def _path(sha256: str) -> Path:
 
 
 def data_file(name: str) -> Path:
-    """Return this host's file of the resolved domain `name`.
-
-    Raises:
-        LabError: this host does not have it, or it was changed.
-    """
+    """Return this host's file of the resolved domain `name`. Raises LabError: it is not here, or was changed."""
     title, sha256 = data_name(name)
     path = _path(sha256)
     if not path.is_file():
@@ -241,8 +233,7 @@ def data_file(name: str) -> Path:
 def resolve(path: Path) -> str:
     """Check a user's file, save it under its SHA-256 and return jsonl:<title>@<SHA-256>.
 
-    Raises:
-        LabError: the path is not absolute, there is no such file, or it has errors (leaks aside).
+    Raises LabError: the path is not absolute, there is no such file, or it has errors (leaks aside).
     """
     if not path.is_absolute():
         raise LabError(f"domain jsonl:{path} is no absolute path", f"domain=jsonl:{path.absolute()}")
@@ -261,22 +252,14 @@ def resolve(path: Path) -> str:
 
 
 def save(content: bytes, sha256: str) -> None:
-    """Save a data file under its digest.
-
-    Raises:
-        LabError: the content has another digest (it was changed while it was read).
-    """
+    """Save a data file under its digest. Raises LabError: it has another (it was changed while it was read)."""
     if hashlib.sha256(content).hexdigest() != sha256:
         raise LabError("the data changed while it was read", "run the command again")
     write_whole(_path(sha256), content)
 
 
 def fetch_file(name: str, fetch: Callable[[str], bytes]) -> None:
-    """Fetch the file of the resolved domain `name` by its SHA-256, unless this host has it.
-
-    Raises:
-        LabError: `fetch` does not find it.
-    """
+    """Fetch the file of the resolved domain `name` unless this host has it. Raises LabError: `fetch` has none."""
     title, sha256 = data_name(name)
     if (path := _path(sha256)).is_file():
         return

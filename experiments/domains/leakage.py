@@ -63,11 +63,7 @@ def inspect(domain: Domain, memory: Sequence[Problem], test: Sequence[Problem] |
 
 
 def refuse(found: Leaks, sides: bool = True) -> None:
-    """Raise LabError with the first pairs if there are leaks.
-
-    Args:
-        sides: memory and test were compared, not one set with itself.
-    """
+    """Raise LabError with the first pairs if there are leaks; `sides`: memory and test, not one set with itself."""
     twins = (*found.exact, *found.normalised)
     if twins:
         first = ", ".join(f"{a} = {b}" for a, b in twins[:NAMED_PAIRS])

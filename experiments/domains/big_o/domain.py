@@ -88,9 +88,6 @@ class BigO:
         """Return `n` distinct problems, classes equal to within one, families of a class in turn, shuffled by `seed`.
 
         With natural names the functions are named after what they do (families/*.txt); all else, ids too, is the same.
-
-        Raises:
-            LabError: n is not between 1 and maximum, or no such names.
         """
         if names not in ("neutral", "natural"):
             raise LabError(f"names = {names!r}", "choose neutral or natural")
@@ -127,11 +124,7 @@ class BigO:
         return TERMS
 
     def similarity(self, answer: str, other: str) -> float:
-        """Return 1 - rank distance / 5.
-
-        Raises:
-            LabError: one of the two is no option.
-        """
+        """Return 1 - rank distance / 5. Raises LabError when one of the two is no option."""
         for given in (answer, other):
             if given not in self.options:
                 raise LabError(f"{given!r} is no answer of big_o", f"choose one of: {', '.join(self.options)}")

@@ -125,7 +125,7 @@ def _called(node: ast.Call) -> str:
 
 
 def _calls(tree: ast.Module) -> tuple[int, int]:
-    """Return how many calls can come back to the function they stand in, and how many others are of a function of the text."""
+    """Count the calls that can come back to the function they stand in, and other calls of the text's functions."""
     functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
     sites = [
         (name, _called(call))

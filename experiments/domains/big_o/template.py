@@ -175,8 +175,7 @@ class _Filling:
 def fill(template: str, rng: np.random.Generator, called: Sequence[str] = ()) -> str:
     """Return a Python function made from a template; the function to call is the last one defined.
 
-    Args:
-        called: natural names of which the function gets one; none for neutral names. The draws are the same.
+    It gets one of the natural names `called`, if there are any; the draws are the same.
     """
     filling = _Filling(rng)
     lines = filling.expand([line for line in filling.chosen(template).splitlines() if line.strip()])
