@@ -10,7 +10,7 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection as Connection
 
-from experiments.contract import Unit
+from experiments.contract import Json, Unit
 from experiments.protocol.agreement import TOLERANCE, compare
 from warehouse.database.records import trials_in
 from warehouse.database.statements import column_of, insert, number_of, rows_of
@@ -90,10 +90,8 @@ def second_results(con: Connection, where: Mapping[str, str], before: Collection
     Returns:
         unit id -> SHA-256 of its new bundle.
     """
-    rows = con.execute(
-        "SELECT unit_id, host, sha256 FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY replicate",
-        [list(where)],
-    ).fetchall()
+    sql = "SELECT unit_id, host, sha256 FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY replicate"
+    rows = con.execute(sql, [list(where)]).fetchall()
     return {unit_id: sha256 for unit_id, host, sha256 in rows if host == where[unit_id] and sha256 not in before}
 
 
@@ -110,50 +108,27 @@ def conclude(
     again = second_results(con, where, before)
     trials = trials_in(con, [f.sha256 for f in audit.sample] + list(again.values()))
     at = datetime.now(UTC)
+    drawn = {name: getattr(audit, name) for name in ("audit_id", "run_id", "seed", "fraction")}
     rows = []
     for one in audit.sample:
         unit_id, first = one.unit.unit_id, trials[one.sha256]
-        deviating: int | None = None
-        deviation: str | None = wrong.get(unit_id, NO_RESULT)
-        largest: float | None = None
+        of_unit = {"unit_id": unit_id, "phase": one.unit.phase, "host": one.host, "other": where[unit_id]}
+        results = {"bundle_sha256": one.sha256, "again_sha256": again.get(unit_id), "trials": len(first)}
+        found: Json = {"deviating": None, "deviation": wrong.get(unit_id, NO_RESULT), "largest_difference": None}
         if unit_id in again:
-            found = compare(first, trials[again[unit_id]])
-            deviating, deviation, largest = found.deviating, found.first or None, found.largest
-        rows.append(
-            {
-                "audit_id": audit.audit_id,
-                "run_id": audit.run_id,
-                "unit_id": unit_id,
-                "phase": one.unit.phase,
-                "host": one.host,
-                "other": where[unit_id],
-                "bundle_sha256": one.sha256,
-                "again_sha256": again.get(unit_id),
-                "trials": len(first),
-                "deviating": deviating,
-                "deviation": deviation,
-                "largest_difference": largest,
-                "tolerance": TOLERANCE,
-                "seed": audit.seed,
-                "fraction": audit.fraction,
-                "audited_at": at,
-            }
-        )
+            same = compare(first, trials[again[unit_id]])
+            found = {"deviating": same.deviating, "deviation": same.first or None, "largest_difference": same.largest}
+        rows.append({**drawn, **of_unit, **results, **found, "tolerance": TOLERANCE, "audited_at": at})
     insert(con, "audits", rows)
 
 
 def pairs_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
     """Return the run's rows of audit_agreement, the latest audit first."""
-    return rows_of(
-        con, "SELECT * FROM audit_agreement WHERE run_id = ? ORDER BY last_at DESC, audit_id, host, other", [run_id]
-    )
+    sql = "SELECT * FROM audit_agreement WHERE run_id = ? ORDER BY last_at DESC, audit_id, host, other"
+    return rows_of(con, sql, [run_id])
 
 
 def disagreeing(con: Connection, run_id: str) -> list[dict[str, Any]]:
     """Return the run's rows of audits of units that deviate or have no second result, the latest audit first."""
-    return rows_of(
-        con,
-        "SELECT * FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0 "
-        "ORDER BY audited_at DESC, audit_id, phase, unit_id",
-        [run_id],
-    )
+    wanted = "FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0"
+    return rows_of(con, f"{wanted} ORDER BY audited_at DESC, audit_id, phase, unit_id", [run_id])

@@ -52,16 +52,14 @@ def migrate(con: duckdb.DuckDBPyConnection, known: Sequence[Migration] | None = 
         "CREATE TABLE IF NOT EXISTS schema_migrations "
         "(number INTEGER PRIMARY KEY, name VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
     )
-    rows = con.execute("SELECT number, sha256 FROM schema_migrations ORDER BY number").fetchall()
-    applied: dict[int, str] = dict(rows)
+    applied: dict[int, str] = dict(con.execute("SELECT number, sha256 FROM schema_migrations").fetchall())
     _check_known(max(applied, default=0), known)
     for number, name, sql in known:
         sha256 = hashlib.sha256(sql.encode()).hexdigest()
         if number in applied:
             if applied[number] != sha256:
-                raise LabError(
-                    f"migration {name} was changed after it was applied", f"git checkout warehouse/migrations/{name}"
-                )
+                what = f"migration {name} was changed after it was applied"
+                raise LabError(what, f"git checkout warehouse/migrations/{name}")
             continue
         with transaction(con):
             con.execute(sql)
@@ -137,28 +135,21 @@ def writing(paths: Paths, *, publish: bool = False, wait_s: float = LOCK_WAIT_S)
 
 @contextmanager
 def open_warehouse(paths: Paths) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection to the migrated warehouse; the caller holds its lock."""
-    con = _backed_up(_open(paths), paths)
+    """Yield a connection to the migrated warehouse; the caller holds its lock.
+
+    It is copied into backups/ if migrations are due; without room for the copy, nothing is migrated.
+    """
+    con = _open(paths)
+    if 0 < (there := schema_version(con)) < migrations()[-1].number:
+        con.close()  # which writes its log into the file
+        copy_whole(paths.warehouse, paths.backups / f"warehouse-schema-{there:04}.duckdb")
+        con = _open(paths)
     try:
         con.execute("SET TimeZone = 'UTC'")
         migrate(con)
         yield con
     finally:
         con.close()
-
-
-def _backed_up(con: duckdb.DuckDBPyConnection, paths: Paths) -> duckdb.DuckDBPyConnection:
-    """Copy the warehouse into backups/ if migrations are due; return a connection to it.
-
-    Raises:
-        OSError: there is no room for the copy; nothing is migrated.
-    """
-    there = schema_version(con)
-    if not 0 < there < migrations()[-1].number:
-        return con
-    con.close()  # which writes its log into the file
-    copy_whole(paths.warehouse, paths.backups / f"warehouse-schema-{there:04}.duckdb")
-    return _open(paths)
 
 
 def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
@@ -168,9 +159,8 @@ def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
         reason = str(error).splitlines()[0][:300]
         in_use = isinstance(error, duckdb.IOException) and "set lock" in reason
         mend = f"close the program that has it open; to read the data, open {paths.snapshot} instead"
-        raise LabError(
-            f"{paths.warehouse} cannot be opened: {reason}", mend if in_use else record_files.REBUILD
-        ) from error
+        what = f"{paths.warehouse} cannot be opened: {reason}"
+        raise LabError(what, mend if in_use else record_files.REBUILD) from error
 
 
 def publish_snapshot(paths: Paths) -> Path:

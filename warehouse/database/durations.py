@@ -37,10 +37,8 @@ def save_prediction(con: Connection, run_id: str, phase: str, predicted_s: float
 
 def finish_prediction(con: Connection, run_id: str, phase: str, actual_s: float) -> None:
     """Store how long the phase took, the first time it was worked on to its end."""
-    con.execute(
-        "UPDATE predictions SET actual_s = ? WHERE run_id = ? AND phase = ? AND actual_s IS NULL",
-        [actual_s, run_id, phase],
-    )
+    sql = "UPDATE predictions SET actual_s = ? WHERE run_id = ? AND phase = ? AND actual_s IS NULL"
+    con.execute(sql, [actual_s, run_id, phase])
 
 
 def predictions_of(con: Connection, run_id: str) -> dict[str, Prediction]:
@@ -77,8 +75,8 @@ def work_of(con: Connection, run_id: str) -> dict[str, float]:
     """Return the seconds that the counted units of each phase took, over all hosts."""
     rows = con.execute(
         "SELECT u.phase, sum(epoch(TRY_CAST(b.manifest ->> 'finished_at' AS TIMESTAMPTZ)) - "
-        "epoch(TRY_CAST(b.manifest ->> 'started_at' AS TIMESTAMPTZ))) FROM units u JOIN bundles b USING (unit_id) "
-        "WHERE u.run_id = ? AND b.replicate = 0 GROUP BY u.phase",
+        "epoch(TRY_CAST(b.manifest ->> 'started_at' AS TIMESTAMPTZ))) AS seconds FROM units u JOIN bundles b USING (unit_id) "
+        "WHERE u.run_id = ? AND b.replicate = 0 GROUP BY u.phase HAVING seconds IS NOT NULL",
         [run_id],
     ).fetchall()
-    return {phase: seconds for phase, seconds in rows if seconds is not None}
+    return dict(rows)

@@ -42,8 +42,7 @@ def measure(
         trials = flat(records.trials_of(con, run_id, phase, host, until))
         # A host may have searched for leaks and nothing else.
         if any(t.condition != leakage_gate.LEAKAGE for t in trials):
-            alone = len(hosts) == 1
-            found[host] = overall if alone else leakage_gate.measured(phase, config, findings, trials)
+            found[host] = overall if len(hosts) == 1 else leakage_gate.measured(phase, config, findings, trials)
     return found
 
 

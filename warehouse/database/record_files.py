@@ -99,9 +99,8 @@ def save(con: duckdb.DuckDBPyConnection, paths: Paths, schema: int) -> None:
         if old and (old.rows, old.fingerprint) == (rows, fingerprint) and (paths.records / name).is_file():
             now[name] = old
         else:
-            now[name] = RecordFile(
-                table, rows, fingerprint, _write(con, paths.records / name, table, known[table], value)
-            )
+            sha256 = _write(con, paths.records / name, table, known[table], value)
+            now[name] = RecordFile(table, rows, fingerprint, sha256)
     if before == (schema, now):
         return
     # The index names only files that are there; those that it no longer names go last.
@@ -137,10 +136,7 @@ def refuse_lost(paths: Paths) -> None:
 
 def sources(paths: Paths) -> list[str]:
     """Return what there is to rebuild a warehouse from: "records", "bundles", both or neither."""
-    there = {
-        "records": (paths.records / INDEX).exists(),
-        "bundles": next(paths.bundles.glob("*.parquet"), None) is not None,
-    }
+    there = {"records": (paths.records / INDEX).exists(), "bundles": any(paths.bundles.glob("*.parquet"))}
     return [word for word, found in there.items() if found]
 
 
@@ -169,10 +165,8 @@ def _write(con: duckdb.DuckDBPyConnection, path: Path, table: str, columns: dict
     """Write the rows of one part; return the file's SHA-256."""
     # As text, JSON stays as it was stored, byte by byte.
     listed = ", ".join(f"{c}::VARCHAR AS {c}" if kind == "JSON" else c for c, kind in columns.items())
-    rows: pa.Table = con.execute(
-        f"SELECT {listed} FROM {table} WHERE {_part(columns)} = ? ORDER BY ALL",  # noqa: S608 - names from the catalogue
-        [value],
-    ).to_arrow_table()
+    sql = f"SELECT {listed} FROM {table} WHERE {_part(columns)} = ? ORDER BY ALL"  # noqa: S608 - from the catalogue
+    rows: pa.Table = con.execute(sql, [value]).to_arrow_table()
     with whole_file(path) as temporary:
         pq.write_table(rows, temporary, compression="zstd")
         return file_sha256(temporary)

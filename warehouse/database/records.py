@@ -96,18 +96,10 @@ def finish_run(con: Connection, run_id: str) -> None:
 def save_units(con: Connection, run_id: str, phase: str, units: Sequence[Unit]) -> None:
     """Store units in the order in which the phase asked for them; known ones stay as they are."""
     start = number_of(con, "SELECT max(position) + 1 FROM units WHERE run_id = ? AND phase = ?", [run_id, phase])
-    rows = [
-        {
-            "run_id": run_id,
-            "unit_id": u.unit_id,
-            "phase": phase,
-            "round": u.round,
-            "position": start + i,
-            "spec": u.to_json(),
-            "depends_on": list(u.depends_on),
-        }
-        for i, u in enumerate(units)
-    ]
+    rows = []
+    for position, u in enumerate(units, start):
+        of_unit = {"unit_id": u.unit_id, "round": u.round, "spec": u.to_json(), "depends_on": list(u.depends_on)}
+        rows.append({"run_id": run_id, "phase": phase, "position": position, **of_unit})
     insert(con, "units", rows, "DO NOTHING")
 
 
@@ -136,11 +128,7 @@ def try_again(con: Connection, run_id: str) -> None:
 
 
 def given_up_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[GivenUp]:
-    """Return the phase's units that were given up and have no result, in the order asked.
-
-    Args:
-        until: leave out results that came in later.
-    """
+    """Return the phase's units that were given up and have no result (with `until`, had none then), in the order asked."""
     rows = con.execute(
         "SELECT u.spec, g.why FROM given_up g JOIN units u USING (run_id, unit_id) WHERE g.run_id = ? AND u.phase = ? "
         "AND g.unit_id NOT IN (SELECT unit_id FROM bundles WHERE received_at <= ? OR ? IS NULL) ORDER BY u.position",
@@ -152,11 +140,9 @@ def given_up_of(con: Connection, run_id: str, phase: str, until: datetime | None
 def trials_of(
     con: Connection, run_id: str, phase: str, host: str | None = None, until: datetime | None = None
 ) -> list[Result]:
-    """Return the units that have results, with their trials, in the order asked.
+    """Return the units that have results (with `until`, had them then), with their trials, in the order asked.
 
-    Args:
-        host: take the first bundle of this host for each unit; None: the bundle that counts.
-        until: leave out results that came in later.
+    Each with the bundle that counts, or with the first one of `host`.
     """
     chosen = con.execute(
         """
@@ -172,11 +158,9 @@ def trials_of(
 
 def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]:
     """Return the trials of each bundle, SHA-256 -> trials in the order in which the unit gave them."""
-    rows = con.execute(
-        f"SELECT bundle_sha256, {', '.join(FIELDS)}, details FROM trials "  # noqa: S608 - only fixed words are put in
-        f"WHERE {OF_BUNDLES} ORDER BY bundle_sha256, ordinal",
-        [list(bundles)],
-    ).fetchall()
+    columns = f"bundle_sha256, {', '.join(FIELDS)}, details"
+    sql = f"SELECT {columns} FROM trials WHERE {OF_BUNDLES} ORDER BY bundle_sha256, ordinal"  # noqa: S608 - only fixed words
+    rows = con.execute(sql, [list(bundles)]).fetchall()
     found: dict[str, list[Trial]] = {sha256: [] for sha256 in bundles}
     for sha256, *fields, details in rows:
         found[sha256].append(Trial(**dict(zip(FIELDS, fields, strict=True)), details=json.loads(details)))
@@ -185,19 +169,15 @@ def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]
 
 def hosts_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[str]:
     """Return the hosts that have bundles of this phase (with `until`, had them then), by name."""
-    return column_of(
-        con,
-        "SELECT DISTINCT b.host FROM units u JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND u.phase = ? "
-        "AND (b.received_at <= ? OR ? IS NULL) ORDER BY 1",
-        [run_id, phase, until, until],
-    )
+    wanted = "u.run_id = ? AND u.phase = ? AND (b.received_at <= ? OR ? IS NULL)"
+    sql = f"SELECT DISTINCT b.host FROM units u JOIN bundles b USING (unit_id) WHERE {wanted} ORDER BY 1"  # noqa: S608
+    return column_of(con, sql, [run_id, phase, until, until])
 
 
 def save_metrics(con: Connection, run_id: str, phase: str, host: str, metrics: Metrics) -> None:
     """Replace all metrics of this phase and host, in one transaction."""
-    rows = [
-        {"run_id": run_id, "phase": phase, "host": host, "position": i, **vars(m)} for i, m in enumerate(metrics.values)
-    ]
+    of = {"run_id": run_id, "phase": phase, "host": host}
+    rows = [{**of, "position": i, **vars(m)} for i, m in enumerate(metrics.values)]
     with transaction(con):
         con.execute("DELETE FROM metrics WHERE run_id = ? AND phase = ? AND host = ?", [run_id, phase, host])
         insert(con, "metrics", rows)
@@ -208,28 +188,16 @@ def save_verdict(
 ) -> None:
     """Store what the gate decided. An override once given stays when the same is decided again without one."""
     m = verdict.main
-    row = {
-        "status": verdict.status.value,
-        "reason": verdict.reason,
-        "findings": verdict.findings.model_dump(mode="json") if verdict.findings else {},
-        "next_steps": [step.to_json() for step in verdict.next_steps],
-        "main_metric": m.metric,
-        "main_condition": m.condition,
-        "value": m.value,
-        "low": m.low,
-        "high": m.high,
-        "n": m.n,
-        "threshold": verdict.threshold,
-        "decided_at": datetime.now(UTC),
-    }
-    changed = ", ".join(f"{name} = excluded.{name}" for name in row)
-    insert(
-        con,
-        "verdicts",
-        [{"run_id": run_id, "phase": phase, **row, "overridden_by": overridden_by, "why": why}],
-        f"(run_id, phase) DO UPDATE SET {changed}, why = coalesce(excluded.why, verdicts.why), "
-        "overridden_by = coalesce(excluded.overridden_by, verdicts.overridden_by)",
-    )
+    row: Json = {"status": verdict.status.value, "reason": verdict.reason, "threshold": verdict.threshold}
+    row |= {"main_metric": m.metric, "main_condition": m.condition, "decided_at": datetime.now(UTC)}
+    row |= {name: getattr(m, name) for name in ("value", "low", "high", "n")}
+    row["findings"] = verdict.findings.model_dump(mode="json") if verdict.findings else {}
+    row["next_steps"] = [step.to_json() for step in verdict.next_steps]
+    changes = [f"{name} = excluded.{name}" for name in row]
+    override = {"overridden_by": overridden_by, "why": why}
+    changes += [f"{name} = coalesce(excluded.{name}, verdicts.{name})" for name in override]
+    row |= {"run_id": run_id, "phase": phase, **override}
+    insert(con, "verdicts", [row], f"(run_id, phase) DO UPDATE SET {', '.join(changes)}")
 
 
 def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
@@ -274,12 +242,9 @@ def stands_under(con: Connection, run_id: str) -> str:
 
 def metrics_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
     """Return the run's metrics over all hosts as rows of phase_metrics, in order."""
-    return rows_of(
-        con,
-        "SELECT phase, metric, condition, value, low, high, n, failed, method, timing FROM phase_metrics "
-        "WHERE run_id = ? ORDER BY phase, position",
-        [run_id],
-    )
+    columns = "phase, metric, condition, value, low, high, n, failed, method, timing"
+    sql = f"SELECT {columns} FROM phase_metrics WHERE run_id = ? ORDER BY phase, position"  # noqa: S608 - fixed words
+    return rows_of(con, sql, [run_id])
 
 
 def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
@@ -291,19 +256,10 @@ def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
 def assign(con: Connection, run_id: str, assignments: Sequence[Assignment]) -> None:
     """Store which units were sent to which work pool."""
     at = datetime.now(UTC)
-    rows = [
-        {
-            "run_id": run_id,
-            "unit_id": unit.unit_id,
-            "phase": unit.phase,
-            "place": one.pool,
-            "host": one.host,
-            "attempt": one.attempt,
-            "assigned_at": at,
-        }
-        for one in assignments
-        for unit in one.units
-    ]
+    rows = []
+    for one in assignments:
+        sent = {"run_id": run_id, "place": one.pool, "host": one.host, "attempt": one.attempt, "assigned_at": at}
+        rows += [{"unit_id": unit.unit_id, "phase": unit.phase, **sent} for unit in one.units]
     insert(con, "assignments", rows)
 
 

@@ -81,13 +81,8 @@ def backup(paths: Paths, store: Store, target: Path) -> BackedUp:
             with suppress(FileNotFoundError):
                 entries.append(Entry(name, file_sha256(path), path.stat().st_size))
         with whole_file(target) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-            listed = {
-                "format": FORMAT,
-                "made_at": datetime.now(UTC).isoformat(),
-                "host": host_name(),
-                "files": [vars(e) for e in entries],
-            }
-            content = json.dumps(listed).encode()
+            listed = {"format": FORMAT, "made_at": datetime.now(UTC).isoformat(), "host": host_name()}
+            content = json.dumps(listed | {"files": [vars(e) for e in entries]}).encode()
             _add(tar, LIST, len(content), io.BytesIO(content))
             for entry in entries:
                 with found[entry.name].open("rb") as file:
@@ -97,28 +92,19 @@ def backup(paths: Paths, store: Store, target: Path) -> BackedUp:
 
 def _folders(paths: Paths) -> dict[str, Path]:
     """Return the folders of a backup: name in the backup -> folder of this host. Attachments go through the store."""
-    return {
-        "bundles": paths.bundles,
-        "spool": paths.spool,
-        "records": paths.records,
-        "quarantine": paths.quarantine,
-        "hosts": paths.reports,
-        "data": paths.home / "data",
-    }
+    named = {name: getattr(paths, name) for name in ("bundles", "spool", "records", "quarantine")}
+    return {**named, "hosts": paths.reports, "data": paths.home / "data"}
 
 
 def _found(paths: Paths, store: Store) -> dict[str, Path]:
     """Return the files to back up: name in the backup -> path."""
-    found = {}
-    for name, folder in (_folders(paths) | {"files": store.root / "files"}).items():
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+    found: dict[str, Path] = {}
+    # Bundles that are not ingested yet wait in the spool of whoever restores.
+    for name, folder in (*_folders(paths).items(), ("files", store.root / "files"), ("spool", store.inbox)):
+        for path in sorted(folder.rglob("*")):
             inside = f"{name}/{path.relative_to(folder).as_posix()}"
             if MEMBER.fullmatch(inside) and path.is_file() and not path.is_symlink():
-                found[inside] = path
-    for path in sorted(store.inbox.glob("*.parquet")) if store.inbox.is_dir() else []:
-        # Bundles that are not ingested yet wait in the spool of whoever restores.
-        if MEMBER.fullmatch(f"spool/{path.name}") and path.is_file() and not path.is_symlink():
-            found.setdefault(f"spool/{path.name}", path)
+                found.setdefault(inside, path)
     return found
 
 
@@ -137,10 +123,8 @@ def restore(paths: Paths, store: Store, source: Path) -> Restored:
     mark = paths.home / MARK
     there = [p for p in (paths.warehouse, paths.records, paths.bundles, paths.snapshot) if p.exists()]
     if there and not mark.exists():
-        raise LabError(
-            f"{there[0]} exists already; a backup is restored into an empty folder",
-            f"LAB_HOME=/an/empty/folder lab restore {source}",
-        )
+        what = f"{there[0]} exists already; a backup is restored into an empty folder"
+        raise LabError(what, f"LAB_HOME=/an/empty/folder lab restore {source}")
     with source.open("rb") as raw:
         try:
             with tarfile.open(fileobj=raw, mode="r:") as tar:
@@ -160,9 +144,8 @@ def _read_list(tar: tarfile.TarFile, source: Path) -> dict[str, Entry]:
     try:
         listed = json.loads(content)
         if listed["format"] != FORMAT:
-            raise LabError(
-                f"the backup has format {listed['format']!r:.40}, this version knows {FORMAT}", upgrade_command()
-            )
+            what = f"the backup has format {listed['format']!r:.40}, this version knows {FORMAT}"
+            raise LabError(what, upgrade_command())
         entries = [Entry(str(e["name"]), str(e["sha256"]), int(e["size_bytes"])) for e in listed["files"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError(f"{source} is not a backup: it does not begin with its list", "lab backup makes one") from error
@@ -192,11 +175,7 @@ def _fill(tar: tarfile.TarFile, entries: dict[str, Entry], paths: Paths, store: 
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    """Return the content of a plain file; links, devices and sparse files are refused.
-
-    Raises:
-        LabError: it is not plain, or larger than `most` bytes.
-    """
+    """Return the content of a plain file of at most `most` bytes; links, devices and sparse files are refused."""
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.size > most:
         raise LabError(f"the backup holds {member.name[:80]!r}, which is not a plain file of its size", ANOTHER)
     file = tar.extractfile(member)

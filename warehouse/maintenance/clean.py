@@ -77,18 +77,9 @@ def remove(con: Connection, found: list[Removal]) -> None:
 
 def sizes(paths: Paths, store: Store | None) -> dict[str, int]:
     """Return the bytes of each part of LAB_HOME on this host; 0 for a part that is missing."""
-    parts = {
-        "warehouse": paths.warehouse,
-        "snapshot": paths.snapshot,
-        "bundles": paths.bundles,
-        "records": paths.records,
-        "spool": paths.spool,
-        "quarantine": paths.quarantine,
-        "backups": paths.backups,
-        "logs": paths.home / "logs",
-        "models": paths.home / "models",
-        "embeddings": paths.embeddings,
-    }
+    names = ("warehouse", "snapshot", "bundles", "records", "spool", "quarantine", "backups")
+    parts: dict[str, Path] = {name: getattr(paths, name) for name in names}
+    parts |= {"logs": paths.home / "logs", "models": paths.home / "models", "embeddings": paths.embeddings}
     if store:
         parts |= {"inbox": store.inbox, "files": store.root / "files"}
     return {name: bytes_of(path) for name, path in parts.items()}

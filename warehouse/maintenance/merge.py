@@ -62,20 +62,17 @@ def _records(con: duckdb.DuckDBPyConnection, snapshot: Path, found: Merged) -> N
     """Copy plans and records of the runs that only the other has, in one transaction."""
     with duckdb.connect(str(snapshot), read_only=True) as there:
         if (theirs := schema_version(there)) != (ours := schema_version(con)):
-            raise LabError(
-                f"its schema is {theirs}, this one's {ours}", "bring both to the same version: lab collect, on each"
-            )
+            what = f"its schema is {theirs}, this one's {ours}"
+            raise LabError(what, "bring both to the same version: lab collect, on each")
     con.execute(f"ATTACH '{str(snapshot).replace(chr(39), chr(39) * 2)}' AS other (READ_ONLY)")
     try:
-        rows = con.execute(
-            "SELECT run_id, run_id IN (SELECT run_id FROM runs) FROM other.runs ORDER BY started_at, run_id"
-        ).fetchall()
+        sql = "SELECT run_id, run_id IN (SELECT run_id FROM runs) FROM other.runs ORDER BY started_at, run_id"
+        rows = con.execute(sql).fetchall()
         found.runs, found.shared = ([run for run, here in rows if here is shared] for shared in (False, True))
         with transaction(con):
             con.execute("INSERT INTO plans BY NAME FROM other.plans ON CONFLICT DO NOTHING")
             for table in OF_A_RUN:
-                con.execute(
-                    f"INSERT INTO {table} BY NAME FROM other.{table} WHERE run_id IN (SELECT unnest(?))", [found.runs]
-                )
+                sql = f"INSERT INTO {table} BY NAME FROM other.{table} WHERE run_id IN (SELECT unnest(?))"
+                con.execute(sql, [found.runs])
     finally:
         con.execute("DETACH other")

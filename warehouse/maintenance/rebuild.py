@@ -14,7 +14,7 @@ from common.files import sync_folder, temporary_for
 from warehouse.database import record_files, summaries
 from warehouse.database.connection import locked, migrate, migrations, open_warehouse, publish_snapshot, schema_version
 from warehouse.database.statements import column_of, number_of, transaction
-from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
+from warehouse.delivery.bundles import BadBundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived, take_archived
 from warehouse.ingest.trial_rows import insert_trials, table_of
@@ -35,9 +35,7 @@ class Rebuilt:
     rows: dict[str, int] = field(default_factory=dict)  # by table
     found: int = 0  # bundles in the archive that were in no record
     lost: list[str] = field(default_factory=list)  # what could not be rebuilt, with the reason
-    aside: list[str] = field(
-        default_factory=list
-    )  # files in the archive that are in no record and that no plan asks for
+    aside: list[str] = field(default_factory=list)  # files in the archive, in no record, that no plan asks for
     compared: bool = False  # True if the old warehouse could be read
     differences: dict[str, Difference] = field(default_factory=dict)  # by table
     old: Path | None = None  # the old warehouse's new path; None if it was replaced
@@ -64,10 +62,8 @@ def rebuild(paths: Paths, store: Store, force: bool = False) -> Rebuilt:
             if readable:
                 done.compared, done.differences = True, _differences(paths.warehouse, new)
             if done.lost and readable and not force:
-                raise LabError(
-                    f"{len(done.lost)} items cannot be rebuilt, first {done.lost[0]}; nothing was changed",
-                    "lab restore FILE from a backup, or lab warehouse rebuild --force",
-                )
+                what = f"{len(done.lost)} items cannot be rebuilt, first {done.lost[0]}; nothing was changed"
+                raise LabError(what, "lab restore FILE from a backup, or lab warehouse rebuild --force")
             _put_in_place(paths, new, done)
             with open_warehouse(paths) as con:
                 record_files.save(con, paths, schema_version(con))
@@ -102,8 +98,11 @@ def _build(paths: Paths, store: Store, new: Path, index: record_files.Index) -> 
         there = archived(paths)
         with transaction(con):
             for sha256 in column_of(con, "SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256"):
+                path = there.pop(sha256, None)
                 try:
-                    bundle = _read(there.pop(sha256, None))
+                    if path is None:
+                        raise BadBundle("its file is not in the archive")
+                    bundle = read_bundle(path)
                 except BadBundle as error:
                     done.lost.append(f"bundle {sha256[:12]}: {error}")
                     con.execute("DELETE FROM bundles WHERE sha256 = ?", [sha256])
@@ -123,12 +122,6 @@ def _build(paths: Paths, store: Store, new: Path, index: record_files.Index) -> 
         for table in record_files.catalogue(con):
             done.rows[table] = number_of(con, f"SELECT count(*) FROM {table}")  # noqa: S608 - from the catalogue
     return done
-
-
-def _read(path: Path | None) -> Bundle:
-    if path is None:
-        raise BadBundle("its file is not in the archive")
-    return read_bundle(path)
 
 
 def renumber(con: duckdb.DuckDBPyConnection) -> None:

@@ -22,7 +22,7 @@ from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, get_phase
 from warehouse.database import records
 from warehouse.database.metrics import measure
-from warehouse.maintenance.verify import Verified
+from warehouse.maintenance.verify import Check, Verified
 
 RELATIVE = 1e-9  # another processor or library may round the last bits differently
 NUMBERS = ("value", "low", "high")
@@ -43,13 +43,10 @@ class Decided:
 
 
 def check_decided(con: Connection, get_file: Callable[[str], bytes], done: Verified, phase: str | None = None) -> None:
-    """Compute every decided phase again, from the results that were there when it was decided.
+    """Compute every decided phase again, or only `phase`, from the results that were there when it was decided.
 
     A difference is a fault, but only a note if the analysis code is not the plan's: with that code it may not differ.
-
-    Args:
-        get_file: returns the user's data by its SHA-256.
-        phase: only this phase.
+    `get_file` returns the user's data by its SHA-256.
     """
     rows = con.execute(
         "SELECT v.run_id, v.phase, p.content, v.decided_at FROM verdicts v JOIN runs r USING (run_id) JOIN plans p USING (plan_id) "
@@ -76,7 +73,7 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     findings = records.findings_of(con, one.run_id, before=one.phase)
     found = measure(con, one.run_id, one.phase, config, findings, until=one.decided_at)
     stored = _stored(con, one)
-    wrong = [("metrics", text) for text in _differences(found, stored)]
+    wrong: list[tuple[Check, str]] = [("metrics", text) for text in _differences(found, stored)]
     wrong += [("verdicts", text) for text in _verdict(con, one, config, found[ALL_HOSTS])]
     done.counts["metrics"] = done.counts.get("metrics", 0) + sum(len(m.values) for m in found.values())
     done.counts["verdicts"] = done.counts.get("verdicts", 0) + 1
@@ -84,26 +81,20 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     now = code_version(one.phase, config.domain, analysis=True, models=models)
     then = one.plan.get("code_versions", {}).get(one.phase)
     if wrong and now != then:
-        what = (
-            f"{one}: {len(wrong)} numbers differ, first {wrong[0][1]}; the analysis code is {now}, {then} in the plan"
-        )
-        done.add("metrics", what, str(one), fault=False)
+        what = f"{len(wrong)} numbers differ, first {wrong[0][1]}; the analysis code is {now}, {then} in the plan"
+        done.add("metrics", f"{one}: {what}", str(one), fault=False)
         return
     for check, text in wrong:
-        done.add("verdicts" if check == "verdicts" else "metrics", f"{one}: {text}", str(one))
+        done.add(check, f"{one}: {text}", str(one))
 
 
 def _stored(con: Connection, one: Decided) -> dict[str, dict[tuple[str, str], Metric]]:
-    rows = con.execute(
-        "SELECT host, metric, condition, value, low, high, n, failed, method, timing FROM metrics "
-        "WHERE run_id = ? AND phase = ? ORDER BY host, position",
-        [one.run_id, one.phase],
-    ).fetchall()
+    columns = "host, metric, value, low, high, n, failed, condition, method, timing"
+    sql = f"SELECT {columns} FROM metrics WHERE run_id = ? AND phase = ? ORDER BY host, position"  # noqa: S608 - fixed words
     found: dict[str, dict[tuple[str, str], Metric]] = {}
-    for host, metric, condition, value, low, high, n, failed, method, timing in rows:
-        found.setdefault(host, {})[metric, condition] = Metric(
-            metric, value, low, high, n, failed, condition, method, timing
-        )
+    for host, *fields in con.execute(sql, [one.run_id, one.phase]).fetchall():
+        metric = Metric(*fields)
+        found.setdefault(host, {})[metric.metric, metric.condition] = metric
     return found
 
 

@@ -66,20 +66,16 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
     with transaction(con):
         forget_summary(con, bundle.sha256)
         con.execute("DELETE FROM trials WHERE bundle_sha256 = ?", [bundle.sha256])
-        con.execute(
-            f"UPDATE bundles SET {', '.join(f'{name} = ?' for name in row)} WHERE sha256 = ?",  # noqa: S608 - names of columns
-            [*row.values(), bundle.sha256],
-        )
+        changed = ", ".join(f"{name} = ?" for name in row)
+        con.execute(f"UPDATE bundles SET {changed} WHERE sha256 = ?", [*row.values(), bundle.sha256])  # noqa: S608 - columns
         insert_trials(con, [table_of(bundle)])
 
 
 def forget_summary(con: Connection, sha256: str) -> None:
     """Delete the summary of a bundle; it is made again when the warehouse is closed."""
     for table in ("attempt_counts", "problem_results"):
-        con.execute(
-            f"DELETE FROM {table} WHERE number = (SELECT number FROM bundle_numbers WHERE sha256 = ?)",  # noqa: S608 - fixed words
-            [sha256],
-        )
+        number = "(SELECT number FROM bundle_numbers WHERE sha256 = ?)"
+        con.execute(f"DELETE FROM {table} WHERE number = {number}", [sha256])  # noqa: S608 - fixed words
     con.execute("DELETE FROM bundle_numbers WHERE sha256 = ?", [sha256])
 
 

@@ -28,22 +28,10 @@ def plain(findings: Sequence[Finding]) -> list[dict[str, str]]:
 
 def store_verification(con: Connection, found: Verified, phase: str | None, deep: bool) -> bool:
     """Store one verification, of a phase or of all; return False where the table for it is itself damaged."""
-    findings = [
-        {"fault": is_fault, **one}
-        for is_fault, some in ((True, found.faults), (False, found.notes))
-        for one in plain(some)
-    ]
+    findings = [vars(one) for one in [*found.faults, *found.notes][:MAX_FINDINGS]]
+    row = {"verified_at": datetime.now(UTC), "host": host_name(), "phase": phase, "deep": deep, "counts": found.counts}
+    row |= {"faults": len(found.faults), "notes": len(found.notes), "findings": findings}
     try:
-        row = {
-            "verified_at": datetime.now(UTC),
-            "host": host_name(),
-            "phase": phase,
-            "deep": deep,
-            "counts": found.counts,
-            "faults": len(found.faults),
-            "notes": len(found.notes),
-            "findings": findings[:MAX_FINDINGS],
-        }
         insert(con, "verifications", [row])
     except (duckdb.CatalogException, duckdb.BinderException):
         return False
@@ -56,7 +44,7 @@ def verified(con: Any, paths: Paths, store: Store, phase: str | None, deep: bool
     Args:
         deep: also read all attachments, and compute metrics and verdicts again.
     """
-    found = checks.Verified()
+    found = Verified()
     checks.check_schema(con, found)
     checks.check_plans(con, found)
     summaries.refresh(con)

@@ -118,13 +118,9 @@ def check_plans(con: Connection, done: Verified) -> None:
 
 def check_bundles(con: Connection, paths: Paths, done: Verified, phase: str | None = None) -> list[Attached]:
     """Check every bundle's file against its name, its row and its trials; return the files attached to bundles."""
-    found = rows_of(
-        con,
-        "SELECT sha256, unit_id, host, attempt, size_bytes, schema_version, manifest FROM bundles "
-        "WHERE ? IS NULL OR (manifest ->> 'phase') = ?",
-        [phase, phase],
-    )
-    rows = {row.pop("sha256"): row for row in found}
+    columns = "sha256, unit_id, host, attempt, size_bytes, schema_version, manifest"
+    sql = f"SELECT {columns} FROM bundles WHERE ? IS NULL OR (manifest ->> 'phase') = ?"  # noqa: S608 - fixed words
+    rows = {row.pop("sha256"): row for row in rows_of(con, sql, [phase, phase])}
     done.counts |= {"bundles": len(rows), "trials": 0}
     seen: set[str] = set()
     attached: list[Attached] = []
@@ -136,7 +132,8 @@ def check_bundles(con: Connection, paths: Paths, done: Verified, phase: str | No
         if bundle.sha256 not in rows:
             done.add("bundles", f"{path.name} has no row in the warehouse", bundle.sha256)
             continue
-        _check_row(bundle, rows[bundle.sha256], done)
+        if rows[bundle.sha256] != row_of(bundle):
+            done.add("bundles", f"the row of bundle {bundle.sha256[:12]} is not what its file says", bundle.sha256)
         if bundle.signature and (refused := _forged(paths, bundle)):
             done.add("bundles", f"{path.name}: {refused}", bundle.sha256)
         attached += [Attached(bundle.sha256, a.name, a.sha256) for a in bundle.attachments]
@@ -172,11 +169,6 @@ def _forged(paths: Paths, bundle: Bundle) -> str | None:
     return None if right else f"the signature is not {host}'s"
 
 
-def _check_row(bundle: Bundle, row: Mapping[str, object], done: Verified) -> None:
-    if row != row_of(bundle):
-        done.add("bundles", f"the row of bundle {bundle.sha256[:12]} is not what its file says", bundle.sha256)
-
-
 def _compare_trials(con: Connection, batch: Mapping[str, pa.Table], done: Verified) -> None:
     """Compare trials row by row in both directions; repeated rows count as often as they occur."""
     if not batch:
@@ -186,12 +178,9 @@ def _compare_trials(con: Connection, batch: Mapping[str, pa.Table], done: Verifi
     try:
         theirs = f"SELECT {ROWS} FROM incoming"  # noqa: S608 - fixed words
         ours = f"FROM trials WHERE {OF_BUNDLES}"
-        found = column_of(
-            con,
-            f"SELECT DISTINCT bundle_sha256 FROM (({ours} EXCEPT ALL {theirs}) UNION ALL "  # noqa: S608 - fixed words
-            f"(SELECT * FROM ({theirs}) EXCEPT ALL {ours})) ORDER BY 1",
-            [list(batch)] * 2,
-        )
+        differ = f"({ours} EXCEPT ALL {theirs}) UNION ALL (SELECT * FROM ({theirs}) EXCEPT ALL {ours})"  # noqa: S608
+        sql = f"SELECT DISTINCT bundle_sha256 FROM ({differ}) ORDER BY 1"  # noqa: S608 - fixed words
+        found = column_of(con, sql, [list(batch)] * 2)
     finally:
         con.unregister("incoming")
     for sha256 in found:
