@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+
+import numpy as np
 
 from app import format as words
 from app.components.phase_page import Phase, Row
@@ -75,19 +76,15 @@ def pairs(phase: Phase, margin: float | None = None) -> None:
     """Draw the paired differences of the comparison that the reader chooses, of each in a report."""
     found = [r["condition"] for r in phase.of("mean_difference") if " - " in r["condition"]]
     if found:
-        draw = partial(_pair, phase, margin)
+
+        def draw(pair: str) -> None:
+            first, second = pair.split(" - ", 1)
+            differences(phase, first, second, margin)
+
         phase.one_of("Paired differences of", found, phase.main, draw)
-
-
-def _pair(phase: Phase, margin: float | None, pair: str) -> None:
-    first, second = pair.split(" - ", 1)
-    differences(phase, first, second, margin)
 
 
 def _spread(rows: Sequence[Row]) -> float | None:
     """Return the standard deviation of the differences, from their counts."""
-    n = sum(r["problems"] for r in rows)
-    if n < 2:
-        return None
-    mean = sum(r["difference"] * r["problems"] for r in rows) / n
-    return float((sum(r["problems"] * (r["difference"] - mean) ** 2 for r in rows) / (n - 1)) ** 0.5)
+    each = np.repeat([r["difference"] for r in rows], [r["problems"] for r in rows])
+    return float(each.std(ddof=1)) if len(each) > 1 else None

@@ -101,10 +101,7 @@ def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:
 def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None) -> go.Figure:
     """Draw a row per condition, a point and interval per host, the threshold of the main metric as a labelled line.
 
-    Args:
-        rows: host_comparison of one phase and one metric, and its phase_metrics where there is more than one host.
-        known_hosts: all hosts, in the order first seen; it fixes colours and shapes.
-        verdict: the phase's row of gate_history, or None.
+    `rows` are of one phase and metric, by host and overall; `known_hosts`, in the order first seen, fix the colours.
     """
     is_main = bool(verdict and verdict["main_metric"] == rows[0]["metric"])
     conditions = chosen_conditions(rows, verdict["main_condition"] if verdict and is_main else None)
@@ -131,16 +128,13 @@ def forest(rows: Sequence[Row], known_hosts: Sequence[str], verdict: Row | None)
 def _points(rows: Sequence[Row], host: str, conditions: Sequence[str], offset: float, mark: Mark) -> go.Scatter:
     own = [r for r in rows if r["host"] == host and r["condition"] in conditions and words.defined(r["value"])]
     hover = [f"{escape(_label(r['condition']))}<br>{escape(host)}: {words.estimate(r)}, n {r['n']}" for r in own]
-    return go.Scatter(
-        x=[r["value"] for r in own],
-        y=[conditions.index(r["condition"]) + offset for r in own],
-        name=escape(host),
-        mode="markers",
-        marker={"color": mark.colour, "symbol": mark.symbol, "size": 9},
-        hovertext=hover,
-        hoverinfo="text",
-        error_x=style.error_bars(own, mark.colour),
-    )
+    points = {
+        "x": [r["value"] for r in own],
+        "y": [conditions.index(r["condition"]) + offset for r in own],
+        "error_x": style.error_bars(own, mark.colour),
+    }
+    marker = {"color": mark.colour, "symbol": mark.symbol, "size": 9}
+    return go.Scatter(**points, name=escape(host), mode="markers", marker=marker, **style.hovering(hover))
 
 
 def _label(condition: str) -> str:

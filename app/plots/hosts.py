@@ -58,23 +58,17 @@ def gantt(stretches: Sequence[Row], where: tzinfo | None) -> go.Figure:
     units = sum(s["units"] for s in stretches)
     lanes = _lanes(stretches)
     rows = max(lanes.of) + 1
-    figure = style.titled(
-        f"{most} did {share} of the work of {words.duration(whole)}",
-        f"{words.count(units, 'result')} · {words.duration(lasted_s)} from the first start to the last end",
-        _clock(stretches, where),
-        "",
-        height=DATE_PX + LANE_PX * rows,
-    )
+    finding = f"{most} did {share} of the work of {words.duration(whole)}"
+    basis = f"{words.count(units, 'result')} · {words.duration(lasted_s)} from the first start to the last end"
+    clock = stretches[0]["begun_at"].astimezone(where).strftime("%Z")
+    title = f"time ({clock})" if clock else "time"
+    figure = style.titled(finding, basis, title, "", height=DATE_PX + LANE_PX * rows)
     for phase in ORDER:
         own = [(s, lane) for s, lane in zip(stretches, lanes.of, strict=True) if s["phase"] == phase]
         if own:
             figure.add_trace(_bars(phase, own, lasted_s, where))
-    figure.update_yaxes(
-        tickvals=list(lanes.middle.values()),
-        ticktext=list(map(escape, lanes.middle)),
-        range=[rows - 0.4, -0.6],
-        showgrid=False,
-    )
+    middle, names = list(lanes.middle.values()), list(map(escape, lanes.middle))
+    figure.update_yaxes(tickvals=middle, ticktext=names, range=[rows - 0.4, -0.6], showgrid=False)
     figure.update_xaxes(type="date")
     figure.update_layout(barmode="overlay", bargap=0.2)
     return style.with_legend(figure)
@@ -87,9 +81,8 @@ def _lanes(stretches: Sequence[Row]) -> Lanes:
     first = 0
     for host in sorted({s["host"] for s in stretches}):
         ends: list[Any] = []
-        for i in sorted(
-            (i for i, s in enumerate(stretches) if s["host"] == host), key=lambda i: stretches[i]["begun_at"]
-        ):
+        own = [i for i, s in enumerate(stretches) if s["host"] == host]
+        for i in sorted(own, key=lambda i: stretches[i]["begun_at"]):
             free = next((k for k, end in enumerate(ends) if end <= stretches[i]["begun_at"]), len(ends))
             ends[free : free + 1] = [stretches[i]["ended_at"]]
             lanes[i] = first + free
@@ -105,26 +98,19 @@ def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tz
         f"{words.duration(took)}<br>{words.count(s['units'], 'result')}, {words.duration(s['work_s'])} of work"
         for (s, _), took in zip(own, lengths, strict=True)
     ]
+    inside = {"textposition": "inside", "insidetextanchor": "middle", "textangle": 0}
     return go.Bar(
         orientation="h",
         name=phase.upper(),
-        hovertext=hover,
-        hoverinfo="text",
         marker={"color": style.OKABE_ITO[list(ORDER).index(phase)], "line": {"width": 0}},
         base=[s["begun_at"].astimezone(where).replace(tzinfo=None) for s, _ in own],
         x=[1000 * max(took, lasted_s / 400) for took in lengths],  # in ms; none so short that it cannot be seen
         y=[lane for _, lane in own],
         text=[phase.upper() if took > lasted_s / 16 else "" for took in lengths],
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
         textfont={"size": style.FONT_PX},
+        **inside,
+        **style.hovering(hover),
     )
-
-
-def _clock(stretches: Sequence[Row], where: tzinfo | None) -> str:
-    name = stretches[0]["begun_at"].astimezone(where).strftime("%Z")
-    return f"time ({name})" if name else "time"
 
 
 def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figure | None:
@@ -159,26 +145,18 @@ def predicted(rows: Sequence[Row]) -> go.Figure:
     finding = f"The phases took {words.number(whole)} times what was predicted"
     if len(rows) > 1:
         finding += f"; {off.upper()} was furthest off, {words.number(ratios[off])} times"
-    unit, size = (
-        ("minutes", 60.0) if max(max(r["actual_s"], r["predicted_s"]) for r in rows) >= 180 else ("seconds", 1.0)
-    )
+    longest = max(max(r["actual_s"], r["predicted_s"]) for r in rows)
+    unit, size = ("minutes", 60.0) if longest >= 180 else ("seconds", 1.0)
     basis = f"n {words.count(len(rows), 'phase')} · time on the clock, from the first unit to the verdict"
     figure = style.titled(finding, basis, f"duration ({unit})", "", height=LANE_PX * len(rows))
     for i, r in enumerate(rows):
         ends = {"x0": r["predicted_s"] / size, "x1": r["actual_s"] / size, "y0": i, "y1": i}
         figure.add_shape(type="line", **ends, line={"color": style.GREY, "width": 2}, layer="below")
     for name, field, mark in (("predicted", "predicted_s", "circle-open"), ("actual", "actual_s", "circle")):
-        figure.add_trace(
-            go.Scatter(
-                x=[r[field] / size for r in rows],
-                y=list(range(len(rows))),
-                mode="markers",
-                name=name,
-                marker={"symbol": mark, "size": 11, "color": style.BLUE, "line": {"width": 2, "color": style.BLUE}},
-                hovertext=[f"{r['phase'].upper()} {name}: {words.duration(r[field])}" for r in rows],
-                hoverinfo="text",
-            )
-        )
+        marker = {"symbol": mark, "size": 11, "color": style.BLUE, "line": {"width": 2, "color": style.BLUE}}
+        hover = style.hovering([f"{r['phase'].upper()} {name}: {words.duration(r[field])}" for r in rows])
+        x, y = [r[field] / size for r in rows], list(range(len(rows)))
+        figure.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker, **hover)
     style.rows(figure, [named(r["phase"]) for r in rows])
     figure.update_xaxes(rangemode="tozero")
     return style.with_legend(figure)

@@ -53,27 +53,17 @@ def differences(rows: Sequence[Row], measure: str) -> go.Figure:
     """Draw B - A of each phase and condition with its interval."""
     sizes = sorted({r["n"] for r in rows})
     n = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-    figure = style.titled(
-        finding(rows, measure),
-        f"n {n} problems each · {rows[0]['method']}",
-        f"B - A ({NAMES[measure].unit}); left of zero: {NAMES[measure].less}",
-        "",
-        height=ROW_PX * len(rows),
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=[r["value"] for r in rows],
-            y=list(range(len(rows))),
-            mode="markers",
-            marker={"color": style.BLUE, "size": 9},
-            error_x=style.error_bars(rows, style.BLUE),
-            hoverinfo="text",
-            hovertext=[
-                f"{r['phase'].upper()} {escape(words.shortened(r['condition'], 80))}<br>"
-                f"B - A {words.estimate(r)}, n {r['n']}"
-                for r in rows
-            ],
-        )
+    basis = f"n {n} problems each · {rows[0]['method']}"
+    title = f"B - A ({NAMES[measure].unit}); left of zero: {NAMES[measure].less}"
+    figure = style.titled(finding(rows, measure), basis, title, "", height=ROW_PX * len(rows))
+    hover = [
+        f"{r['phase'].upper()} {escape(words.shortened(r['condition'], 80))}<br>B - A {words.estimate(r)}, n {r['n']}"
+        for r in rows
+    ]
+    values, mark = [r["value"] for r in rows], {"color": style.BLUE, "size": 9}
+    ends = style.error_bars(rows, style.BLUE)
+    figure.add_scatter(
+        x=values, y=list(range(len(rows))), mode="markers", marker=mark, error_x=ends, **style.hovering(hover)
     )
     style.threshold(figure, 0, "no difference", solid=True)
     style.rows(figure, [f"{r['phase'].upper()} {words.shortened(r['condition'], 24)}" for r in rows])

@@ -26,26 +26,10 @@ FONT_PX, TITLE_PX = 13, 15
 TOP_PX = 16  # above the title: with 6 the first of several lines is cut in half (seen in Chromium, plotly.js 3)
 BOTTOM_PX = 60  # numbers and title of the axis
 # Title and legend begin at the left edge of the figure, not of its axes.
-TITLE = {
-    "x": 0,
-    "xref": "container",
-    "xanchor": "left",
-    "y": 1,
-    "yref": "container",
-    "yanchor": "top",
-    "pad": {"t": TOP_PX, "l": 0},
-    "font": {"size": TITLE_PX},
-}
-LEGEND = {
-    "orientation": "h",
-    "x": 0,
-    "xref": "container",
-    "y": 0,
-    "yref": "container",
-    "yanchor": "bottom",
-    "font": {"size": FONT_PX},
-    "title": {"text": ""},
-}
+LEFT: dict[str, Any] = {"x": 0, "xref": "container"}
+TOP, BOTTOM = ({"y": y, "yref": "container", "yanchor": anchor} for y, anchor in ((1, "top"), (0, "bottom")))
+TITLE = {**LEFT, "xanchor": "left", **TOP, "pad": {"t": TOP_PX, "l": 0}, "font": {"size": TITLE_PX}}
+LEGEND = {"orientation": "h", **LEFT, **BOTTOM, "font": {"size": FONT_PX}, "title": {"text": ""}}
 TITLE_CHARS, BASIS_CHARS = 54, 62  # a line of each on a phone of 420 px, measured
 
 # One colour a name, on every page. Conditions of a kind share it: base_semantic is semantic's.
@@ -76,36 +60,20 @@ def symbol(name: str, among: Sequence[str]) -> str:
 def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 280) -> go.Figure:
     """Return an empty figure with the finding as its title and n, test or interval below it; all texts are escaped.
 
-    Args:
-        height: of the plot inside its axes, in pixels.
+    `height` is that of the plot inside its axes, in pixels.
     """
-    lines = balanced(finding, TITLE_CHARS) or [""]
-    small = balanced(basis, BASIS_CHARS)
-    text = "<b>" + "<br>".join(map(escape, lines)) + "</b>"
+    lines, small = balanced(finding, TITLE_CHARS) or [""], balanced(basis, BASIS_CHARS)
+    text = f"<b>{'<br>'.join(map(escape, lines))}</b>"
     if small:
-        text += (
-            f'<br><span style="font-size:{FONT_PX}px;color:{GREY};font-weight:400">'
-            + "<br>".join(map(escape, small))
-            + "</span>"
-        )
+        quiet = f"font-size:{FONT_PX}px;color:{GREY};font-weight:400"
+        text += f'<br><span style="{quiet}">{"<br>".join(map(escape, small))}</span>'
     above = TOP_PX + 8 + 20 * len(lines) + 18 * len(small)
+    sizes = {"height": above + 20 + height + BOTTOM_PX, "margin": {"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX}}
+    legend = {"hovermode": "closest", "showlegend": False, "legend": LEGEND}
     figure = go.Figure()
-    figure.update_layout(
-        title={"text": text, **TITLE},
-        height=above + 20 + height + BOTTOM_PX,
-        margin={"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX},
-        hovermode="closest",
-        showlegend=False,
-        legend=LEGEND,
-        hoverlabel={"font": {"size": FONT_PX}},
-    )
-    axes = {
-        "title_font_size": FONT_PX,
-        "tickfont_size": FONT_PX,
-        "automargin": True,
-        "zeroline": False,
-        "fixedrange": True,
-    }
+    figure.update_layout(title={"text": text, **TITLE}, **sizes, **legend, hoverlabel={"font": {"size": FONT_PX}})
+    fixed = {"automargin": True, "zeroline": False, "fixedrange": True}
+    axes = {"title_font_size": FONT_PX, "tickfont_size": FONT_PX, **fixed}
     figure.update_xaxes(title_text=escape(x_title), **axes)
     figure.update_yaxes(title_text=escape(y_title), ticklabelstandoff=6, **axes)
     return figure
@@ -144,9 +112,7 @@ def threshold(
 ) -> None:
     """Draw a labelled line at a threshold (dashed) or a point of reference such as zero (solid); none for None.
 
-    Args:
-        label: "threshold 1.2" unless given.
-        place: of the label at a line across x, above the plot, in plotly's words; beside another line "top left" or "top right".
+    `place` is that of the label at a line across x, in plotly's words; beside another line "top left" or "top right".
     """
     if at is None:
         return
@@ -173,16 +139,10 @@ def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x"
 
 
 def rows(figure: go.Figure, labels: Sequence[str], above: float = 0.6, below: float = 0.4) -> None:
-    """Make the y axis a list, its first label at the top.
-
-    Args:
-        labels: escaped here; "\n" breaks a line.
-        above: room over the first row and, as `below`, under the last, in rows.
-    """
+    """Make the y axis a list, its first label at the top; "\n" breaks a line, `above` and `below` are room in rows."""
     ticks = ["<br>".join(map(escape, label.split("\n"))) for label in labels]
-    figure.update_yaxes(
-        tickvals=list(range(len(ticks))), ticktext=ticks, range=[len(ticks) - below, -above], showgrid=False
-    )
+    ends = [len(ticks) - below, -above]
+    figure.update_yaxes(tickvals=list(range(len(ticks))), ticktext=ticks, range=ends, showgrid=False)
 
 
 def undefined(figure: go.Figure, row: int) -> None:
@@ -195,39 +155,25 @@ def bars(
     values: Sequence[float], colours: Sequence[str], texts: Sequence[str], hover: Sequence[str], position: str
 ) -> go.Bar:
     """Return horizontal bars, one a row, each with a text at `position` (plotly's textposition)."""
-    return go.Bar(
-        orientation="h",
-        x=list(values),
-        y=list(range(len(values))),
-        marker={"color": list(colours)},
-        text=list(texts),
-        textposition=position,
-        textangle=0,
-        cliponaxis=False,
-        textfont={"size": FONT_PX},
-        hovertext=list(hover),
-        hoverinfo="text",
-    )
+    inside = {"text": list(texts), "textposition": position, "textangle": 0, "textfont": {"size": FONT_PX}}
+    bar = {"orientation": "h", "x": list(values), "y": list(range(len(values))), "marker": {"color": list(colours)}}
+    return go.Bar(**bar, **inside, **hovering(hover), cliponaxis=False)
+
+
+def hovering(texts: Sequence[str] | str) -> dict[str, Any]:
+    """Return plotly's arguments that show these texts, which hold HTML, and nothing else on hover."""
+    return {"hoverinfo": "text", "hovertext": texts if isinstance(texts, str) else list(texts)}
 
 
 def error_bars(rows: Sequence[Row], colour: str) -> dict[str, Any]:
     """Return plotly's error_x or error_y for rows with value, low and high; a row without an interval has none."""
-    return {
-        "type": "data",
-        "color": colour,
-        "thickness": 2,
-        "width": 5,
-        "array": [r["high"] - r["value"] if defined(r["high"]) else 0 for r in rows],
-        "arrayminus": [r["value"] - r["low"] if defined(r["low"]) else 0 for r in rows],
-    }
+    above = [r["high"] - r["value"] if defined(r["high"]) else 0 for r in rows]
+    below = [r["value"] - r["low"] if defined(r["low"]) else 0 for r in rows]
+    return {"type": "data", "color": colour, "thickness": 2, "width": 5, "array": above, "arrayminus": below}
 
 
 def draw(figure: go.Figure, name: str) -> None:
     """Show a figure on the page; its one button saves it as <name>.svg with its title."""
-    config = {
-        "displaylogo": False,
-        "modeBarButtons": [["toImage"]],
-        "displayModeBar": "hover",
-        "toImageButtonOptions": {"format": "svg", "filename": name, "width": 720, "height": figure.layout.height},
-    }
-    st.plotly_chart(figure, config=config, key=f"plot-{name}")
+    bar = {"displaylogo": False, "modeBarButtons": [["toImage"]], "displayModeBar": "hover"}
+    image = {"format": "svg", "filename": name, "width": 720, "height": figure.layout.height}
+    st.plotly_chart(figure, config={**bar, "toImageButtonOptions": image}, key=f"plot-{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 
 from app import format as words
@@ -15,17 +16,10 @@ CONDITIONS = ("none", "temporal", "semantic")
 
 def body(phase: phase_page.Phase) -> None:
     """Draw six plots."""
+    attempts = partial(conditions.attempts, order=CONDITIONS)
+    margin = phase.setting("margin")
+    difference = partial(conditions.differences, first="semantic", second="temporal", margin=margin)
     phase.beside(attempts, difference, by_class, effects, relevance, tokens)
-
-
-def attempts(phase: phase_page.Phase) -> None:
-    """Draw how many guesses each condition needs."""
-    conditions.attempts(phase, CONDITIONS)
-
-
-def difference(phase: phase_page.Phase) -> None:
-    """Draw semantic minus temporal, with the margin within which they count as equivalent."""
-    conditions.differences(phase, "semantic", "temporal", phase.setting("margin"))
 
 
 def by_class(phase: phase_page.Phase) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from app import format as words
 from app.components import conditions as comparisons
 from app.components import phase_page
@@ -15,19 +17,11 @@ ORDER = "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_
 
 def body(phase: phase_page.Phase) -> None:
     """Draw attempts, tuned against base, queries and losses, then the price and the criteria as tables."""
+    attempts = partial(comparisons.attempts, order=ORDER)
+    pairs = partial(comparisons.pairs, margin=phase.setting("margin"))
     phase.beside(conditions, against_base, attempts, pairs, queries, losses)
     cost(phase)
     criteria(phase)
-
-
-def attempts(phase: phase_page.Phase) -> None:
-    """Draw how many guesses each condition needs."""
-    comparisons.attempts(phase, ORDER)
-
-
-def pairs(phase: phase_page.Phase) -> None:
-    """Draw the paired differences, with the margin within which two conditions count as equivalent."""
-    comparisons.pairs(phase, phase.setting("margin"))
 
 
 def conditions(phase: phase_page.Phase) -> None:
@@ -103,24 +97,16 @@ def cost(phase: phase_page.Phase) -> None:
         return
     rows = []
     for t in trainings:
-        pays = next(
-            (r for r in phase.of("break_even_problems") if r["condition"] == f"tuned_{_which(t).lower()}"), None
-        )
+        tuned = f"tuned_{_which(t).lower()}"
+        pays = next((r for r in phase.of("break_even_problems") if r["condition"] == tuned), None)
         after = pays["method"] if pays else ""
         if pays and words.defined(pays["value"]):
             after = f"after {pays['value']:,.0f} problems"
-        rows.append(
-            {
-                "adapter": _which(t),
-                "training time": words.duration(t["seconds"]),
-                "training_s": t["seconds"],
-                "tokens": t["tokens"],
-                "examples": t["examples"],
-                "adapter size": words.size(t["adapter_bytes"]) if t["adapter_bytes"] else "",
-                "pays back": after,
-                "n": pays["n"] if pays else 0,
-            }
-        )
+        took = {"training time": words.duration(t["seconds"]), "training_s": t["seconds"]}
+        read = {"tokens": t["tokens"], "examples": t["examples"]}
+        size = words.size(t["adapter_bytes"]) if t["adapter_bytes"] else ""
+        pays_back = {"pays back": after, "n": pays["n"] if pays else 0}
+        rows.append({"adapter": _which(t), **took, **read, "adapter size": size, **pays_back})
     phase.table("Cost and break-even", rows, "cost", ("training_s",))
 
 
@@ -135,15 +121,13 @@ def criteria(phase: phase_page.Phase) -> None:
     )
     if ratio := phase.find("performance_ratio", "tuned_s / tuned_r"):
         note = f"Performance S / R {words.estimate(ratio)}, n {ratio['n']:,} problems. {note}"
-    phase.table(
-        f"Success criteria: {len(met)} of {len(rows)} met" + (f" ({words.listed(met)})" if met else ""),
-        [
-            {"criterion": words.words(r["condition"]), "measured": r["method"], "met": "yes" if r["value"] else "no"}
-            for r in rows
-        ],
-        "criteria",
-        note=note,
-    )
+    title = f"Success criteria: {len(met)} of {len(rows)} met" + (f" ({words.listed(met)})" if met else "")
+    answer = {True: "yes", False: "no"}
+    shown = [
+        {"criterion": words.words(r["condition"]), "measured": r["method"], "met": answer[bool(r["value"])]}
+        for r in rows
+    ]
+    phase.table(title, shown, "criteria", note=note)
 
 
 if __name__ == "__main__":  # as Streamlit runs it; a report takes the plots alone

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from app import format as words
 from app.components import conditions, phase_page
 from app.plots import phases, style
@@ -11,12 +13,8 @@ CONDITIONS = ("none", "random", "recent", "semantic")
 
 def body(phase: phase_page.Phase) -> None:
     """Draw four plots; the differences are of one retrieval, which the reader chooses."""
+    attempts = partial(conditions.attempts, order=CONDITIONS)
     phase.beside(attempts, against_none, conditions.accuracies, conditions.pairs)
-
-
-def attempts(phase: phase_page.Phase) -> None:
-    """Draw how many guesses each condition needs."""
-    conditions.attempts(phase, CONDITIONS)
 
 
 def against_none(phase: phase_page.Phase) -> None:
