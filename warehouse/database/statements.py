@@ -40,9 +40,9 @@ def insert(con: Connection, table: str, rows: Sequence[Mapping[str, object]], co
         )
 
 
-def rows_of(con: Connection, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
+def rows_of(con: Connection, sql: str, values: Sequence[object] | dict[str, Any] = ()) -> list[dict[str, Any]]:
     """Return the rows of a query as dictionaries, column -> value."""
-    cursor = con.execute(sql, list(values))
+    cursor = con.execute(sql, values)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -6,22 +6,14 @@ import json
 
 from warehouse.queries.snapshot import PHASE_ORDER, Row, query
 
-LEAKS = {
-    "leak_exact_pairs": "exact",
-    "leak_normalised_pairs": "normalised",
-    "leak_near_pairs": "near",
-    "leak_named": "named",
-}
-EXPLORATORY = (
-    "exploratory"  # prefix of the method of metrics that are not in the plan (experiments.protocol.leakage_gate)
-)
+# A metric without its prefix "leak_" -> column.
+LEAKS = {"exact_pairs": "exact", "normalised_pairs": "normalised", "near_pairs": "near", "named": "named"}
+EXPLORATORY = "exploratory"  # begins the method of metrics that are not in the plan (experiments.protocol.leakage_gate)
 
 
 def leakage(run_id: str) -> list[Row]:
     """Return for each phase: exact, normalised, near (pairs), named (texts; None: not searched), compared, allowed."""
-    counts = ", ".join(
-        f"max(value) FILTER (metric = '{metric}')::BIGINT AS \"{name}\"" for metric, name in LEAKS.items()
-    )
+    counts = ", ".join(f"max(value) FILTER (metric = 'leak_{m}')::BIGINT AS \"{name}\"" for m, name in LEAKS.items())
     return query(
         f"""
         SELECT m.phase, {counts}, max(n) FILTER (metric = 'leak_exact_pairs') AS compared, any_value(a.allowed) AS allowed
@@ -64,14 +56,10 @@ def results(run_id: str) -> Row:
         """,
         [run_id],
     )[0]
-    counted = query(
-        "SELECT coalesce(sum(trials), 0)::BIGINT AS trials, coalesce(sum(failed), 0)::BIGINT AS failed FROM phase_trials "
-        "WHERE run_id = ?",
-        [run_id],
-    )[0]
-    files = query(
-        "SELECT f.name, f.sha256 FROM files f JOIN units u USING (unit_id) WHERE u.run_id = ? ORDER BY 1", [run_id]
-    )
+    counts = "coalesce(sum(trials), 0)::BIGINT AS trials, coalesce(sum(failed), 0)::BIGINT AS failed"
+    counted = query(f"SELECT {counts} FROM phase_trials WHERE run_id = ?", [run_id])[0]  # noqa: S608 - fixed words
+    sql = "SELECT f.name, f.sha256 FROM files f JOIN units u USING (unit_id) WHERE u.run_id = ? ORDER BY 1"
+    files = query(sql, [run_id])
     return row | counted | {"files": ", ".join(f"{f['name']} {f['sha256'][:12]}" for f in files) or "none"}
 
 

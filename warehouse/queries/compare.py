@@ -12,6 +12,7 @@ LEVEL = 0.95
 PAIRED = f"paired by problem, t {LEVEL:.0%}"
 APART = f"not paired; from both intervals, Zou and Donner 2008, {LEVEL:.0%}"
 MOST_CHARACTERS = 300  # of a value in a plan
+RECORDED = ("plan_id", "scale", "domain", "model", "host", "code_commit", "dirty")  # of a run, beside its versions
 # Numbers of one problem under one condition, as SQL over problem_results p.
 MEASURES = {
     "attempts": "p.attempts",
@@ -65,21 +66,14 @@ def paired(first: str, second: str) -> list[Row]:
 
 
 def _measured(row: Row, measure: str) -> Row:
-    n, value, sd = (row[f"{measure} {k}"] for k in ("n", "value", "sd"))
-    half = _half_width(n, sd)
-    return {
-        "phase": row["phase"],
-        "condition": row["condition"],
-        "measure": measure,
-        "n": n,
-        "shared": row["shared"],
-        "first": row[f"{measure} first"],
-        "second": row[f"{measure} second"],
-        "value": value,
-        "low": None if half is None else value - half,
-        "high": None if half is None else value + half,
-        "method": PAIRED if half is not None else "paired by problem, one pair has no interval",
-    }
+    of = {"phase": row["phase"], "condition": row["condition"], "measure": measure, "shared": row["shared"]}
+    numbers = {name: row[f"{measure} {name}"] for name in ("n", "first", "second", "value")}
+    half = _half_width(numbers["n"], row[f"{measure} sd"])
+    if half is None:
+        bounds = {"low": None, "high": None, "method": "paired by problem, one pair has no interval"}
+    else:
+        bounds = {"low": numbers["value"] - half, "high": numbers["value"] + half, "method": PAIRED}
+    return {**of, **numbers, **bounds}
 
 
 def _half_width(n: int, sd: float | None) -> float | None:
@@ -125,27 +119,19 @@ def mover(
 
 def plans(first: str, second: str) -> PlanDifference:
     """Compare the plans and records of two runs."""
-    found = {
-        r["run_id"]: r
-        for r in query(
-            "SELECT run_id, r.plan_id, scale, domain, model, host, code_commit, dirty, versions, arguments_given, p.content "
-            "FROM runs r LEFT JOIN plans p USING (plan_id) WHERE run_id IN (?, ?)",
-            [first, second],
-        )
-    }
+    columns = f"run_id, {', '.join(RECORDED)}, versions, arguments_given, content"
+    sql = f"SELECT {columns} FROM runs LEFT JOIN plans USING (plan_id) WHERE run_id IN (?, ?)"  # noqa: S608 - fixed words
+    found = {row["run_id"]: row for row in query(sql, [first, second])}
     a, b = (_flat(found[r]) if r in found else {} for r in (first, second))
     keys = list(dict.fromkeys([*a, *b]))
-    rows = [
-        {"key": k, "first": a.get(k, "not there"), "second": b.get(k, "not there")}
-        for k in keys
-        if a.get(k) != b.get(k)
-    ]
+    differ = [k for k in keys if a.get(k) != b.get(k)]
+    rows = [{"key": k, "first": a.get(k, "not there"), "second": b.get(k, "not there")} for k in differ]
     return PlanDifference(rows, len(keys) - len(rows))
 
 
 def _flat(row: Row) -> dict[str, str]:
     """Return every value of a run's record and plan as short text, by its path."""
-    whole: Row = {k: row[k] for k in ("plan_id", "scale", "domain", "model", "host", "code_commit", "dirty")}
+    whole: Row = {k: row[k] for k in RECORDED}
     whole["versions"] = json.loads(row["versions"])
     whole["arguments given"] = json.loads(row["arguments_given"])
     plan = json.loads(row["content"]) if row["content"] else {}

@@ -65,19 +65,15 @@ def timeline(run_id: str) -> Timeline:
 
 def predictions(run_id: str) -> list[Row]:
     """Return predicted and actual seconds of each phase that has both, in the order of the phases."""
-    return query(
-        "SELECT phase, predicted_s, actual_s FROM predictions WHERE run_id = ? AND actual_s IS NOT NULL AND predicted_s > 0 "
-        "ORDER BY list_position(?, phase)",
-        [run_id, list(PHASE_ORDER)],
-    )
+    wanted = "FROM predictions WHERE run_id = ? AND actual_s IS NOT NULL AND predicted_s > 0"
+    sql = f"SELECT phase, predicted_s, actual_s {wanted} ORDER BY list_position(?, phase)"
+    return query(sql, [run_id, list(PHASE_ORDER)])
 
 
 def reports() -> list[Row]:
     """Return every known host with its capability report (a dictionary), in the order first seen."""
-    rows = query(
-        "SELECT host, tier, epoch(first_seen) AS first_at, epoch(last_seen) AS last_at, report, python FROM hosts "
-        "ORDER BY first_seen, host"
-    )
+    columns = "host, tier, epoch(first_seen) AS first_at, epoch(last_seen) AS last_at, report, python"
+    rows = query(f"SELECT {columns} FROM hosts ORDER BY first_seen, host")  # noqa: S608 - fixed words
     for row in rows:
         row["report"] = json.loads(row["report"])
     return rows

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from common.environment import ALL_HOSTS
-from warehouse.queries.snapshot import Row, query
+from warehouse.queries.snapshot import METRIC, Row, query
 
 # `chosen`: the bundles that count, as `number` of the summaries and `sha256` of the trials. `mine`: their trials, found by
 # row first, since to filter by the bundle alone would unpack the details of every row.
@@ -36,11 +36,8 @@ def _of_chosen(sql: str, of: tuple[str, str, str | None], more: Mapping[str, str
 
 def metrics(run_id: str, phase: str, host: str | None = None) -> list[Row]:
     """Return the phase's metrics over all hosts, or of one host, in the phase's order."""
-    return query(
-        "SELECT metric, condition, value, low, high, n, failed, method, timing FROM metrics "
-        "WHERE run_id = ? AND phase = ? AND host = ? ORDER BY position",
-        [run_id, phase, host or ALL_HOSTS],
-    )
+    sql = f"SELECT {METRIC} FROM metrics WHERE run_id = ? AND phase = ? AND host = ? ORDER BY position"  # noqa: S608 - fixed words
+    return query(sql, [run_id, phase, host or ALL_HOSTS])
 
 
 def config(run_id: str, phase: str) -> Row:
@@ -55,11 +52,9 @@ def config(run_id: str, phase: str) -> Row:
 
 def attempt_counts(run_id: str, phase: str, host: str | None = None) -> list[Row]:
     """Count trials by condition and attempts; failed trials are left out."""
-    return _of_chosen(
-        "SELECT condition, attempts, sum(trials)::BIGINT AS trials FROM attempt_counts JOIN chosen USING (number) "
-        "WHERE attempts IS NOT NULL GROUP BY ALL ORDER BY condition, attempts",
-        (run_id, phase, host),
-    )
+    counted = "SELECT condition, attempts, sum(trials)::BIGINT AS trials FROM attempt_counts JOIN chosen USING (number)"
+    sql = f"{counted} WHERE attempts IS NOT NULL GROUP BY ALL ORDER BY condition, attempts"
+    return _of_chosen(sql, (run_id, phase, host))
 
 
 def paired_differences(run_id: str, phase: str, first: str, second: str, host: str | None = None) -> list[Row]:
@@ -104,12 +99,9 @@ def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
 
 def embedders_of(run_id: str, phase: str, host: str | None = None) -> list[str]:
     """Return the conditions of P1 that have vectors."""
-    rows = _of_chosen(
-        "SELECT DISTINCT condition FROM attempt_counts JOIN chosen USING (number) "
-        "WHERE NOT failed AND condition <> 'leakage' ORDER BY condition",
-        (run_id, phase, host),
-    )
-    return [r["condition"] for r in rows]
+    conditions = "SELECT DISTINCT condition FROM attempt_counts JOIN chosen USING (number)"
+    sql = f"{conditions} WHERE NOT failed AND condition <> 'leakage' ORDER BY condition"
+    return [r["condition"] for r in _of_chosen(sql, (run_id, phase, host))]
 
 
 def map_points(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,11 @@ from common.errors import LabError
 from experiments.contract import NextStep as NextStep
 from experiments.protocol.leakage_gate import MARK as LEAKY
 from experiments.registry import PHASES
+from warehouse.database.statements import rows_of
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
+METRIC = "metric, condition, value, low, high, n, failed, method, timing"  # columns
 SCHEMA = 8  # newest migration whose tables these queries know
 Row = dict[str, Any]
 READ_ERRORS = (duckdb.Error, OSError)  # raised by a query if the file is missing or damaged
@@ -183,10 +185,8 @@ def phase_hosts(run_id: str) -> dict[str, list[str]]:
 
 def latest_results(run_id: str) -> dict[str, datetime]:
     """Return phase -> time at which its newest counted bundle came in."""
-    rows = query(
-        "SELECT phase, epoch(max(last_at)) AS last_at FROM phase_hosts WHERE run_id = ? GROUP BY phase", [run_id]
-    )
-    return {r["phase"]: r["last_at"] for r in rows}
+    sql = "SELECT phase, epoch(max(last_at)) AS last_at FROM phase_hosts WHERE run_id = ? GROUP BY phase"
+    return {r["phase"]: r["last_at"] for r in query(sql, [run_id])}
 
 
 def measured_phases(run_id: str) -> list[str]:
@@ -197,20 +197,15 @@ def measured_phases(run_id: str) -> list[str]:
 
 def host_comparison(run_id: str, phase: str) -> list[Row]:
     """Return each host's metrics of a phase, in the phase's order; `value` None is undefined, and `method` says why."""
-    return query(
-        "SELECT phase, host, tier, metric, condition, value, low, high, n, failed, method, timing "
-        "FROM host_comparison WHERE run_id = ? AND phase = ? ORDER BY position, host",
-        [run_id, phase],
-    )
+    sql = f"SELECT phase, host, tier, {METRIC} FROM host_comparison WHERE run_id = ? AND phase = ? ORDER BY position, host"  # noqa: S608
+    return query(sql, [run_id, phase])
 
 
 def phase_metrics(run_id: str, phase: str) -> list[Row]:
     """Return the metrics over all hosts, on which the verdict rests, in the phase's order; `host` is ALL_HOSTS."""
-    return query(
-        "SELECT phase, ? AS host, NULL AS tier, metric, condition, value, low, high, n, failed, method, timing "
-        "FROM phase_metrics WHERE run_id = ? AND phase = ? ORDER BY position",
-        [ALL_HOSTS, run_id, phase],
-    )
+    columns = f"phase, ? AS host, NULL AS tier, {METRIC}"
+    sql = f"SELECT {columns} FROM phase_metrics WHERE run_id = ? AND phase = ? ORDER BY position"  # noqa: S608 - fixed words
+    return query(sql, [ALL_HOSTS, run_id, phase])
 
 
 def host_agreement(run_id: str) -> Agreement:
@@ -254,11 +249,8 @@ def audits(run_id: str) -> list[Row]:
         "FROM audit_agreement WHERE run_id = ? GROUP BY host, other ORDER BY host, other",
         [run_id],
     )
-    found = query(
-        "SELECT host, other, phase, unit_id, deviation FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0 "
-        "ORDER BY audited_at, phase, unit_id",
-        [run_id],
-    )
+    wanted = "FROM audits WHERE run_id = ? AND deviating IS DISTINCT FROM 0 ORDER BY audited_at, phase, unit_id"
+    found = query(f"SELECT host, other, phase, unit_id, deviation {wanted}", [run_id])
     for pair in pairs:
         mine = [r for r in found if (r["host"], r["other"]) == (pair["host"], pair["other"])]
         pair["deviations"] = [{k: r[k] for k in ("phase", "unit_id", "deviation")} for r in mine]
@@ -294,23 +286,21 @@ def _in_order(rows: list[Row]) -> list[Row]:
     return sorted(known, key=lambda r: PHASE_ORDER.index(r["phase"]))
 
 
-def query(sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
+def query(sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
     """Run a query and return its rows as dictionaries; parameters are ? or $name.
 
     Columns that end in _at are aware datetimes in UTC (SQL gives them as epoch seconds).
     """
     with _ONE_AT_A_TIME:
         try:
-            cursor = _connection().execute(sql, dict(values) if isinstance(values, Mapping) else list(values))
-            names = [column[0] for column in cursor.description or ()]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            rows = rows_of(_connection(), sql, values)
         except duckdb.Error:  # a connection may not recover from a damaged file
             _close()
             raise
     for row in rows:
-        for name in names:
-            if name.endswith("_at") and row[name] is not None:
-                row[name] = datetime.fromtimestamp(row[name], UTC)
+        for name, value in row.items():
+            if name.endswith("_at") and value is not None:
+                row[name] = datetime.fromtimestamp(value, UTC)
     return rows
 
 

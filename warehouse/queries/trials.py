@@ -27,9 +27,6 @@ class Sql(NamedTuple):
     values: list[Any]
 
 
-_ON = " AND s.sha256 IN (SELECT sha256 FROM bundles WHERE host = ?)"
-
-
 @dataclass(frozen=True)
 class Wanted:
     """A selection of the counted trials of a run; None, "any" and "" select all."""
@@ -59,9 +56,8 @@ class Wanted:
             where, values = self.of_trials()
             sql = f"SELECT bundle_sha256, count(*) AS n FROM trials t WHERE {where} GROUP BY bundle_sha256"  # noqa: S608
             return Sql(sql, values)
-        condition, host = (
-            "" if v is None else w for v, w in ((self.condition, " AND c.condition = ?"), (self.host, _ON))
-        )
+        condition = "" if self.condition is None else " AND c.condition = ?"
+        host = "" if self.host is None else " AND s.sha256 IN (SELECT sha256 FROM bundles WHERE host = ?)"
         values = [v for v in (self.condition, self.host) if v is not None]
         return Sql(
             "SELECT s.sha256 AS bundle_sha256, sum(c.trials) AS n FROM attempt_counts c JOIN bundle_numbers s USING (number) "  # noqa: S608
@@ -80,11 +76,8 @@ class Page:
 
 def phases(run_id: str) -> list[str]:
     """Return the phases of a run that have counted trials, in order."""
-    rows = query(
-        "SELECT DISTINCT phase FROM phase_hosts WHERE run_id = ? ORDER BY list_position(?, phase)",
-        [run_id, list(PHASE_ORDER)],
-    )
-    return [r["phase"] for r in rows]
+    sql = "SELECT DISTINCT phase FROM phase_hosts WHERE run_id = ? ORDER BY list_position(?, phase)"
+    return [r["phase"] for r in query(sql, [run_id, list(PHASE_ORDER)])]
 
 
 def conditions(run_id: str, phase: str) -> list[str]:
@@ -129,9 +122,8 @@ def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
     )
     found.sort(key=lambda r: (place[r["bundle_sha256"]], r["ordinal"]))
     start = first - holding[0]["before"] if holding else 0
-    return Page(
-        total, [{"phase": holding[place[r["bundle_sha256"]]]["phase"], **r} for r in found[start : start + rows]]
-    )
+    shown = found[start : start + rows]
+    return Page(total, [{"phase": holding[place[r["bundle_sha256"]]]["phase"], **r} for r in shown])
 
 
 def trial(bundle_sha256: str, ordinal: int) -> Row | None:
