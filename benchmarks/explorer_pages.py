@@ -46,6 +46,7 @@ import duckdb
 from benchmarks.common import show
 from warehouse.database import summaries
 from warehouse.database.connection import migrate
+from warehouse.paths import Paths
 from warehouse.queries import phases, snapshot
 
 NAME = "explorer_pages"
@@ -229,7 +230,7 @@ def measure_counts(generated_s: float, pages: dict[str, dict[str, float]], run: 
     total = snapshot.query("SELECT count(*) AS n FROM trials")[0]["n"]
     seconds = {"generating": generated_s, "plain_counts": plain_s, "summary_counts": ours_s}
     seconds |= {f"{page.removeprefix('page_')}_{when}": s for when, found in pages.items() for page, s in found.items()}
-    size = snapshot.snapshot_path().stat().st_size
+    size = Paths.local().snapshot.stat().st_size
     show(
         NAME,
         plain_s / ours_s,

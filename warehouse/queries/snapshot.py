@@ -15,12 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 import duckdb
 
-from common.environment import lab_home, upgrade_command
+from common.environment import upgrade_command
 from common.errors import LabError
 from experiments.contract import NextStep as NextStep
 from experiments.protocol.leakage_gate import MARK as LEAKY
 from experiments.registry import PHASES
 from warehouse.database.statements import rows_of
+from warehouse.paths import Paths
 
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
@@ -83,19 +84,10 @@ class PhaseText:
     answers: tuple[str, ...] = ()
 
 
-def snapshot_path() -> Path:
-    """Return the path of the published snapshot.
-
-    Raises:
-        LabError: LAB_HOME is not an absolute path.
-    """
-    return lab_home() / "snapshot.duckdb"
-
-
 def identity(path: Path | None = None) -> Identity | None:
     """Return the identity of the snapshot; None if there is none."""
     try:
-        found = (path or snapshot_path()).stat()
+        found = (path or Paths.local().snapshot).stat()
     except (OSError, LabError):
         return None
     return Identity(found.st_ino, found.st_mtime_ns, found.st_size)
@@ -104,7 +96,7 @@ def identity(path: Path | None = None) -> Identity | None:
 def state() -> State:
     """Return whether there is a snapshot that this version can read."""
     try:
-        path = snapshot_path()
+        path = Paths.local().snapshot
     except LabError as error:
         return State("unreadable", error.what, error.mend)
     if not path.is_file():
@@ -306,7 +298,7 @@ def query(sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
 
 def _connection() -> duckdb.DuckDBPyConnection:
     """Return the connection to the present snapshot; the caller holds the lock."""
-    path = snapshot_path()
+    path = Paths.local().snapshot
     now = (path, identity(path))
     if now not in connections:
         _close()  # first, or DuckDB would return the replaced file
