@@ -29,9 +29,7 @@ class Chosen:
 def chosen(view: filters.View, verdicts: Mapping[str, Row], known: Sequence[str], file_end: str = "") -> Chosen | None:
     """Ask for phase and metric and draw the forest plot; without metrics say so and return None.
 
-    Args:
-        known: hosts in the order of their colours.
-        file_end: of the plot's file name, after run, phase and metric.
+    `known` are the hosts in the order of their colours; `file_end` ends the plot's file name.
     """
     st.subheader("Metrics by host")
     phases = read(snapshot.measured_phases, view.run_id)

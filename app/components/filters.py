@@ -71,9 +71,7 @@ def choice(
 ) -> str:
     """Show a select box whose value is `name` in the address, and return the value.
 
-    Args:
-        default: shown until one of the options is chosen; else the first option.
-        always: write it into the address though the reader did not choose it.
+    `default`, else the first option, is shown until one is chosen; `always` writes it into the address all the same.
     """
     chosen = asked(name)
     value = chosen if chosen in options else default if default in options else options[0]
@@ -110,12 +108,7 @@ def clear() -> None:
 
 
 def sidebar(runs: Sequence[Row], hosts: Sequence[str]) -> View | None:
-    """Show the sidebar and return its choices; None if no run has them.
-
-    Args:
-        runs: all runs, the latest first.
-        hosts: names of all hosts, in the order first seen.
-    """
+    """Show the sidebar and return its choices; None if no run has them. `runs` are all runs, the latest first."""
     where = words.zone(st.context.timezone)
     with st.sidebar:
         above = st.container()
@@ -151,10 +144,11 @@ def choose_run(label: str, name: str, runs: Sequence[Row], line: Callable[[Row],
 
 def _run(left: Sequence[Row], runs: Sequence[Row], where: tzinfo | None) -> Row:
     """Ask for a run, the latest by default."""
-    # Short, since the sidebar is narrow.
-    run = choose_run(
-        "Run", "run", left, lambda r: f"{words.local_time(r['started_at'], where, short=True)} · {r['scale']}"
-    )
+
+    def line(run: Row) -> str:
+        return f"{words.local_time(run['started_at'], where, short=True)} · {run['scale']}"  # the sidebar is narrow
+
+    run = choose_run("Run", "run", left, line)
     if (wanted := asked("run")) and wanted not in {r["run_id"] for r in runs}:
         st.caption("The run in the address does not exist; the latest is shown.")
     return run

@@ -20,21 +20,16 @@ def show(found: Row | None, where: tzinfo | None) -> None:
         st.caption("This run has no record.")
         return
     st.html(facts(facts_of(found, where)))
-    for title, content in (
-        ("Arguments by default", found["arguments_defaulted"]),
-        ("The plan, as stored", found["content"]),
-    ):
+    for title, content in {
+        "Arguments by default": found["arguments_defaulted"],
+        "The plan, as stored": found["content"],
+    }.items():
         with st.expander(title):
             st.code(json.dumps(content, indent=2, ensure_ascii=False), language="json", wrap_lines=True, height=400)
 
 
 def facts_of(found: Row, where: tzinfo | None) -> list[Fact]:
-    """Return what is needed to compute the same numbers again.
-
-    Args:
-        found: a row of snapshot.provenance; what it does not know is left out.
-        where: the reader's time zone.
-    """
+    """Return what is needed to compute the same numbers again; what snapshot.provenance does not know is left out."""
     plan, given, before = found["content"], found["arguments_given"], found["units_before"]
     code, data = plan.get("code_versions", {}), plan.get("data_version", [])
     hosts = [

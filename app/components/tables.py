@@ -13,6 +13,19 @@ import streamlit as st
 from app import format as words
 from app.reading import Row
 
+AUDITS = {  # column of audits -> as it is shown
+    "host": "host",
+    "other": "run again on",
+    "units": "units",
+    "agreeing": "agree",
+    "deviating_units": "differ",
+    "without_result": "no second result",
+    "trials": "trials",
+    "deviating_trials": "trials that differ",
+    "largest_difference": "largest difference",
+    "tolerance": "tolerance",
+}
+
 
 def show(
     rows: Sequence[Row], name: str, numbers: Sequence[str] = (), height: int = 0, files: Sequence[Row] | None = None
@@ -36,14 +49,8 @@ def show(
         shown = frame.style.format(lambda x: words.number(float(str(x))), subset=list(numbers), na_rep=words.UNDEFINED)
         shown = shown.format("{:,}", subset=whole)
     counts = {} if numbers else {c: st.column_config.NumberColumn(format="localized") for c in whole}
-    st.dataframe(
-        shown,
-        hide_index=True,
-        width="stretch",
-        height=height or "auto",
-        placeholder=words.UNDEFINED,
-        column_config=counts,
-    )
+    size: Any = {"width": "stretch", "height": height or "auto"}
+    st.dataframe(shown, hide_index=True, placeholder=words.UNDEFINED, column_config=counts, **size)
     saved = frame if files is None else pd.DataFrame(list(files))
     downloads(name, lambda: saved, "this table")
 
@@ -57,64 +64,26 @@ def downloads(name: str, frame: Callable[[], pd.DataFrame], what: str) -> None:
 
 def download(label: str, content: Callable[[], bytes] | bytes, file_name: str, mime: str, what: str) -> None:
     """Show a quiet button that saves a file."""
-    st.download_button(
-        label,
-        content,
-        file_name,
-        mime,
-        key=f"download-{file_name}",
-        on_click="ignore",
-        type="tertiary",
-        icon=":material/download:",
-        help=f"Download {what} as {file_name}",
-    )
+    look: Any = {"type": "tertiary", "icon": ":material/download:", "help": f"Download {what} as {file_name}"}
+    st.download_button(label, content, file_name, mime, key=f"download-{file_name}", on_click="ignore", **look)
 
 
 def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
-    """Show metrics as a table, the interval as text; the files hold its ends as numbers.
-
-    Args:
-        rows: of the table metrics, in the order to show.
-        more: further columns to show, before the others.
-    """
+    """Show metrics after the columns `more`, the interval as text; the files hold its ends as numbers."""
     shown = [{**{k: r[k] for k in more}, **row} for r, row in zip(rows, metric_rows(rows), strict=True)]
     show(shown, name, numbers=("value",), files=rows)
 
 
 def metric_rows(rows: Sequence[Row]) -> list[Row]:
     """Return metrics as they are read: the name with blanks, the interval as text."""
-    return [
-        {
-            "metric": words.words(r["metric"]),
-            "condition": r["condition"],
-            "value": r["value"],
-            "interval": words.interval(r["low"], r["high"]),
-            "n": r["n"],
-            "failed": r["failed"],
-            "method": r["method"],
-        }
-        for r in rows
-    ]
+    order = "metric condition value interval n failed method".split()
+    shown = [{**r, "metric": words.words(r["metric"]), "interval": words.interval(r["low"], r["high"])} for r in rows]
+    return [{name: r[name] for name in order} for r in shown]
 
 
 def audits(rows: Sequence[Row], where: tzinfo | None) -> list[Row]:
     """Return audits as they are read; `where` is the reader's time zone."""
-    return [
-        {
-            "host": r["host"],
-            "run again on": r["other"],
-            "units": r["units"],
-            "agree": r["agreeing"],
-            "differ": r["deviating_units"],
-            "no second result": r["without_result"],
-            "trials": r["trials"],
-            "trials that differ": r["deviating_trials"],
-            "largest difference": r["largest_difference"],
-            "tolerance": r["tolerance"],
-            "last": words.local_time(r["last_at"], where),
-        }
-        for r in rows
-    ]
+    return [{AUDITS[k]: r[k] for k in AUDITS} | {"last": words.local_time(r["last_at"], where)} for r in rows]
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

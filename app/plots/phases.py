@@ -24,13 +24,9 @@ def rows_with_intervals(
     labels: Mapping[str, str] | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> go.Figure:
-    """Draw one row per condition: its value as a point, its interval as a line.
+    """Draw one row per condition: its value as a point, its interval as a line; an undefined one says so.
 
-    Args:
-        rows: metrics with condition, value, low, high and n; an undefined one has a row that says so.
-        among: names in a fixed order, which gives a colour to names without a fixed one.
-        labels: what to call a condition, where not by its name.
-        colours: of conditions without a fixed one.
+    `colours` and `labels` are by condition; other names without a fixed colour have one by their place in `among`.
     """
     figure = style.titled(finding, basis, x_title, y_title, height=16 + ROW_PX * max(len(rows), 1))
     names = [str(r["condition"]) for r in rows]
@@ -39,46 +35,33 @@ def rows_with_intervals(
             style.undefined(figure, i)
             continue
         colour = (colours or {}).get(names[i]) or style.colour(names[i], among)
-        figure.add_scatter(
-            x=[row["value"]],
-            y=[i],
-            mode="markers+text",
-            marker={"color": colour, "size": 10},
-            error_x=style.error_bars([row], colour),
-            text=[words.number(row["value"])],
-            textposition="top center",
-            cliponaxis=False,
-            textfont={"size": style.FONT_PX - 1},
-            hoverinfo="text",
-            hovertext=f"{escape(names[i] or 'all')}: {words.estimate(row)}, n {row['n']:,}",
-        )
+        point = {"x": [row["value"]], "y": [i], "error_x": style.error_bars([row], colour), "cliponaxis": False}
+        look = {"mode": "markers+text", "marker": {"color": colour, "size": 10}}
+        text = {"text": [words.number(row["value"])], "textposition": "top center"}
+        hover = style.hovering(f"{escape(names[i] or 'all')}: {words.estimate(row)}, n {row['n']:,}")
+        figure.add_scatter(**point, **look, **text, textfont={"size": style.FONT_PX - 1}, **hover)
     style.rows(figure, [words.shortened((labels or {}).get(n, n) or "all", 26) for n in names], 0.8, 0.5)
     return figure
 
 
-def attempts(rows: Sequence[Row], order: Sequence[str], finding: str, unit: str = "trials") -> go.Figure:
+def attempts(rows: Sequence[Row], order: Sequence[str], finding: str) -> go.Figure:
     """Draw the share of trials by attempts needed, grouped bars, one colour per condition."""
     named = [c for c in order if any(r["condition"] == c for r in rows)]
     totals = {c: sum(r["trials"] for r in rows if r["condition"] == c) for c in named}
-    basis = "n " + ", ".join(f"{totals[c]:,} {c}" for c in named) + f" {unit}"
+    basis = "n " + ", ".join(f"{totals[c]:,} {c}" for c in named) + " trials"
     sizes = set(totals.values())
     if len(sizes) == 1:
-        basis = f"n {sizes.pop():,} {unit} a condition"
+        basis = f"n {sizes.pop():,} trials a condition"
     figure = style.titled(finding, basis, "attempts needed", "share of trials (%)", height=240)
     for c in named:
         own = [r for r in rows if r["condition"] == c]
         shares = [100 * r["trials"] / totals[c] for r in own]
-        figure.add_bar(
-            x=[r["attempts"] for r in own],
-            y=shares,
-            name=escape(c),
-            marker_color=style.colour(c, order),
-            hoverinfo="text",
-            hovertext=[
-                f"{escape(c)}: {words.number(s)} % need {r['attempts']}, {r['trials']:,} of {totals[c]:,}"
-                for r, s in zip(own, shares, strict=True)
-            ],
-        )
+        hover = [
+            f"{escape(c)}: {words.number(s)} % need {r['attempts']}, {r['trials']:,} of {totals[c]:,}"
+            for r, s in zip(own, shares, strict=True)
+        ]
+        x, colour = [r["attempts"] for r in own], style.colour(c, order)
+        figure.add_bar(x=x, y=shares, name=escape(c), marker_color=colour, **style.hovering(hover))
     figure.update_layout(barmode="group", bargap=0.25)
     most = max((r["attempts"] for r in rows), default=1)
     figure.update_xaxes(dtick=1 if most <= 10 else 2, range=[0.4, most + 0.6])
@@ -96,10 +79,7 @@ def differences(
 ) -> go.Figure:
     """Draw problems by paired difference; the mean with its interval above, zero as a line, a margin as a band.
 
-    Args:
-        rows: difference, problems.
-        main: the metric mean_difference of the pair, or None.
-        margin: attempts within which the two count as equivalent.
+    `margin` is the attempts within which the two count as equivalent.
     """
     figure = style.titled(finding, basis, f"attempts of {first} minus {second}, a problem", "problems", height=240)
     if margin is not None:
@@ -109,30 +89,18 @@ def differences(
         style.colour(first) if r["difference"] < 0 else style.colour(second) if r["difference"] > 0 else style.GREY
         for r in rows
     ]
-    figure.add_bar(
-        x=[r["difference"] for r in rows],
-        y=[r["problems"] for r in rows],
-        width=wide,
-        marker_color=signs,
-        opacity=0.75,
-        hoverinfo="text",
-        hovertext=[f"{r['difference']:+g} attempts: {words.count(r['problems'], 'problem')}" for r in rows],
-    )
+    x, y = [r["difference"] for r in rows], [r["problems"] for r in rows]
+    hover = [f"{r['difference']:+g} attempts: {words.count(r['problems'], 'problem')}" for r in rows]
+    figure.add_bar(x=x, y=y, width=wide, marker_color=signs, opacity=0.75, **style.hovering(hover))
     style.threshold(figure, 0, "" if margin is not None else "no difference", solid=True, place="top right")
     top = max((r["problems"] for r in rows), default=1)
     if main is not None and words.defined(main["value"]):
-        figure.add_scatter(
-            x=[main["value"]],
-            y=[top * 1.12],
-            mode="markers+text",
-            marker={"color": style.GREY, "size": 11, "symbol": "diamond"},
-            error_x={**style.error_bars([main], style.GREY), "thickness": 2.5},
-            textposition="top center",
-            text=[f"mean {main['value']:+.2f}"],
-            textfont={"size": style.FONT_PX},
-            hoverinfo="text",
-            hovertext=f"mean {words.estimate(main)}, n {main['n']:,}",
-        )
+        ends = {**style.error_bars([main], style.GREY), "thickness": 2.5}
+        look = {"mode": "markers+text", "marker": {"color": style.GREY, "size": 11, "symbol": "diamond"}}
+        text = {"text": [f"mean {main['value']:+.2f}"], "textposition": "top center"}
+        above = style.hovering(f"mean {words.estimate(main)}, n {main['n']:,}")
+        size = {"size": style.FONT_PX}
+        figure.add_scatter(x=[main["value"]], y=[top * 1.12], error_x=ends, **look, **text, textfont=size, **above)
     figure.update_yaxes(range=[0, top * 1.3])
     return figure
 
@@ -147,15 +115,11 @@ def losses(rows: Sequence[Row], finding: str, basis: str) -> go.Figure:
             if not values:
                 continue
             name = f"{row['condition']}, {'training' if kind == 'train_loss' else 'validation'}"
-            figure.add_scatter(
-                x=list(range(first, first + len(values))),
-                y=values,
-                mode="lines+markers",
-                name=escape(name),
-                line={"color": colour, "width": 2, "dash": dash},
-                marker={"size": 7, "symbol": "circle" if first else "circle-open"},
-                hoverinfo="text",
-                hovertext=[f"{escape(name)}, epoch {i + first}: {words.number(v)}" for i, v in enumerate(values)],
-            )
+            line = {"color": colour, "width": 2, "dash": dash}
+            marker = {"size": 7, "symbol": "circle" if first else "circle-open"}
+            look = {"mode": "lines+markers", "name": escape(name), "line": line, "marker": marker}
+            hover = [f"{escape(name)}, epoch {i + first}: {words.number(v)}" for i, v in enumerate(values)]
+            x = list(range(first, first + len(values)))
+            figure.add_scatter(x=x, y=values, **look, **style.hovering(hover))
     figure.update_xaxes(dtick=1)
     return style.with_legend(figure) if len(figure.data) > 1 else figure

@@ -147,15 +147,10 @@ def _hosts(run_id: str) -> str:
     if not work:
         return ""
     audits = tables.audits(snapshot.audits(run_id), None)
-    return _section(
-        "Hosts",
-        f'<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}'
-        + (
-            f"<h3>Audits</h3>{_table(audits, ('largest difference', 'tolerance'))}"
-            if audits
-            else "<p>No unit was run a second time.</p>"
-        ),
-    )
+    compared = "<p>No unit was run a second time.</p>"
+    if audits:
+        compared = f"<h3>Audits</h3>{_table(audits, ('largest difference', 'tolerance'))}"
+    return _section("Hosts", f'<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}{compared}')
 
 
 def _provenance(run_id: str) -> str:
@@ -180,12 +175,9 @@ def _provenance(run_id: str) -> str:
 def _verified() -> str:
     """Return when lab verify last checked the warehouse, and its result."""
     for last in reading_checks.verified(1):
-        of, faults = (
-            last["phase"] or "everything",
-            words.count(last["faults"], "fault") if last["faults"] else "no fault",
-        )
+        faults = words.count(last["faults"], "fault") if last["faults"] else "no fault"
         since = words.count(last["bundles_since"], "result")
-        return f"{words.utc_time(last['verified_at'])} on {last['host']}, of {of}: {faults}; {since} since"
+        return f"{words.utc_time(last['verified_at'])} on {last['host']}, of {last['phase'] or 'everything'}: {faults}; {since} since"
     return "never"
 
 

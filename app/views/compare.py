@@ -39,10 +39,8 @@ def differences(first: Row, second: Row) -> None:
         st.caption(f"Nothing: all {equal:,} settings, versions and digests are equal.")
         return
     st.caption(f"{words.count(len(rows), 'setting')} or versions differ; {equal:,} are equal.")
-    tables.show(
-        [{"setting": r["key"], "A": r["first"], "B": r["second"]} for r in rows],
-        f"{first['run_id']}-{second['run_id']}-plan",
-    )
+    shown = [{"setting": r["key"], "A": r["first"], "B": r["second"]} for r in rows]
+    tables.show(shown, f"{first['run_id']}-{second['run_id']}-plan")
 
 
 def verdicts(first: Row, second: Row) -> None:
@@ -91,7 +89,8 @@ def by_problem(first: Row, second: Row) -> None:
         measure = filters.choice("Measure", names, "measure", say=lambda m: compare_figures.NAMES[m].name)
     with right:
         phase = filters.choice("Phase", [filters.ANY, *phases], "phase", say=filters.any_of("All phases", named))
-    shown = [r for r in rows if r["measure"] == measure and phase in (filters.ANY, r["phase"])]
+    of_phase = [r for r in rows if phase in (filters.ANY, r["phase"])]
+    shown = [r for r in of_phase if r["measure"] == measure]
     name = f"{first['run_id']}-{second['run_id']}-{measure.replace(' ', '-')}"
     if shown:
         style.draw(compare_figures.differences(shown, measure), name)
@@ -100,15 +99,8 @@ def by_problem(first: Row, second: Row) -> None:
         st.caption(
             f"{same:,} of {sum(r['n'] for r in shown):,} pairs are one result that serves both runs: they cannot differ."
         )
-    tables.show(
-        [
-            _row(r, {"condition": r["condition"], "measure": r["measure"]}, {"n": r["n"]})
-            for r in rows
-            if phase in (filters.ANY, r["phase"])
-        ],
-        f"{name}-table",
-        NUMBERS,
-    )
+    listed = [_row(r, {k: r[k] for k in ("condition", "measure")}, {"n": r["n"]}) for r in of_phase]
+    tables.show(listed, f"{name}-table", NUMBERS)
 
 
 def _row(row: Row, about: Row, sizes: Row) -> Row:
@@ -131,15 +123,12 @@ def by_metric(first: Row, second: Row) -> None:
         f"{words.count(len(rows), 'metric')} in both; {len(known):,} have an interval of their difference, "
         f"and {beside:,} of these exclude zero. About one in twenty does so by chance."
     )
-    shown = [
-        _row(
-            r,
-            {"metric": words.words(r["metric"]), "condition": r["condition"]},
-            {"n A": r["first_n"], "n B": r["second_n"]},
-        )
-        for r in rows
-    ]
-    tables.show(shown, f"{first['run_id']}-{second['run_id']}-metrics", NUMBERS, height=420)
+
+    def line(r: Row) -> Row:
+        about = {"metric": words.words(r["metric"]), "condition": r["condition"]}
+        return _row(r, about, {"n A": r["first_n"], "n B": r["second_n"]})
+
+    tables.show(list(map(line, rows)), f"{first['run_id']}-{second['run_id']}-metrics", NUMBERS, height=420)
 
 
 def body(view: filters.View) -> None:

@@ -60,20 +60,15 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
         return "#16181D" if cell["value"] - low < 0.45 * (high - low) else "#FFFFFF"
 
     for (w, k), c in found.items():
-        figure.add_annotation(
-            x=weights.index(w),
-            y=ks.index(k),
-            text=words.number(c["value"]),
-            showarrow=False,
-            font={"size": style.FONT_PX, "color": ink(c)},
-        )
+        font = {"size": style.FONT_PX, "color": ink(c)}
+        x, y = weights.index(w), ks.index(k)
+        figure.add_annotation(x=x, y=y, text=words.number(c["value"]), showarrow=False, font=font)
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)
     if chosen and (chosen["embedder"], chosen["distance"]) == (best["embedder"], best["distance"]):
         x, y = weights.index(chosen["weight"]), ks.index(chosen["k"])
-        figure.add_shape(
-            type="rect", x0=x - 0.48, x1=x + 0.48, y0=y - 0.48, y1=y + 0.48, line={"color": style.ORANGE, "width": 3}
-        )
+        corners = {"x0": x - 0.48, "x1": x + 0.48, "y0": y - 0.48, "y1": y + 0.48}
+        figure.add_shape(type="rect", **corners, line={"color": style.ORANGE, "width": 3})
         figure.add_annotation(x=x, y=y - 0.3, text="chosen", showarrow=False, font={"size": 12, "color": ink(chosen)})
     phase.draw(figure, f"grid-{best['embedder']}-{best['distance']}")
 
@@ -97,18 +92,11 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
         ("Pareto front", best, style.BLUE, 9, "lines+markers"),
         ("chosen", [chosen] if chosen else [], style.ORANGE, 15, "markers"),
     ):
-        figure.add_scatter(
-            x=[1000 * c["time_s"] for c in own],
-            y=[c["value"] for c in own],
-            name=name,
-            mode=mode,
-            line={"color": colour, "width": 1.5},
-            marker={"color": colour, "size": size, **(CHOSEN if name == "chosen" else {})},
-            hoverinfo="text",
-            hovertext=[
-                f"{escape(c['cell'])}<br>relevance {words.estimate(c)}, {1000 * c['time_s']:.3g} ms" for c in own
-            ],
-        )
+        x, y = [1000 * c["time_s"] for c in own], [c["value"] for c in own]
+        marker = {"color": colour, "size": size, **(CHOSEN if name == "chosen" else {})}
+        look = {"mode": mode, "line": {"color": colour, "width": 1.5}, "marker": marker}
+        hover = [f"{escape(c['cell'])}<br>relevance {words.estimate(c)}, {1000 * c['time_s']:.3g} ms" for c in own]
+        figure.add_scatter(x=x, y=y, name=name, **look, **style.hovering(hover))
     style.threshold(figure, needed, axis="y")
     if bound_s is not None and max(float(c["time_s"]) for c in cells) > bound_s / 3:
         style.threshold(figure, 1000 * bound_s, f"at most {1000 * bound_s:g} ms")

@@ -42,21 +42,15 @@ def by_class(phase: phase_page.Phase) -> None:
         most, least = max(gains, key=lambda x: gains[x]), min(gains, key=lambda x: gains[x])
         finding = f"Semantic memos help most with {most} ({100 * gains[most]:+.0f} points), least with {least} ({100 * gains[least]:+.0f})"
     basis = f"n {rows[0]['n']:,} trials a class and condition · Wilson 95 %"
-    figure = style.titled(
-        finding, basis, "accuracy (share of first guesses that are right)", "", height=10 + 48 * len(labels)
-    )
+    title = "accuracy (share of first guesses that are right)"
+    figure = style.titled(finding, basis, title, "", height=10 + 48 * len(labels))
     for i, strategy in enumerate(CONDITIONS):
         own = [r for r in rows if r["strategy"] == strategy]
-        figure.add_scatter(
-            x=[r["value"] for r in own],
-            y=[labels.index(r["label"]) + 0.22 * (i - 1) for r in own],
-            name=strategy,
-            mode="markers",
-            marker={"color": style.colour(strategy), "symbol": style.symbol(strategy, CONDITIONS), "size": 9},
-            error_x=style.error_bars(own, style.colour(strategy)),
-            hoverinfo="text",
-            hovertext=[f"{escape(r['condition'])}: {words.estimate(r)}, n {r['n']}" for r in own],
-        )
+        x, y = [r["value"] for r in own], [labels.index(r["label"]) + 0.22 * (i - 1) for r in own]
+        marker = {"color": style.colour(strategy), "symbol": style.symbol(strategy, CONDITIONS), "size": 9}
+        ends = style.error_bars(own, style.colour(strategy))
+        hover = style.hovering([f"{escape(r['condition'])}: {words.estimate(r)}, n {r['n']}" for r in own])
+        figure.add_scatter(x=x, y=y, name=strategy, mode="markers", marker=marker, error_x=ends, **hover)
     style.rows(figure, [words.shortened(x, 24) for x in labels])
     figure.update_xaxes(range=[-0.02, 1.02])
     phase.draw(style.with_legend(figure), "classes")
@@ -81,18 +75,12 @@ def effects(phase: phase_page.Phase) -> None:
         ("rank_biserial", "rank-biserial, matched pairs", style.RED, "diamond"),
     ):
         own = phase.defined(metric)
-        figure.add_scatter(
-            x=[r["value"] for r in own],
-            y=[pairs.index(r["condition"]) for r in own],
-            name=name,
-            mode="markers+text",
-            marker={"color": colour, "size": 11, "symbol": shape},
-            text=[f"{r['value']:+.2f}" for r in own],
-            textposition="top center" if shape == "circle" else "bottom center",
-            textfont={"size": style.FONT_PX - 1},
-            hoverinfo="text",
-            hovertext=[f"{escape(r['condition'])}: {name} {r['value']:+.3f}, n {r['n']}" for r in own],
-        )
+        x, y = [r["value"] for r in own], [pairs.index(r["condition"]) for r in own]
+        look = {"mode": "markers+text", "marker": {"color": colour, "size": 11, "symbol": shape}}
+        text = {"text": [f"{v:+.2f}" for v in x], "textfont": {"size": style.FONT_PX - 1}}
+        side = "top center" if shape == "circle" else "bottom center"
+        hover = style.hovering([f"{escape(r['condition'])}: {name} {r['value']:+.3f}, n {r['n']}" for r in own])
+        figure.add_scatter(x=x, y=y, name=name, **look, **text, textposition=side, **hover)
     style.threshold(figure, 0, "no effect", solid=True)
     figure.update_xaxes(range=[-1.05, 1.05])
     style.rows(figure, [words.shortened(p, 26) for p in pairs], 0.7)
@@ -111,23 +99,16 @@ def relevance(phase: phase_page.Phase) -> None:
         finding = f"More relevant memos {verb} attempts: rho {words.estimate(found)}"
     totals = {c: sum(r["n"] for r in rows if r["condition"] == c) for c in dict.fromkeys(r["condition"] for r in rows)}
     basis = f"n {', '.join(f'{n:,} problems {c}' for c, n in totals.items())} · Spearman (semantic); means with 95 % intervals"
-    figure = style.titled(
-        finding, basis, "relevance of what was retrieved (0 to 1, steps of 0.1)", "mean attempts", height=240
-    )
+    title = "relevance of what was retrieved (0 to 1, steps of 0.1)"
+    figure = style.titled(finding, basis, title, "mean attempts", height=240)
     for c in totals:
         own = [r for r in rows if r["condition"] == c]
         colour = style.colour(c)
-        figure.add_scatter(
-            x=[r["relevance"] for r in own],
-            y=[r["value"] for r in own],
-            mode="lines+markers",
-            name=escape(c),
-            line={"color": colour, "width": 2},
-            error_y=style.error_bars(own, colour),
-            marker={"size": 8, "symbol": style.symbol(c, CONDITIONS)},
-            hoverinfo="text",
-            hovertext=[f"{escape(c)}, relevance {r['relevance']:g}: {words.estimate(r)}, n {r['n']:,}" for r in own],
-        )
+        x, y, ends = [r["relevance"] for r in own], [r["value"] for r in own], style.error_bars(own, colour)
+        marker = {"size": 8, "symbol": style.symbol(c, CONDITIONS)}
+        look = {"mode": "lines+markers", "line": {"color": colour, "width": 2}, "marker": marker}
+        hover = [f"{escape(c)}, relevance {r['relevance']:g}: {words.estimate(r)}, n {r['n']:,}" for r in own]
+        figure.add_scatter(x=x, y=y, name=escape(c), error_y=ends, **look, **style.hovering(hover))
     figure.update_yaxes(rangemode="tozero")
     phase.draw(style.with_legend(figure), "relevance")
 

@@ -56,14 +56,9 @@ def agreement(view: filters.View, known: list[str]) -> None:
     found = by_host.chosen(view, verdicts, known, "-by-host")
     if found is None:
         return
-    tables.show(
-        [
-            {k: r[k] for k in ("condition", "host", "value", "low", "high", "n", "failed", "method")}
-            for r in found.shown
-        ],
-        f"{view.run_id}-{found.phase}-{found.metric}-by-host",
-        numbers=("value", "low", "high"),
-    )
+    columns = "condition host value low high n failed method".split()
+    rows = [{k: r[k] for k in columns} for r in found.shown]
+    tables.show(rows, f"{view.run_id}-{found.phase}-{found.metric}-by-host", numbers=("value", "low", "high"))
 
 
 def disagreements(view: filters.View) -> None:
@@ -118,9 +113,8 @@ def timeline(view: filters.View) -> None:
 def speeds(view: filters.View) -> None:
     """Show what lab assess measured on each host."""
     st.subheader("Speed")
-    reports = [r for r in read(reading_hosts.reports) if view.host in (None, r["host"])]
     every = read(reading_hosts.reports)
-    known = [r["host"] for r in every]
+    reports, known = [r for r in every if view.host in (None, r["host"])], [r["host"] for r in every]
     drawn = [(m, f) for m in host_figures.SPEEDS if (f := host_figures.speed(reports, m, known))]
     if not drawn:
         shell.hint("No speed was measured yet. On each machine, while it does nothing else:", "lab assess")
@@ -159,11 +153,9 @@ def predictions(view: filters.View) -> None:
         plan = f"lab plan --scale {view.run['scale']}"
         return shell.hint("No phase that was planned has ended yet. To see the plan before a run:", plan)
     style.draw(host_figures.predicted(rows), f"{view.run_id}-predicted-against-actual")
-    tables.show(
-        [{**r, "phase": r["phase"].upper(), "actual / predicted": r["actual_s"] / r["predicted_s"]} for r in rows],
-        f"{view.run_id}-predicted-against-actual",
-        numbers=("predicted_s", "actual_s", "actual / predicted"),
-    )
+    shown = [{**r, "phase": r["phase"].upper(), "actual / predicted": r["actual_s"] / r["predicted_s"]} for r in rows]
+    numbers = ("predicted_s", "actual_s", "actual / predicted")
+    tables.show(shown, f"{view.run_id}-predicted-against-actual", numbers)
     return None
 
 

@@ -75,26 +75,16 @@ def clusters(phase: phase_page.Phase, embedder: str) -> None:
     if score:
         apart = "apart" if score["value"] > 0.25 else "hardly apart" if score["value"] > 0 else "mixed"
         finding = f"The classes are {apart} in {embedder}: silhouette {words.number(score['value'])}"
-    basis = (
-        f"n {len(points):,} problems · t-SNE to two dimensions, for the eye only; the silhouette is of all dimensions"
-    )
+    how = "t-SNE to two dimensions, for the eye only; the silhouette is of all dimensions"
+    basis = f"n {len(points):,} problems · {how}"
     figure = style.titled(finding, basis, "t-SNE 1 (no unit)", "t-SNE 2 (no unit)", height=330)
     for name in classes:
         own = [p for p in points if p["truth"] == name]
-        figure.add_scatter(
-            x=[p["x"] for p in own],
-            y=[p["y"] for p in own],
-            mode="markers",
-            name=escape(words.shortened(name, 20)),
-            marker={
-                "color": style.colour(name, classes),
-                "symbol": style.symbol(name, classes),
-                "size": 8,
-                "opacity": 0.85,
-            },
-            hoverinfo="text",
-            hovertext=[_hover(p) for p in own],
-        )
+        x, y, label = [p["x"] for p in own], [p["y"] for p in own], escape(words.shortened(name, 20))
+        colour, symbol = style.colour(name, classes), style.symbol(name, classes)
+        marker = {"color": colour, "symbol": symbol, "size": 8, "opacity": 0.85}
+        hover = style.hovering([_hover(p) for p in own])
+        figure.add_scatter(x=x, y=y, mode="markers", name=label, marker=marker, **hover)
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
     phase.draw(style.with_legend(figure), f"map-{embedder}")

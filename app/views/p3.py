@@ -73,9 +73,8 @@ def losses(phase: phase_page.Phase) -> None:
     finding = f"Training loss falls from {words.number(first)} to {words.number(last)}"
     if last >= first:
         finding = f"Training loss does not fall: {words.number(first)} to {words.number(last)}"
-    basis = (
-        f"n {rows[0]['examples']:,} examples · took {words.duration(rows[0]['seconds'])}, {rows[0]['tokens']:,} tokens"
-    )
+    took = f"took {words.duration(rows[0]['seconds'])}, {rows[0]['tokens']:,} tokens"
+    basis = f"n {rows[0]['examples']:,} examples · {took}"
     phase.draw(plots.losses(rows, finding, basis), "loss")
 
 

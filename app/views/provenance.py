@@ -93,14 +93,8 @@ def exploratory(run_id: str) -> None:
         st.caption("None: every metric is one that the plan announces.")
         return
     st.caption("The plan does not announce these. They may suggest a question; they decide nothing.")
-    tables.show(
-        [
-            {"phase": r["phase"].upper(), "metric": words.words(r["metric"]), "conditions": r["conditions"]}
-            for r in rows
-        ],
-        f"{run_id}-exploratory",
-        height=min(360, 38 + 35 * len(rows)),
-    )
+    shown = [r | {"phase": r["phase"].upper(), "metric": words.words(r["metric"])} for r in rows]
+    tables.show(shown, f"{run_id}-exploratory", height=min(360, 38 + 35 * len(rows)))
 
 
 def bundles(checks: Row, where: tzinfo | None) -> None:
