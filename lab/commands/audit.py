@@ -91,9 +91,8 @@ def _run_again(paths: Any, store: Any, drawn: Audit, host: str | None) -> None:
         print(printable(text), file=sys.stderr, flush=True)
 
     n = len(drawn.sample)
-    left_out = f"; {drawn.left_out} others cannot be repeated with the code, data and models of this machine" * bool(
-        drawn.left_out
-    )
+    others = f"; {drawn.left_out} others cannot be repeated with the code, data and models of this machine"
+    left_out = others if drawn.left_out else ""
     say(f"run {drawn.run_id}: {n} of {drawn.finished} finished units, seed {drawn.seed}{left_out}")
     with writing(paths) as con:
         before = bundles_known(con, [f.unit.unit_id for f in drawn.sample])

@@ -45,30 +45,15 @@ def check(
     """
     report = examine(file, _too_long(model) if model else None)
     if as_json:
-        row = {
-            "lines": report.lines,
-            "labels": dict(report.labels),
-            "groups": report.groups,
-            "longest": report.longest,
-            "n_errors": report.n_errors,
-            "errors": [vars(f) for f in report.errors],
-            "n_leaks": report.n_leaks,
-            "leaks": [vars(f) for f in report.leaks],
-        }
-        print(json.dumps(row, indent=1))
+        print(json.dumps(vars(report), indent=1, default=vars))
     else:
         _print_report(file, report)
     if report.n_errors or report.n_leaks:
         if as_json:
             raise typer.Exit(EXIT_MISTAKE)
-        found = [
-            f"{n} {name}{'' if n == 1 else 's'}"
-            for n, name in ((report.n_errors, "error"), (report.n_leaks, "leak"))
-            if n
-        ]
-        raise LabError(
-            f"{file}: {' and '.join(found)}", f"mend the file, then: lab data check {shlex.quote(str(file))}"
-        )
+        counts = ((report.n_errors, "error"), (report.n_leaks, "leak"))
+        found = " and ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counts if n)
+        raise LabError(f"{file}: {found}", f"mend the file, then: lab data check {shlex.quote(str(file))}")
 
 
 def _too_long(model: str) -> Callable[[str], str]:

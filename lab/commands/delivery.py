@@ -38,11 +38,8 @@ def sync(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"where": store.where, **asdict(found)}))
     else:
-        print(
-            printable(
-                f"to {store.where}: delivered {found.delivered} ({size(found.size_bytes)}), waiting {found.waiting}"
-            )
-        )
+        done = f"delivered {found.delivered} ({size(found.size_bytes)}), waiting {found.waiting}"
+        print(printable(f"to {store.where}: {done}"))
         if found.reason:
             print(printable(found.reason))
     if found.waiting:

@@ -67,8 +67,7 @@ def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
 def checks(tier: str | None = None) -> list[Check]:
     """Return all checks of this machine for a tier, by default its own."""
     own, machine = _machine()
-    tier = tier or own
-    needed = (*_packages(tier), *_engines(tier), *_models(), *_extensions())
+    needed = (*_packages(tier or own), *_engines(tier or own), *_models(), *_extensions())
     return [*machine, *needed, *_services(), *_permissions(), *_results()]
 
 

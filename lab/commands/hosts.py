@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -70,7 +71,7 @@ def hosts(as_json: AsJson = False) -> None:
     client, reports = _sources()
     rows = host_states(client, reports)
     if as_json:
-        print(json.dumps([_as_json(r) for r in rows], indent=1))
+        print(json.dumps([asdict(r) for r in rows], indent=1, default=datetime.isoformat))
         return
     if not rows:
         print("no machine is registered yet; on each machine: lab join http://coordinator:4200")
@@ -93,11 +94,6 @@ def _sources() -> Sources:
     for text in wrong:
         print(printable(text), file=sys.stderr)
     return Sources(client, reports)
-
-
-def _as_json(row: HostState) -> dict[str, Any]:
-    beat = row.last_heartbeat.isoformat() if row.last_heartbeat else None
-    return asdict(row) | {"last_heartbeat": beat}
 
 
 def print_hosts(rows: Sequence[HostState]) -> None:

@@ -51,9 +51,9 @@ def invite(
 def print_invitation() -> None:
     """Print the `lab join` command of each tier and where its key comes from; no secret."""
     results = os.environ.get("LAB_RESULTS_URL")
-    shared = (
-        inbox.url() if results is None else results if "://" in results and not results.startswith("file:") else None
-    )
+    shared = inbox.url() if results is None else results
+    if shared is not None and ("://" not in shared or shared.startswith("file:")):
+        shared = None
     for tier, line in join_lines(_running(SERVER), shared).items():
         print(f"{tier:<8} {line}")
     print("On each machine, type the line of its tier. It asks for a key, which this command shows: lab invite --key")

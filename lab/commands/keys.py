@@ -31,9 +31,8 @@ def add(
     paths = Paths.local()
     text = None
     if source is not None:
-        text = (
-            sys.stdin.read(1000) if str(source) == "-" else source.read_text(encoding="utf-8", errors="replace")[:1000]
-        )
+        from_file = str(source) != "-"
+        text = source.read_text(encoding="utf-8", errors="replace")[:1000] if from_file else sys.stdin.read(1000)
     path = signing.add_key(paths, host, text)
     print(f"key of {host}: {path}")
     if host == host_name():

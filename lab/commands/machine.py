@@ -41,7 +41,7 @@ def assess(
     """
     paths = Paths.local()
     store = Store.configured(paths)
-    report = _assessed(quick) if source is None else _read(source, quick)
+    report = measure(quick, api_url()) if source is None else _read(source, quick)
     content = report.model_dump_json(indent=1).encode()
     path = (out or paths.home) / f"capability_report_{report.host}.json"
     write_whole(path, content)
@@ -54,15 +54,10 @@ def assess(
     print(f"  report     {path}")
 
 
-def _assessed(quick: bool) -> CapabilityReport:
-    return measure(quick, api_url())
-
-
 def _read(source: Path, quick: bool) -> CapabilityReport:
     if quick:
-        raise LabError(
-            "--quick and --from cannot be used together, since --from measures nothing", f"lab assess --from {source}"
-        )
+        wrong = "--quick and --from cannot be used together, since --from measures nothing"
+        raise LabError(wrong, f"lab assess --from {source}")
     with source.open("rb") as file:
         return parse_report(file.read(MAX_REPORT_BYTES + 1))
 

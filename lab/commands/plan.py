@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
@@ -100,29 +101,12 @@ def example_reports() -> list[CapabilityReport]:
     """Return reports of the machines in EXAMPLE."""
     found = []
     for host, ram, spare, cores, gflops, texts in EXAMPLE:
-        decision = decide(spare, 100)
-        found.append(
-            CapabilityReport(
-                host=host,
-                created_at=datetime.now(UTC),
-                os="Linux",
-                architecture="aarch64" if ram == 4 else "x86_64",
-                python="3.11",
-                versions={},
-                cores_physical=cores,
-                cores_logical=cores,
-                ram_total_gb=float(ram),
-                ram_available_gb=float(spare),
-                disk_free_gb=100.0,
-                gpus=[],
-                engines=["embedder", "language_model", "lora"],
-                matrix_gflops=float(gflops),
-                embedding_texts_per_s=float(texts),
-                tier=decision.tier,
-                profiles=decision.profiles,
-                reasons=decision.reasons,
-            )
-        )
+        machine = {"host": host, "architecture": "aarch64" if ram == 4 else "x86_64", "os": "Linux", "python": "3.11"}
+        has = {"ram_total_gb": float(ram), "ram_available_gb": float(spare), "disk_free_gb": 100.0, "gpus": []}
+        has |= {"cores_physical": cores, "cores_logical": cores, "engines": ["embedder", "language_model", "lora"]}
+        speeds = {"matrix_gflops": float(gflops), "embedding_texts_per_s": float(texts)}
+        about: dict[str, Any] = machine | has | speeds | asdict(decide(spare, 100))
+        found.append(CapabilityReport(created_at=datetime.now(UTC), versions={}, **about))
     return found
 
 
@@ -280,9 +264,8 @@ def dominance(planned: Schedule) -> str:
     if found is None:
         return ""
     stage, host = found.stage, found.last.host
-    together = "on one machine, since dividing it would save too little"
-    if len(stage.shares) > 1:
-        together = f"on {len(stage.shares)} machines"
+    n = len(stage.shares)
+    together = f"on {n} machines" if n > 1 else "on one machine, since dividing it would save too little"
     why = {
         "one machine": f"all of it on {host}, the only machine that can run it",
         "one unit": f"its longest unit alone takes that on {host}, and a unit is not divided",

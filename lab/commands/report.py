@@ -39,9 +39,8 @@ def report(
     try:
         from app.report.html import page
     except ModuleNotFoundError as error:
-        raise LabError(
-            f"the page's packages are not installed ({error.name})", "pip install '.[coordinator]'"
-        ) from None
+        wrong = f"the page's packages are not installed ({error.name})"
+        raise LabError(wrong, "pip install '.[coordinator]'") from None
     chosen = run or known[0]
     content = page(chosen).encode("utf-8", "replace")
     write_whole(out, content)

@@ -33,16 +33,9 @@ def page(
     for v in verdicts:
         needs = "" if v["threshold"] is None else f"{v['threshold']:g}"
         worked = duration(seconds[v["phase"]]) if v["phase"] in seconds else "not recorded"
-        cells = (
-            v["phase"].upper(),
-            v["status"],
-            f"{v['main_metric']} {v['main_condition']}".strip(),
-            with_interval(v["value"], v["low"], v["high"]),
-            needs,
-            v["n"],
-            worked,
-        )
-        lines.append(_row(cells))
+        main = f"{v['main_metric']} {v['main_condition']}".strip()
+        value = with_interval(v["value"], v["low"], v["high"])
+        lines.append(_row((v["phase"].upper(), v["status"], main, value, needs, v["n"], worked)))
     lines.append("")
     for v in verdicts:
         said = [v["reason"], *([f"Overridden: {v['why']}"] if v["why"] else [])]
@@ -55,30 +48,13 @@ def page(
 def _numbers(phase: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the lines about a phase; numbers of single configurations are left out above MOST_ROWS."""
     shown = rows if len(rows) <= MOST_ROWS else [m for m in rows if " | " not in m["condition"]]
-    lines = [
-        f"## {phase.upper()}",
-        "",
-        "| metric | of | value (95 %) | n | failed | method |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        _row(
-            (
-                m["metric"],
-                m["condition"],
-                with_interval(m["value"], m["low"], m["high"]),
-                m["n"],
-                m["failed"],
-                m["method"],
-            )
-        )
-        for m in shown
-    ]
-    if len(shown) < len(rows):
-        lines += [
-            "",
-            f"{len(rows) - len(shown)} numbers of single configurations are left out; they are in the warehouse.",
-        ]
+    head = ["| metric | of | value (95 %) | n | failed | method |", "|---|---|---|---|---|---|"]
+    lines = [f"## {phase.upper()}", "", *head]
+    for m in shown:
+        value = with_interval(m["value"], m["low"], m["high"])
+        lines.append(_row((m["metric"], m["condition"], value, m["n"], m["failed"], m["method"])))
+    if left_out := len(rows) - len(shown):
+        lines += ["", f"{left_out} numbers of single configurations are left out; they are in the warehouse."]
     return lines
 
 

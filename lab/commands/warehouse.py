@@ -56,9 +56,8 @@ def verify(
         with writing(paths, publish=True) as con:
             found = verified(con, paths, store, phase, deep)
     if as_json:
-        print(
-            json.dumps({"counts": found.counts, "faults": plain(found.faults), "notes": plain(found.notes)}, indent=1)
-        )
+        shown = {"counts": found.counts, "faults": plain(found.faults), "notes": plain(found.notes)}
+        print(json.dumps(shown, indent=1))
     else:
         if repair:
             print(f"restored: {done.bundles} bundles, {done.files} attachments, {done.back} out of quarantine")

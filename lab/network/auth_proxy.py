@@ -29,6 +29,7 @@ Server = Callable[[Message, Receive, Send], Awaitable[None]]
 log = logging.getLogger("uvicorn.error")
 
 ID, POOL, NAME = "[0-9a-f-]{32,36}", f"(?:{'|'.join(TIERS)})", "[A-Za-z0-9._-]{1,100}"
+LISTED = "flow_runs|task_runs|flows|deployments|work_pools|work_queues|artifacts|variables|automations"
 # Requests of a worker, a flow process, `lab join` and `lab hosts` of another machine (observed, Prefect 3.8.8).
 ASKED = re.compile(
     "|".join(
@@ -39,10 +40,7 @@ ASKED = re.compile(
             ("GET", rf"work_pools/(?:{POOL}|coordinator)(?:/queues/{NAME})?"),
             ("GET", rf"(?:variables|flows|concurrency_limits/tag)/(?:name/)?{NAME}"),
             ("GET", rf"deployments/name/{NAME}/{NAME}"),
-            (
-                "POST",
-                r"(?:flow_runs|task_runs|flows|deployments|work_pools|work_queues|artifacts|variables|automations)/(?:filter|count)",
-            ),
+            ("POST", rf"(?:{LISTED})/(?:filter|count)"),
             ("POST", rf"work_pools/(?:{POOL}|coordinator)/(?:workers|queues)/filter"),
             ("POST", rf"work_pools/{POOL}/queues/?|work_pools/{POOL}/workers/heartbeat"),
             ("POST", rf"work_pools/{POOL}/get_scheduled_flow_runs|deployments/get_scheduled_flow_runs"),
@@ -102,11 +100,7 @@ class AuthProxy:
         return [*((n, v) for n, v in headers if n != b"authorization"), own]
 
     async def _checked(self, scope: Message, receive: Receive) -> Receive:
-        """Check a request and return a `receive` that gives its body again.
-
-        Raises:
-            Refused: the request is not allowed.
-        """
+        """Return a `receive` that gives the body of an allowed request again; Refused for any other."""
         asked = f"{scope['method']} {scope['path']}"
         if not ASKED.fullmatch(asked):
             raise Refused(f"a worker may not {asked!r:.200}")
@@ -114,14 +108,10 @@ class AuthProxy:
             return receive
         body = await _body(receive)
         check_body(scope["method"], scope["path"], body)
-        given = False
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return messages.pop() if messages else await receive()
 
         return again
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import shlex
 import socket
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lab.network import secrets
 from workpools.tiers import TIERS
 
 LOOPBACK = "127.0.0.1"
+EXAMPLE = "lab up --lan --address 192.168.1.10"
 NOBODY = ("192.0.2.1", 9)  # RFC 5737: an address that nobody has; nothing is sent there
 
 
@@ -47,20 +49,17 @@ def checked_address(text: str) -> str:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise LabError(f"{text[:80]!r} is not an IP address", "lab up --lan --address 192.168.1.10") from None
+        raise LabError(f"{text[:80]!r} is not an IP address", EXAMPLE) from None
     if address.is_unspecified or address.is_multicast:
-        raise LabError(
-            f"{text} would open every network interface",
-            "give the address of your LAN: lab up --lan --address 192.168.1.10",
-        )
+        mend = f"give the address of your LAN: {EXAMPLE}"
+        raise LabError(f"{text} would open every network interface", mend)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.bind((text, 0))
     except OSError:
-        raise LabError(
-            f"{text} is not an address of this machine", "list them: ip address; or leave --address out"
-        ) from None
+        mend = "list them: ip address; or leave --address out"
+        raise LabError(f"{text} is not an address of this machine", mend) from None
     return str(address)
 
 
@@ -71,15 +70,11 @@ def _found() -> str:
             probe.connect(NOBODY)
             found = str(probe.getsockname()[0])
     except OSError:
-        raise LabError(
-            "this machine is not on a network", "give the address: lab up --lan --address 192.168.1.10"
-        ) from None
+        raise LabError("this machine is not on a network", f"give the address: {EXAMPLE}") from None
     if ipaddress.ip_address(found).is_global:
         # Nothing is encrypted, so a person has to decide this.
-        raise LabError(
-            f"{found} is reachable from the internet, and what lab sends is not encrypted",
-            f"name an address of a LAN or VPN, or this one on purpose: lab up --lan --address {found}",
-        )
+        mend = f"name an address of a LAN or VPN, or this one on purpose: lab up --lan --address {found}"
+        raise LabError(f"{found} is reachable from the internet, and what lab sends is not encrypted", mend)
     return found
 
 
@@ -94,8 +89,6 @@ def join_lines(server_url: str, results_url: str | None) -> dict[str, str]:
 
 def read_key(source: Path | None) -> str:
     """Return the join key in a file, or on standard input for -; LabError if there is none."""
-    import sys
-
     if source is None or str(source) == "-":
         return secrets.checked_key(sys.stdin.readline(secrets.MAX_FILE_BYTES))
     with source.open(encoding="utf-8", errors="replace") as file:

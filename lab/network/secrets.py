@@ -34,11 +34,7 @@ class Keys:
 
 def folder() -> Path:
     """Return the folder of all secrets; LabError if it is inside the checkout or LAB_HOME, which are copied and shared."""
-    if value := os.environ.get(FOLDER):
-        path = Path(value)
-    else:
-        config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-        path = config / PROJECT
+    path = Path(os.environ.get(FOLDER) or Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / PROJECT)
     if not path.is_absolute():
         raise LabError(f"{FOLDER} is not an absolute path: {str(path)[:200]!r}", f"export {FOLDER}={path.absolute()}")
     for shared in (checkout(), lab_home()):
@@ -62,9 +58,8 @@ def issued() -> Keys:
     except (ValueError, TypeError, RecursionError):
         found = Keys("", "", "")
     if not all(isinstance(v, str) and KEY.fullmatch(v) for v in asdict(found).values()):
-        raise LabError(
-            f"{path} is damaged", f"rm {shlex.quote(str(path))}, then lab up --lan, and join all machines again"
-        )
+        mend = f"rm {shlex.quote(str(path))}, then lab up --lan, and join all machines again"
+        raise LabError(f"{path} is damaged", mend)
     return found
 
 
@@ -121,9 +116,8 @@ def _joined(api_url: str) -> Path:
         parts = urlsplit(api_url)
         name = re.sub(r"[^a-z0-9.-]", "_", f"{parts.hostname}-{parts.port or ''}".lower())
     except ValueError as error:
-        raise LabError(
-            f"PREFECT_API_URL = {api_url[:200]!r}: {error}", "export PREFECT_API_URL=http://127.0.0.1:4200/api"
-        ) from None
+        mend = "export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        raise LabError(f"PREFECT_API_URL = {api_url[:200]!r}: {error}", mend) from None
     return folder() / "joined" / name[:200]
 
 
@@ -151,7 +145,6 @@ def _read(path: Path) -> bytes:
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-            raise LabError(
-                f"{path} can be read by others, or belongs to another user", f"chmod 600 {shlex.quote(str(path))}"
-            )
+            mend = f"chmod 600 {shlex.quote(str(path))}"
+            raise LabError(f"{path} can be read by others, or belongs to another user", mend)
         return file.read(MAX_FILE_BYTES)

@@ -119,19 +119,15 @@ def api_of(url: str) -> str:
 
 def _authenticated(api: str, key: str | None) -> Access:
     """Connect to the server and save the key that it accepts; ask the user for it on a terminal."""
-    auth = secrets.worker_auth(key) if key else up.auth_for(api)
+    auth, server = secrets.worker_auth(key) if key else up.auth_for(api), api.removesuffix("/api")
     try:
         client = _connected(api, auth)
     except RefusedError as error:
         if key or not sys.stdin.isatty():
-            what = f"the server at {api} does not accept this key" if key else f"the server at {api} requires a key"
-            raise LabError(
-                what,
-                f"ssh coordinator lab invite --key | lab join {shlex.quote(api.removesuffix('/api'))} --key-file -",
-            ) from error
-        key = secrets.checked_key(
-            getpass(f"Key of {api.removesuffix('/api')} (on the coordinator: lab invite --key): ")
-        )
+            what = f"the server at {api} " + ("does not accept this key" if key else "requires a key")
+            mend = f"ssh coordinator lab invite --key | lab join {shlex.quote(server)} --key-file -"
+            raise LabError(what, mend) from error
+        key = secrets.checked_key(getpass(f"Key of {server} (on the coordinator: lab invite --key): "))
         auth = secrets.worker_auth(key)
         client = _connected(api, auth)
     if key:
@@ -158,19 +154,14 @@ def _server_version(client: Any, api: str) -> str:
 
 def check_versions(server: str, ours: str) -> None:
     """Check that server and machine run the same minor version of Prefect, and that this Python is supported."""
-
     try:
         theirs, own = Version(server).release[:2], Version(ours).release[:2]
     except InvalidVersion:
-        raise LabError(
-            f"{server!r:.80}, reported by the server, is not a version of Prefect", f"lab join {EXAMPLE}"
-        ) from None
+        wrong = f"{server!r:.80}, reported by the server, is not a version of Prefect"
+        raise LabError(wrong, f"lab join {EXAMPLE}") from None
     if theirs != own:
-        wanted = ".".join(map(str, (*theirs, 0)))
-        raise LabError(
-            f"the server runs Prefect {server}, this machine {ours}",
-            f"on this machine: pip install 'prefect~={wanted}'",
-        )
+        mend = f"on this machine: pip install 'prefect~={'.'.join(map(str, theirs))}.0'"
+        raise LabError(f"the server runs Prefect {server}, this machine {ours}", mend)
     if reason := packages.python_reason():
         what, _, mend = reason.partition(": ")
         raise LabError(what, mend or "install a newer Python, then: make setup")
@@ -208,21 +199,16 @@ def results_note(paths: Paths, api: str) -> str | None:
     LabError if they would stay here: each shard would fail, since its units come by the same transport.
     """
     mend = "export LAB_RESULTS_URL=/PATH, where /PATH is the coordinator's results folder, mounted on this machine"
-    if os.environ.get("LAB_RESULTS_URL") or _is_own_server(paths, api):
+    own = processes.running(paths, up.SERVER)
+    if os.environ.get("LAB_RESULTS_URL") or (own and _server(api) == _Server("", own.port)):
         return None
     if is_local(api):
         return (
             f"LAB_RESULTS_URL is not set: results stay in {paths.home / 'results'}, where only a coordinator with the same "
             f"LAB_HOME finds them. Otherwise: lab down, then {mend}, then join again"
         )
-    raise LabError(
-        "LAB_RESULTS_URL is not set, so results would stay on this machine and never reach the coordinator", mend
-    )
-
-
-def _is_own_server(paths: Paths, api: str) -> bool:
-    own = processes.running(paths, up.SERVER)
-    return own is not None and _server(api) == _Server("", own.port)
+    wrong = "LAB_RESULTS_URL is not set, so results would stay on this machine and never reach the coordinator"
+    raise LabError(wrong, mend)
 
 
 class _Server(NamedTuple):
@@ -248,12 +234,9 @@ def check_same_server(service: processes.Service, environment: Mapping[str, str]
     for name in ("PREFECT_API_URL", "LAB_RESULTS_URL", "LAB_HOST"):
         its_own, wanted = its.get(name, ""), environment.get(name, "")
         by_address = name == "PREFECT_API_URL" and its_own
-        same = _server(its_own) == _server(wanted) if by_address else its_own == wanted
-        if not same:
-            raise LabError(
-                f"{service.name} runs with {name} {its_own or 'unset'} instead of {wanted or 'unset'}",
-                f"lab down, then: lab join {shlex.quote(url)}",
-            )
+        if not (_server(its_own) == _server(wanted) if by_address else its_own == wanted):
+            wrong = f"{service.name} runs with {name} {its_own or 'unset'} instead of {wanted or 'unset'}"
+            raise LabError(wrong, f"lab down, then: lab join {shlex.quote(url)}")
 
 
 def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:

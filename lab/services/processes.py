@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any
 
 import psutil
+from pydantic import PositiveInt, TypeAdapter
 
 from common.errors import LabError
 from common.files import write_whole
@@ -32,10 +31,10 @@ class Service:
     """One started process."""
 
     name: str
-    pid: int
+    pid: PositiveInt
     created: float  # start time in seconds since the epoch, as the system reports it
     port: int | None
-    address: str = "127.0.0.1"  # on which it listens
+    address: str = "127.0.0.1"  # on which it listens; records of earlier versions have none
 
     @property
     def url(self) -> str:
@@ -67,27 +66,15 @@ def recorded(paths: Paths) -> list[Service]:
     if not path.is_file():
         return []
     try:
-        return [_service(row) for row in json.loads(path.read_bytes())]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise LabError(
-            f"{path} is damaged, so lab does not know what it started",
-            f"rm {shlex.quote(str(path))}, then lab up, which names the process that still holds a port",
-        ) from None
+        return TypeAdapter(list[Service]).validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        mend = f"rm {shlex.quote(str(path))}, then lab up, which names the process that still holds a port"
+        raise LabError(f"{path} is damaged, so lab does not know what it started", mend) from None
 
 
 def running(paths: Paths, name: str) -> Service | None:
     """Return the recorded service of this name if it runs, else None."""
     return next((s for s in recorded(paths) if s.name == name and s.alive), None)
-
-
-def _service(row: Mapping[str, Any]) -> Service:
-    name, pid, created, port = row["name"], row["pid"], row["created"], row["port"]
-    address = row.get("address", "127.0.0.1")  # records of earlier versions have none
-    if not isinstance(name, str) or type(pid) is not int or pid <= 0 or type(port) not in (int, NoneType):
-        raise TypeError
-    if not isinstance(address, str):
-        raise TypeError
-    return Service(name, pid, float(created), port, address)
 
 
 def record(paths: Paths, services: Sequence[Service]) -> None:

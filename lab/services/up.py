@@ -42,9 +42,8 @@ SERVER, PAGE = "server", "page"
 ORPHAN = "orphaned"  # started by a service that has died since
 DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
 REPORT_FRESH = timedelta(hours=24)
-START_S = (
-    300.0  # a fresh server takes 18 s on two cores, over 90 were seen on busy ones; one that dies is reported at once
-)
+# A fresh server takes 18 s on two cores, over 90 were seen on busy ones; one that dies is reported at once.
+START_S = 300.0
 Say = Callable[[str], Any]
 
 
@@ -215,12 +214,10 @@ def fresh_report(paths: Paths) -> CapabilityReport | None:
 def _assess_if_old(paths: Paths) -> None:
     if fresh_report(paths) is None:
         # Speeds are left to `lab assess`: beside a server that starts they would come out several times too low (measured).
-        command = [sys.executable, "-m", "lab", "assess", "--quick", "--json"]
+        command, own = [sys.executable, "-m", "lab", "assess", "--quick", "--json"], processes.clean_environment(paths)
         # Without a report _start_workers raises.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(  # noqa: S603
-                command, env=processes.clean_environment(paths), capture_output=True, timeout=120, check=False
-            )
+            subprocess.run(command, env=own, capture_output=True, timeout=120, check=False)  # noqa: S603
 
 
 def worker_command(pool: str) -> list[str]:
@@ -256,13 +253,9 @@ def _start_workers(
         say("its speed is not measured, so lab plan assumes an average machine; to measure it: lab assess")
     pools = ("coordinator", *serves(report.tier))
     create_queues(client, pools, host_name())
-    started = []
-    for pool in pools:
-        name = f"worker-{pool}"
-        if name in alive:
-            continue
-        alive[name] = processes.start(paths, name, worker_command(pool), environment)
-        started.append(name)
+    started = [f"worker-{p}" for p in pools if f"worker-{p}" not in alive]
+    for name in started:
+        alive[name] = processes.start(paths, name, worker_command(name.removeprefix("worker-")), environment)
     if started:
         say(f"starting workers: {', '.join(pools)}")
     ready = processes.wait_until(lambda: all(host_name() in online_workers(client).get(p, []) for p in pools), START_S)
@@ -318,13 +311,11 @@ def crash_orphaned_runs(client: Any) -> None:
 def status() -> list[ServiceState]:
     """Return the recorded services, dead or alive, then processes whose service has died."""
     paths = Paths.local()
-    services = [
-        ServiceState(
-            s.name, s.pid, s.port, s.address if s.port else None, s.alive, sorted(set(processes.family(s)) - {s.pid})
-        )
-        for s in processes.recorded(paths)
-    ]
-    return services + [ServiceState(ORPHAN, p.pid, None, None, True, []) for p in processes.orphans(paths)]
+    found = []
+    for s in processes.recorded(paths):
+        runs = sorted(set(processes.family(s)) - {s.pid})
+        found.append(ServiceState(s.name, s.pid, s.port, s.address if s.port else None, s.alive, runs))
+    return found + [ServiceState(ORPHAN, p.pid, None, None, True, []) for p in processes.orphans(paths)]
 
 
 def down(only: tuple[str, ...] | None = None) -> list[str]:
