@@ -51,10 +51,9 @@ class Attempts:
         return GivenUp(found, f"no result after {MAX_ATTEMPTS} attempts{last}")
 
     def begin(self, units: Sequence[Unit], host: str | None = None) -> int:
-        """Count one more attempt of each unit; return a number for the shards that no two submissions share.
+        """Count one more attempt of each unit; return a number that no two submissions share.
 
-        Raises:
-            LabError: machines returned a unit MAX_RETURNS times; with the last error of its shards.
+        Refuse a unit that machines returned MAX_RETURNS times, with the last error of its shards.
         """
         last = f"; {self._errors[-1]}" if self._errors else ""
         for unit in units:

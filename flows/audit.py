@@ -9,7 +9,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -41,13 +41,6 @@ class Reruns:
 
     hosts: dict[str, str] = field(default_factory=dict)  # by unit id
     errors: dict[str, str] = field(default_factory=dict)  # by unit id
-
-
-class PhaseUnits(NamedTuple):
-    """Units of one phase."""
-
-    phase: str
-    units: list[Unit]
 
 
 class JobPart(NamedTuple):
@@ -86,24 +79,16 @@ def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: 
         raise LabError(what, "lab results names the last run")
     able = [f for f in found if _repeatable(f.unit, store)]
     if not able:
-        raise LabError(
-            f"none of the {len(found)} finished units of run {run_id} can be repeated: code, data or models of this machine differ now",
-            "git checkout the commit that computed them, or lab audit --run another",
-        )
+        what = f"none of the {len(found)} finished units of run {run_id} can be repeated"
+        mend = "git checkout the commit that computed them, or lab audit --run another"
+        raise LabError(f"{what}: code, data or models of this machine differ now", mend)
     others = [f for f in able if host in (None, host_name()) or f.host != host]
     if not others:
         raise LabError(f"{host} computed every finished unit of run {run_id} itself", "lab audit --host another")
     n = max(1, round(fraction * len(others)))
     chosen = sorted(generator(seed, "audit", run_id).choice(len(others), n, replace=False).tolist())
-    return Audit(
-        secrets.token_hex(6),
-        run_id,
-        seed,
-        fraction,
-        len(others),
-        len(found) - len(able),
-        tuple(others[i] for i in chosen),
-    )
+    sample = tuple(others[i] for i in chosen)
+    return Audit(secrets.token_hex(6), run_id, seed, fraction, len(others), len(found) - len(able), sample)
 
 
 def _repeatable(unit: Unit, store: Store) -> bool:
@@ -122,10 +107,12 @@ def run_of(sample: Sequence[Finished], run_id: str) -> Run:
     return Run(run_id, "", "", configs)
 
 
-def by_phase(sample: Sequence[Finished]) -> Iterator[PhaseUnits]:
+def by_phase(sample: Sequence[Finished]) -> dict[str, list[Unit]]:
     """Group the units of a sample by phase."""
-    for phase in dict.fromkeys(f.unit.phase for f in sample):
-        yield PhaseUnits(phase, [f.unit for f in sample if f.unit.phase == phase])
+    found: dict[str, list[Unit]] = {}
+    for one in sample:
+        found.setdefault(one.unit.phase, []).append(one.unit)
+    return found
 
 
 def attempt_of(sample: Sequence[Finished]) -> int:
@@ -145,9 +132,8 @@ def rerun_local(
     """
     units = [f.unit for f in left]
     reruns.hosts |= {u.unit_id: host_name() for u in units}
-    text = json.dumps(job_of(store, audit, left))
+    text, done = json.dumps(job_of(store, audit, left)), 0
     command = [sys.executable, "-m", "flows.audit"]
-    done = 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         if process.stdin is None or process.stdout is None:
             raise OSError("no pipe to the other process")
@@ -171,7 +157,7 @@ def job_of(store: Store, audit: Audit, left: Sequence[Finished]) -> dict[str, An
     jobs = [
         JobPart(put_job(store, run, phase, own), [u.unit_id for u in own], quantized)
         for quantized in (False, True)
-        for phase, own in by_phase([f for f in left if _quantized(f) is quantized])
+        for phase, own in by_phase([f for f in left if _quantized(f) is quantized]).items()
     ]
     return {"attempt": attempt_of(left), "jobs": jobs}
 

@@ -49,11 +49,11 @@ def others(client: Any, store: Store, audit: Audit, host: str | None) -> Others:
     online, off, reports = online_workers(client), drained(client), registered(store).reports
     found: Others = {}
     fit: dict[str, dict[str, Placement]] = {}
-    for phase in {f.unit.phase for f in audit.sample}:
+    for phase, units in by_phase(audit.sample).items():
         module = get_phase(phase)
         try:
-            model = next(f.unit.config["model"] for f in audit.sample if f.unit.phase == phase)
-            fit[phase] = fit_hosts(module.PROFILE, needs_of(module.NEEDS, model), online, reports, off)
+            needs = needs_of(module.NEEDS, units[0].config["model"])
+            fit[phase] = fit_hosts(module.PROFILE, needs, online, reports, off)
         except LabError:
             fit[phase] = {}
         if host is not None and host not in fit[phase]:
@@ -111,7 +111,7 @@ def rerun_on_hosts(
 
 def _submit(dispatcher: Dispatcher, where: Others, left: Sequence[Finished], attempt: int) -> None:
     """Submit a shard for each phase and host."""
-    for phase, units in by_phase(left):
+    for phase, units in by_phase(left).items():
         for name, placement in {where[u.unit_id].name: where[u.unit_id].placement for u in units}.items():
             part = [u for u in units if where[u.unit_id].name == name]
             dispatcher.submit_to(phase, name, placement, part, attempt)

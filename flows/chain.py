@@ -64,11 +64,7 @@ def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
 
 
 def findings_for(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Earlier:
-    """Return the findings of the phases before `phase`.
-
-    Raises:
-        LabError: one that it needs has no verdict yet, or has no findings.
-    """
+    """Return the findings of the phases before `phase`; refuse if one that it needs has no verdict yet, or no findings."""
     findings = records.findings_of(con, run.run_id)
     if (lacking := _lacking(findings, phase)) is None:
         return findings
@@ -88,11 +84,7 @@ def _lacking(findings: Earlier, phase: str) -> type[PhaseFindings] | None:
 
 
 def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
-    """Ask a phase for its next units once all earlier ones have results; nothing is pending when the phase is done.
-
-    Raises:
-        LabError: findings that the phase needs are missing.
-    """
+    """Ask a phase for its next units once all earlier ones have results; nothing is pending when the phase is done."""
     while True:
         asked = records.units_of(con, run.run_id, phase)
         done = records.done_units(con, [u.unit_id for u in asked])
@@ -110,11 +102,7 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
 
 
 def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
-    """Compute and store a phase's metrics, over all hosts and by host, and its verdict.
-
-    Args:
-        override: the reason to go on whatever the verdict; stored only where it was needed.
-    """
+    """Compute and store a phase's metrics, over all hosts and by host, and its verdict; an override where it was needed."""
     config, findings = run.configs[phase], findings_for(con, run, phase)
     found = measure(con, run.run_id, phase, config, findings)
     for host, metrics in found.items():
@@ -132,18 +120,9 @@ def stops(phase: str, verdict: Verdict) -> bool:
 
 
 def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt: int) -> int:
-    """Run one unit in this process and deliver its bundle.
+    """Run one unit in this process, deliver its bundle and return its number of trials.
 
-    Args:
-        unit: of a stored plan.
-        backends: models and files of this process.
-        attempt: number for the bundle.
-
-    Returns:
-        The number of trials.
-
-    Raises:
-        LabError: code, data or models differ from the plan's, or a file it needs is missing.
+    Refuse if code, data or models differ from the plan's, or a file it needs is missing.
     """
     module = get_phase(unit.phase)
     config = module.Config(**unit.config)
@@ -153,12 +132,7 @@ def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt
     search = unit.spec.get("role") == leakage_gate.LEAKAGE
     trials = leakage_gate.run(unit, config, backends) if search else module.run(unit, backends)
     commit, dirty = code_commit()
-    provenance: Json = {
-        "code_commit": commit,
-        "dirty": dirty,
-        "versions": package_versions(),
-        "identity": unit.identity,
-    }
+    provenance: Json = {"code_commit": commit, "dirty": dirty, "versions": package_versions()}
     write_bundle(
         paths.spool,
         unit,
@@ -168,7 +142,7 @@ def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt
         attempt=attempt,
         started_at=started,
         finished_at=datetime.now(UTC),
-        provenance=provenance,
+        provenance=provenance | {"identity": unit.identity},
         key=key_of(paths, host_name()),
     )
     delivery = store.deliver(paths.spool)
@@ -190,8 +164,7 @@ def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:
 def open_phase(con: duckdb.DuckDBPyConnection, planned: Plan, phase: str) -> Run:
     """Open the run at `phase`: decide earlier phases whose units all have results from other runs.
 
-    Raises:
-        LabError: an earlier phase has to run first. A run that cannot start is not stored.
+    Refuse if an earlier phase has to run first. A run that cannot start is not stored.
     """
     known = records.has_run(con, planned.run.run_id)
     run = open_run(con, planned)

@@ -77,13 +77,6 @@ class Outcome:
     too_small: dict[str, str] = field(default_factory=dict)  # by unit, the pool whose machine ran out of memory
 
 
-class _Demand(NamedTuple):
-    """What a phase needs of its machines with this run's model."""
-
-    profile: str
-    needs: tuple[str, ...]
-
-
 class Dispatcher:
     """Submits the shards of one pipeline run, and waits for them.
 
@@ -102,31 +95,23 @@ class Dispatcher:
         return {one for shard in self._open.values() for one in shard.attempted}
 
     def hosts(self, phase: str) -> dict[str, Placement]:
-        """Return every host that the phase can be replicated on, each with its placement.
-
-        Raises:
-            LabError: no fit worker with a host's name is online.
-        """
-        demand = self._demand(phase)
-        return self._when_online(lambda online, reports, off: fit_hosts(*demand, online, reports, off))
+        """Return every online host that the phase can be replicated on, each with its placement; refuse if there is none."""
+        profile, needs = self._demand(phase)
+        return self._when_online(lambda online, reports, off: fit_hosts(profile, needs, online, reports, off))
 
     def submit(self, phase: str, pending: Sequence[Unit], attempt: int, above: str | None = None) -> None:
-        """Cut the pending units into shards and submit them to the pool that fits.
+        """Cut the pending units into shards and submit them to the pool that fits; refuse if no fit worker is online.
 
-        Args:
-            above: a tier that was too small for them. Where no bigger one has a worker they are submitted there again:
-                something else may have ended them.
-
-        Raises:
-            LabError: no worker that fits is online.
+        The tier `above` was too small for them. Where no bigger one has a worker they are submitted there again: something
+        else may have ended them.
         """
-        demand = self._demand(phase)
+        profile, needs = self._demand(phase)
 
         def choose(online: Any, reports: Any, off: Any) -> Placement:
             if above is not None:
                 with suppress(LabError):
-                    return place(*demand, online, reports, above=above, drained=off)
-            return place(*demand, online, reports, drained=off)
+                    return place(profile, needs, online, reports, above=above, drained=off)
+            return place(profile, needs, online, reports, drained=off)
 
         placed = self._when_online(choose)
         with writing(Paths.local()) as con:
@@ -140,9 +125,10 @@ class Dispatcher:
         """Submit all units to one host, whoever has results of them already."""
         self._send(phase, placed, [Assignment(list(units), placed.pool, host, attempt)], replicate=True)
 
-    def _demand(self, phase: str) -> _Demand:
+    def _demand(self, phase: str) -> tuple[str, tuple[str, ...]]:
+        """Return the profile of a phase, and what it needs of machines with this run's model."""
         module = get_phase(phase)
-        return _Demand(module.PROFILE, needs_of(module.NEEDS, self.run.configs[phase].model))
+        return module.PROFILE, needs_of(module.NEEDS, self.run.configs[phase].model)
 
     def _when_online(self, choose: Callable[[Any, Any, Any], Chosen]) -> Chosen:
         """Return choose(online workers, reports, drained hosts); wait WORKER_WAIT_S for a worker that fits."""
@@ -163,21 +149,13 @@ class Dispatcher:
         job = put_job(self.store, self.run, phase, units)
         context = FlowRunContext.get()
         this = context.flow_run if context else None
+        same = {"run_id": self.run.run_id, "phase": phase, "job": job, "quantized": placed.quantized}
         for i, shard in enumerate(shards):
             ids, host = tuple(u.unit_id for u in shard.units), shard.host
+            own = {"label": f"shard {i + 1} of {len(shards)}", "unit_ids": list(ids), "attempt": shard.attempt}
             submitted: Any = run_deployment(
                 f"shard/{placed.pool}",
-                parameters={
-                    "run_id": self.run.run_id,
-                    "phase": phase,
-                    "label": f"shard {i + 1} of {len(shards)}",
-                    "job": job,
-                    "unit_ids": list(ids),
-                    "attempt": shard.attempt,
-                    "host": host,
-                    "quantized": placed.quantized,
-                    "replicate": replicate,
-                },
+                parameters=same | own | {"host": host, "replicate": replicate},
                 timeout=0,
                 tags=[self.run.run_id, phase, placed.pool],
                 work_queue_name=queue_of(host) if host else None,
@@ -257,9 +235,7 @@ def _crash_abandoned(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUI
     online = online_workers(client)
     for run_id, shard in list(open_shards.items()):
         if without_worker(runs[run_id].tags, online.get(shard.pool, []), shard.host):
-            client.set_flow_run_state(run_id, Crashed(message=NO_HEARTBEATS), force=True)
-            del open_shards[run_id]
-            outcome.failed = True
+            _crash(client, open_shards, run_id, NO_HEARTBEATS, outcome)
             _log_error(outcome, f"{runs[run_id].name} crashed: {NO_HEARTBEATS}")
 
 
@@ -271,20 +247,21 @@ def _take_back(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any
         if shard.host is None or shard.replicate or not waits or time.monotonic() - shard.at < NOT_BEGUN_S:
             continue
         message = f"{GIVEN_BACK}: {shard.host} did not begin it within {NOT_BEGUN_S:.0f} s"
-        client.set_flow_run_state(run_id, Crashed(message=message), force=True)
-        del open_shards[run_id]
-        outcome.failed = True  # its units are submitted again at once
+        _crash(client, open_shards, run_id, message, outcome)
         outcome.given_back |= shard.attempted
         _log_error(outcome, f"{runs[run_id].name} {message}")
 
 
-def without_worker(tags: Sequence[str], workers: Sequence[str], meant_for: str | None = None) -> bool:
-    """Return True if no worker that could be running a shard is online.
+def _crash(client: Any, open_shards: dict[UUID, Shard], run_id: UUID, message: str, outcome: Outcome) -> None:
+    client.set_flow_run_state(run_id, Crashed(message=message), force=True)
+    del open_shards[run_id]
+    outcome.failed = True  # its units are submitted again at once
 
-    Args:
-        tags: of the shard's flow run; one names the host that it runs on, once it has begun.
-        workers: names of the online workers of its pool. One that Prefect named may be on any machine.
-        meant_for: the host that it was submitted to.
+
+def without_worker(tags: Sequence[str], workers: Sequence[str], meant_for: str | None = None) -> bool:
+    """Return True if no worker that could be running a shard is online; one that Prefect named may be on any machine.
+
+    The flow run's tags name the host that it runs on, once it has begun; until then `meant_for` is the one.
     """
     host = next((t.removeprefix(HOST_TAG) for t in tags if t.startswith(HOST_TAG)), meant_for)
     if not workers or host is None:

@@ -148,9 +148,8 @@ def speeds_at(
 ) -> dict[str, float | None]:
     """Return each registered host's speed at these units of one phase, as in the plan; None where nothing was measured."""
     module, recorded = get_phase(phase), _recorded(run, con)
-    one = Round(
-        phase, max(u.round for u in units), "", module.PROFILE, needs_of(module.NEEDS, run.configs[phase].model), ()
-    )
+    needs = needs_of(module.NEEDS, run.configs[phase].model)
+    one = Round(phase, max(u.round for u in units), "", module.PROFILE, needs, ())
     return measured({r.host: speed_of(one, r, recorded) for r in reports})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from duckdb import DuckDBPyConnection
 
@@ -18,7 +17,6 @@ from flows.plan import Plan, Run, options
 from flows.reuse import Reuse, reuse_of
 from warehouse.database import records
 from warehouse.database.connection import writing
-from warehouse.database.records import forget_units
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
@@ -64,21 +62,12 @@ def run_local(
             step = advance(con, run, phase)
             if unit in step.pending:
                 # It would be computed again and again.
-                raise LabError(
-                    f"unit {unit.unit_id[:8]} was computed and its result did not reach the warehouse",
-                    "lab spool, lab collect",
-                )
+                lost = f"unit {unit.unit_id[:8]} was computed and its result did not reach the warehouse"
+                raise LabError(lost, "lab spool, lab collect")
             if len(step.units) > len(reported):
                 on_reuse(reuse_of(con, run, phase, step, reported))
     with writing(paths, publish=True) as con:
         return conclude(con, run, phase)
-
-
-class _Begun(NamedTuple):
-    """A run, and where the phase stands in it."""
-
-    run: Run
-    step: Step
 
 
 def _begun(
@@ -88,7 +77,7 @@ def _begun(
     reported: set[str],
     on_reuse: Callable[[Reuse], None],
     resume: bool,
-) -> _Begun:
+) -> tuple[Run, Step]:
     """Open the run at the phase and report reuse; store nothing if it was to be resumed and there is nothing to resume."""
     known = records.has_run(con, planned.run.run_id)
     begun = bool(records.units_of(con, planned.run.run_id, phase))
@@ -97,9 +86,9 @@ def _begun(
     found = reuse_of(con, run, phase, step, reported)
     if not resume or begun or found.reused:
         on_reuse(found)
-        return _Begun(run, step)
+        return run, step
     if known:
-        forget_units(con, run.run_id, phase)
+        records.forget_units(con, run.run_id, phase)
     else:
         records.forget_run(con, run.run_id, run.plan_id)
     why = "; ".join(line.partition("  ")[2] for line in found.lines())

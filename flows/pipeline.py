@@ -84,13 +84,9 @@ class _PhaseRunner:
     progress: ProgressTable
     mode: Mode
 
-    @property
-    def run(self) -> Run:
-        return self.dispatcher.run
-
     def run_phases(self, override: str | None) -> dict[str, str]:
         """Run one phase after the other until a gate stops the chain; return the verdicts."""
-        run, log, decided = self.run, get_run_logger(), dict[str, str]()
+        run, log, decided = self.dispatcher.run, get_run_logger(), dict[str, str]()
         for phase in PHASES:
             began = time.monotonic()
             worked = self.run_units(phase)
@@ -111,12 +107,8 @@ class _PhaseRunner:
         return decided
 
     def run_units(self, phase: str) -> bool:
-        """Run all rounds of one phase; return True if something had to be computed.
-
-        Raises:
-            LabError: no worker fits, or machines keep returning a unit; with the last error of its shards.
-        """
-        run, dispatcher = self.run, self.dispatcher
+        """Run all rounds of one phase; return True if something had to be computed."""
+        run, dispatcher = self.dispatcher.run, self.dispatcher
         attempts = Attempts(run, phase)
         hosts: dict[str, Placement] = {}
         reported: set[str] = set()

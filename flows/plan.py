@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from common.canonical_json import sha256_of
 from common.settings import set_options
@@ -82,29 +82,18 @@ def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join([f"--scale {scale}", shlex.join(set_options(given, list(PHASES)))]).strip()
 
 
-class _Setting(NamedTuple):
-    """A field that --set names, and its phase; "" for a field of all phases."""
-
-    phase: str
-    key: str
-
-
-def _setting(key: str, phase: str) -> _Setting:
-    """Parse the key of a --set of `lab run <phase>`."""
-    other, dot, name = key.partition(".")
-    return _Setting(other, name) if dot else _Setting("" if key in PhaseConfig.model_fields else phase, key)
-
-
 def steps_of(run: Run, steps: Sequence[NextStep]) -> tuple[NextStep, ...]:
     """Return the next steps of a gate as commands for this run: with its scale, and its values where the step sets none."""
-    return tuple(
-        replace(step, command=_continued(run, step.command)) if isinstance(step.command, LabRun) else step
-        for step in steps
-    )
+    return tuple(replace(s, command=_continued(run, s.command)) if isinstance(s.command, LabRun) else s for s in steps)
 
 
 def _continued(run: Run, command: LabRun) -> str:
-    changed = {_setting(key, command.phase) for key in command.settings}
+    # Fields that the step's --set name, after their phase; "" for a field of all phases.
+    keys = (
+        key if "." in key else f"{'' if key in PhaseConfig.model_fields else command.phase}.{key}"
+        for key in command.settings
+    )
+    changed = {tuple(key.split(".", 1)) for key in keys}
     left = {p: {k: v for k, v in own.items() if not {(p, k), ("", k)} & changed} for p, own in run.given.items()}
     return f"{command} {options(run.scale, left)}"
 

@@ -51,10 +51,7 @@ class Progress:
 
 
 ROWS = TypeAdapter(list[PhaseProgress])
-
-
-def _key(run_id: str) -> str:
-    return f"progress-{run_id}"
+KEY = "progress-{}"  # of the artifact, with the run's id
 
 
 class ProgressTable:
@@ -97,12 +94,9 @@ class ProgressTable:
         self._written_at = time.monotonic()
         with suppress(httpx.HTTPError), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             if self._artifact_id is None:
+                key, description = KEY.format(self._run_id), f"Progress of run {self._run_id}"
                 artifact = ArtifactCreate(
-                    key=_key(self._run_id),
-                    type="table",
-                    description=f"Progress of run {self._run_id}",
-                    data=data,
-                    flow_run_id=self._flow_run_id,
+                    key=key, type="table", description=description, data=data, flow_run_id=self._flow_run_id
                 )
                 self._artifact_id = self._client.create_artifact(artifact).id
             else:
@@ -128,7 +122,7 @@ def read_progress(client: Any, run_id: str, flow_run_id: UUID | None = None) -> 
     from prefect.client.schemas.sorting import ArtifactSort
 
     of_flow_run = None if flow_run_id is None else ArtifactFilterFlowRunId(any_=[flow_run_id])
-    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[_key(run_id)]), flow_run_id=of_flow_run)
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[KEY.format(run_id)]), flow_run_id=of_flow_run)
     for artifact in client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1):
         with suppress(ValidationError):
             return Progress(str(artifact.id), ROWS.validate_json(artifact.data))

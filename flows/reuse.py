@@ -37,10 +37,8 @@ class Reuse:
     def lines(self) -> list[str]:
         """Return the count, then a line for each reason, the most frequent first."""
         rows = sorted(self.reasons.items(), key=lambda r: (-r[1], r[0]))
-        return [
-            f"{self.phase}  {self.reused} of {self.units} units reused",
-            *(f"{self.phase}  {n} not reused: {why}" for why, n in rows),
-        ]
+        left = [f"{self.phase}  {n} not reused: {why}" for why, n in rows]
+        return [f"{self.phase}  {self.reused} of {self.units} units reused", *left]
 
 
 def reuse_of(con: Connection, run: Run, phase: str, step: Step, reported: set[str]) -> Reuse:

@@ -65,10 +65,8 @@ def work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
     paths = Paths.local()
     try:
         trials = run_unit(Unit.from_json(unit), backends, paths, Store.configured(paths), attempt)
-    except MemoryError as error:
-        raise MemoryError(
-            f"out of memory on {host_name()}: {error}"
-        ) from error  # a MemoryError has no message of its own
+    except MemoryError as error:  # it has no message of its own
+        raise MemoryError(f"out of memory on {host_name()}: {error}") from error
     get_run_logger().info("%s: %d trials computed", label, trials)
     return trials
 
@@ -100,11 +98,7 @@ def _if_answered(ask: Callable[[Any], Any]) -> Any:
 
 
 def _check_host(host: str | None) -> None:
-    """Give the shard back if this host must not run it; that may have changed since it was submitted.
-
-    Raises:
-        LabError: beginning with GIVEN_BACK. The pipeline submits its units again; no attempt is counted.
-    """
+    """Give the shard back if this host must not run it; that may have changed since it was submitted."""
     local = host_name()
     if host is not None and host != local:
         _give_back(f"meant for {host}, taken by {local}, whose worker polls all queues")
@@ -120,6 +114,7 @@ def _check_fit(phase: str, model: str, quantized: bool) -> None:
 
 
 def _give_back(why: str) -> None:
+    """End the shard; the pipeline submits its units again, and no attempt is counted."""
     raise LabError(f"{GIVEN_BACK} by {host_name()}: {why}", "lab hosts")
 
 
@@ -127,10 +122,7 @@ def _give_back(why: str) -> None:
 def one_shard_at_a_time(paths: Paths) -> Iterator[None]:
     """Hold this host's lock for shards: workers of several pools would start one each, on the same memory.
 
-    The lock is the system's, so a process that dies releases it.
-
-    Raises:
-        LabError: beginning with GIVEN_BACK, after ALONE_S.
+    The lock is the system's, so a process that dies releases it. After ALONE_S the shard is given back.
     """
     paths.home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
@@ -150,11 +142,7 @@ def one_shard_at_a_time(paths: Paths) -> Iterator[None]:
 
 
 def read_job(store: Store, job: str) -> bytes:
-    """Return the file with the units; ask again while the store does not answer.
-
-    Raises:
-        UnreachableError: it still is after DELIVER_S.
-    """
+    """Return the file with the units; ask again while the store does not answer, for DELIVER_S."""
     end = time.monotonic() + DELIVER_S
     while True:
         try:
@@ -166,17 +154,12 @@ def read_job(store: Store, job: str) -> bytes:
 
 
 def deliver_spool(paths: Paths, store: Store) -> None:
-    """Deliver the bundles in this host's spool; try again while the store does not answer.
-
-    Raises:
-        LabError: it still fails after DELIVER_S, with the reason.
-    """
+    """Deliver the bundles in this host's spool; try again while the store does not answer, for DELIVER_S."""
     end = time.monotonic() + DELIVER_S
     while (found := store.deliver(paths.spool)).waiting:
         if time.monotonic() > end:
-            raise LabError(
-                f"{found.waiting} bundles wait on {host_name()}: {found.reason}", f"on {host_name()}: lab sync"
-            )
+            host = host_name()
+            raise LabError(f"{found.waiting} bundles wait on {host}: {found.reason}", f"on {host}: lab sync")
         time.sleep(DELIVER_AGAIN_S)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow, get_client, get_run_logger
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
-from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL
 
@@ -18,6 +16,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from workpools.assess import assess
+from workpools.hosts import unfinished
 from workpools.pools import online_workers, queue_of
 from workpools.tiers import TIERS
 
@@ -72,14 +71,9 @@ def _ask_others() -> list[str]:
                 if pool not in TIERS or host in (*asked, host_name()) or not HOST_PATTERN.fullmatch(host):
                     continue
                 tag = f"{SYNC_TAG}{host}"
-                if not client.read_flow_runs(flow_run_filter=_open(tag), limit=1):
+                if not client.read_flow_runs(flow_run_filter=unfinished(tags={"all_": [tag]}), limit=1):
                     run_deployment(
                         f"sync/{pool}", timeout=0, as_subflow=False, work_queue_name=queue_of(host), tags=["sync", tag]
                     )
                     asked.append(host)
     return asked
-
-
-def _open(tag: str) -> FlowRunFilter:
-    states = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
-    return FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]), state=FlowRunFilterState(type=states))

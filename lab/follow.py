@@ -109,12 +109,9 @@ def _print_ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], agai
 
 
 def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str) -> Ending:
-    """Return how a pipeline that completed ends.
+    """Return how a pipeline that completed ends, from the run's verdicts in the order of `phases`.
 
-    Args:
-        rows: the run's verdicts in the order of the phases; later ones may be of an earlier pipeline over the same plan.
-        phases: all phases in order.
-        again: the command that starts it again.
+    Later ones may be of an earlier pipeline over the same plan.
     """
     if not rows:
         return Ending(EXIT_FAILED, f"The pipeline completed and decided nothing. Try again: {again}")
@@ -127,26 +124,16 @@ def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str)
 
 
 def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Scheduled
+
+    from workpools.hosts import unfinished
 
     try:
         deployment = client.read_deployment_by_name(f"pipeline/{scale}")
     except ObjectNotFound:
         raise LabError(f"pipeline/{scale} is not deployed on this server", "prefect deploy --all") from None
-    open_states = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
-    under_way = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states))),
-    )
+    under_way = client.read_flow_runs(flow_run_filter=unfinished(deployment_id={"any_": [deployment.id]}))
     same = [r for r in under_way if all(r.parameters.get(k) == v for k, v in parameters.items())]
     if same:
         print(f"joining the pipeline run {same[0].name} that is under way", flush=True)
@@ -163,11 +150,7 @@ class _Patience:
         self.away_s = 0.0  # in all
 
     def ask(self, question: Callable[[], Any]) -> Any:
-        """Return the server's answer.
-
-        Raises:
-            LabError: it was away for AWAY_S, refuses this user, or has another database than before.
-        """
+        """Return the server's answer; refuse if it was away for AWAY_S, refuses this user, or has another database."""
         import httpx
         from prefect.exceptions import ObjectNotFound
 
@@ -184,13 +167,11 @@ class _Patience:
                     raise LabError(f"the server refuses to report on this run ({status})", self.again) from None
                 if gone_at is None:
                     gone_at = time.monotonic()
-                    self._print(
-                        f"the server does not answer ({type(error).__name__}); running work goes on and its results are stored"
-                    )
+                    away = f"the server does not answer ({type(error).__name__})"
+                    self._print(f"{away}; running work goes on and its results are stored")
                 if time.monotonic() - gone_at > AWAY_S:
-                    raise LabError(
-                        f"the server did not come back within {duration(AWAY_S)}", f"lab up, then {self.again}"
-                    ) from None
+                    lost = f"the server did not come back within {duration(AWAY_S)}"
+                    raise LabError(lost, f"lab up, then {self.again}") from None
                 time.sleep(AGAIN_S)
         if gone_at is not None:
             self.away_s += time.monotonic() - gone_at
@@ -232,17 +213,9 @@ class _Screen:
 
 
 def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float], again: str) -> _Followed:
-    """Print the progress of a flow run until it ends.
+    """Print the progress of a flow run until it ends; refuse if no worker begins it, or the server stays away.
 
-    Args:
-        client: a synchronous Prefect client.
-        flow_run: the pipeline's flow run.
-        run_id: the run that it works on.
-        expected: seconds of work by phase, in order.
-        again: the command that goes on, for messages.
-
-    Raises:
-        LabError: no worker began it within START_WAIT_S, or the server stays away.
+    `expected` has the seconds of work by phase, in order; `again` is the command that goes on, for messages.
     """
     import httpx
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -274,10 +247,7 @@ def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float]
 def progress_line(row: PhaseProgress, elapsed_s: float, expected: Mapping[str, float]) -> str:
     """Return a phase's bar and counts, with the time elapsed and the estimated time left.
 
-    Args:
-        row: the phase that is worked on, one of `expected`.
-        elapsed_s: since this command follows.
-        expected: seconds of work by phase, in order.
+    `elapsed_s` counts from the start of this command; `expected` has the seconds of work by phase, in order.
     """
     total = max(1, row.total)
     names = list(expected)

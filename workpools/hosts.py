@@ -23,6 +23,7 @@ MAX_VARIABLE = 5000  # characters of JSON (Prefect's MAX_VARIABLE_VALUE_LENGTH)
 ATTEMPTS = 5
 RACE_S = 0.3  # longer than another command takes between reading and writing, unless the server is busy
 PAGE = 200  # runs that the server gives at once (PREFECT_SERVER_API_DEFAULT_LIMIT)
+UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING")  # types of state
 SHOWN_VERSIONS = ("torch", "prefect")
 
 Status = Literal["online", "offline", "draining", "drained"]
@@ -153,11 +154,8 @@ def give_up(client: Any, host: str) -> list[str]:
     from prefect.states import Crashed
 
     checked_host(host)
-    found = [
-        run
-        for run in list(_runs(client, "RUNNING", "PENDING", "SCHEDULED"))
-        if host in _hosts_of(run) or run.parameters.get("host") == host
-    ]
+    under_way = list(_runs(client, *UNFINISHED))
+    found = [run for run in under_way if host in _hosts_of(run) or run.parameters.get("host") == host]
     for run in found:
         client.set_flow_run_state(run.id, Crashed(message=f"{host} was given up by a user"), force=True)
     return [run.name for run in found]
@@ -167,18 +165,20 @@ def _hosts_of(run: Any) -> list[str]:
     return [tag.removeprefix(HOST_TAG) for tag in run.tags if tag.startswith(HOST_TAG)]
 
 
+def unfinished(types: Sequence[str] = UNFINISHED, **conditions: Any) -> Any:
+    """Return Prefect's filter for flow runs in states of these types that meet other conditions, such as tags."""
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    return FlowRunFilter.model_validate({"state": {"type": {"any_": types}}} | conditions)
+
+
 def _runs(client: Any, *types: str) -> Iterator[Any]:
     """Read all flow runs in states of these types, the earliest first, page by page."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-    from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType(t) for t in types]))
-    offset, more = 0, True
+    wanted, offset, more = unfinished(types), 0, True
     while more:
-        runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=state), sort=FlowRunSort.START_TIME_ASC, limit=PAGE, offset=offset
-        )
+        runs = client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=PAGE, offset=offset)
         yield from runs
         offset, more = offset + len(runs), len(runs) == PAGE
 

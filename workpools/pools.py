@@ -41,9 +41,8 @@ def checked_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise LabError(
-            f"PREFECT_API_URL = {url[:200]!r} is not an http address", f"export PREFECT_API_URL={DEFAULT_API}"
-        )
+        what = f"PREFECT_API_URL = {url[:200]!r} is not an http address"
+        raise LabError(what, f"export PREFECT_API_URL={DEFAULT_API}")
     return url
 
 
@@ -70,9 +69,8 @@ def connect(api_url: str, auth: str | None = None) -> Any:
     except httpx.HTTPStatusError as error:
         if error.response.status_code not in (401, 403):
             raise unreachable(api_url) from error
-        raise RefusedError(
-            f"the server at {api_url} refuses this user", "export PREFECT_API_AUTH_STRING=user:password"
-        ) from None
+        mend = "export PREFECT_API_AUTH_STRING=user:password"
+        raise RefusedError(f"the server at {api_url} refuses this user", mend) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise unreachable(api_url) from error
     return client
@@ -90,9 +88,11 @@ def create_pools(client: Any) -> list[str]:
             continue
         description = "Pipeline, collect and sync." if name == "coordinator" else f"Machines of tier {name} and above."
         with contextlib.suppress(ObjectAlreadyExists):
-            client.create_work_pool(
-                WorkPoolCreate(name=name, type="process", description=description, base_job_template=_template())
-            )
+            from prefect.workers.process import ProcessWorker
+
+            template = ProcessWorker.get_default_base_job_template()
+            pool = WorkPoolCreate(name=name, type="process", description=description, base_job_template=template)
+            client.create_work_pool(pool)
             made.append(name)
     return made
 
@@ -104,12 +104,6 @@ def create_queues(client: Any, pools: Sequence[str], host: str) -> None:
     for pool in pools:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_queue(name=queue_of(host), work_pool_name=pool)
-
-
-def _template() -> dict[str, Any]:
-    from prefect.workers.process import ProcessWorker
-
-    return ProcessWorker.get_default_base_job_template()
 
 
 def online_workers(client: Any) -> dict[str, list[str]]:
