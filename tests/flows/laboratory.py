@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,26 +14,34 @@ from typing import Any
 
 import duckdb
 import psutil
+from fake_models import EMBEDDERS
+from ports import free_port
 
-from flows.progress import PhaseProgress, read_progress
 from lab.services.environments import prefect_environment
 from warehouse.paths import Paths
+from workpools.hosts import HOST_TAG
 from workpools.pools import connect, online_workers
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "test-host"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+BEAT_S = 5  # of the workers that tests add: offline after three that were missed, and the server looks every 15 s
+METRICS = (
+    "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics "
+    "WHERE run_id = ? AND NOT timing ORDER BY phase, host, position"
+)
+BUNDLES = "SELECT sha256 FROM bundles JOIN units USING (unit_id) WHERE run_id = ? ORDER BY 1"
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
     """This process's environment without what a developer may have set for their own laboratory."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LAB_"))}
     return kept | {"LAB_HOME": str(home), "LAB_HOST": HOST, "HF_HUB_OFFLINE": "1"} | extra
+
+
+def given(number: int, per_class: int) -> list[str]:
+    """Return values of a chain that ends with P1, whose units are so many embedders; another `per_class` makes other units."""
+    names = json.dumps(EMBEDDERS[:number])
+    return ["--scale", "smoke", "--set", f"p1.embedders={names}", "--set", f"p1.per_class={per_class}"]
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Lab:
     home: Path
     port: int = field(default_factory=free_port)
     more: dict[str, str] = field(default_factory=dict)  # of the environment of all that it starts
+    prepare: Callable[[Path], None] | None = None  # gives a home without a Prefect database one
 
     def lab(self, *arguments: str, timeout: float = 1200, **extra: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lab", *arguments]
@@ -63,6 +71,7 @@ class Lab:
 
     def worker(self, host: str, pool: str, queues: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
         """A plain worker that believes to be on another host; it polls these queues, or else all of the pool."""
+        settings = {"PREFECT_WORKER_HEARTBEAT_SECONDS": str(BEAT_S)} | settings
         ours = prefect_environment(Paths(self.home), self.port)
         told = {k: v for k, v in ours.items() if k.startswith("PREFECT_")} | settings
         command = [
@@ -98,6 +107,8 @@ class Lab:
             time.sleep(0.5)
 
     def up(self) -> None:
+        if self.prepare and not (self.home / "prefect").exists():
+            self.prepare(self.home)
         done = self.lab("up", "--port", str(self.port), "--no-page")
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
 
@@ -123,19 +134,30 @@ class Lab:
                 continue
         kill(family)
 
-    def wait_for(self, run_id: str, check: Callable[[PhaseProgress], bool], timeout_s: float = 900) -> PhaseProgress:
-        """Return the progress of a run's latest phase once `check` holds of it."""
-        deadline, client, progress = time.monotonic() + timeout_s, self.client(), None
-        while time.monotonic() < deadline:
-            progress = read_progress(client, run_id)
-            if progress and check(row := progress.phases[-1]):
-                return row
+    def wait_for(self, sql: str, command: subprocess.Popen[bytes]) -> None:
+        """Return once `sql` finds a row in the snapshot; AssertionError if `command` ends before."""
+        while not ((self.home / "snapshot.duckdb").exists() and self.query(sql)):
+            assert command.poll() is None, self.logs()
             time.sleep(0.2)
-        raise AssertionError(f"not reached: {progress}\n{self.logs()}")
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.home / "snapshot.duckdb"), read_only=True) as con:
             return con.execute(sql, parameters or []).fetchall()
+
+    def run_of(self, **p1: object) -> str:
+        """Return the id of the run that was given these values of P1; "" where none has been planned."""
+        runs = self.query("SELECT run_id, arguments_given FROM runs")
+        found = [run_id for run_id, given in runs if json.loads(given)["config"].get("p1", {}).items() >= p1.items()]
+        return str(found[0]) if found else ""
+
+    def shards(self, run_id: str, host: str | None = None) -> list[Any]:
+        """Return the flow runs of a run's shards, the earliest first; those that name a host where one is given."""
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+        from prefect.client.schemas.sorting import FlowRunSort
+
+        tags = ["shard", run_id, *([f"{HOST_TAG}{host}"] if host else [])]
+        wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=tags))
+        return list(self.client().read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_ASC))
 
     def client(self) -> Any:
         return connect(f"http://127.0.0.1:{self.port}/api")

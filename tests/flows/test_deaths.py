@@ -10,22 +10,9 @@ from typing import Any
 
 import psutil
 import pytest
-from deaths import (
-    ASLEEP,
-    BEAT_S,
-    BOTH,
-    FLOW,
-    HOSTS,
-    WORKER,
-    Disturbed,
-    delivered,
-    disturb,
-    embedders,
-    given,
-    kill_each_flow,
-    register,
-)
-from laboratory import HOST, Lab, kill
+from deaths import ASLEEP, BOTH, FLOW, HOSTS, WORKER, Disturbed, delivered, disturb, kill_each_flow, register
+from fake_models import EMBEDDERS, embedders
+from laboratory import HOST, Lab, given, kill
 
 from flows import attempts, dispatch
 from lab.services import up
@@ -33,7 +20,6 @@ from workpools import heartbeats
 from workpools.hosts import HOST_TAG
 from workpools.pools import create_queues, online_workers, queue_of
 
-EMBEDDERS = 30  # units, at 9.8 s each by P1's own estimate, so that there is a shard for each of five machines
 METRICS = (
     "SELECT metric, condition, value, low, high, n, failed, method FROM metrics WHERE run_id = ? AND host = 'all' "
     "AND NOT timing ORDER BY position"
@@ -53,84 +39,68 @@ COUNTED = (
 def begun(new_lab: Callable[[str], Lab]) -> tuple[Lab, subprocess.Popen[bytes]]:
     """Where one process computes the same undisturbed, while the laboratory starts."""
     lab = new_lab("alone")
-    names, lab.more = embedders(lab.home, EMBEDDERS)
-    return lab, lab.start("run", "p1", *given(names, 16))
+    lab.more = embedders(lab.home)
+    return lab, lab.start("run", "p1", *given(len(EMBEDDERS), 16))
 
 
 @pytest.fixture(scope="module")
-def several(begun: object, new_lab: Callable[[str], Lab]) -> Iterator[tuple[Lab, dict[str, psutil.Process], list[str]]]:
-    """A laboratory in which four more hosts serve the weak pool, and its embedders; each host is told to beat often."""
-    lab = new_lab("deaths")
-    names, lab.more = embedders(lab.home, EMBEDDERS)
-    lab.up()
+def several(begun: object, light: Lab) -> Iterator[tuple[Lab, dict[str, psutil.Process]]]:
+    """A laboratory in which four more hosts serve the weak pool."""
+    lab = light
     register(lab.home, HOST)
     client, started = lab.client(), {}
     for h in HOSTS:
         create_queues(client, ["weak"], h)
-        started[h] = lab.worker(h, "weak", ("default", queue_of(h)), PREFECT_WORKER_HEARTBEAT_SECONDS=str(BEAT_S))
+        started[h] = lab.worker(h, "weak", ("default", queue_of(h)))
     workers = {host: psutil.Process(p.pid) for host, p in started.items()}
     lab.wait_online("weak", {HOST, *HOSTS})
-    yield lab, workers, names
+    yield lab, workers
     kill([p for w in workers.values() if w.is_running() for p in (w, *w.children(recursive=True))])
     for process in started.values():
         process.wait(10)
-    lab.down()
 
 
 @pytest.fixture(scope="module")
-def disturbed(several: tuple[Lab, dict[str, psutil.Process], list[str]]) -> Disturbed:
+def disturbed(several: tuple[Lab, dict[str, psutil.Process]]) -> Disturbed:
     """A pipeline over five machines of which four die; the automation is given less time, so that the test needs less."""
-    lab, workers, names = several
-    client = lab.client()
-    assert heartbeats.create_watches(client) == []  # lab up has made them
-    (watch,) = client.read_automations_by_name(heartbeats.name_of("shard"))
-    client.delete_automation(watch.id)
+    lab, workers = several
+    assert heartbeats.create_watches(lab.client()) == []  # lab up has made them
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(heartbeats.HEARTBEAT_WITHIN, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
-        assert heartbeats.create_watches(client) == [heartbeats.name_of("shard")]
-    return disturb(lab, workers, given(names, 16))
+        watch_anew(lab)
+    seen = disturb(lab, workers, given(len(EMBEDDERS), 16))
+    watch_anew(lab)
+    return seen
 
 
-def run_id(lab: Lab, per_class: int) -> str:
-    """Of the run with so many problems of each class; "" where none has been planned."""
-    found = lab.query(
-        "SELECT run_id FROM runs WHERE CAST(arguments_given->'$.config.p1.per_class' AS INTEGER) = ?", [per_class]
-    )
-    return str(found[0][0]) if found else ""
-
-
-def shards(lab: Lab, run: str, host: str | None = None) -> list[Any]:
-    """Flow runs of a run's shards, the earliest first; those that say that they ran on a host."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    tags = [run, *([f"host:{host}"] if host else [])]
-    wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=tags))
-    return list(lab.client().read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_ASC))
+def watch_anew(lab: Lab) -> None:
+    """Make the automation that gives silent shards up once more, with the time that is set now."""
+    client = lab.client()
+    (watch,) = client.read_automations_by_name(heartbeats.name_of("shard"))
+    client.delete_automation(watch.id)
+    assert heartbeats.create_watches(client) == [heartbeats.name_of("shard")]
 
 
 def died(lab: Lab, host: str) -> Any:
-    (shard, *_) = shards(lab, run_id(lab, 16), host)
+    (shard, *_) = lab.shards(lab.run_of(per_class=16), host)
     return shard
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_nothing_is_lost_or_doubled_and_every_number_is_the_undisturbed_one(
-    begun: tuple[Lab, subprocess.Popen[bytes]],
-    several: tuple[Lab, dict[str, psutil.Process], list[str]],
-    disturbed: Disturbed,
+    begun: tuple[Lab, subprocess.Popen[bytes]], several: tuple[Lab, dict[str, psutil.Process]], disturbed: Disturbed
 ) -> None:
     """Which machines died while a phase was computed must not be found in any of its numbers."""
     lab, alone = several[0], begun[0]
     assert begun[1].wait(600) == 3, alone.logs()
     assert disturbed.done.returncode == 3, disturbed.done.stdout.decode() + lab.logs()
-    run = run_id(lab, 16)
-    assert lab.query(COUNTED, [run]) == [(EMBEDDERS + 1, EMBEDDERS + 1)]
+    run = lab.run_of(per_class=16)
+    assert lab.query(COUNTED, [run]) == [(len(EMBEDDERS) + 1, len(EMBEDDERS) + 1)]
     assert lab.query("SELECT * FROM quarantine") == []
     for sql in (VERDICTS, METRICS, TRIALS):
-        assert lab.query(sql, [run]) == alone.query(sql, [run_id(alone, 16)])
-    assert len(lab.query(TRIALS, [run])) == EMBEDDERS * 96 + 1
+        assert lab.query(sql, [run]) == alone.query(sql, [alone.run_of(per_class=16)])
+    assert len(lab.query(TRIALS, [run])) == len(EMBEDDERS) * 96 + 1
     for host in HOSTS:
         print(f"{host}: {died(lab, host).state.message}; others went on after", end=" ")
         print(disturbed.goes_on_s(host, died(lab, host).parameters["unit_ids"]), "s")
@@ -138,7 +108,7 @@ def test_nothing_is_lost_or_doubled_and_every_number_is_the_undisturbed_one(
 
 @pytest.mark.slow
 def test_a_flow_whose_worker_died_ends_by_itself(
-    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+    several: tuple[Lab, dict[str, psutil.Process]], disturbed: Disturbed
 ) -> None:
     """Its results count although nobody of its machine answers any more, and its memory is free again."""
     lab = several[0]
@@ -150,20 +120,22 @@ def test_a_flow_whose_worker_died_ends_by_itself(
 
 @pytest.mark.slow
 def test_what_a_killed_flow_owed_goes_to_a_bigger_tier_once(
-    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+    several: tuple[Lab, dict[str, psutil.Process]], disturbed: Disturbed
 ) -> None:
     """The kernel kills so when memory is out: the same tier would only be killed again."""
     lab = several[0]
     shard = died(lab, FLOW)
     assert shard.state.is_crashed() and "status code: -9" in shard.state.message
     owed = set(shard.parameters["unit_ids"]) - set(delivered(lab, disturbed.seen)[FLOW])
-    later = [s for s in shards(lab, run_id(lab, 16)) if set(s.parameters["unit_ids"]) & owed and s.id != shard.id]
+    later = [
+        s for s in lab.shards(lab.run_of(per_class=16)) if set(s.parameters["unit_ids"]) & owed and s.id != shard.id
+    ]
     assert owed and later and all("medium" in s.tags for s in later), [(s.name, s.tags) for s in later]
 
 
 @pytest.mark.slow
 def test_a_machine_that_is_gone_altogether_is_given_up(
-    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+    several: tuple[Lab, dict[str, psutil.Process]], disturbed: Disturbed
 ) -> None:
     """Prefect leaves its run Running for ever; a pipeline that believed that would wait for ever."""
     lab = several[0]
@@ -174,7 +146,7 @@ def test_a_machine_that_is_gone_altogether_is_given_up(
 
 @pytest.mark.slow
 def test_a_stopped_process_that_wakes_up_after_its_replacement_does_no_harm(
-    several: tuple[Lab, dict[str, psutil.Process], list[str]], disturbed: Disturbed
+    several: tuple[Lab, dict[str, psutil.Process]], disturbed: Disturbed
 ) -> None:
     """Its worker lives, so only its silence tells; awake it delivers what it had begun, and that is not counted twice."""
     lab = several[0]
@@ -187,17 +159,15 @@ def test_a_stopped_process_that_wakes_up_after_its_replacement_does_no_harm(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_unit_that_fails_everywhere_is_given_up_on_record(
-    several: tuple[Lab, dict[str, psutil.Process], list[str]],
-) -> None:
+def test_a_unit_that_fails_everywhere_is_given_up_on_record(several: tuple[Lab, dict[str, psutil.Process]]) -> None:
     """A unit that kills each machine must end after three tries, and the phase must go on to its verdict without it."""
-    lab, workers, names = several
-    arguments = given(names[:1], 15)
+    lab, workers = several
+    arguments = given(1, 15)
     killed = kill_each_flow(lab, workers, command := lab.start("pipeline", *arguments))
     assert command.returncode == 3, lab.logs()
-    run = run_id(lab, 15)
-    assert killed == len(shards(lab, run)) == attempts.MAX_ATTEMPTS
-    assert [s.tags for s in shards(lab, run) if "weak" not in s.tags] and "weak" in shards(lab, run)[0].tags
+    run = lab.run_of(per_class=15)
+    assert killed == len(lab.shards(run)) == attempts.MAX_ATTEMPTS
+    assert [s.tags for s in lab.shards(run) if "weak" not in s.tags] and "weak" in lab.shards(run)[0].tags
     lost = lab.query("SELECT why FROM given_up WHERE run_id = ?", [run])
     assert len(lost) == 2 and all("no result after 3 attempts" in why and "status code: -9" in why for (why,) in lost)
     assert lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", [run]) == [("p1", "INCONCLUSIVE")]
@@ -206,13 +176,13 @@ def test_a_unit_that_fails_everywhere_is_given_up_on_record(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
-    several: tuple[Lab, dict[str, psutil.Process], list[str]],
+    several: tuple[Lab, dict[str, psutil.Process]],
 ) -> None:
     """Machines finish what they have and keep the results; the pipeline goes on where it was, with no command given."""
-    lab, _, names = several
+    lab, _ = several
     seen: dict[str, dict[str, Any]] = {}
     before, alive = sum(map(len, delivered(lab, seen).values())), len(online_workers(lab.client())["weak"])
-    command = lab.start("pipeline", *given(names, 14), log="away")
+    command = lab.start("pipeline", *given(len(EMBEDDERS), 14), log="away")
     deadline = time.monotonic() + 800
 
     def until(check: Callable[[], object]) -> None:
@@ -221,7 +191,7 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
             time.sleep(0.2)
 
     def all_at_work() -> bool:
-        there = shards(lab, run_id(lab, 14)) if run_id(lab, 14) else []
+        there = lab.shards(lab.run_of(per_class=14)) if lab.run_of(per_class=14) else []
         # Prefect itself waits for its server between Running and the flow's first line, which says where it runs.
         return len(there) == alive and all(any(t.startswith(HOST_TAG) for t in s.tags) for s in there)
 
@@ -229,13 +199,13 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
     there = sum(map(len, delivered(lab, seen).values()))
     server = psutil.Process(lab.services()[up.SERVER])
     kill([server, *server.children(recursive=True)])
-    assert there < before + EMBEDDERS + 1
-    until(lambda: sum(map(len, delivered(lab, seen).values())) == before + EMBEDDERS + 1)
+    assert there < before + len(EMBEDDERS) + 1
+    until(lambda: sum(map(len, delivered(lab, seen).values())) == before + len(EMBEDDERS) + 1)
     lab.up()
-    run = run_id(lab, 14)
+    run = lab.run_of(per_class=14)
     until(lambda: lab.query("SELECT 1 FROM verdicts WHERE run_id = ?", [run]))
-    until(lambda: all(s.state.is_completed() for s in shards(lab, run)))
+    until(lambda: all(s.state.is_completed() for s in lab.shards(run)))
     assert command.wait(120) == 3, lab.logs()
-    assert lab.query(COUNTED, [run]) == [(EMBEDDERS + 1, EMBEDDERS + 1)]
+    assert lab.query(COUNTED, [run]) == [(len(EMBEDDERS) + 1, len(EMBEDDERS) + 1)]
     said = (lab.home / "logs" / "away.log").read_text()
     assert said.count("the server does not answer") == said.count("the server answers again") == 1, said

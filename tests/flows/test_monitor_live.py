@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from laboratory import HOST, ROOT, Lab, environment, free_port
+from laboratory import HOST, ROOT, Lab, environment, given
 from playwright.sync_api import Browser, Page, expect
+from ports import free_port
 
 from lab.services.environments import prefect_environment
 from warehouse.paths import Paths
@@ -30,13 +31,13 @@ WATCH = """() => { window.seen = {faint: 1, headless: 0, looks: 0};
 
 
 @pytest.fixture
-def monitor(shared: Lab, browser: Browser) -> Iterator[Page]:
+def monitor(light: Lab, browser: Browser) -> Iterator[Page]:
     """The page, served from the laboratory's home as `lab up` serves it."""
     port = free_port()
-    ours = prefect_environment(Paths(shared.home), shared.port)
-    told = environment(shared.home, **{k: v for k, v in ours.items() if k.startswith("PREFECT_")})
+    ours = prefect_environment(Paths(light.home), light.port)
+    told = environment(light.home, **{k: v for k, v in ours.items() if k.startswith("PREFECT_")})
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app/home.py"), f"--server.port={port}"]
-    with (shared.home / "logs" / "page.log").open("wb") as log:
+    with (light.home / "logs" / "page.log").open("wb") as log:
         served = subprocess.Popen(command, cwd=ROOT, env=told, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
@@ -45,7 +46,7 @@ def monitor(shared: Lab, browser: Browser) -> Iterator[Page]:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
                 break
             except OSError:
-                assert served.poll() is None and time.monotonic() < deadline, shared.logs()
+                assert served.poll() is None and time.monotonic() < deadline, light.logs()
                 time.sleep(0.1)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(f"http://127.0.0.1:{port}/monitor")
@@ -58,18 +59,18 @@ def monitor(shared: Lab, browser: Browser) -> Iterator[Page]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_it_follows_a_pipeline_by_itself_and_says_when_the_server_is_away(shared: Lab, monitor: Page) -> None:
+def test_it_follows_a_pipeline_by_itself_and_says_when_the_server_is_away(light: Lab, monitor: Page) -> None:
     """Who watches a run must see it begin, and must not take an old picture for the present when the server is away."""
     expect.set_options(timeout=WAIT_MS)
     head = monitor.locator(".lab-head h1")
     expect(head).to_contain_text("machine online")
     expect(head).to_contain_text("nothing under way")
     monitor.evaluate(WATCH)
-    running = shared.start("pipeline", "--scale", "smoke", "--set", "p1.k=4")
+    running = light.start("pipeline", *given(2, 5))
     expect(head).to_contain_text("under way")
     expect(head).not_to_contain_text("nothing under way")
     expect(monitor.locator("[data-testid=stMain]")).to_contain_text(HOST)  # the table's own text, for screen readers
-    server = psutil.Process(shared.services()["server"])
+    server = psutil.Process(light.services()["server"])
     server.suspend()
     try:
         expect(head).to_contain_text("does not answer in time")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from laboratory import Lab
+from fake_models import embedders
+from laboratory import Lab, given
 
 from benchmarks.postgresql import NoPostgresqlError, database
 
@@ -27,9 +28,10 @@ def database_url() -> Iterator[str]:
 def test_a_pipeline_runs_on_postgresql(database_url: str, new_lab: Callable[[str], Lab]) -> None:
     """The setting reaches the server and nothing else; the chain does not know which database stands behind Prefect."""
     lab = new_lab("postgresql")
+    lab.more = embedders(lab.home)
     up = lab.lab("up", "--port", str(lab.port), "--no-page", LAB_DATABASE_URL=database_url)
     assert up.returncode == 0, up.stdout + up.stderr + lab.logs()
-    done = lab.lab("pipeline", "--scale", "smoke")
+    done = lab.lab("pipeline", *given(2, 5))
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
     assert lab.query("SELECT DISTINCT phase FROM verdicts")[0] == ("p1",)
     runs = lab.client().read_flow_runs(limit=50)

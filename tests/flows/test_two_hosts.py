@@ -8,21 +8,18 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from laboratory import HOST, Lab, kill
-
-from flows.plan import plan
+from laboratory import HOST, METRICS, Lab, given, kill
 
 PER_CLASS = 4  # units that no other test has had computed
-SMALL = ("pipeline", "--scale", "smoke", "--mode", "replicate", "--set", f"p1.per_class={PER_CLASS}")
 OTHER = "other-host"
 
 
 @pytest.fixture(scope="module")
-def two_hosts(shared: Lab) -> Iterator[Lab]:
+def two_hosts(light: Lab) -> Iterator[Lab]:
     """A laboratory whose own workers serve all tiers, and a worker of another name that polls every queue of pool weak."""
-    worker = shared.worker(OTHER, "weak")
-    shared.wait_online("weak", {HOST, OTHER})
-    yield shared
+    worker = light.worker(OTHER, "weak")
+    light.wait_online("weak", {HOST, OTHER})
+    yield light
     # It has nothing to finish, and a worker that signs off may take its server's timeouts to do so.
     family = psutil.Process(worker.pid)
     kill([family, *family.children(recursive=True)])
@@ -33,13 +30,10 @@ def two_hosts(shared: Lab) -> Iterator[Lab]:
 @pytest.mark.timeout(1500)
 def test_a_replicated_phase_runs_on_both_and_they_agree(two_hosts: Lab) -> None:
     """Hosts can only be compared on the same units; a unit is its own whoever computes it, and counts once."""
-    from test_pipeline import METRICS
-
     lab = two_hosts
-    run = [plan("smoke", {"p1": {"per_class": PER_CLASS}}).run.run_id]
-    done = lab.lab(*SMALL)
+    done = lab.lab("pipeline", "--mode", "replicate", *given(2, PER_CLASS))
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
-    hosts = {HOST, OTHER}
+    run, hosts = [lab.run_of(per_class=PER_CLASS)], {HOST, OTHER}
     rows = lab.query("SELECT DISTINCT host FROM host_comparison WHERE run_id = ? AND phase = 'p1'", run)
     assert {host for (host,) in rows} == hosts
     per_unit = lab.query(

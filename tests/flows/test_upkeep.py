@@ -118,30 +118,30 @@ def _wait_there(home: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_hourly_sync_reaches_machines_that_joined(shared: Lab, tmp_path: Path) -> None:
+def test_the_hourly_sync_reaches_machines_that_joined(light: Lab, tmp_path: Path) -> None:
     """What waits on a worker's own disk is delivered there: the coordinator alone would sync only itself."""
     far = "far-host"
     name = _wait_there(tmp_path)
-    delivered = shared.home / "results" / "inbox" / name
-    worker = shared.worker(far, "weak", LAB_HOME=str(tmp_path), LAB_RESULTS_URL=str(shared.home / "results"))
+    delivered = light.home / "results" / "inbox" / name
+    worker = light.worker(far, "weak", LAB_HOME=str(tmp_path), LAB_RESULTS_URL=str(light.home / "results"))
     try:
         deadline = time.monotonic() + 300
-        client = shared.client()
+        client = light.client()
         while not (seen := [w.name for w in client.read_workers_for_work_pool("weak")]) or far not in seen:
-            assert time.monotonic() < deadline, shared.logs()
+            assert time.monotonic() < deadline, light.logs()
             time.sleep(0.5)
         deployment = client.read_deployment_by_name("sync/coordinator")
         assert deployment.parameters == {"everywhere": True}
         client.create_flow_run_from_deployment(deployment.id)
         while not delivered.is_file():
-            assert time.monotonic() < deadline, shared.logs()
+            assert time.monotonic() < deadline, light.logs()
             time.sleep(0.5)
         assert list((tmp_path / "spool").glob("*.parquet")) == []
         there = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"sync:{far}"]))
         # To its end, or its run would stay under way in a server that other tests look at.
         meant = client.read_flow_runs(flow_run_filter=there)
         while not all(r.state and r.state.is_final() for r in meant):
-            assert time.monotonic() < deadline, shared.logs()
+            assert time.monotonic() < deadline, light.logs()
             time.sleep(0.5)
             meant = client.read_flow_runs(flow_run_filter=there)
         assert [r.work_queue_name for r in meant] == [f"host-{far}"]

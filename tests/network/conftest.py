@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from machines import MACHINES, Laboratory, Machine
+from fake_models import embedders
+from machines import MACHINES, Laboratory, Machine, Models
 from namespaces import Network, NotPermitted
+from tiny_llama import make_for_any_text
+
+PAUSE_S = 0.4  # of the embedder at each text: a machine is cut off long before it has done its part
 
 
 @pytest.fixture(scope="module")
@@ -25,27 +29,26 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture(scope="module")
-def new_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a LAB_HOME; all share the converted weights, so that the first one converts them for all."""
-    models = tmp_path_factory.mktemp("models")
-
-    def make(name: str) -> Path:
-        home = tmp_path_factory.mktemp(name)
-        (home / "models").symlink_to(models)
-        return home
-
-    return make
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """The models that all machines share, as they would have the same weights: the network is tested, not they."""
+    home = tmp_path_factory.mktemp("models")
+    return Models(embedders(home, PAUSE_S), f"hf/{make_for_any_text(home / 'llama')}")
 
 
 @pytest.fixture(scope="module")
-def laboratory(network: Network, new_home: Callable[[str], Path]) -> Iterator[Laboratory]:
+def laboratory(
+    network: Network, models: Models, tmp_path_factory: pytest.TempPathFactory, prepared: Callable[[Path], None]
+) -> Iterator[Laboratory]:
     """A coordinator and two workers that joined it, stopped in the end.
 
     A worker's LAB_RESULTS_URL is a link to the coordinator's results folder, as a mount of it would be on other machines.
     """
-    one = Machine(network, MACHINES[0], new_home(MACHINES[0]))
-    workers = {name: Machine(network, name, new_home(name)) for name in MACHINES[1:]}
-    (one.home / "results" / "inbox").mkdir(parents=True)  # who shares a folder has made it
+    one, *others = (
+        Machine(network, name, tmp_path_factory.mktemp(name), dict(models.environment)) for name in MACHINES
+    )
+    workers = {machine.name: machine for machine in others}
+    prepared(one.home)
+    (one.home / "results" / "inbox").mkdir(parents=True, exist_ok=True)  # who shares a folder has made it
     for worker in workers.values():
         worker.mount(one.home / "results")
     made = Laboratory(one, workers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -12,10 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
-import pyarrow.parquet as pq
+from deliveries import add_manifests
 from namespaces import Network
 
 from lab.services.environments import prefect_environment
@@ -121,21 +120,32 @@ class Machine:
         return "\n".join(f"--- {self.name} {p.name}\n{p.read_text(errors='replace')[-2500:]}" for p in found)
 
 
+class Models(NamedTuple):
+    """An embedder and a language model that load in a moment."""
+
+    environment: dict[str, str]  # in which the embedder is found
+    name: str  # of the language model
+
+
 @dataclass
 class Laboratory:
     """The coordinator and its workers."""
 
     coordinator: Machine
     workers: dict[str, Machine]
+    seen: dict[str, dict[str, Any]] = field(default_factory=dict)  # manifests of bundles
 
     @property
     def url(self) -> str:
         return f"http://{self.coordinator.network.address(self.coordinator.name)}:{PORT}"
 
     def up(self) -> None:
-        """Start the server where the network reaches it, let the workers join, deploy, and start the coordinator's worker."""
+        """Start the server where the network reaches it, let the workers join, and start the coordinator's worker.
+
+        The coordinator's database has the pools and deployments already.
+        """
         one = self.coordinator
-        one.more = {k: v for k, v in prefect_environment(Paths(one.home), PORT).items() if k.startswith("PREFECT_")}
+        one.more |= {k: v for k, v in prefect_environment(Paths(one.home), PORT).items() if k.startswith("PREFECT_")}
         one.more |= {"PREFECT_API_URL": f"{self.url}/api", "PREFECT_SERVER_UI_ENABLED": "false"}
         address = one.network.address(one.name)
         one.start("server", served("start", "--host", address, "--port", str(PORT)))
@@ -144,7 +154,6 @@ class Laboratory:
         join = lab("join", self.url, "--also", "weak", "--quick")
         with ThreadPoolExecutor() as at_once:
             list(at_once.map(lambda worker: worker.must(join), self.workers.values()))
-        one.must(prefect("--no-prompt", "deploy", "--all"))
         one.start("worker", prefect("worker", "start", "--pool", "coordinator", "--name", one.name))
 
     def down(self) -> None:
@@ -168,15 +177,8 @@ class Laboratory:
 
     def delivered(self, phase: str, host: str) -> set[str]:
         """Units of a phase whose bundle from a host has reached the coordinator, taken in or not."""
-        found = set()
-        paths = Paths(self.coordinator.home)
-        for folder in (paths.home / "results" / "inbox", paths.bundles):
-            for path in folder.glob("*.parquet"):
-                with contextlib.suppress(FileNotFoundError):  # taken in just now, so it is in the next folder
-                    manifest = json.loads(pq.read_schema(path).metadata[b"manifest"])
-                    if (manifest["phase"], manifest["host"]) == (phase, host):
-                        found.add(manifest["unit_id"])
-        return found
+        add_manifests(self.coordinator.home, self.seen)
+        return {m["unit_id"] for m in self.seen.values() if (m["phase"], m["host"]) == (phase, host)}
 
     def logs(self) -> str:
         return "\n".join(m.logs() for m in (self.coordinator, *self.workers.values()))

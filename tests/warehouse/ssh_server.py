@@ -11,16 +11,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ports import free_port
 from programs import found
 
 PROGRAMS = ("sshd", "ssh", "ssh-keygen")
 WAIT_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

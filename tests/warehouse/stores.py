@@ -16,6 +16,7 @@ import fsspec
 import pytest
 import ssh_server
 from fsspec.implementations.memory import MemoryFileSystem
+from ports import free_port
 from programs import require
 
 from warehouse.delivery.results_store import Store
@@ -224,6 +225,6 @@ def _quack(folder: Path) -> Scene:
     if reason := quack_missing():
         pytest.skip(reason)
     home = folder / "home-coordinator"
-    serving = Serving(home, ssh_server.free_port())
+    serving = Serving(home, free_port())
     environment = {"LAB_RESULTS_URL": f"quack://127.0.0.1:{serving.port}", "LAB_INBOX_TOKEN": TOKEN}
     return Scene("quack", folder, environment, serving.stop, serving.start, serving.stop, coordinator_home=home)

@@ -17,6 +17,7 @@ import duckdb
 import psutil
 import pytest
 from lab_process import bare_environment
+from ports import free_port
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect as open_socket
 
@@ -41,11 +42,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(not can_bind(), reason=f"{ADDRESS} is not an address of this machine"),
 ]
-
-
-def free_port() -> int:
-    with socket.create_server((ADDRESS, 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @dataclass
@@ -115,7 +111,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     one, desk = Machine(root / "coordinator", "coordinator"), Machine(root / "desk", "desk")
     for machine in (one, desk):
         machine.home.mkdir()
-    port, app_port, inbox_port = free_port(), free_port(), free_port()
+    port, app_port, inbox_port = (free_port(ADDRESS) for _ in range(3))
     ports = ["--port", str(port), "--app-port", str(app_port), "--inbox-port", str(inbox_port)]
     try:
         up = one.lab("up", "--lan", "--address", ADDRESS, *ports)

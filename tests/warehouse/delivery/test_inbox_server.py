@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ssh_server
+from ports import free_port
 from stores import TOKEN, Serving, quack_missing
 
 from common.errors import LabError
@@ -23,7 +23,7 @@ NAME = f"{1:032x}.{hashlib.sha256(b'1').hexdigest()}.parquet"
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    made = Serving(tmp_path_factory.mktemp("coordinator"), ssh_server.free_port())
+    made = Serving(tmp_path_factory.mktemp("coordinator"), free_port())
     yield made
     made.stop()
 
@@ -116,7 +116,7 @@ def test_a_part_that_is_too_large_is_refused_by_the_table(client: Quack) -> None
 def test_half_a_bundle_is_forgotten_and_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that dies while it sends leaves nothing in the inbox, and its parts do not fill the memory for ever."""
     monkeypatch.setenv("LAB_INBOX_TOKEN", TOKEN)
-    port = ssh_server.free_port()
+    port = free_port()
     server = InboxServer(Paths(tmp_path), "127.0.0.1", port, TOKEN)
     try:
         Quack("127.0.0.1", port, encrypted=False).query(sending("b" * 32, "bundle", NAME, 0, 2, b"half"))

@@ -6,6 +6,7 @@ It loads no engine and pauses at each text, so that machines start at once and c
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH = 8  # numbers in a vector
-PAUSE_S = 0.005  # a text
+PAUSE_S = float(os.environ["FAKE_EMBEDDER_PAUSE_S"])  # a text
 
 
 class FakeEmbedder:
-    """Vectors of length 1 drawn from the hash of the first bytes of the weights and the text."""
+    """Vectors of length 1 drawn from the hash of the first bytes of the weights and the text; like real ones, all alike a bit."""
 
     def __init__(self, folder: str, device: str) -> None:
         with (Path(folder) / "model.safetensors").open("rb") as weights:
@@ -31,7 +32,7 @@ class FakeEmbedder:
 
     def _vector(self, text: str) -> NDArray[np.float64]:
         seed = hashlib.sha256(self._weights + text.encode()).digest()
-        drawn = np.random.default_rng(list(seed)).normal(size=WIDTH)
+        drawn = np.random.default_rng(list(seed)).normal(1.0, size=WIDTH)
         return np.asarray(drawn / np.linalg.norm(drawn), dtype=np.float64)
 
 
