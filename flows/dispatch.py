@@ -87,12 +87,12 @@ class Dispatcher:
         self.client = get_client(sync_client=True)
         self.store = store
         self.run = run
-        self._open: dict[UUID, Shard] = {}  # submitted, and neither ended nor given up
+        self.open_shards: dict[UUID, Shard] = {}  # submitted, and neither ended nor given up
         self._sent: set[str] = set()  # units that were submitted before
 
     def under_way(self) -> set[UnitOnHost]:
         """Return the units of open shards."""
-        return {one for shard in self._open.values() for one in shard.attempted}
+        return {one for shard in self.open_shards.values() for one in shard.attempted}
 
     def hosts(self, phase: str) -> dict[str, Placement]:
         """Return every online host that the phase can be replicated on, each with its placement; refuse if there is none."""
@@ -117,7 +117,7 @@ class Dispatcher:
         with writing(Paths.local()) as con:
             speeds = speeds_at(self.run, phase, pending, _reports(self.store), con)
         again = any(u.unit_id in self._sent for u in pending)
-        parts = cut([u.cost for u in pending], placed, speeds, len(self._open), again)
+        parts = cut([u.cost for u in pending], placed, speeds, len(self.open_shards), again)
         shards = [Assignment([pending[i] for i in p.units], placed.pool, p.host, attempt) for p in parts]
         self._send(phase, placed, shards)
 
@@ -163,7 +163,7 @@ class Dispatcher:
                 idempotency_key=f"{this.id if this else self.run.run_id}-{this.run_count if this else 0}-{job[:16]}-"
                 f"{placed.pool}-{host or i}-{shard.attempt}",
             )
-            self._open[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate, time.monotonic())
+            self.open_shards[submitted.id] = Shard(submitted.id, placed.pool, ids, host, replicate, time.monotonic())
             self._sent.update(ids)
         with writing(Paths.local()) as con:
             assign(con, self.run.run_id, shards)
@@ -183,19 +183,19 @@ class Dispatcher:
         states_at = workers_at = time.monotonic()
         outcome = Outcome()
         while not collected():
-            if not self._open or outcome.failed:
+            if not self.open_shards or outcome.failed:
                 # Ended shards delivered before they ended, and that was collected since: no more bundles come of them.
                 return outcome
             if time.monotonic() - states_at > STATES_S:
                 states_at = time.monotonic()
-                runs = {i: self.client.read_flow_run(i) for i in self._open}
-                take_ended(self._open, runs, outcome)
+                runs = {i: self.client.read_flow_run(i) for i in self.open_shards}
+                take_ended(self.open_shards, runs, outcome)
                 if time.monotonic() - workers_at > WORKERS_S:
                     workers_at = time.monotonic()
-                    _crash_abandoned(self.client, self._open, runs, outcome)
-                    _take_back(self.client, self._open, runs, outcome)
+                    _crash_abandoned(self.client, self.open_shards, runs, outcome)
+                    _take_back(self.client, self.open_shards, runs, outcome)
             time.sleep(POLL_S)
-        self._open.clear()
+        self.open_shards.clear()
         return outcome
 
 

@@ -69,7 +69,7 @@ def test_a_failed_shard_is_not_waited_for_beside_the_others(
     monkeypatch.setattr(dispatch, "STATES_S", 0.0)
     dispatcher = Dispatcher.__new__(Dispatcher)
     dispatcher.client = FakeRuns(**states)
-    dispatcher._open = {UUID(int=i): Shard(UUID(int=i), "weak", (unit,)) for i, unit in ((1, "a"), (2, "b"))}
+    dispatcher.open_shards = {UUID(int=i): Shard(UUID(int=i), "weak", (unit,)) for i, unit in ((1, "a"), (2, "b"))}
     outcome = dispatcher.wait(lambda: False)
     assert outcome.failed and dispatcher.under_way() == {(unit, None) for unit in left}
     assert dispatcher.wait(lambda: True) == Outcome() and not dispatcher.under_way()
@@ -92,7 +92,7 @@ def test_a_shard_that_its_machine_does_not_begin_is_taken_back(monkeypatch: pyte
     }
     dispatcher = Dispatcher.__new__(Dispatcher)
     dispatcher.client = FakeRuns(run1="Scheduled", run2="Scheduled", run3="Running", run4="Scheduled", run5="Scheduled")
-    dispatcher._open = {s.flow_run_id: s for s in shards.values()}
+    dispatcher.open_shards = {s.flow_run_id: s for s in shards.values()}
     outcome = dispatcher.wait(lambda: False)
     assert outcome.given_back == {("a", None)} and outcome.failed and not outcome.too_small
     assert dispatcher.client.set == {UUID(int=1): "given back: pi did not begin it within 90 s"}
