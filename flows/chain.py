@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Step:
-    """Where a phase stands: the units asked for so far, and those of them without a result."""
+    """The state of a phase: the units asked for so far, and those of them without a result."""
 
     units: tuple[Unit, ...]
     pending: tuple[Unit, ...]

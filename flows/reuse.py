@@ -27,7 +27,7 @@ SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class Reuse:
-    """How many of some units have a result, and why the others have none."""
+    """The number of units that have a result already, and why the others have none."""
 
     phase: str
     units: int

@@ -186,7 +186,7 @@ def _measured(engine: str) -> EngineSpeed:
 
 
 def mlx_lora() -> str | None:
-    """What trains the models of MLX on this host, and why; None before it was measured."""
+    """Return the trainer of MLX models on this host, and why it was chosen; None before it was measured."""
     from experiments.backends import mlx_backend
 
     return mlx_backend.lora_engine()

@@ -1,4 +1,4 @@
-"""What every page shares: filters, the states in which there is nothing to show, the refresh.
+"""Parts that every page shares: filters, the states in which there is nothing to show, the refresh.
 
 To add a page:
 

@@ -19,7 +19,7 @@ WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole 
 
 @dataclass(frozen=True)
 class Story:
-    """How far the run is, what comes next, and the command for it ("" if there is nothing to type)."""
+    """The progress of a run, what comes next, and the command for it ("" if there is nothing to type)."""
 
     sentence: str
     then: str

@@ -20,7 +20,7 @@ ROW_PX, LINE_PX = 34, 17
 
 
 class Mark(NamedTuple):
-    """How a host is drawn, in plotly's words."""
+    """The colour and shape of a host, as plotly names them."""
 
     colour: str
     symbol: str

@@ -35,7 +35,7 @@ SPEEDS = {  # field of a capability report
 
 
 class Lanes(NamedTuple):
-    """Where the stretches of work are drawn: the lane of each, and the middle of each host's lanes."""
+    """The places where stretches of work are drawn: the lane of each, and the middle of each host's lanes."""
 
     of: list[int]
     middle: dict[str, float]

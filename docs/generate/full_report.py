@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """What full.md holds.
+    """The contents of full.md.
 
     Attributes:
         run: run_id, plan_id, scale, domain and model.
