@@ -27,7 +27,7 @@ $(SETUP): pyproject.toml constraints.txt
 # Two processes, since many tests wait for servers. tests/conftest.py says which files share a server and so a process,
 # and which begin first.
 test: $(SETUP) programs
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(SETUP)
 	@$(BIN)/ruff check .

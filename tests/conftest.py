@@ -9,26 +9,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from checkout import ROOT
 from filelock import FileLock
+from groups import FIRST, GROUPS, group_of
 from playwright.sync_api import Browser, sync_playwright
 from ports import free_port
 from programs import missing
+from xdist.scheduler import LoadScopeScheduling
 
 from docs.generate.screenshots import FLAGS, browser_path
 
 # A model that is not here must be found missing at once, not after the hub's time-outs; set before its library loads.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Files that are run one after the other by one process, since they share a server; all others are run each by itself.
-GROUPS = {"one_server": "test_monitor_live test_gates test_two_hosts test_upkeep test_deaths".split()}
-# The longest first, so that in the end no process works on one of them while the others have nothing left to do.
-FIRST = (
-    "test_pipeline one_server test_namespaces test_lan_laboratory test_hosts_command test_reproducible test_phases_run "
-    "test_large_takings test_packaging"
-).split()
 Once = Callable[[str, Callable[[Path], None]], Path]
 
 # In a process of its own, where no library has printed its warnings or switched off its bars before.
@@ -43,18 +38,26 @@ Backends(lambda sha256: content).language_model("smollm2-135m", "any").generate(
 """
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist adds the groups to the names of tests
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each group of files to one process. `--dist loadgroup` does not: it needs an older pytest than 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup | None:
+    """Schedule by groups where files are asked for."""
+    return ByGroup(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the group that one process runs, and put the groups into the order in which they begin."""
-    group_of = {name: group for group, names in GROUPS.items() for name in names}
+    """Put the groups into the order in which they begin."""
     places = {name: i for names in GROUPS.values() for i, name in enumerate(names)}
 
     def order(item: pytest.Item) -> tuple[int, int]:
-        group = group_of.get(item.path.stem, item.path.stem)
+        group = group_of(item.path)
         return FIRST.index(group) if group in FIRST else len(FIRST), places.get(item.path.stem, 0)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of.get(item.path.stem, item.path.stem)))
     items.sort(key=order)
 
 

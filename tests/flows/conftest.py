@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_models import embedders
+from groups import group_of
 from laboratory import Lab
 
 MADE: list[Lab] = []
@@ -15,7 +16,7 @@ MADE: list[Lab] = []
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Stop the laboratories after the last test of the group that shares them."""
-    if nextitem is None or nextitem.get_closest_marker("xdist_group") != item.get_closest_marker("xdist_group"):
+    if nextitem is None or group_of(nextitem.path) != group_of(item.path):
         while MADE:
             MADE.pop().down()
 
