@@ -60,7 +60,7 @@ class Attempts:
             if self._returned[unit.unit_id] > MAX_RETURNS:
                 raise LabError(
                     f"unit {unit.unit_id[:8]} of {self.phase} was given back {MAX_RETURNS} times{last}",
-                    f"mend it, then: lab pipeline {options(self.run.scale, self.run.given)}",
+                    f"remove the cause, then: lab pipeline {options(self.run.scale, self.run.given)}",
                 )
             self._begun[UnitOnHost(unit.unit_id, host)] += 1
         self.worked = True

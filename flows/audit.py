@@ -76,7 +76,7 @@ def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: 
         seed = audits.audits_before(con, run_id) if seed is None else seed
     if not found:
         what = f"run {run_id!r:.80} has no finished unit" if run_id else "no unit is finished yet"
-        raise LabError(what, "lab results names the last run")
+        raise LabError(what, "lab pipeline, or lab run p1 --scale smoke")
     able = [f for f in found if _repeatable(f.unit, store)]
     if not able:
         what = f"none of the {len(found)} finished units of run {run_id} can be repeated"
@@ -84,7 +84,7 @@ def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: 
         raise LabError(f"{what}: code, data or models of this machine differ now", mend)
     others = [f for f in able if host in (None, host_name()) or f.host != host]
     if not others:
-        raise LabError(f"{host} computed every finished unit of run {run_id} itself", "lab audit --host another")
+        raise LabError(f"{host} computed every finished unit of run {run_id} itself", "lab audit, without --host")
     n = max(1, round(fraction * len(others)))
     chosen = sorted(generator(seed, "audit", run_id).choice(len(others), n, replace=False).tolist())
     sample = tuple(others[i] for i in chosen)

@@ -62,7 +62,7 @@ def run_local(
             step = advance(con, run, phase)
             if unit in step.pending:
                 # It would be computed again and again.
-                lost = f"unit {unit.unit_id[:8]} was computed and its result did not reach the warehouse"
+                lost = f"unit {unit.unit_id[:8]} was computed, but its result did not reach the warehouse"
                 raise LabError(lost, "lab spool, lab collect")
             if len(step.units) > len(reported):
                 on_reuse(reuse_of(con, run, phase, step, reported))

@@ -53,7 +53,7 @@ def check_unit(unit: Unit, config: PhaseConfig) -> None:
         LabError: naming what differs; the host needs the coordinator's version of it.
     """
     if unit.unit_id != _unit_id(unit.phase, unit.config, unit.spec, unit.files, unit.identity):
-        raise LabError(f"unit {unit.unit_id} does not hash to its id", "plan the run again: lab pipeline")
+        raise LabError(f"unit {unit.unit_id} was changed after it was planned", "plan the run again: lab pipeline")
     local = identify(unit.phase, config, tuple(unit.identity["models"]))
     for what, mend in (
         ("code", "bring this host to the coordinator's commit: git pull"),

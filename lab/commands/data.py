@@ -61,7 +61,7 @@ def _too_long(model: str) -> Callable[[str], str]:
     try:
         count, window = backend(model).counter(model)
     except Unavailable as error:
-        raise LabError(f"model {model!r} cannot be loaded: {error}", "lab assess") from None
+        raise LabError(f"model {model!r} cannot be loaded: {error}", "lab doctor") from None
     most = window - PROMPT_TOKENS
 
     def what(text: str) -> str:

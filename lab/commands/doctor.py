@@ -214,7 +214,7 @@ def doctor(
     Example: lab doctor --tier strong
     """
     if tier is not None and tier not in TIERS:
-        raise LabError(f"unknown tier {tier!r}", f"one of: {', '.join(TIERS)}")
+        raise LabError(f"unknown tier {tier!r}", f"choose one of: {', '.join(TIERS)}")
     found = checks(tier)
     lacking = [c for c in found if c.state == "missing"]
     if as_json:

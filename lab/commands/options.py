@@ -86,7 +86,9 @@ def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[s
             continue
         phase, dot, name = key.partition(".")
         if not dot and own is None:
-            raise LabError(f"--set {key}: no phase named", f"write --set p2.{key}={json.dumps(value)}")
+            raise LabError(
+                f"--set {key} does not say which phase it is for", f"write --set p2.{key}={json.dumps(value)}"
+            )
         phase, name = (phase, name) if dot else (str(own), key)
         module_of(phase)
         found.setdefault(phase, {})[name] = value

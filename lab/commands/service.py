@@ -71,7 +71,10 @@ def _environment() -> dict[str, str]:
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     for name, value in variables.items():
         if not value.isprintable():
-            raise LabError(f"{name} contains a character that cannot be written into a unit", f"export {name}=...")
+            raise LabError(
+                f"{name} contains a character that a systemd unit or launchd agent cannot hold",
+                f"export {name} without it",
+            )
     return variables | {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 

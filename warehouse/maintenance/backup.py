@@ -164,12 +164,12 @@ def _fill(tar: tarfile.TarFile, entries: dict[str, Entry], paths: Paths, store: 
             raise LabError(f"the backup holds {member.name[:80]!r}, which is not in its list", ANOTHER)
         content = _content(tar, member, entry.size_bytes)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise LabError(f"{entry.name} in the backup is not what was written", ANOTHER)
+            raise LabError(f"{entry.name} in the backup is damaged: its SHA-256 is not the listed one", ANOTHER)
         folder, _, name = entry.name.partition("/")
         if folder != "files":
             write_whole(folders[folder] / name, content)
         elif store.put_file(content) != name:
-            raise LabError(f"{entry.name} in the backup is not what its name says", ANOTHER)
+            raise LabError(f"{entry.name} in the backup is damaged: its SHA-256 is not the one in its name", ANOTHER)
     if missing:
         raise LabError(f"{len(missing)} files are missing in the backup, first {next(iter(missing))}", ANOTHER)
 

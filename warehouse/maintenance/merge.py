@@ -62,7 +62,7 @@ def _records(con: duckdb.DuckDBPyConnection, snapshot: Path, found: Merged) -> N
     """Copy plans and records of the runs that only the other has, in one transaction."""
     with duckdb.connect(str(snapshot), read_only=True) as there:
         if (theirs := schema_version(there)) != (ours := schema_version(con)):
-            what = f"its schema is {theirs}, this one's {ours}"
+            what = f"its schema is {theirs}, the schema here {ours}"
             raise LabError(what, "bring both to the same version: lab collect, on each")
     con.execute(f"ATTACH '{str(snapshot).replace(chr(39), chr(39) * 2)}' AS other (READ_ONLY)")
     try:
