@@ -130,7 +130,7 @@ def test_scripts_get_json_and_an_exit_code(capsys: pytest.CaptureFixture[str], m
 
 def test_a_wrong_tier_is_the_users_mistake() -> None:
     """Checked against nothing, every machine would be well."""
-    with pytest.raises(Exception, match=r"unknown tier 'huge'\. one of: weak, medium, strong"):
+    with pytest.raises(Exception, match=r"unknown tier 'huge'\. choose one of: weak, medium, strong"):
         doctor(tier="huge")
 
 
