@@ -74,7 +74,7 @@ def test_it_follows_a_pipeline_by_itself_and_says_when_the_server_is_away(light:
     server.suspend()
     try:
         expect(head).to_contain_text("does not answer in time")
-        expect(monitor.locator("[data-testid=stMain]")).to_contain_text("What follows was so")
+        expect(monitor.locator("[data-testid=stMain]")).to_contain_text("What follows is from")
     finally:
         server.resume()
     expect(head).to_contain_text("machine online")
