@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import LabError
+from experiments import e1_retrieval_strategies as e1
 from experiments.data import split
 from experiments.domains import get_domain
+from experiments.findings import Earlier
 from experiments.registry import PHASES, configure, get_phase, smaller_counts
 
 
@@ -38,7 +40,7 @@ def test_a_small_file_serves_every_phase_at_full_scale(home: Path) -> None:
     shown = {}
     for name in PHASES:
         config = configure(name, "full", {"domain": domain})
-        get_phase(name).sides(config, {"memos": [], "test": []})
+        get_phase(name).sides(config, Earlier((e1.EXPECTED,)))
         shown[name] = smaller_counts(get_phase(name).Config(domain=config.domain))
     # 20 of a label: 1500 and 150 problems, 500 and 50 a label, keep 20 * 10/11 = 18 and 20 * 1/11 = 1 a label.
     assert shown["e1"] == {"n_problems": 60, "n_memory": 54, "n_test": 3}
