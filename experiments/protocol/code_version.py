@@ -172,7 +172,7 @@ class _Reading(ast.NodeTransformer):
         self.sources = sources
         self.references: list[Name] = []
         self.own: list[str] = []  # names that the statement gives
-        self.local: set[str] = set()  # names bound inside it, which refer to nothing outside
+        self.local: set[str] = set()  # names bound somewhere inside it
         self.private: list[str] = []  # its private methods
         self.resources = False  # True if it reads data files, by importlib.resources
         self.position = 0  # of the name among those that the statement gives
@@ -210,10 +210,10 @@ class _Reading(ast.NodeTransformer):
         if node.id in self.own:
             return ast.Name(f"@own{self.own.index(node.id)}", node.ctx)
         self.resources |= node.id == "resources"
-        if node.id in self.local:
-            return node
         module = self.sources.module(self.name.module)
-        return self._reference(module.imported.get(node.id, Name(self.name.module, node.id))) or node
+        found = self._reference(module.imported.get(node.id, Name(self.name.module, node.id)))
+        # Bound in one of its scopes, a name may still refer to the module's in another: it stays, and is a reference too.
+        return node if node.id in self.local else found or node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         base = node.value

@@ -109,3 +109,11 @@ def test_functions_that_call_each_other_are_told_apart_by_what_they_do(tmp_path:
     assert version(tmp_path, {"phase.py": text.replace("odd", "uneven")}, name="even") == first
     assert version(tmp_path, {"phase.py": text.replace("n != 0", "n != 1")}, name="even") != first
     assert version(tmp_path, {"phase.py": text}, name="odd") != first
+
+
+def test_a_name_bound_in_one_scope_still_counts_in_another(tmp_path: Path) -> None:
+    """A method's argument hides a helper in that method alone: the other methods call the helper, and its change counts."""
+    text = "def helper():\n    return 1\n\nclass C:\n    def a(self, helper):\n        return helper\n\n"
+    text += "    def b(self):\n        return helper()\n"
+    first = version(tmp_path, {"phase.py": text}, name="C")
+    assert version(tmp_path, {"phase.py": text.replace("return 1", "return 2")}, name="C") != first
