@@ -61,9 +61,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=order)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return the process's one Chromium; playwright starts only once in a process."""
+    """Return a Chromium of the test file; while it is open, playwright's event loop is the process's, and asyncio has none."""
     path = browser_path()
     if path is None:
         missing("chromium")
