@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app import format as words
+from common.errors import LabError
 from workpools.pools import DEFAULT_API
+from workpools.server_rows import RunRow, WorkerRow, readable
 from workpools.tiers import POOLS
 
 CONNECT_S, ANSWER_S = 0.8, 2.5  # a server that is away is known within a second; a busy one on SQLite may take two
@@ -101,14 +103,19 @@ def look(url: str) -> Now:
         what += f" answers with error {code}"
         if code in (401, 403):
             what, mend = f"The Prefect server at {url[:200]} refuses this page", LOGIN
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError, LabError) as error:
         what = f"The server at {url[:200]} is no Prefect server ({type(error).__name__})"
     raise AwayError(f"{what}.", mend)
 
 
 def _look(client: Any) -> Now:
     pools = {p["name"] for p in _post(client, "work_pools/filter", {})}
-    workers = [(p, w) for p in POOLS if p in pools for w in _post(client, f"work_pools/{p}/workers/filter", {})]
+    workers = [
+        (p, w)
+        for p in POOLS
+        if p in pools
+        for w in readable(WorkerRow, _post(client, f"work_pools/{p}/workers/filter", {}))
+    ]
     only = only_hosts(workers)
     under_way = [_run(r, only) for r in _runs(client, UNDER_WAY, "START_TIME_ASC", LISTED)]
     return Now(
@@ -116,26 +123,25 @@ def _look(client: Any) -> Now:
         machines=_machines(workers, under_way, _drained(client)),
         under_way=under_way,
         # A scheduled run waits for its time, not for a machine.
-        waiting=[_run(r) for r in _runs(client, WAITING, "EXPECTED_START_TIME_ASC", LISTED) if not r["auto_scheduled"]],
+        waiting=[_run(r) for r in _runs(client, WAITING, "EXPECTED_START_TIME_ASC", LISTED) if not r.auto_scheduled],
         errors=[_run(r) for r in _runs(client, ENDED_BADLY, "END_TIME_DESC", ERRORS)],
     )
 
 
-def _post(client: Any, path: str, body: Json) -> list[Json]:
+def _post(client: Any, path: str, body: Json) -> Any:
     reply = client.post(path, json=body)
     reply.raise_for_status()
-    found: list[Json] = reply.json()
-    return found
+    return reply.json()
 
 
-def _runs(client: Any, states: Sequence[str], sort: str, limit: int) -> list[Json]:
+def _runs(client: Any, states: Sequence[str], sort: str, limit: int) -> list[RunRow]:
     wanted = {"flow_runs": {"state": {"type": {"any_": list(states)}}}, "sort": sort, "limit": limit}
-    return _post(client, "flow_runs/filter", wanted)
+    return readable(RunRow, _post(client, "flow_runs/filter", wanted))
 
 
-def only_hosts(workers: Sequence[tuple[str, Json]]) -> dict[str, str]:
+def only_hosts(workers: Sequence[tuple[str, WorkerRow]]) -> dict[str, str]:
     """Return the host of each pool that has one worker online; a pipeline, which names no host, runs there."""
-    online = [(pool, str(w["name"])) for pool, w in workers if w["status"] == "ONLINE"]
+    online = [(pool, w.name) for pool, w in workers if w.status == "ONLINE"]
     return {pool: name for pool, name in online if sum(p == pool for p, _ in online) == 1}
 
 
@@ -148,36 +154,32 @@ def _drained(client: Any) -> set[str]:
     return {str(name) for name in value} if isinstance(value, list) else set()
 
 
-def _machines(workers: Sequence[tuple[str, Json]], runs: Sequence[FlowRun], drained: set[str]) -> list[Machine]:
+def _machines(workers: Sequence[tuple[str, WorkerRow]], runs: Sequence[FlowRun], drained: set[str]) -> list[Machine]:
     """Return one row per name; a name that Prefect generated only while it is online."""
     found = []
-    for name in sorted({str(w["name"]) for _, w in workers} | drained):
-        own = [(pool, w) for pool, w in workers if w["name"] == name]
-        online = tuple(pool for pool, w in own if w["status"] == "ONLINE")
+    for name in sorted({w.name for _, w in workers} | drained):
+        own = [(pool, w) for pool, w in workers if w.name == name]
+        online = tuple(pool for pool, w in own if w.status == "ONLINE")
         if not online and name.startswith(UNNAMED):
             continue
         own_runs = tuple(r.name for r in runs if r.host == name and r.kind == "RUNNING")
         status = "online" if online else "offline"
         if name in drained:
             status = "draining" if own_runs else "drained"
-        beats = [t for _, w in own if (t := _time(w["last_heartbeat_time"]))]
+        beats = [w.last_heartbeat_time for _, w in own if w.last_heartbeat_time]
         found.append(Machine(name, status, online, max(beats, default=None), own_runs))
     return found
 
 
-def _run(run: Json, only: Mapping[str, str] | None = None) -> FlowRun:
-    pool = str(run["work_pool_name"] or "")
-    tagged = (str(t).removeprefix(HOST_TAG) for t in run["tags"] if str(t).startswith(HOST_TAG))
+def _run(run: RunRow, only: Mapping[str, str] | None = None) -> FlowRun:
+    pool, state = run.work_pool_name or "", run.state
+    tagged = (t.removeprefix(HOST_TAG) for t in run.tags if t.startswith(HOST_TAG))
     return FlowRun(
-        name=str(run["name"]),
-        state=str(run["state_name"] or run["state_type"]),
-        kind=str(run["state_type"]),
+        name=run.name,
+        state=(state.name or state.type) if state else "",
+        kind=state.type if state else "",
         pool=pool,
         host=next(tagged, (only or {}).get(pool, "")),
-        since=_time(run["end_time"] or run["start_time"] or run["expected_start_time"]),
-        message=str((run["state"] or {}).get("message") or ""),
+        since=run.end_time or run.start_time or run.expected_start_time,
+        message=(state.message if state else None) or "",
     )
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None

@@ -71,7 +71,12 @@ INSERT INTO bundles SELECT sha256($run || $phase || i), md5($run || $phase || i)
     'provenance': repeat('x', 1200)}) FROM range($units) t(i)
 """
 HOSTS = ("host-0", "host-1", "host-2", "host-3")
-REPORT = '{"matrix_gflops":240.0,"embedding_texts_per_s":43.0,"prefill_tokens_per_s":450.0,"cores_logical":2,"ram_total_gb":24.0}'
+REPORT = (
+    '{"host":"%s","created_at":"2026-01-01T00:00:00Z","os":"Linux","architecture":"x86_64","python":"3.11","versions":{},'
+    '"cores_physical":2,"cores_logical":2,"ram_total_gb":24.0,"ram_available_gb":20.0,"disk_free_gb":99.0,"gpus":[],'
+    '"engines":["embedder"],"tier":"strong","profiles":{},"reasons":[],"matrix_gflops":240.0,"embedding_texts_per_s":43.0,'
+    '"prefill_tokens_per_s":450.0}'
+)
 TRIALS = """
 INSERT INTO trials SELECT sha256($run || $phase || (p // $per_unit)), md5($run || $phase || (p // $per_unit)),
   'host-' || ((p // $per_unit) % 4), (p % $per_unit) * 99 + c * 9 + s, 'problem-' || p, $conditions[c + 1], 100 * (s + 1),
@@ -128,7 +133,7 @@ def generate(path: Path, trials: int, runs: int) -> int:
         con.execute("SET TimeZone = 'UTC'")
         migrate(con)
         for host in HOSTS:
-            con.execute("INSERT INTO hosts VALUES (?, 'strong', now(), now(), ?, '3.11', '{}')", [host, REPORT])
+            con.execute("INSERT INTO hosts VALUES (?, 'strong', now(), now(), ?, '3.11', '{}')", [host, REPORT % host])
         for number in range(runs):
             con.begin()  # one transaction: a commit a row would cost minutes
             generate_run(con, number, problems)

@@ -30,6 +30,7 @@ from workpools.needs import needs_of
 from workpools.placement import Placement, fit_hosts, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
+from workpools.server_rows import flow_run
 from workpools.shards import cut
 
 POLL_S = 1.0
@@ -188,7 +189,7 @@ class Dispatcher:
                 return outcome
             if time.monotonic() - states_at > STATES_S:
                 states_at = time.monotonic()
-                runs = {i: self.client.read_flow_run(i) for i in self.open_shards}
+                runs = {i: flow_run(self.client, i) for i in self.open_shards}
                 take_ended(self.open_shards, runs, outcome)
                 if time.monotonic() - workers_at > WORKERS_S:
                     workers_at = time.monotonic()
@@ -243,7 +244,7 @@ def _take_back(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any
     """Take back shards that the machine they are meant for has not begun; a comparison of machines waits for them."""
     for run_id, shard in list(open_shards.items()):
         state = runs[run_id].state
-        waits = state is None or state.is_scheduled() or state.is_pending()
+        waits = state is None or state.is_waiting()
         if shard.host is None or shard.replicate or not waits or time.monotonic() - shard.at < NOT_BEGUN_S:
             continue
         message = f"{GIVEN_BACK}: {shard.host} did not begin it within {NOT_BEGUN_S:.0f} s"

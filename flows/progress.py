@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from workpools.server_rows import artifacts
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -118,12 +120,7 @@ def read_progress(client: Any, run_id: str, flow_run_id: UUID | None = None) -> 
     Raises:
         httpx.HTTPError: the server does not answer.
     """
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
-    from prefect.client.schemas.sorting import ArtifactSort
-
-    of_flow_run = None if flow_run_id is None else ArtifactFilterFlowRunId(any_=[flow_run_id])
-    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[KEY.format(run_id)]), flow_run_id=of_flow_run)
-    for artifact in client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1):
+    for artifact in artifacts(client, KEY.format(run_id), flow_run_id):
         with suppress(ValidationError):
             return Progress(str(artifact.id), ROWS.validate_json(artifact.data))
     return None

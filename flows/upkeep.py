@@ -18,6 +18,7 @@ from warehouse.paths import Paths
 from workpools.assess import assess
 from workpools.hosts import unfinished
 from workpools.pools import online_workers, queue_of
+from workpools.server_rows import flow_runs
 from workpools.tiers import TIERS
 
 SYNC_TAG = "sync:"  # with the host that is meant to deliver
@@ -71,7 +72,7 @@ def _ask_others() -> list[str]:
                 if pool not in TIERS or host in (*asked, host_name()) or not HOST_PATTERN.fullmatch(host):
                     continue
                 tag = f"{SYNC_TAG}{host}"
-                if not client.read_flow_runs(flow_run_filter=unfinished(tags={"all_": [tag]}), limit=1):
+                if next(flow_runs(client, unfinished(tags={"all_": [tag]})), None) is None:
                     run_deployment(
                         f"sync/{pool}", timeout=0, as_subflow=False, work_queue_name=queue_of(host), tags=["sync", tag]
                     )

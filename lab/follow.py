@@ -128,12 +128,13 @@ def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
     from prefect.states import Scheduled
 
     from workpools.hosts import unfinished
+    from workpools.server_rows import flow_runs
 
     try:
         deployment = client.read_deployment_by_name(f"pipeline/{scale}")
     except ObjectNotFound:
         raise LabError(f"pipeline/{scale} is not deployed on this server", "prefect deploy --all") from None
-    under_way = client.read_flow_runs(flow_run_filter=unfinished(deployment_id={"any_": [deployment.id]}))
+    under_way = flow_runs(client, unfinished(deployment_id={"any_": [str(deployment.id)]}))
     same = [r for r in under_way if all(r.parameters.get(k) == v for k, v in parameters.items())]
     if same:
         print(f"joining the pipeline run {same[0].name} that is under way", flush=True)
@@ -221,13 +222,14 @@ def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float]
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     from flows.progress import read_progress
+    from workpools.server_rows import flow_run as read_run
 
     screen, progress, read_at = _Screen(expected), None, float("-inf")
     patience = _Patience(again, screen.clear)
     # The client's own retries would print nothing for a minute.
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         while True:
-            state = patience.ask(lambda: client.read_flow_run(flow_run.id)).state
+            state = patience.ask(lambda: read_run(client, flow_run.id)).state
             ended = state is not None and state.is_final()
             if ended or time.monotonic() - read_at >= PROGRESS_S:
                 read_at = time.monotonic()
@@ -239,7 +241,7 @@ def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float]
                 print(screen.clear, end="")
                 return _Followed(state, progress)
             waited_s = time.monotonic() - screen.started - patience.away_s
-            if state and (state.is_scheduled() or state.is_pending()) and waited_s > START_WAIT_S:
+            if state and state.is_waiting() and waited_s > START_WAIT_S:
                 raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
             time.sleep(AGAIN_S)
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from made_up_report import REPORT
 
 from experiments.registry import PHASES, get_phase
 from warehouse.database import summaries
 from warehouse.database.connection import migrate
+from workpools.report import CapabilityReport
 
 HOSTILE = '<img src=x onerror="window.hurt=1"><b>bold</b>'
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -205,7 +207,9 @@ def publish(home: Path, *runs: tuple[str, str, str | None], more: Callable[..., 
         con.begin()  # one transaction: a commit a row would cost seconds
         for i, (host, tier) in enumerate(HOSTS):
             seen = START + timedelta(minutes=i)
-            con.execute("INSERT INTO hosts VALUES (?, ?, ?, ?, '{}', '3.11.9', '{}')", [host, tier, seen, seen])
+            report = CapabilityReport.model_validate(REPORT | {"host": host, "tier": tier, "created_at": seen})
+            values = [host, tier, seen, seen, report.model_dump_json()]
+            con.execute("INSERT INTO hosts VALUES (?, ?, ?, ?, ?, '3.11.9', '{}')", values)
         for i, (run_id, decided, running) in enumerate(runs):
             write_run(con, run_id, decided, running, START + timedelta(hours=i))
             if more:

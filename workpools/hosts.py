@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from common.environment import checked_host
 from common.errors import LabError
 from workpools.report import CapabilityReport
+from workpools.server_rows import RunRow, flow_runs, workers
 from workpools.tiers import POOLS
 
 HOST_TAG = "host:"  # on a shard's flow run: the host that runs it
@@ -22,7 +23,6 @@ VARIABLE = "drained_hosts"  # the Prefect variable with the names, a JSON list
 MAX_VARIABLE = 5000  # characters of JSON (Prefect's MAX_VARIABLE_VALUE_LENGTH)
 ATTEMPTS = 5
 RACE_S = 0.3  # longer than another command takes between reading and writing, unless the server is busy
-PAGE = 200  # runs that the server gives at once (PREFECT_SERVER_API_DEFAULT_LIMIT)
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING")  # types of state
 SHOWN_VERSIONS = ("torch", "prefect")
 
@@ -130,17 +130,17 @@ def worker_states(client: Any) -> list[WorkerState]:
     """Return the workers of this project's pools, of each pool the 200 with the latest heartbeats."""
     present = {pool.name for pool in client.read_work_pools()}
     return [
-        WorkerState(pool, w.name, str(getattr(w.status, "value", w.status)) == "ONLINE", w.last_heartbeat_time)
+        WorkerState(pool, w.name, w.status == "ONLINE", w.last_heartbeat_time)
         for pool in POOLS
         if pool in present
-        for w in client.read_workers_for_work_pool(pool)
+        for w in workers(client, pool)
     ]
 
 
 def running(client: Any) -> dict[str, list[str]]:
     """Return the names of the flow runs in state Running, by the host in their tags."""
     found: dict[str, list[str]] = {}
-    for run in _runs(client, "RUNNING"):
+    for run in flow_runs(client, unfinished(["RUNNING"])):
         for host in _hosts_of(run):
             found.setdefault(host, []).append(run.name)
     return found
@@ -154,33 +154,20 @@ def give_up(client: Any, host: str) -> list[str]:
     from prefect.states import Crashed
 
     checked_host(host)
-    under_way = list(_runs(client, *UNFINISHED))
+    under_way = list(flow_runs(client, unfinished()))
     found = [run for run in under_way if host in _hosts_of(run) or run.parameters.get("host") == host]
     for run in found:
         client.set_flow_run_state(run.id, Crashed(message=f"{host} was given up by a user"), force=True)
     return [run.name for run in found]
 
 
-def _hosts_of(run: Any) -> list[str]:
+def _hosts_of(run: RunRow) -> list[str]:
     return [tag.removeprefix(HOST_TAG) for tag in run.tags if tag.startswith(HOST_TAG)]
 
 
-def unfinished(types: Sequence[str] = UNFINISHED, **conditions: Any) -> Any:
-    """Return Prefect's filter for flow runs in states of these types that meet other conditions, such as tags."""
-    from prefect.client.schemas.filters import FlowRunFilter
-
-    return FlowRunFilter.model_validate({"state": {"type": {"any_": types}}} | conditions)
-
-
-def _runs(client: Any, *types: str) -> Iterator[Any]:
-    """Read all flow runs in states of these types, the earliest first, page by page."""
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    wanted, offset, more = unfinished(types), 0, True
-    while more:
-        runs = client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=PAGE, offset=offset)
-        yield from runs
-        offset, more = offset + len(runs), len(runs) == PAGE
+def unfinished(types: Sequence[str] = UNFINISHED, **conditions: Any) -> dict[str, Any]:
+    """Return Prefect's filter for flow runs in states of these types that meet other conditions, such as tags, as JSON."""
+    return {"state": {"type": {"any_": list(types)}}} | conditions
 
 
 def host_states(client: Any, reports: Sequence[CapabilityReport]) -> list[HostState]:

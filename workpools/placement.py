@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from common.environment import HOST_PATTERN
 from common.errors import LabError
 from workpools.assess import CapabilityReport
-from workpools.hosts import UNNAMED
 from workpools.needs import fetch, is_model, lacking
 from workpools.tiers import NEEDS, TIERS, tiers_for
 
@@ -100,8 +100,9 @@ def fit_hosts(
     found: dict[str, Placement] = {}
     for tier in tiers_for(profile):
         for host in online.get(tier, ()):
-            # A name that Prefect generated identifies no machine, so results could not be compared by it.
-            if host in found or host.startswith(UNNAMED):
+            # A name that Prefect generated identifies no machine, so results could not be compared by it; another that is
+            # no host's has no queue.
+            if host in found or not HOST_PATTERN.fullmatch(host):
                 continue
             try:
                 found[host] = place(profile, needs, {tier: [host]}, reports, drained=drained)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from common.environment import checked_host
 from common.errors import LabError
+from workpools.server_rows import workers
 from workpools.tiers import POOLS
 
 SERVER_PORT = 4200  # Prefect's own default
@@ -108,8 +109,5 @@ def create_queues(client: Any, pools: Sequence[str], host: str) -> None:
 
 def online_workers(client: Any) -> dict[str, list[str]]:
     """Return the names of the online workers of each pool that exists."""
-    found: dict[str, list[str]] = {}
-    for pool in client.read_work_pools():
-        workers = client.read_workers_for_work_pool(pool.name)
-        found[pool.name] = sorted(w.name for w in workers if str(getattr(w.status, "value", w.status)) == "ONLINE")
-    return found
+    names = [pool.name for pool in client.read_work_pools()]
+    return {name: sorted(w.name for w in workers(client, name) if w.status == "ONLINE") for name in names}

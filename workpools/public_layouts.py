@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasPath, BaseModel, ConfigDict, Field
 
 from common.environment import HOST_PATTERN
-from workpools.report import CapabilityReport, validated
+from workpools.report import MOST, CapabilityReport, naming_the_field, validated
 from workpools.tiers import TIERS, decide
 
 GIB_IN_GB = 2**30 / 1e9
@@ -44,10 +44,10 @@ def _instant(value: str) -> str:
 
 Host = Annotated[str, AfterValidator(_label)]
 Time = Annotated[str, Field(max_length=40), AfterValidator(_instant)]  # longer fractions take minutes to parse
-Gib = Annotated[float, Field(ge=0, le=2**40)]
-Ram = Annotated[float, Field(gt=0, le=2**40)]
-Cores = Annotated[int, Field(ge=1)]
-Speed = Annotated[float, Field(ge=0)]
+Gib = Annotated[float, Field(ge=0, le=MOST)]
+Ram = Annotated[float, Field(gt=0, le=MOST)]
+Cores = Annotated[int, Field(ge=1, le=int(MOST))]
+Speed = Annotated[float, Field(ge=0, le=MOST)]
 
 
 class _Layout(BaseModel):
@@ -134,22 +134,23 @@ def from_public(content: bytes, enhanced: bool) -> CapabilityReport:
     tier = TIERS.index(decision.tier) + 1 if decision.tier in TIERS else 0
     if old.stated_tier != tier:
         reasons.append(f"the older script gave tier {old.stated_tier} of 3; by memory and disk it is {tier}")
-    return CapabilityReport(
-        host=old.host,
-        created_at=_earliest(old.timestamp),
-        architecture=old.architecture,
-        python=old.python.split(maxsplit=1)[0] if old.python.strip() else "",  # sys.version goes on with the compiler
-        versions={},
-        cores_physical=old.cores_physical or 1,
-        cores_logical=old.cores_logical,
-        ram_total_gb=_gb(old.ram_total),
-        ram_available_gb=ram_available_gb,
-        disk_free_gb=disk_free_gb,
-        tier=decision.tier,
-        profiles=decision.profiles,
-        reasons=[*decision.reasons, *reasons],
-        **own,
-    )
+    fields = {
+        "host": old.host,
+        "created_at": _earliest(old.timestamp),
+        "architecture": old.architecture,
+        # sys.version goes on with the compiler
+        "python": old.python.split(maxsplit=1)[0] if old.python.strip() else "",
+        "versions": {},
+        "cores_physical": old.cores_physical or 1,
+        "cores_logical": old.cores_logical,
+        "ram_total_gb": _gb(old.ram_total),
+        "ram_available_gb": ram_available_gb,
+        "disk_free_gb": disk_free_gb,
+        "tier": decision.tier,
+        "profiles": decision.profiles,
+        "reasons": [*decision.reasons, *reasons],
+    }
+    return naming_the_field(lambda: CapabilityReport.model_validate(fields | own))
 
 
 def _gb(gib: float) -> float:

@@ -115,7 +115,7 @@ def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tz
 
 def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figure | None:
     """Draw one measured speed, a bar per host; return None if no host has it. `known` fixes the hosts' colours."""
-    own = [r for r in reports if isinstance(r["report"].get(measure), (int, float))]
+    own = [r for r in reports if r["report"][measure] is not None]
     if not own:
         return None
     own = sorted(own, key=lambda r: -r["report"][measure])

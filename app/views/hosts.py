@@ -11,6 +11,7 @@ from app.components import by_host, filters, shell, tables
 from app.plots import hosts as host_figures
 from app.plots import style
 from app.reading import Row, read
+from common.text import printable
 from warehouse.queries import hosts as reading_hosts
 from warehouse.queries import snapshot
 
@@ -113,8 +114,10 @@ def timeline(view: filters.View) -> None:
 def speeds(view: filters.View) -> None:
     """Show what lab assess measured on each host."""
     st.subheader("Speed")
-    every = read(reading_hosts.reports)
-    reports, known = [r for r in every if view.host in (None, r["host"])], [r["host"] for r in every]
+    found = read(reading_hosts.reports)
+    reports, known = [r for r in found.hosts if view.host in (None, r["host"])], [r["host"] for r in found.hosts]
+    for problem in found.problems:
+        shell.step(f"Left out, since its report cannot be read: {printable(problem)}. On that machine:", "lab assess")
     drawn = [(m, f) for m in host_figures.SPEEDS if (f := host_figures.speed(reports, m, known))]
     if not drawn:
         shell.hint("No speed was measured yet. On each machine, while it does nothing else:", "lab assess")
@@ -124,7 +127,7 @@ def speeds(view: filters.View) -> None:
                 style.draw(figure, f"speed-{measure}")
     if reports:
         measured = {
-            m: s.column for m, s in host_figures.SPEEDS.items() if any(r["report"].get(m) is not None for r in reports)
+            m: s.column for m, s in host_figures.SPEEDS.items() if any(r["report"][m] is not None for r in reports)
         }
         rows = [_machine(r, measured) for r in reports]
         tables.show(rows, "hosts", numbers=("memory GB", *measured.values()))
@@ -135,13 +138,13 @@ def _machine(row: Row, measured: Mapping[str, str]) -> Row:
     return {
         "host": row["host"],
         "tier": row["tier"],
-        "cores": report.get("cores_logical"),
-        "memory GB": report.get("ram_total_gb"),
-        "GPU": ", ".join(map(str, report.get("gpus") or [])) or "none",
-        **{short: report.get(m) for m, short in measured.items()},
+        "cores": report["cores_logical"],
+        "memory GB": report["ram_total_gb"],
+        "GPU": ", ".join(report["gpus"]) or "none",
+        **{short: report[m] for m, short in measured.items()},
         "Python": row["python"],
-        "system": report.get("os", ""),
-        "remarks": "; ".join(map(str, report.get("reasons") or [])) or "none",
+        "system": report["os"],
+        "remarks": "; ".join(report["reasons"]) or "none",
     }
 
 

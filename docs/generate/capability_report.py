@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from common.limits import MAX_REPORT_BYTES
 from workpools.assess import CLOCK_SLACK
-from workpools.report import VERSION, CapabilityReport
+from workpools.report import FURTHEST_S, LONGEST, MOST, VERSION, CapabilityReport
 from workpools.tiers import NEEDS, TIER_PROFILES
 
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
@@ -27,7 +27,9 @@ TAIL = """\
 
 A report is refused, and the message names the field, if it is over {size} bytes or not JSON, lacks a field that has no
 default, has a field that is not in the table, a value of another type or out of range, a host name that is not one
-lowercase label (so never a path), or a `created_at` more than {minutes} minutes in the future.
+lowercase label (so never a path), or a `created_at` more than {minutes} minutes in the future. No number is over {most:.0e}
+(`clock_offset_s`: {furthest:.0e} either way) or infinite, no text is longer than {longest} characters, and no list has more
+than {longest} entries.
 
 ## Older layouts
 
@@ -62,13 +64,17 @@ def page() -> str:
         lines += [f"| {tier} | {p} | {NEEDS[p].ram_gb:g} | {NEEDS[p].disk_gb:g} |" for p in profiles]
     lines += ["", "A host that fits none is `unfit`. The highest tier that fits is its tier.", ""]
     minutes = CLOCK_SLACK.seconds // 60
-    return "\n".join(lines) + "\n" + TAIL.format(size=MAX_REPORT_BYTES, minutes=minutes)
+    return (
+        "\n".join(lines)
+        + "\n"
+        + TAIL.format(size=MAX_REPORT_BYTES, minutes=minutes, most=MOST, furthest=FURTHEST_S, longest=LONGEST)
+    )
 
 
 def _rows() -> Iterator[str]:
     for name, field in CapabilityReport.model_fields.items():
         default = "" if field.is_required() else "null" if field.default is None else f"{field.default}"
-        least = next((f", at least {m.ge}" for m in field.metadata if hasattr(m, "ge")), "")
+        least = next((f", at least {m.ge}" for m in field.metadata if getattr(m, "ge", -1) >= 0), "")
         over = next((f", over {m.gt}" for m in field.metadata if hasattr(m, "gt")), "")
         yield f"| `{name}` | {_words(field.annotation)}{least}{over} | {default} | {field.description} |"
 
@@ -78,6 +84,8 @@ def _words(annotation: Any) -> str:
     if annotation in WORDS:
         return WORDS[annotation]
     origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(inside[0])
     if origin is list:
         return f"list of {_words(inside[0])}"
     if origin is dict:

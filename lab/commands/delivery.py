@@ -16,6 +16,7 @@ from common.text import duration, printable, size
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
 from lab.services.inbox import own_inbox_token, remember_inbox_token
+from lab.services.restarting import orphaned
 from warehouse.delivery import spool as spools
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.quack_server import InboxServer
@@ -91,6 +92,6 @@ def serve(
     server = InboxServer(Paths.local(), address, port, own_inbox_token())
     print(f"receiving bundles at quack://{address}:{port} into {server.inbox}", flush=True)
     try:
-        server.serve(ended.is_set)
+        server.serve(lambda: ended.is_set() or orphaned())
     finally:
         server.close()

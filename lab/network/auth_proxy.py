@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from common.errors import LabError
+from lab.network import state_data
 from workpools.tiers import TIERS
 
 COORDINATOR_AUTH, WORKER_AUTH = "PREFECT_SERVER_API_AUTH_STRING", "LAB_WORKER_AUTH_STRING"
@@ -44,9 +45,9 @@ ASKED = re.compile(
             ("POST", rf"work_pools/(?:{POOL}|coordinator)/(?:workers|queues)/filter"),
             ("POST", rf"work_pools/{POOL}/queues/?|work_pools/{POOL}/workers/heartbeat"),
             ("POST", rf"work_pools/{POOL}/get_scheduled_flow_runs|deployments/get_scheduled_flow_runs"),
-            ("POST", r"flows/|task_runs/|logs/?|artifacts/|events/?"),
+            ("POST", r"flows/|task_runs/|logs/?|events/?"),
             ("POST", rf"(?:flow_runs|task_runs)/{ID}/set_state"),
-            ("PATCH", rf"(?:flow_runs|task_runs|artifacts)/{ID}"),
+            ("PATCH", rf"(?:flow_runs|task_runs)/{ID}"),
             ("PATCH", rf"flow_runs/{ID}/labels"),
         )
     )
@@ -54,15 +55,6 @@ ASKED = re.compile(
 SOCKETS = re.compile(rf"/api/(?:events/(?:in|out)|logs/out|work_pools/{POOL}/workers/connect)")
 # Fields of an existing run; not job_variables, which hold the command that its worker starts, nor parameters.
 MAY_CHANGE = {"name", "tags", "flow_version", "infrastructure_pid", "empirical_policy"}
-# The only serializer that a result may name: a reader would import the modules named in another one.
-WRITTEN_AS = {
-    "type": "json",
-    "jsonlib": "json",
-    "object_encoder": "prefect.serializers.prefect_json_object_encoder",
-    "object_decoder": "prefect.serializers.prefect_json_object_decoder",
-    "dumps_kwargs": {},
-    "loads_kwargs": {},
-}
 
 
 class Refused(Exception):
@@ -117,21 +109,26 @@ class AuthProxy:
 
     def _socket(self, path: str, receive: Receive) -> Receive:
         """Replace a worker's password in the first message of a socket by the coordinator's, if the socket is allowed."""
-        first = True
+        first, checked = True, False
 
         async def received() -> Message:
-            nonlocal first
+            nonlocal first, checked
             message = await receive()
-            if first and message["type"] == "websocket.receive":
+            if message["type"] != "websocket.receive":
+                return message
+            content = _json(message.get("text") or message.get("bytes") or b"") if first or checked else None
+            if first:
                 first = False
-                content = _json(message.get("text") or message.get("bytes") or b"")
                 token = content.get("token") if isinstance(content, dict) else None
                 if isinstance(token, str) and hmac.compare_digest(token.encode(), self.worker.encode()):
-                    allowed = SOCKETS.fullmatch(path)
-                    if not allowed:
+                    checked = bool(SOCKETS.fullmatch(path))
+                    if not checked:
                         log.warning("refused a worker: socket %r", path[:200])
-                    content["token"] = self.coordinator if allowed else ""
+                    content["token"] = self.coordinator if checked else ""
                     return {"type": "websocket.receive", "text": json.dumps(content)}
+            elif checked and (why := state_data.problem_of_event(content)):
+                log.warning("refused a worker: %s", why)
+                return {"type": "websocket.disconnect", "code": 1008}
             return message
 
         return received
@@ -144,14 +141,14 @@ def check_body(method: str, path: str, body: bytes) -> None:
         raise Refused("the body is not JSON")
     if method == "PATCH" and re.fullmatch(rf"/api/flow_runs/{ID}", path) and (more := set(content) - MAY_CHANGE):
         raise Refused(f"a worker may not change {', '.join(sorted(map(str, more)))!r:.200} of a run")
-    if path.endswith("/set_state"):
+    if path.endswith("/set_state") or path == "/api/task_runs/":
         state = content.get("state") if isinstance(content, dict) else None
-        if not isinstance(state, dict):
-            raise Refused("no state")
-        data = state.get("data")
-        serializer = data.get("serializer", WRITTEN_AS) if isinstance(data, dict) else WRITTEN_AS
-        if not isinstance(serializer, dict) or any(WRITTEN_AS.get(k, serializer) != v for k, v in serializer.items()):
-            raise Refused("a result in another format than JSON")
+        if why := state_data.problem(state) if state is not None or path.endswith("/set_state") else None:
+            raise Refused(why)
+    if path.startswith("/api/events"):
+        for event in content if isinstance(content, list) else [content]:
+            if why := state_data.problem_of_event(event):
+                raise Refused(why)
 
 
 def _json(text: str | bytes) -> Any:

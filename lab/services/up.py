@@ -33,9 +33,10 @@ from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import parse_report
 from workpools.heartbeats import create_watches
-from workpools.hosts import HOST_TAG
+from workpools.hosts import HOST_TAG, unfinished
 from workpools.pools import DEFAULT_API, SERVER_PORT, connect, create_pools, create_queues, online_workers, queue_of
 from workpools.report import CapabilityReport
+from workpools.server_rows import flow_runs
 from workpools.tiers import serves
 
 SERVER, PAGE = "server", "page"
@@ -289,15 +290,9 @@ def crash_orphaned_runs(client: Any) -> None:
 
     Runs of other machines, and those whose process still runs on this one, are left alone.
     """
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-    from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
 
-    kinds = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.SCHEDULED]
-    found = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds)))
-    )
-    for run in found:
+    for run in list(flow_runs(client, unfinished(["RUNNING", "PENDING", "CANCELLING", "SCHEDULED"]))):
         elsewhere = [t for t in run.tags if t.startswith(HOST_TAG) and t != f"{HOST_TAG}{host_name()}"]
         if run.auto_scheduled or elsewhere:
             continue

@@ -14,17 +14,17 @@ NOON = "2026-11-20T12:00:00Z"
 
 def run(name: str, kind: str, **more: Any) -> dict[str, Any]:
     """A flow run as the API gives it."""
+    state = {"type": kind, "name": kind.capitalize(), "message": None} | more.pop("state", {})
     return {
+        "id": "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0",
         "name": name,
-        "state_type": kind,
-        "state_name": kind.capitalize(),
         "work_pool_name": "weak",
         "tags": [],
         "start_time": NOON,
         "end_time": None,
         "expected_start_time": NOON,
         "auto_scheduled": False,
-        "state": {"message": None},
+        "state": state,
     } | more
 
 

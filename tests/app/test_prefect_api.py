@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fake_prefect import ANSWERS, FakePrefect, serving
+from fake_prefect import ANSWERS, FakePrefect, run, serving
 
 from app import format as words
 from app import prefect_api
@@ -33,6 +33,13 @@ def test_one_look_brings_machines_work_queue_and_errors(server: str) -> None:
     assert [r.name for r in now.waiting] == ["e1 · shard 2 of 2"]  # a schedule's next run waits for its time only
     assert [(r.name, r.message) for r in now.errors] == [("p1", "<b>disk full</b>")]
     assert prefect_api.in_words(now) == "1 machine online, 2 runs under way, 1 waiting"
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A joined machine may store a state that no client reads; the page said that this is no Prefect server."""
+    odd = [run("odd", "RUNNING", tags=None), {"name": 5}, None]
+    monkeypatch.setitem(ANSWERS, "RUNNING", [*odd, *ANSWERS["RUNNING"]])
+    assert [r.name for r in prefect_api.look(server).under_way] == ["e1 · shard 1 of 2 · pi-4", "pipeline"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from server_double import reply, run_row
 
 from common.errors import LabError
 from experiments.contract import Unit
@@ -43,18 +44,11 @@ class FakeRuns:
         assert state.is_crashed() and force
         self.set[run_id] = state.message
 
-    def read_flow_run(self, run_id: UUID) -> Any:
-        name = self.names[run_id]
-        ends = name not in ("Running", "Scheduled")
-        state = SimpleNamespace(
-            is_final=lambda: ends,
-            is_completed=lambda: name == "Completed",
-            name=name,
-            message=name,
-            is_scheduled=lambda: name == "Scheduled",
-            is_pending=lambda: False,
-        )
-        return SimpleNamespace(name="a shard", state=state, tags=[])
+    def request(self, method: str, path: str) -> Any:
+        assert (method, path[:11]) == ("GET", "/flow_runs/")
+        name = self.names[UUID(path[11:])]
+        state = {"type": name.upper(), "name": name, "message": name}
+        return reply(run_row("a shard", id=path[11:], state=state))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from server_double import reply
 
 from flows import progress
 from flows.progress import PhaseProgress, ProgressTable, read_progress
@@ -36,11 +37,12 @@ class FakeServer:
         if self.gone:
             raise httpx.ConnectError("gone")
         self.written.append([(row["phase"], row["done"]) for row in json.loads(data)])
-        self.artifact = SimpleNamespace(id=UUID(int=1), data=data)
-        return self.artifact
+        self.artifact = {"id": str(UUID(int=1)), "data": data}
+        return SimpleNamespace(id=UUID(int=1))
 
-    def read_artifacts(self, **_: Any) -> list[Any]:
-        return [self.artifact] if self.artifact else []
+    def request(self, method: str, path: str, json: Any) -> Any:
+        assert (method, path, json["limit"]) == ("POST", "/artifacts/filter", 1)
+        return reply([self.artifact] if self.artifact else [])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.deployments import run_deployment
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from server_double import reply, run_row
 
 from common.logs import MAX_BYTES
 from flows import upkeep
@@ -75,9 +77,9 @@ class FakeClient:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, limit: int) -> list[str]:
-        assert flow_run_filter.tags and flow_run_filter.tags.all_ and flow_run_filter.state and limit == 1
-        return [t for t in flow_run_filter.tags.all_ if t in self.busy]
+    def request(self, method: str, path: str, json: Any) -> Any:
+        assert (method, path) == ("POST", "/flow_runs/filter") and json["flow_runs"]["state"]["type"]["any_"]
+        return reply([run_row("sync", tags=[t]) for t in json["flow_runs"]["tags"]["all_"] if t in self.busy])
 
 
 def test_each_other_machine_is_asked_once_and_not_while_it_has_not_answered(

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
+from server_double import reply, run_row
 
 from common.errors import LabError
 from common.text import printable
@@ -131,16 +131,17 @@ class FakeServer:
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
-        self.artifacts: list[Any] = []
 
-    def read_flow_run(self, run_id: UUID) -> Any:
+    def request(self, method: str, path: str, json: Any = None) -> Any:
+        if path == "/artifacts/filter":
+            return reply(self.artifacts())
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return SimpleNamespace(state=State(type=StateType(answer)))
+        return reply(run_row("pipeline", answer))
 
-    def read_artifacts(self, **_: Any) -> list[Any]:
-        return self.artifacts
+    def artifacts(self) -> list[Any]:
+        return []
 
 
 def refusal(status: int) -> Exception:
@@ -215,11 +216,11 @@ def test_progress_is_printed_once_and_again_for_a_second_attempt(
     tables = [(1, first), (1, first), (1, None), (2, second), (2, second)]
     server = FakeServer(*["RUNNING"] * (len(tables) - 1), "COMPLETED")
 
-    def read_artifacts(**_: Any) -> list[Any]:
+    def artifacts() -> list[Any]:
         number, rows = tables.pop(0)
-        return [SimpleNamespace(id=UUID(int=number), data="[{" if rows is None else json.dumps(rows))]
+        return [{"id": str(UUID(int=number)), "data": "[{" if rows is None else json.dumps(rows)}]
 
-    monkeypatch.setattr(server, "read_artifacts", read_artifacts)
+    monkeypatch.setattr(server, "artifacts", artifacts)
     watch(server, SimpleNamespace(id=UUID(int=1)), "demo-1", EXPECTED, AGAIN)
     shown = [line.split("   elapsed")[0] for line in capsys.readouterr().out.splitlines()]
     assert shown == [

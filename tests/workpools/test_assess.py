@@ -192,6 +192,17 @@ REFUSED = {
     ),
     "no time zone": (with_values(created_at="2025-01-02T06:00:00"), "'created_at' = '2025-01-02T06:00:00'"),
     "a wrong type inside": (with_values(profiles={"e2": "yes"}), r"'profiles\.e2' = 'yes'"),
+    "more than any machine has": (with_values(matrix_gflops=10**400), "'matrix_gflops' = 1000"),
+    "a number with too many digits to print": (
+        with_values(ram_total_gb=None).replace(b"null", b"9" * 5000, 1),
+        "capability",
+    ),
+    "so many cores": (with_values(cores_logical=10**10), "'cores_logical' = 10000000000: .* less than or equal"),
+    "a long text": (with_values(os="x" * 1001), "'os' = 'xxx.* at most 1000 characters"),
+    "a long text in a list": (with_values(reasons=["x" * 1001]), r"'reasons\.0' = "),
+    "a long list": (with_values(models=["x"] * 1001), "'models' = .* at most 1000 items"),
+    "a number for a list": (with_values(gpus=5), "'gpus' = 5"),
+    "a time out of UTC": (with_values(created_at="0001-01-01T00:00:00+14:00"), "'created_at' = .*not a time that UTC"),
     "a wrong type in a list": (with_values(gpus=["a", None]), r"'gpus\.1' = None"),
     "a path for a host": (
         with_values(host="../../etc/cron.d/x"),

@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_reports import GOOD
 from pydantic_core import to_json
+from server_double import reply, run_row
 
 from common.errors import LabError
 from workpools import hosts
 from workpools.assess import parse_report
-from workpools.hosts import ATTEMPTS, MAX_VARIABLE, PAGE, UNKNOWN, UNNAMED, VARIABLE, WorkerState, combined
+from workpools.hosts import ATTEMPTS, MAX_VARIABLE, UNKNOWN, UNNAMED, VARIABLE, WorkerState, combined
 from workpools.report import CapabilityReport
+from workpools.server_rows import PAGE
 from workpools.tiers import POOLS
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -207,12 +209,12 @@ def test_what_is_no_host_name_is_refused_before_the_server_is_asked(name: str) -
 @pytest.mark.parametrize("n", [0, 1, PAGE - 1, PAGE, 2 * PAGE + 3])
 def test_runs_past_the_first_page_are_seen(n: int) -> None:
     """The server gives 200 runs at a time; a machine whose runs come later would pass for one that has finished."""
-    runs = [SimpleNamespace(name=f"run {i}", tags=["shard", f"host:h{i % 3}", "hostile"]) for i in range(n)]
+    runs = [run_row(f"run {i}", tags=["shard", f"host:h{i % 3}", "hostile"]) for i in range(n)]
 
     class FakeRuns:
-        def read_flow_runs(self, flow_run_filter: Any, sort: Any, limit: int, offset: int) -> list[Any]:
-            assert [str(t.value) for t in flow_run_filter.state.type.any_] == ["RUNNING"]
-            return runs[offset : offset + limit]
+        def request(self, method: str, path: str, json: Any) -> Any:
+            assert json["flow_runs"]["state"]["type"]["any_"] == ["RUNNING"]
+            return reply(runs[json["offset"] : json["offset"] + json["limit"]])
 
     found = hosts.running(FakeRuns())
-    assert found == {f"h{k}": [r.name for r in runs[k::3]] for k in range(min(3, n))}
+    assert found == {f"h{k}": [r["name"] for r in runs[k::3]] for k in range(min(3, n))}

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from common.canonical_json import canonical
-from common.environment import checked_host
 from common.errors import LabError
 from common.files import write_whole
 from common.limits import MAX_REPORT_BYTES
-from experiments.contract import Json
 from warehouse.database.statements import insert, transaction
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.protocol import HOSTS, report_name
 from warehouse.ingest.outcome import Collection, quarantine
 from warehouse.paths import Paths
+from workpools.report import CapabilityReport, validated
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
-INVALID = (ValueError, KeyError, TypeError, RecursionError, OverflowError, LabError)
-TIERS = ("weak", "medium", "strong", "unfit")
 
 
 def new_reports(paths: Paths, store: Store) -> dict[str, bytes]:
@@ -34,23 +29,15 @@ def new_reports(paths: Paths, store: Store) -> dict[str, bytes]:
     return {host: content for host, content in store.fetched_reports().items() if known(host) != content}
 
 
-def checked_report(host: str, content: bytes) -> Json:
-    """Parse and check a report; raise one of INVALID if it is not valid."""
+def checked_report(host: str, content: bytes) -> CapabilityReport:
+    """Parse and check a report; raise LabError or ValueError if it is not valid."""
     if len(content) > MAX_REPORT_BYTES:
         raise ValueError(f"more than {MAX_REPORT_BYTES} bytes")
-    report: Json = json.loads(content)
-    if not isinstance(report, dict):
-        raise TypeError("not an object")
-    canonical(report).encode()  # refuses NaN and half surrogate pairs
-    if report["host"] != checked_host(host):
+    report = validated(CapabilityReport, content)
+    if report.host != host:
         raise ValueError("the report names another host than its file")
-    seen = datetime.fromisoformat(report["created_at"])
-    if seen.tzinfo is None or seen > datetime.now(UTC) + CLOCK_SLACK:
-        raise ValueError("created_at has no time zone or lies in the future")
-    if report["tier"] not in TIERS:
-        raise ValueError(f"tier is none of {', '.join(TIERS)}")
-    if not isinstance(report["python"], str) or not isinstance(report["versions"], dict):
-        raise TypeError("python is no text, or versions is no object")
+    if report.created_at > datetime.now(UTC) + CLOCK_SLACK:
+        raise ValueError("created_at lies in the future")
     return report
 
 
@@ -60,14 +47,14 @@ def take_reports(now: Collection, reports: Mapping[str, bytes]) -> None:
     for host, content in reports.items():
         try:
             report = checked_report(host, content)
-        except INVALID as error:
+        except (LabError, ValueError) as error:
             path = now.store.root / HOSTS / report_name(host)
             with suppress(FileNotFoundError):
                 quarantine(now, path, f"not a capability report: {str(error)[:200]}")
             continue
         good[host] = content
-        seen = datetime.fromisoformat(report["created_at"]).astimezone(UTC)
-        columns = {"tier": report["tier"], "report": report, "python": report["python"], "versions": report["versions"]}
+        seen, fields = report.created_at, report.model_dump(mode="json")
+        columns = {"report": fields} | {name: fields[name] for name in ("tier", "python", "versions")}
         rows.append({"host": host, "first_seen": seen, "last_seen": seen, **columns})
     with transaction(now.con):
         changed = ", ".join(f"{c} = excluded.{c}" for c in ("last_seen", "tier", "report", "python", "versions"))

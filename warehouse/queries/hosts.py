@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from common.errors import LabError
 from warehouse.queries.snapshot import PHASE_ORDER, Row, query
+from workpools.report import CapabilityReport, validated
 
 STRETCHES = 300  # parts of a run's time; a gap shorter than one part cannot be seen in a plot
 CLOCK_SLACK_S = 300  # largest difference of a host's clock (workpools.assess)
@@ -70,13 +71,30 @@ def predictions(run_id: str) -> list[Row]:
     return query(sql, [run_id, list(PHASE_ORDER)])
 
 
-def reports() -> list[Row]:
-    """Return every known host with its capability report (a dictionary), in the order first seen."""
+@dataclass(frozen=True)
+class Reports:
+    """Hosts with their reports, in the order first seen, and a line for each report that cannot be read.
+
+    Each host: host, tier, `first_at` and `last_at` (seconds since the epoch), python, `report` (fields by name, as valid today).
+    """
+
+    hosts: list[Row]
+    problems: list[str]
+
+
+def reports() -> Reports:
+    """Return every known host whose capability report is valid, and why the others are not.
+
+    A report may be older than the rules by which new ones are taken in.
+    """
     columns = "host, tier, epoch(first_seen) AS first_at, epoch(last_seen) AS last_at, report, python"
-    rows = query(f"SELECT {columns} FROM hosts ORDER BY first_seen, host")  # noqa: S608 - fixed words
-    for row in rows:
-        row["report"] = json.loads(row["report"])
-    return rows
+    rows, problems = [], []
+    for row in query(f"SELECT {columns} FROM hosts ORDER BY first_seen, host"):  # noqa: S608 - fixed words
+        try:
+            rows.append(row | {"report": validated(CapabilityReport, row["report"].encode()).model_dump(mode="json")})
+        except LabError as error:
+            problems.append(f"{row['host']}: {error.what}")
+    return Reports(rows, problems)
 
 
 def work(run_id: str) -> list[Row]:

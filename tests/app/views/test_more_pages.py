@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from fake_prefect import serving
+from made_up_report import report_file
 from made_up_snapshot import HOSTILE, changed, publish
 from streamlit.testing.v1 import AppTest
 
@@ -64,6 +65,20 @@ def test_hosts_shows_agreement_work_and_durations(home: Path) -> None:
     assert "1 comparison of two hosts" in text_on(page)
     assert [c.value for c in page.code] == ["lab audit --fraction 0.05", "lab assess"]
     assert [d.value["host"].tolist() for d in page.dataframe if "trials" in d.value] == [["laptop", "pi-4"]]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"gpus": 5}, {"matrix_gflops": 10**400}, {"reasons": "[x](http://x)"}, {"host": "![x](/x)"}]
+)
+def test_a_report_that_cannot_be_read_costs_one_line(home: Path, odd: dict[str, object]) -> None:
+    """One machine's report made the page of all machines fail, for everybody; and its words stay words."""
+    with changed(publish(home, FULL)) as con:
+        con.execute("UPDATE hosts SET report = ? WHERE host = 'pi-4'", [report_file("pi-4", **odd).decode()])
+        con.execute("UPDATE hosts SET report = ? WHERE host = 'laptop'", [report_file("laptop", os="Plan 9").decode()])
+    page = shown("hosts")
+    html = [str(h.proto.body) for h in page.get("html")]
+    assert len([h for h in html if "Left out, since its report cannot be read: pi-4: capability report" in h]) == 1
+    assert [d.value["system"].tolist() for d in page.dataframe if "system" in d.value] == [["Plan 9"]]
 
 
 def test_provenance_says_what_speaks_against_the_numbers(home: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,6 +231,46 @@ def test_a_machine_without_the_right_key_does_not_join(laboratory: Laboratory, t
     assert not shed.home.with_name("secrets-shed").exists()
 
 
+def test_an_inbox_that_died_is_started_again(laboratory: Laboratory) -> None:
+    """Without memory the system kills it; until somebody noticed, no machine could get its work or deliver."""
+    inbox = next(p for p in laboratory.coordinator.family() if "lab.services.restarting" in p.cmdline())
+    (serving,) = inbox.children()
+    serving.kill()
+    query, token = reading("0" * 32), secrets.inbox_token(laboratory.keys.join)
+
+    def answers() -> bool:
+        with suppress(duckdb.Error):
+            return inbox.children() != [serving] and deliver(laboratory, query, token) == []
+        return False
+
+    assert wait_until(answers, 120), laboratory.coordinator.logs()
+    log = (laboratory.coordinator.home / "logs" / "inbox.log").read_text()
+    assert len([line for line in log.splitlines() if "ended with signal 9 and is started again (1 of 5" in line]) == 1
+
+
+def test_a_joined_machine_breaks_no_command_of_the_coordinator(laboratory: Laboratory) -> None:
+    """One state with such a result ended lab up, hosts and drain in tracebacks, for good."""
+    client = connect(f"{laboratory.url(laboratory.port)}/api", secrets.coordinator_auth(laboratory.keys))
+    deployment = client.read_deployment_by_name("sync/weak")
+    run = client.create_flow_run_from_deployment(deployment.id, work_queue_name=queue_of("nobody"))
+    api, worker = f"{laboratory.url(laboratory.port)}/api", secrets.worker_auth(laboratory.keys.join)
+    state = {"type": "RUNNING", "data": {"storage_key": {"a": 1}}}
+    bodies = {
+        f"flow_runs/{run.id}/set_state": {"state": state, "force": True},
+        "artifacts/": {"key": "verdict-r1-p1", "type": "markdown", "data": "mine"},
+    }
+    for path, body in bodies.items():
+        assert status(f"{api}/{path}", worker, json.dumps(body).encode()) == 403
+    # Stored before this was refused, or by whoever has the coordinator's password.
+    own = secrets.coordinator_auth(laboratory.keys)
+    body = json.dumps({"state": state, "force": True}).encode()
+    assert status(f"{api}/flow_runs/{run.id}/set_state", own, body) == 201
+    for command in (["hosts"], ["drain", "desk"], ["undrain", "desk"]):
+        done = laboratory.coordinator.lab(*command)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    client.request("DELETE", f"/flow_runs/{run.id}")
+
+
 def test_a_joined_machine_works_with_its_own_key(laboratory: Laboratory) -> None:
     """A proxy that refuses what a worker needs shows only here, as a run that never ends or fails."""
     client = connect(f"{laboratory.url(laboratory.port)}/api", secrets.coordinator_auth(laboratory.keys))
@@ -243,8 +284,9 @@ def test_a_joined_machine_works_with_its_own_key(laboratory: Laboratory) -> None
     assert ended and state.is_completed(), f"{state}\n{laboratory.desk.logs()}{laboratory.coordinator.logs()}"
     log = (laboratory.coordinator.home / "logs" / "server.log").read_text()
     refused = [line for line in log.splitlines() if "refused a worker" in line]
-    # Both were asked by the tests above.
-    assert [x for x in refused if "'POST /api/work_pools/'" not in x and "'/api/work_pools/coordinator/" not in x] == []
+    # All were asked by the tests above.
+    asked = ("'POST /api/work_pools/'", "'/api/work_pools/coordinator/", "'POST /api/artifacts/'", "a result that is")
+    assert [x for x in refused if not any(a in x for a in asked)] == []
     shown = laboratory.desk.lab("hosts", PREFECT_API_URL=f"{laboratory.url(laboratory.port)}/api")
     assert "desk" in shown.stdout and "coordinator" in shown.stdout, shown.stderr
 

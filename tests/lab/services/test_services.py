@@ -9,11 +9,12 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import psutil
 import pytest
+from server_double import reply, run_row
 
 from common.environment import host_name
 from common.errors import LabError
@@ -133,16 +134,17 @@ def test_a_deployment_that_does_not_end_is_told_in_a_line(paths: Paths, monkeypa
 class FakeRuns:
     """A server with open flow runs, which keeps what is set."""
 
-    def __init__(self, *runs: SimpleNamespace) -> None:
-        self.runs = runs
+    def __init__(self, *runs: dict[str, Any]) -> None:
+        self.runs = list(runs)
         self.ended: list[str] = []
 
-    def read_flow_runs(self, flow_run_filter: Any) -> tuple[SimpleNamespace, ...]:
-        return self.runs
+    def request(self, method: str, path: str, json: Any) -> Any:
+        assert (method, path) == ("POST", "/flow_runs/filter")
+        return reply(self.runs)
 
-    def set_flow_run_state(self, run_id: str, state: Any, force: bool) -> None:
+    def set_flow_run_state(self, run_id: UUID, state: Any, force: bool) -> None:
         assert state.is_crashed() and force
-        self.ended.append(run_id)
+        self.ended += [run["name"] for run in self.runs if run["id"] == str(run_id)]
 
 
 def test_only_runs_whose_process_is_gone_are_ended_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +154,8 @@ def test_only_runs_whose_process_is_gone_are_ended_after_a_crash(monkeypatch: py
     gone = subprocess.Popen([sys.executable, "-c", "pass", "prefect.engine"])
     gone.wait()
 
-    def run(name: str, pid: str | None, *tags: str, planned: bool = False) -> SimpleNamespace:
-        return SimpleNamespace(id=name, infrastructure_pid=pid, tags=list(tags), auto_scheduled=planned)
+    def run(name: str, pid: str | None, *tags: str, planned: bool = False) -> dict[str, Any]:
+        return run_row(name, infrastructure_pid=pid, tags=list(tags), auto_scheduled=planned)
 
     server = FakeRuns(
         run("lives", str(living.pid)),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from made_up_report import report_file
 from stores import KINDS, Scene, bundle, scene
 
 from common.errors import LabError
@@ -85,12 +86,12 @@ def test_files_come_back_by_their_digest_or_not_at_all(store_of: Scene) -> None:
 
 def test_reports_come_back_by_host(store_of: Scene) -> None:
     """The plan rests on them: the newest of each host, under its own name, and no name that is a path."""
-    store_of.host("pi-4").put_report("pi-4", b'{"n": 1}')
+    store_of.host("pi-4").put_report("pi-4", report_file("pi-4"))
     host = store_of.host("desk")
-    host.put_report("desk", b"{}")
-    store_of.host("pi-4").put_report("pi-4", b'{"n": 2}')
+    host.put_report("desk", report_file("desk"))
+    store_of.host("pi-4").put_report("pi-4", report_file("pi-4", cores_logical=2))
     coordinator = store_of.coordinator()
-    assert coordinator.reports() == {"desk": b"{}", "pi-4": b'{"n": 2}'}
+    assert coordinator.reports() == {"desk": report_file("desk"), "pi-4": report_file("pi-4", cores_logical=2)}
     assert host.reports() == coordinator.reports()
     with pytest.raises(LabError, match="invalid host name"):
         host.put_report("../pi-4", b"{}")

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_bundles import NOW, make_unit, plan, put, query
+from made_up_report import report_file
 
 from experiments.contract import Trial
 from warehouse.database.connection import writing
@@ -286,8 +287,8 @@ def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
 
 
 def report(host: str, made: datetime = NOW, **values: Any) -> bytes:
-    known = {"host": host, "created_at": made.isoformat(), "tier": "medium", "python": "3.11.2", "versions": {"a": "1"}}
-    return json.dumps({**known, **values}).encode()
+    known = {"created_at": made.isoformat(), "tier": "medium", "versions": {"a": "1"}}
+    return report_file(host, **known | values)
 
 
 def test_reports_keep_when_a_host_was_first_seen(paths: Paths, store: Store) -> None:
@@ -307,13 +308,17 @@ def test_reports_keep_when_a_host_was_first_seen(paths: Paths, store: Store) -> 
 BAD_REPORTS = {
     "not JSON": (b"{", "not a capability report"),
     "empty": (b"", "not a capability report"),
-    "a list": (b"[]", "not an object"),
+    "a list": (b"[]", "valid dictionary"),
     "another host": (report("pi-5"), "another host"),
-    "no tier": (report("pi-4", tier="huge"), "tier is none of"),
-    "NaN": (report("pi-4", ram_gb=float("nan")), "JSON compliant"),
-    "half a surrogate": (report("pi-4", os="\ud800"), "surrogates"),
+    "no tier": (report("pi-4", tier="huge"), "'tier' = 'huge'"),
+    "NaN": (report("pi-4", ram_total_gb=float("nan")), "'ram_total_gb' = nan"),
+    "more than any machine has": (report("pi-4", matrix_gflops=10**400), "'matrix_gflops' = 1000"),
+    "a number for a list": (report("pi-4", gpus=5), "'gpus' = 5"),
+    "an unknown field": (report("pi-4", ram_gb=1), "'ram_gb' = 1"),
+    "half a surrogate": (report("pi-4", os="\ud800"), "surrogate"),
     "from the future": (report("pi-4", datetime.now(UTC) + timedelta(days=2)), "future"),
-    "no time zone": (report("pi-4", datetime(2026, 1, 1)), "time zone"),
+    "no time zone": (report("pi-4", datetime(2026, 1, 1)), "timezone"),
+    "out of UTC": (report("pi-4", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))), "not a time that UTC"),
     "too large": (report("pi-4", os="x" * 2**20), "more than"),
     "too deep": (b"[" * 100_000, "not a capability report"),
 }

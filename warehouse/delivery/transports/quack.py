@@ -19,7 +19,8 @@ from typing import Any
 import duckdb
 
 from common.errors import LabError
-from common.limits import MAX_REPORT_BYTES
+from common.limits import MAX_BUNDLE_BYTES, MAX_REPORT_BYTES
+from common.text import printable
 from warehouse.delivery.transports.protocol import FILES, REPORT, Transport, UnreachableError, last_line
 
 PORT = 9494  # Quack's own
@@ -27,6 +28,8 @@ TOKEN, TOKEN_FILE = "LAB_INBOX_TOKEN", "LAB_INBOX_TOKEN_FILE"
 TOKEN_FORM = re.compile(r"[A-Za-z0-9_-]{16,128}")
 PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 PART_BYTES = 2**20  # of a file in one INSERT
+PIECE_BYTES = 4 * 2**20  # of a file in one answer
+LARGE_BYTES = 2**16  # of an answer; the server is told that it may delete one
 ANSWER_S = 60.0  # the server answers within a second or two
 ASK_S = 0.05
 MEND = "on the coordinator: lab inbox serve"
@@ -67,8 +70,20 @@ class Quack(Transport):
             raise UnreachableError(f"{self.where}: {refused.decode(errors='replace')}", MEND)
 
     def get(self, folder: str, name: str) -> bytes | None:
-        found = self.ask("get", name)
-        return found[1:] if found[:1] == b"+" else None
+        content = bytearray()
+        while True:
+            found = self.ask("piece", name, b"%d" % len(content))
+            mark, size, piece = found[:1], int.from_bytes(found[1:9]), found[9:]
+            if mark == b"-" and not content:
+                return None
+            if mark != b"+":
+                why = found[1:].decode(errors="replace") or "the file is gone"
+                raise UnreachableError(f"{self.where}: {name[:40]}: {printable(why)[:200]}", MEND)
+            content += piece
+            if len(content) == size:
+                return bytes(content)
+            if not piece or not len(content) < size <= MAX_BUNDLE_BYTES:
+                raise UnreachableError(f"{self.where}: {name[:40]} changed while it was read, or is too large", MEND)
 
     def reports(self) -> dict[str, bytes]:
         found: dict[str, str] = json.loads(self.ask("reports", "all"))
@@ -89,7 +104,10 @@ class Quack(Transport):
         while time.monotonic() < end:
             rows = self.query(reading(asked))
             if rows and len(rows) == rows[0][1]:
-                return b"".join(row[2] for row in rows)
+                answer = b"".join(row[2] for row in rows)
+                if len(answer) > LARGE_BYTES:
+                    self.query(sending(secrets.token_hex(16), "got", asked, 0, 1, b""))
+                return answer
             time.sleep(ASK_S)
         request = f"{what} {name[:40]}"
         raise UnreachableError(f"{self.where} accepted {request} and did not answer for {ANSWER_S:.0f} s", MEND)
