@@ -22,8 +22,9 @@ from experiments.domains import fetch_data
 from experiments.protocol.identity import check_unit
 from experiments.registry import get_phase
 from experiments.seeds import generator
-from flows.chain import put_job, run_unit
+from flows.chain import put_job
 from flows.plan import Run
+from flows.unit_run import run_unit
 from warehouse.database import audits
 from warehouse.database.audits import Audit, Finished
 from warehouse.database.connection import writing

@@ -8,27 +8,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import duckdb
 
 from common.canonical_json import canonical
 from common.environment import ALL_HOSTS, code_commit, host_name, package_versions
 from common.errors import LabError
-from experiments.backends.model_cache import Backends
-from experiments.contract import Json, Status, Unit, Verdict
-from experiments.domains import fetch_data, share_data
+from experiments.contract import Status, Unit, Verdict
+from experiments.domains import share_data
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import leakage_gate
-from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, get_phase
 from flows.plan import Plan, Run, defaulted, options, steps_of
 from warehouse.database import records
 from warehouse.database.metrics import measure, results
-from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
-from warehouse.delivery.signing import key_of
-from warehouse.paths import Paths
 
 log = logging.getLogger(__name__)
 
@@ -117,38 +111,6 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
 def stops(phase: str, verdict: Verdict) -> bool:
     """Return True if this verdict stops the chain unless overridden: anything but PASS of a prerequisite."""
     return get_phase(phase).BLOCKING and verdict.status is not Status.PASS
-
-
-def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt: int) -> int:
-    """Run one unit in this process, deliver its bundle and return its number of trials.
-
-    Refuse if code, data or models differ from the plan's, or a file it needs is missing.
-    """
-    module = get_phase(unit.phase)
-    config = module.Config(**unit.config)
-    fetch_data(config.domain, store.get_file)
-    check_unit(unit, config)
-    started = datetime.now(UTC)
-    search = unit.spec.get("role") == leakage_gate.LEAKAGE
-    trials = leakage_gate.run(unit, config, backends) if search else module.run(unit, backends)
-    commit, dirty = code_commit()
-    provenance: Json = {"code_commit": commit, "dirty": dirty, "versions": package_versions()}
-    write_bundle(
-        paths.spool,
-        unit,
-        trials,
-        backends.take_attachments(),
-        host=host_name(),
-        attempt=attempt,
-        started_at=started,
-        finished_at=datetime.now(UTC),
-        provenance=provenance | {"identity": unit.identity},
-        key=key_of(paths, host_name()),
-    )
-    delivery = store.deliver(paths.spool)
-    if delivery.waiting:
-        log.warning("%d bundles wait in the spool of %s: %s", delivery.waiting, host_name(), delivery.reason)
-    return len(trials)
 
 
 def put_job(store: Store, run: Run, phase: str, units: Sequence[Unit]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from experiments.registry import get_phase
 from flows.chain import put_job
 from flows.forecast import registered, speeds_at
 from flows.plan import Run
+from flows.unit_run import GIVEN_BACK, OUT_OF_MEMORY
 from warehouse.database.connection import writing
 from warehouse.database.records import Assignment, assign
 from warehouse.delivery.results_store import Store
@@ -39,8 +39,6 @@ WORKERS_S = 15.0  # between two about workers; Prefect calls one offline after a
 NOT_BEGUN_S = 90.0  # a free worker begins within about ten; longer, and the machine it is meant for is busy or stuck
 WORKER_WAIT_S = 60.0  # workers that start together with the pipeline may be a little late
 NO_HEARTBEATS = "its machine sends no heartbeats"
-GIVEN_BACK = "given back"  # begins the message of a shard that ended without work, since its machine is the wrong one
-OUT_OF_MEMORY = re.compile(r"out of memory|exited with status code: -9|can't allocate memory", re.IGNORECASE)
 Chosen = TypeVar("Chosen")
 
 

@@ -12,9 +12,10 @@ from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
 from experiments.contract import Unit, Verdict
 from experiments.registry import get_phase
-from flows.chain import Step, advance, conclude, open_phase, run_unit
+from flows.chain import Step, advance, conclude, open_phase
 from flows.plan import Plan, Run, options
 from flows.reuse import Reuse, reuse_of
+from flows.unit_run import run_unit
 from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store

@@ -21,8 +21,7 @@ from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
 from experiments.contract import Unit
 from experiments.registry import get_phase
-from flows.chain import run_unit
-from flows.dispatch import GIVEN_BACK, OUT_OF_MEMORY
+from flows.unit_run import GIVEN_BACK, OUT_OF_MEMORY, run_unit
 from warehouse.delivery.results_store import Store, UnreachableError
 from warehouse.paths import Paths
 from workpools.fit import unfit_now

@@ -275,7 +275,7 @@ def start_workers(
         )
     if missing:
         say(f"starting workers: {', '.join(missing)}")
-    begun = [processes.start(paths, f"worker-{p}", up.worker_command(p), environment) for p in missing]
+    begun = up.start_worker(paths, missing, environment)
 
     def online() -> bool:
         # The server shows a worker online for a minute after it ended, so a new one counts from its own first heartbeat.

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -34,7 +34,7 @@ from warehouse.paths import Paths
 from workpools.assess import parse_report
 from workpools.heartbeats import create_watches
 from workpools.hosts import HOST_TAG, unfinished
-from workpools.pools import DEFAULT_API, SERVER_PORT, connect, create_pools, create_queues, online_workers, queue_of
+from workpools.pools import DEFAULT_API, SERVER_PORT, connect, create_pools, create_queues, online_workers
 from workpools.report import CapabilityReport
 from workpools.server_rows import flow_runs
 from workpools.tiers import serves
@@ -221,13 +221,20 @@ def _assess_if_old(paths: Paths) -> None:
             subprocess.run(command, env=own, capture_output=True, timeout=120, check=False)  # noqa: S603
 
 
-def worker_command(pool: str) -> list[str]:
-    """Return the command of this host's worker for a pool: one shard at a time, or the coordinator's few small flows."""
-    # Its own queue beside the shared one: a worker that polls all queues would take other hosts' runs and return them.
-    queues = ["--work-queue", "default", "--work-queue", queue_of(host_name())]
-    limit = ["--limit", "4" if pool == "coordinator" else "1"]
-    worker = [sys.executable, *"-m prefect worker start --type process --pool".split(), pool, "--name", host_name()]
-    return [*worker, *queues, *limit]
+def worker_command(*pools: str) -> list[str]:
+    """Return the command of this host's worker for some pools: one shard at a time, or the coordinator's few small flows."""
+    return [sys.executable, "-m", "lab.services.worker", "--name", host_name(), *pools]
+
+
+def start_worker(paths: Paths, pools: Sequence[str], environment: Mapping[str, str]) -> list[processes.Service]:
+    """Start one process that serves all `pools`, and record it as the worker of each."""
+    if not pools:
+        return []
+    first = processes.start(paths, f"worker-{pools[0]}", worker_command(*pools), environment)
+    others = [replace(first, name=f"worker-{pool}") for pool in pools[1:]]
+    names = {s.name for s in others}
+    processes.record(paths, [*(s for s in processes.recorded(paths) if s.name not in names), *others])
+    return [first, *others]
 
 
 def _start_workers(
@@ -254,9 +261,9 @@ def _start_workers(
         say("its speed is not measured, so lab plan assumes an average machine; to measure it: lab assess")
     pools = ("coordinator", *serves(report.tier))
     create_queues(client, pools, host_name())
-    started = [f"worker-{p}" for p in pools if f"worker-{p}" not in alive]
-    for name in started:
-        alive[name] = processes.start(paths, name, worker_command(name.removeprefix("worker-")), environment)
+    begun = start_worker(paths, [p for p in pools if f"worker-{p}" not in alive], environment)
+    alive |= {service.name: service for service in begun}
+    started = [service.name for service in begun]
     if started:
         say(f"starting workers: {', '.join(pools)}")
     ready = processes.wait_until(lambda: all(host_name() in online_workers(client).get(p, []) for p in pools), START_S)

@@ -14,8 +14,9 @@ from made_up_bundles import plan
 from numpy.typing import NDArray
 
 from experiments.backends.model_cache import Backends
-from flows.chain import advance, conclude, open_run, run_unit
+from flows.chain import advance, conclude, open_run
 from flows.plan import plan as plan_run
+from flows.unit_run import run_unit
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect

@@ -22,8 +22,9 @@ from experiments.domains import display_name, fetch_data, get_domain, resolved, 
 from experiments.domains.jsonl_file import LISTED, MAX_CHARACTERS, MAX_LINE_BYTES, check
 from experiments.protocol.identity import make_unit
 from experiments.registry import configure, get_phase
-from flows.chain import put_job, run_unit
+from flows.chain import put_job
 from flows.plan import plan
+from flows.unit_run import run_unit
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 
