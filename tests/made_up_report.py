@@ -21,6 +21,6 @@ REPORT: dict[str, Any] = {
 }
 
 
-def report_file(host: str, **values: Any) -> bytes:
+def report_file(name: str, **values: Any) -> bytes:
     """The file of a host."""
-    return json.dumps(REPORT | {"host": host} | values).encode()
+    return json.dumps(REPORT | {"host": name} | values).encode()

@@ -6,7 +6,6 @@ It imports the standard library only, since it stays in memory (10 MB) as long a
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 MOST, WITHIN_S = 5, 3600.0  # restarts; what dies more often has a cause that another start does not remove
 AGAIN_S = 1.0  # before the first restart, doubled for each further one
 ENDED_WELL, USERS_MISTAKE = 0, 2  # exit codes after which another start would do the same again
+SERVICE = "LAB_SERVICE"  # in the environment: what lab calls the command
 PARENT = "LAB_RESTARTING_PID"  # in the environment of the command: this process
 
 
@@ -33,6 +33,7 @@ def run(command: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     died: list[float] = []
+    name = os.environ.get(SERVICE) or os.path.basename(command[0])  # noqa: PTH119 - no further import
     while True:
         child = subprocess.Popen(list(command), env={**os.environ, PARENT: str(os.getpid())})  # noqa: S603 - our own
         if ended:  # the signal came before there was a child
@@ -44,11 +45,11 @@ def run(command: Sequence[str]) -> int:
         died = [at for at in died if time.monotonic() - at < WITHIN_S]
         if len(died) == MOST:
             _log(
-                f"{shlex.join(command)} ended with {how}, after {MOST} restarts within an hour; it is not started again"
+                f"{name} ended with {how}, after {MOST} restarts within an hour; it is not started again"
             )
             return 1
         died.append(time.monotonic())
-        _log(f"{shlex.join(command)} ended with {how} and is started again ({len(died)} of {MOST} within an hour)")
+        _log(f"{name} ended with {how} and is started again ({len(died)} of {MOST} within an hour)")
         time.sleep(0 if ended else AGAIN_S * 2 ** (len(died) - 1))
         if ended:
             return 0

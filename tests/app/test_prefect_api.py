@@ -11,6 +11,7 @@ from fake_prefect import ANSWERS, FakePrefect, run, serving
 
 from app import format as words
 from app import prefect_api
+from workpools.server_rows import WorkerRow
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_time_is_shown_as_how_long_ago() -> None:
 
 def test_a_run_is_placed_only_where_it_alone_can_be() -> None:
     """A pipeline names no host; with two machines in its pool a guess would be wrong half the time."""
-    desk, pi = (("coordinator", {"name": name, "status": "ONLINE"}) for name in ("desk", "pi"))
-    gone = ("coordinator", {"name": "old", "status": "OFFLINE"})
+    desk, pi = (("coordinator", WorkerRow(name=name, status="ONLINE")) for name in ("desk", "pi"))
+    gone = ("coordinator", WorkerRow(name="old", status="OFFLINE"))
     assert prefect_api.only_hosts([desk, gone]) == {"coordinator": "desk"}
     assert prefect_api.only_hosts([desk, pi]) == {}

@@ -96,7 +96,7 @@ def test_a_damaged_table_is_no_progress(server: FakeServer) -> None:
     """The table only feeds the screen: torn or made up by somebody else, it never ends the command that reads it."""
     assert read_progress(server, "demo-1") is None
     whole = json.dumps([ROW])
-    server.artifact = SimpleNamespace(id=UUID(int=1), data=whole)
+    server.artifact = {"id": str(UUID(int=1)), "data": whole}
     found = read_progress(server, "demo-1")
     assert found is not None and list(found.phases) == [PhaseProgress(phase="p2", done=3, total=8)]
     changes: list[dict[str, Any]] = [
@@ -109,5 +109,5 @@ def test_a_damaged_table_is_no_progress(server: FakeServer) -> None:
     ]
     others = [json.dumps([ROW | change]) for change in changes]
     for data in (*(whole[:n] for n in range(len(whole))), *others, "7", "null", "[" * 100_000, None, {"a": 1}):
-        server.artifact = SimpleNamespace(id=UUID(int=1), data=data)
+        server.artifact = {"id": str(UUID(int=1)), "data": data}
         assert read_progress(server, "demo-1") is None

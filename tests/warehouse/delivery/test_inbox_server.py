@@ -111,7 +111,7 @@ BAD_REPORTS = {
     "more than any machine has": (report_file("pi-4", matrix_gflops=10**400), "'matrix_gflops' = 1000"),
     "another host's": (report_file("pi-5"), "it names another host"),
     "no report": (b"{}", "'host': Field required"),
-    "too large": (report_file("pi-4") + b" " * 2**20, "not a report"),
+    "too large": (report_file("pi-4") + b" " * 2**20, "a request 'report' has one part"),
 }
 
 
