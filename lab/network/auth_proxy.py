@@ -119,13 +119,14 @@ class AuthProxy:
             content = _json(message.get("text") or message.get("bytes") or b"") if first or checked else None
             if first:
                 first = False
-                token = content.get("token") if isinstance(content, dict) else None
+                greeting = content if isinstance(content, dict) else {}
+                token = greeting.get("token")
                 if isinstance(token, str) and hmac.compare_digest(token.encode(), self.worker.encode()):
                     checked = bool(SOCKETS.fullmatch(path))
                     if not checked:
                         log.warning("refused a worker: socket %r", path[:200])
-                    content["token"] = self.coordinator if checked else ""
-                    return {"type": "websocket.receive", "text": json.dumps(content)}
+                    greeting["token"] = self.coordinator if checked else ""
+                    return {"type": "websocket.receive", "text": json.dumps(greeting)}
             elif checked and (why := state_data.problem_of_event(content)):
                 log.warning("refused a worker: %s", why)
                 return {"type": "websocket.disconnect", "code": 1008}

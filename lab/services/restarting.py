@@ -44,9 +44,7 @@ def run(command: Sequence[str]) -> int:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         died = [at for at in died if time.monotonic() - at < WITHIN_S]
         if len(died) == MOST:
-            _log(
-                f"{name} ended with {how}, after {MOST} restarts within an hour; it is not started again"
-            )
+            _log(f"{name} ended with {how}, after {MOST} restarts within an hour; it is not started again")
             return 1
         died.append(time.monotonic())
         _log(f"{name} ended with {how} and is started again ({len(died)} of {MOST} within an hour)")

@@ -20,7 +20,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -160,7 +160,7 @@ class InboxServer:
         self._forget()
         return answered
 
-    def _rows(self) -> list[tuple[object, ...]]:
+    def _rows(self) -> list[tuple[Any, ...]]:
         columns = "rowid, id, kind, name, part, parts, content"
         return self.connection.execute(f"SELECT {columns} FROM sent LIMIT {TAKEN_AT_ONCE}").fetchall()  # noqa: S608
 
