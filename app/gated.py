@@ -9,6 +9,10 @@ from starlette.middleware import Middleware
 from streamlit.starlette import App
 
 from app.gate import PASSWORD, Gate
+from common.same_origin import SameOrigin, machine_names
 
 password = os.environ.pop(PASSWORD, "")
-app = App(Path(__file__).with_name("home.py"), middleware=[Middleware(Gate, password=password)])
+app = App(
+    Path(__file__).with_name("home.py"),
+    middleware=[Middleware(SameOrigin, names=machine_names()), Middleware(Gate, password=password)],
+)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from app import format as words
 from common.errors import LabError
@@ -22,6 +23,10 @@ UNDER_WAY, WAITING, ENDED_BADLY = ("RUNNING", "PENDING", "CANCELLING"), ("SCHEDU
 LISTED, ERRORS = 100, 10  # runs of a list; last errors
 LOGIN = "export PREFECT_API_AUTH_STRING=user:password"
 Json = dict[str, Any]
+CSRF_CLIENT = str(uuid4())  # of this process
+CSRF_TOKENS: dict[
+    str, str
+] = {}  # by the server's address; Prefect takes one in the place of a request from its own pages
 
 
 class AwayError(Exception):
@@ -88,12 +93,9 @@ def look(url: str) -> Now:
     """
     import httpx
 
-    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    limits, login = httpx.Timeout(ANSWER_S, connect=CONNECT_S), (user, password) if colon else None
     what, mend = f"The Prefect server at {url[:200]}", "lab status"
     try:
-        with httpx.Client(base_url=f"{url.rstrip('/')}/", timeout=limits, auth=login) as client:
-            return _look(client)
+        return _asked(url)
     except httpx.ConnectError:
         what, mend = f"No Prefect server answers at {url[:200]}", "lab up"
     except httpx.TimeoutException:
@@ -106,6 +108,25 @@ def look(url: str) -> Now:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError, LabError) as error:
         what = f"The server at {url[:200]} is no Prefect server ({type(error).__name__})"
     raise AwayError(f"{what}.", mend)
+
+
+def _asked(url: str) -> Now:
+    import httpx
+
+    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    limits, login = httpx.Timeout(ANSWER_S, connect=CONNECT_S), (user, password) if colon else None
+    with httpx.Client(base_url=f"{url.rstrip('/')}/", timeout=limits, auth=login) as client:
+        known = url in CSRF_TOKENS
+        try:
+            client.headers.update(_csrf_headers(client, url))
+            return _look(client)
+        except httpx.HTTPStatusError as error:
+            # A token is valid for an hour, or until the server has another database.
+            if error.response.status_code != 403 or not known:
+                raise
+        del CSRF_TOKENS[url]
+        client.headers.update(_csrf_headers(client, url))
+        return _look(client)
 
 
 def _look(client: Any) -> Now:
@@ -126,6 +147,17 @@ def _look(client: Any) -> Now:
         waiting=[_run(r) for r in _runs(client, WAITING, "EXPECTED_START_TIME_ASC", LISTED) if not r.auto_scheduled],
         errors=[_run(r) for r in _runs(client, ENDED_BADLY, "END_TIME_DESC", ERRORS)],
     )
+
+
+def _csrf_headers(client: Any, url: str) -> dict[str, str]:
+    """Return the headers that Prefect requires with each POST; none if its protection against web pages is off."""
+    if url not in CSRF_TOKENS:
+        reply = client.get("csrf-token", params={"client": CSRF_CLIENT})
+        if reply.status_code in (404, 422):
+            return {}
+        reply.raise_for_status()
+        CSRF_TOKENS[url] = str(reply.json()["token"])
+    return {"Prefect-Csrf-Token": CSRF_TOKENS[url], "Prefect-Csrf-Client": CSRF_CLIENT}
 
 
 def _post(client: Any, path: str, body: Json) -> Any:

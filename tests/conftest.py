@@ -16,7 +16,7 @@ from checkout import ROOT
 from filelock import FileLock
 from groups import FIRST, GROUPS, group_of
 from playwright.sync_api import Browser, sync_playwright
-from ports import free_port
+from ports import REBOUND, free_port
 from programs import missing
 from xdist.scheduler import LoadScopeScheduling
 
@@ -68,7 +68,9 @@ def browser() -> Iterator[Browser]:
     if path is None:
         missing("chromium")
     with sync_playwright() as play:
-        found = play.chromium.launch(executable_path=path, args=list(FLAGS))
+        found = play.chromium.launch(
+            executable_path=path, args=[*FLAGS, f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"]
+        )
         yield found
         found.close()
 

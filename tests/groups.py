@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 # Files that are run one after the other by one process, since they share a server; all others are run each by itself.
-GROUPS = {"one_server": "test_monitor_live test_gates test_two_hosts test_upkeep test_deaths".split()}
+GROUPS = {
+    "one_server": "test_monitor_live test_other_origins test_gates test_two_hosts test_upkeep test_deaths".split()
+}
 # The longest first, so that in the end no process works on one of them while the others have nothing left to do.
 FIRST = (
     "test_pipeline one_server test_namespaces test_lan_laboratory test_hosts_command test_reproducible test_phases_run "

@@ -1,8 +1,10 @@
-"""Ports for servers that tests start."""
+"""Ports for servers that tests start, and a name under which the tests' Chromium finds them."""
 
 from __future__ import annotations
 
 import socket
+
+REBOUND = "rebound.example"  # a name of others that leads to this machine, as a page makes one by DNS rebinding
 
 
 def free_port(address: str = "127.0.0.1") -> int:

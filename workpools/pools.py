@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from common.environment import checked_host
 from common.errors import LabError
+from common.same_origin import MISDIRECTED
 from workpools.server_rows import workers
 from workpools.tiers import POOLS
 
@@ -68,6 +69,10 @@ def connect(api_url: str, auth: str | None = None) -> Any:
         # Not /health, which needs no password.
         client._client.get("/admin/version", timeout=5).raise_for_status()
     except httpx.HTTPStatusError as error:
+        if error.response.status_code == MISDIRECTED:
+            name = urlsplit(api_url).hostname
+            mend = "use its address, as the coordinator prints it: lab invite"
+            raise LabError(f"the server at {api_url} does not answer to the name {name}", mend) from None
         if error.response.status_code not in (401, 403):
             raise unreachable(api_url) from error
         mend = "export PREFECT_API_AUTH_STRING=user:password"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from common.errors import LabError
 from common.text import duration, printable, size
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
+from lab.network.forwarding import listening
+from lab.network.lan import LOOPBACK, bracketed
 from lab.services.inbox import own_inbox_token, remember_inbox_token
 from lab.services.restarting import orphaned
 from warehouse.delivery import spool as spools
@@ -89,9 +92,14 @@ def serve(
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    server = InboxServer(Paths.local(), address, port, own_inbox_token())
-    print(f"receiving bundles at quack://{address}:{port} into {server.inbox}", flush=True)
+    with socket.create_server((LOOPBACK, 0)) as free:
+        behind = free.getsockname()[1]
+    server = InboxServer(Paths.local(), LOOPBACK, behind, own_inbox_token())
     try:
-        server.serve(lambda: ended.is_set() or orphaned())
+        with listening(address, port, behind) as alive:
+            print(f"receiving bundles at quack://{bracketed(address)}:{port} into {server.inbox}", flush=True)
+            server.serve(lambda: ended.is_set() or orphaned() or not alive())
+            if not (ended.is_set() or orphaned()):
+                raise typer.Exit(EXIT_FAILED)
     finally:
         server.close()

@@ -11,7 +11,7 @@ import typer
 from app.gate import link
 from common.errors import LabError
 from lab.network import secrets
-from lab.network.lan import LOOPBACK, join_lines
+from lab.network.lan import join_lines
 from lab.services import inbox, processes
 from lab.services.up import PAGE, SERVER
 from warehouse.paths import Paths
@@ -65,6 +65,6 @@ def print_invitation() -> None:
 def _running(name: str) -> str:
     """Return the address of a service that listens in the LAN; LabError if it does not."""
     service = processes.running(Paths.local(), name)
-    if service and service.address != LOOPBACK:
+    if service and service.needs_keys:
         return service.url
     raise LabError(f"the {name} does not listen in the LAN", "lab down, then: lab up --lan")

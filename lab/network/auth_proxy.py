@@ -4,6 +4,7 @@ Prefect has one password, and whoever has it can create a deployment that runs a
 Joined machines therefore get another password, which allows only the requests below. Served by uvicorn:
 
     uvicorn --factory lab.network.auth_proxy:app --host 192.168.1.10 --port 4200
+    uvicorn --factory lab.network.auth_proxy:app_without_keys --host 127.0.0.1 --port 4200
 """
 
 from __future__ import annotations
@@ -14,19 +15,16 @@ import json
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 from common.errors import LabError
+from common.same_origin import Message, Receive, SameOrigin, Send, Server, machine_names
 from lab.network import state_data
 from workpools.tiers import TIERS
 
 COORDINATOR_AUTH, WORKER_AUTH = "PREFECT_SERVER_API_AUTH_STRING", "LAB_WORKER_AUTH_STRING"
 MAX_BODY_BYTES = 8 * 2**20  # Prefect's own limit for a run's parameters is far below
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Server = Callable[[Message, Receive, Send], Awaitable[None]]
 log = logging.getLogger("uvicorn.error")
 
 ID, POOL, NAME = "[0-9a-f-]{32,36}", f"(?:{'|'.join(TIERS)})", "[A-Za-z0-9._-]{1,100}"
@@ -179,11 +177,20 @@ async def _answer(send: Send, status: int, why: str) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def app() -> AuthProxy:
-    """Return Prefect's server behind the proxy; both passwords come from the environment."""
+def app() -> SameOrigin:
+    """Return Prefect's server behind the proxy, for a LAN; both passwords come from the environment."""
     coordinator, worker = os.environ.get(COORDINATOR_AUTH, ""), os.environ.pop(WORKER_AUTH, "")
     if not coordinator or not worker:
         raise LabError("the server on a LAN needs its passwords", "lab up --lan")
+    return SameOrigin(AuthProxy(_prefect(), coordinator, worker), machine_names())
+
+
+def app_without_keys() -> SameOrigin:
+    """Return Prefect's server for loopback, where it asks for no password unless the user has set one."""
+    return SameOrigin(_prefect())
+
+
+def _prefect() -> Server:
     from prefect.server.api.server import create_app
 
-    return AuthProxy(create_app(final=True), coordinator, worker)
+    return create_app(final=True)

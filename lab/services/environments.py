@@ -63,8 +63,11 @@ def database() -> dict[str, str]:
 
 
 def server_environment(port: int, listener: Listener) -> dict[str, str]:
-    """Return the settings that only the server gets: database, passwords, and its own page as the only browser origin."""
-    settings = database() | {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": listener.url(port)}
+    """Return the settings that only the server gets: database, passwords, and what keeps web pages of others out."""
+    settings = database() | {
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": listener.url(port),
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    }
     if listener.keys:
         settings[SERVER_AUTH] = secrets.coordinator_auth(listener.keys)
         settings[WORKER_AUTH] = secrets.worker_auth(listener.keys.join)

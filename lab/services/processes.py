@@ -18,7 +18,7 @@ from pydantic import PositiveInt, TypeAdapter
 from common.errors import LabError
 from common.files import write_whole
 from common.logs import rotate
-from lab.network.lan import bracketed
+from lab.network.lan import LOOPBACK, Listener, bracketed
 from warehouse.paths import Paths
 
 DATABASE_URL = "LAB_DATABASE_URL"  # holds a password; only the server gets it, as a setting of Prefect
@@ -34,7 +34,13 @@ class Service:
     pid: PositiveInt
     created: float  # start time in seconds since the epoch, as the system reports it
     port: int | None
-    address: str = "127.0.0.1"  # on which it listens; records of earlier versions have none
+    address: str = LOOPBACK  # on which it listens; records of earlier versions have none
+    keys: bool = False  # it was started with them; records of earlier versions do not say so
+
+    @property
+    def needs_keys(self) -> bool:
+        """Return True if it requires this coordinator's keys, as all do that do not listen on 127.0.0.1."""
+        return self.keys or self.address != LOOPBACK
 
     @property
     def url(self) -> str:
@@ -88,12 +94,13 @@ def start(
     command: Sequence[str],
     environment: Mapping[str, str],
     port: int | None = None,
-    address: str = "127.0.0.1",
+    listener: Listener | None = None,
     folder: Path | None = None,
 ) -> Service:
     """Start and record `command` in a session of its own; its output goes to logs/<name>.log.
 
     Args:
+        listener: where it listens on `port`; loopback without keys by default.
         folder: its working folder; LAB_HOME by default.
     """
     logs = paths.home / "logs"
@@ -109,7 +116,9 @@ def start(
             start_new_session=True,
             cwd=folder or paths.home,
         )
-    service = Service(name, child.pid, psutil.Process(child.pid).create_time(), port, address)
+    listener = listener or Listener()
+    created = psutil.Process(child.pid).create_time()
+    service = Service(name, child.pid, created, port, listener.address, listener.keys is not None)
     record(paths, [*(s for s in recorded(paths) if s.name != name), service])
     return service
 

@@ -26,7 +26,7 @@ from common.files import write_whole
 from lab import PAGE_PORT
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
-from lab.network.lan import LOOPBACK, Listener
+from lab.network.lan import Listener
 from lab.services import processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
 from warehouse.delivery.results_store import Store
@@ -88,7 +88,7 @@ def auth_for(url: str) -> str | None:
     if own := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(SERVER_AUTH):
         return own
     server = processes.running(Paths.local(), SERVER)
-    if server and server.address != LOOPBACK and url == f"{server.url}/api":
+    if server and server.needs_keys and url == f"{server.url}/api":
         return secrets.coordinator_auth(secrets.issued())
     key = secrets.saved_key(url)
     return secrets.worker_auth(key) if key else None
@@ -106,10 +106,9 @@ def answers(url: str, auth: str | None = None) -> bool:
 
 
 def server_command(port: int, listener: Listener) -> list[str]:
-    """Return the command of Prefect's server; on a LAN it runs behind lab.network.auth_proxy."""
-    program = "prefect server start"
-    if listener.keys is not None:
-        program = "uvicorn --factory lab.network.auth_proxy:app --timeout-keep-alive 5 --log-level warning"
+    """Return the command of Prefect's server, behind the checks of lab.network.auth_proxy."""
+    factory = "app_without_keys" if listener.keys is None else "app"
+    program = f"uvicorn --factory lab.network.auth_proxy:{factory} --timeout-keep-alive 5 --log-level warning"
     server = [sys.executable, "-m", "lab.services.prefect_server", *program.split()]
     return [*server, "--host", listener.address, "--port", str(port)]
 
@@ -144,7 +143,7 @@ def up(
         say(f"starting the Prefect server on {listener.address}:{port}")
         settings = environment | server_environment(port, listener)
         command_line = server_command(port, listener)
-        alive[SERVER] = processes.start(paths, SERVER, command_line, settings, port, listener.address)
+        alive[SERVER] = processes.start(paths, SERVER, command_line, settings, port, listener)
         started.append(SERVER)
     if page and PAGE not in alive:
         alive[PAGE] = _start_page(paths, app_port, listener, environment)
@@ -172,6 +171,9 @@ def check_port(
             raise LabError(f"the {name} already runs on port {running.port}", "lab down first, or leave the port out")
         if running.address != listener.address:
             raise LabError(f"the {name} already runs on {running.address}", "lab down first, then this command again")
+        if running.needs_keys != (listener.keys is not None):
+            how = "with" if running.needs_keys else "without"
+            raise LabError(f"the {name} already runs {how} keys", "lab down first, then this command again")
     elif holder := processes.holder_of(port, listener.address):
         raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {option} {free_port(port + 100)}")
 
@@ -181,21 +183,26 @@ def free_port(first: int) -> int:
     return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p) is None)
 
 
-def _start_page(paths: Paths, app_port: int, listener: Listener, environment: dict[str, str]) -> processes.Service:
+def page_command(port: int, listener: Listener) -> list[str]:
+    """Return the command of the page, behind common.same_origin and, with keys, app.gate."""
     spec = find_spec("app")
     if spec is None or not spec.submodule_search_locations or find_spec("streamlit") is None:
         raise LabError("the page's packages are not installed", "pip install '.[coordinator]', or lab up --no-page")
-    name = "gated.py" if listener.keys else "home.py"
+    name = "gated.py" if listener.keys else "local.py"
     script = os.path.join(spec.submodule_search_locations[0], name)  # noqa: PTH118 - find_spec gives strings
     settings = "--server.headless true --browser.gatherUsageStats false --server.fileWatcherType none".split()
-    address = ["--server.address", listener.address, "--server.port", str(app_port)]
-    command = [sys.executable, "-m", "streamlit", "run", script, *address, *settings]
+    settings += ["--server.allowedHosts", "*"]  # common.same_origin has compared the name already
+    address = ["--server.address", listener.address, "--server.port", str(port)]
+    return [sys.executable, "-m", "streamlit", "run", script, *address, *settings]
+
+
+def _start_page(paths: Paths, app_port: int, listener: Listener, environment: dict[str, str]) -> processes.Service:
     # The page asks the server what the machines do.
     access = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
     password = {PASSWORD: listener.keys.page} if listener.keys else {}
     own = processes.clean_environment(paths, **access, **password)
     # Streamlit reads its settings from .streamlit in the folder that it is started in.
-    return processes.start(paths, PAGE, command, own, app_port, listener.address, project_files())
+    return processes.start(paths, PAGE, page_command(app_port, listener), own, app_port, listener, project_files())
 
 
 def saved_report(paths: Paths) -> CapabilityReport | None:

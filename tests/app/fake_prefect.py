@@ -46,14 +46,20 @@ class FakePrefect(BaseHTTPRequestHandler):
     """Prefect's HTTP API as far as the page asks it, with the replies of ANSWERS."""
 
     status = 200
+    token: str | None = None  # which it requires with each POST, as Prefect does with its protection against web pages
 
     def do_POST(self) -> None:
+        client = self.headers["Prefect-Csrf-Client"]
+        if self.token is not None and self.headers["Prefect-Csrf-Token"] != f"{self.token} of {client}":
+            return self.send_error(403)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         states = body.get("flow_runs", {}).get("state", {}).get("type", {}).get("any_", [""])
-        self._reply(ANSWERS.get(self.path) if self.path in ANSWERS else ANSWERS.get(states[0]))
+        return self._reply(ANSWERS.get(self.path) if self.path in ANSWERS else ANSWERS.get(states[0]))
 
     def do_GET(self) -> None:
-        self._reply(ANSWERS.get(self.path))
+        path, _, client = self.path.partition("?client=")
+        asked = path == "/api/csrf-token" and self.token is not None
+        self._reply({"token": f"{self.token} of {client}"} if asked else ANSWERS.get(self.path))
 
     def _reply(self, answer: Any) -> None:
         content = json.dumps(answer).encode()

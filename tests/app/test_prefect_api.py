@@ -60,6 +60,16 @@ def test_a_server_that_refuses_or_fails_is_named(
     assert (said in away.value.what, away.value.mend) == (True, command)
 
 
+def test_a_server_that_is_closed_to_web_pages_is_asked_with_its_token(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's protection refuses each POST without a token; one that is no longer valid is replaced."""
+    for token in ("first", "second", "second"):
+        monkeypatch.setattr(FakePrefect, "token", token)
+        assert len(prefect_api.look(server).machines) == 3
+    assert prefect_api.CSRF_TOKENS[server] == f"second of {prefect_api.CSRF_CLIENT}"
+
+
 def test_no_server_a_silent_one_and_another_program_are_distinguished(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,9 @@ import duckdb
 from deliveries import add_manifests
 from namespaces import Network
 
-from lab.services.environments import prefect_environment
+from lab.network.lan import Listener
+from lab.services.environments import prefect_environment, server_environment
+from lab.services.up import server_command
 from warehouse.paths import Paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,8 +51,8 @@ def lab(*arguments: str) -> list[str]:
 
 
 def served(*arguments: str) -> list[str]:
-    """Prefect's server as `lab up` runs it."""
-    return [sys.executable, "-m", "lab.services.prefect_server", "prefect", "server", *arguments]
+    """Prefect's server as `lab up` runs it on loopback."""
+    return [*server_command(PORT, Listener())[:-4], *arguments]
 
 
 def prefect(*arguments: str) -> list[str]:
@@ -146,9 +148,10 @@ class Laboratory:
         """
         one = self.coordinator
         one.more |= {k: v for k, v in prefect_environment(Paths(one.home), PORT).items() if k.startswith("PREFECT_")}
+        one.more |= server_environment(PORT, Listener())
         one.more |= {"PREFECT_API_URL": f"{self.url}/api", "PREFECT_SERVER_UI_ENABLED": "false"}
         address = one.network.address(one.name)
-        one.start("server", served("start", "--host", address, "--port", str(PORT)))
+        one.start("server", served("--host", address, "--port", str(PORT)))
         one.must([sys.executable, "-c", HEALTHY, f"{self.url}/api/health", "240"])
         # Helping the weak tier, so that the phases of the test find both whatever memory is free just now.
         join = lab("join", self.url, "--also", "weak", "--quick")

@@ -72,6 +72,7 @@ def test_addresses_pass_unchanged(url: str) -> None:
         (401, "refuses this user", "PREFECT_API_AUTH_STRING=user:password"),
         (403, "refuses this user", "PREFECT_API_AUTH_STRING=user:password"),
         (404, "no Prefect server answers", "lab up"),
+        (421, "does not answer to the name 127.0.0.1", "lab invite"),
     ],
 )
 def test_a_server_that_says_no_is_told_apart(

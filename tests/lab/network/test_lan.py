@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import stat
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from lab_process import Run
 
 from common.environment import checkout
 from common.errors import LabError
+from lab.commands.invite import print_invitation
 from lab.network import auth_proxy, lan, secrets
-from lab.services import environments, up
+from lab.services import environments, processes, up
 from warehouse.paths import Paths
 
 
@@ -98,6 +102,46 @@ def test_only_one_address_of_this_machine_is_opened(kept: Path) -> None:
     assert lan.Listener("::1").url(4200) == "http://[::1]:4200"
 
 
+def test_a_service_knows_whether_it_has_keys_and_not_by_its_address(kept: Path) -> None:
+    """On loopback with keys, where users of one machine are kept apart, `lab up` asked its own server without a password."""
+    paths, keys, ours = Paths.local(), secrets.issued(), psutil.Process()
+    with_keys = lan.lan_listener("127.0.0.1")
+
+    def record(address: str, keys: bool) -> None:
+        row = {"name": "server", "pid": ours.pid, "created": ours.create_time(), "port": 4200, "address": address}
+        # Records of earlier versions do not say whether there are keys.
+        (paths.home / "services.json").write_text(json.dumps([row | ({"keys": True} if keys else {})]))
+
+    paths.home.mkdir(exist_ok=True)
+    for address, stated, needed in (("127.0.0.1", True, True), ("127.0.0.1", False, False), ("127.0.0.2", False, True)):
+        record(address, stated)
+        wanted = secrets.coordinator_auth(keys) if needed else None
+        assert up.auth_for(f"http://{address}:4200/api") == wanted
+        alive = {s.name: s for s in processes.recorded(paths)}
+        other, word = (lan.Listener(), "with") if needed else (with_keys, "without")
+        if address == "127.0.0.1":
+            up.check_port(alive, "server", 4200, "lab up --port", with_keys if needed else lan.Listener())
+            with pytest.raises(LabError, match=f"already runs {word} keys"):
+                up.check_port(alive, "server", 4200, "lab up --port", other)
+    child = [sys.executable, "-c", "pass"]
+    assert processes.start(paths, "server", child, {}, 4200, with_keys).needs_keys
+    assert not processes.start(paths, "server", child, {}, 4200).needs_keys
+
+
+def test_lines_for_other_users_are_printed_on_loopback_too(
+    kept: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lab up --lan --address 127.0.0.1` ended with an error after all had been started."""
+    paths, ours = Paths.local(), psutil.Process()
+    monkeypatch.setenv("LAB_RESULTS_URL", "/shared")
+    processes.record(paths, [processes.Service("server", ours.pid, ours.create_time(), 4200, "127.0.0.1", True)])
+    print_invitation()
+    assert "lab join http://127.0.0.1:4200" in capsys.readouterr().out
+    processes.record(paths, [processes.Service("server", ours.pid, ours.create_time(), 4200, "127.0.0.1")])
+    with pytest.raises(LabError, match="does not listen in the LAN"):
+        print_invitation()
+
+
 def test_each_tier_has_its_line_and_no_line_a_secret() -> None:
     """They are pasted into shells, whose arguments and history others may read."""
     lines = dict(lan.join_lines("http://10.0.0.5:4200", None))
@@ -124,6 +168,7 @@ def test_secrets_go_to_servers_by_their_environment_alone(kept: Path) -> None:
 def test_the_users_own_password_reaches_server_and_workers(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped, as it once was, the server would be open although its user had set a password."""
     assert auth_proxy.COORDINATOR_AUTH not in environments.server_environment(4200, lan.Listener())
+    assert environments.server_environment(4200, lan.Listener())["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:secret")
     assert environments.server_environment(4200, lan.Listener())[auth_proxy.COORDINATOR_AUTH] == "me:secret"
     assert environments.prefect_environment(paths, 4200)["PREFECT_API_AUTH_STRING"] == "me:secret"
