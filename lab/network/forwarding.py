@@ -16,6 +16,7 @@ from common.same_origin import Message, Receive, SameOrigin, Send, answer, machi
 
 MAX_REQUEST_BYTES = 4 * 2**20  # a part of a bundle has 1 MiB, and 1.4 MB in base64 within its statement
 MAX_CONNECTIONS = 64
+STOP_S = 5  # for requests under way
 ANSWER_S = 60.0  # the inbox answers within a second or two
 # Of one connection (RFC 9110), and what each server writes itself.
 DROPPED = {b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server", b"host"}
@@ -91,8 +92,9 @@ def listening(host: str, port: int, behind: int) -> Iterator[Callable[[], bool]]
         wrong = f"the inbox cannot listen on {host}:{port}: {error.strerror or error}"
         raise LabError(wrong, f"lab inbox serve --port {port + 1}") from None
     app = SameOrigin(Forwarding(behind), machine_names())
-    limits = {"limit_concurrency": MAX_CONNECTIONS, "timeout_graceful_shutdown": 5}
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", **limits))
+    config = uvicorn.Config(app, lifespan="off", log_level="warning", limit_concurrency=MAX_CONNECTIONS)
+    config.timeout_graceful_shutdown = STOP_S
+    server = uvicorn.Server(config)
     thread = Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     try:
