@@ -73,6 +73,11 @@ def checked_host(value: str) -> str:
     Raises:
         LabError: it is not.
     """
+    if value == ALL_HOSTS:
+        raise LabError(
+            f"a host cannot be named {value!r}: metrics over all hosts are stored under it",
+            "choose another name: export LAB_HOST=pi-4",
+        )
     if not HOST_PATTERN.fullmatch(value):
         mend = "use lowercase letters, digits and dashes, as in LAB_HOST=pi-4"
         raise LabError(f"invalid host name {value[:80]!r}", mend)

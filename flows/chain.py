@@ -67,7 +67,7 @@ def findings_for(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Earlie
     if verdict is None:
         raise LabError(f"{what} has no verdict in run {run.run_id}", f"lab run {by} {options(run.scale, run.given)}")
     raise LabError(
-        f"{what} found none in run {run.run_id}: {verdict.status.value}, {verdict.reason}",
+        f"{what} has none to give in run {run.run_id}: {verdict.status.value}, {verdict.reason}",
         str(verdict.next_steps[0].command) if verdict.next_steps else "lab results",
     )
 

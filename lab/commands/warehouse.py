@@ -106,7 +106,7 @@ def rebuild(
     for line in [*(f"lost  {x}" for x in done.lost), *(f"aside {x}" for x in done.aside)][:MOST_LINES]:
         print(printable(f"  {line}"))
     if done.old:
-        print(f"the one before is kept: {done.old}")
+        print(f"the old warehouse is now {done.old}")
     if done.lost:
         raise typer.Exit(EXIT_FAILED)
 

@@ -51,8 +51,8 @@ def checked_address(text: str) -> str:
     except ValueError:
         raise LabError(f"{text[:80]!r} is not an IP address", EXAMPLE) from None
     if address.is_unspecified or address.is_multicast:
-        mend = f"give the address of your LAN: {EXAMPLE}"
-        raise LabError(f"{text} would open every network interface", mend)
+        mend = f"give this machine's address in your network: {EXAMPLE}"
+        raise LabError(f"{text} is not the address of one network interface", mend)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family) as probe:

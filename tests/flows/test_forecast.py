@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_host import made_up_report
 
 from experiments import e1_retrieval_strategies as e1
 from experiments.analysis.e2_analysis import CONDITIONS
@@ -30,7 +31,6 @@ from workpools.assess import CapabilityReport
 from workpools.placement import Placement
 from workpools.plan import RECORDED, Round, speed_of
 from workpools.shards import cut
-from workpools.tiers import decide
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ADAPTER = "f" * 64
@@ -42,27 +42,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     return Paths.local()
 
 
-def made_up_report(host: str, gflops: float = 180.0) -> CapabilityReport:
-    decision = decide(16, 100)
-    return CapabilityReport(
-        host=host,
-        created_at=NOON,
-        os="Linux",
-        architecture="aarch64",
-        python="3.11.2",
-        versions={},
-        cores_physical=4,
-        cores_logical=4,
-        ram_total_gb=32.0,
-        ram_available_gb=16.0,
-        disk_free_gb=100.0,
-        gpus=[],
-        engines=["embedder", "language_model", "lora"],
-        matrix_gflops=gflops,
-        tier=decision.tier,
-        profiles=decision.profiles,
-        reasons=decision.reasons,
-    )
+def measured(host: str, gflops: float = 180.0) -> CapabilityReport:
+    """Return the report of a host of 16 GB with this speed."""
+    return made_up_report(host, matrix_gflops=gflops)
 
 
 def costs(rounds: Sequence[Round], phase: str) -> list[list[float]]:
@@ -147,7 +129,7 @@ def test_work_expected_is_the_work_planned() -> None:
     run = plan("smoke").run
     rounds = rounds_of(run.configs)
     assert expected_seconds(plan("smoke").run) == {p: pytest.approx(sum(map(sum, costs(rounds, p)))) for p in PHASES}
-    alone = forecast(run, [made_up_report("a")])
+    alone = forecast(run, [measured("a")])
     assert alone.seconds > sum(expected_seconds(plan("smoke").run).values())
 
 
@@ -155,11 +137,11 @@ def test_registered_machines_are_those_with_a_sound_report_of_their_own(home: Pa
     """One torn report must not keep the plan of all others, and a report under another's name is not believed."""
     store = Store.configured(home)
     assert registered(store) == ([], [])
-    good = made_up_report("a").model_dump_json().encode()
+    good = measured("a").model_dump_json().encode()
     for host, content in (("a", good), ("b", good), ("c", good[:200])):
         store.put_report(host, content)
     found, wrong = registered(store)
-    assert found == [made_up_report("a")]
+    assert found == [measured("a")]
     assert [w[:3] for w in wrong] == ["b: ", "c: "]
     assert "names another host, a" in wrong[0] and "not JSON" in wrong[1]
 
@@ -202,9 +184,9 @@ def test_what_a_machine_took_decides_the_next_forecast(home: Paths) -> None:
         total = sum(u.cost for u in units)
         assert (rows[0].cost_s, rows[0].seconds) == (pytest.approx(total), pytest.approx(total / 4))
         assert durations.durations_of(con, "demo") == []
-        planned = forecast(run, [made_up_report("a"), made_up_report("b")], con)
+        planned = forecast(run, [measured("a"), measured("b")], con)
         other = plan("smoke", {p: {"domain": "equations"} for p in PHASES}).run
-        speeds = [s.speed.basis for s in forecast(other, [made_up_report("a")], con).stages[0].shares]
+        speeds = [s.speed.basis for s in forecast(other, [measured("a")], con).stages[0].shares]
     p1, p2 = planned.stages[:2]
     speed_of_a = next(s.speed for s in p1.shares if s.host == "a")
     assert (speed_of_a.factor, speed_of_a.basis) == (pytest.approx(4.0), RECORDED)
@@ -216,7 +198,7 @@ def test_what_a_machine_took_decides_the_next_forecast(home: Paths) -> None:
 def test_the_pipeline_cuts_as_the_plan_tells(home: Paths) -> None:
     """A plan of shards that nobody submits would foretell times that nobody sees: machine by machine they have to be the same
     units, also when one of them turned out slower than it was measured."""
-    reports = [made_up_report("a", 36.0), made_up_report("b", 18.0), made_up_report("c", 540.0)]
+    reports = [measured("a", 36.0), measured("b", 18.0), measured("c", 540.0)]
     run, units = first_run(home, "demo")
     deliver(home, units[-1], "c", units[-1].cost * 2)
     with writing(home) as con:
@@ -265,4 +247,4 @@ def test_the_reference_takes_as_long_as_its_costs(home: Paths) -> None:
     """A machine measured like the reference is expected to take each unit's own cost."""
     run = plan("smoke").run
     (one,) = [r for r in rounds_of(run.configs) if r.phase == "p2"]
-    assert speed_of(one, made_up_report("a", 180.0), {}).factor == 1
+    assert speed_of(one, measured("a", 180.0), {}).factor == 1

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from test_placement import made_up_report
+from made_up_host import made_up_report
 
 from common.errors import LabError
 from experiments.backends import mlx_backend, placement

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_host import ALL, made_up_report
 
 from common.errors import LabError
 from experiments.registry import PHASES, get_phase
 from workpools.assess import CapabilityReport
 from workpools.placement import Placement, place
-from workpools.tiers import TIERS, decide, serves, tiers_for
-
-ALL = ("embedder", "language_model", "lora")
-
-
-def made_up_report(host: str, ram_gb: float = 16, engines: tuple[str, ...] = ALL) -> CapabilityReport:
-    decision = decide(ram_gb, 100)
-    return CapabilityReport(
-        host=host,
-        created_at=datetime(2026, 11, 24, tzinfo=UTC),
-        os="Linux",
-        architecture="aarch64",
-        python="3.11.2",
-        versions={},
-        cores_physical=4,
-        cores_logical=4,
-        ram_total_gb=32.0,
-        ram_available_gb=float(ram_gb),
-        disk_free_gb=100.0,
-        gpus=[],
-        engines=list(engines),
-        tier=decision.tier,
-        profiles=decision.profiles,
-        reasons=decision.reasons,
-    )
-
+from workpools.tiers import TIERS, serves, tiers_for
 
 ONLINE = {"weak": ["a", "b"], "medium": ["b"], "strong": ["c"], "coordinator": ["c"]}
 

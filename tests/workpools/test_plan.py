@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_host import ALL, made_up_report
 
 from workpools.assess import CapabilityReport
 from workpools.plan import (
@@ -29,50 +29,18 @@ from workpools.plan import (
     speed_of,
 )
 from workpools.shards import START_S
-from workpools.tiers import decide, serves, tiers_for
+from workpools.tiers import serves, tiers_for
 
-ALL = ("embedder", "language_model", "lora")
+SPEEDS = ("matrix_gflops", "embedding_texts_per_s", "prefill_tokens_per_s")
 EMBED = Round("p1", 1, "embedding", "prerequisites", ("embedder",), (120.0, 80.0, 40.0))
 SOLVE = Round("e1", 2, "evaluation", "e0_e1", ("embedder", "language_model"), (160.0,) * 6)
 TRAIN = Round("e2", 1, "training", "e2", ALL, (50.0, 50.0, 1.0))
 
 
-def made_up_report(
-    host: str,
-    ram_gb: float = 16,
-    engines: tuple[str, ...] = ALL,
-    gflops: float | None = None,
-    texts: float | None = None,
-    tokens: float | None = None,
-) -> CapabilityReport:
-    decision = decide(ram_gb, 100)
-    return CapabilityReport(
-        host=host,
-        created_at=datetime(2026, 11, 24, tzinfo=UTC),
-        os="Linux",
-        architecture="aarch64",
-        python="3.11.2",
-        versions={},
-        cores_physical=4,
-        cores_logical=4,
-        ram_total_gb=32.0,
-        ram_available_gb=float(ram_gb),
-        disk_free_gb=100.0,
-        gpus=[],
-        engines=list(engines),
-        matrix_gflops=gflops,
-        embedding_texts_per_s=texts,
-        prefill_tokens_per_s=tokens,
-        tier=decision.tier,
-        profiles=decision.profiles,
-        reasons=decision.reasons,
-    )
-
-
 def test_a_hundred_thousand_units_on_a_thousand_machines() -> None:
     """The plan of a large laboratory is there at once: 1 s measured on a busy machine, ten allowed; within 5 % too."""
     rng = np.random.default_rng(42)
-    reports = [made_up_report(f"host-{i}", gflops=float(g)) for i, g in enumerate(rng.uniform(15, 900, 1000))]
+    reports = [made_up_report(f"host-{i}", matrix_gflops=float(g)) for i, g in enumerate(rng.uniform(15, 900, 1000))]
     costs = tuple(rng.uniform(1, 10, 100_000).tolist())
     started = time.process_time()  # of this process alone, since tests share the machine with others
     (stage,) = schedule([Round("e1", 1, "memos", "e0_e1", ALL, costs)], reports).stages
@@ -88,8 +56,8 @@ def networks(draw: st.DrawFn) -> list[CapabilityReport]:
     found = []
     for i, ram in enumerate(draw(st.lists(st.floats(2, 14), max_size=6))):
         engines = draw(st.just(ALL) | st.lists(st.sampled_from(ALL), unique=True).map(tuple))
-        speeds = [draw(st.none() | st.floats(0, 1e6)) for _ in range(3)]
-        found.append(made_up_report(f"host-{i}", round(ram, 2), engines, *speeds))
+        speeds = {name: draw(st.none() | st.floats(0, 1e6)) for name in SPEEDS}
+        found.append(made_up_report(f"host-{i}", round(ram, 2), engines, **speeds))
     return found
 
 
@@ -124,7 +92,10 @@ def test_a_plan_is_feasible(reports: list[CapabilityReport], costs: list[float])
 
 def test_rounds_and_phases_follow_each_other() -> None:
     """A round starts when all of the one before has ended, so that durations add up, each the slowest machine's."""
-    reports = [made_up_report("a", gflops=REFERENCE_GFLOPS), made_up_report("b", gflops=REFERENCE_GFLOPS / 2)]
+    reports = [
+        made_up_report("a", matrix_gflops=REFERENCE_GFLOPS),
+        made_up_report("b", matrix_gflops=REFERENCE_GFLOPS / 2),
+    ]
     again = Round("e1", 3, "again", "e0_e1", ("language_model",), (30.0,))
     planned = schedule([EMBED, SOLVE, again], reports)
     # 120 + 40 on a, 80 on b at half the speed; 4 x 160 and 2 x 160 in the same way; one unit on a alone.
@@ -136,7 +107,7 @@ def test_rounds_and_phases_follow_each_other() -> None:
 
 def test_the_order_of_reports_decides_nothing_but_ties() -> None:
     """The plan of the same machines is the same, in whichever order their reports were read."""
-    reports = [made_up_report(h, gflops=g) for h, g in (("a", 100.0), ("b", 250.0), ("c", 420.0))]
+    reports = [made_up_report(h, matrix_gflops=g) for h, g in (("a", 100.0), ("b", 250.0), ("c", 420.0))]
     plans = [schedule([SOLVE, TRAIN], list(order)) for order in itertools.permutations(reports)]
     shares = [{(s.round.name, x.host, x.units) for s in p.stages for x in s.shares} for p in plans]
     assert all(s == shares[0] for s in shares)
@@ -144,18 +115,18 @@ def test_the_order_of_reports_decides_nothing_but_ties() -> None:
 
 def test_speed_is_that_of_what_dominates_a_phase() -> None:
     """Embedding phases go by embedding speed, all others by the model's, and by matrix products where that is missing."""
-    all_three = made_up_report("a", gflops=360.0, texts=35.0, tokens=1200.0)
+    all_three = made_up_report("a", matrix_gflops=360.0, embedding_texts_per_s=35.0, prefill_tokens_per_s=1200.0)
     assert (REFERENCE_GFLOPS, REFERENCE_TEXTS_PER_S, REFERENCE_TOKENS_PER_S) == (180, 70, 400)
     assert speed_of(EMBED, all_three, {}) == Speed(0.5, "35 texts/s")
     assert speed_of(SOLVE, all_three, {}) == speed_of(TRAIN, all_three, {}) == Speed(3.0, "1.2e+03 tokens/s")
-    only_matrix = made_up_report("a", gflops=360.0)
+    only_matrix = made_up_report("a", matrix_gflops=360.0)
     assert speed_of(EMBED, only_matrix, {}) == speed_of(SOLVE, only_matrix, {}) == Speed(2.0, "360 GFLOPS")
 
 
 @pytest.mark.parametrize("gflops", [None, 0.0, 1e-9, 1e12])
 def test_what_was_not_measured_is_said_and_not_made_up(gflops: float | None) -> None:
     """A machine without a speed, or with one that no machine has, counts as the reference and says on what that rests."""
-    assert speed_of(SOLVE, made_up_report("a", gflops=gflops), {}) == Speed(1.0, UNMEASURED)
+    assert speed_of(SOLVE, made_up_report("a", matrix_gflops=gflops), {}) == Speed(1.0, UNMEASURED)
 
 
 def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
@@ -171,7 +142,7 @@ def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
     )
     assert recorded["e1", 2, "a"] == Record(20.0, 10.0)
     assert recorded["e1", ALL_ROUNDS, "a"] == Record(50.0, 70.0)
-    a, b = made_up_report("a", gflops=18.0), made_up_report("b", gflops=18.0)
+    a, b = made_up_report("a", matrix_gflops=18.0), made_up_report("b", matrix_gflops=18.0)
     assert speed_of(SOLVE, a, recorded) == Speed(2.0, RECORDED)
     assert speed_of(TRAIN, a, recorded) == Speed(0.25, RECORDED)
     assert speed_of(SOLVE, b, recorded) == speed_of(EMBED, a, recorded) == Speed(0.1, "18 GFLOPS")
@@ -181,7 +152,7 @@ def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
 
 def test_what_dominates_is_named_with_its_cause() -> None:
     """Whoever wants to be done sooner must know what to add: another machine that fits, a faster one, or nothing."""
-    a, b = made_up_report("a", gflops=180.0), made_up_report("b", 5.5, gflops=180.0)
+    a, b = made_up_report("a", matrix_gflops=180.0), made_up_report("b", 5.5, matrix_gflops=180.0)
     train = Round("e2", 1, "training", "e2", ALL, (700.0, 700.0, 1.0))
     found = dominant(schedule([EMBED, SOLVE, train], [a, b]))
     assert found is not None

@@ -69,7 +69,9 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     config: PhaseConfig = get_phase(one.phase).Config(**one.plan["configs"][one.phase])
     fetch_data(config.domain, get_file)
     if (version := universe(config).version) not in one.plan["data_version"]:
-        raise LabError(f"the data are {version} here, {', '.join(one.plan['data_version'])} in the plan", "")
+        raise LabError(
+            f"the data are {version} here, {', '.join(one.plan['data_version'])} in the plan", "lab data list"
+        )
     findings = records.findings_of(con, one.run_id, before=one.phase)
     found = measure(con, one.run_id, one.phase, config, findings, until=one.decided_at)
     stored = _stored(con, one)
