@@ -70,7 +70,8 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     fetch_data(config.domain, get_file)
     if (version := universe(config).version) not in one.plan["data_version"]:
         raise LabError(
-            f"the data are {version} here, {', '.join(one.plan['data_version'])} in the plan", "lab data list"
+            f"the data are {version} here, {', '.join(one.plan['data_version'])} in the plan",
+            "check it with the code that made the plan",
         )
     findings = records.findings_of(con, one.run_id, before=one.phase)
     found = measure(con, one.run_id, one.phase, config, findings, until=one.decided_at)
