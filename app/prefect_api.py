@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from app import format as words
 from common.errors import LabError
+from common.urls import without_secrets
 from workpools.pools import DEFAULT_API
 from workpools.server_rows import RunRow, WorkerRow, readable
 from workpools.tiers import POOLS
@@ -85,6 +86,11 @@ def address() -> str:
     return os.environ.get("PREFECT_API_URL") or DEFAULT_API
 
 
+def shown_address() -> str:
+    """Return the address for people: without a user and a password."""
+    return without_secrets(address())
+
+
 def look(url: str) -> Now:
     """Ask the server at `url` for machines, runs, queue and errors.
 
@@ -93,20 +99,21 @@ def look(url: str) -> Now:
     """
     import httpx
 
-    what, mend = f"The Prefect server at {url[:200]}", "lab status"
+    shown = without_secrets(url)[:200]
+    what, mend = f"The Prefect server at {shown}", "lab status"
     try:
         return _asked(url)
     except httpx.ConnectError:
-        what, mend = f"No Prefect server answers at {url[:200]}", "lab up"
+        what, mend = f"No Prefect server answers at {shown}", "lab up"
     except httpx.TimeoutException:
         what += " does not answer in time"
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
         what += f" answers with error {code}"
         if code in (401, 403):
-            what, mend = f"The Prefect server at {url[:200]} refuses this page", LOGIN
+            what, mend = f"The Prefect server at {shown} refuses this page", LOGIN
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError, LabError) as error:
-        what = f"The server at {url[:200]} is no Prefect server ({type(error).__name__})"
+        what = f"The server at {shown} is no Prefect server ({type(error).__name__})"
     raise AwayError(f"{what}.", mend)
 
 

@@ -1,5 +1,7 @@
 """The error that a user sees: what was wrong, the value seen, and the command that mends it."""
 
+from common.urls import without_secrets
+
 
 class LabError(Exception):
     """A mistake that the user can mend; the command line prints it on one line and exits with 2.
@@ -10,6 +12,6 @@ class LabError(Exception):
     """
 
     def __init__(self, what: str, mend: str = "") -> None:
-        self.what = what
-        self.mend = mend
-        super().__init__(f"{what}. {mend}" if mend else what)
+        self.what = without_secrets(what)
+        self.mend = without_secrets(mend)
+        super().__init__(f"{self.what}. {self.mend}" if mend else self.what)

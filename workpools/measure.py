@@ -176,13 +176,14 @@ def _remove_unfinished(pid: int) -> None:
 
 def _measured(engine: str) -> EngineSpeed:
     from common.errors import LabError
+    from common.urls import without_secrets
     from experiments.backends.protocols import Unavailable
 
     try:
         speed = {"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine]()
         return EngineSpeed(engine, round(speed, 1), "")
     except (Unavailable, LabError, ImportError, OSError, RuntimeError) as error:
-        return EngineSpeed(engine, None, " ".join(str(error).split())[:200])
+        return EngineSpeed(engine, None, " ".join(without_secrets(str(error)).split())[:200])
 
 
 def mlx_lora() -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from common.environment import checked_host
 from common.errors import LabError
 from common.same_origin import MISDIRECTED
+from common.urls import without_secrets
 from workpools.server_rows import workers
 from workpools.tiers import POOLS
 
@@ -43,7 +44,7 @@ def checked_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        what = f"PREFECT_API_URL = {url[:200]!r} is not an http address"
+        what = f"PREFECT_API_URL = {without_secrets(url)[:200]!r} is not an http address"
         raise LabError(what, f"export PREFECT_API_URL={DEFAULT_API}")
     return url
 
@@ -74,11 +75,11 @@ def connect(api_url: str, auth: str | None = None) -> Any:
             mend = "use its address, as the coordinator prints it: lab invite"
             raise LabError(f"the server at {api_url} does not answer to the name {name}", mend) from None
         if error.response.status_code not in (401, 403):
-            raise unreachable(api_url) from error
+            raise unreachable(api_url) from None
         mend = "export PREFECT_API_AUTH_STRING=user:password"
         raise RefusedError(f"the server at {api_url} refuses this user", mend) from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise unreachable(api_url) from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError):
+        raise unreachable(api_url) from None
     return client
 
 

@@ -27,7 +27,7 @@ def live() -> None:
     try:
         now = st.session_state[LAST] = prefect_api.look(url)
         at = now.at.astimezone(words.zone(st.context.timezone)).strftime("%H:%M:%S")
-        shell.title("Monitor", prefect_api.in_words(now), [f"asked {at}", url])
+        shell.title("Monitor", prefect_api.in_words(now), [f"asked {at}", prefect_api.shown_address()])
     except prefect_api.AwayError as away:
         shell.empty(away.what, away.mend)
         if now is not None:
@@ -42,7 +42,7 @@ def machines(now: Now) -> None:
     """List every machine that the server knows: status, heartbeat, what runs there."""
     st.subheader("Machines")
     if not now.machines:
-        join = f"lab join {prefect_api.address().removesuffix('/api')}"
+        join = f"lab join {prefect_api.shown_address().removesuffix('/api')}"
         return shell.hint("No machine has joined. On each machine that should work:", join)
     tiers = _tiers()
     tables.show([_machine(m, tiers, now.at) for m in now.machines], "machines")

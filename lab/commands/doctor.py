@@ -18,6 +18,7 @@ import typer
 from common.environment import host_name, lab_home
 from common.errors import LabError
 from common.text import printable, size
+from common.urls import without_secrets
 from experiments.backends import catalog
 from lab.exit_codes import EXIT_FAILED
 from lab.services.up import api_url
@@ -160,7 +161,7 @@ def _services() -> Iterator[Check]:
     answer = nearby.get(f"{url.rstrip('/')}/health", 2)
     up = answer is not None and answer.status == 200
     # lab run needs no server.
-    yield check("service", "Prefect server", up, url, "lab up, or lab join ADDRESS", needed=False)
+    yield check("service", "Prefect server", up, without_secrets(url), "lab up, or lab join ADDRESS", needed=False)
     late = nearby.clock_reason(nearby.clock_offset_s(url)) if up else None
     if up:
         what, _, mend = (late or "agrees with the server's").partition(": ")

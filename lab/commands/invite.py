@@ -10,19 +10,23 @@ import typer
 
 from app.gate import link
 from common.errors import LabError
+from common.urls import without_secrets
 from lab.network import secrets
 from lab.network.lan import join_lines
 from lab.services import inbox, processes
-from lab.services.up import PAGE, SERVER
+from lab.services.up import PAGE, SERVER, renew_page_password
 from warehouse.paths import Paths
 
 
 def invite(
     key: Annotated[bool, typer.Option("--key", help="Print only the key that lab join asks for.")] = False,
     page: Annotated[
-        bool, typer.Option("--page", help="Print the page's password, and a link that is valid for an hour.")
+        bool, typer.Option("--page", help="Print the page's password, and a link that works once within an hour.")
     ] = False,
     server: Annotated[bool, typer.Option("--server", help="Print only the user:password of Prefect's pages.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="With --page: change its password, which ends all its links and cookies.")
+    ] = False,
 ) -> None:
     """Print the command to type on other machines, one line for each tier.
 
@@ -37,6 +41,10 @@ def invite(
     keys = secrets.of_coordinator()
     if keys is None:
         raise LabError("other machines cannot connect yet", "lab up --lan")
+    if revoke:
+        if not page:
+            raise LabError("--revoke is for the page's password", "lab invite --page --revoke")
+        keys = renew_page_password()
     if key:
         print(keys.join)
     elif server:
@@ -54,7 +62,7 @@ def print_invitation() -> None:
     shared = inbox.url() if results is None else results
     if shared is not None and ("://" not in shared or shared.startswith("file:")):
         shared = None
-    for tier, line in join_lines(_running(SERVER), shared).items():
+    for tier, line in join_lines(_running(SERVER), shared and without_secrets(shared)).items():
         print(f"{tier:<8} {line}")
     print("On each machine, type the line of its tier. It asks for a key, which this command shows: lab invite --key")
     if shared is None:

@@ -15,6 +15,7 @@ import typer
 
 from common.environment import PROJECT
 from common.errors import LabError
+from common.urls import without_secrets
 from lab.services.join import api_of
 
 LABEL = f"org.{PROJECT}.lab"
@@ -75,6 +76,8 @@ def _environment() -> dict[str, str]:
                 f"{name} contains a character that a systemd unit or launchd agent cannot hold",
                 f"export {name} without it",
             )
+        if without_secrets(value) != value:
+            raise LabError(f"{name} holds a password, and everybody can read a unit", f"export {name} without it")
     return variables | {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 

@@ -11,12 +11,13 @@ import secrets
 import shlex
 import stat
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from common.environment import PROJECT, checkout, lab_home
 from common.errors import LabError
+from common.urls import without_secrets
 
 FOLDER = "LAB_SECRETS"  # environment variable: a folder instead of ~/.config/llm-memory-experiments
 KEY = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes, as token_urlsafe writes them
@@ -25,7 +26,7 @@ MAX_FILE_BYTES = 4096
 
 @dataclass(frozen=True, repr=False)  # so that no traceback or log shows it
 class Keys:
-    """The coordinator's keys: `coordinator` allows everything at the server, `join` a worker's requests, `page` reading."""
+    """The coordinator's keys: `coordinator` allows everything at the server, `join` a worker's requests, `page` the page."""
 
     coordinator: str
     join: str
@@ -68,6 +69,13 @@ def of_coordinator() -> Keys | None:
     return issued() if _coordinators().exists() else None
 
 
+def renew_page() -> Keys:
+    """Replace the page's password, so that it, its links and its cookies are worth nothing; return the new keys."""
+    keys = replace(issued(), page=secrets.token_urlsafe(32))
+    _replace(_coordinators(), json.dumps(asdict(keys)).encode())
+    return keys
+
+
 def coordinator_auth(keys: Keys) -> str:
     """Return user:password of Prefect's server; they allow everything."""
     return f"coordinator:{keys.coordinator}"
@@ -76,6 +84,11 @@ def coordinator_auth(keys: Keys) -> str:
 def worker_auth(join_key: str) -> str:
     """Return user:password of joined machines, which lab.network.auth_proxy limits to a worker's requests."""
     return f"worker:{derived(join_key, 'prefect')}"
+
+
+def page_auth(keys: Keys) -> str:
+    """Return user:password of the page at the server, which may only read there; who may see the page does not have it."""
+    return f"page:{derived(keys.coordinator, 'page')}"
 
 
 def inbox_token(join_key: str) -> str:
@@ -98,10 +111,7 @@ def checked_key(text: str) -> str:
 
 def save_key(api_url: str, join_key: str) -> Path:
     """Save the key of a joined server, replacing an older one; return its file."""
-    path = _joined(api_url)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    _create(temporary, join_key.encode())
-    return temporary.replace(path)
+    return _replace(_joined(api_url), join_key.encode())
 
 
 def saved_key(api_url: str) -> str | None:
@@ -115,9 +125,9 @@ def _joined(api_url: str) -> Path:
     try:
         parts = urlsplit(api_url)
         name = re.sub(r"[^a-z0-9.-]", "_", f"{parts.hostname}-{parts.port or ''}".lower())
-    except ValueError as error:
+    except ValueError:
         mend = "export PREFECT_API_URL=http://127.0.0.1:4200/api"
-        raise LabError(f"PREFECT_API_URL = {api_url[:200]!r}: {error}", mend) from None
+        raise LabError(f"PREFECT_API_URL = {without_secrets(api_url)[:200]!r} is not an http address", mend) from None
     return folder() / "joined" / name[:200]
 
 
@@ -137,6 +147,13 @@ def _create(path: Path, content: bytes) -> None:
         os.link(temporary, path)
     finally:
         temporary.unlink()
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    """Write a secret's file in one step, replacing an older one; return it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    _create(temporary, content)
+    return temporary.replace(path)
 
 
 def _read(path: Path) -> bytes:

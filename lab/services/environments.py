@@ -7,7 +7,7 @@ import os
 from common.errors import LabError
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
-from lab.network.auth_proxy import WORKER_AUTH
+from lab.network.auth_proxy import PAGE_AUTH, WORKER_AUTH
 from lab.network.lan import Listener
 from lab.services import processes
 from lab.services.processes import DATABASE_URL
@@ -71,6 +71,7 @@ def server_environment(port: int, listener: Listener) -> dict[str, str]:
     if listener.keys:
         settings[SERVER_AUTH] = secrets.coordinator_auth(listener.keys)
         settings[WORKER_AUTH] = secrets.worker_auth(listener.keys.join)
+        settings[PAGE_AUTH] = secrets.page_auth(listener.keys)
     elif SERVER_AUTH in os.environ:
         settings[SERVER_AUTH] = os.environ[SERVER_AUTH]
     return settings

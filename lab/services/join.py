@@ -21,6 +21,7 @@ from packaging.version import InvalidVersion, Version
 
 from common.environment import host_name
 from common.errors import LabError
+from common.urls import without_secrets
 from lab.network import secrets
 from lab.services import processes, up
 from lab.services.environments import prefect_environment
@@ -107,12 +108,12 @@ def api_of(url: str) -> str:
         checked_url(url)
         parts = urlsplit(url)
     except LabError:
-        raise LabError(f"{url[:200]!r} is not an http address", f"lab join {EXAMPLE}") from None
+        raise LabError(f"{without_secrets(url)[:200]!r} is not an http address", f"lab join {EXAMPLE}") from None
     if parts.username is not None or parts.password is not None:
         # Not shown again: everybody on this machine could read it in the list of processes already.
         raise LabError("the address must not hold a password", f"lab join {EXAMPLE}, which asks for the key")
     if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in url):
-        raise LabError(f"{url[:200]!r} is not just the address of a server", f"lab join {EXAMPLE}")
+        raise LabError(f"{without_secrets(url)[:200]!r} is not just the address of a server", f"lab join {EXAMPLE}")
     whole = url.rstrip("/")
     return whole if whole.endswith("/api") else f"{whole}/api"
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from app.gate import PASSWORD
+from app.gate import PASSWORD, USER
 from common.environment import host_name, project_files
 from common.errors import LabError
 from common.files import write_whole
@@ -152,9 +152,8 @@ def up(
     if not processes.wait_until(lambda: answers(f"{listener.url(port)}/api/health"), START_S, alive[SERVER]):
         raise LabError("the Prefect server did not come up", f"see {paths.home / 'logs' / 'server.log'}")
     started += _start_workers(paths, environment, alive, fresh, assessing, say)
-    health, asks = f"{listener.url(app_port)}/_stcore/health", f"page:{listener.keys.page}" if listener.keys else None
-    if page and not processes.wait_until(lambda: answers(health, asks), START_S, alive[PAGE]):
-        raise LabError("the page did not come up", f"see {paths.home / 'logs' / 'page.log'}")
+    if page:
+        _wait_for_page(paths, listener, alive[PAGE])
     return Up(listener.url(port), listener.url(app_port), f"{listener.url(port)}/api", tuple(started))
 
 
@@ -197,12 +196,36 @@ def page_command(port: int, listener: Listener) -> list[str]:
 
 
 def _start_page(paths: Paths, app_port: int, listener: Listener, environment: dict[str, str]) -> processes.Service:
-    # The page asks the server what the machines do.
+    # The page asks the server what the machines do; where the server has roles, by a password that can only read.
     access = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
-    password = {PASSWORD: listener.keys.page} if listener.keys else {}
-    own = processes.clean_environment(paths, **access, **password)
+    if listener.keys:
+        access |= {PASSWORD: listener.keys.page, "PREFECT_API_AUTH_STRING": secrets.page_auth(listener.keys)}
+    own = processes.clean_environment(paths, **access)
     # Streamlit reads its settings from .streamlit in the folder that it is started in.
     return processes.start(paths, PAGE, page_command(app_port, listener), own, app_port, listener, project_files())
+
+
+def _wait_for_page(paths: Paths, listener: Listener, page: processes.Service) -> None:
+    health, asks = f"{page.url}/_stcore/health", f"{USER}:{listener.keys.page}" if listener.keys else None
+    if not processes.wait_until(lambda: answers(health, asks), START_S, page):
+        raise LabError("the page did not come up", f"see {paths.home / 'logs' / 'page.log'}")
+
+
+def renew_page_password() -> secrets.Keys:
+    """Give the page another password, and start it again if it runs with one: cookies, links and open pages end.
+
+    Raises:
+        LabError: the page did not come up again.
+    """
+    paths = Paths.local()
+    page, server = processes.running(paths, PAGE), processes.running(paths, SERVER)
+    keys = secrets.renew_page()
+    if page and page.port and page.needs_keys:
+        listener = Listener(page.address, keys)
+        environment = prefect_environment(paths, server.port if server and server.port else SERVER_PORT, listener)
+        down((PAGE,))
+        _wait_for_page(paths, listener, _start_page(paths, page.port, listener, environment))
+    return keys
 
 
 def saved_report(paths: Paths) -> CapabilityReport | None:

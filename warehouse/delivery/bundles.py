@@ -22,6 +22,7 @@ from common.environment import checked_host
 from common.errors import LabError
 from common.files import file_sha256, finish, reporting_full_disk, temporary_for
 from common.limits import MAX_BUNDLE_BYTES, MAX_PLAIN_BYTES
+from common.urls import without_secrets
 from experiments.contract import Attachment, Json, Trial, Unit
 from warehouse.delivery.signing import signature
 
@@ -106,7 +107,7 @@ def write_bundle(
         "provenance": provenance,
         "attachments": [{"name": a.name, "sha256": a.sha256, "size_bytes": len(a.content)} for a in attachments],
     }
-    rows = [{**vars(t), "ordinal": i, "details": canonical(t.details)} for i, t in enumerate(trials)]
+    rows = [_row(i, trial) for i, trial in enumerate(trials)]
     # Attachments follow the trials as rows with a negative ordinal, so that one file holds all of a unit.
     rows += [{"ordinal": -1 - i, "attachment": a.content} for i, a in enumerate(attachments)]
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"manifest": canonical(manifest)}))
@@ -122,6 +123,16 @@ def write_bundle(
         finally:
             temporary.unlink(missing_ok=True)
     return target
+
+
+def _row(ordinal: int, trial: Trial) -> Json:
+    """Return a trial as a row of a bundle; its error and its engine's description may name a server."""
+    error = None if trial.error is None else without_secrets(trial.error)
+    engine = trial.details.get("engine")
+    if isinstance(engine, dict):
+        engine = {name: without_secrets(value) if isinstance(value, str) else value for name, value in engine.items()}
+    details = trial.details | ({"engine": engine} if engine is not None else {})
+    return {**vars(trial), "ordinal": ordinal, "error": error, "details": canonical(details)}
 
 
 def read_bundle(path: Path) -> Bundle:

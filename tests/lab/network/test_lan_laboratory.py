@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
@@ -102,7 +102,8 @@ class Laboratory:
         """Every secret and what is made from it, also as HTTP carries them."""
         k = self.keys
         plain = [k.coordinator, k.join, k.page, secrets.worker_auth(k.join), secrets.inbox_token(k.join)]
-        users = [secrets.coordinator_auth(k), secrets.worker_auth(k.join), f"page:{k.page}"]
+        plain.append(secrets.page_auth(k).partition(":")[2])
+        users = [secrets.coordinator_auth(k), secrets.worker_auth(k.join), secrets.page_auth(k), f"page:{k.page}"]
         return [*plain, *(base64.b64encode(u.encode()).decode() for u in users)]
 
 
@@ -168,15 +169,16 @@ def deliver(laboratory: Laboratory, query: str, token: str) -> list[tuple[object
 def test_each_service_accepts_only_its_own_key(laboratory: Laboratory) -> None:
     """Without, with a wrong and with the right credentials, at all that answers."""
     keys, pools = laboratory.keys, f"{laboratory.url(laboratory.port)}/api/work_pools"
-    own, worker = secrets.coordinator_auth(keys), secrets.worker_auth(keys.join)
-    wrong = (None, "coordinator:wrong", f"page:{keys.page}", f"worker:{keys.join}", f"coordinator:{keys.page}")
+    own, worker, page = secrets.coordinator_auth(keys), secrets.worker_auth(keys.join), secrets.page_auth(keys)
+    wrong = (None, "coordinator:wrong", f"page:{keys.page}", f"worker:{keys.join}", "coordinator:ü")
     for user in wrong:
         assert status(f"{pools}/filter", user, b"{}") == 401
-        assert status(f"{laboratory.url(laboratory.port)}/api/admin/version", user) == 401
     assert status(f"{pools}/filter", own, b"{}") == 200
     assert status(f"{pools}/filter", worker, b"{}") == 200
+    assert status(f"{pools}/filter", page, b"{}") == 200
+    assert status(f"{laboratory.url(laboratory.port)}/api/admin/version", None) == 401
     new = json.dumps({"name": "mine", "type": "process"}).encode()
-    assert status(f"{pools}/", worker, new) == 403
+    assert status(f"{pools}/", worker, new) == 403 and status(f"{pools}/", page, new) == 403
     assert status(f"{pools}/", own, new) == 201
     query = reading("0" * 32)
     for token in ("", "wrong", keys.page, secrets.worker_auth(keys.join), "x" * 64):
@@ -189,6 +191,15 @@ def test_each_service_accepts_only_its_own_key(laboratory: Laboratory) -> None:
         for user in (None, "page:wrong", own, worker):
             assert status(laboratory.url(laboratory.app_port) + path, user) == 401
         assert status(laboratory.url(laboratory.app_port) + path, f"page:{keys.page}") == 200
+
+
+def test_the_pages_process_has_only_the_password_that_reads(laboratory: Laboratory) -> None:
+    """Streamlit and its libraries answer strangers; with the coordinator's password they could start any command anywhere."""
+    rows = json.loads((laboratory.coordinator.home / "services.json").read_text())
+    page = psutil.Process(next(row["pid"] for row in rows if row["name"] == "page"))
+    given = page.environ()
+    assert given["PREFECT_API_AUTH_STRING"] == secrets.page_auth(laboratory.keys)
+    assert secrets.coordinator_auth(laboratory.keys) not in given.values()
 
 
 def entered(url: str, token: str | None, subprotocol: bool = True) -> bool:
@@ -302,6 +313,33 @@ def test_no_secret_is_in_a_file_an_argument_or_what_was_said(laboratory: Laborat
         for process in machine.family():
             assert not [s[:3] for s in found if s in " ".join(process.cmdline())]
         assert not [s[:3] for s in found if s in machine.said]
+
+
+def test_revoked_cookies_and_links_open_nothing(laboratory: Laboratory) -> None:
+    """Who was shown the page once could see it for ever. Runs late, since the page's password is another one then."""
+    link = laboratory.coordinator.lab("invite", "--page").stdout.split()[-1]
+    with pytest.raises(urllib.error.HTTPError) as entered:
+        urllib.request.build_opener(NoRedirect).open(link, timeout=60)
+    cookie = {"Cookie": entered.value.headers["Set-Cookie"].partition(";")[0]}
+    page = urllib.request.Request(laboratory.url(laboratory.app_port), headers=cookie)
+    assert entered.value.code == 303 and urllib.request.urlopen(page, timeout=60).status == 200
+    assert status(link) == 401
+    done = laboratory.coordinator.lab("invite", "--page", "--revoke")
+    assert done.returncode == 0, done.stderr + laboratory.coordinator.logs()
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(page, timeout=60)
+    new = json.loads((laboratory.coordinator.home.with_name("secrets-coordinator") / "coordinator.json").read_text())
+    assert new["page"] != laboratory.keys.page and new | {"page": laboratory.keys.page} == asdict(laboratory.keys)
+    assert status(page.full_url, f"page:{laboratory.keys.page}") == 401
+    assert status(page.full_url, f"page:{new['page']}") == 200
+    laboratory.keys = secrets.Keys(**new)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Shows an answer that redirects, with its cookie."""
+
+    def redirect_request(self, *arguments: object) -> None:
+        """Follow none."""
 
 
 def test_nothing_is_left_after_lab_down(laboratory: Laboratory) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from common.environment import host_name
 from common.errors import LabError
+from common.urls import without_secrets
 from warehouse.delivery.transports.directory import Directory
 from warehouse.delivery.transports.git import Git
 from warehouse.delivery.transports.protocol import Transport
@@ -42,19 +43,21 @@ def configured_transport(paths: Paths) -> Transport:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise LabError(f"{SETTING} = {url[:200]!r} is not a URL", KNOWN) from None
+        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r} is not a URL", KNOWN) from None
     make = TRANSPORTS.get(parts.scheme)
     if make is None or any(not c.isprintable() for c in url):
-        raise LabError(f"{SETTING} = {url[:200]!r}: {parts.scheme}:// is not supported", KNOWN)
+        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r}: {parts.scheme}:// is not supported", KNOWN)
     return make(url, parts, paths)
 
 
 def _directory(url: str, parts: SplitResult, paths: Paths) -> Transport:
     if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
-        raise LabError(f"{SETTING} = {url[:200]!r}: file:// is not supported for another host", KNOWN)
+        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r}: file:// is not supported for another host", KNOWN)
     path = Path(unquote(parts.path) if parts.scheme else url)
     if not path.is_absolute():
-        raise LabError(f"{SETTING} is not an absolute path: {url[:200]!r}", f"export {SETTING}={path.absolute()}")
+        raise LabError(
+            f"{SETTING} is not an absolute path: {without_secrets(url)[:200]!r}", f"export {SETTING}={path.absolute()}"
+        )
     # This machine's own results folder is made when missing, even if the URL names it.
     return Directory(path, own=path == paths.home / "results")
 
@@ -65,10 +68,10 @@ def _over_ssh(url: str, parts: SplitResult) -> str:
     if parts.password is not None:
         raise LabError(f"{SETTING} contains a password", "use a key: ssh-keygen, then ssh-copy-id, and leave it out")
     if not HOST.fullmatch(parts.hostname or "") or (parts.username and not USER.fullmatch(parts.username)):
-        raise LabError(f"{SETTING} = {url[:200]!r} names no host", f"{parts.scheme}://user@host/path")
+        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r} names no host", f"{parts.scheme}://user@host/path")
     if not PATH.fullmatch(path) or path == "/" or ".." in path.split("/") or parts.query or parts.fragment:
         wrong = "the path has to be absolute, of letters, digits and ._~+-"
-        raise LabError(f"{SETTING} = {url[:200]!r}: {wrong}", f"{parts.scheme}://user@host/path")
+        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r}: {wrong}", f"{parts.scheme}://user@host/path")
     return path.rstrip("/")
 
 
@@ -82,7 +85,9 @@ def _sftp(url: str, parts: SplitResult, paths: Paths) -> Transport:
     _check_installed("sftp", "paramiko", "'.[sftp]'")
     from warehouse.delivery.transports.sftp import connect
 
-    return RemoteFolder("sftp", url, path, lambda: connect(host, parts.port, parts.username), objects=False)
+    return RemoteFolder(
+        "sftp", without_secrets(url), path, lambda: connect(host, parts.port, parts.username), objects=False
+    )
 
 
 def _objects(url: str, parts: SplitResult, paths: Paths) -> Transport:
@@ -91,12 +96,12 @@ def _objects(url: str, parts: SplitResult, paths: Paths) -> Transport:
     import fsspec
 
     root = url.partition("://")[2].rstrip("/")
-    return RemoteFolder(parts.scheme, url, root, lambda: fsspec.filesystem(parts.scheme), objects=True)
+    return RemoteFolder(parts.scheme, without_secrets(url), root, lambda: fsspec.filesystem(parts.scheme), objects=True)
 
 
 def _rsync(url: str, parts: SplitResult, paths: Paths) -> Transport:
     path = _over_ssh(url, parts)
-    return Rsync(parts.hostname or "", parts.port, parts.username, path, paths.transports, url)
+    return Rsync(parts.hostname or "", parts.port, parts.username, path, paths.transports, without_secrets(url))
 
 
 def _git(url: str, parts: SplitResult, paths: Paths) -> Transport:
@@ -106,7 +111,7 @@ def _git(url: str, parts: SplitResult, paths: Paths) -> Transport:
         # It would be visible in the list of processes.
         raise LabError(f"{SETTING} holds a password, or no host", "leave it out, and use: git config credential.helper")
     elif parts.scheme == "git+file" and (parts.netloc or not parts.path.startswith("/")):
-        raise LabError(f"{SETTING} = {url[:200]!r} is not an absolute path", "git+file:///path.git")
+        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r} is not an absolute path", "git+file:///path.git")
     return Git(url.removeprefix("git+"), host_name(), paths.transports)
 
 
@@ -114,7 +119,7 @@ def _quack(url: str, parts: SplitResult, paths: Paths) -> Transport:
     from warehouse.delivery.transports.quack import Quack
 
     if not HOST.fullmatch(parts.hostname or "") or parts.path not in ("", "/") or parts.username or parts.query:
-        raise LabError(f"{SETTING} = {url[:200]!r} is not a host and port", "quack://host:port")
+        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r} is not a host and port", "quack://host:port")
     return Quack(parts.hostname or "", parts.port, encrypted=parts.scheme == "quacks")
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from common.environment import HOST_PATTERN
 from common.files import locked_file, write_whole
 from common.limits import MAX_REPORT_BYTES
+from common.urls import without_secrets
 from warehouse.delivery.transports import ssh
 from warehouse.delivery.transports.protocol import HOSTS, INBOX, NAME, REPORT, Transport, UnreachableError, last_line
 
@@ -52,8 +53,7 @@ class Git(Transport):
     kind = "git"
 
     def __init__(self, url: str, host: str, state: Path) -> None:
-        parts = urlsplit(url)
-        self.where = f"git+{parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+        self.where = without_secrets(f"git+{url}")
         self._url, self._host = url, host
         self._folder = state / "git"
 

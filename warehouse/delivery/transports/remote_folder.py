@@ -11,6 +11,7 @@ from typing import Any
 
 from common.files import STALE_S, TEMPORARY, whole_file
 from common.limits import MAX_REPORT_BYTES
+from common.urls import without_secrets
 from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, NAME, REPORT, SWEEP_S, UnreachableError
 
 
@@ -97,7 +98,7 @@ class RemoteFolder:
         except Exception as error:
             # Each file system raises errors of its own library.
             self._connected = None
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = " ".join(without_secrets(str(error)).split())[:300] or type(error).__name__
             raise UnreachableError(f"{self.where}: {reason}", "when it answers again: lab sync") from error
 
     def _entries(self, fs: Any, folder: str) -> dict[str, Any]:
