@@ -12,7 +12,7 @@ NAMED = ("ssh", "sftp", "rsync+ssh", "git+ssh", "abfs", "abfss")
 SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
 # Up to the last @ before the path; or, where a password has an unescaped slash, up to the next @ after a colon before no port.
 USERINFO = re.compile(rf"\b({SCHEME})://(?:([^\s/?#\"<>]*)@|([^\s/?#@:\[\"<>]*:(?![0-9]*(?:[/?#]|$))[^\s@\"<>]*)@)")
-SETTING = re.compile(rf"(?:{SCHEME}://)?(?:([^/?#]*)@|([^/?#@:\[]*:(?![0-9]*(?:[/?#]|$))[^@]*)@)")
+SETTING = re.compile(rf"(?:{SCHEME}://)?(?:([^/?#]*)@|([^/?#@:\[]*:(?![0-9]*(?:[/?#]|$)).*)@)")
 QUERY = re.compile(
     r"([?&][\w.-]*(?:token|key|secret|sig|signature|passw(?:or)?d|credential)=)[^\s&#\"'<>]+", re.IGNORECASE
 )

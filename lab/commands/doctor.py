@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import typer
 
@@ -138,7 +137,8 @@ def _models() -> Iterator[Check]:
 
 
 def _extensions() -> Iterator[Check]:
-    scheme = urlsplit(os.environ.get(SETTING, "")).scheme
+    results = os.environ.get(SETTING, "")
+    scheme = results.partition("://")[0] if "://" in results else ""
     programs, packages = PROGRAMS.get(scheme, ()), PACKAGES.get(scheme, ())
     why = f"{SETTING} is {scheme}://"
     for program in programs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from urllib.parse import urlsplit
 
 from common.errors import LabError
 from lab.network import secrets
@@ -64,7 +63,7 @@ def own_inbox_token() -> str:
 
 def remember_inbox_token(api: str | None = None) -> None:
     """Set LAB_INBOX_TOKEN from the saved key of `api`, if results go over Quack and no token is set."""
-    wanted = urlsplit(os.environ.get("LAB_RESULTS_URL", "")).scheme in ("quack", "quacks")
+    wanted = os.environ.get("LAB_RESULTS_URL", "").partition("://")[0] in ("quack", "quacks")
     if not wanted or os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
         return
     address = api or os.environ.get("PREFECT_API_URL")

@@ -51,7 +51,7 @@ def test_wrong_passwords_are_slowed_down_and_right_ones_are_not() -> None:
     assert max(wrong.seconds("b", 0.0) for _ in range(99)) == 10
     assert wrong.seconds("c", 0.0) == pytest.approx(0.1)
     assert wrong.seconds("a", 1000.0) == pytest.approx(0.1)
-    for i in range(10_000):
+    for i in range(4200):
         wrong.seconds(f"10.0.{i // 256}.{i % 256}", 1000.0)
     assert len(wrong._seen) <= 4097 and wrong.seconds("another", 1000.0) == 10
     proxy, began = AuthProxy(Recorded(), PASSWORDS), time.monotonic()

@@ -118,6 +118,17 @@ def test_what_is_written_comes_back(tmp_path: Path, trials: list[Trial], attachm
     assert bundle.manifest["provenance"]["code_commit"] == "abc"
 
 
+def test_a_bundle_holds_no_password_of_the_engines_server(tmp_path: Path) -> None:
+    """Every trial named Ollama's address as it was set, and bundles go to all machines; a problem's own text stays."""
+    engine = {"engine": "ollama", "device": "http://alice:s3cret@127.0.0.1:22501", "numbers": "Q4_1"}
+    text = "Is http://me:pw@example.org a URL?"
+    error = "OllamaError: Ollama at http://alice:s3cret@127.0.0.1:22501 refuses"
+    found = read_bundle(write(tmp_path, [Trial("p", "none", error=error, details={"engine": engine, "prompt": text})]))
+    (row,) = found.trials.to_pylist()
+    assert row["error"] == "OllamaError: Ollama at http://127.0.0.1:22501 refuses"
+    assert json.loads(row["details"]) == {"engine": engine | {"device": "http://127.0.0.1:22501"}, "prompt": text}
+
+
 def test_the_name_is_the_content(tmp_path: Path) -> None:
     """The file is named by unit and hash, zstd inside, and no temporary file stays behind."""
     path = write(tmp_path, [Trial("p", "none")])
