@@ -22,6 +22,7 @@ from ports import free_port
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect as open_socket
 
+from app.prefect_api import look
 from lab.network import secrets
 from lab.services.processes import wait_until
 from warehouse.delivery.transports.quack import reading, with_extensions
@@ -193,13 +194,17 @@ def test_each_service_accepts_only_its_own_key(laboratory: Laboratory) -> None:
         assert status(laboratory.url(laboratory.app_port) + path, f"page:{keys.page}") == 200
 
 
-def test_the_pages_process_has_only_the_password_that_reads(laboratory: Laboratory) -> None:
+def test_the_pages_process_has_only_the_password_that_reads(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Streamlit and its libraries answer strangers; with the coordinator's password they could start any command anywhere."""
     rows = json.loads((laboratory.coordinator.home / "services.json").read_text())
     page = psutil.Process(next(row["pid"] for row in rows if row["name"] == "page"))
     given = page.environ()
     assert given["PREFECT_API_AUTH_STRING"] == secrets.page_auth(laboratory.keys)
     assert secrets.coordinator_auth(laboratory.keys) not in given.values()
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", given["PREFECT_API_AUTH_STRING"])
+    assert {m.name for m in look(given["PREFECT_API_URL"]).machines} >= {"coordinator", "desk"}
 
 
 def entered(url: str, token: str | None, subprotocol: bool = True) -> bool:
