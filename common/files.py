@@ -6,19 +6,21 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock
 
-from common.errors import LabError
+from common.system_errors import explained, system_error
 
 TEMPORARY = ".part-"
-NO_ROOM = "No space left on device"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on the disk, in this user's quota
 STALE_S = 24 * 3600.0  # the process that wrote a temporary file of this age has died
 
 
@@ -32,21 +34,10 @@ def reporting_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_full(error):
-            raise LabError(
-                f"the disk of {folder} is full; nothing that was stored is lost",
-                "free some space, for example with: lab clean --older-than 30d",
-            ) from error
+        found = system_error(error)
+        if found and found.errno in NO_ROOM:
+            raise explained(found, folder) from error
         raise
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Return True if a full disk is the error or one of its causes, such as before a failed rollback."""
-    while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or NO_ROOM in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -76,20 +67,44 @@ def whole_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `target` when the block succeeds, and is removed when it fails.
 
     Other processes see the whole file or none. The folder of `target` is made when missing.
+
+    Raises:
+        OSError: the system refuses it, by whatever library; it names `target`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_for(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         finish(temporary, target)
+    except Exception as error:
+        found = system_error(error)
+        # What is copied may be at fault as well, but not for want of room.
+        if found is None or (found.filename not in (None, str(temporary)) and found.errno not in NO_ROOM):
+            raise
+        raise OSError(found.errno, found.strerror, str(target)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(target: Path, content: bytes) -> None:
     """Write a file that other processes see whole or not at all; its folder is made when missing."""
     with whole_file(target) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def plain_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a plain file for reading; links are not followed, and a pipe that took its place is not waited for.
+
+    Raises:
+        OSError: it cannot be read now, or is no plain file (EINVAL, ELOOP).
+    """
+    careful = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # neither is on Windows
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | careful)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        yield file
 
 
 def file_sha256(path: Path) -> str:
@@ -152,8 +167,9 @@ def copy_whole(source: Path, target: Path) -> None:
 def sweep(folder: Path, older_than_s: float = STALE_S) -> None:
     """Remove files that killed processes left half written in `folder`."""
     # rsync stores the part of a file that it has in a folder with such a name.
-    for path in (*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*/*")):
-        # Its writer may be alive and give it its final name at this moment.
-        with suppress(FileNotFoundError):
-            if path.is_file() and time.time() - path.lstat().st_mtime > older_than_s:
-                path.unlink()
+    with suppress(OSError):  # they do no harm; the next call may remove them
+        for path in (*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{TEMPORARY}*/*")):
+            # Its writer may be alive and give it its final name at this moment.
+            with suppress(OSError):
+                if path.is_file() and time.time() - path.lstat().st_mtime > older_than_s:
+                    path.unlink()

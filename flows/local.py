@@ -7,12 +7,13 @@ from collections.abc import Callable
 from duckdb import DuckDBPyConnection
 
 from common.errors import LabError
-from experiments.backends import catalog
+from experiments.backends import catalog, conversions
 from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
 from experiments.contract import Unit, Verdict
 from experiments.registry import get_phase
-from flows.chain import Step, advance, conclude, open_phase
+from flows.chain import Step, conclude, open_phase
+from flows.intake import not_taken_in, take_in
 from flows.plan import Plan, Run, options
 from flows.reuse import Reuse, reuse_of
 from flows.unit_run import run_unit
@@ -46,25 +47,26 @@ def run_local(
         LabError: with `resume`, the run has not begun the phase and no unit of it can be reused; with the reasons.
     """
     store = Store.configured(paths)
+    store.deliver(paths.spool)  # what an earlier run computed and could not deliver is not computed again
     backends = backends_for(phase, Backends(store.get_file))
+    conversions.remove_unfinished()
     reported: set[str] = set()
     if "language_model" in get_phase(phase).NEEDS:
         # Else every trial would fail with it, and a verdict would have to say so.
         catalog.check_engine(planned.run.configs[phase].model)
     with writing(paths) as con:
         collect(paths, store, con)
-        run, step = _begun(con, planned, phase, reported, on_reuse, resume)
+        run, step = _begun(con, paths, store, planned, phase, reported, on_reuse, resume)
     while step.pending:
         unit = step.pending[0]
         on_unit(len(step.units) - len(step.pending), len(step.units), unit)
         run_unit(unit, backends, paths, store, attempt=1)
         with writing(paths) as con:
-            collect(paths, store, con)
-            step = advance(con, run, phase)
+            found = take_in(con, paths, store, run, phase)
+            step = found.step
             if unit in step.pending:
                 # It would be computed again and again.
-                lost = f"unit {unit.unit_id[:8]} was computed, but its result did not reach the warehouse"
-                raise LabError(lost, "lab spool, lab collect")
+                raise not_taken_in(run, phase, unit, found, f"lab run {phase}")
             if len(step.units) > len(reported):
                 on_reuse(reuse_of(con, run, phase, step, reported))
     with writing(paths, publish=True) as con:
@@ -73,6 +75,8 @@ def run_local(
 
 def _begun(
     con: DuckDBPyConnection,
+    paths: Paths,
+    store: Store,
     planned: Plan,
     phase: str,
     reported: set[str],
@@ -83,7 +87,7 @@ def _begun(
     known = records.has_run(con, planned.run.run_id)
     begun = bool(records.units_of(con, planned.run.run_id, phase))
     run = open_phase(con, planned, phase)
-    step = advance(con, run, phase)
+    step = take_in(con, paths, store, run, phase).step
     found = reuse_of(con, run, phase, step, reported)
     if not resume or begun or found.reused:
         on_reuse(found)

@@ -13,14 +13,16 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
+from common.system_errors import explained, system_error
 from common.text import with_interval
 from experiments.analysis.attempts import foretold
 from experiments.contract import Unit, Verdict
 from experiments.registry import PHASES
 from flows.attempts import Attempts
-from flows.chain import Step, advance, conclude, open_run, stops
+from flows.chain import Step, conclude, open_run, stops
 from flows.dispatch import Dispatcher, UnitOnHost
 from flows.forecast import forecast, registered
+from flows.intake import existing, not_taken_in, take_in
 from flows.plan import Run, options, plan
 from flows.progress import ProgressTable
 from flows.reuse import reuse_of
@@ -112,12 +114,13 @@ class _PhaseRunner:
         attempts = Attempts(run, phase)
         hosts: dict[str, Placement] = {}
         reported: set[str] = set()
+        looked_again = False
         while True:
             lines: list[str] = []
             with writing(self.paths) as con:
                 # What a shard delivered just before it ended is known before anything is asked for again.
-                collect(self.paths, dispatcher.store, con)
-                step = advance(con, run, phase)
+                found = take_in(con, self.paths, dispatcher.store, run, phase)
+                step = found.step
                 if len(step.units) > len(reported):
                     lines = reuse_of(con, run, phase, step, reported).lines()
                 if self.mode == "replicate" and step.units and not hosts:
@@ -134,6 +137,11 @@ class _PhaseRunner:
             free = [u for u in step.pending if UnitOnHost(u.unit_id) not in under_way]
             given_up = attempts.exhausted(free)
             if given_up.units and not lacking:
+                if there := existing(self.paths, dispatcher.store, given_up.units):
+                    if looked_again:
+                        raise not_taken_in(run, phase, there[0], found, "lab pipeline")
+                    looked_again = True  # it may have come just now
+                    continue
                 get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up.units), given_up.reason)
                 with writing(self.paths) as con:
                     records.give_up_units(con, run.run_id, [u.unit_id for u in given_up.units], given_up.reason)
@@ -143,6 +151,7 @@ class _PhaseRunner:
             for host, units in lacking.items():
                 if idle := [u for u in units if UnitOnHost(u.unit_id, host) not in under_way]:
                     dispatcher.submit_to(phase, host, hosts[host], idle, attempts.begin(idle, host))
+            looked_again = False
             if not lacking:
                 for above, units in attempts.by_too_small_pool(free).items():
                     dispatcher.submit(phase, units, attempts.begin(units), above)
@@ -154,10 +163,17 @@ class _PhaseRunner:
         if not store.arrived():
             self.progress.flush()
             return False
-        with writing(self.paths, publish=True) as con:
-            collect(self.paths, store, con)
-            done = len(records.done_units(con, [u.unit_id for u in step.pending]))
-            whole = not any(_lacking(con, units, host) for host, units in wanted.items())
+        try:
+            with writing(self.paths, publish=True) as con:
+                collect(self.paths, store, con)
+                done = len(records.done_units(con, [u.unit_id for u in step.pending]))
+                whole = not any(_lacking(con, units, host) for host, units in wanted.items())
+        except Exception as error:
+            if (refused := system_error(error)) is None:
+                raise
+            # It may pass; if not, it ends the pipeline once the shards have ended.
+            get_run_logger().warning("results are not collected now: %s", explained(refused))
+            return False
         self.progress.report(phase, len(step.units) - len(step.pending) + done, len(step.units))
         return whole and done == len(step.pending)
 

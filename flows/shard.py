@@ -17,6 +17,7 @@ from prefect.tasks import exponential_backoff
 from common.environment import host_name
 from common.errors import LabError
 from common.files import locked_file
+from experiments.backends.conversions import none_left
 from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
 from experiments.contract import Unit
@@ -188,7 +189,7 @@ def shard(
     paths = Paths.local()
     store = Store.configured(paths)
     _add_host(phase, label)
-    with one_shard_at_a_time(paths):
+    with one_shard_at_a_time(paths), none_left():
         _check_host(host)
         units = {u["unit_id"]: u for u in json.loads(read_job(store, job))["units"]}
         _check_fit(phase, units[unit_ids[0]]["config"]["model"], quantized)

@@ -265,13 +265,13 @@ def progress_line(row: PhaseProgress, elapsed_s: float, expected: Mapping[str, f
 
 def chain_rows(run_id: str) -> list[dict[str, Any]]:
     """Return the run's verdicts of this machine's warehouse, in the order of the phases; never create a warehouse."""
-    from warehouse.database.connection import writing
+    from warehouse.database.connection import reading
     from warehouse.database.records import chain_of
     from warehouse.paths import Paths
 
     if not Paths.local().warehouse.is_file():
         return []
-    with writing(Paths.local()) as con:
+    with reading(Paths.local()) as con:
         return chain_of(con, run_id)
 
 
@@ -281,7 +281,7 @@ def latest_chain() -> Chain:
     Raises:
         LabError: nothing was decided yet.
     """
-    from warehouse.database.connection import writing
+    from warehouse.database.connection import reading
     from warehouse.database.record_files import refuse_lost
     from warehouse.database.records import chain_of
     from warehouse.paths import Paths
@@ -291,7 +291,7 @@ def latest_chain() -> Chain:
     refuse_lost(paths)
     if not paths.warehouse.exists():
         raise nothing
-    with writing(paths) as con:
+    with reading(paths) as con:
         row = con.execute("SELECT run_id FROM verdicts ORDER BY decided_at DESC LIMIT 1").fetchone()
         if row is None:
             raise nothing

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from common.errors import LabError
+from common.system_errors import explained, system_error
 from common.text import printable
 from lab.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE
 
@@ -155,19 +158,47 @@ def main() -> None:
     """Run the command line; the exit codes are those of lab/exit_codes.py."""
     try:
         code = app(prog_name="lab", standalone_mode=False)
+        _flush()
     except LabError as error:
         code = mistake(str(error))
     except UsageError as error:
         path = error.ctx.command_path if error.ctx else "lab"
         code = mistake(f"{error.format_message().rstrip('.?')}. {path} --help")
-    except OSError as error:
-        # A file or folder that the user named; an OSError without a name is a defect, and shows where.
-        if error.filename is None:
-            raise
-        code = mistake(f"{error.filename}: {error.strerror}. Check LAB_HOME, or the path given")
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
+        _remove_own_conversions()
+    except Exception as error:
+        # Anything else than what the system refuses is a defect, and shows where.
+        _remove_own_conversions()
+        if (refused := system_error(error)) is None:
+            raise
+        code = mistake(str(explained(refused)))
     sys.exit(code)
+
+
+def _flush() -> None:
+    """Write the rest of the output; Python would report an error only at its end, with a traceback.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if sys.stdout is None:  # closed by whoever started this
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Or Python tries again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # whoever reads the output has seen enough
+            raise
+
+
+def _remove_own_conversions() -> None:
+    """Remove the weights that this process was converting when it was interrupted."""
+    from experiments.backends.conversions import remove_of
+
+    with suppress(LabError):  # no valid LAB_HOME
+        remove_of(os.getpid())
 
 
 def mistake(text: str) -> int:

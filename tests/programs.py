@@ -10,6 +10,7 @@ import pytest
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 PACKAGES = {  # of Debian, by program
     "chromium": "chromium",
+    "gcc": "gcc",
     "git": "git",
     "make": "make",
     "ip": "iproute2",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.environment import lab_home
+from experiments.backends import conversions
 
 BUDGET_S = 50.0  # of the minute that lab assess may take; the rest is for starting and for what cannot be interrupted
 MATRIX_S = 5.0
@@ -142,7 +142,7 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> EngineSpeeds:
         if child.poll() is None:  # interrupted by the user
             child.kill()
             child.wait()
-        _remove_unfinished(child.pid)
+        conversions.remove_of(child.pid)
     found = parse_output(printed.decode(errors="replace").splitlines())
     unknown = {e: EngineSpeed(e, None, ended) for e in asked}
     if not _converted():
@@ -165,13 +165,7 @@ def parse_output(lines: Sequence[str]) -> dict[str, EngineSpeed]:
 
 def _converted() -> bool:
     """Return True if a language model's weights are converted on this host, which takes 21 s (measured)."""
-    return any(".making-" not in p.name for p in (lab_home() / "models").glob("*"))
-
-
-def _remove_unfinished(pid: int) -> None:
-    """Remove weights whose conversion ended with the process; experiments.backends names the folder."""
-    for left in (lab_home() / "models").glob(f"*.making-{pid}"):
-        shutil.rmtree(left, ignore_errors=True)
+    return any(not conversions.MAKING.fullmatch(p.name) for p in (lab_home() / "models").glob("*"))
 
 
 def _measured(engine: str) -> EngineSpeed:

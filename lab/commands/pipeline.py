@@ -34,7 +34,7 @@ from lab.commands.results_markdown import page
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 from lab.follow import chain_rows, follow_pipeline, latest_chain, print_chain, show_finished
 from lab.services import up
-from warehouse.database.connection import writing
+from warehouse.database.connection import reading, writing
 from warehouse.database.durations import work_of
 from warehouse.database.records import metrics_of, stands_under
 from warehouse.delivery.results_store import Store
@@ -86,7 +86,7 @@ def results(
     if as_json:
         print(json.dumps({"run_id": run_id, "phases": [parsed(r) for r in rows]}, indent=1, default=str))
     elif markdown:
-        with writing(Paths.local()) as con:
+        with reading(Paths.local()) as con:
             under = stands_under(con, run_id)
             print(page(run_id, rows, metrics_of(con, run_id), work_of(con, run_id), under), end="")
     else:

@@ -31,7 +31,8 @@ def report(
         raise LabError(f"no folder {out.absolute().parent}", f"mkdir -p {shlex.quote(str(out.absolute().parent))}")
     if out.is_dir():
         raise LabError(f"{out} is a folder", f"lab report --out {shlex.quote(str(out / 'report.html'))}")
-    known = [r["run_id"] for r in snapshot.runs()]
+    with snapshot.reporting_damage():
+        known = [r["run_id"] for r in snapshot.runs()]
     if not known:
         raise LabError("there is no run yet", "lab pipeline --scale demo")
     if run is not None and run not in known:
@@ -42,6 +43,7 @@ def report(
         wrong = f"the page's packages are not installed ({error.name})"
         raise LabError(wrong, "pip install '.[coordinator]'") from None
     chosen = run or known[0]
-    content = page(chosen).encode("utf-8", "replace")
+    with snapshot.reporting_damage():
+        content = page(chosen).encode("utf-8", "replace")
     write_whole(out, content)
     print(f"{chosen} in {out}, {size(len(content))}")

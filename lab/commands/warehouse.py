@@ -12,7 +12,7 @@ from common.text import printable
 from experiments.registry import module_of
 from lab.commands.options import AsJson, paths_with_warehouse
 from lab.exit_codes import EXIT_FAILED
-from warehouse.database.connection import writing
+from warehouse.database.connection import reading, writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance.merge import merge as take_in
@@ -45,13 +45,15 @@ def verify(
         module_of(phase)
     paths = paths_with_warehouse()
     store = Store.configured(paths)
-    with writing(paths, publish=not repair) as con:
-        found = verified(con, paths, store, phase, deep)
-        if repair:
+    if not repair:
+        with reading(paths, publish=True) as con:
+            found = verified(con, paths, store, phase, deep)
+    else:
+        with writing(paths) as con:
+            found = verified(con, paths, store, phase, deep)
             done = put_right(con, paths, store, found)
             if done.back:
                 collect(paths, store, con)
-    if repair:
         # Again, since closing the warehouse has written the record files.
         with writing(paths, publish=True) as con:
             found = verified(con, paths, store, phase, deep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,10 +18,12 @@ import duckdb
 from common.environment import upgrade_command
 from common.errors import LabError
 from common.files import copy_whole, locked_file, reporting_full_disk, sweep
+from common.system_errors import system_error
 from warehouse.database import record_files, summaries
 from warehouse.database.statements import insert, number_of, transaction
 from warehouse.paths import Paths
 
+DAMAGED = re.compile("checksum|corrupt|enough bytes", re.IGNORECASE)  # in what DuckDB says of a block on the disk
 LOCK_WAIT_S = 30.0  # longer than any single transaction here
 
 
@@ -148,6 +151,10 @@ def open_warehouse(paths: Paths) -> Iterator[duckdb.DuckDBPyConnection]:
         con.execute("SET TimeZone = 'UTC'")
         migrate(con)
         yield con
+    except duckdb.Error as error:
+        if DAMAGED.search(str(error)):
+            raise LabError(f"{paths.warehouse} is damaged: {_first_line(error)}", record_files.REBUILD) from error
+        raise
     finally:
         con.close()
 
@@ -156,11 +163,71 @@ def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(str(paths.warehouse))
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0][:300]
+        reason = _first_line(error)
         in_use = isinstance(error, duckdb.IOException) and "set lock" in reason
+        if not in_use and (refused := system_error(error)):
+            raise OSError(refused.errno, refused.strerror, str(paths.warehouse)) from error
         mend = f"close the program that has it open; to read the data, open {paths.snapshot} instead"
         what = f"{paths.warehouse} cannot be opened: {reason}"
         raise LabError(what, mend if in_use else record_files.REBUILD) from error
+
+
+@contextmanager
+def reading(paths: Paths, *, publish: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection to read the warehouse: as `writing`, or without its lock where LAB_HOME cannot be written.
+
+    Args:
+        publish: as of `writing`.
+
+    Raises:
+        LabError: as `writing`; or there the schema is not this version's, which writing would bring up to date.
+    """
+    if os.access(paths.home, os.W_OK):
+        with writing(paths, publish=publish) as con:
+            yield con
+        return
+    with open_to_read(paths.warehouse, record_files.REBUILD) as con:
+        if (there := schema_version(con)) != (here := migrations()[-1].number):
+            what = f"the warehouse has schema {there}, this version {here}, and {paths.home} cannot be written"
+            raise LabError(what, "make it writable, then: lab collect")
+        yield con
+
+
+def is_read_only(con: duckdb.DuckDBPyConnection) -> bool:
+    """Return True if the connection cannot write."""
+    return con.execute("SELECT current_setting('access_mode')").fetchone() == ("read_only",)
+
+
+@contextmanager
+def open_to_read(path: Path, mend: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a read-only connection to a database file, such as the snapshot.
+
+    Args:
+        mend: the command that makes it again.
+
+    Raises:
+        LabError: it is damaged, or no database of this version of DuckDB.
+        OSError: it cannot be read now.
+    """
+    try:
+        with duckdb.connect(str(path), read_only=True) as con:
+            con.execute("SET TimeZone = 'UTC'")
+            yield con
+    except duckdb.DataError:
+        raise
+    except duckdb.Error as error:
+        raise unreadable(path, error, mend) from error
+
+
+def unreadable(path: Path, error: duckdb.Error, mend: str) -> LabError | OSError:
+    """Return the error for a database file that DuckDB cannot read: that of the system, or what is wrong with the file."""
+    if refused := system_error(error):
+        return OSError(refused.errno, refused.strerror, str(path))
+    return LabError(f"{path} cannot be read: {_first_line(error)}", mend)
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).partition("\n")[0][:300]
 
 
 def publish_snapshot(paths: Paths) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import stat
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from common.canonical_json import canonical
 from common.environment import checked_host
 from common.errors import LabError
-from common.files import file_sha256, finish, reporting_full_disk, temporary_for
+from common.files import file_sha256, finish, plain_file, reporting_full_disk, temporary_for
 from common.limits import MAX_BUNDLE_BYTES, MAX_PLAIN_BYTES
 from common.urls import without_secrets
 from experiments.contract import Attachment, Json, Trial, Unit
@@ -140,21 +141,28 @@ def read_bundle(path: Path) -> Bundle:
 
     Raises:
         BadBundle: a check failed, with the reason.
+        OSError, MemoryError: it cannot be read now, which says nothing about its content.
     """
     named = NAME.fullmatch(path.name)
     if not named:
         raise BadBundle("the name is not <unit id>.<sha256>.parquet")
-    try:
-        size = path.stat().st_size
+    with plain_file(path) as source:
+        size = source.seek(0, os.SEEK_END)
         if size > MAX_BUNDLE_BYTES:
             raise BadBundle(f"{size} bytes, more than {MAX_BUNDLE_BYTES}")
-        if file_sha256(path) != named[2]:
-            raise BadBundle("the content does not match the SHA-256 in the name")
-        with pq.ParquetFile(path) as file:
+        source.seek(0)
+        content = source.read()
+    if hashlib.sha256(content).hexdigest() != named[2]:
+        raise BadBundle("the content does not match the SHA-256 in the name")
+    try:
+        # From memory, so that whatever Arrow says now is of the content; and without its threads for files.
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
             _check_claims(file)
             manifest = _manifest(file.schema_arrow.metadata or {}, named[1])
             table = read_bounded(file)
-    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         raise BadBundle(f"not readable as Parquet: {str(error)[:200]}") from error
     if table["ordinal"].null_count:
         raise BadBundle("a row has no ordinal")

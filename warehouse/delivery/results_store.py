@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,37 +76,41 @@ class Store:
         return Store(root, paths.spool, paths.bundles, transport)
 
     def deliver(self, spool: Path) -> Delivery:
-        """Deliver every bundle of the spool, whole, and then remove it from the spool. Errors of I/O are not raised."""
-        with suppress(OSError):
-            sweep(spool)
-        waiting = bundles_in(spool)
-        paths = Paths(self.spool.parent)
-        if not waiting:
-            spools.save_reason(paths, self.where, None)
-            return Delivery(0, 0)
+        """Deliver every bundle of the spool, whole, and then remove it from the spool.
+
+        What the system refuses, on this machine or at the store, is not raised: its bundles stay, with the reason.
+        """
+        sweep(spool)
         failed, sizes = dict[str, str](), dict[str, int]()
-        for path in waiting:
-            with suppress(FileNotFoundError):
-                if path.is_file():
-                    sizes[path.name] = path.stat().st_size
-                elif path.exists():
-                    failed[path.name] = "not a plain file"
+        listed, reason = False, None
         try:
-            failed |= self.transport.send([spool / name for name in sizes])
-        except OSError as error:
+            for path in bundles_in(spool):
+                with suppress(FileNotFoundError):
+                    if path.is_file():
+                        sizes[path.name] = path.stat().st_size
+                    elif path.exists():
+                        failed[path.name] = "not a plain file"
+            listed = True
+            if sizes:
+                failed |= self.transport.send([spool / name for name in sizes])
+        except (OSError, MemoryError) as error:
             # The reason is the whole store's, not one bundle's.
-            left = sum(p.exists() for p in waiting)
-            reason = " ".join(str(error).split()) if left else None
-            spools.save_reason(paths, self.where, reason)
-            return Delivery(0, left, reason)
-        done = [name for name in sizes if name not in failed]
-        for name in done:
-            # Another process of this host may have delivered it too.
-            (spool / name).unlink(missing_ok=True)
-        still = [f"{name}: {why}" for name, why in failed.items() if (spool / name).exists()]
-        reason = still[-1] if still else None
-        spools.save_reason(paths, self.where, reason)
-        return Delivery(len(done), len(still), reason, sum(sizes[name] for name in done))
+            reason = " ".join(str(error).split()) or "there is not enough memory"
+            failed |= dict.fromkeys(sizes, reason)
+        for name in sizes.keys() - failed.keys():
+            try:
+                # Another process of this host may have delivered it too.
+                (spool / name).unlink(missing_ok=True)
+            except OSError as error:
+                failed[name] = f"delivered, but not removed from the spool: {error.strerror}"
+        still = [name for name in failed if os.path.lexists(spool / name)]
+        done = sizes.keys() - failed.keys()
+        if listed:
+            reason = (reason or f"{still[-1]}: {failed[still[-1]]}") if still else None
+        with suppress(OSError):
+            spools.save_reason(Paths(self.spool.parent), self.where, reason)
+        waiting = len(still) if listed else 1  # or more: nobody knows
+        return Delivery(len(done), waiting, reason, sum(sizes[name] for name in done))
 
     def fetch(self) -> list[str]:
         """Copy what hosts delivered to a remote store into the inbox; a directory needs no copy.

@@ -16,16 +16,15 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
-from common.errors import LabError
 from common.files import TEMPORARY, move, sweep, sync_folder
 from experiments.contract import Json
 from warehouse.database.connection import writing
 from warehouse.database.statements import column_of, insert, number_of, transaction
-from warehouse.delivery.bundles import NAME, BadBundle, Bundle
+from warehouse.delivery.bundles import NAME, BadBundle, Bundle, read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.protocol import bundles_in
 from warehouse.ingest.host_reports import new_reports, take_reports
-from warehouse.ingest.outcome import Collected, Collection, Refused, noting_what_stays, quarantine
+from warehouse.ingest.outcome import Collected, Collection, Refused, noting_what_stays, quarantine, why_it_stays
 from warehouse.ingest.read_ahead import Readings, read_ahead
 from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.paths import Paths
@@ -49,7 +48,9 @@ SETTINGS = {
 
 
 def collect(paths: Paths, store: Store, con: Connection | None = None) -> Collected:
-    """Ingest everything in the inbox. A crash at any point loses and doubles nothing: run it again.
+    """Ingest everything in the inbox, after what the archive holds without a row.
+
+    A crash at any point loses and doubles nothing: run it again. What cannot be read for a fault of this machine stays.
 
     Args:
         con: a connection from `writing`; None: open the warehouse, and publish a snapshot, if something waits.
@@ -70,6 +71,7 @@ def collect(paths: Paths, store: Store, con: Connection | None = None) -> Collec
 
 
 def _take_all(now: Collection, waiting: Sequence[Path], reports: Mapping[str, bytes]) -> None:
+    _recover(now)
     if waiting:
         with _settings(now.con), closing(read_ahead(now.paths, waiting)) as readings:
             for first in range(0, len(waiting), GROUP_BUNDLES):
@@ -177,8 +179,10 @@ def _new_bundles(
                 continue
             except FileNotFoundError:
                 continue
-            except (OSError, LabError) as error:
-                seen.left.append(Refused(path.name, str(error)[:200]))
+            except Exception as error:
+                if (reason := why_it_stays(error, path)) is None:
+                    raise
+                seen.left.append(Refused(path.name, reason))
                 continue
             known.add(bundle.sha256)
             seen.good.append(_Good(path, bundle.sha256, before))
@@ -187,6 +191,25 @@ def _new_bundles(
     finally:
         for _ in own:
             pass  # consume the rest of a group that failed, so that the next group begins with its own
+
+
+def _recover(now: Collection) -> None:
+    """Insert the bundles of the archive that lost their rows, as a cut log of the warehouse leaves them."""
+    there = archived(now.paths)
+    for sha256 in column_of(now.con, "SELECT sha256 FROM bundles"):
+        there.pop(sha256, None)
+    names = {path: path.name.split(".")[0] for path in there.values()}
+    sql = "SELECT DISTINCT unit_id FROM units WHERE unit_id IN (SELECT unnest(?::VARCHAR[]))"
+    planned = set(column_of(now.con, sql, [list(names.values())])) if names else set()
+    # Others stay: their plan may have lost its row too.
+    for path in (p for p, unit_id in names.items() if unit_id in planned):
+        with noting_what_stays(path, now.taken):
+            try:
+                take_archived(now.con, now.store, read_bundle(path), path)
+            except BadBundle as error:
+                quarantine(now, path, str(error))
+            else:
+                now.taken.recovered += 1
 
 
 def archived(paths: Paths) -> dict[str, Path]:

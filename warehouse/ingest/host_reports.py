@@ -12,7 +12,7 @@ from common.limits import MAX_REPORT_BYTES
 from warehouse.database.statements import insert, transaction
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.protocol import HOSTS, report_name
-from warehouse.ingest.outcome import Collection, quarantine
+from warehouse.ingest.outcome import Collection, noting_what_stays, quarantine
 from warehouse.paths import Paths
 from workpools.report import CapabilityReport, validated
 
@@ -23,8 +23,9 @@ def new_reports(paths: Paths, store: Store) -> dict[str, bytes]:
     """Return host -> content of the reports in the store that are not known yet."""
 
     def known(host: str) -> bytes | None:
-        path = paths.reports / report_name(host)
-        return path.read_bytes() if path.is_file() else None
+        with suppress(OSError):  # not there, or not to be read: then it is stored again
+            return (paths.reports / report_name(host)).read_bytes()
+        return None
 
     return {host: content for host, content in store.fetched_reports().items() if known(host) != content}
 
@@ -49,7 +50,7 @@ def take_reports(now: Collection, reports: Mapping[str, bytes]) -> None:
             report = checked_report(host, content)
         except (LabError, ValueError) as error:
             path = now.store.root / HOSTS / report_name(host)
-            with suppress(FileNotFoundError):
+            with noting_what_stays(path, now.taken):
                 quarantine(now, path, f"not a capability report: {str(error)[:200]}")
             continue
         good[host] = content
@@ -61,4 +62,6 @@ def take_reports(now: Collection, reports: Mapping[str, bytes]) -> None:
         insert(now.con, "hosts", rows, f"(host) DO UPDATE SET {changed}")
     # Last, since a report that has a file counts as known.
     for host, content in good.items():
-        write_whole(now.paths.reports / report_name(host), content)
+        path = now.paths.reports / report_name(host)
+        with noting_what_stays(path, now.taken):
+            write_whole(path, content)

@@ -16,8 +16,11 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.errors import LabError
 from common.files import move, write_whole
+from common.system_errors import explained, system_error
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
+
+MAX_REASON = 300  # characters
 
 
 class Refused(NamedTuple):
@@ -34,6 +37,7 @@ class Collected:
     ingested: int = 0
     replicates: int = 0  # of these, second bundles of a unit, which are stored and do not count
     known: int = 0  # bundles that were ingested before
+    recovered: int = 0  # bundles of the archive whose rows were lost
     quarantined: list[Refused] = field(default_factory=list)
     left: list[Refused] = field(default_factory=list)  # entries that stay in the inbox for the next call
 
@@ -54,8 +58,18 @@ def noting_what_stays(path: Path, taken: Collected) -> Iterator[None]:
         yield
     except FileNotFoundError:
         return  # removed meanwhile
-    except (OSError, LabError) as error:
-        taken.left.append(Refused(path.name, str(error)[:200]))
+    except Exception as error:
+        if (reason := why_it_stays(error, path)) is None:
+            raise
+        taken.left.append(Refused(path.name, reason))
+
+
+def why_it_stays(error: Exception, path: Path) -> str | None:
+    """Return why an entry cannot be taken in now, which says nothing about its content; None for any other error."""
+    if isinstance(error, LabError):
+        return str(error)[:MAX_REASON]
+    refused = system_error(error)
+    return str(explained(refused, path.parent))[:MAX_REASON] if refused else None
 
 
 def quarantine(now: Collection, path: Path, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.errors import LabError
 from common.files import TEMPORARY
+from experiments.backends.conversions import unfinished
 from warehouse.database.statements import column_of, transaction
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import archived
@@ -26,7 +28,7 @@ UNITS_OF_AGE = {"h": "hours", "d": "days", "w": "weeks"}
 
 @dataclass(frozen=True)
 class Removal:
-    """A file that can be removed."""
+    """A file, or a folder of a conversion, that can be removed."""
 
     kind: str  # bundle, quarantine, leftover, file, log, old warehouse, embeddings
     path: Path
@@ -58,6 +60,7 @@ def removable(con: Connection, paths: Paths, store: Store, age: timedelta, force
     found += _old_files(paths.home / "logs", "log", before, "of a service")
     for folder in (paths.home, paths.spool, paths.bundles, store.inbox, store.root / "files"):
         found += _old_files(folder, "leftover", before, "half written", re.escape(TEMPORARY) + ".*")
+    found += _old_conversions(before)
     found += _old_files(paths.home, "old warehouse", before, "replaced by a rebuild", r"warehouse\.before\..*")
     embeddings = re.escape(paths.embeddings.name)
     found += _old_files(paths.home, "embeddings", before, "computed again when needed", embeddings)
@@ -72,7 +75,10 @@ def remove(con: Connection, found: list[Removal]) -> None:
     for one in found:
         if one.kind == "bundle":
             _forget(con, one.path.name.split(".")[1])
-        one.path.unlink(missing_ok=True)
+        if one.path.is_dir():
+            shutil.rmtree(one.path)
+        else:
+            one.path.unlink(missing_ok=True)
 
 
 def sizes(paths: Paths, store: Store | None) -> dict[str, int]:
@@ -116,6 +122,12 @@ def _old_files(folder: Path, kind: str, before: datetime, why: str, name: str = 
         if path.is_file() and not path.is_symlink() and status.st_mtime < before.timestamp() <= time.time():
             found.append(Removal(kind, path, status.st_size, why))
     return found
+
+
+def _old_conversions(before: datetime) -> Iterator[Removal]:
+    for path in unfinished():
+        if path.stat().st_mtime < before.timestamp() <= time.time():
+            yield Removal("leftover", path, bytes_of(path), "weights that were not converted to the end")
 
 
 def _shared_data(con: Connection) -> set[str]:

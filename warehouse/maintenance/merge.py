@@ -9,7 +9,7 @@ import duckdb
 
 from common.errors import LabError
 from common.files import copy_whole
-from warehouse.database.connection import schema_version, writing
+from warehouse.database.connection import open_to_read, schema_version, writing
 from warehouse.database.statements import column_of, transaction
 from warehouse.delivery.bundles import NAME
 from warehouse.delivery.results_store import Store
@@ -60,7 +60,7 @@ def merge(paths: Paths, store: Store, other: Paths) -> Merged:
 
 def _records(con: duckdb.DuckDBPyConnection, snapshot: Path, found: Merged) -> None:
     """Copy plans and records of the runs that only the other has, in one transaction."""
-    with duckdb.connect(str(snapshot), read_only=True) as there:
+    with open_to_read(snapshot, "lab collect, on that coordinator") as there:
         if (theirs := schema_version(there)) != (ours := schema_version(con)):
             what = f"its schema is {theirs}, the schema here {ours}"
             raise LabError(what, "bring both to the same version: lab collect, on each")

@@ -10,9 +10,18 @@ from typing import NamedTuple
 import duckdb
 
 from common.errors import LabError
-from common.files import sync_folder, temporary_for
+from common.files import reporting_full_disk, sync_folder, temporary_for
+from common.system_errors import system_error
 from warehouse.database import record_files, summaries
-from warehouse.database.connection import locked, migrate, migrations, open_warehouse, publish_snapshot, schema_version
+from warehouse.database.connection import (
+    DAMAGED,
+    locked,
+    migrate,
+    migrations,
+    open_warehouse,
+    publish_snapshot,
+    schema_version,
+)
 from warehouse.database.statements import column_of, number_of, transaction
 from warehouse.delivery.bundles import BadBundle, read_bundle
 from warehouse.delivery.results_store import Store
@@ -48,10 +57,11 @@ def rebuild(paths: Paths, store: Store, force: bool = False) -> Rebuilt:
         force: replace it even if something is lost that the old one has.
 
     Raises:
-        LabError: another process holds the warehouse, there is nothing to build from, or something is lost; then nothing is
-            changed.
+        LabError: another process holds the warehouse, there is nothing to build from, something is lost, or the disk is full;
+            then nothing is changed.
+        OSError: a file cannot be read or written now; then nothing is changed.
     """
-    with locked(paths):
+    with reporting_full_disk(paths.home), locked(paths):
         readable = _brought_up(paths)
         index = record_files.read_index(paths)
         if not index.files:
@@ -60,7 +70,7 @@ def rebuild(paths: Paths, store: Store, force: bool = False) -> Rebuilt:
         try:
             done = _build(paths, store, new, index)
             if readable:
-                done.compared, done.differences = True, _differences(paths.warehouse, new)
+                done.compared, done.differences = _differences(paths.warehouse, new)
             if done.lost and readable and not force:
                 what = f"{len(done.lost)} items cannot be rebuilt, first {done.lost[0]}; nothing was changed"
                 raise LabError(what, "lab restore FILE from a backup, or lab warehouse rebuild --force")
@@ -68,8 +78,9 @@ def rebuild(paths: Paths, store: Store, force: bool = False) -> Rebuilt:
             with open_warehouse(paths) as con:
                 record_files.save(con, paths, schema_version(con))
         finally:
-            for left in (new, new.with_name(f"{new.name}.wal")):
-                left.unlink(missing_ok=True)
+            for left in (new, _log_of(new)):
+                with suppress(OSError):
+                    left.unlink(missing_ok=True)
         publish_snapshot(paths)
     return done
 
@@ -82,7 +93,11 @@ def _brought_up(paths: Paths) -> bool:
         with open_warehouse(paths) as con:
             con.execute("CHECKPOINT")
             record_files.save(con, paths, schema_version(con))
-    except (LabError, duckdb.Error):
+    except LabError:  # it is damaged
+        return False
+    except duckdb.Error as error:
+        if system_error(error):
+            raise  # it may be sound
         return False
     return True
 
@@ -136,8 +151,22 @@ def renumber(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _differences(old: Path, new: Path) -> dict[str, Difference]:
+class _Compared(NamedTuple):
+    whole: bool  # False: the old warehouse has a damaged block
+    differences: dict[str, Difference]
+
+
+def _differences(old: Path, new: Path) -> _Compared:
     """Compare all tables but the summaries; repeated rows count as often as they occur."""
+    try:
+        return _Compared(True, _by_table(old, new))
+    except duckdb.Error as error:
+        if not DAMAGED.search(str(error)):
+            raise
+        return _Compared(False, {})
+
+
+def _by_table(old: Path, new: Path) -> dict[str, Difference]:
     found = {}
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
@@ -160,12 +189,26 @@ def _differences(old: Path, new: Path) -> dict[str, Difference]:
 
 def _put_in_place(paths: Paths, new: Path, done: Rebuilt) -> None:
     """Replace the old warehouse; if it differs from the new one or cannot be read, it stays under another name."""
-    wal = paths.warehouse.with_name(f"{paths.warehouse.name}.wal")
     if paths.warehouse.exists() and (done.differences or not done.compared):
         done.old = paths.warehouse.with_name("warehouse.before.duckdb")
-        paths.warehouse.replace(done.old)
-        with suppress(FileNotFoundError):
-            wal.replace(done.old.with_name(f"{done.old.name}.wal"))
-    wal.unlink(missing_ok=True)
-    new.replace(paths.warehouse)
+        _move_database(paths.warehouse, done.old)
+    try:
+        _log_of(paths.warehouse).unlink(missing_ok=True)
+        new.replace(paths.warehouse)
+    except OSError:
+        if done.old:
+            _move_database(done.old, paths.warehouse)
+        raise
     sync_folder(paths.home)
+
+
+def _move_database(source: Path, target: Path) -> None:
+    """Move a database with its log."""
+    source.replace(target)
+    with suppress(FileNotFoundError):
+        _log_of(source).replace(_log_of(target))
+
+
+def _log_of(path: Path) -> Path:
+    """Return the path of DuckDB's log of a database."""
+    return path.with_name(f"{path.name}.wal")

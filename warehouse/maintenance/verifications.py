@@ -11,6 +11,7 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.environment import host_name
 from warehouse.database import summaries
+from warehouse.database.connection import is_read_only
 from warehouse.database.statements import insert
 from warehouse.delivery.results_store import Store
 from warehouse.maintenance import verify as checks
@@ -39,7 +40,7 @@ def store_verification(con: Connection, found: Verified, phase: str | None, deep
 
 
 def verified(con: Any, paths: Paths, store: Store, phase: str | None, deep: bool) -> Verified:
-    """Run all checks, of one phase or of all, and store what they find.
+    """Run all checks, of one phase or of all, and store what they find, unless the disk is read-only.
 
     Args:
         deep: also read all attachments, and compute metrics and verdicts again.
@@ -47,7 +48,9 @@ def verified(con: Any, paths: Paths, store: Store, phase: str | None, deep: bool
     found = Verified()
     checks.check_schema(con, found)
     checks.check_plans(con, found)
-    summaries.refresh(con)
+    stored = not is_read_only(con)
+    if stored:
+        summaries.refresh(con)
     checks.check_summaries(con, found)
     attached = checks.check_bundles(con, paths, found, phase)
     checks.check_records(paths, found)
@@ -55,5 +58,6 @@ def verified(con: Any, paths: Paths, store: Store, phase: str | None, deep: bool
     if deep:
         checks.check_files(store, attached, found)
         check_decided(con, store.get_file, found, phase)
-    store_verification(con, found, phase, deep)
+    if stored:
+        store_verification(con, found, phase, deep)
     return found

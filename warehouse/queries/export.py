@@ -9,6 +9,7 @@ import duckdb
 
 from common.errors import LabError
 from common.files import whole_file
+from warehouse.database.connection import open_to_read
 from warehouse.database.statements import column_of, number_of
 from warehouse.paths import Paths
 
@@ -39,8 +40,7 @@ def export(paths: Paths, name: str, target: Path, format: Format, run_id: str | 
         raise LabError(f"there is no snapshot in {paths.home}", "lab collect")
     if not target.parent.is_dir():
         raise LabError(f"there is no folder {target.parent}", f"mkdir -p {target.parent}")
-    with duckdb.connect(str(paths.snapshot), read_only=True) as con:
-        con.execute("SET TimeZone = 'UTC'")
+    with open_to_read(paths.snapshot, "lab collect") as con:
         known = names(con)
         if name not in known:
             raise LabError(f"there is no view or table {name!r:.80}", f"choose one of: {', '.join(known)}")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from common.errors import LabError
 from experiments.contract import NextStep as NextStep
 from experiments.protocol.leakage_gate import MARK as LEAKY
 from experiments.registry import PHASES
+from warehouse.database.connection import unreadable
 from warehouse.database.statements import rows_of
 from warehouse.paths import Paths
 
@@ -112,6 +114,20 @@ def state() -> State:
     # Collecting migrates and publishes the warehouse; a newer schema needs newer code.
     mend = "lab collect" if number < SCHEMA else upgrade_command()
     return State("schema", f"the snapshot has schema {number}, this version knows {SCHEMA}", mend)
+
+
+@contextmanager
+def reporting_damage() -> Iterator[None]:
+    """Turn an error of a damaged snapshot in the block into one that says what to do.
+
+    Raises:
+        LabError: it is damaged.
+        OSError: it cannot be read now.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        raise unreadable(Paths.local().snapshot, error, "lab collect") from error
 
 
 def runs() -> list[Row]:

@@ -279,7 +279,7 @@ def test_a_file_that_cannot_be_moved_stays_and_stops_nothing(
         taken = collect(paths, store)
     assert taken.ingested == 2
     assert taken.left[0][0] == first.name
-    assert "No space left" in taken.left[0][1]
+    assert "is full" in taken.left[0][1]
     assert [p.name for p in store.inbox.iterdir()] == [first.name]
     assert collect(paths, store).known == 1
     assert query(paths, "SELECT count(*) FROM bundles") == [(2,)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from crash_roles import trials_of, unit_id_of, unit_of
 from duckdb import DuckDBPyConnection as Connection
+from small_disk import fill, mounted
 
 from common.errors import LabError
 from warehouse.database.connection import writing
@@ -27,31 +27,8 @@ SIZE_MB = 24  # a new warehouse and its snapshot take about 10
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"no file system of its own can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path, leave: int = 0) -> Path:
-    """A file that takes what room there is but `leave` bytes."""
-    blocker = folder / "blocker"
-    with blocker.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 65536)
-        except OSError:
-            pass
-        file.truncate(max(0, file.tell() - leave))
-    return blocker
+    with mounted(tmp_path / "disk", SIZE_MB) as folder:
+        yield folder
 
 
 def put(folder: Path, label: str, bulk: int = 0) -> Path:

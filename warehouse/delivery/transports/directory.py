@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from common.files import copy_whole, write_whole
+from common.files import copy_whole, plain_file, write_whole
 from common.limits import MAX_REPORT_BYTES
 from warehouse.delivery.transports.protocol import HOSTS, INBOX, UnreachableError, has_bundle_of
 
@@ -78,7 +78,6 @@ def reports_in(folder: Path) -> dict[str, bytes]:
     """Return host -> content of the reports in a folder; the host is the one in the file's name. Links are not followed."""
     found = {}
     for path in sorted(folder.glob("capability_report_*.json")):
-        if path.is_file() and not path.is_symlink():
-            with suppress(OSError), path.open("rb") as file:
-                found[path.stem.removeprefix("capability_report_")] = file.read(MAX_REPORT_BYTES + 1)
+        with suppress(OSError), plain_file(path) as file:
+            found[path.stem.removeprefix("capability_report_")] = file.read(MAX_REPORT_BYTES + 1)
     return found

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from common.files import STALE_S, TEMPORARY, whole_file
+from common.files import STALE_S, TEMPORARY, plain_file, whole_file
 from common.limits import MAX_REPORT_BYTES
 from common.urls import without_secrets
 from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, NAME, REPORT, SWEEP_S, UnreachableError
@@ -33,11 +33,14 @@ class RemoteFolder:
         failed = {}
         with self._store() as fs:
             for path in bundles:
-                if not path.is_file():
-                    failed[path.name] = "not a plain file"
+                try:
+                    with plain_file(path) as file:
+                        content = file.read()
+                except OSError as error:
+                    # One that cannot be read here does not stop those behind it.
+                    failed[path.name] = error.strerror or str(error)
                     continue
-                with path.open("rb") as file:
-                    self._write(fs, f"{INBOX}/{path.name}", file.read())
+                self._write(fs, f"{INBOX}/{path.name}", content)
         return failed
 
     def has(self, unit_id: str) -> bool:
@@ -45,15 +48,21 @@ class RemoteFolder:
             return any(name.startswith(f"{unit_id}.") for name in self._entries(fs, INBOX))
 
     def fetch(self, inbox: Path) -> list[str]:
+        notes = []
         with self._store() as fs:
             for name in sorted(self._entries(fs, INBOX)):
                 if not NAME.fullmatch(name):
                     continue
-                with whole_file(inbox / name) as temporary:
-                    fs.get_file(f"{self.root}/{INBOX}/{name}", str(temporary))
+                try:
+                    with whole_file(inbox / name) as temporary:
+                        fs.get_file(f"{self.root}/{INBOX}/{name}", str(temporary))
+                except (PermissionError, FileNotFoundError) as error:
+                    # One that cannot be read there does not stop those behind it.
+                    notes.append(f"{name}: {error.strerror or error}")
+                    continue
                 fs.rm_file(f"{self.root}/{INBOX}/{name}")
             self._sweep(fs)
-        return []
+        return notes
 
     def put(self, folder: str, name: str, content: bytes) -> None:
         with self._store() as fs:

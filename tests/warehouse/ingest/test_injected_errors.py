@@ -1,0 +1,85 @@
+"""Each call into the system fails once, wherever it is: nothing is lost, doubled, torn or refused, and the next try completes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import missing
+
+from benchmarks import injected_errors as layer
+
+ROOT = Path(__file__).parents[3]
+CASES = {"write": 40, "deliver": 60, "collect": 32, "rebuild": 24, "backup": 24}  # tried of each, of up to 500
+
+
+class Roles:
+    """The process that forks one child a case, with the layer below it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.cases = root, 0
+        folders = (ROOT, ROOT / "tests", ROOT / "tests" / "warehouse")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LAB_")}
+        environment |= {"PYTHONPATH": os.pathsep.join(map(str, folders))} | layer.environment(layer.build(root))
+        script = ROOT / "tests" / "warehouse" / "failing_roles.py"
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, **asked: Any) -> Any:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{json.dumps(asked)}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def prepare(self, scenario: str) -> None:
+        assert self.ask(scenario=scenario, prepare=str(self.root / scenario)) == 0
+
+    def case(self, scenario: str, kind: str, at: int, number: int) -> dict[str, Any]:
+        self.cases += 1
+        home, template = self.root / f"home-{self.cases}", self.root / scenario
+        found: dict[str, Any] = self.ask(
+            scenario=scenario, template=str(template), home=str(home), kinds=[kind], at=at, number=number
+        )
+        return found
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
+    if layer.compiler() is None:
+        missing("gcc")
+    found = Roles(tmp_path_factory.mktemp("injected"))
+    yield found
+    found.process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", CASES)
+def test_no_error_of_the_system_loses_doubles_or_refuses_anything(roles: Roles, scenario: str) -> None:
+    """Permission, input/output, a lost mount, too many files, no memory, no room, at opens, reads, writes, syncs, renames,
+    removals and looks of Python, Arrow and DuckDB: the error is reported as one, every bundle is still there, whole, none is in
+    quarantine, nothing half-written is left, and a second try brings all in exactly once."""
+    seed = random.SystemRandom().randrange(2**32)
+    rng, wrong, calls = random.Random(seed), list[str](), list[tuple[str, int]]()
+    roles.prepare(scenario)
+    for kind in layer.FILES:
+        found = roles.case(scenario, kind, 0, 0)
+        assert found["wrong"] == [], "without an error"
+        calls += [(kind, at) for at in range(1, found["calls"] + 1)]
+    hit = 0
+    for kind, at in rng.sample(calls, min(len(calls), CASES[scenario])):
+        number = rng.choice(layer.ERRORS[kind])
+        found = roles.case(scenario, kind, at, number)
+        hit += found["injected"]
+        wrong += [f"{kind} {at} {os.strerror(number)} ({found['said'][:200]}): {w}" for w in found["wrong"]]
+    print(f"{scenario}: seed {seed}, {len(calls)} calls, {hit} failed")
+    assert hit > 0
+    assert wrong == []
