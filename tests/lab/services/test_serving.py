@@ -58,3 +58,20 @@ def test_transactions_of_one_server_do_not_lock_each_other_out(tmp_path: Path) -
     counted, other = done.stdout.splitlines()
     assert counted == "200 1"
     assert other.startswith("['start', '--port', '1'] __main__ ") and other != "['start', '--port', '1'] __main__ 1"
+
+
+def test_a_server_that_is_started_by_hand_in_this_folder_refuses_what_pages_send(tmp_path: Path) -> None:
+    """`prefect server start` asks nobody for a password; pyproject.toml gives it Prefect's protection against web pages."""
+    asked = "from prefect.settings import get_current_settings as s; print(s().server.api.csrf_protection_enabled)"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LAB_"))}
+    command, root = [sys.executable, "-c", asked], Path(__file__).resolve().parents[3]
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=kept | {"PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == "True\n"
