@@ -87,3 +87,10 @@ def test_a_shard_for_a_machine_for_quantised_models_asks_for_one(
     job = Store.configured(paths).put_file(json.dumps({"units": [unit]}).encode())
     done = shard.shard.fn("run", "e2", "shard 1 of 1", job, ["0" * 32], quantized=quantized)
     assert done == {"host": "pi", "units": 1, "trials": 1} and seen == [quantized]
+
+
+def test_a_shard_loads_no_database() -> None:
+    """DuckDB takes 34 MB in each shard, which writes Parquet and asks no database."""
+    code = "import sys, flows.shard; sys.exit(' '.join({'duckdb', 'torch', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -164,6 +164,12 @@ def test_nothing_listens_but_server_page_and_inbox_on_the_one_address(laboratory
     assert outside == {(ADDRESS, p) for p in (laboratory.port, laboratory.app_port, laboratory.inbox_port)}
 
 
+def test_one_process_serves_all_pools_of_a_machine(laboratory: Laboratory) -> None:
+    """Each further one takes 100 MB, and a Raspberry Pi has four."""
+    services = json.loads((laboratory.coordinator.home / "services.json").read_text())
+    assert len({s["pid"] for s in services if s["name"].startswith("worker-")}) == 1
+
+
 def deliver(laboratory: Laboratory, query: str, token: str) -> list[tuple[object, ...]]:
     """What the inbox answers to a statement."""
     with duckdb.connect() as con:

@@ -38,7 +38,7 @@ from workpools.report import CapabilityReport, validated
 MEMORY = "512MB"  # for parts that were not taken yet, and answers; more parts are refused, and sent again later
 MAX_PARTS = MAX_BUNDLE_BYTES // PART_BYTES + 1
 TAKEN_AT_ONCE, ROUNDS = 16, 16  # parts; so often in one step, however many are sent
-MAX_ANSWERS_BYTES = 8 * PIECE_BYTES  # that wait to be fetched
+MAX_ANSWERS_BYTES = 16 * PIECE_BYTES  # that wait to be fetched
 MAX_WAITING = 256  # requests for pieces that wait, and deliveries that are under way
 MAX_INCOMING_BYTES = 4 * MAX_BUNDLE_BYTES  # of all deliveries under way, on the disk
 MAX_REPORTS_BYTES = 8 * 2**20  # of all hosts: a report is 3 kB
