@@ -153,7 +153,14 @@ def test_files_beside_the_code_go_into_the_wheel() -> None:
 
 
 DEPLOYMENTS = (
-    {"pipeline/smoke", "pipeline/demo", "pipeline/full", "collect/coordinator", "sync/coordinator"}
+    {
+        "pipeline/smoke",
+        "pipeline/demo",
+        "pipeline/full",
+        "collect/coordinator",
+        "sync/coordinator",
+        "backup/coordinator",
+    }
     | {f"shard/{tier}" for tier in TIERS}
     | {f"assess-host/{tier}" for tier in TIERS}
     | {f"sync/{tier}" for tier in TIERS}
@@ -183,6 +190,6 @@ def test_the_deployments_are_those_of_the_design_and_name_real_flows() -> None:
 
 
 def _asked_of(flow: Any) -> dict[str, Any]:
-    """Values for parameters that a flow's caller always gives (the shard's), so that those of the file can be checked."""
-    given = {"run_id": "x", "phase": "p1", "label": "x", "job": "0" * 64, "unit_ids": ["0" * 32]}
+    """Values for parameters that a flow's caller always gives (the shard's, the backup's), so that those of the file can be checked."""
+    given = {"run_id": "x", "phase": "p1", "label": "x", "job": "0" * 64, "unit_ids": ["0" * 32], "to": "/backups"}
     return {name: given[name] for name in flow.parameters.required}

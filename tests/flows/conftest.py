@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_models import embedders
 from groups import group_of
-from laboratory import Lab
+
+from benchmarks.chaos.fake_models import embedders
+from benchmarks.chaos.laboratory import Lab
 
 MADE: list[Lab] = []
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 from deliveries import add_manifests
-from laboratory import Lab, flow_of, kill
 
+from benchmarks.chaos.laboratory import Lab, flow_of, kill
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import parse_report

@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 from deaths import ASLEEP, BOTH, FLOW, HOSTS, WORKER, Disturbed, delivered, disturb, kill_each_flow, register
-from fake_models import EMBEDDERS, embedders
-from laboratory import HOST, Lab, given, kill
 
+from benchmarks.chaos.fake_models import EMBEDDERS, embedders
+from benchmarks.chaos.laboratory import HOST, Lab, given, kill
 from flows import attempts, dispatch
 from lab.services import up
 from workpools import heartbeats

@@ -7,9 +7,10 @@ import sys
 import time
 
 import pytest
-from laboratory import BUNDLES, ROOT, Lab, environment, given
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, LogFilter, LogFilterFlowRunId
 from prefect.states import Failed
+
+from benchmarks.chaos.laboratory import BUNDLES, ROOT, Lab, environment, given
 
 SMALL = given(2, 7)  # units that no other test has had computed
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from laboratory import HOST, ROOT, Lab, environment, given
 from playwright.sync_api import Browser, Page, expect
 from ports import free_port
 
+from benchmarks.chaos.laboratory import HOST, ROOT, Lab, environment, given
 from lab.services.environments import prefect_environment
 from warehouse.paths import Paths
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from laboratory import BUNDLES, HOST, METRICS, Lab, kill
 
+from benchmarks.chaos.laboratory import BUNDLES, HOST, METRICS, Lab, kill
 from flows.plan import plan
 
 PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from fake_models import embedders
-from laboratory import Lab, given
 
+from benchmarks.chaos.fake_models import embedders
+from benchmarks.chaos.laboratory import Lab, given
 from benchmarks.postgresql import NoPostgresqlError, database
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from laboratory import HOST, METRICS, Lab, given, kill
+
+from benchmarks.chaos.laboratory import HOST, METRICS, Lab, given, kill
 
 PER_CLASS = 4  # units that no other test has had computed
 OTHER = "other-host"

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from laboratory import HOST, Lab, kill
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.deployments import run_deployment
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from server_double import reply, run_row
 
+from benchmarks.chaos.laboratory import HOST, Lab, kill
 from common.logs import MAX_BYTES
 from flows import upkeep
 from flows.upkeep import assess_host, sync
@@ -154,3 +155,42 @@ def test_the_hourly_sync_reaches_machines_that_joined(light: Lab, tmp_path: Path
         family = psutil.Process(worker.pid)
         kill([family, *family.children(recursive=True)])
         worker.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_backups_are_written_as_often_as_asked(light: Lab, tmp_path: Path) -> None:
+    """`lab backup --every` is given once: the schedule stays over a new `lab up`, and runs that waited while the coordinator
+    was off write one backup and not one each."""
+    assert light.lab("collect").returncode == 0
+    client = light.client()
+    refused = light.lab("backup", str(tmp_path / "missing"), "--every", "1h")
+    assert (refused.returncode, "is no folder" in refused.stderr) == (2, True)
+    assert light.lab("backup", str(tmp_path), "--every", "2h").returncode == 0
+    done = light.lab("backup", str(tmp_path), "--every", "1h", "--keep", "2")
+    assert done.returncode == 0, done.stderr
+    (light.home / "prefect" / "deployed").unlink()
+    light.up()  # deploys again
+    deployment = client.read_deployment_by_name("backup/coordinator")
+    (schedule,) = client.read_deployment_schedules(deployment.id)
+    assert schedule.schedule.interval == timedelta(hours=1) and schedule.active
+    given = {"to": str(tmp_path), "keep": 2, "every_s": 3600.0}
+    assert schedule.parameters == given
+    before = saved(tmp_path)
+    assert len(before) == 2
+    late = client.create_flow_run_from_deployment(deployment.id, parameters=given)
+    due = client.create_flow_run_from_deployment(deployment.id, parameters=given | {"every_s": 0})
+    deadline = time.monotonic() + 300
+    while not all(client.read_flow_run(r.id).state.is_final() for r in (late, due)):
+        assert time.monotonic() < deadline, light.logs()
+        time.sleep(0.5)
+    assert all(client.read_flow_run(r.id).state.is_completed() for r in (late, due)), light.logs()
+    after = saved(tmp_path)
+    assert len(after) == 2 and after[0] == before[1]
+    assert light.lab("restore", str(tmp_path), LAB_HOME=str(tmp_path / "other")).returncode == 0
+    assert light.lab("backup", "--every", "never").returncode == 0
+    assert client.read_deployment_schedules(deployment.id) == []
+
+
+def saved(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.glob("lab-backup-*.tar"))

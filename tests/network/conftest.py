@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_models import embedders
 from machines import MACHINES, Laboratory, Machine, Models
 from namespaces import Network, NotPermitted
 from tiny_llama import make_for_any_text
+
+from benchmarks.chaos.fake_models import embedders
 
 PAUSE_S = 0.4  # of the embedder at each text: a machine is cut off long before it has done its part
 

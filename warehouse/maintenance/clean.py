@@ -36,15 +36,15 @@ class Removal:
     why: str
 
 
-def age_of(text: str) -> timedelta:
+def age_of(text: str, option: str = "--older-than") -> timedelta:
     """Return the time span that 30d, 12h or 4w names.
 
     Raises:
-        LabError: `text` is none of these forms.
+        LabError: `text` is none of these forms; `option` names it in the message.
     """
     found = AGE.fullmatch(text.strip())
     if not found:
-        raise LabError(f"--older-than {text!r:.40} is not an age", "write 30d, 12h or 4w")
+        raise LabError(f"{option} {text!r:.40} is not an age", "write 30d, 12h or 4w")
     return timedelta(**{UNITS_OF_AGE[found[2]]: int(found[1])})
 
 
@@ -58,7 +58,7 @@ def removable(con: Connection, paths: Paths, store: Store, age: timedelta, force
     found = list(_old_bundles(con, paths, before, force))
     found += _old_files(paths.quarantine, "quarantine", before, "refused")
     found += _old_files(paths.home / "logs", "log", before, "of a service")
-    for folder in (paths.home, paths.spool, paths.bundles, store.inbox, store.root / "files"):
+    for folder in (paths.home, paths.backups, paths.spool, paths.bundles, store.inbox, store.root / "files"):
         found += _old_files(folder, "leftover", before, "half written", re.escape(TEMPORARY) + ".*")
     found += _old_conversions(before)
     found += _old_files(paths.home, "old warehouse", before, "replaced by a rebuild", r"warehouse\.before\..*")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import duckdb
 
 from common.errors import LabError
-from common.files import reporting_full_disk, sync_folder, temporary_for
+from common.files import copy_whole, reporting_full_disk, sync_folder, temporary_for
 from common.system_errors import system_error
 from warehouse.database import record_files, summaries
 from warehouse.database.connection import (
@@ -25,6 +25,7 @@ from warehouse.database.connection import (
 from warehouse.database.statements import column_of, number_of, transaction
 from warehouse.delivery.bundles import BadBundle, read_bundle
 from warehouse.delivery.results_store import Store
+from warehouse.delivery.transports.protocol import bundles_in
 from warehouse.ingest.collector import archived, take_archived
 from warehouse.ingest.trial_rows import insert_trials, table_of
 from warehouse.paths import Paths
@@ -110,10 +111,11 @@ def _build(paths: Paths, store: Store, new: Path, index: record_files.Index) -> 
         migrate(con, migrations()[: index.schema])
         done.lost += record_files.load(con, paths, index.files)
         migrate(con)
-        there = archived(paths)
+        there, waiting = archived(paths), _waiting(paths, store)
         with transaction(con):
             for sha256 in column_of(con, "SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256"):
-                path = there.pop(sha256, None)
+                # A collector that died between its commit and the archive left the file in the inbox.
+                path = there.pop(sha256, None) or _archive(paths, waiting.get(sha256))
                 try:
                     if path is None:
                         raise BadBundle("its file is not in the archive")
@@ -137,6 +139,19 @@ def _build(paths: Paths, store: Store, new: Path, index: record_files.Index) -> 
         for table in record_files.catalogue(con):
             done.rows[table] = number_of(con, f"SELECT count(*) FROM {table}")  # noqa: S608 - from the catalogue
     return done
+
+
+def _waiting(paths: Paths, store: Store) -> dict[str, Path]:
+    """Return SHA-256 -> file of every bundle in the spool and the inbox."""
+    return {p.name.split(".")[1]: p for folder in (paths.spool, store.inbox) for p in bundles_in(folder)}
+
+
+def _archive(paths: Paths, path: Path | None) -> Path | None:
+    """Copy a bundle into the archive and return the copy; the next delivery or collection removes the other one."""
+    if path is None:
+        return None
+    copy_whole(path, paths.bundles / path.name)
+    return paths.bundles / path.name
 
 
 def renumber(con: duckdb.DuckDBPyConnection) -> None:

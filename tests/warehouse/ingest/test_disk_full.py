@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from crash_roles import trials_of, unit_id_of, unit_of
 from duckdb import DuckDBPyConnection as Connection
 from small_disk import fill, mounted
 
+from benchmarks.chaos.work import trials_of, unit_id_of, unit_of
 from common.errors import LabError
 from warehouse.database.connection import writing
 from warehouse.database.records import save_units

@@ -23,8 +23,9 @@ from docs.generate.schema_descriptions import COLUMNS, SPECIAL, TABLES
 from warehouse.database.connection import migrate, writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
-from warehouse.maintenance.backup import backup, restore
+from warehouse.maintenance.backup import backup
 from warehouse.maintenance.clean import age_of, removable, remove, sizes
+from warehouse.maintenance.restore import restore
 from warehouse.paths import Paths
 from warehouse.queries.export import export
 
@@ -54,7 +55,7 @@ def test_a_backup_restored_into_an_empty_folder_is_the_same(
     assert done.bundles == len(before["bundles"])
     assert [p.name for p in tmp_path.glob("*.tar")] == ["b.tar"]
     paths = elsewhere(tmp_path, monkeypatch)
-    files, rebuilt = restore(paths, Store.configured(paths), tmp_path / "b.tar")
+    _, files, rebuilt = restore(paths, Store.configured(paths), str(tmp_path / "b.tar"))
     assert (files, rebuilt.lost) == (done.files, [])
     after = rows_of(paths)
     assert after == before
@@ -80,7 +81,7 @@ def test_a_restore_touches_no_memory_that_is_there(run_home: Paths, tmp_path: Pa
     backup(run_home, Store.configured(run_home), target)
     before = rows_of(run_home)
     with pytest.raises(LabError, match="exists already") as refused:
-        restore(run_home, Store.configured(run_home), target)
+        restore(run_home, Store.configured(run_home), str(target))
     assert refused.value.mend == f"LAB_HOME=/an/empty/folder lab restore {target}"
     assert rows_of(run_home) == before
     with pytest.raises(LabError, match="exists already"):
@@ -96,9 +97,9 @@ def test_a_restore_that_was_interrupted_is_begun_anew(
     (tmp_path / "half.tar").write_bytes(whole[: len(whole) * 2 // 3])
     paths = elsewhere(tmp_path, monkeypatch)
     with pytest.raises(LabError, match=r"not whole|missing|cut off"):
-        restore(paths, Store.configured(paths), tmp_path / "half.tar")
+        restore(paths, Store.configured(paths), str(tmp_path / "half.tar"))
     assert not paths.warehouse.exists()
-    restore(paths, Store.configured(paths), tmp_path / "b.tar")
+    restore(paths, Store.configured(paths), str(tmp_path / "b.tar"))
     assert rows_of(paths) == rows_of(run_home)
 
 
@@ -156,7 +157,7 @@ def test_a_hostile_backup_writes_nothing_outside(tmp_path: Path, monkeypatch: py
             tar.addfile(info, io.BytesIO(content))
     paths = elsewhere(tmp_path, monkeypatch)
     with pytest.raises(LabError, match=reason):
-        restore(paths, Store.configured(paths), tmp_path / "b.tar")
+        restore(paths, Store.configured(paths), str(tmp_path / "b.tar"))
     assert {p.name for p in tmp_path.iterdir()} <= {"b.tar", "other"}
     assert not paths.warehouse.exists()
     assert not any(p.is_symlink() for p in tmp_path.rglob("*"))

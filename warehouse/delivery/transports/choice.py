@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from common.environment import host_name
@@ -24,10 +25,19 @@ KNOWN = (
     "use a path or file:///path, sftp://host/path, rsync+ssh://host/path, git+ssh://host/path.git, "
     "s3://bucket/path or quack://host:port"
 )
+FOLDERS = "use a path or file:///path, sftp://host/path, s3://bucket/path, gs://bucket/path or abfs://container/path"
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[?[0-9A-Fa-f:]{2,45}\]?")
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 PATH = re.compile(r"/[A-Za-z0-9._~+/ -]*")
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}  # what fsspec needs for each object store
+
+
+class FileSystem(NamedTuple):
+    """A folder on a file system of fsspec."""
+
+    root: str
+    connect: Callable[[], Any]  # returns the file system; called again after a failure
+    objects: bool  # True for an object store: files are written whole, and folders do not exist
 
 
 def configured_transport(paths: Paths) -> Transport:
@@ -39,15 +49,36 @@ def configured_transport(paths: Paths) -> Transport:
     url = os.environ.get(SETTING)
     if not url:
         return Directory(paths.home / "results", own=True)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r} is not a URL", KNOWN) from None
+    parts = _split(url, SETTING, KNOWN)
     make = TRANSPORTS.get(parts.scheme)
     if make is None or any(not c.isprintable() for c in url):
         raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r}: {parts.scheme}:// is not supported", KNOWN)
     return make(url, parts, paths)
+
+
+def file_system(url: str, setting: str) -> FileSystem:
+    """Return the folder that an sftp URL or one of an object store names.
+
+    Args:
+        setting: what the URL is given as, for messages.
+
+    Raises:
+        LabError: it is invalid, holds a password, is of another kind, or needs a package that is not installed.
+    """
+    parts = _split(url, setting, FOLDERS)
+    make = FILE_SYSTEMS.get(parts.scheme)
+    if make is None or any(not c.isprintable() for c in url):
+        raise LabError(f"{setting} = {without_secrets(url)[:200]!r}: {parts.scheme}:// is not supported", FOLDERS)
+    return make(url, parts, setting)
+
+
+def _split(url: str, setting: str, known: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise LabError(f"{setting} = {without_secrets(url)[:200]!r} is not a URL", known) from None
+    return parts
 
 
 def _directory(url: str, parts: SplitResult, paths: Paths) -> Transport:
@@ -62,16 +93,16 @@ def _directory(url: str, parts: SplitResult, paths: Paths) -> Transport:
     return Directory(path, own=path == paths.home / "results")
 
 
-def _over_ssh(url: str, parts: SplitResult) -> str:
+def _over_ssh(url: str, parts: SplitResult, setting: str = SETTING) -> str:
     """Return the path; refuse hosts, users and paths that ssh or its program could take for an option or a command."""
     path = unquote(parts.path)
     if parts.password is not None:
-        raise LabError(f"{SETTING} contains a password", "use a key: ssh-keygen, then ssh-copy-id, and leave it out")
+        raise LabError(f"{setting} contains a password", "use a key: ssh-keygen, then ssh-copy-id, and leave it out")
     if not HOST.fullmatch(parts.hostname or "") or (parts.username and not USER.fullmatch(parts.username)):
-        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r} names no host", f"{parts.scheme}://user@host/path")
+        raise LabError(f"{setting} = {without_secrets(url)[:200]!r} names no host", f"{parts.scheme}://user@host/path")
     if not PATH.fullmatch(path) or path == "/" or ".." in path.split("/") or parts.query or parts.fragment:
         wrong = "the path has to be absolute, of letters, digits and ._~+-"
-        raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r}: {wrong}", f"{parts.scheme}://user@host/path")
+        raise LabError(f"{setting} = {without_secrets(url)[:200]!r}: {wrong}", f"{parts.scheme}://user@host/path")
     return path.rstrip("/")
 
 
@@ -80,23 +111,26 @@ def _check_installed(scheme: str, package: str, install: str) -> None:
         raise LabError(f"{scheme}:// needs the package {package}", f"pip install {install}")
 
 
-def _sftp(url: str, parts: SplitResult, paths: Paths) -> Transport:
-    path, host = _over_ssh(url, parts), parts.hostname or ""
+def _sftp(url: str, parts: SplitResult, setting: str) -> FileSystem:
+    path, host = _over_ssh(url, parts, setting), parts.hostname or ""
     _check_installed("sftp", "paramiko", "'.[sftp]'")
     from warehouse.delivery.transports.sftp import connect
 
-    return RemoteFolder(
-        "sftp", without_secrets(url), path, lambda: connect(host, parts.port, parts.username), objects=False
-    )
+    return FileSystem(path, lambda: connect(host, parts.port, parts.username), objects=False)
 
 
-def _objects(url: str, parts: SplitResult, paths: Paths) -> Transport:
+def _objects(url: str, parts: SplitResult, setting: str) -> FileSystem:
     # Credentials come from where the store's own tools look for them (~/.aws, environment).
     _check_installed(parts.scheme, PACKAGES[parts.scheme], PACKAGES[parts.scheme])
     import fsspec
 
     root = url.partition("://")[2].rstrip("/")
-    return RemoteFolder(parts.scheme, without_secrets(url), root, lambda: fsspec.filesystem(parts.scheme), objects=True)
+    return FileSystem(root, lambda: fsspec.filesystem(parts.scheme), objects=True)
+
+
+def _remote(url: str, parts: SplitResult, paths: Paths) -> Transport:
+    found = file_system(url, SETTING)
+    return RemoteFolder(parts.scheme, without_secrets(url), found.root, found.connect, objects=found.objects)
 
 
 def _rsync(url: str, parts: SplitResult, paths: Paths) -> Transport:
@@ -123,10 +157,13 @@ def _quack(url: str, parts: SplitResult, paths: Paths) -> Transport:
     return Quack(parts.hostname or "", parts.port, encrypted=parts.scheme == "quacks")
 
 
-TRANSPORTS: dict[str, Callable[[str, SplitResult, Paths], Transport]] = {
-    **dict.fromkeys(("", "file"), _directory),
+FILE_SYSTEMS: dict[str, Callable[[str, SplitResult, str], FileSystem]] = {
     "sftp": _sftp,
     **dict.fromkeys(PACKAGES, _objects),
+}
+TRANSPORTS: dict[str, Callable[[str, SplitResult, Paths], Transport]] = {
+    **dict.fromkeys(("", "file"), _directory),
+    **dict.fromkeys(FILE_SYSTEMS, _remote),
     "rsync+ssh": _rsync,
     **dict.fromkeys(("git+ssh", "git+https", "git+file"), _git),
     **dict.fromkeys(("quack", "quacks"), _quack),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from common.files import STALE_S, TEMPORARY, plain_file, whole_file
 from common.limits import MAX_REPORT_BYTES
 from common.urls import without_secrets
 from warehouse.delivery.transports.protocol import FILES, HOSTS, INBOX, NAME, REPORT, SWEEP_S, UnreachableError
+
+COPY_BYTES = 2**20  # read and sent at once
 
 
 class RemoteFolder:
@@ -136,16 +140,20 @@ class RemoteFolder:
             return
         folder = target.rpartition("/")[0]
         fs.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            with fs.open(temporary, "wb") as file:
-                file.write(content)
-                _flush(file)
-            fs.mv(temporary, target)
-        except BaseException:
-            with suppress(Exception):
-                fs.rm_file(temporary)
-            raise
+        write_file(fs, target, io.BytesIO(content), f"{folder}/{TEMPORARY}{uuid.uuid4().hex}")
+
+
+def write_file(fs: Any, target: str, content: IO[bytes], temporary: str) -> None:
+    """Write a file of a file system whole or not at all: under a temporary name in its folder, then renamed."""
+    try:
+        with fs.open(temporary, "wb") as file:
+            shutil.copyfileobj(content, file, COPY_BYTES)
+            _flush(file)
+        fs.mv(temporary, target)
+    except BaseException:
+        with suppress(Exception):
+            fs.rm_file(temporary)
+        raise
 
 
 def _age_s(entry: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,8 @@ from typing import Any
 
 import duckdb
 import psutil
-from fake_models import EMBEDDERS
-from ports import free_port
 
+from benchmarks.chaos.fake_models import EMBEDDERS
 from lab.services.environments import prefect_environment
 from warehouse.paths import Paths
 from workpools.hosts import HOST_TAG
@@ -44,6 +44,13 @@ def given(number: int, per_class: int) -> list[str]:
     return ["--scale", "smoke", "--set", f"p1.embedders={names}", "--set", f"p1.per_class={per_class}"]
 
 
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @dataclass
 class Lab:
     """One LAB_HOME with its server on a free port."""
@@ -55,7 +62,7 @@ class Lab:
 
     def lab(self, *arguments: str, timeout: float = 1200, **extra: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lab", *arguments]
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603
             command,
             env=environment(self.home, **self.more | extra),
             cwd=ROOT,
@@ -94,7 +101,7 @@ class Lab:
     def _start(self, name: str, arguments: list[str], told: dict[str, str]) -> subprocess.Popen[bytes]:
         (self.home / "logs").mkdir(exist_ok=True)
         with (self.home / "logs" / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
+            return subprocess.Popen(  # noqa: S603
                 [sys.executable, *arguments], env=told, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
 
@@ -103,14 +110,16 @@ class Lab:
         client = self.client()
         deadline = time.monotonic() + 600
         while set(online_workers(client).get(pool, [])) != hosts:
-            assert time.monotonic() < deadline, f"{online_workers(client)}\n{self.logs()}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{online_workers(client)}\n{self.logs()}")
             time.sleep(0.5)
 
     def up(self) -> None:
         if self.prepare and not (self.home / "prefect").exists():
             self.prepare(self.home)
         done = self.lab("up", "--port", str(self.port), "--no-page")
-        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
+        if done.returncode:
+            raise AssertionError(done.stdout + done.stderr + self.logs())
 
     def down(self) -> None:
         self.lab("down")
@@ -137,7 +146,8 @@ class Lab:
     def wait_for(self, sql: str, command: subprocess.Popen[bytes]) -> None:
         """Return once `sql` finds a row in the snapshot; AssertionError if `command` ends before."""
         while not ((self.home / "snapshot.duckdb").exists() and self.query(sql)):
-            assert command.poll() is None, self.logs()
+            if command.poll() is not None:
+                raise AssertionError(self.logs())
             time.sleep(0.2)
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
