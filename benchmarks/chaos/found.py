@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -15,6 +17,7 @@ from warehouse.database.connection import migrations, schema_version, writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance import verify as checks
+from warehouse.maintenance.clean import removable, remove
 from warehouse.maintenance.verify import Verified
 from warehouse.paths import Paths
 
@@ -145,3 +148,16 @@ def look_migrated(home: Path) -> Found:
 def leftovers(folder: Path) -> list[str]:
     """Return the half-written files in a folder."""
     return [str(p) for p in folder.rglob(".part-*")]
+
+
+def left_behind(home: Path) -> list[str]:
+    """Return the half-written files that are still there after a day, a delivery, a collection and `lab clean`."""
+    paths = Paths(home)
+    store = Store.configured(paths)
+    for path in leftovers(home):
+        os.utime(path, (0, 0))
+    store.deliver(paths.spool)
+    with writing(paths, publish=True) as con:
+        collect(paths, store, con)
+        remove(con, removable(con, paths, store, timedelta(days=1)))
+    return leftovers(home)

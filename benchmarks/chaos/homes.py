@@ -10,7 +10,7 @@ from pathlib import Path
 
 from numpy.random import Generator
 
-from benchmarks.chaos.found import Found, journals_in, leftovers, look, look_migrated
+from benchmarks.chaos.found import Found, journals_in, left_behind, look, look_migrated
 from benchmarks.chaos.killing import COLLECTORS, Forks, at_work, kill_in
 from benchmarks.chaos.roles import STAGES, WRITTEN
 from benchmarks.chaos.work import WRITERS, plan
@@ -19,7 +19,7 @@ from warehouse.maintenance.backup_folder import dated
 from warehouse.maintenance.restore import restore
 from warehouse.paths import Paths
 
-KILLS_A_HOME = 35
+KILLS_A_HOME = 50
 ROLES = (*WRITERS, *COLLECTORS, "judge-a", "saver-a", "builder-a", "migrator-a")
 
 
@@ -54,7 +54,7 @@ def kill_roles(forks: Forks, home: Path, kills: int, rng: Generator, until: floa
     found = look(home, journals_in(home))
     found.add(look_migrated(home))
     found.add(look_at_newest(home))
-    found.left += leftovers(home)
+    found.left += left_behind(home)
     return hit, found
 
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ from numpy.random import Generator
 
 from benchmarks.chaos.fake_models import embedders
 from benchmarks.chaos.found import Found
-from benchmarks.chaos.laboratory import Lab, flow_of, given, kill
+from benchmarks.chaos.laboratory import Lab, given, kill
 
 NUMBER = 6  # embedders of a run, each a unit
 FIRST_SIZE = 16  # problems of each class; one more for each run, so that each has units of its own
@@ -40,41 +41,34 @@ COUNTED = (
 GIVEN_UP = "SELECT unit_id, why FROM given_up WHERE run_id = ?"
 
 
-def _process(pid: int) -> psutil.Process | None:
-    try:
-        return psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
-
-
 class Striker:
     """Kills one part of a laboratory at a time, and sees to it that it goes on."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.kinds: dict[str, Callable[[], bool]] = {
-            "pipeline's process": lambda: self._flow("worker-coordinator"),
-            "shard's process": lambda: any(self._flow(name) for name in self._workers()),
-            "worker": lambda: any(self._service(name) for name in self._workers()),
-            "coordinator's worker": lambda: self._service("worker-coordinator"),
+            "pipeline's process": lambda: self._flow("pipeline"),
+            "shard's process": lambda: self._flow("shard"),
+            "worker": lambda: self._service("worker-coordinator"),
             "server": lambda: self._service("server"),
             "everything": self._everything,
         }
         self.costly = ("shard's process", "everything")
 
-    def _workers(self) -> list[str]:
-        return [name for name in self.lab.services() if name.startswith("worker-") and name != "worker-coordinator"]
-
-    def _flow(self, name: str) -> bool:
-        worker = _process(self.lab.services().get(name, 0))
-        flow = flow_of(worker) if worker else None
-        if flow is not None:
-            kill([flow])
-        return flow is not None
+    def _flow(self, tag: str) -> bool:
+        """Kill the process of a flow run with this tag."""
+        client = self.lab.client()
+        worker = self._running("worker-coordinator")
+        for process in worker.children(recursive=True) if worker else []:
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                run_id = process.environ().get("PREFECT__FLOW_RUN_ID")
+                if run_id and tag in client.read_flow_run(run_id).tags:
+                    kill([process])
+                    return True
+        return False
 
     def _service(self, name: str) -> bool:
-        found = _process(self.lab.services().get(name, 0))
-        if found is not None:
+        if found := self._running(name):
             kill([found])
             self.lab.up()
         return found is not None
@@ -83,6 +77,11 @@ class Striker:
         self.lab.kill_everything()
         self.lab.up()
         return True
+
+    def _running(self, name: str) -> psutil.Process | None:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.lab.services()[name])
+        return None
 
 
 def disturb(lab: Lab, arguments: list[str], kills: int, rng: Generator) -> Counter[str]:

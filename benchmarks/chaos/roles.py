@@ -27,7 +27,7 @@ from warehouse.ingest.collector import collect
 from warehouse.maintenance import backup, rebuild
 from warehouse.paths import Paths
 
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 STAGES = {
     "spool": b"s",
     "delivery": b"d",

@@ -27,7 +27,7 @@ from warehouse.paths import Paths
 
 PHASE = "p1"
 WRITERS = ("writer-a", "writer-b")
-UNITS = 400  # of each writer that are planned
+UNITS = 120  # of each writer that are planned
 BLOCK = 10  # units of one writer, one after the other, that a verdict rests on
 HOST = "pi-4"
 GIVEN: dict[str, Any] = {"n_problems": 96, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}
