@@ -1,13 +1,15 @@
-"""Is any result or verdict lost, doubled or distorted by kills at random moments?
+"""Is any result or verdict lost, doubled or distorted by kills and injected errors at random moments?
 
-    nice -n 19 python -m benchmarks.chaos --kills 500 --seed 1
+    nice -n 19 python -m benchmarks.chaos --kills 500 --errors 500 --seed 1
 
 It prints JSON: how many died where, how many units and verdicts were looked at afterwards, and what was wrong with them, which
 has to be nothing; the exit code is 1 otherwise. Homes in a temporary folder have two writers, two collectors, a judge that
 decides runs, one that writes a backup after the other, one that rebuilds, one that makes new warehouses. They are killed (-9)
-role by role, most often within one stage of their work. A tenth of the kills falls on a laboratory with a real server, workers
-and pipelines. In the end all that was written is looked for in each warehouse, and in the newest backup, restored elsewhere.
-The same seed strikes the same roles in the same order; at which instruction is the system's choice.
+role by role, most often within one stage of their work. A tenth of the kills falls on a laboratory with a real server, worker
+and pipelines. Errors are injected into calls of single steps of the same work (write, deliver, collect, decide, back up,
+rebuild), each of which is then taken again without one. In the end all that was written is looked for in each warehouse, and
+in the newest backup, restored elsewhere. The same seed strikes the same roles in the same order; at which instruction is the
+system's choice.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos import homes, pipeline
+from benchmarks.chaos import errors, homes, pipeline
 from benchmarks.chaos.found import Found
 from experiments.seeds import generator
 
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Kill, look, print; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=500, help="processes to kill")
+    parser.add_argument("--errors", type=int, default=500, help="calls into the system that fail")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn")
     parser.add_argument("--seconds", type=float, default=7200.0, help="begin nothing new after so long")
     given = parser.parse_args(arguments)
@@ -45,14 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts: dict[str, tuple[Callable[..., Any], int]] = {
         "homes": (homes.run, given.kills - given.kills // OF_PIPELINE),
         "pipelines": (pipeline.run, given.kills // OF_PIPELINE),
+        "errors": (errors.run, given.errors),
     }
-    total, hits = Found(), {}
+    total, hits = Found(), dict[str, dict[str, int]]()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     for name, (part, number) in parts.items():
+        if not number:
+            continue
         hit, found = part(folder / name, number, generator(given.seed, "chaos", name), until)
         hits[name] = dict(sorted(hit.items()))
         total.add(found)
-        print(f"{name}: {sum(hit.values())} kills, {len(found.wrong)} faults", file=sys.stderr)
+        print(f"{name}: {sum(hit.values())} strikes, {len(found.wrong)} faults", file=sys.stderr)
     print(json.dumps(_report(given.seed, time.monotonic() - began, hits, total), indent=1))
     if total.wrong:
         print(f"the homes are in {folder}", file=sys.stderr)
@@ -66,7 +72,8 @@ def _report(seed: int, seconds: float, hits: dict[str, dict[str, int]], found: F
         "benchmark": "chaos",
         "seed": seed,
         "seconds": round(seconds),
-        "kills": sum(n for hit in hits.values() for n in hit.values()),
+        "kills": sum(n for name, hit in hits.items() if name != "errors" for n in hit.values()),
+        "errors": sum(hits.get("errors", {}).values()),
         "where": hits,
         "units": found.units,
         "verdicts": found.verdicts,
@@ -74,6 +81,7 @@ def _report(seed: int, seconds: float, hits: dict[str, dict[str, int]], found: F
         "doubled": len(found.doubled),
         "distorted": len(found.distorted),
         "left_behind": len(found.left),
+        "tracebacks": len(found.crashed),
         "faults": found.wrong[:20],
     }
 

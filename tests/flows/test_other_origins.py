@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from laboratory import ROOT, Lab, environment
 from playwright.sync_api import Browser, Page, expect
 from ports import REBOUND, free_port
 
+from benchmarks.chaos.laboratory import ROOT, Lab, environment
 from lab.network.lan import Listener
 from lab.services.environments import prefect_environment
 from lab.services.processes import holder_of, wait_until

@@ -12,9 +12,10 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from fake_models import EMBEDDERS, embedders
 from fake_ollama import MODEL, fake_ollama
 from lab_process import Run
+
+from benchmarks.chaos.fake_models import EMBEDDERS, embedders
 
 ROOT = Path(__file__).resolve().parents[3]
 USER, PASSWORD = "usr-4Zq8", "pw-7KxV2v9"  # alone, so that a part is found as well
