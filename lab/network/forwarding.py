@@ -5,6 +5,7 @@ with listening("192.168.1.10", 9494, quack_port) as alive: ...
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,14 @@ from typing import Any
 
 from common.errors import LabError
 from common.same_origin import Message, Receive, SameOrigin, Send, answer, machine_names
+from common.wrong_passwords import WrongPasswords, client_of
 
 MAX_REQUEST_BYTES = 4 * 2**20  # a part of a bundle has 1 MiB, and 1.4 MB in base64 within its statement
 MAX_CONNECTIONS = 64
+REFUSAL, MAX_REFUSAL_BYTES = b"Authentication failed", 200  # what Quack 1.5.5 answers to a wrong token, in 43 bytes
 STOP_S = 5  # for requests under way
 ANSWER_S = 60.0  # the inbox answers within a second or two
+log = logging.getLogger("uvicorn.error")
 # Of one connection (RFC 9110), and what each server writes itself.
 DROPPED = {b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server", b"host"}
 CORS = b"access-control-"  # with which Quack lets in the web pages of everybody
@@ -30,6 +34,7 @@ class Forwarding:
         import httpx
 
         self.url = f"http://127.0.0.1:{port}"
+        self.wrong = WrongPasswords()
         self.client = httpx.AsyncClient(timeout=ANSWER_S, trust_env=False)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -53,6 +58,9 @@ class Forwarding:
             headers = _passed_on(reply.headers.raw)
             await send({"type": "http.response.start", "status": reply.status_code, "headers": headers})
             async for part in reply.aiter_raw():
+                if len(part) < MAX_REFUSAL_BYTES and REFUSAL in part:
+                    log.warning("wrong token from %s", client_of(scope))
+                    await self.wrong.delay(scope)
                 await send({"type": "http.response.body", "body": part, "more_body": True})
         finally:
             await reply.aclose()

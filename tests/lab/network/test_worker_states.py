@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.network.auth_proxy import ASKED, AuthProxy, Refused, check_body
+from lab.network.auth_proxy import ASKED, AuthProxy, Passwords, Refused, check_body
 from lab.network.state_data import problem
 
 Message = MutableMapping[str, Any]
@@ -115,7 +115,7 @@ def test_an_event_that_would_set_such_a_state_closes_the_socket(name: str) -> No
     async def inside(_: Message, receive: Any, __: Any) -> None:
         seen.extend([await receive() for _ in range(4)])
 
-    proxy = AuthProxy(inside, "coordinator:c", "worker:w")
+    proxy = AuthProxy(inside, Passwords("coordinator:c", "worker:w", "page:p"))
     asyncio.run(proxy({"type": "websocket", "path": "/api/events/in", "headers": []}, receive, send))
     assert [m["type"] for m in seen] == ["websocket.connect", *["websocket.receive"] * 2, "websocket.disconnect"]
 
