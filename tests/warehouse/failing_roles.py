@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 import pandas  # noqa: F401 - pyarrow looks for it at its first table, half a second in each child otherwise
 from made_up_bundles import make_unit, plan, put
+from made_up_report import report_file
 
 from benchmarks import injected_errors as layer
 from common.errors import LabError
@@ -64,15 +65,8 @@ def prepare_inbox(paths: Paths, store: Store) -> None:
     put(store.inbox, "inbox", content=CONTENT)
     put(store.inbox, "also")
     put(paths.bundles, "lost", content=CONTENT)
-    report = {
-        "host": "pi-4",
-        "created_at": "2026-11-23T12:00:00+00:00",
-        "tier": "weak",
-        "python": "3.11",
-        "versions": {},
-    }
     (store.root / "hosts").mkdir()
-    (store.root / "hosts" / "capability_report_pi-4.json").write_text(json.dumps(report))
+    (store.root / "hosts" / "capability_report_pi-4.json").write_bytes(report_file("pi-4"))
 
 
 def prepare_spool(paths: Paths, store: Store) -> None:
@@ -171,12 +165,10 @@ def case(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         said = str(scenario.work(paths, store))
     except Exception as error:
-        layer.rest()
         said = f"{type(error).__name__}: {error}"
         if not isinstance(error, LabError) and system_error(error) is None:
             wrong.append(f"a defect: {''.join(traceback.format_exception(error))}")
-    calls = layer.counted()
-    hit = layer.injected()
+    calls, hit = layer.counted(), layer.injected()
     layer.rest()
     wrong += seen(paths, store) + lost(asked["scenario"], paths, store)
     if asked["kinds"] != ["remove"]:

@@ -17,7 +17,7 @@ from programs import missing
 from benchmarks import injected_errors as layer
 
 ROOT = Path(__file__).parents[3]
-CASES = {"write": 40, "deliver": 60, "collect": 32, "rebuild": 24, "backup": 24}  # tried of each, of up to 500
+CASES = {"write": 40, "deliver": 60, "collect": 24, "rebuild": 16, "backup": 20}  # tried of each, of up to 500
 
 
 class Roles:
