@@ -13,6 +13,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +25,8 @@ from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
-from experiments.domains import get_domain
+from experiments.domains import Problem, get_domain
+from experiments.expected import Details, Expected, Key, Number, Row
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
@@ -169,6 +171,37 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
                 )
             )
     return trials
+
+
+class Retrieved(Details):
+    """Of a query under one configuration, what the analysis reads."""
+
+    embedder: str
+    text_weight: float
+    k: int
+    distance: str
+    relevance: Number
+
+
+def expected(unit: Unit) -> Expected:
+    """Return the trials that a unit yields: one a configuration and query; one a query where the embedder is missing."""
+    config, name = Config(**unit.config), unit.spec["embedder"]
+    queries, fixed = _queries(config), {}
+    for weight, k, distance in itertools.product(config.text_weights, config.ks, config.distances):
+        cell = {"embedder": name, "text_weight": weight, "k": k, "distance": distance}
+        fixed[cell_name(*cell.values())] = cell
+    keys = [Key(query.problem_id, cell, truth=query.label) for cell in fixed for query in queries]
+    failed = [Key(query.problem_id, name, truth=query.label) for query in queries]
+    return Expected(keys, Retrieved, failed=failed, fixed=fixed, more=_timeless)
+
+
+@cache
+def _queries(config: Config) -> list[Problem]:
+    return split(config, config.n_memory, config.n_queries).test
+
+
+def _timeless(rows: Sequence[Row], details: Sequence[Retrieved]) -> str | None:
+    return None if all(r.latency_s for r in rows) else "a retrieval took no time"
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:

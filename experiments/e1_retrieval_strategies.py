@@ -26,6 +26,7 @@ from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import parts, split, universe
 from experiments.domains import get_domain
+from experiments.expected import Expected, Number, Row, Solved, solving
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
@@ -176,6 +177,31 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             found = retrieve[condition](problem)
             trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts)
     return trials
+
+
+class Remembered(Solved):
+    """Of a trial that leaves a memo, what the analysis reads."""
+
+    order: int
+
+
+class Evaluated(Solved):
+    """Of a trial on a memory, what the analysis reads."""
+
+    relevance: Number | None = None  # of what was retrieved; none without a memory
+
+
+def expected(unit: Unit) -> Expected:
+    """Return the trials that a unit yields: one a problem for the memory, else one a problem, condition and seed."""
+    config, problems = Config(**unit.config), unit.spec["problems"]
+    if unit.spec["role"] == MEMO:
+        return solving(config, problems, [MEMO], config.run_seeds[:1], Remembered)
+    return solving(config, problems, CONDITIONS, config.run_seeds, Evaluated, more=_irrelevant)
+
+
+def _irrelevant(rows: Sequence[Row], details: Sequence[Evaluated]) -> str | None:
+    ok = all(r.condition == "none" or d.relevance is not None for r, d in zip(rows, details, strict=True))
+    return None if ok else "the relevance of what was retrieved is missing"
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:

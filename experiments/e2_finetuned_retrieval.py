@@ -34,6 +34,7 @@ from experiments.backends.protocols import LanguageModel, Reply, Unavailable
 from experiments.contract import Json, Result, Sides, Trial, Unit
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
+from experiments.expected import Details, Expected, Key, Number, Solved, solving, without_costs
 from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
@@ -165,6 +166,39 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     for problem, reply in zip(problems, replies, strict=True):
         trials += _solve(problem, reply, spec, config, bank, lm)
     return trials
+
+
+class Training(Details):
+    """Of a training, what the analysis reads."""
+
+    hypothesis: str
+    adapter: str
+    adapter_bytes: int
+    examples: int
+    held: int
+    best_epoch: int | None
+    validation_loss: list[Number] | None
+
+
+class Evaluated(Solved):
+    """Of a trial that solves a problem, what the analysis reads."""
+
+    hypothesis: str
+    hypothesis_quality: Number
+    query_quality: Number = 0.0  # and the tokens of the query, where the model wrote one
+    query_tokens: int = 0
+
+
+def expected(unit: Unit) -> Expected:
+    """Return the trials that a unit yields: the training, or one a problem and seed."""
+    config, spec = Config(**unit.config), unit.spec
+    fixed = {"hypothesis": spec["hypothesis"]}
+    if spec["role"] != "train":
+        name = spec["condition"]
+        return solving(config, spec["problems"], [name], config.run_seeds, Evaluated, fixed={name: fixed})
+    name = f"train_{spec['dataset']}"
+    failed, key = [Key("training", name)], Key("training", name, config.data_seed)
+    return Expected([key], Training, failed, fixed={name: fixed}, attached="adapter", more=without_costs)
 
 
 def _writes_query(condition: str) -> bool:

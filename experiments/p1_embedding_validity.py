@@ -26,6 +26,7 @@ from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
+from experiments.expected import Details, Expected, Key, Number, Row
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
@@ -129,6 +130,25 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         )
         for i, p in enumerate(problems)
     ]
+
+
+class Embedded(Details):
+    """Of a trial's problem, what the analysis reads."""
+
+    vector: list[Number] = Field(min_length=1, max_length=2**16)
+    group: str
+
+
+def expected(unit: Unit) -> Expected:
+    """Return the trials that a unit yields: one a problem."""
+    name = unit.spec["embedder"]
+    keys = [Key(p.problem_id, name, truth=p.label) for p in _problems(Config(**unit.config))]
+    return Expected(keys, Embedded, more=_of_several_lengths)
+
+
+def _of_several_lengths(rows: Sequence[Row], details: Sequence[Embedded]) -> str | None:
+    lengths = {len(one.vector) for one in details}
+    return f"vectors of {min(lengths)} and of {max(lengths)} numbers" if len(lengths) > 1 else None
 
 
 def _map(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

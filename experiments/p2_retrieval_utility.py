@@ -22,6 +22,7 @@ from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import parts, split, universe
 from experiments.domains import Problem, get_domain
+from experiments.expected import Expected, solving
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
@@ -112,6 +113,12 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             found = _ask(bank, condition, problem, config)
             trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts)
     return trials
+
+
+def expected(unit: Unit) -> Expected:
+    """Return the trials that a unit yields: one a problem, condition and seed."""
+    config = Config(**unit.config)
+    return solving(config, unit.spec["problems"], CONDITIONS, config.run_seeds)
 
 
 def _ask(bank: Bank, condition: str, problem: Problem, config: Config) -> Found:

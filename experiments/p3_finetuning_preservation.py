@@ -26,6 +26,7 @@ from experiments.capability import judges
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import get_domain
+from experiments.expected import Details, Expected, Key, Number, Row, without_costs
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
@@ -39,6 +40,7 @@ PROFILE = "prerequisites"
 NEEDS = ("language_model", "lora")
 CATEGORIES = ("instruction", "arithmetic", "format", "knowledge")
 PERPLEXITY = "perplexity"
+MAX_NATS = 100  # a token; a model that knows nothing has the logarithm of its vocabulary, about 11
 # Analyses of the protocol (docs/science.md, P3); what is measured beyond them is marked exploratory.
 PLANNED = tuple("retention score perplexity perplexity_ratio training_time_s".split())
 
@@ -133,6 +135,43 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         )
         for p, r in zip(prompts, replies, strict=True)
     ]
+
+
+class Training(Details):
+    """Of the training, what the analysis reads."""
+
+    adapter: str
+
+
+class Answer(Details):
+    """Of an answer to a prompt, what the analysis reads."""
+
+    category: str
+
+
+class Likelihood(Answer):
+    """Of a held-out text, what the analysis reads."""
+
+    negative_log_likelihood: Number = Field(ge=0)
+
+
+def expected(unit: Unit) -> Expected:
+    """Return the trials that a unit yields: the training, or one a prompt or text."""
+    config, role = Config(**unit.config), unit.spec["role"]
+    if role == "train":
+        key = Key("training", role, config.data_seed)
+        return Expected([key], Training, failed=[Key(*key[:2])], attached="adapter", more=without_costs)
+    part = unit.spec["part"]
+    keys, fixed = [Key(i, role) for i in _ids(part, config)], {role: {"category": part}}
+    if part == PERPLEXITY:
+        return Expected(keys, Likelihood, fixed=fixed, more=_unlikely)
+    return Expected(keys, Answer, fixed=fixed, judged=True)
+
+
+def _unlikely(rows: Sequence[Row], details: Sequence[Likelihood]) -> str | None:
+    most = MAX_NATS * sum(r.tokens_in or 0 for r in rows)
+    found = sum(one.negative_log_likelihood for one in details)
+    return f"{found:.0f} nats for all texts, more than {MAX_NATS} a token" if found > most else None
 
 
 def _likelihoods(lm: LanguageModel, role: str, config: Config) -> list[Trial]:

@@ -14,6 +14,7 @@ from experiments.backends.model_cache import Backends
 from experiments.contract import Json, Metrics, PhaseConfig, Result, Sides, Trial, Unit, Verdict
 from experiments.domains import get_domain, resolved
 from experiments.domains.jsonl import JsonLines
+from experiments.expected import Expected
 from experiments.findings import Earlier, PhaseFindings
 
 PHASES = {
@@ -111,6 +112,8 @@ class Phase(Protocol):
     def sides(self, config: Any, findings: Earlier) -> Sides: ...  # what the leakage gate compares
 
     def run(self, unit: Unit, backends: Backends) -> list[Trial]: ...
+
+    def expected(self, unit: Unit) -> Expected: ...  # the trials of `run`, as far as its analysis rests on them
 
     def metrics(self, trials: Sequence[Trial], config: Any) -> Metrics: ...
 

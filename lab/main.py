@@ -48,6 +48,7 @@ COMMANDS = {
     "spool": "delivery:spool",
     "inbox serve": "delivery:serve",
     "verify": "warehouse:verify",
+    "reject": "warehouse:reject",
     "warehouse rebuild": "warehouse:rebuild",
     "warehouse merge": "warehouse:merge",
     "backup": "backup:backup",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from common.environment import lab_home
@@ -18,6 +19,7 @@ class Paths:
         self.snapshot = home / "snapshot.duckdb"
         self.bundles = home / "bundles"  # archive of ingested bundles
         self.quarantine = home / "quarantine"
+        self.reading = home / "reading"  # name of the bundle that is being read (warehouse/ingest/suspects.py)
         self.spool = home / "spool"  # this host's own bundles that are not delivered yet
         self.spool_reason = home / "spool.json"  # why the last delivery left bundles in the spool
         self.reports = home / "hosts"  # capability reports of known hosts
@@ -25,6 +27,15 @@ class Paths:
         self.records = home / "records"  # all tables but the trials, as files; with the bundles, enough for a rebuild
         self.embeddings = home / "embeddings.sqlite"  # computed by this host (experiments/backends/embedding_cache.py)
         self.transports = home / "ways"  # state of transports, such as git's copy of the store; an old folder name
+
+    def refused(self, name: str) -> Path:
+        """Return a path in the quarantine that is free, for an entry of any name."""
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150]
+        target, number = self.quarantine / plain, 0
+        while target.exists() or target.is_symlink():
+            number += 1
+            target = self.quarantine / f"{plain}.{number}"
+        return target
 
     @staticmethod
     def local() -> Paths:

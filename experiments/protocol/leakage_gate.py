@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from pydantic import Field
 
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
@@ -19,6 +20,7 @@ from experiments.contract import Json, Metric, Metrics, PhaseConfig, Result, Tri
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import ALLOW, NAMED_PAIRS, Leaks, inspect, refuse
+from experiments.expected import Details, Expected, Key
 from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.registry import get_phase
@@ -89,6 +91,22 @@ def run(unit: Unit, config: PhaseConfig, backends: Backends) -> list[Trial]:
     near.sort(key=lambda p: (-p[2], p[0], p[1]))
     details: Json = {"near": len(near), "pairs": [list(p) for p in near[:LISTED]], "compared": _compared(spec)}
     return [Trial(LEAKAGE, LEAKAGE, details=details)]
+
+
+class NearPairs(Details):
+    """Of the search, what the gate reads."""
+
+    near: int = Field(ge=0)
+    pairs: list[tuple[str, str, float]]
+    compared: int
+
+
+def expected(unit: Unit) -> Expected:
+    """Return the trials that a unit yields: the search's one, else those of its phase."""
+    if unit.spec.get("role") != LEAKAGE:
+        return get_phase(unit.phase).expected(unit)
+    fixed = {LEAKAGE: {"compared": _compared(unit.spec)}}
+    return Expected([Key(LEAKAGE, LEAKAGE)], NearPairs, fixed=fixed)
 
 
 def _compared(spec: Json) -> int:

@@ -43,6 +43,7 @@ def sync(as_json: AsJson = False) -> None:
         print(json.dumps({"where": store.where, **asdict(found)}))
     else:
         done = f"delivered {found.delivered} ({size(found.size_bytes)}), waiting {found.waiting}"
+        done += f", damaged and set aside {found.damaged}" if found.damaged else ""
         print(printable(f"to {store.where}: {done}"))
         if found.reason:
             print(printable(found.reason))

@@ -1,4 +1,4 @@
-"""Commands for the whole warehouse: verify, warehouse rebuild, warehouse merge."""
+"""Commands for what the warehouse holds: verify, reject, warehouse rebuild, warehouse merge."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from experiments.registry import module_of
 from lab.commands.options import AsJson, paths_with_warehouse
 from lab.exit_codes import EXIT_FAILED
 from warehouse.database.connection import reading, writing
+from warehouse.database.record_files import REBUILD
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
+from warehouse.maintenance.blocks import check_blocks
 from warehouse.maintenance.merge import merge as take_in
 from warehouse.maintenance.rebuild import rebuild as build
+from warehouse.maintenance.reject import reject as take_out
 from warehouse.maintenance.repair import repair as put_right
 from warehouse.maintenance.verifications import plain, verified
 from warehouse.maintenance.verify import Verified
@@ -44,6 +47,20 @@ def verify(
     if phase is not None:
         module_of(phase)
     paths = paths_with_warehouse()
+    found = check_blocks(paths)
+    if not found.faults:
+        found = _verified(paths, phase, deep, repair, as_json)
+    if as_json:
+        shown = {"counts": found.counts, "faults": plain(found.faults), "notes": plain(found.notes)}
+        print(json.dumps(shown, indent=1))
+    else:
+        show(found, deep)
+    if found.faults:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _verified(paths: Paths, phase: str | None, deep: bool, repair: bool, as_json: bool) -> Verified:
+    """Verify the warehouse, after a repair if one is asked for."""
     store = Store.configured(paths)
     if not repair:
         with reading(paths, publish=True) as con:
@@ -57,15 +74,9 @@ def verify(
         # Again, since closing the warehouse has written the record files.
         with writing(paths, publish=True) as con:
             found = verified(con, paths, store, phase, deep)
-    if as_json:
-        shown = {"counts": found.counts, "faults": plain(found.faults), "notes": plain(found.notes)}
-        print(json.dumps(shown, indent=1))
-    else:
-        if repair:
+        if not as_json:
             print(f"restored: {done.bundles} bundles, {done.files} attachments, {done.back} out of quarantine")
-        show(found, deep)
-    if found.faults:
-        raise typer.Exit(EXIT_FAILED)
+    return found
 
 
 def show(found: Verified, deep: bool) -> None:
@@ -77,9 +88,32 @@ def show(found: Verified, deep: bool) -> None:
         if len(findings) > MOST_LINES:
             print(f"{word}  and {len(findings) - MOST_LINES} more; lab verify --json has all")
     if found.faults:
-        print(f"faults: {len(found.faults)}; to restore from the bundles: lab verify --repair")
+        mend = REBUILD if any(f.check == "blocks" for f in found.faults) else "lab verify --repair"
+        print(f"faults: {len(found.faults)}; to restore from the bundles: {mend}")
     else:
         print("no fault found" + ("" if deep else "; --deep also recomputes metrics and verdicts"))
+
+
+def reject(
+    bundle: Annotated[str, typer.Argument(help="Its SHA-256, or the first eight digits or more.")],
+    why: Annotated[str, typer.Option(help="The reason, which stays on record.")],
+) -> None:
+    """Take a result out of the warehouse, on record, so that its unit is computed again.
+
+    Its file moves into quarantine, and it is refused when it comes again. Verdicts that rest on it stay until they are
+    decided again.
+
+    Example: lab reject 3f2a9c01 --why "the machine's memory was faulty"
+    """
+    paths = paths_with_warehouse()
+    with writing(paths, publish=True) as con:
+        done = take_out(con, paths, Store.configured(paths), bundle, why)
+    print(printable(f"rejected {done.sha256[:12]}: {done.phase}, unit {done.unit_id[:8]}, computed by {done.host}"))
+    if done.counted_instead:
+        print("another result of its unit counts now")
+    for one in done.verdicts:
+        print(printable(f"rested on it: {one}"))
+    print("to compute its unit again and to decide again: lab pipeline, with the run's --scale and --set")
 
 
 def rebuild(

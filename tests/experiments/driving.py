@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from common.canonical_json import canonical
 from experiments.backends.model_cache import Backends
 from experiments.contract import Json, Result, Trial, Unit, Verdict
+from experiments.expected import Columns
 from experiments.findings import Earlier
 from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, configure, get_phase
@@ -37,7 +40,9 @@ def drive(
             assert skipped or len(trials) == unit.n_trials, f"{unit.spec}: {len(trials)} of {unit.n_trials} trials"
             for trial in trials:
                 check_trial(trial)
-            files.update({a.sha256: a.content for a in backends.take_attachments()})
+            attached = {a.sha256: a.content for a in backends.take_attachments()}
+            files.update(attached)
+            assert phase.expected(unit).wrong(columns_of(trials), list(attached)) is None
             done.append(Result(unit, trials))
     trials = [t for _, own in done for t in own]
     found = phase.metrics(trials, config)
@@ -50,6 +55,13 @@ def drive(
     if verdict.findings:
         canonical(verdict.findings.model_dump(mode="json"))
     return done, verdict
+
+
+def columns_of(trials: Sequence[Trial]) -> Columns:
+    """Trials as they lie in a bundle."""
+    names = [f.name for f in fields(Columns) if f.name != "details"]
+    details = [canonical(t.details).encode() for t in trials]
+    return Columns(**{name: [getattr(t, name) for t in trials] for name in names}, details=details)
 
 
 def check_trial(trial: Trial) -> None:

@@ -24,7 +24,7 @@ from common.canonical_json import canonical
 from experiments.contract import Attachment, Trial, Unit
 from warehouse.database.connection import writing
 from warehouse.database.records import save_units
-from warehouse.delivery import bundles
+from warehouse.delivery import reading
 from warehouse.delivery.bundles import FIELDS, SCHEMA, write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -220,8 +220,8 @@ def _zeros(n: int) -> list[dict[str, Any]]:
     return [row(answer="0" * n)]
 
 
-# Bounds of a hundredth, so that bombs of a hundredth of the size tell the same; what is read, and in which order, is the product's.
-PLAIN, ROWS = bundles.MAX_PLAIN_BYTES // 100, bundles.MAX_ROWS // 100
+# Bounds of a thirtieth and a hundredth, so that bombs of that size tell the same; what is read, and in which order, is the product's.
+PLAIN, ROWS = reading.MAX_PLAIN_BYTES // 30, reading.MAX_ROWS // 100
 BOMBS = {
     "one value that grows": lambda: parquet(canonical(manifest()).encode(), _zeros(PLAIN + 1)),
     "gzip inside Parquet": lambda: parquet(canonical(manifest()).encode(), _zeros(PLAIN + 1), compression="gzip"),
@@ -243,8 +243,8 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_end_in_quarantine(stand: Stand, bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kilobytes that become gigabytes would end the collector for want of memory, at each start again."""
-    monkeypatch.setattr(bundles, "MAX_PLAIN_BYTES", PLAIN)
-    monkeypatch.setattr(bundles, "MAX_ROWS", ROWS)
+    monkeypatch.setattr(reading, "MAX_PLAIN_BYTES", PLAIN)
+    monkeypatch.setattr(reading, "MAX_ROWS", ROWS)
     path = put(stand, BOMBS[bomb]())
     assert path.stat().st_size < PLAIN / 4
     assert len(stand.collect().quarantined) == 1

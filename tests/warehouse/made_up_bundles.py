@@ -18,14 +18,15 @@ from warehouse.paths import Paths
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def make_unit(label: str) -> Unit:
+def make_unit(label: str, n: int = 2) -> Unit:
+    """A unit of P1 of which nothing but the number of its trials is known."""
     unit_id = hashlib.sha256(label.encode()).hexdigest()[:32]
-    return Unit(unit_id, "p1", 1, {}, {"label": label}, {"code": "c", "data": "d", "models": {}})
+    return Unit(unit_id, "p1", 1, {}, {"label": label}, {"code": "c", "data": "d", "models": {}}, n_trials=n)
 
 
-def plan(paths: Paths, *labels: str) -> None:
+def plan(paths: Paths, *labels: str, n: int = 2) -> None:
     with writing(paths) as con:
-        save_units(con, "run", "p1", [make_unit(label) for label in labels])
+        save_units(con, "run", "p1", [make_unit(label, n) for label in labels])
 
 
 def put(

@@ -46,9 +46,10 @@ def latest_run(con: Connection) -> str | None:
     """Return the run decided last, else the one started last, of those with results; None when there is none."""
     row = con.execute(
         """
-        SELECT r.run_id FROM runs r LEFT JOIN (SELECT run_id, max(decided_at) AS decided_at FROM verdicts GROUP BY 1) v
+        SELECT r.run_id FROM runs r LEFT JOIN
+        (SELECT run_id, max(arrivals) AS arrivals, max(decided_at) AS decided_at FROM verdicts GROUP BY 1) v
         USING (run_id) WHERE EXISTS (FROM units u JOIN bundles b USING (unit_id) WHERE u.run_id = r.run_id)
-        ORDER BY v.decided_at DESC NULLS LAST, r.started_at DESC LIMIT 1
+        ORDER BY v.arrivals DESC NULLS LAST, v.decided_at DESC NULLS LAST, r.started_at DESC LIMIT 1
         """
     ).fetchone()
     return None if row is None else str(row[0])
@@ -59,8 +60,8 @@ def finished(con: Connection, run_id: str) -> list[Finished]:
     rows = con.execute(
         """
         SELECT u.spec, b.host, b.sha256, (SELECT max(attempt) FROM bundles o WHERE o.unit_id = u.unit_id),
-               (SELECT arg_max(place, assigned_at) FROM assignments a
-                WHERE a.unit_id = u.unit_id AND a.assigned_at <= b.received_at)
+               (SELECT arg_max(place, (arrivals, assigned_at)) FROM assignments a
+                WHERE a.unit_id = u.unit_id AND a.arrivals < b.arrival)
         FROM units u
         JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND b.replicate = 0 ORDER BY u.phase, u.position
         """,

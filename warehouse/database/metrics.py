@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from duckdb import DuckDBPyConnection as Connection
 
@@ -15,11 +14,11 @@ from experiments.protocol.giving_up import failed_trials
 from warehouse.database import records
 
 
-def results(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[Result]:
+def results(con: Connection, run_id: str, phase: str, until: int | None = None) -> list[Result]:
     """Return the units that have results or were given up; the trials of the latter are failed ones.
 
     Args:
-        until: leave out results that came in later.
+        until: leave out results with a higher number of arrival.
     """
     found = records.trials_of(con, run_id, phase, until=until)
     lost = records.given_up_of(con, run_id, phase, until=until)
@@ -27,13 +26,13 @@ def results(con: Connection, run_id: str, phase: str, until: datetime | None = N
 
 
 def measure(
-    con: Connection, run_id: str, phase: str, config: PhaseConfig, findings: Earlier, until: datetime | None = None
+    con: Connection, run_id: str, phase: str, config: PhaseConfig, findings: Earlier, until: int | None = None
 ) -> dict[str, Metrics]:
     """Compute the metrics over all hosts, under the name ALL_HOSTS, and then those of each host under its own name.
 
     Args:
         findings: those of the phases before it.
-        until: leave out results that came in later; repeats of units come in after the verdict.
+        until: leave out results with a higher number of arrival; repeats of units come in after the verdict.
     """
     hosts = records.hosts_of(con, run_id, phase, until=until)
     overall = leakage_gate.measured(phase, config, findings, flat(results(con, run_id, phase, until)))

@@ -15,6 +15,7 @@ from common.environment import ALL_HOSTS
 from experiments.contract import Json, Metric, Metrics, NextStep, Result, Status, Trial, Unit, Verdict
 from experiments.findings import Earlier
 from experiments.registry import PHASES, read_findings
+from warehouse.database.arrivals import last_arrival
 from warehouse.database.statements import column_of, insert, number_of, rows_of, transaction
 from warehouse.delivery.bundles import FIELDS
 
@@ -67,7 +68,7 @@ class Assignment:
 def save_plan(con: Connection, plan_id: str, content: Json) -> None:
     """Store a plan before its first trial; a plan never changes, another content is another plan."""
     row = {"plan_id": plan_id, "created_at": datetime.now(UTC), "content": content, "sha256": sha256_of(content)}
-    insert(con, "plans", [row], "DO NOTHING")
+    insert(con, "plans", [{**row, "arrivals": last_arrival(con)}], "DO NOTHING")
 
 
 def save_run(con: Connection, run: RunRecord) -> None:
@@ -127,27 +128,34 @@ def try_again(con: Connection, run_id: str) -> None:
     con.execute("DELETE FROM given_up WHERE run_id = ?", [run_id])
 
 
-def given_up_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[GivenUp]:
-    """Return the phase's units that were given up and have no result (with `until`, had none then), in the order asked."""
+def given_up_of(con: Connection, run_id: str, phase: str, until: int | None = None) -> list[GivenUp]:
+    """Return the phase's units that were given up and have no result, in the order asked.
+
+    Args:
+        until: leave out results with a higher number of arrival.
+    """
     rows = con.execute(
         "SELECT u.spec, g.why FROM given_up g JOIN units u USING (run_id, unit_id) WHERE g.run_id = ? AND u.phase = ? "
-        "AND g.unit_id NOT IN (SELECT unit_id FROM bundles WHERE received_at <= ? OR ? IS NULL) ORDER BY u.position",
+        "AND g.unit_id NOT IN (SELECT unit_id FROM bundles WHERE arrival <= ? OR ? IS NULL) ORDER BY u.position",
         [run_id, phase, until, until],
     ).fetchall()
     return [GivenUp(Unit.from_json(json.loads(spec)), why) for spec, why in rows]
 
 
 def trials_of(
-    con: Connection, run_id: str, phase: str, host: str | None = None, until: datetime | None = None
+    con: Connection, run_id: str, phase: str, host: str | None = None, until: int | None = None
 ) -> list[Result]:
-    """Return the units that have results (with `until`, had them then), with their trials, in the order asked.
+    """Return the units that have results, with their trials, in the order asked.
 
     Each with the bundle that counts, or with the first one of `host`.
+
+    Args:
+        until: leave out results with a higher number of arrival.
     """
     chosen = con.execute(
         """
         SELECT u.spec, arg_min(b.sha256, b.replicate) FROM units u JOIN bundles b USING (unit_id)
-        WHERE u.run_id = ? AND u.phase = ? AND (b.host = ? OR ? IS NULL) AND (b.received_at <= ? OR ? IS NULL)
+        WHERE u.run_id = ? AND u.phase = ? AND (b.host = ? OR ? IS NULL) AND (b.arrival <= ? OR ? IS NULL)
         GROUP BY u.position, u.spec ORDER BY u.position
         """,
         [run_id, phase, host, host, until, until],
@@ -167,9 +175,9 @@ def trials_in(con: Connection, bundles: Sequence[str]) -> dict[str, list[Trial]]
     return found
 
 
-def hosts_of(con: Connection, run_id: str, phase: str, until: datetime | None = None) -> list[str]:
-    """Return the hosts that have bundles of this phase (with `until`, had them then), by name."""
-    wanted = "u.run_id = ? AND u.phase = ? AND (b.received_at <= ? OR ? IS NULL)"
+def hosts_of(con: Connection, run_id: str, phase: str, until: int | None = None) -> list[str]:
+    """Return the hosts that have bundles of this phase (with `until`, up to that number of arrival), by name."""
+    wanted = "u.run_id = ? AND u.phase = ? AND (b.arrival <= ? OR ? IS NULL)"
     sql = f"SELECT DISTINCT b.host FROM units u JOIN bundles b USING (unit_id) WHERE {wanted} ORDER BY 1"  # noqa: S608
     return column_of(con, sql, [run_id, phase, until, until])
 
@@ -190,6 +198,7 @@ def save_verdict(
     m = verdict.main
     row: Json = {"status": verdict.status.value, "reason": verdict.reason, "threshold": verdict.threshold}
     row |= {"main_metric": m.metric, "main_condition": m.condition, "decided_at": datetime.now(UTC)}
+    row["arrivals"] = last_arrival(con)
     row |= {name: getattr(m, name) for name in ("value", "low", "high", "n")}
     row["findings"] = verdict.findings.model_dump(mode="json") if verdict.findings else {}
     row["next_steps"] = [step.to_json() for step in verdict.next_steps]
@@ -255,10 +264,10 @@ def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
 
 def assign(con: Connection, run_id: str, assignments: Sequence[Assignment]) -> None:
     """Store which units were sent to which work pool."""
-    at = datetime.now(UTC)
+    now = {"assigned_at": datetime.now(UTC), "arrivals": last_arrival(con)}
     rows = []
     for one in assignments:
-        sent = {"run_id": run_id, "place": one.pool, "host": one.host, "attempt": one.attempt, "assigned_at": at}
+        sent = {"run_id": run_id, "place": one.pool, "host": one.host, "attempt": one.attempt, **now}
         rows += [{"unit_id": unit.unit_id, "phase": unit.phase, **sent} for unit in one.units]
     insert(con, "assignments", rows)
 

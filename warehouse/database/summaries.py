@@ -10,7 +10,7 @@ TABLES = ("bundle_numbers", "attempt_counts", "problem_results")
 NEWEST = "SELECT max(number) FROM bundle_numbers"
 NUMBERS = """
 INSERT INTO bundle_numbers (sha256, number)
-SELECT sha256, (SELECT coalesce(max(number), 0) FROM bundle_numbers) + row_number() OVER (ORDER BY received_at, sha256)
+SELECT sha256, (SELECT coalesce(max(number), 0) FROM bundle_numbers) + row_number() OVER (ORDER BY arrival, sha256)
 FROM bundles WHERE sha256 NOT IN (SELECT sha256 FROM bundle_numbers)
 """
 # Trials are appended, so what came in lies at the end. Found by a scan of one column: to join by the column alone would

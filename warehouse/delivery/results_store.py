@@ -43,6 +43,7 @@ class Delivery:
     waiting: int
     reason: str | None = None
     size_bytes: int = 0  # of the delivered bundles
+    damaged: int = 0  # bundles that were found damaged, and set aside
 
 
 class Store:
@@ -78,18 +79,27 @@ class Store:
     def deliver(self, spool: Path) -> Delivery:
         """Deliver every bundle of the spool, whole, and then remove it from the spool.
 
-        What the system refuses, on this machine or at the store, is not raised: its bundles stay, with the reason.
+        A damaged one is set aside: it would be refused wherever it came. What the system refuses, on this machine or at the
+        store, is not raised: its bundles stay, with the reason.
         """
         sweep(spool)
-        failed, sizes = dict[str, str](), dict[str, int]()
+        failed, sizes, damaged = dict[str, str](), dict[str, int](), 0
         listed, reason = False, None
         try:
             for path in bundles_in(spool):
-                with suppress(FileNotFoundError):
-                    if path.is_file():
+                try:
+                    if not path.is_file():
+                        if path.exists():
+                            failed[path.name] = "not a plain file"
+                    elif wrong := spools.set_aside_damaged(Paths(self.spool.parent), path):
+                        log.warning("%s", wrong)
+                        damaged += 1
+                    else:
                         sizes[path.name] = path.stat().st_size
-                    elif path.exists():
-                        failed[path.name] = "not a plain file"
+                except FileNotFoundError:
+                    continue  # delivered meanwhile
+                except OSError as error:
+                    failed[path.name] = error.strerror or str(error)
             listed = True
             if sizes:
                 failed |= self.transport.send([spool / name for name in sizes])
@@ -110,7 +120,7 @@ class Store:
         with suppress(OSError):
             spools.save_reason(Paths(self.spool.parent), self.where, reason)
         waiting = len(still) if listed else 1  # or more: nobody knows
-        return Delivery(len(done), waiting, reason, sum(sizes[name] for name in done))
+        return Delivery(len(done), waiting, reason, sum(sizes[name] for name in done), damaged)
 
     def fetch(self) -> list[str]:
         """Copy what hosts delivered to a remote store into the inbox; a directory needs no copy.

@@ -6,9 +6,11 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
-from common.files import write_whole
+from common.files import file_sha256, move, write_whole
 from experiments.contract import Json
+from warehouse.delivery.bundles import NAME
 from warehouse.delivery.transports.protocol import bundles_in
 from warehouse.paths import Paths
 
@@ -69,6 +71,27 @@ def save_reason(paths: Paths, where: str, reason: str | None) -> None:
     else:
         last = LastAttempt(datetime.now(UTC).isoformat(timespec="seconds"), where, reason)
         write_whole(paths.spool_reason, json.dumps(asdict(last)).encode())
+
+
+def set_aside_damaged(paths: Paths, path: Path) -> str | None:
+    """Move a bundle that is not what its name promises out of the spool, so that its unit is computed again.
+
+    Returns:
+        What is wrong with it; None if it is whole.
+
+    Raises:
+        OSError: it cannot be read or moved now.
+    """
+    named = NAME.fullmatch(path.name)
+    if named is None or file_sha256(path) == named[2]:
+        return None
+    target, reason = (
+        paths.refused(path.name),
+        "damaged in the spool: the content does not match the SHA-256 in the name",
+    )
+    write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
+    move(path, target)
+    return f"{path.name}: {reason}; it is in {target.parent}, and its unit is computed again"
 
 
 def _last_attempt(paths: Paths) -> LastAttempt | None:

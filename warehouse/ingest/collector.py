@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,20 +17,22 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
 from common.files import TEMPORARY, move, sweep, sync_folder
-from experiments.contract import Json
+from warehouse.database.arrivals import arrival_at, last_arrival
 from warehouse.database.connection import writing
 from warehouse.database.statements import column_of, insert, number_of, transaction
-from warehouse.delivery.bundles import NAME, BadBundle, Bundle, read_bundle
+from warehouse.delivery.bundles import BadBundle, Bundle
+from warehouse.delivery.reading import read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.protocol import bundles_in
+from warehouse.ingest import arrival
 from warehouse.ingest.host_reports import new_reports, take_reports
 from warehouse.ingest.outcome import Collected, Collection, Refused, noting_what_stays, quarantine, why_it_stays
-from warehouse.ingest.read_ahead import Readings, read_ahead
+from warehouse.ingest.read_ahead import Inbox, Readings, read_ahead
+from warehouse.ingest.suspects import Suspects
 from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.paths import Paths
 
 FROM_ARCHIVE = "archive"  # instead of a transport, for bundles that lost their row
-UNPLANNED = "no plan in this warehouse asks for its unit"
 GROUP_BUNDLES = 200  # ingested in one transaction
 # The trials of small bundles are inserted together up to these sizes.
 CHUNK_TRIALS = 15_000
@@ -60,22 +62,25 @@ def collect(paths: Paths, store: Store, con: Connection | None = None) -> Collec
     """
     store.fetch()
     taken = Collected()
-    waiting, reports = _waiting(store), new_reports(paths, store)
+    waiting, reports = _waiting(store), new_reports(paths, store, taken.left)
     if con is not None:
         _take_all(Collection(con, paths, store, taken), waiting, reports)
     elif waiting or reports:
         with writing(paths, publish=True) as own:
             # Listed again: another collector may have held the lock until now.
-            _take_all(Collection(own, paths, store, taken), _waiting(store), new_reports(paths, store))
+            taken.left.clear()
+            _take_all(Collection(own, paths, store, taken), _waiting(store), new_reports(paths, store, taken.left))
     return taken
 
 
 def _take_all(now: Collection, waiting: Sequence[Path], reports: Mapping[str, bytes]) -> None:
     _recover(now)
     if waiting:
-        with _settings(now.con), closing(read_ahead(now.paths, waiting)) as readings:
-            for first in range(0, len(waiting), GROUP_BUNDLES):
-                _take(now, waiting[first : first + GROUP_BUNDLES], readings)
+        with _settings(now.con), Suspects(now.paths) as suspects:
+            inbox = Inbox(now.paths, partial(arrival.look_up, now.con), suspects)
+            with closing(read_ahead(inbox, waiting)) as readings:
+                for first in range(0, len(waiting), GROUP_BUNDLES):
+                    _take(now, waiting[first : first + GROUP_BUNDLES], readings, inbox)
     if reports:
         take_reports(now, reports)
 
@@ -121,7 +126,7 @@ class _Sorted:
     left: list[Refused] = field(default_factory=list)
 
 
-def _take(now: Collection, group: Sequence[Path], readings: Readings) -> None:
+def _take(now: Collection, group: Sequence[Path], readings: Readings, inbox: Inbox) -> None:
     """Insert the bundles of a group in one transaction, then move them into the archive, and bad entries into quarantine.
 
     `readings` begin with those of `group`, which are consumed.
@@ -134,8 +139,8 @@ def _take(now: Collection, group: Sequence[Path], readings: Readings) -> None:
         if len(group) > 1:
             # One bundle has a bad value: insert each alone to find it.
             for path in group:
-                with closing(read_ahead(now.paths, [path])) as alone:
-                    _take(now, [path], alone)
+                with closing(read_ahead(inbox, [path])) as alone:
+                    _take(now, [path], alone, inbox)
             return
         seen, replicates = _Sorted(bad=[_Bad(group[0], str(error))]), {}
     there = archived(now.paths)
@@ -159,18 +164,13 @@ def _new_bundles(
     now: Collection, group: Sequence[Path], readings: Readings, seen: _Sorted
 ) -> Generator[Bundle, None, None]:
     """Yield the bundles of a group that are to be inserted; sort all entries into `seen`."""
-    names = [named for path in group if (named := NAME.fullmatch(path.name))]
-    ingested = "SELECT sha256 FROM bundles WHERE sha256 IN (SELECT unnest(?::VARCHAR[]))"
-    known = set(column_of(now.con, ingested, [[named[2] for named in names]]))
-    planned = _planned(now.con, [named[1] for named in names])
+    known = arrival.known(now.con, group)
     own = islice(readings, len(group))
     try:
         for path, reading in own:
             try:
                 bundle = reading.result()
                 before = bundle.sha256 in known
-                if not before:
-                    _check_planned(bundle, planned)
                 # Attachments first: they are content-addressed, so a crash before the commit does no harm.
                 for a in bundle.attachments:
                     now.store.put_file(a.content)
@@ -221,47 +221,15 @@ def take_archived(con: Connection, store: Store, bundle: Bundle, path: Path) -> 
     """Insert a bundle of the archive that has no row; it counts as received when its file was written.
 
     Raises:
-        BadBundle: no plan asks for it, or DuckDB refuses a value.
+        BadBundle: it is not what a plan asks for, it was rejected, or DuckDB refuses a value.
     """
-    _check_planned(bundle, _planned(con, [bundle.manifest["unit_id"]]))
+    arrival.checked(con, bundle)
     for a in bundle.attachments:
         store.put_file(a.content)
-    insert_bundles(con, [bundle], datetime.fromtimestamp(path.stat().st_mtime, UTC), FROM_ARCHIVE)
-
-
-class _Planned(NamedTuple):
-    phase: str
-    identity: Json
-
-
-def _planned(con: Connection, unit_ids: Sequence[str]) -> dict[str, _Planned]:
-    """Return phase and identity of those units that a plan asks for."""
-    rows = con.execute(
-        "SELECT DISTINCT ON (unit_id) unit_id, phase, spec->'identity' FROM units "
-        "WHERE unit_id IN (SELECT unnest(?::VARCHAR[]))",
-        [list(unit_ids)],
-    ).fetchall()
-    return {unit_id: _Planned(phase, json.loads(identity)) for unit_id, phase, identity in rows}
-
-
-def _check_planned(bundle: Bundle, planned: Mapping[str, _Planned]) -> None:
-    """Check that a plan asks for the bundle's unit, and that it was computed with the planned code, data and models.
-
-    Raises:
-        BadBundle: it was not, with what differs.
-    """
-    m = bundle.manifest
-    if m["unit_id"] not in planned:
-        raise BadBundle(UNPLANNED)
-    phase, wanted = planned[m["unit_id"]]
-    if m["phase"] != phase:
-        raise BadBundle(f"it says {m['phase']}, its unit is one of {phase}")
-    used = m["provenance"].get("identity")
-    if not isinstance(used, dict):
-        raise BadBundle("it does not say with which code, data and models it was computed")
-    if used != wanted:
-        differ = sorted(k for k in wanted.keys() | used.keys() if wanted.get(k) != used.get(k))
-        raise BadBundle(f"computed with other {', '.join(differ)[:200]} than planned")
+    at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    insert_bundles(con, [bundle], at, FROM_ARCHIVE)
+    number = [arrival_at(con, at), bundle.sha256]
+    con.execute("UPDATE bundles SET arrival = ? WHERE sha256 = ?", number)
 
 
 def insert_bundles(con: Connection, bundles: Iterable[Bundle], received_at: datetime, transport: str) -> dict[str, int]:
@@ -276,6 +244,7 @@ def insert_bundles(con: Connection, bundles: Iterable[Bundle], received_at: date
 def _insert_rows(con: Connection, bundles: Iterable[Bundle], received_at: datetime, transport: str) -> dict[str, int]:
     chunk, trials, size = list[pa.Table](), 0, 0
     rows: list[dict[str, object]] = []
+    arrival = last_arrival(con)
     replicates: dict[str, int] = {}
     per_unit: Counter[str] = Counter()
     for bundle in bundles:
@@ -284,7 +253,9 @@ def _insert_rows(con: Connection, bundles: Iterable[Bundle], received_at: dateti
             per_unit[m["unit_id"]] = number_of(con, "SELECT count(*) FROM bundles WHERE unit_id = ?", [m["unit_id"]])
         replicates[bundle.sha256] = per_unit[m["unit_id"]]
         per_unit[m["unit_id"]] += 1
+        arrival += 1
         received = {"replicate": replicates[bundle.sha256], "received_at": received_at, "transport": transport}
+        received["arrival"] = arrival
         rows.append({"sha256": bundle.sha256, **row_of(bundle), **received})
         files = [
             {"sha256": a.sha256, "unit_id": m["unit_id"], "name": a.name, "size_bytes": len(a.content)}

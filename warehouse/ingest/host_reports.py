@@ -9,25 +9,48 @@ from datetime import UTC, datetime, timedelta
 from common.errors import LabError
 from common.files import write_whole
 from common.limits import MAX_REPORT_BYTES
+from common.text import duration
 from warehouse.database.statements import insert, transaction
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.protocol import HOSTS, report_name
-from warehouse.ingest.outcome import Collection, noting_what_stays, quarantine
+from warehouse.ingest.outcome import Collection, Refused, noting_what_stays, quarantine
 from warehouse.paths import Paths
 from workpools.report import CapabilityReport, validated
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead
 
 
-def new_reports(paths: Paths, store: Store) -> dict[str, bytes]:
-    """Return host -> content of the reports in the store that are not known yet."""
+def new_reports(paths: Paths, store: Store, left: list[Refused]) -> dict[str, bytes]:
+    """Return host -> content of the reports in the store that are not known yet.
+
+    One that was made in the future, since a clock is wrong, waits until it is due; it is noted in `left`.
+    """
 
     def known(host: str) -> bytes | None:
         with suppress(OSError):  # not there, or not to be read: then it is stored again
             return (paths.reports / report_name(host)).read_bytes()
         return None
 
-    return {host: content for host, content in store.fetched_reports().items() if known(host) != content}
+    found = {}
+    for host, content in store.fetched_reports().items():
+        if known(host) == content:
+            continue
+        if (early := _early(host, content)) > timedelta():
+            left.append(
+                Refused(report_name(host), f"it is early by {duration(early.total_seconds())}: set the clock of {host}")
+            )
+        else:
+            found[host] = content
+    return found
+
+
+def _early(host: str, content: bytes) -> timedelta:
+    """Return how far a report lies in the future, by more than the slack; nothing if it is no report."""
+    try:
+        ahead = checked_report(host, content).created_at - datetime.now(UTC)
+    except (LabError, ValueError):
+        return timedelta()
+    return ahead if ahead > CLOCK_SLACK else timedelta()
 
 
 def checked_report(host: str, content: bytes) -> CapabilityReport:
@@ -37,8 +60,6 @@ def checked_report(host: str, content: bytes) -> CapabilityReport:
     report = validated(CapabilityReport, content)
     if report.host != host:
         raise ValueError("the report names another host than its file")
-    if report.created_at > datetime.now(UTC) + CLOCK_SLACK:
-        raise ValueError("created_at lies in the future")
     return report
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,14 +76,8 @@ def quarantine(now: Collection, path: Path, reason: str) -> None:
 
     A link becomes a file that names its target, so that nobody follows it by opening the quarantine.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[:150]
-    folder = now.paths.quarantine
-    folder.mkdir(parents=True, exist_ok=True)
-    status = path.lstat()
-    target, number = folder / name, 0
-    while target.exists() or target.is_symlink():
-        number += 1
-        target = folder / f"{name}.{number}"
+    status, target = path.lstat(), now.paths.refused(path.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
     # The row goes first, and once for each name, so that a crash before the move doubles nothing.
     now.con.execute(

@@ -19,6 +19,7 @@ from warehouse.paths import Paths
 
 # Tables of a run that only the other warehouse has; summaries, bundles and files are made from its bundles.
 OF_A_RUN = ("runs", "units", "given_up", "metrics", "predictions", "verdicts", "assignments")
+NUMBERED = ("verdicts", "assignments")  # with the number of the last bundle that was there
 
 
 @dataclass
@@ -70,9 +71,13 @@ def _records(con: duckdb.DuckDBPyConnection, snapshot: Path, found: Merged) -> N
         rows = con.execute(sql).fetchall()
         found.runs, found.shared = ([run for run, here in rows if here is shared] for shared in (False, True))
         with transaction(con):
-            con.execute("INSERT INTO plans BY NAME FROM other.plans ON CONFLICT DO NOTHING")
+            # Its bundles arrive here, after all others, and in another order than there.
+            plans = "SELECT * REPLACE (NULL AS arrivals) FROM other.plans"
+            con.execute(f"INSERT INTO plans BY NAME {plans} ON CONFLICT DO NOTHING")
             for table in OF_A_RUN:
-                sql = f"INSERT INTO {table} BY NAME FROM other.{table} WHERE run_id IN (SELECT unnest(?))"
+                columns = "* REPLACE (NULL AS arrivals)" if table in NUMBERED else "*"
+                there = f"SELECT {columns} FROM other.{table} WHERE run_id IN (SELECT unnest(?))"  # noqa: S608 - fixed words
+                sql = f"INSERT INTO {table} BY NAME {there}"
                 con.execute(sql, [found.runs])
     finally:
         con.execute("DETACH other")

@@ -23,7 +23,8 @@ from warehouse.database.connection import (
     schema_version,
 )
 from warehouse.database.statements import column_of, number_of, transaction
-from warehouse.delivery.bundles import BadBundle, read_bundle
+from warehouse.delivery.bundles import BadBundle
+from warehouse.delivery.reading import read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.protocol import bundles_in
 from warehouse.ingest.collector import archived, take_archived
@@ -113,7 +114,7 @@ def _build(paths: Paths, store: Store, new: Path, index: record_files.Index) -> 
         migrate(con)
         there, waiting = archived(paths), _waiting(paths, store)
         with transaction(con):
-            for sha256 in column_of(con, "SELECT sha256 FROM bundles ORDER BY received_at, replicate, sha256"):
+            for sha256 in column_of(con, "SELECT sha256 FROM bundles ORDER BY arrival, sha256"):
                 # A collector that died between its commit and the archive left the file in the inbox.
                 path = there.pop(sha256, None) or _archive(paths, waiting.get(sha256))
                 try:
@@ -159,7 +160,7 @@ def renumber(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(
         """
         UPDATE bundles SET replicate = now.n FROM (
-          SELECT sha256, row_number() OVER (PARTITION BY unit_id ORDER BY received_at, replicate, sha256) - 1 AS n FROM bundles
+          SELECT sha256, row_number() OVER (PARTITION BY unit_id ORDER BY arrival, replicate, sha256) - 1 AS n FROM bundles
           WHERE unit_id IN (SELECT unit_id FROM bundles GROUP BY 1 HAVING list_sort(list(replicate)) <> range(count(*)))
         ) now WHERE bundles.sha256 = now.sha256 AND bundles.replicate <> now.n
         """

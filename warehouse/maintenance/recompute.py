@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from duckdb import DuckDBPyConnection as Connection
@@ -36,7 +35,7 @@ class Decided:
     run_id: str
     phase: str
     plan: Json
-    decided_at: datetime
+    arrivals: int | None  # number of the last bundle that was there when it was decided; None: not known
 
     def __str__(self) -> str:
         return f"{self.run_id} {self.phase}"
@@ -49,12 +48,12 @@ def check_decided(con: Connection, get_file: Callable[[str], bytes], done: Verif
     `get_file` returns the user's data by its SHA-256.
     """
     rows = con.execute(
-        "SELECT v.run_id, v.phase, p.content, v.decided_at FROM verdicts v JOIN runs r USING (run_id) JOIN plans p USING (plan_id) "
-        "WHERE ? IS NULL OR v.phase = ? ORDER BY v.decided_at",
+        "SELECT v.run_id, v.phase, p.content, v.arrivals FROM verdicts v JOIN runs r USING (run_id) JOIN plans p USING (plan_id) "
+        "WHERE ? IS NULL OR v.phase = ? ORDER BY v.decided_at, v.run_id, v.phase",
         [phase, phase],
     ).fetchall()
-    for run_id, name, content, at in rows:
-        one = Decided(run_id, name, json.loads(content), at)
+    for run_id, name, content, arrivals in rows:
+        one = Decided(run_id, name, json.loads(content), arrivals)
         if name not in PHASES:
             done.add("metrics", f"{one}: this version has no such phase", str(one), fault=False)
             continue
@@ -74,7 +73,7 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
             "check it with the code that made the plan",
         )
     findings = records.findings_of(con, one.run_id, before=one.phase)
-    found = measure(con, one.run_id, one.phase, config, findings, until=one.decided_at)
+    found = measure(con, one.run_id, one.phase, config, findings, until=one.arrivals)
     stored = _stored(con, one)
     wrong: list[tuple[Check, str]] = [("metrics", text) for text in _differences(found, stored)]
     wrong += [("verdicts", text) for text in _verdict(con, one, config, found[ALL_HOSTS])]

@@ -10,9 +10,11 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.files import move
 from warehouse.database.statements import column_of, transaction
-from warehouse.delivery.bundles import BadBundle, Bundle, read_bundle
+from warehouse.delivery.bundles import BadBundle, Bundle
+from warehouse.delivery.reading import read_bundle
 from warehouse.delivery.results_store import Store
-from warehouse.ingest.collector import UNPLANNED, archived, take_archived
+from warehouse.ingest.arrival import UNPLANNED
+from warehouse.ingest.collector import archived, take_archived
 from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.maintenance.rebuild import renumber
 from warehouse.maintenance.verify import Verified

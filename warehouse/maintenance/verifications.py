@@ -11,6 +11,7 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.environment import host_name
 from warehouse.database import summaries
+from warehouse.database.arrivals import last_arrival
 from warehouse.database.connection import is_read_only
 from warehouse.database.statements import insert
 from warehouse.delivery.results_store import Store
@@ -33,7 +34,7 @@ def store_verification(con: Connection, found: Verified, phase: str | None, deep
     row = {"verified_at": datetime.now(UTC), "host": host_name(), "phase": phase, "deep": deep, "counts": found.counts}
     row |= {"faults": len(found.faults), "notes": len(found.notes), "findings": findings}
     try:
-        insert(con, "verifications", [row])
+        insert(con, "verifications", [{**row, "arrivals": last_arrival(con)}])
     except (duckdb.CatalogException, duckdb.BinderException):
         return False
     return True

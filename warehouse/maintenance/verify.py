@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,13 +24,18 @@ from warehouse.database.connection import migrate, migrations, schema_version
 from warehouse.database.records import OF_BUNDLES
 from warehouse.database.statements import column_of, number_of, rows_of
 from warehouse.delivery import signing
-from warehouse.delivery.bundles import NAME, BadBundle, Bundle, read_bundle
+from warehouse.delivery.bundles import NAME, BadBundle, Bundle
+from warehouse.delivery.reading import read_bundle
 from warehouse.delivery.results_store import Store
+from warehouse.ingest.arrival import planned_units, wrong_trials
+from warehouse.ingest.read_ahead import LOOK_UP
 from warehouse.ingest.trial_rows import ROWS, row_of, table_of
 from warehouse.paths import Paths
 
 BATCH_TRIALS = 50_000  # compared at a time
-Check = Literal["migrations", "plans", "bundles", "trials", "files", "records", "units", "metrics", "verdicts"]
+Check = Literal[
+    "blocks", "migrations", "plans", "bundles", "trials", "files", "records", "units", "metrics", "verdicts"
+]
 
 
 class Attached(NamedTuple):
@@ -125,13 +131,25 @@ def check_bundles(con: Connection, paths: Paths, done: Verified, phase: str | No
     seen: set[str] = set()
     attached: list[Attached] = []
     batch, trials = dict[str, pa.Table](), 0
-    for path, bundle in _archive(paths, done, phase):
+    rejected = set(column_of(con, "SELECT sha256 FROM rejections"))
+    for path, bundle, unit in _archive(con, paths, done, phase):
         if bundle.sha256 in seen:
             continue
         seen.add(bundle.sha256)
         if bundle.sha256 not in rows:
-            done.add("bundles", f"{path.name} has no row in the warehouse", bundle.sha256)
+            lacks = (
+                "was rejected, and is still in the archive"
+                if bundle.sha256 in rejected
+                else "has no row in the warehouse"
+            )
+            done.add("bundles", f"{path.name} {lacks}", bundle.sha256)
             continue
+        if unit and (why := wrong_trials(unit, bundle)):
+            done.add(
+                "bundles",
+                f'{path.name}: {why}; take it out: lab reject {bundle.sha256[:12]} --why "REASON"',
+                bundle.sha256,
+            )
         if rows[bundle.sha256] != row_of(bundle):
             done.add("bundles", f"the row of bundle {bundle.sha256[:12]} is not what its file says", bundle.sha256)
         if bundle.signature and (refused := _forged(paths, bundle)):
@@ -150,16 +168,22 @@ def check_bundles(con: Connection, paths: Paths, done: Verified, phase: str | No
     return attached
 
 
-def _archive(paths: Paths, done: Verified, phase: str | None) -> Iterator[tuple[Path, Bundle]]:
-    for path in sorted(paths.bundles.glob("*.parquet")):
-        named = NAME.fullmatch(path.name)
-        try:
-            bundle = read_bundle(path)
-        except BadBundle as error:
-            done.add("bundles", f"{path.name}: {error}", named[2] if named else path.name)
-            continue
-        if phase in (None, bundle.manifest["phase"]):
-            yield path, bundle
+def _archive(
+    con: Connection, paths: Paths, done: Verified, phase: str | None
+) -> Iterator[tuple[Path, Bundle, Unit | None]]:
+    """Yield each bundle of the archive with its unit, which is None where no plan asks for it any more."""
+    every = iter(sorted(paths.bundles.glob("*.parquet")))
+    while some := list(islice(every, LOOK_UP)):
+        units = planned_units(con, [named[1] for path in some if (named := NAME.fullmatch(path.name))])
+        for path in some:
+            named = NAME.fullmatch(path.name)
+            try:
+                bundle = read_bundle(path)
+            except (BadBundle, OSError) as error:
+                done.add("bundles", f"{path.name}: {error}", named[2] if named else path.name)
+                continue
+            if phase in (None, bundle.manifest["phase"]):
+                yield path, bundle, units.get(bundle.manifest["unit_id"])
 
 
 def _forged(paths: Paths, bundle: Bundle) -> str | None:

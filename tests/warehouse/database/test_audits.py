@@ -34,7 +34,8 @@ TRIALS = [
 
 def unit(label: str, phase: str = "p1") -> Unit:
     unit_id = hashlib.sha256(label.encode()).hexdigest()[:32]
-    return Unit(unit_id, phase, 1, {}, {"label": label}, {"code": "c", "data": "d", "models": {}})
+    identity = {"code": "c", "data": "d", "models": {}}
+    return Unit(unit_id, phase, 1, {}, {"label": label}, identity, n_trials=len(TRIALS))
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from warehouse.paths import Paths
 def add(con: duckdb.DuckDBPyConnection, sha: str, *trials: tuple[str, str, int | None, str | None]) -> None:
     """A counted bundle of (problem, condition, attempts, error)."""
     con.execute(
-        "INSERT INTO bundles VALUES (?, ?, 'laptop', 1, 0, now(), 900, 1, 'directory', '{}')", [sha, f"unit-{sha}"]
+        "INSERT INTO bundles SELECT ?, ?, 'laptop', 1, 0, now(), 900, 1, 'directory', '{}', count(*) + 1 FROM bundles",
+        [sha, f"unit-{sha}"],
     )
     con.execute("INSERT INTO units VALUES ('r1', ?, 'e1', 1, 0, '{}', '[]')", [f"unit-{sha}"])
     for i, (problem, condition, attempts, error) in enumerate(trials):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from hypothesis import strategies as st
 from common.canonical_json import canonical
 from common.errors import LabError
 from experiments.contract import Attachment, Trial, Unit
-from warehouse.delivery import bundles
-from warehouse.delivery.bundles import SCHEMA, BadBundle, read_bundle, write_bundle
+from warehouse.delivery import reading
+from warehouse.delivery.bundles import SCHEMA, BadBundle, write_bundle
+from warehouse.delivery.reading import read_bundle, read_head
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -232,12 +234,12 @@ def test_limits_hold_before_the_data_is_read(tmp_path: Path, monkeypatch: pytest
         ("MAX_ROWS", 99, "100 rows"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(bundles, limit, value)
+            patch.setattr(reading, limit, value)
             with pytest.raises(BadBundle, match=reason):
                 read_bundle(path)
-    monkeypatch.setattr(bundles, "MAX_PLAIN_BYTES", 100_000)
-    with pq.ParquetFile(path) as file, pytest.raises(BadBundle, match="claims less"):
-        bundles.read_bounded(file)
+    smaller = replace(read_head(path), plain_bytes=100_000)
+    with pytest.raises(BadBundle, match="claims less"):
+        read_bundle(path, smaller)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -292,9 +294,9 @@ def test_the_fast_look_at_details_never_passes_what_the_slow_one_refuses(value: 
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     else:
         text = canonical(value) if how == "ours" else json.dumps(value)
-    if not bundles.unsure(pa.chunked_array([[text]])):
+    if not reading.unsure(pa.chunked_array([[text]])):
         assert isinstance(value, dict) and json.loads(text) == value
-        bundles.check_details(text)
+        reading.check_details(text)
 
 
 def numbers_in(value: Any) -> list[Any]:
@@ -303,18 +305,16 @@ def numbers_in(value: Any) -> list[Any]:
     return [value]
 
 
-def test_what_a_bundle_needs_in_memory_is_known_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_bundle_needs_in_memory_is_known_before_it_is_read(tmp_path: Path) -> None:
     """The collector reads as many bundles at once as memory has room for; one that needs more than it claims is refused
     while it is read, and a pipe in the inbox does not hold it up."""
     path = write(tmp_path, [Trial("p", "none", details={"text": "x" * i}) for i in range(500)])
-    assert bundles.memory_needed(path) > read_bundle(path).trials.nbytes > 125_000
-    os.mkfifo(tmp_path / f"{'0' * 32}.{'0' * 64}.parquet")
-    assert bundles.memory_needed(tmp_path / f"{'0' * 32}.{'0' * 64}.parquet") == 0
-    other = tmp_path / f"{'1' * 32}.{'0' * 64}.parquet"
-    other.write_bytes(b"no Parquet")
-    assert bundles.memory_needed(other) == bundles.memory_needed(tmp_path / "gone") == 0
-    monkeypatch.setattr(bundles, "claimed_bytes", lambda _: 100_000)
+    head = read_head(path)
+    assert head.needed_bytes > read_bundle(path).trials.nbytes > 125_000
     with pytest.raises(BadBundle, match="more than 100000 bytes uncompressed, its metadata claims less"):
-        read_bundle(path)
+        read_bundle(path, replace(head, plain_bytes=100_000))
+    pipe = tmp_path / f"{'0' * 32}.{'0' * 64}.parquet"
+    os.mkfifo(pipe)
+    for read in (read_head, read_bundle):
+        with pytest.raises(OSError, match="not a plain file"):
+            read(pipe)

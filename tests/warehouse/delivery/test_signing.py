@@ -10,7 +10,7 @@ from made_up_bundles import make_unit, plan, put, query
 
 from common.errors import LabError
 from warehouse.delivery import signing
-from warehouse.delivery.bundles import read_bundle
+from warehouse.delivery.reading import read_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths

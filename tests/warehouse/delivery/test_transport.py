@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from common.errors import LabError
+from warehouse.delivery import spool
 from warehouse.delivery.results_store import Store, UnreachableError
 from warehouse.paths import Paths
 
@@ -18,6 +21,43 @@ def fill(spool: Path, n: int) -> list[str]:
     for i, name in enumerate(names):
         (spool / name).write_bytes(bytes([i]))
     return names
+
+
+def test_a_damaged_bundle_is_set_aside_before_it_is_sent(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be refused wherever it came, and stay in front of a host's next shards; so its unit is computed again."""
+    store = Store.configured(paths)
+    names = fill(paths.spool, 3)
+    (paths.spool / names[1]).write_bytes(b"\x11")
+    sent: list[str] = []
+    real = store.transport.send
+    monkeypatch.setattr(store.transport, "send", lambda files: sent.extend(p.name for p in files) or real(files))
+    assert store.has_bundle(names[1].split(".")[0])
+    delivery = store.deliver(paths.spool)
+    assert (delivery.delivered, delivery.waiting, delivery.damaged, delivery.reason) == (2, 0, 1, None)
+    assert sent == [names[0], names[2]]
+    assert (paths.quarantine / names[1]).read_bytes() == b"\x11"
+    assert "damaged in the spool" in (paths.quarantine / f"{names[1]}.reason.txt").read_text()
+    assert not store.has_bundle(names[1].split(".")[0])
+    assert store.deliver(paths.spool).damaged == 0
+
+
+def test_a_bundle_that_cannot_be_read_now_stays_in_the_spool(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the disk proves nothing about the bundle: it waits, and the others go."""
+    store = Store.configured(paths)
+    names = fill(paths.spool, 2)
+    real = spool.file_sha256
+
+    def failing(path: Path) -> str:
+        if path.name == names[0]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "file_sha256", failing)
+        delivery = store.deliver(paths.spool)
+    assert (delivery.delivered, delivery.waiting, delivery.damaged) == (1, 1, 0)
+    assert "Input/output error" in (delivery.reason or "")
+    assert store.deliver(paths.spool).delivered == 1
 
 
 def test_a_delivery_empties_the_spool(paths: Paths) -> None:

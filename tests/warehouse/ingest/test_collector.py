@@ -23,6 +23,7 @@ from made_up_report import report_file
 from experiments.contract import Trial
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import Bundle, write_bundle
+from warehouse.delivery.reading import Head
 from warehouse.delivery.results_store import Store
 from warehouse.ingest import collector, outcome, read_ahead
 from warehouse.ingest.collector import collect
@@ -247,8 +248,8 @@ def test_a_bundle_goes_in_as_a_whole_or_not_at_all(paths: Paths, store: Store, m
     put(store.inbox, "a")
     real = read_ahead.read_bundle
 
-    def without_details(path: Path) -> Bundle:
-        bundle = real(path)
+    def without_details(path: Path, head: Head) -> Bundle:
+        bundle = real(path, head)
         return replace(bundle, trials=bundle.trials.drop_columns(["details"]))
 
     with monkeypatch.context() as patch:
@@ -316,12 +317,28 @@ BAD_REPORTS = {
     "a number for a list": (report("pi-4", gpus=5), "'gpus' = 5"),
     "an unknown field": (report("pi-4", ram_gb=1), "'ram_gb' = 1"),
     "half a surrogate": (report("pi-4", os="\ud800"), "hex escape"),
-    "from the future": (report("pi-4", datetime.now(UTC) + timedelta(days=2)), "future"),
     "no time zone": (report("pi-4", datetime(2026, 1, 1)), "timezone"),
     "out of UTC": (report("pi-4", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))), "not a time that UTC"),
     "too large": (report("pi-4", os="x" * 2**20), "more than"),
     "too deep": (b"[" * 100_000, "not a capability report"),
 }
+
+
+def test_a_report_that_is_early_waits(paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is wrong by days proves nothing about a machine: its report is told of, and taken in when it is due."""
+    collect(paths, store)
+    store.put_report("pi-4", report("pi-4", datetime.now(UTC) + timedelta(days=2)))
+    put(store.inbox, "a")
+    taken = collect(paths, store)
+    assert taken.ingested == 1 and taken.quarantined == []
+    [(name, reason)] = taken.left
+    assert name == "capability_report_pi-4.json" and reason.startswith("it is early by ") and "clock of pi-4" in reason
+    written = paths.warehouse.stat().st_mtime_ns
+    assert collect(paths, store).left == [(name, reason)] or "early by" in reason
+    assert paths.warehouse.stat().st_mtime_ns == written  # nobody opens the warehouse for a report that waits
+    monkeypatch.setattr("warehouse.ingest.host_reports.CLOCK_SLACK", timedelta(days=3))
+    assert collect(paths, store).left == []
+    assert query(paths, "SELECT host FROM hosts") == [("pi-4",)]
 
 
 @pytest.mark.parametrize("name", BAD_REPORTS)

@@ -12,13 +12,20 @@ import pytest
 from made_up_bundles import make_unit, plan, put, query
 
 from warehouse.database.connection import writing
-from warehouse.delivery.bundles import BadBundle, Bundle, memory_needed
+from warehouse.delivery.bundles import BadBundle, Bundle
+from warehouse.delivery.reading import Head, read_head
 from warehouse.delivery.results_store import Store
 from warehouse.ingest import collector
 from warehouse.ingest import read_ahead as ahead
 from warehouse.ingest.collector import collect
-from warehouse.ingest.read_ahead import read_ahead
+from warehouse.ingest.read_ahead import Inbox, accept, read_ahead
+from warehouse.ingest.suspects import Suspects
 from warehouse.paths import Paths
+
+
+def inbox(paths: Paths, suspects: Suspects) -> Inbox:
+    """An inbox whose entries were all planned."""
+    return Inbox(paths, lambda entries: lambda head: accept, suspects)
 
 
 def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
@@ -28,8 +35,8 @@ def test_a_value_that_is_refused_takes_no_other_bundle_with_it(
     good, bad = put(store.inbox, "a"), put(store.inbox, "b")
     real = ahead.read_bundle
 
-    def spoilt(path: Path) -> Bundle:
-        bundle = real(path)
+    def spoilt(path: Path, head: Head) -> Bundle:
+        bundle = real(path, head)
         if path != bad:
             return bundle
         column = bundle.trials.schema.get_field_index("details")
@@ -87,8 +94,8 @@ def test_a_refused_group_does_not_spoil_the_next_one(
     files = sorted(put(store.inbox, label) for label in labels)
     real = ahead.read_bundle
 
-    def spoilt(path: Path) -> Bundle:
-        bundle = real(path)
+    def spoilt(path: Path, head: Head) -> Bundle:
+        bundle = real(path, head)
         column = bundle.trials.schema.get_field_index("details")
         bad = bundle.trials.set_column(column, "details", pa.array(["{"] * 2))
         return replace(bundle, trials=bad) if path == files[0] else bundle
@@ -109,16 +116,17 @@ def test_what_is_read_ahead_is_bounded_and_comes_in_order(
 ) -> None:
     """An inbox of days must not be read into memory at once, and a bundle larger than the room must not wait for ever."""
     files = sorted(put(store.inbox, f"u{i}") for i in range(6))
-    needed = max(map(memory_needed, files))
+    needed = max(read_head(path).needed_bytes for path in files)
     begun: list[Path] = []
     real = ahead.read_bundle
-    monkeypatch.setattr(ahead, "read_bundle", lambda path: begun.append(path) or real(path))
+    monkeypatch.setattr(ahead, "read_bundle", lambda path, head: begun.append(path) or real(path, head))
     for room, most in ((1, 1), (2 * needed, 2), (100 * needed, 6)):
         monkeypatch.setattr(ahead, "AHEAD_BYTES", room)
         begun.clear()
-        for i, (path, reading) in enumerate(read_ahead(paths, files)):
-            assert path == files[i] and reading.result().sha256 in path.name
-            assert len(begun) <= i + most
+        with Suspects(paths) as suspects:
+            for i, (path, reading) in enumerate(read_ahead(inbox(paths, suspects), files)):
+                assert path == files[i] and reading.result().sha256 in path.name
+                assert len(begun) <= i + most
         assert sorted(begun) == files
 
 
@@ -148,7 +156,8 @@ def test_reading_ahead_ends_where_nobody_asks_on(paths: Paths, store: Store) -> 
     """A collector that stops must not go on reading an inbox of days, and what cannot be read is reported for that entry alone."""
     first, second = put(store.inbox, "a"), store.inbox / "junk"
     second.write_bytes(b"junk")
-    with closing(read_ahead(paths, [second, first, store.inbox / "gone"])) as readings:
+    entries = [second, first, store.inbox / "gone"]
+    with Suspects(paths) as suspects, closing(read_ahead(inbox(paths, suspects), entries)) as readings:
         path, reading = next(readings)
         assert path == second
         with pytest.raises(BadBundle, match="the name is not"):

@@ -42,7 +42,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose plan asks for what lies in its inbox."""
     home = tmp_path_factory.mktemp("full") / "home"
     paths = Paths(home)
-    plan(paths, *LABELS)
+    plan(paths, *LABELS, n=TRIALS)
     for label in LABELS:
         put(home / "results" / "inbox", label, n=TRIALS)
     return home
@@ -104,7 +104,7 @@ def test_a_large_taking_leaves_nothing_in_the_log(tmp_path: Path, monkeypatch: p
     """All of it would be written twice: into the log, and from there into the database; as DuckDB does when left alone."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
     paths, labels = Paths(tmp_path / "home"), LABELS[:2]
-    plan(paths, *labels)
+    plan(paths, *labels, n=TRIALS)
     for label in labels:
         put(paths.home / "results" / "inbox", label, n=TRIALS)
     if not past:

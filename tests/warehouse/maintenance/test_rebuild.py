@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import LabError
-from experiments.contract import Trial, Unit
+from experiments.contract import Unit
 from warehouse.database import durations, record_files, records
 from warehouse.database.connection import Migration, migrations, writing
 from warehouse.delivery.bundles import write_bundle
@@ -40,7 +41,7 @@ def repeat(paths: Paths, host: str, attempt: int) -> str:
     path = write_bundle(
         store.inbox,
         unit,
-        [*trials, Trial("more", "none")],
+        [replace(t, tokens_in=7) for t in trials],
         host=host,
         attempt=attempt,
         started_at=now,
