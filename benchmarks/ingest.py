@@ -58,15 +58,15 @@ DIRECT = (
 )
 
 
-def unit(i: int) -> Unit:
+def unit(i: int, trials: int) -> Unit:
     """A unit that nothing computes."""
     unit_id = hashlib.sha256(f"{NAME} {i}".encode()).hexdigest()[:32]
-    return Unit(unit_id, "e0", 1, {}, {"part": i}, {"code": "c", "data": "d", "models": {}})
+    return Unit(unit_id, "e0", 1, {}, {"part": i}, {"code": "c", "data": "d", "models": {}}, n_trials=trials)
 
 
 def make_bundles(folder: Path, bundles: int, trials: int) -> list[Unit]:
     """Units, each with a bundle in `folder`: made-up trials with E0's fields (about 200 bytes of details)."""
-    units = [unit(i) for i in range(bundles)]
+    units = [unit(i, trials) for i in range(bundles)]
     for i, one in enumerate(units):
         rng = generator(42, NAME, i)
         relevance, seconds = rng.random(trials), rng.random(trials)

@@ -42,7 +42,10 @@ def deliver(folder: Path, bundles: int, trials: int, hosts: int) -> tuple[Paths,
     """A coordinator whose inbox holds the bundles of so many hosts."""
     paths = Paths(folder)
     store = Store(paths.home / "results", paths.spool, paths.bundles)
-    units = [Unit(hashlib.sha256(str(i).encode()).hexdigest()[:32], "p1", 1, {}, {}, IDENTITY) for i in range(bundles)]
+    units = [
+        Unit(hashlib.sha256(str(i).encode()).hexdigest()[:32], "p1", 1, {}, {}, IDENTITY, n_trials=trials)
+        for i in range(bundles)
+    ]
     with writing(paths) as con:
         save_units(con, "bench", "p1", units)
     for i, unit in enumerate(units):

@@ -146,6 +146,12 @@ def test_registered_machines_are_those_with_a_sound_report_of_their_own(home: Pa
     assert "names another host, a" in wrong[0] and "not JSON" in wrong[1]
 
 
+@pytest.fixture(autouse=True)
+def any_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take in whatever trials a unit of these tests has: how they are checked has tests of its own."""
+    monkeypatch.setattr("warehouse.ingest.arrival.wrong_trials", lambda unit, bundle: None)
+
+
 def deliver(
     home: Paths, unit: Unit, host: str, seconds: float, error: str | None = None, started: datetime = NOON
 ) -> None:

@@ -81,7 +81,8 @@ def test_a_late_result_counts_and_the_next_pipeline_tries_again(
         assert con.execute("SELECT count(*) FROM bundles").fetchone() == (0,)
         own = next(u for u in pending if u.spec.get("role") != leakage_gate.LEAKAGE)
         now = datetime.now(UTC)
-        trials = [Trial("a", str(own.spec["embedder"]), error="cannot be loaded here")]
+        keys = leakage_gate.expected(own).trials
+        trials = [Trial(k.problem_id, k.condition, truth=k.truth, error="cannot be loaded here") for k in keys]
         write_bundle(
             store.inbox,
             own,
