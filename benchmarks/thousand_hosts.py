@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.common import Clock, show
 from experiments.contract import Trial, Unit
-from flows.forecast import registered
+from flows.reports import registered
 from warehouse.database.connection import writing
 from warehouse.database.records import save_units
 from warehouse.delivery.bundles import write_bundle

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -18,7 +19,8 @@ PROJECT = "llm-memory-experiments"  # as its package is called
 ALL_HOSTS = "all"  # in the place of a host's name: a number over all hosts
 HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
 VERSIONED_PACKAGES = (
-    "duckdb numpy peft prefect pyarrow scikit-learn scipy sentence-transformers statsmodels torch transformers".split()
+    "bitsandbytes duckdb mlx mlx-lm numpy peft prefect pyarrow scikit-learn scipy sentence-transformers statsmodels torch "
+    "transformers".split()
 )
 
 
@@ -92,6 +94,25 @@ def package_versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+@cache
+def release_of(package: str) -> str | None:
+    """Return the first two numbers of an installed package's version, as in 2.13; None when it is not installed."""
+    try:
+        return release(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def releases_of(packages: Sequence[str]) -> dict[str, str]:
+    """Return the releases of those packages that are installed, by name."""
+    return {package: found for package in packages if (found := release_of(package))}
+
+
+def release(version: str) -> str:
+    """Return the first two numbers of a version: what comes after them mends faults and is taken to move no numbers."""
+    return ".".join(version.partition("+")[0].split(".")[:2])
 
 
 @cache

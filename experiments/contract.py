@@ -13,14 +13,18 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from experiments.findings import PhaseFindings
+from experiments.precision import Precision
 
 if TYPE_CHECKING:
     from experiments.domains import Problem
 
 Json = dict[str, Any]
+Trainer = Literal["peft", "mlx"]  # trains LoRA adapters
+# Values that follow from a model's prefix where none are given.
+OF_PREFIX: Mapping[str, Json] = {"ollama": {"precision": Precision.STORED.value}, "mlx": {"trainer": "mlx"}}
 
 
 class Sides(NamedTuple):
@@ -42,6 +46,10 @@ class PhaseConfig(BaseModel):
     split: Literal["variant", "group"] = Field("variant", description="whole groups on one side, or only variants")
     run_seeds: tuple[int, ...] = Field((100, 200, 300), min_length=1, description="seeds of every stochastic condition")
     model: str = Field("smollm2-135m", description="language model name")
+    precision: Precision = Field(
+        Precision.FLOAT32, description="numbers of the language model: float32, bfloat16, int8, 4-bit or stored"
+    )
+    trainer: Trainer = Field("peft", description="of LoRA adapters; mlx for models of MLX unless given")
     temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (docs/science.md)")
     max_guesses: int = Field(20, ge=2, description="guesses at most, where answers are guessed (docs/science.md)")
     # Measured with SmolLM2-135M: at 0.5 five of six guesses are formulas and differ, at 0.8 two of three are none.
@@ -51,6 +59,13 @@ class PhaseConfig(BaseModel):
     allow_leakage: str | None = Field(
         None, min_length=1, description="why to go on with data that leak; marks all results"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_prefix(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {**OF_PREFIX.get(str(values.get("model")).partition("/")[0], {}), **values}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -73,8 +88,9 @@ def _is_finite(value: Any) -> bool:
 class Unit:
     """One independent piece of work.
 
-    unit_id is the hash of what decides the result: phase, config, spec, data version, model digests and the phase's
-    code version (experiments.protocol.identity). The same id is never computed twice and can run on any host.
+    unit_id is the hash of what decides the result: phase, config with the precision, spec, data version, model digests,
+    engines with their versions and the phase's code version (experiments.protocol.identity). The same id is never computed
+    twice and can run on any host that computes in these numbers.
     """
 
     unit_id: str
@@ -82,7 +98,9 @@ class Unit:
     round: int  # which call of units() asked for it, from 1
     config: Json  # the phase's Config as plain JSON
     spec: Json  # what this unit is to do, in the phase's own words
-    identity: Json  # versions that decide the result: {"code", "data", "models": {name: digest}}
+    identity: (
+        Json  # versions that decide the result (experiments.protocol.identity); units before 0.2 have no "engines"
+    )
     depends_on: tuple[str, ...] = ()  # unit ids whose results went into spec
     files: tuple[str, ...] = ()  # SHA-256 of files it needs (adapters left by earlier units)
     n_trials: int = 1  # trials it will return

@@ -159,7 +159,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     names = (MEMO,) if spec["role"] == MEMO else CONDITIONS
     seeds = config.run_seeds[:1] if spec["role"] == MEMO else config.run_seeds
     try:
-        lm = backends.language_model(config.model)
+        lm = backends.language_model(config.model, precision=config.precision)
         if spec["role"] != MEMO:
             retrieval = RetrievalConfig(**spec["retrieval"])
             memos = bank_of([MemoRecord(**m) for m in spec["memos"]], config)

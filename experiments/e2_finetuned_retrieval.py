@@ -154,7 +154,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         bank = Bank(domain, bank_of(memos, config), backends.embedder(retrieval.embedder), retrieval)
         if train:
             return [_train(spec, config, memos, bank, backends)]
-        lm = backends.language_model(config.model, spec["adapter"])
+        lm = backends.language_model(config.model, spec["adapter"], config.precision)
     except Unavailable as error:
         if train:
             return [_untrained(spec, str(error))]
@@ -245,7 +245,9 @@ def _train(spec: Json, config: Config, memos: Sequence[MemoRecord], bank: Bank, 
     examples, held = dataset(name, bank.domain, memos, bank, config, config.n_train, config.validation)
     if not examples:
         return _untrained(spec, f"no memo for dataset {name}: the baseline solved nothing")
-    training = backends.train(config.model, examples, held, config.lora, config.data_seed)
+    training = backends.train(
+        config.model, examples, held, config.lora, config.data_seed, config.precision, config.trainer
+    )
     adapter = backends.attach(f"e2-{name}.safetensors", training.adapter)
     return Trial(
         "training",

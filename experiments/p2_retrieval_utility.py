@@ -103,7 +103,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     memos = [Memo(p, p.label, i) for i, p in enumerate(memory)]
     problems = [universe(config).by_id()[i] for i in unit.spec["problems"]]
     try:
-        lm = backends.language_model(config.model)
+        lm = backends.language_model(config.model, precision=config.precision)
         bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
     except Unavailable as error:
         return [t for p in problems for c in CONDITIONS for t in failed(p, c, config.run_seeds, error)]

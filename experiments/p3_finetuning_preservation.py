@@ -115,7 +115,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         return [_train(config, backends)]
     part = unit.spec["part"]
     try:
-        lm = backends.language_model(config.model, unit.spec["adapter"])
+        lm = backends.language_model(config.model, unit.spec["adapter"], config.precision)
         if part == PERPLEXITY:
             return _likelihoods(lm, role, config)
     except Unavailable as error:
@@ -195,7 +195,9 @@ def _train(config: Config, backends: Backends) -> Trial:
     memory = sides(config, Earlier()).memory
     examples = [(prompt_for(domain, p, []), f" {p.truth}") for p in memory]
     try:
-        training = backends.train(config.model, examples, [], config.lora, config.data_seed)
+        training = backends.train(
+            config.model, examples, [], config.lora, config.data_seed, config.precision, config.trainer
+        )
     except Unavailable as error:
         return Trial("training", "train", error=str(error))
     adapter = backends.attach("p3-adapter.safetensors", training.adapter)

@@ -33,7 +33,6 @@ from warehouse.delivery.bundles import MAX_ATTEMPT
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
-from workpools.placement import place
 
 
 @dataclass
@@ -45,11 +44,10 @@ class Reruns:
 
 
 class JobPart(NamedTuple):
-    """Units for the other process: their file in the store, their ids, and if they need a quantised model."""
+    """Units for the other process: their file in the store, and their ids."""
 
     sha256: str
     unit_ids: list[str]
-    quantized: bool
 
 
 def draw(paths: Paths, store: Store, run_id: str | None, fraction: float, seed: int | None, host: str | None) -> Audit:
@@ -153,21 +151,10 @@ def rerun_local(
 
 
 def job_of(store: Store, audit: Audit, left: Sequence[Finished]) -> dict[str, Any]:
-    """Return what the other process has to run: each phase's units, and whether with a quantised model."""
+    """Return what the other process has to run: each phase's units."""
     run = run_of(left, audit.run_id)
-    jobs = [
-        JobPart(put_job(store, run, phase, own), [u.unit_id for u in own], quantized)
-        for quantized in (False, True)
-        for phase, own in by_phase([f for f in left if _quantized(f) is quantized]).items()
-    ]
+    jobs = [JobPart(put_job(store, run, phase, own), [u.unit_id for u in own]) for phase, own in by_phase(left).items()]
     return {"attempt": attempt_of(left), "jobs": jobs}
-
-
-def _quantized(one: Finished) -> bool:
-    """Return True if the first result came from a pool that runs the phase with a quantised model."""
-    with suppress(LabError):
-        return one.pool is not None and place(get_phase(one.unit.phase).PROFILE, (), {one.pool: [one.host]}).quantized
-    return False
 
 
 def compare(paths: Paths, store: Store, audit: Audit, before: set[str], reruns: Reruns) -> None:
@@ -185,13 +172,13 @@ def run_job(job: Mapping[str, Any]) -> None:
     """Run the units of a job; print a line of JSON about each."""
     paths = Paths.local()
     store = Store.configured(paths)
-    backends = {quantized: Backends(store.get_file, quantized=quantized) for quantized in (False, True)}
+    backends = Backends(store.get_file)
     for part in (JobPart(*values) for values in job["jobs"]):
         units = {u["unit_id"]: Unit.from_json(u) for u in json.loads(store.get_file(part.sha256))["units"]}
         for unit_id in part.unit_ids:
             error = ""
             try:
-                run_unit(units[unit_id], backends[part.quantized], paths, store, job["attempt"])
+                run_unit(units[unit_id], backends, paths, store, job["attempt"])
             except Exception as failed:
                 error = f"{type(failed).__name__}: {str(failed)[:300]}"
             print(json.dumps({"unit_id": unit_id, "phase": units[unit_id].phase, "error": error}), flush=True)

@@ -13,7 +13,7 @@ from experiments.registry import get_phase
 from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS
 from flows.audit import Reruns, attempt_of, by_phase, run_of
 from flows.dispatch import Dispatcher
-from flows.forecast import registered
+from flows.reports import registered
 from warehouse.database import audits
 from warehouse.database.audits import Audit, Finished
 from warehouse.database.connection import writing
@@ -21,7 +21,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from workpools.hosts import drained
-from workpools.needs import needs_of
+from workpools.needs import demand
 from workpools.placement import Placement, fit_hosts
 from workpools.pools import online_workers
 
@@ -50,10 +50,9 @@ def others(client: Any, store: Store, audit: Audit, host: str | None) -> Others:
     found: Others = {}
     fit: dict[str, dict[str, Placement]] = {}
     for phase, units in by_phase(audit.sample).items():
-        module = get_phase(phase)
         try:
-            needs = needs_of(module.NEEDS, units[0].config["model"])
-            fit[phase] = fit_hosts(module.PROFILE, needs, online, reports, off)
+            asked = demand(phase, get_phase(phase).Config(**units[0].config))
+            fit[phase] = fit_hosts(*asked, online, reports, off)
         except LabError:
             fit[phase] = {}
         if host is not None and host not in fit[phase]:

@@ -15,18 +15,19 @@ from prefect.deployments import run_deployment
 from prefect.states import Crashed
 
 from common.errors import LabError
+from experiments.backends.placement import TOO_BIG
 from experiments.contract import Unit
-from experiments.registry import get_phase
 from flows.chain import put_job
-from flows.forecast import registered, speeds_at
+from flows.forecast import speeds_at
 from flows.plan import Run
+from flows.reports import registered
 from flows.unit_run import GIVEN_BACK, OUT_OF_MEMORY
 from warehouse.database.connection import writing
 from warehouse.database.records import Assignment, assign
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.hosts import HOST_TAG, UNNAMED, drained
-from workpools.needs import needs_of
+from workpools.needs import demand
 from workpools.placement import Placement, fit_hosts, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
@@ -73,7 +74,7 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
     failed: bool = False  # at least one shard was not only given back
     given_back: set[UnitOnHost] = field(default_factory=set)  # of shards that ran on a machine that does not fit
-    too_small: dict[str, str] = field(default_factory=dict)  # by unit, the pool whose machine ran out of memory
+    too_small: dict[str, str] = field(default_factory=dict)  # by unit, the pool whose machine has too little memory
 
 
 class Dispatcher:
@@ -95,7 +96,7 @@ class Dispatcher:
 
     def hosts(self, phase: str) -> dict[str, Placement]:
         """Return every online host that the phase can be replicated on, each with its placement; refuse if there is none."""
-        profile, needs = self._demand(phase)
+        profile, needs = demand(phase, self.run.configs[phase])
         return self._when_online(lambda online, reports, off: fit_hosts(profile, needs, online, reports, off))
 
     def submit(self, phase: str, pending: Sequence[Unit], attempt: int, above: str | None = None) -> None:
@@ -104,7 +105,7 @@ class Dispatcher:
         The tier `above` was too small for them. Where no bigger one has a worker they are submitted there again: something
         else may have ended them.
         """
-        profile, needs = self._demand(phase)
+        profile, needs = demand(phase, self.run.configs[phase])
 
         def choose(online: Any, reports: Any, off: Any) -> Placement:
             if above is not None:
@@ -123,11 +124,6 @@ class Dispatcher:
     def submit_to(self, phase: str, host: str, placed: Placement, units: Sequence[Unit], attempt: int) -> None:
         """Submit all units to one host, whoever has results of them already."""
         self._send(phase, placed, [Assignment(list(units), placed.pool, host, attempt)], replicate=True)
-
-    def _demand(self, phase: str) -> tuple[str, tuple[str, ...]]:
-        """Return the profile of a phase, and what it needs of machines with this run's model."""
-        module = get_phase(phase)
-        return module.PROFILE, needs_of(module.NEEDS, self.run.configs[phase].model)
 
     def _when_online(self, choose: Callable[[Any, Any, Any], Chosen]) -> Chosen:
         """Return choose(online workers, reports, drained hosts); wait WORKER_WAIT_S for a worker that fits."""
@@ -148,7 +144,7 @@ class Dispatcher:
         job = put_job(self.store, self.run, phase, units)
         context = FlowRunContext.get()
         this = context.flow_run if context else None
-        same = {"run_id": self.run.run_id, "phase": phase, "job": job, "quantized": placed.quantized}
+        same = {"run_id": self.run.run_id, "phase": phase, "job": job}
         for i, shard in enumerate(shards):
             ids, host = tuple(u.unit_id for u in shard.units), shard.host
             own = {"label": f"shard {i + 1} of {len(shards)}", "unit_ids": list(ids), "attempt": shard.attempt}
@@ -218,6 +214,8 @@ def take_ended(open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: O
         _log_error(outcome, f"{run.name} {run.state.name.lower()}: {message}")
         if GIVEN_BACK in message:
             outcome.given_back |= shard.attempted
+            if TOO_BIG in message:
+                outcome.too_small |= dict.fromkeys(shard.unit_ids, shard.pool)
             continue
         outcome.failed = True
         if OUT_OF_MEMORY.search(message):

@@ -7,22 +7,22 @@ counted by the same rules, and tests compare them with the phases.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from common.errors import LabError
 from experiments import e1_retrieval_strategies as e1
 from experiments.contract import PhaseConfig, Unit
 from experiments.findings import Earlier
+from experiments.precision import Precision
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, expected_findings, get_phase
 from experiments.solving.solving import effort
 from flows.plan import Run
 from warehouse.database import durations, records
-from warehouse.delivery.results_store import Store
-from workpools.assess import CapabilityReport, parse_report
-from workpools.needs import needs_of
+from workpools.assess import CapabilityReport
+from workpools.needs import demand
 from workpools.plan import Record, Recorded, Round, RoundOnHost, Schedule, measured, pooled, schedule, speed_of
 
 NAMES = {
@@ -48,17 +48,17 @@ def rounds_of(configs: Mapping[str, PhaseConfig], findings: Earlier | None = Non
     known = Earlier((*(findings.findings if findings else ()), *expected_findings().findings))
     found = list[Round]()
     for phase in PHASES:
-        config, module = configs[phase], get_phase(phase)
-        needs = needs_of(module.NEEDS, config.model)
+        config = configs[phase]
+        profile, needs = demand(phase, config)
         costs = _costs(phase, configs, known)
         search = leakage_gate.SEARCH_S * _texts(phase, configs, known)
         if config.near_duplicates == "refuse":
-            found.append(Round(phase, 1, "search for near pairs", module.PROFILE, needs, (search,)))
+            found.append(Round(phase, 1, "search for near pairs", profile, needs, (search,), config.precision))
         else:
             costs[0] = [search, *costs[0]]
         for number, units in enumerate(costs, 1):
             name = NAMES.get((phase, number), f"round {number}")
-            found.append(Round(phase, number, name, module.PROFILE, needs, tuple(units)))
+            found.append(Round(phase, number, name, profile, needs, tuple(units), config.precision))
     return found
 
 
@@ -99,47 +99,38 @@ def _texts(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> in
     return len(memory) + len(test or ())
 
 
-class Registered(NamedTuple):
-    """Reports of the registered hosts, by name, and a line for each report that is not valid."""
-
-    reports: list[CapabilityReport]
-    problems: list[str]
-
-
-def registered(store: Store) -> Registered:
-    """Read the reports of all registered hosts."""
-    found, wrong = [], []
-    for host, content in store.reports().items():
-        try:
-            report = parse_report(content)
-        except LabError as error:
-            wrong.append(f"{host}: {error}")
-            continue
-        if report.host == host:
-            found.append(report)
-        else:
-            wrong.append(f"{host}: its report names another host, {report.host}")
-    return Registered(found, wrong)
-
-
 def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnection | None = None) -> Schedule:
     """Plan the whole run, from its first unit, on these hosts.
 
     Args:
         run: the planned run.
         reports: one a host.
-        con: of the warehouse; its recorded durations at this scale, domain and model count before measured speeds.
+        con: of the warehouse; its recorded durations at this scale, domain, model and precision count before measured
+            speeds.
     """
     findings = records.findings_of(con, run.run_id) if con else None
     return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None)
 
 
+def in_each_precision(
+    run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnection | None = None
+) -> dict[Precision, float]:
+    """Return the seconds of the whole run in float32 and in bfloat16; {} where machines were not measured in both."""
+    both = (Precision.FLOAT32, Precision.BFLOAT16)
+    able = [r for r in reports if "language_model" in r.engines]
+    measured_in_both = all(r.prefill_tokens_per_s and r.prefill_bfloat16_tokens_per_s for r in able)
+    if not able or not measured_in_both or any(c.precision not in both for c in run.configs.values()):
+        return {}
+    configs = {p: {name: c.model_copy(update={"precision": p}) for name, c in run.configs.items()} for p in both}
+    return {p: forecast(replace(run, configs=configs[p]), reports, con).seconds for p in both}
+
+
 def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:
-    """Return what hosts did before of the run's phases, at its scale, domain and model."""
+    """Return what hosts did before of the run's phases, at its scale, domain, model and precision."""
     return pooled(
         (RoundOnHost(r.phase, r.round, r.host), Record(r.cost_s, r.seconds))
         for r in durations.durations_of(con, run.scale)
-        if r.phase in run.configs and (r.domain, r.model) == (run.configs[r.phase].domain, run.configs[r.phase].model)
+        if (c := run.configs.get(r.phase)) and (r.domain, r.model, r.precision) == (c.domain, c.model, c.precision)
     )
 
 
@@ -147,9 +138,9 @@ def speeds_at(
     run: Run, phase: str, units: Sequence[Unit], reports: Sequence[CapabilityReport], con: DuckDBPyConnection
 ) -> dict[str, float | None]:
     """Return each registered host's speed at these units of one phase, as in the plan; None where nothing was measured."""
-    module, recorded = get_phase(phase), _recorded(run, con)
-    needs = needs_of(module.NEEDS, run.configs[phase].model)
-    one = Round(phase, max(u.round for u in units), "", module.PROFILE, needs, ())
+    config = run.configs[phase]
+    one = Round(phase, max(u.round for u in units), "", *demand(phase, config), (), config.precision)
+    recorded = _recorded(run, con)
     return measured({r.host: speed_of(one, r, recorded) for r in reports})
 
 

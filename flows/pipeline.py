@@ -21,10 +21,11 @@ from experiments.registry import PHASES
 from flows.attempts import Attempts
 from flows.chain import Step, conclude, open_run, stops
 from flows.dispatch import Dispatcher, UnitOnHost
-from flows.forecast import forecast, registered
+from flows.forecast import forecast
 from flows.intake import existing, not_taken_in, take_in
 from flows.plan import Run, options, plan
 from flows.progress import ProgressTable
+from flows.reports import registered
 from flows.reuse import reuse_of
 from warehouse.database import durations, records
 from warehouse.database.connection import writing

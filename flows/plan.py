@@ -8,12 +8,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.canonical_json import sha256_of
+from common.environment import release_of
+from common.errors import LabError
 from common.settings import set_options
-from experiments.contract import Json, LabRun, NextStep, PhaseConfig
+from experiments.backends.placement import INSTALL_QUANTISER, QUANTISER
+from experiments.contract import OF_PREFIX, Json, LabRun, NextStep, PhaseConfig
 from experiments.data import universe
 from experiments.domains import display_name, get_domain
+from experiments.precision import AUTO, QUANTISED
 from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, configure, get_phase, module_of
+from flows.reports import registered
+from warehouse.delivery.results_store import Store
+from warehouse.paths import Paths
+from workpools.needs import needs_quantiser
+from workpools.plan import auto_precision
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,14 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Pl
     Raises:
         LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
     """
-    from experiments.backends.catalog import backend, digest_of
+    from experiments.backends.catalog import digest_of, engines_of
 
     for name in given or {}:
         module_of(name)
-    configs = {name: configure(name, scale, (given or {}).get(name)) for name in PHASES}
-    for model in {c.model for c in configs.values()}:
-        backend(model).digest(model)
+    given = _decided(given or {})
+    configs = {name: configure(name, scale, given.get(name)) for name in PHASES}
+    for config in configs.values():
+        _check_engine(config)
     used = {name: tuple(sorted({c.model, *getattr(c, "embedders", ())} - {"hybrid"})) for name, c in configs.items()}
     content: Json = {
         "scale": scale,
@@ -62,12 +72,47 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Pl
         "code_versions": {
             name: code_version(name, c.domain, analysis=True, models=used[name]) for name, c in configs.items()
         },
+        "engines": {name: engines_of(used[name], c) for name, c in configs.items()},
         "data_version": sorted({universe(c).version for c in configs.values()}),
         "phases": {name: _texts(name, c.domain) for name, c in configs.items()},
         "digests": {name: digest_of(name) for name in sorted({m for models in used.values() for m in models})},
     }
     plan_id = sha256_of(content)[:16]
-    return Plan(Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given or {}), content)
+    return Plan(Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given), content)
+
+
+def _decided(given: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the values with `auto` replaced by the precision that the registered machines suggest."""
+    if not any(own.get("precision") == AUTO for own in given.values()):
+        return given
+    reports = registered(Store.configured(Paths.local())).reports
+    if not reports:
+        raise LabError("precision auto asks the reports of machines, and none is registered", "lab assess")
+    chosen = auto_precision(reports).value
+
+    def of(own: Mapping[str, Any]) -> Mapping[str, Any]:
+        if own.get("precision") != AUTO:
+            return own
+        # Only torch was measured; models of other engines have their own default.
+        other = str(own.get("model")).partition("/")[0] in OF_PREFIX
+        return {k: chosen if k == "precision" else v for k, v in own.items() if not (other and k == "precision")}
+
+    return {phase: of(own) for phase, own in given.items()}
+
+
+def _check_engine(config: PhaseConfig) -> None:
+    """Raise LabError unless this machine has the model and its engine, and they can compute as the config says."""
+    from experiments.backends.catalog import backend, check_engine
+
+    module = backend(config.model)
+    module.digest(config.model)
+    check_engine(config.model)
+    offered = module.precisions(config.model)
+    if config.precision not in offered:
+        what = f"{config.model} cannot be computed in {config.precision}, only in {', '.join(offered)}"
+        raise LabError(what, f"--set precision={offered[0]}")
+    if config.precision in QUANTISED and needs_quantiser(config.model) and release_of(QUANTISER) is None:
+        raise LabError(f"{config.precision} needs {QUANTISER}, which is not installed", INSTALL_QUANTISER)
 
 
 def _texts(phase: str, domain: str) -> Json:

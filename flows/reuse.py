@@ -97,6 +97,8 @@ def _changes(before: Unit, now: Unit) -> list[str]:
         found.append(f"code of {now.phase} changed")
     if before.identity["data"] != now.identity["data"]:
         found.append("data changed")
+    if before.identity.get("engines") != now.identity.get("engines"):
+        found.append("versions of what computes changed")
     old, new = before.identity["models"], now.identity["models"]
     found += [f"model {name} changed" for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
     if settings := _settings(before.config, now.config):

@@ -21,13 +21,14 @@ from experiments.backends.conversions import none_left
 from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
 from experiments.contract import Unit
+from experiments.protocol.identity import unable
 from experiments.registry import get_phase
 from flows.unit_run import GIVEN_BACK, OUT_OF_MEMORY, run_unit
 from warehouse.delivery.results_store import Store, UnreachableError
 from warehouse.paths import Paths
 from workpools.fit import unfit_now
 from workpools.hosts import HOST_TAG, drained
-from workpools.needs import needs_of
+from workpools.needs import demand
 
 ASKED_AGAIN = 3  # times, after 2, 4 and 8 s: by its settings Prefect's client may wait many minutes for its server
 DELIVER_S = 300.0  # for delivery to succeed; after that the shard fails, with the reason
@@ -106,10 +107,10 @@ def _check_host(host: str | None) -> None:
         _give_back("it was drained")
 
 
-def _check_fit(phase: str, model: str, quantized: bool) -> None:
-    """Give the shard back if memory, disk, engines or models of this host are not enough."""
-    module = get_phase(phase)
-    if why := unfit_now(module.PROFILE, needs_of(module.NEEDS, model), quantized):
+def _check_fit(units: Sequence[Unit]) -> None:
+    """Give the shard back if memory, disk, engines or models of this host are not enough, or it computes in other numbers."""
+    config = get_phase(units[0].phase).Config(**units[0].config)
+    if why := unfit_now(*demand(units[0].phase, config)) or next(filter(None, (unable(u, config) for u in units)), ""):
         _give_back(why)
 
 
@@ -172,7 +173,6 @@ def shard(
     unit_ids: list[str],
     attempt: int = 1,
     host: str | None = None,
-    quantized: bool = False,
     replicate: bool = False,
 ) -> dict[str, Any]:
     """Run those of `unit_ids` that have no bundle yet.
@@ -183,7 +183,6 @@ def shard(
         unit_ids: the units that are this shard's part.
         attempt: number for the bundles.
         host: the only host that may run it; any of the pool unless given.
-        quantized: E2 on a machine for quantised models.
         replicate: run them although another host has their bundles.
     """
     paths = Paths.local()
@@ -191,26 +190,27 @@ def shard(
     _add_host(phase, label)
     with one_shard_at_a_time(paths), none_left():
         _check_host(host)
-        units = {u["unit_id"]: u for u in json.loads(read_job(store, job))["units"]}
-        _check_fit(phase, units[unit_ids[0]]["config"]["model"], quantized)
+        found = {u["unit_id"]: Unit.from_json(u) for u in json.loads(read_job(store, job))["units"]}
+        units = [found[i] for i in unit_ids]
+        _check_fit(units)
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
         store.deliver(paths.spool)  # bundles that wait from before may be of these units
-        backends = backends_for(phase, Backends(store.get_file, quantized=quantized))
-        trials = _run_units(phase, [units[i] for i in unit_ids], backends, store, attempt, replicate)
+        backends = backends_for(phase, Backends(store.get_file))
+        trials = _run_units(phase, units, backends, store, attempt, replicate)
         deliver_spool(paths, store)
     return {"host": host_name(), "units": len(unit_ids), "trials": trials}
 
 
 def _run_units(
-    phase: str, units: Sequence[dict[str, Any]], backends: Backends, store: Store, attempt: int, replicate: bool
+    phase: str, units: Sequence[Unit], backends: Backends, store: Store, attempt: int, replicate: bool
 ) -> int:
     """Run the units without a bundle, or all if replicated; return the number of trials."""
     trials = 0
     for unit in units:
-        if not replicate and store.has_bundle(unit["unit_id"]):
-            get_run_logger().info("unit %s already has a bundle", unit["unit_id"][:8])
+        if not replicate and store.has_bundle(unit.unit_id):
+            get_run_logger().info("unit %s already has a bundle", unit.unit_id[:8])
             continue
-        role = "/".join(str(unit["spec"][k]) for k in ("role", "part", "dataset", "condition") if k in unit["spec"])
-        trials += work(f"{phase} {role} {unit['unit_id'][:8]}".replace("  ", " "), unit, backends, attempt)
+        role = "/".join(str(unit.spec[k]) for k in ("role", "part", "dataset", "condition") if k in unit.spec)
+        trials += work(f"{phase} {role} {unit.unit_id[:8]}".replace("  ", " "), unit.to_json(), backends, attempt)
     return trials

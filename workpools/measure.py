@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from common.environment import lab_home
 from experiments.backends import conversions
+from experiments.precision import Precision
 
 BUDGET_S = 50.0  # of the minute that lab assess may take; the rest is for starting and for what cannot be interrupted
 MATRIX_S = 5.0
@@ -27,7 +27,11 @@ ENGINES_S = 5.0  # less is not worth loading an engine for: torch alone takes 3 
 WRITE_BYTES = 64 * 2**20  # enough to leave a disk's own cache behind on small machines
 CHUNK_BYTES = 8 * 2**20
 PROMPT_REPEATS = 20  # about 300 tokens, a phase's usual prompt
-SPEEDS = {"embedder": "embedding speed", "language_model": "model speed"}  # by engine, for messages
+# What is measured, for messages; the model once in each precision that a plan may choose for its speed.
+SPEEDS = {"embedder": "embedding speed", "language_model": "model speed", "bfloat16": "model speed in bfloat16"}
+
+
+PRECISIONS = {"language_model": Precision.FLOAT32, "bfloat16": Precision.BFLOAT16}
 
 
 class Budget:
@@ -49,6 +53,7 @@ class Speeds:
     matrix_gflops: float | None = None
     embedding_texts_per_s: float | None = None
     prefill_tokens_per_s: float | None = None
+    prefill_bfloat16_tokens_per_s: float | None = None
     disk_write_mb_s: float | None = None
     reasons: tuple[str, ...] = ()
 
@@ -76,8 +81,8 @@ def speeds(home: Path, engines: Sequence[str], budget: Budget) -> Speeds:
     if disk is None:
         reasons.append(f"disk speed not measured: no 8 MB could be written to {home}")
     measured = engine_speeds(engines, budget.left)
-    embedding, prefill = (measured.speeds.get(name) for name in SPEEDS)
-    return Speeds(gflops, embedding, prefill, disk, (*reasons, *measured.reasons))
+    embedding, prefill, bfloat16 = (measured.speeds.get(name) for name in SPEEDS)
+    return Speeds(gflops, embedding, prefill, bfloat16, disk, (*reasons, *measured.reasons))
 
 
 def matrix_gflops(seconds: float) -> float:
@@ -125,10 +130,10 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> EngineSpeeds:
 
     Neither the import of an engine nor a conversion of weights can be interrupted, and both take memory.
     """
-    asked = [e for e in SPEEDS if e in engines]
+    asked = [e for e in SPEEDS if ("language_model" if e == "bfloat16" else e) in engines]
     if not asked or seconds < ENGINES_S:
         spent = f"{BUDGET_S:.0f} s for measuring were spent before"
-        return EngineSpeeds({}, [f"{SPEEDS[e]} not measured: {spent}" for e in asked])
+        return EngineSpeeds({}, [f"{SPEEDS[e]} not measured: {spent}" for e in asked if e in engines])
     command = [sys.executable, "-m", "workpools.measure", *asked]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
     ended = "the process that measures ended without a result"
@@ -147,9 +152,14 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> EngineSpeeds:
     unknown = {e: EngineSpeed(e, None, ended) for e in asked}
     if not _converted():
         why = f"{ended}; its weights are not converted yet, which the first run of a phase does"
-        unknown["language_model"] = EngineSpeed("language_model", None, why)
+        unknown |= {e: EngineSpeed(e, None, why) for e in ("language_model", "bfloat16")}
     all_ = [found.get(e, unknown[e]) for e in asked]
-    reasons = [f"{SPEEDS[one.engine]} not measured: {one.reason}" for one in all_ if one.speed is None]
+    # Why a model was not measured at all is told once.
+    loads = any(one.engine == "language_model" and one.speed is not None for one in all_)
+    told = [e for e in asked if e != "bfloat16" or loads]
+    reasons = [
+        f"{SPEEDS[one.engine]} not measured: {one.reason}" for one in all_ if one.speed is None and one.engine in told
+    ]
     return EngineSpeeds({one.engine: one.speed for one in all_ if one.speed is not None}, reasons)
 
 
@@ -174,17 +184,10 @@ def _measured(engine: str) -> EngineSpeed:
     from experiments.backends.protocols import Unavailable
 
     try:
-        speed = {"embedder": _texts_per_s, "language_model": _tokens_per_s}[engine]()
+        speed = _texts_per_s() if engine == "embedder" else _tokens_per_s(PRECISIONS[engine])
         return EngineSpeed(engine, round(speed, 1), "")
     except (Unavailable, LabError, ImportError, OSError, RuntimeError) as error:
         return EngineSpeed(engine, None, " ".join(without_secrets(str(error)).split())[:200])
-
-
-def mlx_lora() -> str | None:
-    """Return the trainer of MLX models on this host, and why it was chosen; None before it was measured."""
-    from experiments.backends import mlx_backend
-
-    return mlx_backend.lora_engine()
 
 
 def _texts_per_s() -> float:
@@ -198,19 +201,12 @@ def _texts_per_s() -> float:
     return len(texts) / sum(seconds)
 
 
-def _tokens_per_s() -> float:
+def _tokens_per_s(precision: Precision) -> float:
     """Return tokens of a prompt a second through the default language model, the better of two after a warm-up."""
     from experiments.backends.model_cache import Backends, no_files
-    from experiments.backends.placement import measure_dtype
     from experiments.contract import PhaseConfig
 
-    # First, since the model is then loaded in what was chosen.
-    measure_dtype()
-    if find_spec("mlx_lm") is not None:
-        from experiments.backends import mlx_backend
-
-        mlx_backend.measure()
-    model = Backends(no_files).language_model(PhaseConfig().model)
+    model = Backends(no_files).language_model(PhaseConfig().model, precision=precision)
     model.score("warm up", (" up",))
     best = 0.0
     for n in range(2):

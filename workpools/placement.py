@@ -11,6 +11,8 @@ from workpools.assess import CapabilityReport
 from workpools.needs import fetch, is_model, lacking
 from workpools.tiers import NEEDS, TIERS, tiers_for
 
+SMALLER = "--set e2.precision=int8"  # E2 in other numbers, which medium machines have the memory for
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -19,7 +21,6 @@ class Placement:
     pool: str
     hosts: tuple[str, ...]  # names of the pool's workers that are fit, in the order given
     reason: str
-    quantized: bool = False  # the pool's machines run the phase with a quantised model only
     unfit: tuple[str, ...] = ()  # the pool's other workers, which must not get the phase's shards
 
     @property
@@ -39,8 +40,7 @@ def place(
     """Choose the pool for a phase.
 
     Args:
-        profile: prerequisites, e0_e1 or e2.
-        needs: engines and models that its machines must have (workpools.needs).
+        profile, needs: what its machines must have (workpools.needs.demand).
         online: names of the online workers of each pool.
         reports: of known hosts, matched to workers by name; a worker without a report is taken to fit.
         state: of the workers in `online`, for messages: online, or registered where a plan takes all known hosts.
@@ -55,21 +55,19 @@ def place(
     for tier in tiers_for(profile):
         if above in TIERS and TIERS.index(tier) <= TIERS.index(above):
             continue
-        quantized = profile == "e2" and tier == "medium"
         able: list[str] = []
         unfit: list[str] = []
         for worker in online.get(tier, ()):
             missing = ["permission to work (drained)"] if worker in drained else []
-            missing += _missing(known.get(worker), needs, quantized)
+            missing += _missing(known.get(worker), needs, profile)
             (unfit if missing else able).append(worker)
             lacks += [f"{worker} lacks {', '.join(missing)}"] if missing else []
         if able:
             why = f"cheapest tier {state} that fits {profile}" if above is None else f"bigger than {above}"
-            if quantized:
-                strong = "no strong worker fits" if online.get("strong") else f"no strong worker is {state}"
-                why = f"quantised, since {strong}"
-            return Placement(tier, tuple(able), why, quantized, tuple(unfit))
-    need = NEEDS[profile]
+            return Placement(tier, tuple(able), why, tuple(unfit))
+    need, other = NEEDS[profile], ""
+    if profile == "e2" and online.get("medium"):
+        other = f"; machines of medium run it in other numbers, by another plan: {SMALLER}"
     workers = ", ".join(f"{t} {len(online.get(t, ()))}" for t in TIERS)
     wanted = tiers_for(profile)[0]
     detail = f"; {'; '.join(sorted(set(lacks)))}" if lacks else ""
@@ -77,7 +75,8 @@ def place(
     if models := [n for n in needs if is_model(n) and any(n in text for text in lacks)]:
         mend = f"on one of them: {fetch(models[0])}, then lab assess"
     raise LabError(
-        f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); {state}: {workers}{detail}",
+        f"{profile} needs a {wanted} worker ({need.ram_gb:g} GB RAM available, {need.disk_gb:g} GB disk); "
+        f"{state}: {workers}{detail}{other}",
         mend,
     )
 
@@ -113,13 +112,13 @@ def fit_hosts(
     return found
 
 
-def _missing(report: CapabilityReport | None, needs: Sequence[str], quantized: bool) -> list[str]:
+def _missing(report: CapabilityReport | None, needs: Sequence[str], profile: str) -> list[str]:
     """Return what a host with a report lacks; [] without a report."""
     if report is None:
         return []
-    missing = lacking(needs, report.engines, report.models)
+    missing = lacking(needs, report.engines, report.models, report.versions)
     # The medium tier also takes hosts that fit e0_e1 alone.
-    if quantized and not report.profiles.get("e2_quantized", True):
-        need = NEEDS["e2_quantized"]
+    if not report.profiles.get(profile, True):
+        need = NEEDS[profile]
         missing.append(f"{need.ram_gb:g} GB RAM available or {need.disk_gb:g} GB disk")
     return missing

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from common.errors import LabError
+from experiments.precision import Precision
 from workpools.assess import CapabilityReport
 from workpools.needs import needs_model
 from workpools.placement import place
@@ -21,6 +22,7 @@ from workpools.tiers import TIERS, serves
 REFERENCE_GFLOPS = 180.0  # measured: 171 to 189 in 13 runs
 REFERENCE_TEXTS_PER_S = 70.0  # measured: 49 to 75 in 10 runs
 REFERENCE_TOKENS_PER_S = 400.0  # measured: 325 to 441 in 14 runs
+FASTER = 2.0  # times float32's speed from which bfloat16 is worth its wider tolerance
 PLAUSIBLE = (1e-3, 1e3)  # speeds relative to the reference; outside, the measurement failed
 RECORDED, UNMEASURED = "recorded", "nothing measured"
 ALL_ROUNDS = 0
@@ -45,9 +47,10 @@ class Round:
     phase: str
     number: int  # as Unit.round
     name: str  # what its units do
-    profile: str  # prerequisites, e0_e1 or e2
-    needs: tuple[str, ...]  # engines and models of the machine
+    profile: str
+    needs: tuple[str, ...]  # of the machine (workpools.needs.demand)
     costs: tuple[float, ...]  # seconds on the reference machine, one a unit
+    precision: Precision = Precision.FLOAT32  # of the language model
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,6 @@ class Stage:
     round: Round
     pool: str | None
     reason: str
-    quantized: bool = False
     fit: int = 0  # hosts of the pool that fit
     shares: tuple[Share, ...] = ()  # only hosts with units, in the order of the reports
     lower_bound_s: float = 0.0  # no schedule on these hosts is shorter
@@ -157,7 +159,7 @@ def _stage(
     loads = taken(cut(planned.costs, placed, measured(speeds)), planned.costs, factors)
     shares = tuple(Share(host, load.units, load.shards, load.seconds, speeds[host]) for host, load in loads.items())
     bound = START_S + lower_bound(planned.costs, list(factors.values()))
-    return Stage(planned, placed.pool, placed.reason, placed.quantized, len(speeds), shares, bound)
+    return Stage(planned, placed.pool, placed.reason, len(speeds), shares, bound)
 
 
 def measured(speeds: Mapping[str, Speed]) -> dict[str, float | None]:
@@ -176,11 +178,29 @@ def speed_of(planned: Round, report: CapabilityReport, recorded: Recorded) -> Sp
             return Speed(factor, RECORDED)
     nearest = (report.embedding_texts_per_s, REFERENCE_TEXTS_PER_S, "texts/s")
     if needs_model(planned.needs):
-        nearest = (report.prefill_tokens_per_s, REFERENCE_TOKENS_PER_S, "tokens/s")
+        read = report.prefill_tokens_per_s
+        if planned.precision is Precision.BFLOAT16:
+            read = report.prefill_bfloat16_tokens_per_s or read
+        nearest = (read, REFERENCE_TOKENS_PER_S, "tokens/s")
     for value, reference, unit in (nearest, (report.matrix_gflops, REFERENCE_GFLOPS, "GFLOPS")):
         if value is not None and _plausible(factor := value / reference):
             return Speed(factor, f"{value:.3g} {unit}")
     return Speed(1.0, UNMEASURED)
+
+
+def auto_precision(reports: Sequence[CapabilityReport]) -> Precision:
+    """Return bfloat16 if every machine with a language model reads FASTER times as fast in it, else float32.
+
+    A machine that was not measured in both is taken not to be faster.
+    """
+    able = [r for r in reports if r.tier in TIERS and "language_model" in r.engines]
+    ratios = [
+        r.prefill_bfloat16_tokens_per_s / r.prefill_tokens_per_s
+        if r.prefill_bfloat16_tokens_per_s and r.prefill_tokens_per_s
+        else 0.0
+        for r in able
+    ]
+    return Precision.BFLOAT16 if able and min(ratios) >= FASTER else Precision.FLOAT32
 
 
 def _plausible(factor: float) -> bool:

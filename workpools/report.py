@@ -64,7 +64,7 @@ class CapabilityReport(BaseModel):
     disk_free_gb: float = Field(ge=0, le=MOST, description="free on the disk of LAB_HOME, GB")
     gpus: Texts = Field(description="graphics processors by name, with memory where the driver reports it")
     engines: Texts = Field(
-        description="installed or answering: embedder, language_model, lora, mlx, ollama; phases ask for them"
+        description="installed or answering: embedder, language_model, lora, bitsandbytes, mlx, ollama; phases ask for them"
     )
     matrix_gflops: float | None = Field(
         None, ge=0, le=MOST, description="float32 matrix product, 10^9 operations a second; best of several"
@@ -93,14 +93,17 @@ class CapabilityReport(BaseModel):
         None, description="requirements of the tier's extra that are not met; null where they are not known"
     )
     prefill_tokens_per_s: float | None = Field(
-        None, ge=0, le=MOST, description="tokens of a prompt a second through the default language model"
+        None, ge=0, le=MOST, description="tokens of a prompt a second through the default language model, in float32"
+    )
+    prefill_bfloat16_tokens_per_s: float | None = Field(
+        None, ge=0, le=MOST, description="the same in bfloat16, which a plan may choose (--set precision=auto)"
     )
     ollama_models: Texts | None = Field(None, description="models that Ollama has; null when it does not answer")
     models: Texts | None = Field(
         None, description="language models that can be loaded, by the names that phases take; null where not known"
     )
     mlx_lora: Text | None = Field(
-        None, description="what trains the models of MLX and why, by measured rates; null without MLX or not measured"
+        None, description="not made any more, since the plan says what trains; reports of earlier versions have it"
     )
     clock_offset_s: float | None = Field(
         None,

@@ -59,5 +59,5 @@ def serves(tier: str) -> tuple[str, ...]:
 
 
 def tiers_for(profile: str) -> tuple[str, ...]:
-    """Return the tiers that may run a profile, the cheapest first; medium runs e2 with a quantised model."""
-    return {"prerequisites": TIERS, "e0_e1": TIERS[1:], "e2": ("strong", "medium")}[profile]
+    """Return the tiers that may run a profile, the cheapest first."""
+    return {"prerequisites": TIERS, "e0_e1": TIERS[1:], "e2_quantized": TIERS[1:], "e2": TIERS[2:]}[profile]

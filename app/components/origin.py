@@ -50,11 +50,33 @@ def facts_of(found: Row, where: tzinfo | None) -> list[Fact]:
         Fact("Commit", commit and commit + (", with uncommitted changes" if dirty else ", clean"), warns=bool(dirty)),
         Fact("Code of phases", _pairs({p.upper(): code[p] for p in ORDER if p in code})),
         Fact("Data version", ", ".join(map(str, data)) if isinstance(data, list) else str(data)),
+        Fact("Numbers", _numbers(plan)),
         Fact("Model digests", _pairs(plan.get("digests", {}))),
         Fact("Packages", _pairs(found["versions"])),
         Fact("Hosts", ", ".join(hosts)),
         Fact("Arguments given", json.dumps(given, ensure_ascii=False) if given else "none"),
     ]
+
+
+def numbers_of(plan: Row, phase: str) -> str:
+    """Return what computed a phase by its plan, as in "float32 by transformers 5.23, torch 2.13"; "" without a record."""
+    if not (config := plan.get("configs", {}).get(phase)):
+        return ""
+    engines = plan.get("engines", {}).get(phase) or {"transformers": {}}
+    packages = {package: number for own in engines.values() for package, number in own.items()} or engines
+    found = f"{config.get('precision', 'float32')} by {', '.join(f'{p} {n}' if n else p for p, n in packages.items())}"
+    return f"{found}, adapters by {config.get('trainer', 'peft')}" if "lora" in config else found
+
+
+def _numbers(plan: Row) -> str:
+    """Return what computed the phases, those that are alike together."""
+    phases: dict[str, list[str]] = {}
+    for phase in ORDER:
+        if found := numbers_of(plan, phase):
+            phases.setdefault(found, []).append(phase.upper())
+    if len(phases) == 1:
+        return next(iter(phases))
+    return "; ".join(f"{', '.join(names)} {found}" for found, names in phases.items())
 
 
 def _time(name: str, moment: datetime | None, where: tzinfo | None) -> Fact:

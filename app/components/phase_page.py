@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app import format as words
-from app.components import cards, filters, shell, story, tables
+from app.components import cards, filters, origin, shell, story, tables
 from app.phase_names import named, text_of
 from app.plots import style
 from app.reading import Row, read
@@ -158,6 +158,8 @@ def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, i
         last = read(snapshot.latest_results, view.run_id).get(name)
         reason = f"{done[0]:,} of {words.count(done[1], 'unit')} done."
         facts = [f"last result {words.local_time(last, view.where)}" if last else "no result yet"]
+    plan = read(snapshot.provenance, view.run_id)
+    facts.append(origin.numbers_of(plan["content"], name) if plan else "")
     quiet = " · ".join(escape(f) for f in facts if f)
     over = f"<strong>{escape(named(name))}</strong>{cards.pill(cards.status_of(verdict, done))}"
     st.html(

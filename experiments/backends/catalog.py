@@ -15,11 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from common.environment import releases_of
 from common.errors import LabError
 from common.files import cached_sha256
 
 if TYPE_CHECKING:
     from experiments.backends.protocols import Backend
+    from experiments.contract import PhaseConfig
 
 # On processors with AVX512-BF16 it advises every process that loads it, as peft does, to install a faster package.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -218,6 +220,23 @@ def is_language_model(name: str) -> bool:
     """Return True if the name means a language model, not a text embedder."""
     prefix, slash, _ = name.partition("/")
     return prefix in BACKENDS and prefix != PACKAGED if slash else name in LANGUAGE_MODELS
+
+
+def engines_of(models: Sequence[str], config: PhaseConfig) -> dict[str, dict[str, str]]:
+    """Return the engines that compute with these models, each with the releases of its packages on this host.
+
+    Args:
+        models: language models and embedders.
+        config: with the precision.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name in models:
+        if is_language_model(name):
+            module = backend(name)
+            found[module.ENGINE] = module.versions(config.precision)
+        else:
+            found["sentence-transformers"] = releases_of(("torch", "transformers"))
+    return dict(sorted(found.items()))
 
 
 def digest_of(name: str) -> str:

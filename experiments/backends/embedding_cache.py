@@ -42,7 +42,7 @@ def backends_for(phase: str, backends: Backends) -> Backends:
     """Return `backends` with cached embeddings, unless the phase measures their time."""
     if phase in TIMED:
         return backends
-    return CachedBackends(backends.fetch, quantized=backends.quantized)
+    return CachedBackends(backends.fetch)
 
 
 class CachedBackends(Backends):

@@ -10,17 +10,15 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from common.errors import LabError
-from experiments.backends import weights
+from experiments.backends import placement, weights
 from experiments.backends.lora import settings_in
-from experiments.backends.placement import best_gflops, memory_gb
 from experiments.backends.protocols import Reply, Scores, TextLoss, Unavailable, seeds_for
 from experiments.backends.quiet import quiet
-from experiments.backends.sizing import Precision, choose
 from experiments.backends.transformers_lm import WINDOW_TOKENS
+from experiments.precision import QUANTISED, Precision
 
 INSTALL = "pip install mlx-lm" if sys.platform == "darwin" else "pip install 'mlx[cpu]' mlx-lm"
-BITS = {"8-bit": 8, "4-bit": 4}
+BITS = {Precision.INT8: 8, Precision.FOUR_BIT: 4}
 GROUP = 64  # numbers that share a scale when quantised (mlx-lm's default)
 PREFIX = "base_model.model."  # of peft's names
 
@@ -33,13 +31,20 @@ class MlxLoaded(NamedTuple):
     precision: Precision
 
 
-def load_base(name: str, quantized: bool = False) -> MlxLoaded:
+def is_quantised(name: str) -> bool:
+    """Return True if the weights are quantised in MLX's own format. Raises LabError when this machine does not have them."""
+    path = weights.source(name)
+    return path.is_dir() and "quantization" in json.loads((path / "config.json").read_text("utf-8"))
+
+
+def load_base(name: str, precision: Precision = Precision.FLOAT32) -> MlxLoaded:
     """Load a model without adapter.
 
     Raises:
         Unavailable: mlx, mlx-lm or a library that converts the weights is missing.
-        LabError: this machine does not have the model, or it is too big.
+        LabError: this machine does not have the model, or cannot compute in this precision.
     """
+    placement.exact_float32()
     try:
         import mlx.core as mx
         from mlx_lm.utils import load_model, quantize_model
@@ -47,11 +52,14 @@ def load_base(name: str, quantized: bool = False) -> MlxLoaded:
         raise Unavailable(f"{error}; install it: {INSTALL}") from error
     folder = weights.folder(name)
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    precision: Precision = "full" if "quantization" in config else _precision(name, quantized)
+    if precision is not Precision.STORED:
+        placement.check(placement.refusal(name, weights.size(name), precision, placement.memory_gb("cpu")))
     tokenizer: Any = weights.tokenizer_of(name)
     with quiet():
         # Lazy: each matrix is read when it is quantised, so that the full model is never in memory.
         model, config = load_model(folder, lazy=True, model_config=rotation(config))
+        if precision is not Precision.STORED:
+            model.set_dtype(mx.bfloat16 if precision is Precision.BFLOAT16 else mx.float32)
         if precision in BITS:
             model, _ = quantize_model(model, config, GROUP, BITS[precision])
     mx.eval(model.parameters())
@@ -69,23 +77,6 @@ def rotation(config: dict[str, Any]) -> dict[str, Any]:
         return {}
     base = {"rope_theta": found["rope_theta"]} if "rope_theta" in found else {}
     return base if found.get("rope_type", "default") == "default" else {**base, "rope_scaling": found}
-
-
-def _precision(name: str, quantized: bool) -> Precision:
-    found = choose(weights.size(name), memory_gb("cpu"), quantized=quantized)
-    if found == "too big":
-        raise LabError(
-            f"model {name!r} is too big for this machine, even in 4-bit", "lab doctor lists the models of this machine"
-        )
-    return found
-
-
-def gemm_gflops(n: int = 256, rounds: int = 3) -> float:
-    """Return MLX's rate of matrix products, in 10^9 operations a second."""
-    import mlx.core as mx
-
-    a = mx.ones((n, n))
-    return best_gflops(lambda: mx.eval(a @ a), n, rounds)
 
 
 def adapted_layers(model: Any, settings: dict[str, Any]) -> Any:
@@ -111,7 +102,7 @@ def from_peft(name: str) -> str:
 
 
 def with_adapter(model: Any, content: bytes) -> Any:
-    """Return `model` with an adapter (safetensors, peft's names) merged into its weights, or beside quantised ones."""
+    """Return `model` with an adapter (safetensors, peft's names) merged into its weights in float32, else beside them."""
     import mlx.core as mx
     from mlx.utils import tree_unflatten
     from safetensors.numpy import load
@@ -121,7 +112,7 @@ def with_adapter(model: Any, content: bytes) -> Any:
     fused = [
         (path, module.fuse())
         for path, module in model.named_modules()
-        if hasattr(module, "lora_a") and not hasattr(module.linear, "bits")
+        if hasattr(module, "lora_a") and module.linear.weight.dtype == mx.float32
     ]
     if fused:
         model.update_modules(tree_unflatten(fused))
@@ -135,9 +126,9 @@ class MlxModel:
 
     scores = True
 
-    def __init__(self, name: str, adapter: bytes | None = None, quantized: bool = False) -> None:
+    def __init__(self, name: str, adapter: bytes | None = None, precision: Precision = Precision.FLOAT32) -> None:
         self.name, self.window = name, WINDOW_TOKENS
-        self.model, self.tokenizer, self._precision = load_base(name, quantized)
+        self.model, self.tokenizer, self._precision = load_base(name, precision)
         if adapter is not None:
             self.model = with_adapter(self.model, adapter)
 
@@ -236,7 +227,7 @@ def described(model: Any, precision: Precision) -> dict[str, str]:
         "version": version("mlx-lm"),
         "mlx": version("mlx"),
         "device": mx.default_device().type.name,
-        "numbers": dtype if precision == "full" else f"{precision}, {dtype}",
+        "numbers": f"{precision}, {dtype}" if precision in (*QUANTISED, Precision.STORED) else dtype,
     }
 
 

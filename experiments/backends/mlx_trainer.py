@@ -21,6 +21,7 @@ from experiments.backends.lora import (
 )
 from experiments.backends.mlx_lm_engine import adapted_layers, described, load_base, to_peft
 from experiments.backends.transformers_lm import WINDOW_TOKENS
+from experiments.precision import Precision
 from experiments.seeds import seed_for
 
 
@@ -80,17 +81,13 @@ class _MlxTuner:
 
 
 class MlxTrainer:
-    """Implements LoraTrainer through MLX.
+    """Implements LoraTrainer through MLX."""
 
-    Args:
-        chosen: why MLX trains the model.
-    """
-
-    def __init__(self, name: str, quantized: bool, chosen: str) -> None:
-        self._name, self._quantized, self._chosen = name, quantized, chosen
+    def __init__(self, name: str, precision: Precision = Precision.FLOAT32) -> None:
+        self._name, self._precision = name, precision
 
     def describe(self) -> dict[str, str]:
-        return {"engine": "mlx-lm", "chosen": self._chosen}
+        return {"engine": "mlx-lm"}
 
     def train(
         self,
@@ -99,7 +96,7 @@ class MlxTrainer:
         settings: LoraSettings,
         seed: int,
     ) -> Training:
-        model, tokenizer, precision = load_base(self._name, self._quantized)
+        model, tokenizer, precision = load_base(self._name, self._precision)
         import mlx.core as mx
         from safetensors.numpy import save
 
@@ -109,5 +106,4 @@ class MlxTrainer:
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         rows, held_out = ([encode(tokenizer, p, WINDOW_TOKENS) for p in pairs] for pairs in (examples, validation))
         course = fit(_MlxTuner(model, pad), rows, held_out, settings, seed)
-        engine = {**described(model, precision), "chosen": self._chosen}
-        return replace(course.training(save, settings, started), engine=engine)
+        return replace(course.training(save, settings, started), engine=described(model, precision))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.backends.protocols import Embedder, LanguageModel, Unavailable
-from experiments.contract import Attachment
+from experiments.contract import Attachment, Trainer
+from experiments.precision import Precision
 
 if TYPE_CHECKING:
     from experiments.backends.lora import LoraSettings, Training
@@ -20,13 +21,11 @@ class Backends:
 
     Args:
         fetch: returns the content of a file by its SHA-256 (an adapter that an earlier unit left).
-        quantized: load models in 8 or 4 bits, as on hosts of the tier medium.
     """
 
     fetch: Callable[[str], bytes]
     embedders: dict[str, Embedder] = field(default_factory=dict)  # by name
-    models: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)  # by (name, adapter)
-    quantized: bool = False
+    models: dict[tuple[str, str, str], LanguageModel] = field(default_factory=dict)  # by (name, adapter, precision)
     _attachments: list[Attachment] = field(default_factory=list)
 
     def embedder(self, name: str) -> Embedder:
@@ -36,22 +35,23 @@ class Backends:
             from experiments.backends.sentence_embedder import SentenceEmbedder
 
             # Ollama embeds with the model that it is asked for; models of the other engines do not embed.
-            found: Any = self.language_model(name) if is_language_model(name) else SentenceEmbedder(name)
+            stored = is_language_model(name)
+            found: Any = self.language_model(name, precision=Precision.STORED) if stored else SentenceEmbedder(name)
             if not hasattr(found, "embed"):
                 raise Unavailable(f"{name!r} is no embedder")
             self.embedders[name] = found
         return self.embedders[name]
 
-    def language_model(self, name: str, adapter: str = "") -> LanguageModel:
+    def language_model(self, name: str, adapter: str = "", precision: Precision = Precision.FLOAT32) -> LanguageModel:
         """Return the model called `name`, tuned by the adapter with SHA-256 `adapter` if given. Raises Unavailable."""
-        key = (name, adapter)
+        key = (name, adapter, precision.value)
         if key not in self.models:
             from experiments.backends.catalog import backend
 
             # At most one tuned model at a time stands beside the base: 0.5 GB each at 135M parameters in float32.
             for other in [k for k in self.models if k[1]]:
                 del self.models[other]
-            self.models[key] = backend(name).load(name, self.fetch(adapter) if adapter else None, self.quantized)
+            self.models[key] = backend(name).load(name, self.fetch(adapter) if adapter else None, precision)
         return self.models[key]
 
     def train(
@@ -61,11 +61,13 @@ class Backends:
         validation: Sequence[tuple[str, str]],
         settings: LoraSettings,
         seed: int,
+        precision: Precision = Precision.FLOAT32,
+        trainer: Trainer = "peft",
     ) -> Training:
         """Train a LoRA adapter for model `name`; arguments as of LoraTrainer.train. Raises Unavailable."""
         from experiments.backends.catalog import backend
 
-        return backend(name).trainer(name, self.quantized).train(examples, validation, settings, seed)
+        return backend(name).trainer(name, precision, trainer).train(examples, validation, settings, seed)
 
     def attach(self, name: str, content: bytes) -> str:
         """Leave a file beside the unit's trials and return its SHA-256, by which later units fetch it."""

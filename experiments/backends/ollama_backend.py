@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.environment import release
 from experiments.backends.catalog import unavailable
 from experiments.backends.protocols import (
     Embedded,
@@ -30,6 +31,10 @@ from experiments.backends.protocols import (
     embed_distinct,
     seeds_for,
 )
+from experiments.contract import Trainer
+from experiments.precision import Precision
+
+ENGINE = "ollama"
 
 WINDOW_TOKENS = 2048  # as for our own engines: the same prompts fit, whatever serves the model
 KEEP_ALIVE = (
@@ -134,13 +139,29 @@ def _count(text: str) -> int:
     return int(len(text) / CHARACTERS_A_TOKEN) + 1
 
 
-def load(name: str, adapter: bytes | None, quantized: bool) -> OllamaModel:
+def versions(precision: Precision) -> dict[str, str]:
+    try:
+        found = str(_client(LOOK_S)._request_raw("GET", "/api/version").json().get("version", ""))
+    except Exception:  # no server: whatever asks it next says so
+        return {}
+    return {"ollama": release(found)} if found else {}
+
+
+def precisions(name: str) -> tuple[Precision, ...]:
+    return (Precision.STORED,)
+
+
+def refusal(name: str, precision: Precision) -> str:
+    return ""
+
+
+def load(name: str, adapter: bytes | None, precision: Precision) -> OllamaModel:
     if adapter is not None:
         raise Unavailable(f"{name}: Ollama cannot load a LoRA adapter; {OTHER_BACKENDS} to train and run it")
     return OllamaModel(name)
 
 
-def trainer(name: str, quantized: bool) -> LoraTrainer:
+def trainer(name: str, precision: Precision, trainer: Trainer) -> LoraTrainer:
     raise Unavailable(f"{name}: Ollama cannot train a model; {OTHER_BACKENDS} for P3 and E2")
 
 

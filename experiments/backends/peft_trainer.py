@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from experiments.backends import weights
 from experiments.backends.lora import (
     IGNORED,
@@ -25,7 +27,8 @@ from experiments.backends.placement import place
 from experiments.backends.protocols import Unavailable
 from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import INSTALL_PEFT, WINDOW_TOKENS, described, load_base
-from experiments.seeds import seed_for
+from experiments.precision import Precision
+from experiments.seeds import generator, seed_for
 
 
 def _batch(rows: Sequence[Row], pad: int, device: Any) -> dict[str, Any]:
@@ -101,19 +104,35 @@ class _PeftTuner:
         return {key: value.detach().cpu().clone().contiguous() for key, value in found.items()}
 
 
+def seed_dropout(model: Any, rng: np.random.Generator) -> None:
+    """Draw the adapters' dropout masks from `rng`: what torch draws depends on the processor's maker and the device."""
+    import torch
+
+    class Dropout(torch.nn.Module):
+        def __init__(self, p: float) -> None:
+            super().__init__()
+            self.p = p
+
+        def forward(self, x: Any) -> Any:
+            if not self.training:
+                return x
+            kept = torch.from_numpy(rng.random(tuple(x.shape), dtype=np.float32) >= self.p)
+            return x * kept.to(x.device) / (1 - self.p)
+
+    for module in model.modules():
+        for adapter, dropout in getattr(module, "lora_dropout", {}).items():
+            if isinstance(dropout, torch.nn.Dropout):
+                module.lora_dropout[adapter] = Dropout(dropout.p)
+
+
 class PeftTrainer:
-    """Implements LoraTrainer through peft.
+    """Implements LoraTrainer through peft."""
 
-    Args:
-        chosen: why peft trains the model, where there was a choice.
-    """
-
-    def __init__(self, name: str, quantized: bool = False, chosen: str = "") -> None:
-        self._name, self._quantized, self._chosen = name, quantized, chosen
+    def __init__(self, name: str, precision: Precision = Precision.FLOAT32) -> None:
+        self._name, self._precision = name, precision
 
     def describe(self) -> dict[str, str]:
-        placed = place(self._name, weights.size(self._name), self._quantized)
-        return {**described(placed, "peft"), **({"chosen": self._chosen} if self._chosen else {})}
+        return described(place(self._name, weights.size(self._name), self._precision), "peft")
 
     def train(
         self,
@@ -129,12 +148,13 @@ class PeftTrainer:
         except ImportError as error:
             raise Unavailable(f"{error}; install it: {INSTALL_PEFT}") from error
         started = time.perf_counter()
-        base, tokenizer = load_base(self._name, self._quantized)
+        base, tokenizer = load_base(self._name, self._precision)
         rows, held_out = ([encode(tokenizer, p, WINDOW_TOKENS) for p in pairs] for pairs in (examples, validation))
         cards = [base.device] if base.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cards):
             torch.manual_seed(seed_for(seed, "lora") % 2**63)
             with quiet():
                 model = get_peft_model(base, LoraConfig(**peft_settings(settings), task_type="CAUSAL_LM"))
+            seed_dropout(model, generator(seed, "lora-dropout"))
             course = fit(_PeftTuner(model, tokenizer.pad_token_id), rows, held_out, settings, seed)
         return replace(course.training(save, settings, started), engine=self.describe())

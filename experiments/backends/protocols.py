@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.backends.lora import LoraSettings, Training
+from experiments.contract import Trainer
+from experiments.precision import Precision
 
 
 class Unavailable(Exception):
@@ -158,7 +160,7 @@ class LoraTrainer(Protocol):
     """Makes LoRA adapters (Hu et al. 2021, arXiv:2106.09685) for one model."""
 
     def describe(self) -> dict[str, str]:
-        """Return what trains, as a language model does; `chosen` gives the reason where there was a choice."""
+        """Return what trains, as a language model does."""
         ...
 
     def train(
@@ -197,6 +199,8 @@ class TokenCounter(NamedTuple):
 class Backend(Protocol):
     """A module that catalog.BACKENDS names: all that other modules ask of a kind of model."""
 
+    ENGINE: str  # what computes, as a unit's identity has it
+
     def missing(self, prefix: str) -> Missing | None:
         """Return what this host lacks for models with this prefix, None if nothing."""
         ...
@@ -213,10 +217,22 @@ class Backend(Protocol):
         """Return the model's token counter, without loading weights. Raises Unavailable, LabError."""
         ...
 
-    def load(self, name: str, adapter: bytes | None, quantized: bool) -> LanguageModel:
-        """Load the model, tuned by `adapter` if given, in 8 or 4 bits if `quantized`. Raises Unavailable."""
+    def versions(self, precision: Precision) -> dict[str, str]:
+        """Return the releases of what computes in this precision: those whose change moves numbers (docs/design.md)."""
         ...
 
-    def trainer(self, name: str, quantized: bool) -> LoraTrainer:
-        """Return a trainer for the model. Raises Unavailable."""
+    def precisions(self, name: str) -> tuple[Precision, ...]:
+        """Return the precisions that the model can be computed in. Raises LabError when this machine does not have it."""
+        ...
+
+    def refusal(self, name: str, precision: Precision) -> str:
+        """Return why this host cannot compute the model in one of its precisions now, "" if it can."""
+        ...
+
+    def load(self, name: str, adapter: bytes | None, precision: Precision) -> LanguageModel:
+        """Load the model, tuned by `adapter` if given. Raises Unavailable; LabError for what `refusal` says."""
+        ...
+
+    def trainer(self, name: str, precision: Precision, trainer: Trainer) -> LoraTrainer:
+        """Return a trainer for the model. Raises Unavailable; LabError if `trainer` cannot train it."""
         ...

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from common.errors import LabError
 from experiments.backends.bert_encoder import BertEncoder
 from experiments.backends.catalog import EMBEDDERS, embedder_folder, hub_name
+from experiments.backends.placement import exact_float32
 from experiments.backends.protocols import Embedded, Embeddings, Unavailable, embed_distinct
 from experiments.backends.quiet import quiet
 
@@ -35,6 +36,7 @@ class SentenceEmbedder:
     """
 
     def __init__(self, name: str) -> None:
+        exact_float32()
         self.name = name
         try:
             self.model: Any = _encoder(name)

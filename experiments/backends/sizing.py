@@ -1,4 +1,4 @@
-"""Choose full, 8-bit or 4-bit numbers for a model by the memory that the machine has, before it is loaded."""
+"""The memory that a model needs in each precision, before it is loaded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
+
+from experiments.precision import Precision
 
 GB = 1e9
-Precision = Literal["full", "8-bit", "4-bit", "too big"]
-# Bytes a parameter; quantised ones with their scales, while embeddings and norms stay full (bitsandbytes, LLM.int8 and NF4).
-BYTES_8_BIT = 1.1
-BYTES_4_BIT = 0.6
+# Bytes a parameter of the matrices, and of all others: quantised ones with their scales, while embeddings and norms stay
+# float32 (bitsandbytes, LLM.int8 and NF4).
+BYTES = {
+    Precision.FLOAT32: (4.0, 4),
+    Precision.BFLOAT16: (2.0, 2),
+    Precision.INT8: (1.1, 4),
+    Precision.FOUR_BIT: (0.6, 4),
+}
 # Beside the weights, GB: Python with torch and transformers 0.6, logits and caches of a full window 0.4 (measured, SmolLM2-135M).
 BESIDE_GB = 1.0
 # Times the weights, for activations, adapters and what a library copies while it loads.
@@ -29,26 +34,15 @@ class Size:
     matrices: int
     others: int
 
-    def gb(self, bytes_a_parameter: float, full_bytes: int) -> float:
-        """Return the weights in GB (10^9 bytes), with this many bytes a parameter of the matrices."""
-        return (self.matrices * bytes_a_parameter + self.others * full_bytes) / GB
+    def gb(self, matrix_bytes: float, other_bytes: int) -> float:
+        """Return the weights in GB (10^9 bytes), with this many bytes a parameter."""
+        return (self.matrices * matrix_bytes + self.others * other_bytes) / GB
 
 
-def needed_gb(size: Size, precision: Precision, full_bytes: int = 4) -> float:
+def needed_gb(size: Size, precision: Precision) -> float:
     """Return the available memory that a model needs, GB."""
-    each = {"full": float(full_bytes), "8-bit": BYTES_8_BIT, "4-bit": BYTES_4_BIT}[precision]
-    return BESIDE_GB + MARGIN * size.gb(each, full_bytes)
-
-
-def choose(size: Size, available_gb: float, *, quantized: bool = False, full_bytes: int = 4) -> Precision:
-    """Return the most exact precision in which the model fits.
-
-    Args:
-        quantized: the host is one for quantised models, so never full.
-        full_bytes: of a number when not quantised: 4 for float32, 2 for bfloat16.
-    """
-    order: tuple[Precision, ...] = ("8-bit", "4-bit") if quantized else ("full", "8-bit", "4-bit")
-    return next((p for p in order if needed_gb(size, p, full_bytes) <= available_gb), "too big")
+    each, others = BYTES[precision]
+    return BESIDE_GB + MARGIN * size.gb(each, others)
 
 
 def _of_shapes(shapes: Mapping[str, Iterable[int]]) -> Size:

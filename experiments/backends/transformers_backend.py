@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from experiments.backends import weights
+from common.environment import releases_of
+from common.errors import LabError
+from experiments.backends import placement, weights
 from experiments.backends.catalog import LANGUAGE_MODELS, cached_repositories
 from experiments.backends.peft_trainer import PeftTrainer
 from experiments.backends.protocols import Missing
 from experiments.backends.transformers_lm import TransformersModel, token_counter
+from experiments.contract import Trainer
+from experiments.precision import QUANTISED, Precision
+
+ENGINE = "transformers"
 
 digest = weights.digest
 counter = token_counter
@@ -30,5 +36,22 @@ def local_models() -> list[str]:
     return [*([] if missing("gguf") else [*packaged, *files]), *([] if missing("hf") else folders)]
 
 
-def trainer(name: str, quantized: bool) -> PeftTrainer:
-    return PeftTrainer(name, quantized)
+def versions(precision: Precision) -> dict[str, str]:
+    return releases_of(("torch", "transformers", *([placement.QUANTISER] if precision in QUANTISED else [])))
+
+
+def precisions(name: str) -> tuple[Precision, ...]:
+    return Precision.FLOAT32, Precision.BFLOAT16, *QUANTISED
+
+
+def refusal(name: str, precision: Precision) -> str:
+    if missing(name.partition("/")[0]):
+        return ""  # loading says so
+    device = placement.local_device()
+    return placement.refusal(name, weights.size(name), precision, placement.memory_gb(device))
+
+
+def trainer(name: str, precision: Precision, trainer: Trainer) -> PeftTrainer:
+    if trainer != "peft":
+        raise LabError(f"{trainer} cannot train {name!r}", "--set trainer=peft, or name the model mlx/...")
+    return PeftTrainer(name, precision)

@@ -1,4 +1,4 @@
-"""Score and generate through transformers, on the device and in the numbers that suit the machine and the model."""
+"""Score and generate through transformers, on the device that suits the machine and in the numbers of the plan."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from importlib.metadata import version
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.backends import weights
 from experiments.backends.lora import settings_in
-from experiments.backends.placement import QUANTISER, Placement, place, quantisation, use_real_cores
+from experiments.backends.placement import (
+    QUANTISER,
+    Placement,
+    exact_float32,
+    place,
+    quantisation,
+    same_on_all_processors,
+    use_real_cores,
+)
 from experiments.backends.protocols import Reply, Scores, TextLoss, TokenCounter, Unavailable, seeds_for
 from experiments.backends.quiet import quiet
+from experiments.precision import QUANTISED, Precision
+from experiments.seeds import generator
 
 # SmolLM2 was trained with 8,192 positions; 2,048 bound a prompt to five seconds on two cores (measured).
 WINDOW_TOKENS = 2048
@@ -27,18 +39,19 @@ class Loaded(NamedTuple):
     tokenizer: Any
 
 
-def load_base(name: str, quantized: bool = False) -> Loaded:
+def load_base(name: str, precision: Precision = Precision.FLOAT32) -> Loaded:
     """Load a model without adapter.
 
     Raises:
-        Unavailable: torch, transformers or gguf is missing, or the package that quantises.
-        LabError: this machine does not have the model, or it is too big.
+        Unavailable: torch, transformers or gguf is missing.
+        LabError: this machine does not have the model, or cannot compute in this precision.
     """
     with weights.libraries():
         import torch  # noqa: F401 - before transformers, which goes on without it
         from transformers import AutoModelForCausalLM, AutoTokenizer
+    exact_float32()
     use_real_cores()
-    placed = place(name, weights.size(name), quantized)
+    placed = place(name, weights.size(name), precision)
     folder = str(weights.folder(name))
     more = quantisation(placed)
     with quiet():
@@ -48,6 +61,7 @@ def load_base(name: str, quantized: bool = False) -> Loaded:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    same_on_all_processors(model)
     if placed.device != "cpu" and not more:
         model = model.to(placed.device)
     model.placed = placed
@@ -56,8 +70,8 @@ def load_base(name: str, quantized: bool = False) -> Loaded:
 
 def described(placed: Placement, engine: str = "transformers") -> dict[str, str]:
     """Return what a model or a trainer of this engine says in describe()."""
-    full = placed.precision == "full"
-    numbers = placed.dtype if full else f"{placed.precision} {QUANTISER}, {placed.dtype}"
+    quantised = placed.precision in QUANTISED
+    numbers = f"{placed.precision} {QUANTISER}, {placed.dtype}" if quantised else placed.dtype
     versions = {"engine": engine, "version": version(engine), "torch": version("torch")}
     return {**versions, "device": placed.device, "numbers": numbers}
 
@@ -74,7 +88,7 @@ def token_counter(name: str) -> TokenCounter:
 
 
 def with_adapter(model: Any, content: bytes) -> Any:
-    """Return `model` with the LoRA adapter in `content` (safetensors, settings in its header) merged into its weights.
+    """Return `model` with the LoRA adapter in `content` (safetensors, settings in its header), in float32 merged.
 
     Raises:
         Unavailable: peft is missing.
@@ -88,29 +102,27 @@ def with_adapter(model: Any, content: bytes) -> Any:
     with quiet():
         tuned = get_peft_model(model, LoraConfig(**settings, task_type="CAUSAL_LM"))
     set_peft_model_state_dict(tuned, load(content))
-    # Merged into 8 or 4 bits it would be rounded; beside them it costs a little time.
-    full = model.placed.precision == "full"
-    return (tuned.merge_and_unload() if full else tuned).eval()
+    # Merged into fewer bits it would be rounded away; beside them it costs a little time.
+    exact = model.placed.precision is Precision.FLOAT32
+    return (tuned.merge_and_unload() if exact else tuned).eval()
 
 
 class _Sampler:
     """Turn greedy decoding into sampling: the largest of logits / T + Gumbel noise is a draw from softmax(logits / T).
 
-    Each row has a generator of its own, so that its text does not depend on its neighbours in the batch.
+    Each row has a generator of its own, so that its text does not depend on its neighbours in the batch. They are numpy's:
+    what torch draws from an exponential depends on the processor's maker and the device.
     """
 
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
-        import torch
-
         self._temperature = temperature
-        self._generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
+        self._generators = [generator(seed, "tokens") for seed in seeds]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         import torch
 
-        # Drawn on the processor, whose generators are the same on every machine.
-        noise = [-torch.empty(scores.shape[1]).exponential_(generator=g).log() for g in self._generators]
-        return scores.float() / self._temperature + torch.stack(noise).to(scores.device)
+        noise = np.stack([g.gumbel(size=scores.shape[1]) for g in self._generators]).astype(np.float32)
+        return scores.float() / self._temperature + torch.from_numpy(noise).to(scores.device)
 
 
 class _Start(NamedTuple):
@@ -125,9 +137,9 @@ class TransformersModel:
 
     scores = True
 
-    def __init__(self, name: str, adapter: bytes | None = None, quantized: bool = False) -> None:
+    def __init__(self, name: str, adapter: bytes | None = None, precision: Precision = Precision.FLOAT32) -> None:
         self.name = name
-        self.model, self.tokenizer = load_base(name, quantized)
+        self.model, self.tokenizer = load_base(name, precision)
         self.window = min(WINDOW_TOKENS, self.model.config.max_position_embeddings)
         self._placed: Placement = self.model.placed
         self._start: _Start | None = None  # of the last texts sampled

@@ -1,24 +1,48 @@
-"""Comparison of two results of one unit: which values must be equal, and which agree by tolerance.
+"""Comparison of two results of one unit: which values must be equal, which agree by tolerance, and what is a near tie.
 
 Problems, conditions, seeds, answers, labels, attempts, tokens, errors and all text in the details are equal. Numbers with a
-fraction, which sums of float32 stand behind, agree within TOLERANCE. Clocks, and the digest of trained weights, are left out.
+fraction, which sums of floating point stand behind, agree within the tolerance of the unit's own precision. Clocks, the
+digest of trained weights, and what device and exact version computed, are left out.
+
+A seed guesses options in the order of their log-probabilities with noise. Two options may be closer than the tolerance there:
+then their order, and with it the attempts, are a near tie. It is counted as one, not as a difference.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any, NamedTuple
 
-from experiments.contract import Trial
+from experiments.contract import Trial, Unit
+from experiments.domains import get_domain
+from experiments.precision import Precision
+from experiments.seeds import generator
 
-# Nats. Float32 has 24 bits; sums of 30 layers in another order moved a log-probability by at most 4e-5 (measured).
-TOLERANCE = 1e-3
+
+class Tolerance(NamedTuple):
+    """How far two numbers may be apart: the larger of both bounds counts."""
+
+    nats: float  # absolute
+    share: float  # of the larger one
+
+
+# By the precision of the unit's language model; docs/science.md, "Precision", has the measurements.
+TOLERANCES: Mapping[Precision, Tolerance] = {
+    # 24 bits; sums of 30 layers in another order moved a log-probability by at most 4e-5 (measured).
+    Precision.FLOAT32: Tolerance(1e-3, 1e-3),
+    Precision.BFLOAT16: Tolerance(0.5, 0.02),
+    Precision.INT8: Tolerance(0.5, 0.02),
+    Precision.FOUR_BIT: Tolerance(0.5, 0.02),
+    Precision.STORED: Tolerance(0.5, 0.02),
+}
 CLOCKS = frozenset({"latency_s"})
 TRAINED = frozenset({"adapter"})  # the digest of floats, whose last bits are another thread count's
-LEFT_OUT = CLOCKS | TRAINED
+COMPUTED_BY = frozenset({"device", "version", "torch", "mlx"})  # of "engine": releases are in the id, devices agree
+LEFT_OUT = CLOCKS | TRAINED | COMPUTED_BY
 
 
 @dataclass(frozen=True)
@@ -27,18 +51,70 @@ class Agreement:
 
     trials: int  # of the first
     deviating: int  # trials that differ; missing and surplus ones too
-    first: str  # where the first of them differs, "" when none does
+    ties: int  # trials that differ by near ties alone
+    first: str  # where the first of those that deviate differs, "" when none does
     largest: float | None  # difference of two numbers that agree by tolerance or should; None when there are none
+    tolerance: float  # nats
 
 
-def compare(first: Sequence[Trial], second: Sequence[Trial]) -> Agreement:
+def precision_of(unit: Unit) -> Precision:
+    """Return the precision behind a unit's numbers: of its language model, float32 without one and in older plans."""
+    from experiments.backends.catalog import is_language_model
+
+    if not any(map(is_language_model, unit.identity["models"])):
+        return Precision.FLOAT32
+    return Precision(unit.config.get("precision", Precision.FLOAT32))
+
+
+def compare(first: Sequence[Trial], second: Sequence[Trial], unit: Unit) -> Agreement:
     """Compare the trials of two runs of one unit, one by one in the order in which the unit gave them."""
-    found = [difference(a, b, f"trial {i}") for i, (a, b) in enumerate(zip(plain(first), plain(second), strict=False))]
-    found = list(filter(None, found))
+    tolerance = TOLERANCES[precision_of(unit)]
+    found, ties = [], 0
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+        one, two = plain([a])[0], plain([b])[0]
+        differs = difference(one, two, f"trial {i}", tolerance)
+        if differs and near_tie(a, b, unit, tolerance):
+            ties += 1
+        elif differs:
+            found.append(differs)
     if len(first) != len(second):
         found.append(f"{len(first)} trials and {len(second)}")
     deviating = len(found) - (len(first) != len(second)) + abs(len(first) - len(second))
-    return Agreement(len(first), deviating, found[0] if found else "", _largest(plain(first), plain(second)))
+    largest = _largest(plain(first), plain(second))
+    return Agreement(len(first), deviating, ties, found[0] if found else "", largest, tolerance.nats)
+
+
+def near_tie(one: Trial, two: Trial, unit: Unit, tolerance: Tolerance) -> bool:
+    """Return True if two trials differ only in the order of options that are closer than the tolerance, noise included."""
+    domain, temperature = get_domain(unit.config["domain"]), float(unit.config["temperature"])
+    options, orders = list(domain.options), [list(t.details.get("guesses", [])) for t in (one, two)]
+    if one.seed is None or not all(_follows(t, options, domain.max_attempts) for t in (one, two)):
+        return False
+    # All else agrees once the first trial's order stands in both.
+    same = replace(two, attempts=one.attempts, solved=one.solved, answer=one.answer)
+    same = replace(same, details={**two.details, "guesses": orders[0]})
+    if difference(plain([one]), plain([same]), "", tolerance):
+        return False
+    # The noise of this trial, drawn as experiments.solving.solving draws it.
+    noise = generator(one.seed, unit.phase, one.problem_id, one.condition).gumbel(size=len(options))
+    logprobs = one.details["logprobs"]
+    width = 2 * max(tolerance.nats, tolerance.share * max(map(abs, logprobs))) / temperature
+    ranked = dict(zip(options, (p / temperature + n for p, n in zip(logprobs, noise, strict=True)), strict=True))
+    turned = [
+        (a, b) for a, b in combinations(options, 2) if len({order.index(a) < order.index(b) for order in orders}) > 1
+    ]
+    return all(abs(ranked[a] - ranked[b]) <= width for a, b in turned)
+
+
+def _follows(trial: Trial, options: Sequence[str], most: int) -> bool:
+    """Return True if a trial ranked all options by log-probabilities, and its values are those of its order."""
+    order, logprobs = list(trial.details.get("guesses", [])), trial.details.get("logprobs", [])
+    if len(logprobs) != len(options) or not all(isinstance(p, float) for p in logprobs):
+        return False
+    if sorted(map(str, order)) != sorted(options) or trial.truth not in order:
+        return False
+    attempts = order.index(trial.truth) + 1
+    return (trial.attempts, trial.solved, trial.answer) == (attempts, attempts <= most, order[0])
 
 
 def plain(trials: Sequence[Trial]) -> list[Any]:
@@ -47,16 +123,17 @@ def plain(trials: Sequence[Trial]) -> list[Any]:
     return found
 
 
-def difference(one: Any, two: Any, where: str = "") -> str:
+def difference(one: Any, two: Any, where: str = "", tolerance: Tolerance = TOLERANCES[Precision.FLOAT32]) -> str:
     """Return where two plain values differ first, "" where they agree."""
     if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        rows = (difference(one[k], two[k], f"{where}.{k}") for k in one if k not in LEFT_OUT)
+        rows = (difference(one[k], two[k], f"{where}.{k}", tolerance) for k in one if k not in LEFT_OUT)
         return next(filter(None, rows), "")
     if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        rows = (difference(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, two, strict=True)))
+        rows = (difference(a, b, f"{where}[{i}]", tolerance) for i, (a, b) in enumerate(zip(one, two, strict=True)))
         return next(filter(None, rows), "")
     if isinstance(one, float) and isinstance(two, float):
-        return "" if math.isclose(one, two, rel_tol=TOLERANCE, abs_tol=TOLERANCE) else f"{where}: {one} {two}"
+        close = math.isclose(one, two, rel_tol=tolerance.share, abs_tol=tolerance.nats)
+        return "" if close else f"{where}: {one} {two}"
     return "" if one == two else f"{where}: {one!r:.100} {two!r:.100}"
 
 

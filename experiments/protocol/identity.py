@@ -12,8 +12,12 @@ from experiments.protocol.code_version import code_version
 
 
 def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:
-    """Return {"code", "data", "models"}: the versions on this host of all that decides a unit's trials."""
-    from experiments.backends.catalog import digest_of
+    """Return {"code", "data", "models", "engines"}: the versions on this host of all that decides a unit's trials.
+
+    The precision and the trainer are in the unit's config. "engines" has the releases of the packages whose change is known to
+    move numbers, by engine and package (docs/design.md, "Precision").
+    """
+    from experiments.backends.catalog import digest_of, engines_of
     from experiments.data import universe
 
     named = tuple(sorted(set(models)))
@@ -21,6 +25,7 @@ def identify(phase: str, config: PhaseConfig, models: Sequence[str]) -> Json:
         "code": code_version(phase, config.domain, models=named),
         "data": universe(config).version,
         "models": {name: digest_of(name) for name in named},
+        "engines": engines_of(named, config),
     }
 
 
@@ -62,3 +67,31 @@ def check_unit(unit: Unit, config: PhaseConfig) -> None:
     ):
         if local[what] != unit.identity[what]:
             raise LabError(f"{what} differ on this host: {local[what]}, planned with {unit.identity[what]}", mend)
+    if why := other_releases(unit, config):
+        raise LabError(why, "install the coordinator's versions, or plan the run again: lab pipeline")
+
+
+def other_releases(unit: Unit, config: PhaseConfig) -> str:
+    """Return where a package of an engine is another release here than the unit was planned with, "" if none is."""
+    from experiments.backends.catalog import engines_of
+
+    local = engines_of(tuple(unit.identity["models"]), config)
+    for engine, packages in unit.identity.get("engines", {}).items():
+        for package, release in packages.items():
+            if (found := local.get(engine, {}).get(package)) != release:
+                return f"{engine} computes with {package} {found or 'not installed'} here, planned with {release}"
+    return ""
+
+
+def unable(unit: Unit, config: PhaseConfig) -> str:
+    """Return why this host cannot compute in the unit's numbers now, "" if it can; else the unit belongs on another host."""
+    from experiments.backends.catalog import backend, is_language_model
+    from experiments.backends.protocols import Unavailable
+
+    if why := other_releases(unit, config):
+        return why
+    models = filter(is_language_model, unit.identity["models"])
+    try:
+        return next(filter(None, (backend(name).refusal(name, config.precision) for name in models)), "")
+    except Unavailable:
+        return ""  # its trials fail with the reason

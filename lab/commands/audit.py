@@ -18,7 +18,7 @@ from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
 from lab.services.up import api_url, auth_for, connected
 from lab.tables import print_table
-from warehouse.database.audits import Audit, bundles_known, disagreeing, latest_run, pairs_of
+from warehouse.database.audits import Audit, bundles_known, disagreeing, latest_run, pairs_of, tied
 from warehouse.database.connection import writing
 from warehouse.database.record_files import refuse_lost
 from warehouse.delivery.results_store import Store
@@ -48,8 +48,9 @@ def audit(
 ) -> None:
     """Repeat a random sample of finished units, if possible on another machine, and compare.
 
-    Problems, labels, answers, attempts and tokens must be equal; numbers that depend on sums of float32 must agree within
-    0.001. Times are not compared. The second results are stored as replicates and never counted. Exit code 1: a unit
+    Problems, labels, answers, attempts and tokens must be equal; numbers with a fraction must agree within the tolerance of
+    the run's precision (docs/science.md), and attempts that differ by a near tie within it are counted as ties. Times are
+    not compared. The second results are stored as replicates and never counted. Exit code 1: a unit
     deviates or has no second result.
 
     Example: lab audit --fraction 0.05
@@ -63,12 +64,12 @@ def audit(
         drawn = again.draw(paths, store, run, fraction, seed, host)
         run, audit_id = drawn.run_id, drawn.audit_id
         _run_again(paths, store, drawn, host)
-    pairs, wrong = _found(paths, run, audit_id)
+    pairs, wrong, ties = _found(paths, run, audit_id)
     if as_json:
-        shown = {"run_id": run, "audit_id": audit_id, "pairs": pairs, "disagreeing": wrong}
+        shown = {"run_id": run, "audit_id": audit_id, "pairs": pairs, "disagreeing": wrong, "ties": ties}
         print(json.dumps(shown, indent=1, default=str))
     else:
-        _print(run, pairs, wrong)
+        _print(run, pairs, wrong, ties)
     if wrong and not stored:
         raise typer.Exit(EXIT_FAILED)
 
@@ -129,15 +130,18 @@ class Found(NamedTuple):
 
     pairs: list[dict[str, Any]]  # a row for each pair of hosts
     wrong: list[dict[str, Any]]  # a row for each unit that does not agree
+    ties: list[dict[str, Any]]  # a row for each unit that agrees but for near ties
 
 
 def _found(paths: Paths, run: str, audit_id: str | None) -> Found:
     with writing(paths) as con:
-        both = pairs_of(con, run), disagreeing(con, run)
-    return Found(*([r for r in rows if audit_id in (None, r["audit_id"])] for rows in both))
+        found = pairs_of(con, run), disagreeing(con, run), tied(con, run)
+    return Found(*([r for r in rows if audit_id in (None, r["audit_id"])] for rows in found))
 
 
-def _print(run: str, pairs: Sequence[Mapping[str, Any]], wrong: Sequence[Mapping[str, Any]]) -> None:
+def _print(
+    run: str, pairs: Sequence[Mapping[str, Any]], wrong: Sequence[Mapping[str, Any]], ties: Sequence[Mapping[str, Any]]
+) -> None:
     if not pairs:
         print(printable(f"run {run} was not audited; lab audit --run {run}"))
         return
@@ -152,3 +156,7 @@ def _print(run: str, pairs: Sequence[Mapping[str, Any]], wrong: Sequence[Mapping
     for r in wrong:
         kind = "no result" if r["deviating"] is None else f"{r['deviating']} of {r['trials']} trials deviate"
         print(printable(f"{r['phase']} unit {r['unit_id']}, {r['host']} and {r['other']}: {kind}; {r['deviation']}"))
+    for r in ties:
+        print(
+            printable(f"{r['phase']} unit {r['unit_id']}, {r['host']} and {r['other']}: agree, with {r['deviation']}")
+        )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -101,7 +101,7 @@ def _engines(tier: str) -> Iterator[Check]:
     there = engines()
     yield check("engine", "embeddings", "embedder" in there, "P1, P2, E0, E1, E2", "pip install '.[weak]'")
     yield check("engine", "LoRA through peft", "lora" in there, "P3, E2", "pip install '.[strong]'", tier == "strong")
-    detail, mend = "for models too large in full precision", "pip install bitsandbytes"
+    detail, mend = "for plans with --set precision=int8 or 4-bit", "pip install bitsandbytes"
     yield check("engine", "8-bit and 4-bit", _installed("bitsandbytes"), detail, mend, tier == "medium")
     for prefix in catalog.BACKENDS:
         # Every tier needs models in packages; all other backends are optional.
@@ -110,18 +110,10 @@ def _engines(tier: str) -> Iterator[Check]:
         lacks, mend = module.missing(prefix) or ("", "")
         name = "language models in packages" if packaged else f"{prefix}/..."
         yield check("engine", name, not lacks, lacks, mend, packaged and tier in TIERS)
-        if prefix == "mlx" and not lacks:
-            yield Check("engine", "LoRA of mlx/...", "found", chosen_lora(module))
 
 
 def _installed(*packages: str) -> bool:
     return all(find_spec(p) is not None for p in packages)
-
-
-def chosen_lora(module: Any) -> str:
-    """Return the engine that training with LoRA uses for mlx models on this machine, and why."""
-    found = module.choose(module.rates(), False)
-    return f"through {found.engine}: {found.why}"
 
 
 def _models() -> Iterator[Check]:

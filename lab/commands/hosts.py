@@ -16,7 +16,7 @@ from rich.text import Text
 from common.environment import checked_host
 from common.errors import LabError
 from common.text import printable
-from flows.forecast import registered
+from flows.reports import registered
 from lab.commands.options import AsJson
 from lab.network.lan import read_key
 from lab.services.join import join as join_it

@@ -79,12 +79,12 @@ def describe(report: CapabilityReport) -> Iterator[str]:
     yield f"  engines    {', '.join(report.engines) or 'none'}"
     if own := [name for name in report.models or () if not name.startswith("ollama/")]:
         yield f"  models     {', '.join(own)}"
-    if report.mlx_lora is not None:
-        yield f"  MLX        {report.mlx_lora}"
     if report.embedding_texts_per_s is not None:
         yield f"  embeds     {report.embedding_texts_per_s:.3g} texts/s"
     if report.prefill_tokens_per_s is not None:
-        yield f"  reads      {report.prefill_tokens_per_s:.3g} tokens/s"
+        yield f"  reads      {report.prefill_tokens_per_s:.3g} tokens/s" + also(
+            report.prefill_bfloat16_tokens_per_s, "{:.3g} in bfloat16"
+        )
     if report.ollama_models is not None:
         yield f"  Ollama     {', '.join(report.ollama_models) or 'has no models'}"
     if report.clock_offset_s is not None:

@@ -14,7 +14,8 @@ import typer
 from common.errors import LabError
 from common.text import duration, printable
 from flows import plan as plans
-from flows.forecast import forecast, registered, rounds_of
+from flows.forecast import forecast, in_each_precision, rounds_of
+from flows.reports import registered
 from lab.commands.options import AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
 from lab.tables import print_table
 from warehouse.database.connection import writing
@@ -65,13 +66,17 @@ def plan(
     if paths.warehouse.is_file():  # which reading would otherwise create
         with writing(paths) as con:
             planned, last = forecast(run, reports, con), predictions_of(con, run.run_id)
+            each = in_each_precision(run, reports, con)
     else:
-        planned = forecast(run, reports)
+        planned, each = forecast(run, reports), in_each_precision(run, reports)
     if as_json:
-        print(json.dumps(_as_json(run.run_id, planned, reports, last), indent=1))
+        print(json.dumps(_as_json(run.run_id, planned, reports, last) | {"by_precision_s": each}, indent=1))
         return
     machines = f"{len(reports)} registered machine{'s' if len(reports) > 1 else ''}"
     _print_plan(f"run {run.run_id} on {machines}", planned, reports, last)
+    if each:
+        lasts = ", in ".join(f"{precision} {duration(seconds)}" for precision, seconds in each.items())
+        print(f"In {lasts}: choose with --set precision=bfloat16 or auto.")
 
 
 def _show_example(run: Any, as_json: bool) -> None:
@@ -92,9 +97,8 @@ def _show_example(run: Any, as_json: bool) -> None:
         if missing := _missing(own):
             print(f"  {host:<8} cannot run {_listed(missing)}")
             continue
-        quantized = ", E2 with a quantised model" if any(s.quantized for s in own.stages) else ""
         saved = 1 - planned.seconds / own.seconds
-        print(f"  {host:<8} {duration(own.seconds)}{quantized}; the three together save {100 * saved:.0f} %")
+        print(f"  {host:<8} {duration(own.seconds)}; the three together save {100 * saved:.0f} %")
 
 
 def example_reports() -> list[CapabilityReport]:
@@ -165,7 +169,7 @@ def _as_json(run_id: str, planned: Schedule, reports: Sequence[CapabilityReport]
                 "name": s.round.name,
                 "pool": s.pool,
                 "reason": s.reason,
-                "quantized": s.quantized,
+                "precision": s.round.precision,
                 "units": len(s.round.costs),
                 "expected_s": s.seconds if s.pool else None,
                 "lower_bound_s": s.lower_bound_s if s.pool else None,
@@ -211,8 +215,8 @@ def _print_plan(title: str, planned: Schedule, reports: Sequence[CapabilityRepor
         if not all(s.pool for s in stages):
             rows.append([phase.upper(), "none fits"])
             continue
-        quantized = ", quantised" if any(s.quantized for s in stages) else ""
-        first = [phase.upper(), f"{stages[0].pool}{quantized}"]
+        precision = stages[0].round.precision
+        first = [phase.upper(), f"{stages[0].pool}{'' if precision == 'float32' else f', {precision}'}"]
         ends = [duration(sum(s.seconds for s in stages)), _last(*last.get(phase, (0.0, None)))]
         machines = _machines(stages)
         for m in machines[:LISTED]:
@@ -240,8 +244,6 @@ def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[st
         found.append(dominates)
     first = {s.round.phase: s for s in reversed(planned.stages)}
     for phase, stage in reversed(first.items()):
-        if stage.quantized:
-            found.append(f"{phase.upper()} runs {stage.reason}.")
         if stage.pool is None:
             found.append(f"{phase.upper()} has no machine: {stage.reason}.")
     if idle := _idle(planned, reports):

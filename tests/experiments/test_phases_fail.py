@@ -33,22 +33,24 @@ SMALL: dict[str, Json] = {
 class FakeTrainingBackends(Backends):
     """Backends whose training gives fixed bytes at once."""
 
-    def train(self, name, examples, validation, settings: LoraSettings, seed: int) -> Training:  # type: ignore[no-untyped-def]
+    def train(  # type: ignore[no-untyped-def]
+        self, name, examples, validation, settings: LoraSettings, seed: int, precision=None, trainer="peft"
+    ) -> Training:
         return Training(f"adapter from {len(examples)} examples".encode(), 1.5, 99, [2.0], [2.1, 2.0], 1)
 
 
 def fakes(backends: type[Backends] = FakeTrainingBackends) -> tuple[Backends, FakeLanguageModel, FakeLanguageModel]:
     """(backends, the untuned and the tuned model in them); the tuned one answers for every adapter."""
 
-    class Tuned(dict[tuple[str, str], FakeLanguageModel]):
+    class Tuned(dict[tuple[str, str, str], FakeLanguageModel]):
         def __contains__(self, key: object) -> bool:
             return True
 
-        def __missing__(self, key: tuple[str, str]) -> FakeLanguageModel:
+        def __missing__(self, key: tuple[str, str, str]) -> FakeLanguageModel:
             return tuned
 
     base, tuned = FakeLanguageModel(says="nested loops"), FakeLanguageModel(says="halving of a value")
-    return backends(no_files, {MINI: FakeEmbedder()}, Tuned({(MODEL, ""): base})), base, tuned
+    return backends(no_files, {MINI: FakeEmbedder()}, Tuned({(MODEL, "", "float32"): base})), base, tuned
 
 
 def findings(hypothesis: str = "weak_signal", best: str = "semantic", embedder: str = MINI) -> Json:
@@ -66,7 +68,7 @@ def findings(hypothesis: str = "weak_signal", best: str = "semantic", embedder: 
 @pytest.mark.parametrize("name", ["p1", "p2", "e0", "e1", "e2"])
 def test_an_embedder_that_cannot_be_loaded_leaves_rows_with_its_name(name: str) -> None:
     """Not an exception, which would be tried again for ever, and not silence: every trial says why, the verdict is open."""
-    backends = Backends(no_files, {}, {(MODEL, ""): FakeLanguageModel()})
+    backends = Backends(no_files, {}, {(MODEL, "", "float32"): FakeLanguageModel()})
     done, verdict = drive(name, SMALL[name], findings(embedder=MISSING), backends, {})
     lost = [t for _, trials in done for t in trials if t.condition != e1.MEMO]
     assert lost and all(MISSING in (t.error or "") for t in lost)
@@ -95,7 +97,7 @@ def test_an_adapter_that_cannot_be_fetched_fails_every_trial_of_its_units(name: 
         (u, [Trial("training", "train", details={"adapter": "a" * 64})] if u.spec["role"] == "train" else [])
         for u in first
     ]
-    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, ""): FakeLanguageModel()})
+    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, "", "float32"): FakeLanguageModel()})
     for unit in phase.units(config, earlier(findings()), so_far):
         if not unit.files:
             continue
@@ -180,7 +182,7 @@ def test_e2_without_a_solved_memo_trains_r_only() -> None:
 
 def test_more_text_than_the_window_still_gives_every_trial() -> None:
     """A window of a few words: memos are dropped one by one and named as dropped, the problem is still asked."""
-    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, ""): FakeLanguageModel(window=60)})
+    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, "", "float32"): FakeLanguageModel(window=60)})
     done, _ = drive("p2", {**SMALL["p2"], "k": 4}, findings(), backends, {})
     dropped = [t.details["memos_dropped"] for t in by_condition(done)["semantic"]]
     assert all(d > 0 for d in dropped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,13 +10,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import LabError
-from experiments.backends.model_cache import Backends
 from experiments.contract import Trial, Unit
-from experiments.registry import get_phase
 from flows import audit, chain
 from flows.plan import plan
 from warehouse.database import audits, records
-from warehouse.database.audits import Finished
 from warehouse.database.connection import writing
 from warehouse.database.records import Assignment, assign
 from warehouse.delivery.bundles import write_bundle
@@ -129,29 +125,6 @@ def test_an_unknown_run_is_named(units: list[Unit], draw: Draw) -> None:
     """A misspelt run is the user's mistake, not an audit without units."""
     with pytest.raises(LabError, match="'demo-nope' has no finished unit"):
         draw(run_id="demo-nope")
-
-
-def test_a_quantised_model_is_asked_again_quantised(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The full model answers otherwise than the 8-bit one that E2 uses on medium machines: the audit would find every unit
-    of such a run deviating, though nothing is wrong with it."""
-    module = get_phase("e2")
-    config = module.Config(**module.SCALES["smoke"]).model_dump(mode="json")
-    pools = {"0" * 32: "medium", "1" * 32: "strong", "2" * 32: "weak", "3" * 32: None}
-    sample = tuple(
-        Finished(Unit(unit_id, "e2", 1, config, {}, {}), "pi-4", "f" * 64, 1, pool) for unit_id, pool in pools.items()
-    )
-    asked: dict[str, bool] = {}
-
-    def note(unit: Unit, backends: Backends, *_: object) -> None:
-        asked[unit.unit_id] = backends.quantized
-
-    monkeypatch.setattr(audit, "run_unit", note)
-    drawn = audits.Audit("a", "run", 0, 1.0, 4, 0, sample)
-    audit.run_job(json.loads(json.dumps(audit.job_of(Store.configured(paths), drawn, sample))))
-    assert asked == {unit_id: pool == "medium" for unit_id, pool in pools.items()}
-    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_the_pool_that_a_result_came_from_is_known(paths: Paths, units: list[Unit]) -> None:

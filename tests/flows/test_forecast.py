@@ -19,8 +19,9 @@ from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, configure, expected_findings, get_phase
 from experiments.solving.memory_bank import MemoRecord
 from flows.chain import advance, open_run
-from flows.forecast import expected_seconds, forecast, registered, rounds_of, speeds_at
+from flows.forecast import expected_seconds, forecast, rounds_of, speeds_at
 from flows.plan import Run, plan
+from flows.reports import registered
 from warehouse.database import durations
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle

@@ -6,12 +6,15 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.errors import LabError
+from experiments.backends import placement
+from experiments.registry import configure, expected_findings, get_phase
 from flows import shard
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
@@ -69,24 +72,27 @@ def test_a_shard_does_not_wait_for_ever_for_another(paths: Paths, monkeypatch: p
     first.wait()
 
 
-@pytest.mark.parametrize("quantized", [False, True])
-def test_a_shard_for_a_machine_for_quantised_models_asks_for_one(
-    quantized: bool, paths: Paths, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"engines": {"transformers": {"torch": "1.0"}}}, "transformers computes with torch .* here, planned with 1.0"),
+        ({}, "model 'smollm2-135m' is too big for this machine in float32"),
+    ],
+)
+def test_a_host_that_cannot_compute_in_the_planned_numbers_gives_the_shard_back(
+    change: dict[str, Any], why: str, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """E2 falls back to medium machines only because a quantised model fits there; the whole one would fill their memory."""
-    seen: list[bool] = []
-
-    def fake_work(label: str, unit: dict[str, Any], backends: Any, attempt: int) -> int:
-        seen.append(backends.quantized)
-        return 1
-
-    monkeypatch.setattr(shard, "work", fake_work)
+    """Computed in others it would be another result under the id; as a failed attempt it would count against the unit."""
+    config = configure("p2", "smoke", {"n_problems": 24, "n_memory": 6, "n_test": 2})
+    unit = get_phase("p2").units(config, expected_findings(), [])[0]
+    unit = replace(unit, identity=unit.identity | change)
+    monkeypatch.setattr(placement, "memory_gb", lambda device: 0.5)
+    monkeypatch.setattr(shard, "work", lambda *_: pytest.fail("it was run"))
     monkeypatch.setattr(shard, "is_drained", lambda here: False)
-    monkeypatch.setattr(shard, "unfit_now", lambda profile, needs, quantized: "")
-    unit = {"unit_id": "0" * 32, "spec": {"role": "train"}, "config": {"model": "smollm2-135m"}}
-    job = Store.configured(paths).put_file(json.dumps({"units": [unit]}).encode())
-    done = shard.shard.fn("run", "e2", "shard 1 of 1", job, ["0" * 32], quantized=quantized)
-    assert done == {"host": "pi", "units": 1, "trials": 1} and seen == [quantized]
+    monkeypatch.setattr(shard, "unfit_now", lambda profile, needs: "")
+    job = Store.configured(paths).put_file(json.dumps({"units": [unit.to_json()]}).encode())
+    with pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi: {why}"):
+        shard.shard.fn("run", "p2", "shard 1 of 1", job, [unit.unit_id])
 
 
 def test_a_shard_loads_no_database() -> None:

@@ -72,7 +72,6 @@ def test_a_quick_look_tells_the_tier_without_measuring(
     assert {"embedder", "language_model", "lora"} <= set(report.engines)
     assert "ollama" not in report.engines
     assert {"smollm2-135m", "mlx/smollm2-135m"} <= set(report.models or ())
-    assert report.mlx_lora is None
     assert report.unmet_requirements == []
     assert not any("not measured" in r for r in report.reasons)
     assert list(home.iterdir()) == []

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from made_up_host import made_up_report
 
+from common.environment import release_of
 from common.errors import LabError
-from experiments.backends import mlx_backend, placement
+from experiments.backends import mlx_backend
 from experiments.backends.protocols import Missing
-from experiments.registry import get_phase
+from experiments.registry import configure, get_phase
 from workpools import assess, fit
-from workpools.needs import available_models, lacking, local_models, needs_model, needs_of, of_ollama
+from workpools.needs import available_models, demand, lacking, local_models, needs_model, needs_of, of_ollama
 from workpools.placement import fit_hosts, place
 
 PHI = "ollama/phi3"
@@ -41,7 +42,8 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_named_model_decides_what_is_asked(model: str, p2: tuple[str, ...], p3: tuple[str, ...]) -> None:
     """A laptop with Ollama alone must get P2 of its model, and no host without the model may; a path is on no list."""
     assert needs_of(get_phase("p2").NEEDS, model) == p2
-    assert needs_of(get_phase("p3").NEEDS, model) == p3
+    trainer = "mlx" if model.startswith("mlx/") else "peft"
+    assert needs_of(get_phase("p3").NEEDS, model, trainer) == p3
     assert needs_of(get_phase("p1").NEEDS, model) == ("embedder",)
     assert needs_model(p2) and needs_model(p3) and not needs_model(("embedder",))
 
@@ -121,10 +123,14 @@ def test_a_host_looks_for_the_model_when_the_work_starts(monkeypatch: pytest.Mon
         server.server_close()
 
 
-def test_the_report_says_what_trains_models_of_mlx_and_why() -> None:
-    """Slow MLX is why peft trains there, and nobody would find it in a file of LAB_HOME."""
-    placement.save_measurement(mlx_backend.MEASURED, {"mlx": 1.0, "torch": 81.0})
-    report = assess.assess(quick=True, api_url="http://127.0.0.1:9/api")
-    assert report.mlx_lora == "LoRA through peft: MLX multiplies at 1 GFLOPS here, torch at 81"
-    placement.save_measurement(mlx_backend.MEASURED, {"mlx": "fast"})
-    assert mlx_backend.lora_engine() is None
+def test_the_precision_decides_the_profile_and_the_packages() -> None:
+    """Quantised E2 fits a medium machine and needs what quantises; every demand names the releases that move numbers."""
+    full, small = (demand("e2", configure("e2", "smoke", {"precision": p})) for p in ("float32", "int8"))
+    assert (full.profile, small.profile) == ("e2", "e2_quantized")
+    assert "bitsandbytes" in small.needs and "bitsandbytes" not in full.needs
+    for package in ("torch", "transformers"):
+        assert f"{package}=={release_of(package)}" in full.needs
+    assert demand("p2", configure("p2", "smoke", {"precision": "bfloat16"})).profile == "prerequisites"
+    assert lacking(("torch==2.13",), [], [], {"torch": "2.13.1+cpu"}) == []
+    assert lacking(("torch==2.13",), [], [], {"torch": "2.1.0"}) == ["torch==2.13"]
+    assert lacking(("torch==2.13",), [], [], {}) == []

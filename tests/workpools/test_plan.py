@@ -64,21 +64,19 @@ def networks(draw: st.DrawFn) -> list[CapabilityReport]:
 @given(networks(), st.lists(st.floats(0.01, 1e4), min_size=1, max_size=20))
 def test_a_plan_is_feasible(reports: list[CapabilityReport], costs: list[float]) -> None:
     """Every unit once, only on machines with the memory and engines that its phase needs, in a pool that they serve; no
-    machine is listed with nothing to do; E2 on a medium machine says that it is quantised; what fits nowhere says why."""
+    machine is listed with nothing to do; what fits nowhere says why."""
     rounds = [Round(r.phase, r.number, r.name, r.profile, r.needs, tuple(costs)) for r in (EMBED, SOLVE, TRAIN)]
     known = {r.host: r for r in reports}
     planned = schedule(rounds, reports)
     assert [s.round for s in planned.stages] == rounds
     for stage in planned.stages:
-        profile = "e2_quantized" if stage.quantized else stage.round.profile
-        fit = [r for r in reports if r.profiles[profile] and set(stage.round.needs) <= set(r.engines)]
+        fit = [r for r in reports if r.profiles[stage.round.profile] and set(stage.round.needs) <= set(r.engines)]
         assert stage.fit == len(fit)
         if stage.pool is None:
             assert not fit and not stage.shares and stage.seconds == 0
             assert f"{stage.round.profile} needs a" in stage.reason
             continue
         assert stage.pool in tiers_for(stage.round.profile)
-        assert stage.quantized == ("quantised" in stage.reason)
         assert sorted(itertools.chain(*(s.units for s in stage.shares))) == list(range(len(costs)))
         assert all(s.units for s in stage.shares)
         assert {s.host for s in stage.shares} <= {r.host for r in fit}

@@ -81,4 +81,5 @@ def test_profiles_go_to_the_cheapest_tier_first() -> None:
     """Cheap phases leave strong machines free; E2 alone tries the strong tier first and falls back."""
     assert tiers_for("prerequisites") == ("weak", "medium", "strong")
     assert tiers_for("e0_e1") == ("medium", "strong")
-    assert tiers_for("e2") == ("strong", "medium")
+    assert tiers_for("e2_quantized") == ("medium", "strong")
+    assert tiers_for("e2") == ("strong",)

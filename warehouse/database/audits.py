@@ -11,7 +11,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection as Connection
 
 from experiments.contract import Json, Unit
-from experiments.protocol.agreement import TOLERANCE, compare
+from experiments.protocol.agreement import TOLERANCES, compare, precision_of
 from warehouse.database.records import trials_in
 from warehouse.database.statements import column_of, insert, number_of, rows_of
 
@@ -117,9 +117,11 @@ def conclude(
         results = {"bundle_sha256": one.sha256, "again_sha256": again.get(unit_id), "trials": len(first)}
         found: Json = {"deviating": None, "deviation": wrong.get(unit_id, NO_RESULT), "largest_difference": None}
         if unit_id in again:
-            same = compare(first, trials[again[unit_id]])
-            found = {"deviating": same.deviating, "deviation": same.first or None, "largest_difference": same.largest}
-        rows.append({**drawn, **of_unit, **results, **found, "tolerance": TOLERANCE, "audited_at": at})
+            same = compare(first, trials[again[unit_id]], one.unit)
+            ties = f"{same.ties} near ties" if same.ties else None
+            found = {"deviating": same.deviating, "deviation": same.first or ties, "largest_difference": same.largest}
+        tolerance = TOLERANCES[precision_of(one.unit)].nats
+        rows.append({**drawn, **of_unit, **results, **found, "tolerance": tolerance, "audited_at": at})
     insert(con, "audits", rows)
 
 
@@ -127,6 +129,12 @@ def pairs_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
     """Return the run's rows of audit_agreement, the latest audit first."""
     sql = "SELECT * FROM audit_agreement WHERE run_id = ? ORDER BY last_at DESC, audit_id, host, other"
     return rows_of(con, sql, [run_id])
+
+
+def tied(con: Connection, run_id: str) -> list[dict[str, Any]]:
+    """Return the run's rows of audits of units that agree but for near ties, the latest audit first."""
+    wanted = "FROM audits WHERE run_id = ? AND deviating = 0 AND deviation IS NOT NULL"
+    return rows_of(con, f"{wanted} ORDER BY audited_at DESC, audit_id, phase, unit_id", [run_id])
 
 
 def disagreeing(con: Connection, run_id: str) -> list[dict[str, Any]]:

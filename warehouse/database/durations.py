@@ -26,6 +26,7 @@ class Durations:
     host: str
     domain: str
     model: str
+    precision: str
     cost_s: float  # of its units, as they state it
     seconds: float  # that they took there
 
@@ -57,12 +58,13 @@ def durations_of(con: Connection, scale: str) -> list[Durations]:
         """
         WITH each AS (
           SELECT DISTINCT b.sha256, u.phase, u.round, b.host, u.spec -> 'config' ->> 'domain' AS domain,
-                 u.spec -> 'config' ->> 'model' AS model, (u.spec ->> 'cost')::DOUBLE AS cost_s,
+                 u.spec -> 'config' ->> 'model' AS model,
+                 coalesce(u.spec -> 'config' ->> 'precision', 'float32') AS precision, (u.spec ->> 'cost')::DOUBLE AS cost_s,
                  epoch(TRY_CAST(b.manifest ->> 'finished_at' AS TIMESTAMPTZ))
                    - epoch(TRY_CAST(b.manifest ->> 'started_at' AS TIMESTAMPTZ)) AS seconds
           FROM units u JOIN runs r USING (run_id) JOIN bundles b USING (unit_id) WHERE r.scale = ?
         )
-        SELECT phase, round, host, domain, model, sum(cost_s), sum(seconds) FROM each
+        SELECT phase, round, host, domain, model, precision, sum(cost_s), sum(seconds) FROM each
         WHERE seconds > 0 AND sha256 IN (SELECT bundle_sha256 FROM trials WHERE error IS NULL)
         GROUP BY ALL ORDER BY ALL
         """,

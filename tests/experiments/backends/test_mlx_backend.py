@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 import pytest
 from tiny_llama import make
 
-from common.environment import lab_home
 from experiments.backends import mlx_backend, transformers_backend
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.mlx_lm_engine import from_peft, load_base, rotation, to_peft
 from experiments.backends.mlx_trainer import MlxTrainer
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.protocols import LanguageModel, Missing, Unavailable
+from experiments.contract import Trainer
+from experiments.precision import Precision
 
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'mlx[cpu]' mlx-lm")
 
@@ -50,7 +50,7 @@ def same(folder: Path) -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def training(folder: Path) -> Training:
-    return MlxTrainer(f"mlx/{folder}", False, "asked for").train(EXAMPLES, EXAMPLES, SETTINGS, 42)
+    return MlxTrainer(f"mlx/{folder}").train(EXAMPLES, EXAMPLES, SETTINGS, 42)
 
 
 def tuned(name: str, adapter: bytes) -> LanguageModel:
@@ -103,7 +103,11 @@ def test_an_adapter_is_one_file_for_both_engines(training: Training, folder: Pat
     """Trained on the Mac and run on a card, or the other way: the same scores from the same bytes."""
     by_mlx = tuned(f"mlx/{folder}", training.adapter).score(PROMPT, OPTIONS).logprobs
     assert tuned(f"hf/{folder}", training.adapter).score(PROMPT, OPTIONS).logprobs == pytest.approx(by_mlx, abs=1e-3)
-    pefts = transformers_backend.trainer(f"hf/{folder}", False).train(EXAMPLES, [], SETTINGS, 42).adapter
+    pefts = (
+        transformers_backend.trainer(f"hf/{folder}", Precision.FLOAT32, "peft")
+        .train(EXAMPLES, [], SETTINGS, 42)
+        .adapter
+    )
     by_peft = tuned(f"hf/{folder}", pefts).score(PROMPT, OPTIONS).logprobs
     assert tuned(f"mlx/{folder}", pefts).score(PROMPT, OPTIONS).logprobs == pytest.approx(by_peft, abs=1e-3)
     assert from_peft(to_peft("model.layers.0.self_attn.q_proj.lora_a")) == "model.layers.0.self_attn.q_proj.lora_a"
@@ -111,17 +115,16 @@ def test_an_adapter_is_one_file_for_both_engines(training: Training, folder: Pat
 
 def test_the_same_seed_gives_the_same_adapter(training: Training, folder: Path) -> None:
     """A unit is its hash: run again it must give these bytes; dropout is on."""
-    again = MlxTrainer(f"mlx/{folder}", False, "asked for").train(EXAMPLES, EXAMPLES, SETTINGS, 42)
+    again = MlxTrainer(f"mlx/{folder}").train(EXAMPLES, EXAMPLES, SETTINGS, 42)
     assert again.adapter == training.adapter and again.train_loss == training.train_loss
-    assert MlxTrainer(f"mlx/{folder}", False, "").train(EXAMPLES, [], SETTINGS, 43).adapter != training.adapter
+    assert MlxTrainer(f"mlx/{folder}").train(EXAMPLES, [], SETTINGS, 43).adapter != training.adapter
 
 
-def test_quantised_by_mlx(tiny: LanguageModel, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a medium host: 8 bits while they fit, else 4, each said in the trial, nearer to the full scores the more bits."""
+def test_quantised_by_mlx(tiny: LanguageModel, folder: Path) -> None:
+    """As planned, each said in the trial, nearer to the full scores the more bits."""
     full, distance = tiny.score(PROMPT, OPTIONS).logprobs, []
-    for precision, bits in (("8-bit", 8), ("4-bit", 4)):
-        monkeypatch.setattr("experiments.backends.mlx_lm_engine.choose", lambda *a, precision=precision, **k: precision)
-        model = Backends(no_files, quantized=True).language_model(f"mlx/{folder}")
+    for precision, bits in ((Precision.INT8, 8), (Precision.FOUR_BIT, 4)):
+        model = Backends(no_files).language_model(f"mlx/{folder}", precision=precision)
         assert model.describe()["numbers"] == f"{precision}, float32"
         assert {m.bits for _, m in model.model.named_modules() if hasattr(m, "bits")} == {bits}  # type: ignore[attr-defined]
         found = model.score(PROMPT, OPTIONS).logprobs
@@ -133,30 +136,17 @@ def test_results_name_the_engine(tiny: LanguageModel, same: LanguageModel, train
     """Which engine, version, device and numbers: without them nobody could tell why two hosts differ."""
     assert tiny.describe()["engine"] == "mlx-lm" and tiny.describe()["numbers"] == "float32"
     assert same.describe()["engine"] == "transformers" and same.describe()["numbers"] == "float32"
-    assert training.engine["engine"] == "mlx-lm" and training.engine["chosen"] == "asked for"
+    assert training.engine["engine"] == "mlx-lm" and training.engine["numbers"] == "float32"
+    half = Backends(no_files).language_model(tiny.name, precision=Precision.BFLOAT16)
+    assert half.describe()["numbers"] == "bfloat16"
 
 
-@pytest.mark.parametrize(
-    ("mlx", "torch", "only", "engine"),
-    [(900.0, 240.0, False, "mlx"), (3.0, 240.0, False, "peft"), (3.0, 240.0, True, "mlx"), (3.0, None, False, "mlx")],
-)
-def test_the_faster_trains(mlx: float, torch: float | None, only: bool, engine: str) -> None:
-    """A Mac's MLX trains through MLX, Linux's reference BLAS through peft, by rates that the reason names."""
-    found = mlx_backend.choose(mlx_backend.Rates(mlx, torch), only)
-    assert found.engine == engine and found.why
-    if torch and not only:
-        assert found.why == f"MLX multiplies at {mlx:.0f} GFLOPS here, torch at {torch:.0f}"
-
-
-def test_the_choice_is_measured_and_written_into_the_training(folder: Path) -> None:
-    """Through the front: the trainer of mlx/ on this machine, whichever it is, trains and says why it was chosen."""
-    rates = mlx_backend.rates()
-    assert json.loads((lab_home() / mlx_backend.MEASURED).read_text()) == rates._asdict()
-    assert rates.mlx > 0 and (rates.torch is None or rates.torch > 0)
-    found = Backends(no_files).train(f"mlx/{folder}", EXAMPLES, [], SETTINGS.model_copy(update={"epochs": 1}), 42)
-    chosen = mlx_backend.choose(rates, False)
-    assert found.engine["engine"] == {"mlx": "mlx-lm", "peft": "peft"}[chosen.engine]
-    assert found.engine["chosen"] == chosen.why
+@pytest.mark.parametrize(("trainer", "engine"), [("mlx", "mlx-lm"), ("peft", "peft")])
+def test_the_plan_says_what_trains(folder: Path, trainer: Trainer, engine: str) -> None:
+    """Chosen by what a host measured, one unit would have two results."""
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    found = Backends(no_files).train(f"mlx/{folder}", EXAMPLES, [], settings, 42, trainer=trainer)
+    assert found.engine["engine"] == engine
 
 
 def test_without_mlx_the_command_that_installs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +160,7 @@ def test_without_mlx_the_command_that_installs_it(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(mlx_backend, "missing", lambda prefix: Missing("mlx-lm", "pip install mlx-lm"))
     assert mlx_backend.local_models() == []
     with pytest.raises(Unavailable, match="mlx-lm is not installed"):
-        mlx_backend.trainer(f"mlx/{folder}", False)
+        mlx_backend.trainer(f"mlx/{folder}", Precision.FLOAT32, "mlx")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,21 @@ from typing import Any
 
 import pytest
 
-from experiments.contract import Trial
-from experiments.protocol.agreement import compare, difference
+from experiments.contract import Trial, Unit
+from experiments.domains import get_domain
+from experiments.precision import Precision
+from experiments.protocol.agreement import TOLERANCES, compare, difference, precision_of
+from experiments.registry import configure
+from experiments.seeds import generator
+from experiments.solving.solving import guess_order
+
+DOMAIN = get_domain("big_o")
+
+
+def unit_in(precision: str, model: str = "smollm2-135m") -> Unit:
+    config = configure("p2", "smoke", {"precision": precision}).model_dump(mode="json")
+    return Unit("0" * 32, "p2", 1, config, {}, {"models": {model: "d"}})
+
 
 TRIAL = Trial(
     "p-1",
@@ -23,6 +36,8 @@ TRIAL = Trial(
     latency_s=0.5,
     details={"logprobs": [-1.0, -2.0], "retrieved": ["p-2"], "adapter": "ab"},
 )
+
+UNIT = unit_in("float32")
 
 
 def test_what_counts_as_different() -> None:
@@ -57,7 +72,7 @@ def test_what_counts_as_different() -> None:
 )
 def test_every_field_but_the_clock_is_compared(change: dict[str, Any]) -> None:
     """A field that the comparison passed over could differ on every other machine without anybody knowing."""
-    found = compare([TRIAL, TRIAL], [TRIAL, replace(TRIAL, **change)])
+    found = compare([TRIAL, TRIAL], [TRIAL, replace(TRIAL, **change)], UNIT)
     assert (found.trials, found.deviating) == (2, 1)
     assert found.first.startswith(f"trial 1.{next(iter(change))}")
 
@@ -65,13 +80,99 @@ def test_every_field_but_the_clock_is_compared(change: dict[str, Any]) -> None:
 def test_clocks_and_last_bits_are_no_deviation() -> None:
     """Two machines never take equally long nor sum in the same order: that alone must not ring the bell."""
     near = {"logprobs": [-1.0, -2.00004], "retrieved": ["p-2"], "adapter": "other bytes"}
-    found = compare([TRIAL], [replace(TRIAL, latency_s=9.0, details=near)])
+    found = compare([TRIAL], [replace(TRIAL, latency_s=9.0, details=near)], UNIT)
     assert (found.deviating, found.first) == (0, "")
     assert found.largest == pytest.approx(4e-5)
 
 
 def test_missing_and_surplus_trials_deviate() -> None:
     """Half a result equals the first half of the whole one, and is not the same result."""
-    assert (compare([TRIAL] * 3, [TRIAL]).deviating, compare([TRIAL], [TRIAL] * 3).deviating) == (2, 2)
-    assert compare([TRIAL], []).first == "1 trials and 0"
-    assert compare([], []).largest is None
+    assert (compare([TRIAL] * 3, [TRIAL], UNIT).deviating, compare([TRIAL], [TRIAL] * 3, UNIT).deviating) == (2, 2)
+    assert compare([TRIAL], [], UNIT).first == "1 trials and 0"
+    assert compare([], [], UNIT).largest is None
+
+
+def answered(logprobs: list[float], seed: int = 100) -> Trial:
+    """A trial of a choice as experiments.solving.solving makes it from log-probabilities."""
+    noise = generator(seed, "p2", "p-1", "semantic")
+    order = guess_order(logprobs, UNIT.config["temperature"], noise)
+    truth = DOMAIN.options[0]
+    return Trial(
+        "p-1",
+        "semantic",
+        seed=seed,
+        attempts=order.index(0) + 1,
+        solved=order.index(0) < DOMAIN.max_attempts,
+        answer=DOMAIN.options[order[0]],
+        truth=truth,
+        details={"logprobs": logprobs, "guesses": [DOMAIN.options[i] for i in order]},
+    )
+
+
+def tied(width: float) -> tuple[Trial, Trial]:
+    """Two trials of which the first two options are `width` nats apart with noise, the one way and the other."""
+    noise = generator(100, "p2", "p-1", "semantic").gumbel(size=len(DOMAIN.options)) * UNIT.config["temperature"]
+    level = [-float(n) - (9.0 if i > 1 else 0.0) for i, n in enumerate(noise)]
+    return answered([level[0] + width, *level[1:]]), answered([level[0] - width, *level[1:]])
+
+
+def test_a_near_tie_is_counted_as_one() -> None:
+    """Two machines that agree to the tolerance guess two options in another order where no number says which comes first."""
+    one, two = tied(TOLERANCES[Precision.FLOAT32].nats / 4)
+    assert one.attempts != two.attempts and one.answer != two.answer
+    found = compare([one, one], [two, one], UNIT)
+    assert (found.deviating, found.ties, found.first) == (0, 1, "")
+
+
+def test_what_is_no_near_tie_deviates() -> None:
+    """An order that the numbers do not explain, other attempts than the order gives, or anything else that differs."""
+    one, two = tied(TOLERANCES[Precision.FLOAT32].nats / 4)
+    options = list(DOMAIN.options)
+    far = answered([-1.0 * i for i in range(len(options))])
+    swapped = replace(far, details={**far.details, "guesses": far.details["guesses"][::-1]})
+    forged = replace(swapped, answer=swapped.details["guesses"][0])
+    forged = replace(forged, attempts=forged.details["guesses"].index(far.truth) + 1)
+    for a, b in (
+        (far, forged),
+        (one, replace(two, attempts=one.attempts)),
+        (one, replace(two, answer=one.answer)),
+        (one, replace(two, tokens_in=9)),
+        (one, replace(two, problem_id="p-2")),
+        (one, replace(two, details={**two.details, "retrieved": ["p-3"]})),
+        tied(0.1),
+    ):
+        found = compare([a], [b], UNIT)
+        assert (found.deviating, found.ties) == (1, 0), (a, b)
+
+
+def test_each_precision_has_its_own_tolerance() -> None:
+    """float32's would call every unit in bfloat16 deviating; bfloat16's would pass a float32 unit computed in bfloat16."""
+    assert set(TOLERANCES) == set(Precision)
+    near = TOLERANCES[Precision.BFLOAT16].nats / 2
+    one, two = (
+        answered([-9.0, *[-1.0] * (len(DOMAIN.options) - 1)]),
+        answered([-9.0 + near, *[-1.0] * (len(DOMAIN.options) - 1)]),
+    )
+    half = unit_in("bfloat16")
+    found = compare([one], [two], half)
+    assert found.deviating == 0 and found.tolerance == TOLERANCES[Precision.BFLOAT16].nats
+    assert compare([one], [two], UNIT).deviating == 1
+    assert precision_of(unit_in("bfloat16", model="all-MiniLM-L6-v2")) is Precision.FLOAT32
+    old = {k: v for k, v in UNIT.config.items() if k != "precision"}
+    assert precision_of(replace(UNIT, config=old)) is Precision.FLOAT32
+
+
+def test_where_it_was_computed_is_no_deviation() -> None:
+    """A card and a processor that agree would differ by their names; in other numbers they do differ."""
+    engine = {
+        "engine": "transformers",
+        "version": "5.23.0",
+        "torch": "2.13.0+cpu",
+        "device": "cpu",
+        "numbers": "float32",
+    }
+    one, two = (
+        replace(TRIAL, details={"engine": engine | more}) for more in ({}, {"device": "cuda", "torch": "2.13.0"})
+    )
+    assert compare([one], [two], UNIT).deviating == 0
+    assert compare([one], [replace(TRIAL, details={"engine": engine | {"numbers": "bfloat16"}})], UNIT).deviating == 1

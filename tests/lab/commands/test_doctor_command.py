@@ -23,8 +23,6 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    # Measured elsewhere; here it would take a second a test.
-    monkeypatch.setattr(commands_doctor, "chosen_lora", lambda module: "through peft")
 
 
 def named(found: list[Check], name: str) -> Check:
@@ -139,7 +137,7 @@ def test_doctor_imports_no_engine_where_nothing_is_to_be_measured() -> None:
     import subprocess
 
     code = (
-        "import sys; from lab.commands import doctor as d; d.chosen_lora = lambda m: ''; d.checks('weak');"
+        "import sys; from lab.commands import doctor as d; d.checks('weak');"
         "print([m for m in ('torch', 'transformers', 'mlx', 'peft') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

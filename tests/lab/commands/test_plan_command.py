@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -26,7 +29,12 @@ SMOKE = ("plan", "--scale", "smoke")
 
 
 def register(
-    home: Path, host: str, ram_gb: float = 16, gflops: float | None = 180.0, engines: tuple[str, ...] = ALL
+    home: Path,
+    host: str,
+    ram_gb: float = 16,
+    gflops: float | None = 180.0,
+    engines: tuple[str, ...] = ALL,
+    speeds: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     decision = decide(ram_gb, 100)
     report = CapabilityReport(
@@ -47,6 +55,7 @@ def register(
         tier=decision.tier,
         profiles=decision.profiles,
         reasons=decision.reasons,
+        **speeds,
     )
     Store.configured(Paths(home)).put_report(host, report.model_dump_json().encode())
 
@@ -148,14 +157,45 @@ def test_phases_without_a_machine_are_named_with_what_is_missing(called: Run, ho
     assert "P1 has no machine" in nothing.stdout and "pi-4 lacks embedder" in nothing.stdout
 
 
-def test_a_quantised_model_is_said(called: Run, home: Path) -> None:
-    """E2 on a medium machine is another experiment than on a strong one; the plan says so in the table and below it."""
-    register(home, "laptop", 8)
+def test_e2_for_a_medium_machine_is_another_plan(called: Run, home: Path) -> None:
+    """In other numbers it is another experiment, under other ids: the plan without a strong machine says how to ask for it."""
+    register(home, "laptop", 8, engines=(*ALL, "bitsandbytes"))
     done = called(*SMOKE)
-    assert [r[1] for r in rows(done.stdout) if r[0]][-1] == "medium, quantised"
-    assert "E2 runs quantised, since no strong worker is registered.\n" in done.stdout
-    last = json.loads(called(*SMOKE, "--json").stdout)["phases"][-1]["rounds"]
-    assert [r["quantized"] for r in last] == [True, True]
+    assert [r[1] for r in rows(done.stdout) if r[0]][-1] == "none fits"
+    assert "machines of medium run it in other numbers, by another plan: --set e2.precision=int8.\n" in done.stdout
+    other = (*SMOKE, "--set", "e2.precision=int8")
+    assert [r[1] for r in rows(called(*other).stdout) if r[0]][-1] == "medium, int8"
+    found, first = (json.loads(called(*asked, "--json").stdout) for asked in (other, SMOKE))
+    assert [r["precision"] for r in found["phases"][-1]["rounds"]] == ["int8", "int8"]
+    assert found["run_id"] != first["run_id"]
+
+
+def test_both_durations_are_shown_and_auto_takes_what_all_machines_are_twice_as_fast_in(
+    called: Run, home: Path
+) -> None:
+    """A machine without the instructions would slow the whole run down; whoever chooses sees both durations."""
+
+    def speeds(host: str, full: float | None, half: float | None) -> None:
+        register(home, host, speeds={"prefill_tokens_per_s": full, "prefill_bfloat16_tokens_per_s": half})
+
+    def precision() -> str:
+        return str(
+            json.loads(called(*SMOKE, "--set", "precision=auto", "--json").stdout)["phases"][1]["rounds"][0][
+                "precision"
+            ]
+        )
+
+    assert "none is registered" in called(*SMOKE, "--set", "precision=auto").stderr
+    speeds("a", 400.0, 1600.0)
+    assert precision() == "bfloat16"
+    text = called(*SMOKE).stdout
+    assert re.search(r"In float32 \S.*, in bfloat16 \S.*: choose with --set precision=bfloat16 or auto\.\n", text)
+    each = json.loads(called(*SMOKE, "--json").stdout)["by_precision_s"]
+    assert 0 < each["bfloat16"] < each["float32"]
+    speeds("b", 400.0, 700.0)
+    assert precision() == "float32"
+    speeds("b", 400.0, None)
+    assert precision() == "float32" and "choose with" not in called(*SMOKE).stdout
 
 
 def test_after_a_run_the_plan_shows_how_long_it_took(called: Run, home: Path) -> None:
@@ -209,11 +249,12 @@ def test_the_example_shows_three_machines_against_one(called: Run, home: Path) -
     found: dict[str, Any] = json.loads(called(*SMOKE, "--example", "--json").stdout)
     assert not home.exists()
     assert found["alone"]["pi-4"] == {"expected_s": None, "no_machine": ["e0", "e1", "e2"]}
-    alone = {host: found["alone"][host]["expected_s"] for host in ("laptop", "desktop")}
-    assert found["expected_s"] <= alone["desktop"] < alone["laptop"]
+    assert found["alone"]["laptop"] == {"expected_s": None, "no_machine": ["e2"]}
+    alone = found["alone"]["desktop"]["expected_s"]
+    assert found["expected_s"] <= alone
     assert list(found["alone"]) == [name for name, *_ in EXAMPLE]
     lines = text[text.index("The same on one machine") :].splitlines()
     assert lines[1].split() == ["pi-4", "cannot", "run", "E0,", "E1,", "E2"]
-    assert ", E2 with a quantised model; the three together save " in lines[2]
-    saved = 100 * (1 - found["expected_s"] / alone["desktop"])
+    assert lines[2].split() == ["laptop", "cannot", "run", "E2"]
+    saved = 100 * (1 - found["expected_s"] / alone)
     assert lines[3].endswith(f"the three together save {saved:.0f} %")
