@@ -34,10 +34,13 @@ class Tolerance(NamedTuple):
 TOLERANCES: Mapping[Precision, Tolerance] = {
     # 24 bits; sums of 30 layers in another order moved a log-probability by at most 4e-5 (measured).
     Precision.FLOAT32: Tolerance(1e-3, 1e-3),
-    Precision.BFLOAT16: Tolerance(0.5, 0.02),
-    Precision.INT8: Tolerance(0.5, 0.02),
-    Precision.FOUR_BIT: Tolerance(0.5, 0.02),
-    Precision.STORED: Tolerance(0.5, 0.02),
+    # 8 bits; another processor's kernels moved a log-probability by at most 0.41 (measured); twice that.
+    Precision.BFLOAT16: Tolerance(0.8, 0.02),
+    # Not measured between processors: as bfloat16, since activations are rounded to 8 bits, or the engine is another's.
+    Precision.INT8: Tolerance(0.8, 0.02),
+    Precision.STORED: Tolerance(0.8, 0.02),
+    # Weights are rounded once, the same everywhere, and multiplied in float32.
+    Precision.FOUR_BIT: Tolerance(1e-3, 1e-3),
 }
 CLOCKS = frozenset({"latency_s"})
 TRAINED = frozenset({"adapter"})  # the digest of floats, whose last bits are another thread count's

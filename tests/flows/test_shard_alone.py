@@ -14,6 +14,7 @@ import pytest
 
 from common.errors import LabError
 from experiments.backends import placement
+from experiments.backends.sizing import Size
 from experiments.registry import configure, expected_findings, get_phase
 from flows import shard
 from warehouse.delivery.results_store import Store
@@ -87,6 +88,7 @@ def test_a_host_that_cannot_compute_in_the_planned_numbers_gives_the_shard_back(
     unit = get_phase("p2").units(config, expected_findings(), [])[0]
     unit = replace(unit, identity=unit.identity | change)
     monkeypatch.setattr(placement, "memory_gb", lambda device: 0.5)
+    monkeypatch.setattr("experiments.backends.weights.size", lambda name: Size(10**8, 10**7))
     monkeypatch.setattr(shard, "work", lambda *_: pytest.fail("it was run"))
     monkeypatch.setattr(shard, "is_drained", lambda here: False)
     monkeypatch.setattr(shard, "unfit_now", lambda profile, needs: "")

@@ -71,7 +71,8 @@ def test_a_backend_is_one_module_with_what_the_protocol_asks() -> None:
         for n, f in inspect.getmembers(protocols.Backend, inspect.isfunction)
     }
     wanted = {n: parameters for n, parameters in wanted.items() if not n.startswith("_")}
-    assert set(wanted) == {"local_models", "missing", "digest", "counter", "load", "trainer"}
+    own = {"local_models", "missing", "digest", "counter", "load", "trainer", "versions", "precisions", "refusal"}
+    assert set(wanted) == own
     for name in NAMES.values():
         module = catalog.backend(name)
         assert isinstance(module, ModuleType)
@@ -200,7 +201,12 @@ def versions() -> dict[str, str]:
     [
         ("ollama_backend.py", "TOP = 20", "TOP = 19", {"ollama"}),
         ("mlx_lm_engine.py", "GROUP = 64", "GROUP = 32", {"mlx"}),
-        ("transformers_backend.py", "PeftTrainer(name, quantized)", "PeftTrainer(name, True)", {"wheel", "hf", "gguf"}),
+        (
+            "transformers_backend.py",
+            "PeftTrainer(name, precision)",
+            "PeftTrainer(name, Precision.FLOAT32)",
+            {"wheel", "hf", "gguf"},
+        ),
         ("transformers_lm.py", "WINDOW_TOKENS = 2048", "WINDOW_TOKENS = 1024", {"wheel", "hf", "gguf", "mlx"}),
         ("catalog.py", '"smollm2-135m": P', '"other": Package("a", "b", "c"), "smollm2-135m": P', set()),
     ],
