@@ -89,6 +89,8 @@ def compare(first: Sequence[Trial], second: Sequence[Trial], unit: Unit) -> Agre
 
 def near_tie(one: Trial, two: Trial, unit: Unit, tolerance: Tolerance) -> bool:
     """Return True if two trials differ only in the order of options that are closer than the tolerance, noise included."""
+    if not {"domain", "temperature"} <= unit.config.keys():
+        return False  # a unit that guesses nothing
     domain, temperature = get_domain(unit.config["domain"]), float(unit.config["temperature"])
     options, orders = list(domain.options), [list(t.details.get("guesses", [])) for t in (one, two)]
     if one.seed is None or not all(_follows(t, options, domain.max_attempts) for t in (one, two)):

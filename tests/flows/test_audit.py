@@ -15,7 +15,6 @@ from flows import audit, chain
 from flows.plan import plan
 from warehouse.database import audits, records
 from warehouse.database.connection import writing
-from warehouse.database.records import Assignment, assign
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -125,17 +124,6 @@ def test_an_unknown_run_is_named(units: list[Unit], draw: Draw) -> None:
     """A misspelt run is the user's mistake, not an audit without units."""
     with pytest.raises(LabError, match="'demo-nope' has no finished unit"):
         draw(run_id="demo-nope")
-
-
-def test_the_pool_that_a_result_came_from_is_known(paths: Paths, units: list[Unit]) -> None:
-    """A unit that was sent on to a bigger pool is judged by where its result came from, not by where it was sent later."""
-    run_id = _run(paths)
-    with writing(paths) as con:
-        for place in ("weak", "medium", "strong"):
-            assign(con, run_id, [Assignment(units[:1], place, None, 1)])
-        assert audits.finished(con, run_id)[0].pool is None
-        con.execute("UPDATE assignments SET assigned_at = assigned_at - INTERVAL 1 HOUR WHERE place <> 'strong'")
-        assert [f.pool for f in audits.finished(con, run_id)] == ["medium"] + [None] * len(units)
 
 
 def _run(paths: Paths) -> str:

@@ -26,7 +26,6 @@ class Finished:
     host: str  # that computed it
     sha256: str
     attempts: int  # the highest attempt of any of its bundles
-    pool: str | None = None  # that it was sent to before its bundle came; None: it was computed where it was planned
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,7 @@ def finished(con: Connection, run_id: str) -> list[Finished]:
     """Return all units of the run that have a result, in the order asked."""
     rows = con.execute(
         """
-        SELECT u.spec, b.host, b.sha256, (SELECT max(attempt) FROM bundles o WHERE o.unit_id = u.unit_id),
-               (SELECT arg_max(place, (arrivals, assigned_at)) FROM assignments a
-                WHERE a.unit_id = u.unit_id AND a.arrivals < b.arrival)
+        SELECT u.spec, b.host, b.sha256, (SELECT max(attempt) FROM bundles o WHERE o.unit_id = u.unit_id)
         FROM units u
         JOIN bundles b USING (unit_id) WHERE u.run_id = ? AND b.replicate = 0 ORDER BY u.phase, u.position
         """,
