@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_llama import make_for_any_text
 
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Embedder, LanguageModel
@@ -41,6 +42,12 @@ def engines(weights_home: Path, _shared: Backends, monkeypatch: pytest.MonkeyPat
 def lm(engines: Backends) -> LanguageModel:
     """SmolLM2, untuned."""
     return engines.language_model("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the name of a Llama of random weights that reads any text, for what does not depend on the model."""
+    return f"hf/{make_for_any_text(tmp_path_factory.mktemp('llama'))}"
 
 
 @pytest.fixture

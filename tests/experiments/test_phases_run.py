@@ -1,4 +1,4 @@
-"""Every phase once with the real engines, at a size below smoke: from its first unit to its verdict."""
+"""Every phase once with real engines and a small language model, at a size below smoke: from its first unit to its verdict."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str,
 
 
 @pytest.mark.slow
-def test_p2_solves_every_problem_under_every_condition(engines: Backends, files: dict[str, bytes]) -> None:
+def test_p2_solves_every_problem_under_every_condition(engines: Backends, files: dict[str, bytes], tiny: str) -> None:
     """Two problems, four conditions, two seeds; the scores are real, so two runs of a unit give the same trials."""
-    given = {**TINY, "n_memory": 6, "n_test": 2, "k": 1, "per_unit": 1}
+    given = {**TINY, "model": tiny, "n_memory": 6, "n_test": 2, "k": 1, "per_unit": 1}
     done, verdict = drive("p2", given, {"embedder": MINI, "text_weight": 0.5}, engines, files)
     trials = by_condition(done)
     assert {c: len(t) for c, t in trials.items()} == {"none": 4, "random": 4, "recent": 4, "semantic": 4}
@@ -86,7 +86,7 @@ def test_p2_solves_every_problem_under_every_condition(engines: Backends, files:
 
 
 def test_p3_trains_and_asks_base_and_tuned_the_same(
-    engines: Backends, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    engines: Backends, files: dict[str, bytes], tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An adapter is left as a file, both models answer the same prompts and read the same text."""
     asked = judges.prompts
@@ -96,7 +96,7 @@ def test_p3_trains_and_asks_base_and_tuned_the_same(
 
     # Replies of four tokens: what is said does not matter here, and it would take half a minute more.
     monkeypatch.setattr(judges, "prompts", short)
-    given = {"n_problems": 24, "n_train": 1, "per_category": 2, "n_texts": 1, "lora": LORA}
+    given = {"n_problems": 24, "model": tiny, "n_train": 1, "per_category": 2, "n_texts": 1, "lora": LORA}
     done, verdict = drive("p3", given, {}, engines, files)
     trials = by_condition(done)
     assert {c: len(t) for c, t in trials.items()} == {"train": 1, "base": 9, "tuned": 9}
@@ -112,9 +112,9 @@ def test_p3_trains_and_asks_base_and_tuned_the_same(
     assert verdict.main.metric == "retention"
 
 
-def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes]) -> None:
+def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes], tiny: str) -> None:
     """Four memos, then two problems under three conditions on them; what E2 needs is handed on."""
-    given = {**TINY, "n_memory": 4, "n_test": 2, "k": 2, "per_unit": 1, "memos_per_unit": 2}
+    given = {**TINY, "model": tiny, "n_memory": 4, "n_test": 2, "k": 2, "per_unit": 1, "memos_per_unit": 2}
     done, verdict = drive("e1", given, {"retrieval": RETRIEVAL}, engines, files)
     trials = by_condition(done)
     assert {c: len(t) for c, t in trials.items()} == {"memo": 4, "none": 4, "temporal": 4, "semantic": 4}
@@ -127,7 +127,7 @@ def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes
 
 
 @pytest.mark.slow
-def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: dict[str, bytes]) -> None:
+def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: dict[str, bytes], tiny: str) -> None:
     """From memos to two adapters to every condition; queries are written by the model that is then asked."""
     config = configure("e2", "smoke", {"n_problems": 24})
     problems = universe(config).problems
@@ -141,6 +141,7 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
     }
     given = {
         **TINY,
+        "model": tiny,
         "n_test": 2,
         "n_train": 2,
         "validation": 0.5,

@@ -34,9 +34,9 @@ def double(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ollam
 
 
 @pytest.fixture
-def old(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaDouble]:
-    """A server from before log-probabilities."""
-    made = OllamaDouble(lm, logprobs=False)
+def old(engines: Backends, tiny: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaDouble]:
+    """A server from before log-probabilities, with a model that writes anything."""
+    made = OllamaDouble(engines.language_model(tiny), logprobs=False)
     with serving(made) as address:
         monkeypatch.setenv("OLLAMA_HOST", address)
         yield made

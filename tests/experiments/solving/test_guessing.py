@@ -240,11 +240,11 @@ def short_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_p2_runs_on_equations(
-    engines: Backends, files: dict[str, bytes], short_guesses: None, monkeypatch: pytest.MonkeyPatch
+    engines: Backends, files: dict[str, bytes], tiny: str, short_guesses: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the real model, with and without memory: every trial is guessed, and attempts stay within what is allowed."""
+    """With and without memory: every trial is guessed, and attempts stay within what is allowed."""
     monkeypatch.setattr(get_phase("p2"), "CONDITIONS", ("none", "semantic"))
-    trials = run_phase("p2", {**FINDINGS}, engines, files, n_memory=4, n_test=2, per_unit=2, **FEW)
+    trials = run_phase("p2", {**FINDINGS}, engines, files, model=tiny, n_memory=4, n_test=2, per_unit=2, **FEW)
     assert len(trials) == 4
     assert {t.details["solved_by"] for t in trials} == {"guessing"}
     assert all(1 <= (t.attempts or 0) <= 2 for t in trials)
@@ -278,9 +278,9 @@ def test_e1_runs_on_equations(engines: Backends, files: dict[str, bytes]) -> Non
 
 @pytest.mark.slow
 def test_e2_runs_on_equations(
-    engines: Backends, files: dict[str, bytes], short_guesses: None, monkeypatch: pytest.MonkeyPatch
+    engines: Backends, files: dict[str, bytes], tiny: str, short_guesses: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the real model: both adapters are trained on formulas, and first ideas are measured by likeness."""
+    """Both adapters are trained on formulas, and first ideas are measured by likeness."""
     monkeypatch.setattr(get_phase("e2"), "CONTROLS", ())
     # The untuned model solves none of these, and S is made of what was solved: here all memos count as solved.
     memos = [[p.problem_id, p.truth, i, 2, True, ["x", p.truth]] for i, p in enumerate(MEMORY[:4])]
@@ -291,7 +291,9 @@ def test_e2_runs_on_equations(
         "hypothesis": "weak_signal",
         "best": "semantic",
     }
-    trials = run_phase("e2", findings, engines, files, n_test=2, n_train=2, per_unit=2, query_tokens=4, **FEW)
+    trials = run_phase(
+        "e2", findings, engines, files, model=tiny, n_test=2, n_train=2, per_unit=2, query_tokens=4, **FEW
+    )
     assert {t.condition for t in trials} == {"train_s", "train_r", "base_query", "tuned_s", "tuned_r"}
     assert all(0 <= t.details["hypothesis_quality"] <= 1 for t in trials if t.condition == "tuned_s")
 

@@ -21,7 +21,7 @@ from warehouse.maintenance import verify as checks
 from warehouse.maintenance.verify import Verified
 from warehouse.paths import Paths
 
-KILLS = 8
+KILLS = 4
 TRIALS = 12_000  # a bundle
 LABELS = [f"u{i}" for i in range(11)]  # together more trials than one row group of DuckDB's, 122,880
 COLLECT = """
