@@ -121,7 +121,7 @@ def test_speed_is_that_of_what_dominates_a_phase() -> None:
     assert speed_of(EMBED, only_matrix, {}) == speed_of(SOLVE, only_matrix, {}) == Speed(2.0, "360 GFLOPS")
 
 
-@pytest.mark.parametrize("gflops", [None, 0.0, 1e-9, 1e12])
+@pytest.mark.parametrize("gflops", [None, 0.0, 1e-9, 1e9])
 def test_what_was_not_measured_is_said_and_not_made_up(gflops: float | None) -> None:
     """A machine without a speed, or with one that no machine has, counts as the reference and says on what that rests."""
     assert speed_of(SOLVE, made_up_report("a", matrix_gflops=gflops), {}) == Speed(1.0, UNMEASURED)
