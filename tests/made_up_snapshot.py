@@ -123,7 +123,8 @@ def write_run(con: duckdb.DuckDBPyConnection, run_id: str, decided: str, running
         "digests": {"smollm2-135m": "5d1c3b0e8a77", MINILM: "c0ffee124d55"},
     }
     con.execute(
-        "INSERT INTO plans VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", ["plan-1", at, json.dumps(content), "ab12" * 16]
+        "INSERT INTO plans VALUES (?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
+        ["plan-1", at, json.dumps(content), "ab12" * 16],
     )
     con.execute(
         "INSERT INTO runs VALUES (?, 'plan-1', 'demo', 'big_o', 'smollm2-135m', ?, NULL, 'laptop', ?, true, ?, ?, ?)",
@@ -131,7 +132,7 @@ def write_run(con: duckdb.DuckDBPyConnection, run_id: str, decided: str, running
     )
     for phase in decided.split():
         row = VERDICTS[phase]
-        con.execute(f"INSERT INTO verdicts VALUES ({', '.join('?' * 16)})", [run_id, *row])
+        con.execute(f"INSERT INTO verdicts VALUES ({', '.join('?' * 16)}, 1)", [run_id, *row])
         con.execute("INSERT INTO predictions VALUES (?, ?, 180, ?)", [run_id, phase, 200.0 if phase == "p1" else 48.2])
         write_metrics(con, run_id, phase, row)
     for phase in [*decided.split(), *([running] if running else [])]:
@@ -147,7 +148,8 @@ def write_bundle(con: duckdb.DuckDBPyConnection, unit: str, host: str, at: datet
     for replicate in (0, 1):
         sha = f"{unit}-{replicate}"
         con.execute(
-            "INSERT INTO bundles VALUES (?, ?, ?, 1, ?, ?, 900, 1, 'directory', '{}')", [sha, unit, host, replicate, at]
+            "INSERT INTO bundles VALUES (?, ?, ?, 1, ?, ?, 900, 1, 'directory', '{}', 1)",
+            [sha, unit, host, replicate, at],
         )
         for j in range(3):
             con.execute(

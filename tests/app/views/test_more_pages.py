@@ -99,7 +99,7 @@ def verified(con: duckdb.DuckDBPyConnection, at: str, phase: str | None, finding
     """One run of lab verify, as warehouse/maintenance/verify.py records it."""
     faults = sum(bool(f["fault"]) for f in findings)
     con.execute(
-        "INSERT INTO verifications VALUES (?, 'laptop', ?, true, '{}', ?, ?, ?)",
+        "INSERT INTO verifications VALUES (?, 'laptop', ?, true, '{}', ?, ?, ?, 1)",
         [at, phase, faults, len(findings) - faults, json.dumps(findings)],
     )
 
@@ -119,7 +119,7 @@ def test_provenance_says_when_the_results_were_proved(home: Path) -> None:
     assert [f.value["about"].tolist() for f in page.dataframe if "about" in f.value] == [[HOSTILE]]
     with changed(path) as con:
         verified(con, "2026-11-22 00:00:00+00", None, [])
-        con.execute("UPDATE bundles SET received_at = TIMESTAMPTZ '2026-11-23' WHERE unit_id = 'full-p1-0'")
+        con.execute("UPDATE bundles SET arrival = 2 WHERE unit_id = 'full-p1-0'")
     page = shown("provenance")
     assert "3 things to know" in text_on(page)
     assert "of the whole warehouse: every metric computed again" in text_on(page)

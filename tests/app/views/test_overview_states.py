@@ -26,7 +26,7 @@ def newer(home: Path) -> None:
     """Written by a later version."""
     with changed(home / "snapshot.duckdb") as con:
         migrate(con)
-        con.execute("INSERT INTO schema_migrations VALUES (9, '0009_later.sql', 'x', now())")
+        con.execute("INSERT INTO schema_migrations VALUES (99, '0099_later.sql', 'x', now())")
 
 
 def older(home: Path) -> None:

@@ -82,7 +82,7 @@ def test_plans_are_compared_key_by_key(home: Path) -> None:
     with changed(path) as con:
         (content,) = con.execute("SELECT content FROM plans").fetchone() or ("{}",)
         content = json.loads(content) | {"configs": {"p2": {"k": 7}}, "data_version": ["x" * 1000]}
-        con.execute("INSERT INTO plans VALUES ('plan-2', now(), ?, 'ff')", [json.dumps(content)])
+        con.execute("INSERT INTO plans VALUES ('plan-2', now(), ?, 'ff', 0)", [json.dumps(content)])
         con.execute("UPDATE runs SET plan_id = 'plan-2', dirty = false WHERE run_id = 'b'")
     rows, equal = compare.plans("a", "b")
     assert {r["key"]: (r["first"], r["second"]) for r in rows if r["key"] != "plan.data_version"} == {
