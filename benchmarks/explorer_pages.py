@@ -64,7 +64,9 @@ UNITS = """
 INSERT INTO units SELECT $run, md5($run || $phase || i), $phase, 1, i, '{}', '[]' FROM range($units) t(i)
 """
 BUNDLES = """
-INSERT INTO bundles SELECT sha256($run || $phase || i), md5($run || $phase || i), 'host-' || (i % 4), 1, 0,
+INSERT INTO bundles
+  (sha256, unit_id, host, attempt, replicate, received_at, size_bytes, schema_version, transport, manifest)
+  SELECT sha256($run || $phase || i), md5($run || $phase || i), 'host-' || (i % 4), 1, 0,
   TIMESTAMPTZ '2026-11-01' + to_hours($number), 900, 1, 'directory', to_json({
     'started_at': strftime(TIMESTAMP '2026-11-01' + to_hours($number) + to_seconds(i), '%Y-%m-%dT%H:%M:%S+00:00'),
     'finished_at': strftime(TIMESTAMP '2026-11-01' + to_hours($number) + to_seconds(i + 4), '%Y-%m-%dT%H:%M:%S+00:00'),
@@ -156,7 +158,8 @@ def generate_run(con: duckdb.DuckDBPyConnection, number: int, problems: int) -> 
         con.execute(UNITS, {"run": run, "phase": phase, "units": n})
         con.execute(BUNDLES, {"run": run, "phase": phase, "units": n, "number": number})
         con.execute(
-            "INSERT INTO verdicts VALUES (?, ?, 'PASS', 'generated', '{}', '[]', 'none', '', 0.5, 0.4, 0.6, 30, NULL, now(), NULL, NULL)",
+            "INSERT INTO verdicts VALUES "
+            "(?, ?, 'PASS', 'generated', '{}', '[]', 'none', '', 0.5, 0.4, 0.6, 30, NULL, now(), NULL, NULL, NULL)",
             [run, phase],
         )
         con.execute("INSERT INTO predictions VALUES (?, ?, 60.0, 75.0)", [run, phase])

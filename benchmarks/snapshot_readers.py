@@ -47,7 +47,8 @@ AT_ONCE = 1_000_000
 QUIET_S = 3.0  # that the reader asks before anything is published, to have something to compare with
 UNITS = (
     "INSERT INTO units SELECT ?, lpad(i::VARCHAR, 32, '0'), 'e0', 1, i, '{}', '[]' FROM range(?, ?) r(i)",
-    "INSERT INTO bundles SELECT lpad(i::VARCHAR, 64, '0'), lpad(i::VARCHAR, 32, '0'), 'bench', 1, 0, now(), 1, 1, 'directory', "
+    "INSERT INTO bundles (sha256, unit_id, host, attempt, replicate, received_at, size_bytes, schema_version, transport, manifest) "
+    "SELECT lpad(i::VARCHAR, 64, '0'), lpad(i::VARCHAR, 32, '0'), 'bench', 1, 0, now(), 1, 1, 'directory', "
     "'{}' FROM range(?, ?) r(i)",
 )
 # hash() is DuckDB's own and the same in every run: the rows are made up, not random.

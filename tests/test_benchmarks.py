@@ -16,7 +16,9 @@ from benchmarks import embedding_repeats, ingest, snapshot_readers
 from benchmarks.common import KEYS, Clock, ForgetfulEmbedder, show
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common", "postgresql"))
+SCRIPTS = sorted(
+    p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common", "injected_errors", "postgresql")
+)
 
 
 @pytest.fixture(autouse=True)

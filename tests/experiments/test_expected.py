@@ -58,7 +58,7 @@ FINDINGS: Json = {
 class FakeTrainingBackends(Backends):
     """Backends whose training gives fixed bytes at once."""
 
-    def train(self, name, examples, validation, settings: LoraSettings, seed: int) -> Training:  # type: ignore[no-untyped-def]
+    def train(self, name, examples, validation, settings: LoraSettings, seed: int, *how) -> Training:  # type: ignore[no-untyped-def]
         return Training(f"adapter from {len(examples)} examples".encode(), 1.5, 99, [2.0], [2.1, 2.0], 1)
 
 
@@ -227,10 +227,10 @@ class FakeNothing(Backends):
     def embedder(self, name: str) -> Any:
         raise Unavailable("no embedder")
 
-    def language_model(self, name: str, adapter: str = "") -> Any:
+    def language_model(self, name: str, adapter: str = "", *how: object, **more: object) -> Any:
         raise Unavailable("no model")
 
-    def train(self, name, examples, validation, settings: LoraSettings, seed: int) -> Training:  # type: ignore[no-untyped-def]
+    def train(self, name, examples, validation, settings: LoraSettings, seed: int, *how) -> Training:  # type: ignore[no-untyped-def]
         raise Unavailable("no training")
 
 

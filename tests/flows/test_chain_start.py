@@ -43,7 +43,10 @@ def test_a_phase_that_does_not_need_it_begins_without_it(paths: Paths) -> None:
 
 def test_a_phase_without_findings_is_named(paths: Paths) -> None:
     """P2 said that P1 had no verdict, and the command that it named gave the same verdict once more."""
-    with writing(paths) as con, pytest.raises(LabError, match="p2 needs p1's embedder, but p1 found none") as said:
+    with (
+        writing(paths) as con,
+        pytest.raises(LabError, match="p2 needs p1's embedder, but p1 has none to give") as said,
+    ):
         open_phase(con, plan("smoke"), "p2")
     assert said.value.what.endswith("INCONCLUSIVE, no embedder could be loaded")
     assert said.value.mend == "pip install '.[weak]'"

@@ -36,7 +36,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def converting(home: Path) -> subprocess.Popen[str]:
     """A lab command that is converting weights."""
     command = [sys.executable, "-c", CONVERTING]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"LAB_HOME": str(home)})
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"LAB_HOME": str(home)},
+        # A shell starts what runs in its background deaf to Ctrl-C, and so do all that this starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stdout and process.stdout.readline() == "converting\n"
     return process
 

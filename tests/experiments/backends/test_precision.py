@@ -26,6 +26,7 @@ OPTIONS = [" fruit", " tool", " a fruit", " a tool"]
 # Modules of experiments/ that read the environment or LAB_HOME, and why no result changes with it.
 READ_THE_HOST = {
     "backends/__init__.py": "how threads wait",
+    "backends/conversions.py": "half-made weights, which are removed",
     "backends/embedding_cache.py": "vectors by the digest of all that decides them",
     "backends/mlx_lm_engine.py": "the command that installs MLX",
     "backends/ollama_backend.py": "the server; what it has is in the id by its digest and release",

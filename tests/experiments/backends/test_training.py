@@ -119,7 +119,7 @@ def test_an_adapter_changes_the_tuned_model_and_not_the_base(
         sha256 = keep(files, training.adapter)
         scores.append(engines.language_model(MODEL, sha256).score(EXAMPLES[0][0], options).logprobs)
         # One tuned model at a time: each holds half a gigabyte.
-        assert [k for k in engines.models if k[1]] == [(MODEL, sha256)]
+        assert [k for k in engines.models if k[1]] == [(MODEL, sha256, "float32")]
     assert len(set(scores)) == 3
     assert all(tuned[0] > base[0] for tuned in scores[1:])
     assert engines.language_model(MODEL).score(EXAMPLES[0][0], options).logprobs == base

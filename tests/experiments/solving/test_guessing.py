@@ -265,7 +265,7 @@ def test_e1_runs_on_equations(engines: Backends, files: dict[str, bytes]) -> Non
     """Memos keep formulas and every guess, and accuracy is told by family, which the truth of a trial no longer is."""
     findings = {**FINDINGS}
     solver = Backends(no_files)
-    solver.models[("smollm2-135m", "")] = FakeSolver()
+    solver.models[("smollm2-135m", "", "float32")] = FakeSolver()
     solver.embedders["all-MiniLM-L6-v2"] = engines.embedder("all-MiniLM-L6-v2")
     given = {**FEW, "n_memory": 8, "n_test": 4}
     trials = run_phase("e1", findings, solver, files, per_unit=4, memos_per_unit=8, **given)
@@ -308,6 +308,7 @@ class FakeTrainer(Backends):
         validation: Sequence[tuple[str, str]],
         settings: LoraSettings,
         seed: int,
+        *how: object,
     ) -> Training:
         self.examples = list(examples)
         return Training(b"", 0.0, 0)

@@ -14,7 +14,10 @@ import pytest
 from lab_process import Run, bare_environment
 from small_disk import fill, mounted, read_only
 
-from experiments.contract import Metric, Status, Trial, Verdict
+from experiments.backends.model_cache import Backends, no_files
+from experiments.contract import Metric, Status, Verdict
+from experiments.protocol import leakage_gate
+from experiments.registry import configure
 from flows.chain import advance, open_run
 from flows.plan import plan
 from warehouse.database.connection import writing
@@ -41,7 +44,7 @@ def fill_home(paths: Paths) -> None:
     with writing(paths, publish=True) as con:
         run = open_run(con, plan("smoke", GIVEN))
         unit = advance(con, run, "p1").pending[0]
-        trials = [Trial("made-up", "leakage", details={"near": 0})]
+        trials = leakage_gate.run(unit, configure("p1", "smoke", GIVEN["p1"]), Backends(no_files))
         at = {"host": "pi-4", "attempt": 1, "started_at": now, "finished_at": now}
         write_bundle(store.inbox, unit, trials, **at, provenance={"identity": unit.identity})  # type: ignore[arg-type]
         assert collect(paths, store, con).ingested == 1

@@ -178,7 +178,14 @@ def test_two_machines_that_join_a_new_server_at_once_both_find_its_pools(network
 @pytest.mark.slow
 def test_the_list_names_machines_however_they_came(network: Network, ask: Run) -> None:
     """Registered and away, started by hand with a name or without: each has its row, and those without a report are named."""
-    pi = made_up_report("pi-4", 3.2, matrix_gflops=8.25, embedding_texts_per_s=2.0, prefill_tokens_per_s=33.3)
+    pi = made_up_report(
+        "pi-4",
+        3.2,
+        versions={"torch": "2.13.0"},
+        matrix_gflops=8.25,
+        embedding_texts_per_s=2.0,
+        prefill_tokens_per_s=33.3,
+    )
     Store.configured(Paths(network.coordinator)).put_report("pi-4", pi.model_dump_json().encode())
     client = network.client()
     create_pools(client)

@@ -53,6 +53,7 @@ def test_what_cannot_go_is_shown_with_its_reason_and_goes_later(called: Run, hom
         "waiting": 0,
         "reason": None,
         "size_bytes": 1,
+        "damaged": 0,
     }
     assert not path.exists() and (store / "inbox" / NAME).read_bytes() == b"1"
 
@@ -68,7 +69,7 @@ def test_a_run_whose_results_cannot_leave_ends_with_the_reason(called: Run, monk
     monkeypatch.setattr("flows.local.run_unit", never_delivered)
     done = called("run", "p1", "--scale", "smoke")
     assert done.returncode == 2, done.stderr
-    assert "did not reach the warehouse. lab spool" in done.stderr
+    assert "its bundle waits for delivery (lab spool). remove the cause, then: lab run p1" in done.stderr
     assert len(computed) == 1
 
 

@@ -85,12 +85,12 @@ def test_secrets_do_not_lie_where_things_are_shared(paths: Paths, monkeypatch: p
 def test_only_one_address_of_this_machine_is_opened(kept: Path) -> None:
     """0.0.0.0 would open every network this machine is in, and no address but loopback is opened without keys."""
     for text, said in (
-        ("0.0.0.0", "every network interface"),  # noqa: S104
-        ("::", "every network interface"),
+        ("0.0.0.0", "not the address of one network interface"),  # noqa: S104
+        ("::", "not the address of one network interface"),
         ("192.0.2.7", "not an address of this machine"),
         ("desk", "not an IP address"),
         ("", "not an IP address"),
-        ("224.0.0.1", "every network interface"),
+        ("224.0.0.1", "not the address of one network interface"),
     ):
         with pytest.raises(LabError, match=said):
             lan.lan_listener(text)

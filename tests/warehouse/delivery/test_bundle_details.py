@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.canonical_json import canonical
-from warehouse.delivery import bundles
+from warehouse.delivery import reading
 from warehouse.delivery.bundles import BadBundle
 
 NAMES = st.text(st.sampled_from(["a", ":", "{", "}", ",", "[", '"', "\\", "é"]), max_size=2)
@@ -38,11 +38,11 @@ def test_no_name_twice_is_passed_wherever_it_stands(pairs: list[Any]) -> None:
 
     text = text_of(pairs)
     if not twice(pairs):
-        bundles.check_details(text)
+        reading.check_details(text)
         return
-    assert bundles.unsure(pa.chunked_array([["{}", text, '{"x":":"}']])) == [text]
+    assert reading.unsure(pa.chunked_array([["{}", text, '{"x":":"}']])) == [text]
     with pytest.raises(BadBundle, match="have a repeated name"):
-        bundles.check_details(text)
+        reading.check_details(text)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_no_name_twice_is_passed_wherever_it_stands(pairs: list[Any]) -> None:
 )
 def test_details_that_readers_may_read_differently_are_refused(text: str) -> None:
     """Text that Python, DuckDB and orjson read differently would be one number on a page and another in a metric."""
-    assert bundles.unsure(pa.chunked_array([[text]])) == [text]
+    assert reading.unsure(pa.chunked_array([[text]])) == [text]
     with pytest.raises(BadBundle, match="details"):
-        bundles.check_details(text)
+        reading.check_details(text)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_details_that_readers_may_read_differently_are_refused(text: str) -> Non
 )
 def test_details_may_be_written_in_any_way_that_reads_alike(text: str) -> None:
     """Order, spaces and forms of numbers change nothing of what is read, so they are no reason to refuse a result."""
-    for one in bundles.unsure(pa.chunked_array([[text]])):
-        bundles.check_details(one)
+    for one in reading.unsure(pa.chunked_array([[text]])):
+        reading.check_details(one)
 
 
 def test_ordinary_details_are_passed_at_once() -> None:
@@ -99,7 +99,7 @@ def test_ordinary_details_are_passed_at_once() -> None:
         "k": 5,
         "x": None,
     }
-    assert bundles.unsure(pa.chunked_array([[canonical(details)] * 3])) == []
+    assert reading.unsure(pa.chunked_array([[canonical(details)] * 3])) == []
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_ordinary_details_are_passed_at_once() -> None:
 def test_details_are_judged_each_by_itself(texts: list[str]) -> None:
     """Many are looked at together: two halves that make a whole, or two in the place of one, must not pass for that."""
     wrong = [t for t in texts if t != "{}"]
-    assert bundles.unsure(pa.chunked_array([["{}"] * 40 + texts + ["{}"] * 40])) == wrong
+    assert reading.unsure(pa.chunked_array([["{}"] * 40 + texts + ["{}"] * 40])) == wrong
