@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,20 @@ class Lab:
         tags = ["shard", run_id, *([f"{HOST_TAG}{host}"] if host else [])]
         wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=tags))
         return list(self.client().read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_ASC))
+
+    def flow_processes(self, worker: psutil.Process, tag: str) -> list[psutil.Process]:
+        """Return the processes that a worker has started for flow runs with this tag."""
+        client, found, started = self.client(), [], list[psutil.Process]()
+        with suppress(psutil.NoSuchProcess):
+            started = worker.children(recursive=True)
+        for process in started:
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                run_id = (
+                    process.environ().get("PREFECT__FLOW_RUN_ID") if "prefect.engine" in process.cmdline() else None
+                )
+                if run_id and tag in client.read_flow_run(run_id).tags:
+                    found.append(process)
+        return found
 
     def client(self) -> Any:
         return connect(f"http://127.0.0.1:{self.port}/api")

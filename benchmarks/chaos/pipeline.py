@@ -57,15 +57,10 @@ class Striker:
 
     def _flow(self, tag: str) -> bool:
         """Kill the process of a flow run with this tag."""
-        client = self.lab.client()
         worker = self._running("worker-coordinator")
-        for process in worker.children(recursive=True) if worker else []:
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                run_id = process.environ().get("PREFECT__FLOW_RUN_ID")
-                if run_id and tag in client.read_flow_run(run_id).tags:
-                    kill([process])
-                    return True
-        return False
+        found = self.lab.flow_processes(worker, tag) if worker else []
+        kill(found[:1])
+        return bool(found)
 
     def _service(self, name: str) -> bool:
         if found := self._running(name):

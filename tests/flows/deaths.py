@@ -106,13 +106,13 @@ def disturb(lab: Lab, workers: Mapping[str, psutil.Process], arguments: list[str
 
 def kill_each_flow(lab: Lab, workers: Mapping[str, psutil.Process], command: subprocess.Popen[bytes]) -> int:
     """SIGKILL to every process of a shard until a command has ended; how many there were."""
-    services = lab.services()
-    watched = [*workers.values(), *(psutil.Process(services[f"worker-{p}"]) for p in ("weak", "medium", "strong"))]
+    own = psutil.Process(lab.services()["worker-weak"])  # of all pools, so the pipeline's process is among its own
+    watched = [*workers.values(), own]
     killed = 0
     deadline = time.monotonic() + 600
     while command.poll() is None:
         for worker in watched:
-            if (flow := flow_of(worker)) is not None:
+            for flow in lab.flow_processes(worker, "shard"):
                 kill([flow])
                 killed += 1
         assert time.monotonic() < deadline, lab.logs()
