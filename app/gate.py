@@ -13,11 +13,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qs
 
+from common.same_origin import Message, Receive, Send, Server
 from common.wrong_passwords import WrongPasswords, client_of
 
 PASSWORD = "LAB_PAGE_PASSWORD"  # noqa: S105 - the name of the variable
@@ -27,10 +26,6 @@ COOKIE_S = 30 * 86_400  # then the password is asked for again
 TICKET = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{12})\.([0-9a-f]{64})")
 USER = "page"
 MAX_FORM_BYTES = 2**12
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Server = Callable[[Message, Receive, Send], Awaitable[None]]
 log = logging.getLogger("uvicorn.error")
 FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>LLM memory experiments</title>

@@ -25,9 +25,8 @@ LISTED, ERRORS = 100, 10  # runs of a list; last errors
 LOGIN = "export PREFECT_API_AUTH_STRING=user:password"
 Json = dict[str, Any]
 CSRF_CLIENT = str(uuid4())  # of this process
-CSRF_TOKENS: dict[
-    str, str
-] = {}  # by the server's address; Prefect takes one in the place of a request from its own pages
+# By the server's address; Prefect takes one in the place of a request from its own pages.
+CSRF_TOKENS: dict[str, str] = {}
 
 
 class AwayError(Exception):

@@ -93,18 +93,18 @@ def write_whole(target: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-@contextmanager
-def plain_file(path: Path) -> Iterator[BinaryIO]:
+def plain_file(path: Path) -> BinaryIO:
     """Open a plain file for reading; links are not followed, and a pipe that took its place is not waited for.
 
     Raises:
         OSError: it cannot be read now, or is no plain file (EINVAL, ELOOP).
     """
     careful = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # neither is on Windows
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | careful)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", str(path))
-        yield file
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | careful))  # noqa: SIM115 - the caller's
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "not a plain file", str(path))
 
 
 def file_sha256(path: Path) -> str:

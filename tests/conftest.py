@@ -75,6 +75,12 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
+@pytest.fixture
+def any_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take in whatever trials a unit of these tests has: how they are checked has tests of its own."""
+    monkeypatch.setattr("warehouse.ingest.arrival.wrong_trials", lambda unit, bundle: None)
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """Return once(name, make): the folder of this name, which `make` has filled for all processes of the test run."""

@@ -72,9 +72,9 @@ def precision_of(unit: Unit) -> Precision:
 def compare(first: Sequence[Trial], second: Sequence[Trial], unit: Unit) -> Agreement:
     """Compare the trials of two runs of one unit, one by one in the order in which the unit gave them."""
     tolerance = TOLERANCES[precision_of(unit)]
+    ones, twos = plain(first), plain(second)
     found, ties = [], 0
-    for i, (a, b) in enumerate(zip(first, second, strict=False)):
-        one, two = plain([a])[0], plain([b])[0]
+    for i, (a, b, one, two) in enumerate(zip(first, second, ones, twos, strict=False)):
         differs = difference(one, two, f"trial {i}", tolerance)
         if differs and near_tie(a, b, unit, tolerance):
             ties += 1
@@ -83,8 +83,7 @@ def compare(first: Sequence[Trial], second: Sequence[Trial], unit: Unit) -> Agre
     if len(first) != len(second):
         found.append(f"{len(first)} trials and {len(second)}")
     deviating = len(found) - (len(first) != len(second)) + abs(len(first) - len(second))
-    largest = _largest(plain(first), plain(second))
-    return Agreement(len(first), deviating, ties, found[0] if found else "", largest, tolerance.nats)
+    return Agreement(len(first), deviating, ties, found[0] if found else "", _largest(ones, twos), tolerance.nats)
 
 
 def near_tie(one: Trial, two: Trial, unit: Unit, tolerance: Tolerance) -> bool:

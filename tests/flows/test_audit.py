@@ -21,6 +21,7 @@ from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+pytestmark = pytest.mark.usefixtures("any_trials")
 Draw = Callable[..., audits.Audit]
 
 
@@ -30,12 +31,6 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOST", "here")
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
     return Paths(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def any_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take in whatever trials a unit of these tests has: how they are checked has tests of its own."""
-    monkeypatch.setattr("warehouse.ingest.arrival.wrong_trials", lambda unit, bundle: None)
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from workpools.shards import cut
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ADAPTER = "f" * 64
+pytestmark = pytest.mark.usefixtures("any_trials")
 
 
 @pytest.fixture(autouse=True)
@@ -145,12 +146,6 @@ def test_registered_machines_are_those_with_a_sound_report_of_their_own(home: Pa
     assert found == [measured("a")]
     assert [w[:3] for w in wrong] == ["b: ", "c: "]
     assert "names another host, a" in wrong[0] and "not JSON" in wrong[1]
-
-
-@pytest.fixture(autouse=True)
-def any_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take in whatever trials a unit of these tests has: how they are checked has tests of its own."""
-    monkeypatch.setattr("warehouse.ingest.arrival.wrong_trials", lambda unit, bundle: None)
 
 
 def deliver(

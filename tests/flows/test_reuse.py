@@ -26,6 +26,7 @@ from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 IDENTITY = {"code": "c1", "data": "d1", "models": {"smollm2-135m": "m1", "minilm": "e1"}}
+pytestmark = pytest.mark.usefixtures("any_trials")
 CONFIG = {"n_test": 8, "per_unit": 2, "temperature": 0.3}
 
 
@@ -47,12 +48,6 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
     return Paths(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def any_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take in whatever trials a unit of these tests has: how they are checked has tests of its own."""
-    monkeypatch.setattr("warehouse.ingest.arrival.wrong_trials", lambda unit, bundle: None)
 
 
 @pytest.fixture

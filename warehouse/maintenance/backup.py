@@ -11,18 +11,17 @@ import io
 import json
 import os
 import re
-import stat
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from common.environment import host_name
 from common.errors import LabError
-from common.files import locked_file
+from common.files import locked_file, plain_file
 from warehouse.database import record_files
 from warehouse.database.connection import LOCK_WAIT_S, locked, open_warehouse, schema_version
 from warehouse.delivery.bundles import NAME
@@ -157,11 +156,11 @@ class _Writer:
 
     def add(self, name: str, places: Sequence[Path]) -> bool:
         """Add the first file that is there, as it is when it is opened; return False if there is none."""
-        handle = next((h for p in places if (h := _opened(p)) is not None), None)
-        if handle is None:
+        found = next((f for p in places if (f := _opened(p)) is not None), None)
+        if found is None:
             return False
-        with os.fdopen(handle, "rb") as content:
-            reading, size = _Hashing(content), os.fstat(handle).st_size
+        with found as content:
+            reading, size = _Hashing(content), os.fstat(content.fileno()).st_size
             self._add(name, size, reading)
         sha256 = reading.sha256.hexdigest()
         self.entries.append(Entry(name, sha256, size))
@@ -198,19 +197,14 @@ class _Hashing:
         return content
 
 
-def _opened(path: Path) -> int | None:
+def _opened(path: Path) -> BinaryIO | None:
     """Open a plain file for reading; None if it is gone, or something else is there now."""
     try:
-        # Without O_NONBLOCK a pipe under that name would stop us for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+        return plain_file(path)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR):
             return None
         raise
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
-    os.close(handle)
-    return None
 
 
 def folders_of(paths: Paths) -> dict[str, Path]:

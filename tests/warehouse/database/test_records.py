@@ -25,13 +25,13 @@ from warehouse.database import durations, records
 from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.results_store import Store
-from warehouse.ingest import arrival
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 STEPS = (NextStep("lab run p1 --set k=3", "fewer neighbours"),)
+pytestmark = pytest.mark.usefixtures("any_trials")
 MAIN = Metric("similarity_ratio", 1.31, 1.2, 1.4, 70, 2, "minilm", "bootstrap, 1000 resamples", True)
 
 
@@ -67,12 +67,6 @@ def give(paths: Paths, unit: Unit, trials: list[Trial], host: str = "pi-4", atte
 
 def take(paths: Paths, con: Connection) -> None:
     collect(paths, Store(paths.home / "results", paths.spool, paths.bundles), con)
-
-
-@pytest.fixture(autouse=True)
-def any_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take in whatever trials a unit of these tests has: how they are checked has tests of its own."""
-    monkeypatch.setattr(arrival, "wrong_trials", lambda unit, bundle: None)
 
 
 @pytest.fixture

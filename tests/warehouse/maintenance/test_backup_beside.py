@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -96,6 +97,14 @@ def test_the_newest_is_restored_while_work_goes_on(
     assert names(folder) == [f"lab-backup-chaos-20261129-0000{i:02}.tar" for i in range(BACKUPS)]
 
 
+def with_one_result(own: Paths) -> Store:
+    """Take in one result; return the home's store."""
+    store = Store.configured(own)
+    put_bundle(store.inbox, "a-0")
+    collect(own, store)
+    return store
+
+
 def test_a_bundle_that_moves_on_meanwhile_is_in_the_backup(own: Paths, folder: Path) -> None:
     """Delivered and taken in between the listing and the reading, it is in another folder, and still a result."""
     store = Store.configured(own)
@@ -126,7 +135,7 @@ def test_a_file_that_is_replaced_meanwhile_is_whole(own: Paths, folder: Path, mo
     report.write_bytes(b"old")
     plain = backups._opened
 
-    def opened(path: Path) -> int | None:
+    def opened(path: Path) -> BinaryIO | None:
         handle = plain(path)
         if path == report:
             report.with_name("new").write_bytes(b"newer")
@@ -143,9 +152,7 @@ def test_others_get_the_warehouse_while_bundles_are_read(
     own: Paths, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Onto a slow disk a backup takes minutes; a collector gives up after half of one."""
-    store = Store.configured(own)
-    put_bundle(store.inbox, "a-0")
-    collect(own, store)
+    store = with_one_result(own)
     plain, free = backups._Writer.add, []
 
     def add(writer: backups._Writer, name: str, places: list[Path]) -> bool:
@@ -163,12 +170,10 @@ def test_a_bundle_that_was_removed_meanwhile_fails_the_backup(
     own: Paths, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row is in the records already: such a backup would be restored with a loss."""
-    store = Store.configured(own)
-    put_bundle(store.inbox, "a-0")
-    collect(own, store)
+    store = with_one_result(own)
     plain = backups._opened
 
-    def opened(path: Path) -> int | None:
+    def opened(path: Path) -> BinaryIO | None:
         if path.parent == own.bundles:
             path.unlink()
         return plain(path)
