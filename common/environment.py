@@ -69,6 +69,11 @@ def host_name() -> str:
     return checked_host(value)
 
 
+def is_host(value: str) -> bool:
+    """Return True if `value` can be the name of a host."""
+    return value != ALL_HOSTS and HOST_PATTERN.fullmatch(value) is not None
+
+
 def checked_host(value: str) -> str:
     """Return `value` if it is a valid host name; names become file names.
 

@@ -22,7 +22,7 @@ from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from workpools.hosts import drained
 from workpools.needs import demand
-from workpools.placement import Placement, fit_hosts
+from workpools.placement import Placement, fit_hosts, out_of_use
 from workpools.pools import online_workers
 
 
@@ -46,7 +46,7 @@ def others(client: Any, store: Store, audit: Audit, host: str | None) -> Others:
     Raises:
         LabError: `host` is given, and no worker of it that fits is online.
     """
-    online, off, reports = online_workers(client), drained(client), registered(store).reports
+    online, off, reports = online_workers(client), out_of_use(drained(client)), registered(store).reports
     found: Others = {}
     fit: dict[str, dict[str, Placement]] = {}
     for phase, units in by_phase(audit.sample).items():

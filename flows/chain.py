@@ -96,8 +96,13 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
 
 
 def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
-    """Compute and store a phase's metrics, over all hosts and by host, and its verdict; an override where it was needed."""
+    """Compute and store a phase's metrics, over all hosts and by host, and its verdict; an override where it was needed.
+
+    Raises:
+        LabError: no unit has a result, so there is nothing to decide.
+    """
     config, findings = run.configs[phase], findings_for(con, run, phase)
+    _refuse_nothing(con, run, phase)
     found = measure(con, run.run_id, phase, config, findings)
     for host, metrics in found.items():
         records.save_metrics(con, run.run_id, phase, host, metrics)
@@ -106,6 +111,14 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
     needed = override if stops(phase, verdict) else None
     records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)
     return verdict
+
+
+def _refuse_nothing(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> None:
+    lost = records.given_up_of(con, run.run_id, phase)
+    own = [u.unit_id for u in records.units_of(con, run.run_id, phase) if u.spec.get("role") != leakage_gate.LEAKAGE]
+    if lost and not records.done_units(con, own):
+        what = f"no unit of {phase} has a result, so nothing is decided: {lost[0].why}"
+        raise LabError(what, f"remove the cause, then: lab pipeline {options(run.scale, run.given)}")
 
 
 def stops(phase: str, verdict: Verdict) -> bool:

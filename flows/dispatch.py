@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.states import Crashed
 
+from common.environment import is_host
 from common.errors import LabError
 from experiments.backends.placement import TOO_BIG
 from experiments.contract import Unit
@@ -21,14 +23,15 @@ from flows.chain import put_job
 from flows.forecast import speeds_at
 from flows.plan import Run
 from flows.reports import registered
-from flows.unit_run import GIVEN_BACK, OUT_OF_MEMORY
+from flows.unit_run import OUT_OF_MEMORY
 from warehouse.database.connection import writing
 from warehouse.database.records import Assignment, assign
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
+from workpools.faults import GIVEN_BACK, Fault, fault_in
 from workpools.hosts import HOST_TAG, UNNAMED, drained
 from workpools.needs import demand
-from workpools.placement import Placement, fit_hosts, place
+from workpools.placement import Placement, fit_hosts, out_of_use, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
 from workpools.server_rows import flow_run
@@ -40,6 +43,7 @@ WORKERS_S = 15.0  # between two about workers; Prefect calls one offline after a
 NOT_BEGUN_S = 90.0  # a free worker begins within about ten; longer, and the machine it is meant for is busy or stuck
 WORKER_WAIT_S = 60.0  # workers that start together with the pipeline may be a little late
 NO_HEARTBEATS = "its machine sends no heartbeats"
+STRAY = re.compile(rf"{GIVEN_BACK} by ([a-z0-9-]{{1,63}}): meant for ")
 Chosen = TypeVar("Chosen")
 
 
@@ -67,6 +71,13 @@ class Shard:
         return {UnitOnHost(unit_id, self.host if self.replicate else None) for unit_id in self.unit_ids}
 
 
+class Stray(NamedTuple):
+    """A shard that came to another machine than it was meant for."""
+
+    meant_for: str
+    taken_by: str
+
+
 @dataclass
 class Outcome:
     """Errors of shards that ended, and what follows for their units."""
@@ -75,6 +86,8 @@ class Outcome:
     failed: bool = False  # at least one shard was not only given back
     given_back: set[UnitOnHost] = field(default_factory=set)  # of shards that ran on a machine that does not fit
     too_small: dict[str, str] = field(default_factory=dict)  # by unit, the pool whose machine has too little memory
+    faults: list[Fault] = field(default_factory=list)  # of machines that gave shards back
+    strays: list[Stray] = field(default_factory=list)
 
 
 class Dispatcher:
@@ -88,7 +101,9 @@ class Dispatcher:
         self.store = store
         self.run = run
         self.open_shards: dict[UUID, Shard] = {}  # submitted, and neither ended nor given up
+        self.faults: dict[str, Fault] = {}  # of machines that get no more work in this run
         self._sent: set[str] = set()  # units that were submitted before
+        self._named: set[str] = set()  # workers whose name no machine can have, and of which the log has a line
 
     def under_way(self) -> set[UnitOnHost]:
         """Return the units of open shards."""
@@ -97,7 +112,11 @@ class Dispatcher:
     def hosts(self, phase: str) -> dict[str, Placement]:
         """Return every online host that the phase can be replicated on, each with its placement; refuse if there is none."""
         profile, needs = demand(phase, self.run.configs[phase])
-        return self._when_online(lambda online, reports, off: fit_hosts(profile, needs, online, reports, off))
+        return self._when_online(phase, lambda online, reports, off: fit_hosts(profile, needs, online, reports, off))
+
+    def left_out(self, host: str, phase: str) -> bool:
+        """Return True if this machine gets no units of the phase in this run, since something is wrong with it."""
+        return host in self.faults and self.faults[host].concerns(phase)
 
     def submit(self, phase: str, pending: Sequence[Unit], attempt: int, above: str | None = None) -> None:
         """Cut the pending units into shards and submit them to the pool that fits; refuse if no fit worker is online.
@@ -110,10 +129,10 @@ class Dispatcher:
         def choose(online: Any, reports: Any, off: Any) -> Placement:
             if above is not None:
                 with suppress(LabError):
-                    return place(profile, needs, online, reports, above=above, drained=off)
-            return place(profile, needs, online, reports, drained=off)
+                    return place(profile, needs, online, reports, above=above, excluded=off)
+            return place(profile, needs, online, reports, excluded=off)
 
-        placed = self._when_online(choose)
+        placed = self._when_online(phase, choose)
         with writing(Paths.local()) as con:
             speeds = speeds_at(self.run, phase, pending, _reports(self.store), con)
         again = any(u.unit_id in self._sent for u in pending)
@@ -125,12 +144,17 @@ class Dispatcher:
         """Submit all units to one host, whoever has results of them already."""
         self._send(phase, placed, [Assignment(list(units), placed.pool, host, attempt)], replicate=True)
 
-    def _when_online(self, choose: Callable[[Any, Any, Any], Chosen]) -> Chosen:
-        """Return choose(online workers, reports, drained hosts); wait WORKER_WAIT_S for a worker that fits."""
+    def _when_online(self, phase: str, choose: Callable[[Any, Any, Any], Chosen]) -> Chosen:
+        """Return choose(online workers, reports, excluded hosts); wait WORKER_WAIT_S for a worker that fits."""
         deadline, logged = time.monotonic() + WORKER_WAIT_S, False
         while True:
+            online = online_workers(self.client)
+            self._log_nameless(online)
+            off = out_of_use(drained(self.client)) | {
+                f.host: f"is left out of {f.of}: {f.why}" for f in self.faults.values() if f.concerns(phase)
+            }
             try:
-                return choose(online_workers(self.client), _reports(self.store), drained(self.client))
+                return choose(online, _reports(self.store), off)
             except LabError as error:
                 if time.monotonic() > deadline:
                     raise
@@ -138,6 +162,15 @@ class Dispatcher:
                     get_run_logger().warning("%s; waiting up to %.0f s for one", error, WORKER_WAIT_S)
                 logged = True
                 time.sleep(POLL_S)
+
+    def _log_nameless(self, online: Mapping[str, Sequence[str]]) -> None:
+        """Log each worker once whose name no machine can have: nothing can be meant for it, or compared by it."""
+        for pool, names in online.items():
+            for name in {n for n in names if not is_host(n) and n not in self._named}:
+                self._named.add(name)
+                how = "takes part in no comparison of machines" if name.startswith(UNNAMED) else "gets no work"
+                mend = f"prefect worker start --pool {pool} --name HOST, as lab hosts names the machine"
+                get_run_logger().warning("worker %r %s, since that is no name of a host. %s", name[:80], how, mend)
 
     def _send(self, phase: str, placed: Placement, shards: Sequence[Assignment], replicate: bool = False) -> None:
         units = [u for shard in shards for u in shard.units]
@@ -185,6 +218,7 @@ class Dispatcher:
                 states_at = time.monotonic()
                 runs = {i: flow_run(self.client, i) for i in self.open_shards}
                 take_ended(self.open_shards, runs, outcome)
+                self._leave_out([*outcome.faults, *self._misnamed(outcome.strays)])
                 if time.monotonic() - workers_at > WORKERS_S:
                     workers_at = time.monotonic()
                     _crash_abandoned(self.client, self.open_shards, runs, outcome)
@@ -192,6 +226,25 @@ class Dispatcher:
             time.sleep(POLL_S)
         self.open_shards.clear()
         return outcome
+
+    def _misnamed(self, strays: Sequence[Stray]) -> list[Fault]:
+        """Return the workers that are named after another machine than theirs: it gives back what is meant for the name."""
+        online = {name for names in online_workers(self.client).values() for name in names} if strays else set()
+        if any(name.startswith(UNNAMED) for name in online):
+            return []  # it polls all queues, and may have taken them
+        return [
+            Fault(meant, f"the worker of this name is on {by}. on {by}: prefect worker start --name {by}")
+            for meant, by in strays
+            if by not in online
+        ]
+
+    def _leave_out(self, faults: Sequence[Fault]) -> None:
+        """Remember machines that get no more work, the whole run before one phase, and log each once."""
+        for fault in faults:
+            before = self.faults.get(fault.host)
+            if before is None or not before.concerns(fault.of):
+                self.faults[fault.host] = fault
+                get_run_logger().error("%s is left out of %s: %s", fault.host, fault.of, fault.why)
 
 
 def _reports(store: Store) -> list[CapabilityReport]:
@@ -214,6 +267,12 @@ def take_ended(open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: O
         _log_error(outcome, f"{run.name} {run.state.name.lower()}: {message}")
         if GIVEN_BACK in message:
             outcome.given_back |= shard.attempted
+            if shard.host and (stray := STRAY.search(message)):
+                outcome.strays.append(Stray(shard.host, stray[1]))
+            fault = fault_in(message)
+            if fault and shard.host in (None, fault.host):
+                outcome.faults.append(fault)
+                outcome.failed = True  # its units are submitted again at once: they do not go there
             if TOO_BIG in message:
                 outcome.too_small |= dict.fromkeys(shard.unit_ids, shard.pool)
             continue

@@ -124,6 +124,7 @@ class _PhaseRunner:
                 step = found.step
                 if len(step.units) > len(reported):
                     lines = reuse_of(con, run, phase, step, reported).lines()
+                hosts = {h: placed for h, placed in hosts.items() if not dispatcher.left_out(h, phase)}
                 if self.mode == "replicate" and step.units and not hosts:
                     hosts = dispatcher.hosts(phase)
                 under_way = dispatcher.under_way()

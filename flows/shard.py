@@ -6,9 +6,10 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
+import pydantic
 from prefect import flow, get_client, get_run_logger, task
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -20,13 +21,16 @@ from common.files import locked_file
 from experiments.backends.conversions import none_left
 from experiments.backends.embedding_cache import backends_for
 from experiments.backends.model_cache import Backends
-from experiments.contract import Unit
-from experiments.protocol.identity import unable
+from experiments.contract import PhaseConfig, Unit
+from experiments.domains import fetch_data
+from experiments.protocol.identity import check_unit, unable
 from experiments.registry import get_phase
-from flows.unit_run import GIVEN_BACK, OUT_OF_MEMORY, run_unit
+from flows.unit_run import OUT_OF_MEMORY, run_unit
 from warehouse.delivery.results_store import Store, UnreachableError
+from warehouse.delivery.transports.choice import SETTING
 from warehouse.paths import Paths
-from workpools.fit import unfit_now
+from workpools.faults import GIVEN_BACK, RUN, Fault, message
+from workpools.fit import lacks_now, unfit_now
 from workpools.hosts import HOST_TAG, drained
 from workpools.needs import demand
 
@@ -107,16 +111,65 @@ def _check_host(host: str | None) -> None:
         _give_back("it was drained")
 
 
-def _check_fit(units: Sequence[Unit]) -> None:
-    """Give the shard back if memory, disk, engines or models of this host are not enough, or it computes in other numbers."""
-    config = get_phase(units[0].phase).Config(**units[0].config)
-    if why := unfit_now(*demand(units[0].phase, config)) or next(filter(None, (unable(u, config) for u in units)), ""):
+def _check_fit(units: Sequence[Unit], store: Store) -> None:
+    """Give the shard back if this host's installation is another one, or its memory or disk are not enough now.
+
+    With other code, data, models or versions it is left out of the run; without an engine or a model, of the phase.
+    """
+    config = _config(units[0])
+    profile, needs = demand(units[0].phase, config)
+    if why := lacks_now(needs):
+        _leave_out(why, f"on {host_name()}: lab doctor", units[0].phase)
+    _check_identity(units, config, store)
+    if why := unfit_now(profile) or next(filter(None, (unable(u, config) for u in units)), ""):
         _give_back(why)
 
 
-def _give_back(why: str) -> None:
+def _read_units(content: bytes, unit_ids: Sequence[str]) -> list[Unit]:
+    """Return the shard's units; leave this host out of the run if it cannot read them."""
+    try:
+        found = {u["unit_id"]: Unit.from_json(u) for u in json.loads(content)["units"]}
+        return [found[i] for i in unit_ids]
+    except (ValueError, KeyError, TypeError) as error:
+        _leave_out(f"its code cannot read the units: {type(error).__name__}: {error}", _upgrade())
+
+
+def _config(unit: Unit) -> PhaseConfig:
+    """Return the unit's configuration; leave this host out of the run if its code has no such phase or value."""
+    try:
+        return get_phase(unit.phase).Config(**unit.config)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        why = f"its code does not know the plan: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        _leave_out(why, _upgrade())
+    except LabError as error:
+        _leave_out(error.what, _upgrade())
+
+
+def _check_identity(units: Sequence[Unit], config: PhaseConfig, store: Store) -> None:
+    """Leave this host out of the run unless it has the code, data, models and versions that the units were planned with."""
+    try:
+        fetch_data(config.domain, store.get_file)
+        for unit in units:
+            check_unit(unit, config)
+    except UnreachableError as error:
+        _give_back(str(error))
+    except LabError as error:
+        _leave_out(error.what, _upgrade())
+
+
+def _upgrade() -> str:
+    return f"on {host_name()}: lab join --upgrade"
+
+
+def _give_back(why: str) -> NoReturn:
     """End the shard; the pipeline submits its units again, and no attempt is counted."""
     raise LabError(f"{GIVEN_BACK} by {host_name()}: {why}", "lab hosts")
+
+
+def _leave_out(why: str, mend: str, of: str = RUN) -> NoReturn:
+    """As _give_back, and this host gets nothing more of the run, or of a phase."""
+    raise LabError(message(Fault(host_name(), why, of)), mend)
 
 
 @contextmanager
@@ -142,25 +195,41 @@ def one_shard_at_a_time(paths: Paths) -> Iterator[None]:
         yield
 
 
+def configured_store(paths: Paths) -> Store:
+    """Return the results store of this host; leave the host out of the run if it cannot have one."""
+    try:
+        return Store.configured(paths)
+    except LabError as error:
+        _leave_out(error.what, f"on {host_name()}: {error.mend}")
+
+
 def read_job(store: Store, job: str) -> bytes:
-    """Return the file with the units; ask again while the store does not answer, for DELIVER_S."""
+    """Return the file with the units; ask again while the store does not answer, for DELIVER_S.
+
+    A host whose store does not have the file, or that cannot reach it, is left out of the run.
+    """
     end = time.monotonic() + DELIVER_S
     while True:
         try:
             return store.get_file(job)
-        except UnreachableError:
+        except UnreachableError as error:
             if time.monotonic() > end:
-                raise
+                _leave_out(error.what, f"on {host_name()}: {error.mend or 'lab doctor'}")
             time.sleep(DELIVER_AGAIN_S)
+        except LabError as error:
+            mend = f"on {host_name()}: lab down, set {SETTING} to the coordinator's (there: lab invite), then lab join"
+            _leave_out(f"its results store is not the coordinator's: {error.what}", mend)
 
 
 def deliver_spool(paths: Paths, store: Store) -> None:
-    """Deliver the bundles in this host's spool; try again while the store does not answer, for DELIVER_S."""
+    """Deliver the bundles in this host's spool; try again while the store does not answer, for DELIVER_S.
+
+    Then the host is left out of the run: its units are not to blame.
+    """
     end = time.monotonic() + DELIVER_S
     while (found := store.deliver(paths.spool)).waiting:
         if time.monotonic() > end:
-            host = host_name()
-            raise LabError(f"{found.waiting} bundles wait on {host}: {found.reason}", f"on {host}: lab sync")
+            _leave_out(f"{found.waiting} bundles wait there: {found.reason}", f"on {host_name()}: lab sync")
         time.sleep(DELIVER_AGAIN_S)
 
 
@@ -186,13 +255,12 @@ def shard(
         replicate: run them although another host has their bundles.
     """
     paths = Paths.local()
-    store = Store.configured(paths)
     _add_host(phase, label)
+    store = configured_store(paths)
     with one_shard_at_a_time(paths), none_left():
         _check_host(host)
-        found = {u["unit_id"]: Unit.from_json(u) for u in json.loads(read_job(store, job))["units"]}
-        units = [found[i] for i in unit_ids]
-        _check_fit(units)
+        units = _read_units(read_job(store, job), unit_ids)
+        _check_fit(units, store)
         log = get_run_logger()
         log.info("%s of run %s: %d units on %s, attempt %d", phase, run_id, len(unit_ids), host_name(), attempt)
         store.deliver(paths.spool)  # bundles that wait from before may be of these units

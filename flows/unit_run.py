@@ -18,7 +18,6 @@ from warehouse.delivery.results_store import Store
 from warehouse.delivery.signing import key_of
 from warehouse.paths import Paths
 
-GIVEN_BACK = "given back"  # begins the message of a shard that ended without work, since its machine is the wrong one
 OUT_OF_MEMORY = re.compile(r"out of memory|exited with status code: -9|can't allocate memory", re.IGNORECASE)
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,11 @@ from workpools.needs import available_models, is_model, lacking
 from workpools.tiers import NEEDS
 
 
-def unfit_now(profile: str, needs: Sequence[str]) -> str:
-    """Return the reason why this host cannot run a phase at this moment, or "".
+def unfit_now(profile: str) -> str:
+    """Return why this host has too little memory or disk for a phase at this moment, or "".
 
     Args:
         profile: prerequisites, e0_e1, e2 or e2_quantized (docs/science.md, "Which machine may run what").
-        needs: what the phase asks for (workpools.needs).
     """
     need = NEEDS[profile]
     home = lab_home()
@@ -27,5 +26,14 @@ def unfit_now(profile: str, needs: Sequence[str]) -> str:
         return f"{ram_gb:.1f} GB RAM available, {need.ram_gb:g} needed"
     if disk_gb < need.disk_gb:
         return f"{disk_gb:.1f} GB disk free, {need.disk_gb:g} needed"
+    return ""
+
+
+def lacks_now(needs: Sequence[str]) -> str:
+    """Return which engines, models and packages this host lacks, or "".
+
+    Args:
+        needs: what the phase asks for (workpools.needs).
+    """
     missing = lacking(needs, engines(), available_models() if any(map(is_model, needs)) else (), package_versions())
     return f"it lacks {', '.join(missing)}" if missing else ""

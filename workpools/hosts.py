@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from common.environment import checked_host
 from common.errors import LabError
+from workpools.faults import recent_faults
 from workpools.report import CapabilityReport
 from workpools.server_rows import RunRow, flow_runs, workers
 from workpools.tiers import POOLS
@@ -53,6 +54,7 @@ class HostState:
     embedding_texts_per_s: float | None
     prefill_tokens_per_s: float | None
     versions: dict[str, str]
+    fault: str | None = None  # why its last shard was given back, and when; until the machine is assessed again
 
 
 def drained(client: Any) -> frozenset[str]:
@@ -172,7 +174,14 @@ def unfinished(types: Sequence[str] = UNFINISHED, **conditions: Any) -> dict[str
 
 def host_states(client: Any, reports: Sequence[CapabilityReport]) -> list[HostState]:
     """Return every host that has a report, a worker or a flow run, or is drained; by name."""
-    return combined(reports, worker_states(client), running(client), drained(client))
+    rows = combined(reports, worker_states(client), running(client), drained(client))
+    assessed, faults = {r.host: r.created_at for r in reports}, recent_faults(client)
+    return [
+        replace(row, fault=f"{found[1].why} (of {found[1].of}, {found[0]:%Y-%m-%d %H:%M} UTC)")
+        if (found := faults.get(row.host)) and not found[0] < assessed.get(row.host, found[0])
+        else row
+        for row in rows
+    ]
 
 
 def combined(

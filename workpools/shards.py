@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.environment import is_host
 from workpools.placement import Placement
 
 SHARD_SECONDS = 60.0  # a shard's start is about ten (measured), so smaller ones do not pay
@@ -59,11 +60,12 @@ def cut(
         again: some of the units were sent before; the next free worker takes them, since machines may be stuck.
     """
     known = {h: speeds[h] or 1.0 for h in placed.hosts if h in speeds}
+    named = {h: speeds.get(h) or 1.0 for h in placed.hosts if is_host(h)}
     room = max(1, max(MOST_SHARDS, placed.workers) - others)
     wanted = placed.workers if placed.workers == 1 else placed.workers * SHARDS_A_WORKER
     number = max(1, min(wanted, room, len(costs), round(sum(costs) / SHARD_SECONDS)))
-    if placed.unfit and known:
-        return meant_for(costs, known)
+    if placed.unfit and (known or named):
+        return meant_for(costs, known or named)
     shared = [Part(tuple(units)) for units in balance(costs, number)]
     if again or placed.unfit or placed.workers == 1 or not all(speeds.get(h) for h in placed.hosts):
         return shared

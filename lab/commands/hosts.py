@@ -45,16 +45,21 @@ def join(
         Path | None,
         typer.Option(help="File with the server's key, or - for standard input; by default it is asked for."),
     ] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Bring this machine's code and packages to the coordinator's first.")
+    ] = False,
 ) -> None:
-    """Let this machine work for a Prefect server: assess it, register it, start its workers.
+    """Let this machine work for a Prefect server: check and assess it, register it, start its workers.
 
-    Workers that run already are left running. A server in a LAN requires the key that lab invite --key shows there; it is
-    saved for the next time. Workers started by hand (prefect worker start --pool strong) get work as well.
+    Commit, code and the versions that move numbers must be the coordinator's, its results store too, and no other machine
+    may have this name. --upgrade moves a checkout forward by git, and installs packages with pip. Workers that run already
+    are left running. A server in a LAN requires the key that lab invite --key shows there; it is saved for the next time.
+    Workers started by hand (prefect worker start --pool strong) get work as well.
 
     Example: lab join http://coordinator:4200 --also weak
     """
     key = read_key(key_file) if key_file else None
-    found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True), key)
+    found = join_it(url, also or [], quick, lambda text: print(printable(text), flush=True), key, upgrade)
     if found.started:
         print(f"started    {', '.join(f'worker-{p}' for p in found.started)}")
     if found.running:
@@ -124,6 +129,7 @@ def remarks(rows: Sequence[HostState]) -> list[str]:
         found.append(
             f"Without a report, so they are assumed to be able to run everything: {', '.join(unknown)}. On each: lab assess"
         )
+    found += [f"{r.host} was left out {r.fault}" for r in rows if r.fault]
     if out := [r.host for r in rows if r.status in ("draining", "drained")]:
         found.append(f"Get no more work: {', '.join(out)}. To undo this: lab undrain HOST")
     return found

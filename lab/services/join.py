@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,16 +28,19 @@ from lab.services import processes, up
 from lab.services.environments import prefect_environment
 from lab.services.inbox import remember_inbox_token
 from lab.services.up import START_S, Say
-from warehouse.delivery.results_store import Store
+from lab.services.upgrade import refuse_other, start_again, upgrade
+from warehouse.delivery.results_store import Store, UnreachableError
 from warehouse.paths import Paths
 from workpools import packages
 from workpools.assess import CapabilityReport, parse_report
 from workpools.heartbeats import create_watches
 from workpools.hosts import drained, worker_states
+from workpools.installation import Installation, differences, installation, published
 from workpools.pools import SERVER_PORT, RefusedError, checked_url, connect, create_pools, create_queues, unreachable
 from workpools.tiers import TIERS, UNFIT, serves
 
 EXAMPLE = f"http://coordinator:{SERVER_PORT}"
+NAMESAKE_S = 35.0  # a worker sends a heartbeat each 15 s, a plain one each 30 s
 ASSESS_S = 180.0  # a minute at most on a machine with nothing else to do; more is given to a busy one
 # Five idle workers that asked a server on SQLite each second lost three heartbeats in 4 min to "database is locked", and at
 # work it stood still for two minutes at a time. At 5 s the idle ones lost none, and it never stood still (measured).
@@ -54,10 +58,11 @@ class Joined:
     running: tuple[str, ...]  # pools whose workers ran already
 
 
-def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None = None) -> Joined:
+def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None = None, bring: bool = False) -> Joined:
     """Start workers for the server's pools of this machine's tier and of those in `also`; those that run already stay.
 
-    Without `key` the one saved at an earlier join is used, else the user is asked for it.
+    Without `key` the one saved at an earlier join is used, else the user is asked for it. With `bring`, code and packages are
+    brought to the coordinator's first, and this process becomes another `lab join`.
     """
     paths, host = Paths.local(), host_name()
     store, api = Store.configured(paths), api_of(url)
@@ -75,14 +80,19 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     alive = {s.name: s for s in processes.recorded(paths) if s.alive and s.name.startswith("worker-")}
     for service in alive.values():
         check_same_server(service, environment, url)
+    theirs = _checked_installation(client, alive, url, also, quick, say, bring)
     if note := results_note(paths, api):
         say(note)
+    if theirs:
+        check_same_store(store, theirs.host)
+    beats, since = ({} if alive else _beats(client, host)), time.monotonic()
     # Measuring beside running workers would give a lower tier.
     report = up.saved_report(paths) if alive else None
     if report is None:
         say(f"looking at {host}" if quick else f"measuring {host}, which takes up to a minute")
         report = _assess(quick, environment)
     pools = pools_for(report, also)
+    refuse_namesake(client, host, beats, since, say)
     store.put_report(host, report.model_dump_json(indent=1).encode())
     say(f"{host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     say(f"registered in {store.where}")
@@ -93,6 +103,76 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     if host in drained(client):
         say(f"{host} is drained and gets no work until: lab undrain {host}")
     return Joined(host, report.tier, api, started, tuple(p for p in pools if p not in started))
+
+
+def _checked_installation(
+    client: Any,
+    alive: Mapping[str, processes.Service],
+    url: str,
+    also: Sequence[str],
+    quick: bool,
+    say: Say,
+    bring: bool,
+) -> Installation | None:
+    """Return the coordinator's installation, which this machine has as well; None if the server does not tell it."""
+    theirs = published(client)
+    if theirs is None:
+        say("the server does not say which code its coordinator has, so it is not compared; lab up there says it")
+        return None
+    own = installation()
+    if bring and differences(own, theirs):
+        if alive:
+            raise LabError(f"workers run on {own.host}", f"lab down, then: lab join {shlex.quote(url)} --upgrade")
+        upgrade(own, theirs, say)
+        start_again(url, also, quick)
+    refuse_other(own, theirs, shlex.quote(url))
+    return theirs
+
+
+def check_same_store(store: Store, coordinator: str) -> None:
+    """Check that results go where the coordinator's are: it has registered there.
+
+    Raises:
+        LabError: the store cannot be reached, or is another one, so that each shard would be given back.
+    """
+    try:
+        there = store.transport.reports()
+    except UnreachableError:
+        raise
+    except OSError as error:
+        raise LabError(f"{store.where} cannot be read: {error}", "lab doctor") from None
+    if coordinator not in there:
+        what = f"{store.where} is not the coordinator's results store: it has no report of {coordinator}"
+        raise LabError(what, "set LAB_RESULTS_URL as lab invite shows it on the coordinator, then join again")
+
+
+def _beats(client: Any, host: str) -> dict[str, datetime | None]:
+    """Return the last heartbeat of each online worker of this name, by pool."""
+    return {w.pool: w.last_heartbeat for w in worker_states(client) if w.name == host and w.online}
+
+
+def refuse_namesake(
+    client: Any, host: str, before: Mapping[str, datetime | None], since: float, say: Say, wait_s: float = NAMESAKE_S
+) -> None:
+    """Raise LabError if a worker of this name, that was online before this machine starts any, still sends heartbeats.
+
+    A worker that ended is shown online for a minute, so its next heartbeat decides.
+
+    Args:
+        before: of _beats.
+        since: when they were read, by the monotonic clock.
+    """
+    logged = False
+    while before and (now := _beats(client, host)):
+        if any(now.get(pool) != beat for pool, beat in before.items() if pool in now):
+            what = f"another machine named {host} works for this server: two of one name would be taken for one"
+            raise LabError(what, "export LAB_HOST=ANOTHER-NAME, then join again")
+        if time.monotonic() - since > wait_s:
+            return
+        if not logged:
+            say(f"a worker named {host} was online just now; looking whether it still is, for up to {wait_s:.0f} s")
+            logged = True
+        time.sleep(1)
 
 
 class Access(NamedTuple):
@@ -263,24 +343,15 @@ def start_workers(
 ) -> tuple[str, ...]:
     """Start the workers that do not run and wait until all are online; return the pools of those that were started."""
     host = host_name()
-
-    def beats() -> dict[str, datetime | None]:
-        return {w.pool: w.last_heartbeat for w in worker_states(client) if w.name == host and w.online}
-
-    before = beats()
+    before = _beats(client, host)
     missing = tuple(p for p in pools if f"worker-{p}" not in alive)
-    if doubled := [p for p in missing if p in before]:
-        say(
-            f"a worker named {host} was online in {', '.join(doubled)} just now; if it belongs to another machine: "
-            "lab down, export LAB_HOST=ANOTHER-NAME, then join again"
-        )
     if missing:
         say(f"starting workers: {', '.join(missing)}")
     begun = up.start_worker(paths, missing, environment)
 
     def online() -> bool:
         # The server shows a worker online for a minute after it ended, so a new one counts from its own first heartbeat.
-        now = beats()
+        now = _beats(client, host)
         return all(p in now and (p not in missing or now[p] != before.get(p)) for p in pools)
 
     dead: list[str] = []

@@ -34,6 +34,7 @@ from warehouse.paths import Paths
 from workpools.assess import parse_report
 from workpools.heartbeats import create_watches
 from workpools.hosts import HOST_TAG, unfinished
+from workpools.installation import installation, publish
 from workpools.pools import DEFAULT_API, SERVER_PORT, connect, create_pools, create_queues, online_workers
 from workpools.report import CapabilityReport
 from workpools.server_rows import flow_runs
@@ -278,6 +279,7 @@ def _start_workers(
     client = connect(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING"))
     create_pools(client)
     create_watches(client)
+    publish(client, installation())
     if fresh:
         crash_orphaned_runs(client)
     # Before the workers start: beside them it met "database is locked" on SQLite and took over three minutes (measured).
@@ -286,6 +288,8 @@ def _start_workers(
     report = fresh_report(paths)
     if report is None:
         raise LabError("this machine could not be assessed", "lab assess")
+    # Machines that join look for it, and the results store may be another one than when it was made.
+    Store.configured(paths).put_report(report.host, report.model_dump_json(indent=1).encode())
     say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     if report.matrix_gflops is None:
         say("its speed is not measured, so lab plan assumes an average machine; to measure it: lab assess")

@@ -160,17 +160,17 @@ def test_a_stopped_process_that_wakes_up_after_its_replacement_does_no_harm(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_unit_that_fails_everywhere_is_given_up_on_record(several: tuple[Lab, dict[str, psutil.Process]]) -> None:
-    """A unit that kills each machine must end after three tries, and the phase must go on to its verdict without it."""
+    """A unit that kills each machine must end after three tries; where it is all of a phase, nothing is decided of it."""
     lab, workers = several
     arguments = given(1, 15)
     killed = kill_each_flow(lab, workers, command := lab.start("pipeline", *arguments))
-    assert command.returncode == 3, lab.logs()
+    assert command.returncode == 1, lab.logs()
     run = lab.run_of(per_class=15)
     assert killed == len(lab.shards(run)) == attempts.MAX_ATTEMPTS
     assert [s.tags for s in lab.shards(run) if "weak" not in s.tags] and "weak" in lab.shards(run)[0].tags
     lost = lab.query("SELECT why FROM given_up WHERE run_id = ?", [run])
     assert len(lost) == 2 and all("no result after 3 attempts" in why and "status code: -9" in why for (why,) in lost)
-    assert lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", [run]) == [("p1", "INCONCLUSIVE")]
+    assert lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", [run]) == []
 
 
 @pytest.mark.slow

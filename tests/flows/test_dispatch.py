@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from server_double import reply, run_row
 
 from common.errors import LabError
 from experiments.contract import Unit
+from experiments.registry import configure
 from flows import attempts, dispatch
 from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS, Attempts
 from flows.dispatch import Dispatcher, Outcome, Shard, UnitOnHost, without_worker
@@ -98,9 +100,9 @@ def test_a_shard_that_its_machine_does_not_begin_is_taken_back(monkeypatch: pyte
     assert counted.exhausted([unit])[0] == []
 
 
-def ended(said: str, name: str = "Failed") -> tuple[Shard, Outcome]:
+def ended(said: str, name: str = "Failed", host: str | None = None) -> tuple[Shard, Outcome]:
     """What `take_ended` makes of one shard that ended in a state with this message."""
-    shard, outcome = Shard(uuid4(), "strong", ("a", "b")), Outcome()
+    shard, outcome = Shard(uuid4(), "strong", ("a", "b"), host), Outcome()
     state = SimpleNamespace(is_final=lambda: True, is_completed=lambda: name == "Completed", name=name, message=said)
     open_shards = {shard.flow_run_id: shard}
     dispatch.take_ended(open_shards, {shard.flow_run_id: SimpleNamespace(name="p2 - shard", state=state)}, outcome)
@@ -147,6 +149,58 @@ def test_a_unit_is_tried_three_times_and_a_return_is_no_try() -> None:
     with pytest.raises(LabError, match=f"given back {MAX_RETURNS} times; given back by pi") as caught:
         patient.begin(work)
     assert "lab pipeline --scale smoke" in caught.value.mend
+
+
+OTHER_CODE = "given back by pi, which is left out of this run: code differ. on pi: lab join --upgrade"
+
+
+def test_a_machine_that_is_to_blame_gets_nothing_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gave all back within seconds and was the first to be free again. No attempt of the units counts; it is named once,
+    with the command that mends it; and a machine can blame itself, not another."""
+    for name in ("POLL_S", "STATES_S", "WORKER_WAIT_S"):
+        monkeypatch.setattr(dispatch, name, 0.0)
+    monkeypatch.setattr(dispatch, "_reports", lambda store: [])
+    monkeypatch.setattr(dispatch, "drained", lambda client: frozenset())
+    online = {"weak": ["pi", "desk", "Living Room", f"{dispatch.UNNAMED}1"]}
+    monkeypatch.setattr(dispatch, "online_workers", lambda client: online)
+    dispatcher = Dispatcher.__new__(Dispatcher)
+    dispatcher.store, dispatcher.run, dispatcher.client = (
+        Any,
+        replace(RUN, configs={"p1": configure("p1", "smoke")}),
+        Any,
+    )
+    dispatcher.faults, dispatcher._named = {}, set()
+    assert set(dispatcher.hosts("p1")) == {"pi", "desk"}
+    shard, outcome = ended(OTHER_CODE)
+    assert outcome.given_back == shard.attempted and outcome.failed
+    for _ in range(2):
+        dispatcher._leave_out(outcome.faults)
+    assert dispatcher.left_out("pi", "p1") and set(dispatcher.hosts("p1")) == {"desk"}
+    lines = [r.getMessage() for r in caplog.records]
+    assert [x for x in lines if x.startswith("pi is left out")] == [
+        OTHER_CODE.replace("given back by ", "").replace(", which", "")
+    ]
+    assert len([x for x in lines if "no name of a host" in x]) == 2 and "'Living Room' gets no work" in " ".join(lines)
+    online["weak"] = ["pi"]
+    with pytest.raises(LabError, match="pi is left out of this run: code differ"):
+        dispatcher.hosts("p1")
+    assert ended(OTHER_CODE, host="desk")[1].faults == []
+
+
+def test_a_worker_that_is_named_after_another_machine_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its machine gives back all that is meant for the name, thirty times, and then the whole comparison ended. Where workers
+    poll all queues, it may have been one of those."""
+    back = "given back by desk: meant for pi, taken by desk, whose worker polls all queues"
+    (stray,) = ended(back, host="pi")[1].strays
+    assert stray == ("pi", "desk")
+    dispatcher = Dispatcher.__new__(Dispatcher)
+    dispatcher.client = None
+    for names, blamed in ((["pi"], ["pi"]), (["pi", "desk"], []), (["pi", f"{dispatch.UNNAMED}1"], [])):
+        monkeypatch.setattr(dispatch, "online_workers", lambda client, names=names: {"weak": names})
+        assert [f.host for f in dispatcher._misnamed([stray])] == blamed
+    assert ended(back)[1].strays == []
 
 
 def test_a_host_that_cannot_is_left_out_of_a_comparison() -> None:

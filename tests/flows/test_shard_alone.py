@@ -15,10 +15,13 @@ import pytest
 from common.errors import LabError
 from experiments.backends import placement
 from experiments.backends.sizing import Size
+from experiments.contract import Unit
+from experiments.protocol.identity import _unit_id
 from experiments.registry import configure, expected_findings, get_phase
 from flows import shard
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
+from workpools.faults import Fault, fault_in
 
 HOLD = "import sys\nfrom flows import shard\nfrom warehouse.paths import Paths\n" + (
     "with shard.one_shard_at_a_time(Paths.local()):\n    print('held', flush=True)\n    sys.stdin.read()\n"
@@ -73,28 +76,89 @@ def test_a_shard_does_not_wait_for_ever_for_another(paths: Paths, monkeypatch: p
     first.wait()
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ({"engines": {"transformers": {"torch": "1.0"}}}, "transformers computes with torch .* here, planned with 1.0"),
-        ({}, "model 'smollm2-135m' is too big for this machine in float32"),
-    ],
-)
-def test_a_host_that_cannot_compute_in_the_planned_numbers_gives_the_shard_back(
-    change: dict[str, Any], why: str, paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Computed in others it would be another result under the id; as a failed attempt it would count against the unit."""
-    config = configure("p2", "smoke", {"n_problems": 24, "n_memory": 6, "n_test": 2})
-    unit = get_phase("p2").units(config, expected_findings(), [])[0]
-    unit = replace(unit, identity=unit.identity | change)
-    monkeypatch.setattr(placement, "memory_gb", lambda device: 0.5)
-    monkeypatch.setattr("experiments.backends.weights.size", lambda name: Size(10**8, 10**7))
+@pytest.fixture
+def unit(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Unit:
+    """A unit of P2, on a machine that must not run it."""
     monkeypatch.setattr(shard, "work", lambda *_: pytest.fail("it was run"))
     monkeypatch.setattr(shard, "is_drained", lambda here: False)
-    monkeypatch.setattr(shard, "unfit_now", lambda profile, needs: "")
-    job = Store.configured(paths).put_file(json.dumps({"units": [unit.to_json()]}).encode())
-    with pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi: {why}"):
-        shard.shard.fn("run", "p2", "shard 1 of 1", job, [unit.unit_id])
+    monkeypatch.setattr(shard, "unfit_now", lambda profile: "")
+    config = configure("p2", "smoke", {"n_problems": 24, "n_memory": 6, "n_test": 2})
+    return get_phase("p2").units(config, expected_findings(), [])[0]
+
+
+def given_back(unit: dict[str, Any], store: Store | None = None) -> str:
+    """What a shard of this unit says, whose file is in the host's own store."""
+    job = (store or Store.configured(Paths.local())).put_file(json.dumps({"units": [unit]}).encode())
+    with pytest.raises(LabError, match=f"^{shard.GIVEN_BACK} by pi") as ended:
+        shard.shard.fn("run", "p2", "shard 1 of 1", job, [unit["unit_id"]])
+    return str(ended.value)
+
+
+def planned_elsewhere(unit: Unit, **identity: Any) -> Unit:
+    """The unit as a coordinator with this identity plans it, its id included."""
+    other = unit.identity | identity
+    return replace(unit, unit_id=_unit_id("p2", unit.config, unit.spec, unit.files, other), identity=other)
+
+
+def test_a_host_whose_memory_is_too_small_for_the_planned_numbers_gives_the_shard_back(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed in others it would be another result under the id; as a failed attempt it would count against the unit."""
+    monkeypatch.setattr(placement, "memory_gb", lambda device: 0.5)
+    monkeypatch.setattr("experiments.backends.weights.size", lambda name: Size(10**8, 10**7))
+    said = given_back(unit.to_json())
+    assert said.startswith("given back by pi: model 'smollm2-135m' is too big for this machine in float32")
+    assert fault_in(said) is None  # a smaller plan fits, and memory may be free later
+
+
+@pytest.mark.parametrize(
+    ("identity", "why"),
+    [
+        ({"code": "0" * 16}, "code differ on this host: "),
+        ({"data": "another"}, "data differ on this host: "),
+        ({"models": {"smollm2-135m": "another"}}, "models differ on this host: "),
+        ({"engines": {"transformers": {"torch": "1.0"}}}, "transformers computes with torch "),
+    ],
+)
+def test_a_host_with_another_installation_is_to_blame_itself(identity: Any, why: str, unit: Unit) -> None:
+    """It took all three attempts of each unit in 97 s, and the gate then decided on nothing."""
+    if "models" in identity:
+        identity = {"models": unit.identity["models"] | identity["models"]}
+    fault = fault_in(given_back(planned_elsewhere(unit, **identity).to_json()))
+    assert fault and fault.host == "pi" and fault.of == "this run" and fault.why.startswith(why)
+    assert fault.why.endswith("on pi: lab join --upgrade")
+
+
+def test_a_host_that_does_not_know_the_plan_or_lacks_an_engine_is_to_blame(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older code fails at a value that it does not know; what is not installed concerns the phases that need it."""
+    newer = unit.to_json()
+    fault = fault_in(given_back(newer | {"config": newer["config"] | {"of_tomorrow": 1}}))
+    assert fault and fault.why.startswith("its code does not know the plan: of_tomorrow") and fault.of == "this run"
+    fault = fault_in(given_back({"unit_id": unit.unit_id, "of": "tomorrow"}))
+    assert fault and fault.why.startswith("its code cannot read the units")
+    monkeypatch.setattr(shard, "lacks_now", lambda needs: "it lacks lora")
+    fault = fault_in(given_back(newer))
+    assert fault == Fault("pi", "it lacks lora. on pi: lab doctor", "p2")
+    assert fault.concerns("p2") and not fault.concerns("p1")
+
+
+def test_a_host_without_the_coordinators_results_store_is_to_blame(
+    unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker looks into a store of its own, where no unit is; or into none, since the address or its package is wrong."""
+    elsewhere = Store(tmp_path / "elsewhere", tmp_path / "spool", tmp_path / "archive")
+    fault = fault_in(given_back(unit.to_json(), elsewhere))
+    assert fault and fault.why.startswith("its results store is not the coordinator's: file ")
+    assert "on pi: lab down, set LAB_RESULTS_URL" in fault.why
+    monkeypatch.setenv("LAB_RESULTS_URL", "nonsense://there")
+    fault = fault_in(given_back(unit.to_json(), elsewhere))
+    assert fault and "nonsense" in fault.why
+    monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "not-mounted"))
+    monkeypatch.setattr(shard, "DELIVER_S", -1.0)
+    fault = fault_in(given_back(unit.to_json(), elsewhere))
+    assert fault and "has no folder inbox" in fault.why
 
 
 def test_a_shard_loads_no_database() -> None:

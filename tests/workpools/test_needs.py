@@ -110,13 +110,13 @@ class _FakeTags(BaseHTTPRequestHandler):
 def test_a_host_looks_for_the_model_when_the_work_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is of yesterday: a model that was removed, or a server that is away, gives the shard back."""
     needs = needs_of(get_phase("p2").NEEDS, PHI)
-    assert fit.unfit_now("prerequisites", needs) == "it lacks ollama/phi3"
+    assert fit.lacks_now(needs) == "it lacks ollama/phi3"
     server = HTTPServer(("127.0.0.1", 0), _FakeTags)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
     try:
         assert PHI in available_models()
-        assert fit.unfit_now("prerequisites", needs) == ""
+        assert fit.lacks_now(needs) == ""
         assert PHI in (assess.assess(quick=True, api_url="http://127.0.0.1:9/api").models or ())
     finally:
         server.shutdown()

@@ -10,7 +10,8 @@ from made_up_host import ALL, made_up_report
 from common.errors import LabError
 from experiments.registry import PHASES, get_phase
 from workpools.assess import CapabilityReport
-from workpools.placement import Placement, place
+from workpools.hosts import UNNAMED
+from workpools.placement import Placement, fit_hosts, out_of_use, place
 from workpools.tiers import TIERS, serves, tiers_for
 
 ONLINE = {"weak": ["a", "b"], "medium": ["b"], "strong": ["c"], "coordinator": ["c"]}
@@ -90,6 +91,33 @@ def test_a_worker_that_lacks_an_engine_is_passed_over_and_named() -> None:
     with pytest.raises(LabError, match=r"weak 1, medium 0, strong 1; a lacks language_model, lora\.") as refused:
         place("prerequisites", ALL, {"weak": ["a"], "strong": ["a"]}, [bare])
     assert refused.value.mend == "prefect worker start --pool weak, on a machine after: make setup"
+
+
+def test_who_gets_no_work_is_named_with_the_way_back() -> None:
+    """Whoever drained the only machine reads which command gives it work again, not how to start another one."""
+    online = {"weak": ["a", "b"]}
+    assert place("prerequisites", ALL, online, excluded=out_of_use({"a"})) == Placement(
+        "weak", ("b",), "cheapest tier online that fits prerequisites", ("a",)
+    )
+    with pytest.raises(
+        LabError, match=r"weak 2, medium 0, strong 0; a is drained; b is left out of this run: code"
+    ) as no:
+        place("prerequisites", ALL, online, excluded=out_of_use({"a"}) | {"b": "is left out of this run: code differ"})
+    assert no.value.mend == "lab undrain a"
+    with pytest.raises(LabError, match=r"; a is drained\.") as no:
+        fit_hosts("prerequisites", ALL, {"weak": ["a"]}, excluded=out_of_use({"a"}))
+    assert no.value.mend == "lab undrain a"
+
+
+def test_a_worker_whose_name_no_host_can_have_gets_nothing() -> None:
+    """Its shards would carry the machine's own name, and be taken for those of a machine that is gone; names that Prefect
+    made are known to say nothing. A comparison of machines goes on without both."""
+    prefect = f"{UNNAMED}1"
+    for name in ("Living Room", "all", "pi_4"):
+        with pytest.raises(LabError, match=f"{name} has no host's name"):
+            place("prerequisites", ALL, {"weak": [name]})
+        assert place("prerequisites", ALL, {"weak": [name, "b", prefect]}).unfit == (name,)
+        assert set(fit_hosts("prerequisites", ALL, {"weak": [name, "b", prefect]})) == {"b"}
 
 
 def test_a_worker_without_a_report_is_believed_able() -> None:

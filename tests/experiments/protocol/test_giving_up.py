@@ -11,6 +11,7 @@ from driving import earlier
 from test_phases_fail import SMALL, findings
 
 from common.canonical_json import canonical
+from common.errors import LabError
 from experiments.contract import Status, Trial, Unit
 from experiments.protocol import leakage_gate
 from experiments.protocol.giving_up import failed_trials
@@ -76,8 +77,9 @@ def test_a_late_result_counts_and_the_next_pipeline_tries_again(
         pending = advance(con, run, "p1").pending
         records.give_up_units(con, run.run_id, [u.unit_id for u in pending], WHY)
         assert advance(con, run, "p1").pending == ()
-        verdict = conclude(con, run, "p1")
-        assert verdict.status is Status.INCONCLUSIVE and WHY in verdict.reason
+        with pytest.raises(LabError, match=f"no unit of p1 has a result, so nothing is decided: {WHY}"):
+            conclude(con, run, "p1")
+        assert records.verdict_of(con, run.run_id, "p1") is None
         assert con.execute("SELECT count(*) FROM bundles").fetchone() == (0,)
         own = next(u for u in pending if u.spec.get("role") != leakage_gate.LEAKAGE)
         now = datetime.now(UTC)
