@@ -36,6 +36,7 @@ def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt
     trials = leakage_gate.run(unit, config, backends) if search else module.run(unit, backends)
     commit, dirty = code_commit()
     provenance: Json = {"code_commit": commit, "dirty": dirty, "versions": package_versions()}
+    provenance["transport"] = store.transport.kind
     write_bundle(
         paths.spool,
         unit,

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
-import psutil
 from pydantic_core import from_json
 
 from common.environment import host_name, lab_home, package_versions
@@ -27,6 +27,7 @@ from workpools.tiers import UNFIT, decide
 
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead, as for the collector
 # For all programs and servers that are asked, in parallel: with --quick the whole assessment must end in 5 s.
+IDLE_KNOWN = timedelta(days=30)  # then something has been using the memory for good
 PROBE_S = 10.0
 PROBE_QUICKLY_S = 3.0
 
@@ -50,7 +51,9 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
     memory = hardware.memory()
     # Rounded once, so that the tier follows from the numbers that the report shows.
     disk_free_gb = round(shutil.disk_usage(home).free / hardware.GB, 2)
-    decision = decide(memory.available_gb, disk_free_gb)
+    own = hardware.cores()
+    idle = idle_memory(memory, saved(home, host))
+    decision = decide(idle.gb, disk_free_gb)
     installed = engines(found["ollama_models"] is not None)
     lacking = packages.unmet(decision.tier)
     fit = decision.tier != UNFIT
@@ -66,20 +69,56 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         architecture=platform.machine(),
         python=platform.python_version(),
         versions=package_versions(),
-        cores_physical=psutil.cpu_count(logical=False) or 1,
-        cores_logical=psutil.cpu_count() or 1,
+        cores_physical=own.physical,
+        cores_logical=own.logical,
+        cores_usable=own.usable,
         ram_total_gb=memory.total_gb,
         ram_available_gb=memory.available_gb,
         ram_limit_gb=memory.limit_gb,
+        ram_idle_gb=idle.gb,
+        ram_idle_at=idle.at,
         disk_free_gb=disk_free_gb,
         engines=installed,
         unmet_requirements=None if lacking is None else [u.requirement for u in lacking],
         tier=decision.tier,
         profiles=decision.profiles,
-        reasons=[*decision.reasons, *filter(None, (memory.reason, packages.python_reason(), *unmet, *reasons))],
+        reasons=[
+            *decision.reasons,
+            *filter(None, (memory.reason, idle.reason, own.reason, packages.python_reason(), *unmet, *reasons)),
+        ],
         **speeds,
         **found,
     )
+
+
+class Idle(NamedTuple):
+    """The most memory that was available to this program, GB, and when; `reason` if that was earlier."""
+
+    gb: float
+    at: datetime
+    reason: str | None = None
+
+
+def idle_memory(now: hardware.Memory, before: CapabilityReport | None) -> Idle:
+    """Return what is available when the machine is idle: now, or at an earlier assessment, for IDLE_KNOWN.
+
+    A shard asks again when it starts. An earlier one counts only with the same memory and limit.
+    """
+    at = datetime.now(UTC)
+    if before is None or (before.ram_total_gb, before.ram_limit_gb) != (now.total_gb, now.limit_gb):
+        return Idle(now.available_gb, at)
+    gb, seen = before.ram_idle_gb, before.ram_idle_at
+    if gb is None or seen is None or gb <= now.available_gb or at - seen > IDLE_KNOWN or seen > at:
+        return Idle(now.available_gb, at)
+    return Idle(gb, seen, f"memory: {now.available_gb:.2f} GB available now, {gb:.2f} when idle, on {seen:%Y-%m-%d}")
+
+
+def saved(home: Path, host: str) -> CapabilityReport | None:
+    """Return this host's report in LAB_HOME, however old, or None if there is none that can be read."""
+    try:
+        return parse_report((home / f"capability_report_{host}.json").read_bytes())
+    except (OSError, LabError):
+        return None
 
 
 def _probe(api_url: str, seconds: float) -> dict[str, Any]:

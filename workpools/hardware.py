@@ -1,21 +1,26 @@
-"""The hardware of this host: memory with a container's limits, instruction sets, graphics processors."""
+"""The hardware of this host: memory and cores with a container's limits, instruction sets, graphics processors."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import platform
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
+from common.errors import LabError
+
 GB = 1e9
+LENT = "LAB_RAM_GB"  # environment variable: what the owner lends, for a machine that is used for other things too
 ROOT = Path("/")  # of the file system; tests have their own
 AMD_VENDOR = "0x1002"  # of the PCI bus
 
@@ -47,7 +52,23 @@ class Memory:
 
 
 def memory(root: Path = ROOT) -> Memory:
-    """Return the memory available to this process: what the system has, or less where a container limits it."""
+    """Return the memory available to this process: what the system has, or less where a container or the owner limits it.
+
+    Raises:
+        LabError: LAB_RAM_GB is not valid.
+    """
+    found, lent = _system_memory(root), lent_gb()
+    if lent is None or lent >= found.total_gb:
+        return found
+    limit_gb = min(lent, found.limit_gb or lent)
+    if lent >= found.available_gb:
+        return replace(found, limit_gb=limit_gb)
+    return Memory(
+        found.total_gb, lent, limit_gb, f"memory: {LENT} lends {lent:g} GB of {found.available_gb:.2f} available"
+    )
+
+
+def _system_memory(root: Path) -> Memory:
     system = psutil.virtual_memory()
     total_gb, system_gb = round(system.total / GB, 2), round(system.available / GB, 2)
     # Without a limit version 1 gives 2^63 less a page; a limit above the memory itself limits nothing.
@@ -60,6 +81,65 @@ def memory(root: Path = ROOT) -> Memory:
         return Memory(total_gb, system_gb, limit_gb)
     reason = f"memory: a limit of {limit_gb:.2f} GB on this process (its container) leaves {left_gb:.2f}, the machine {system_gb:.2f}"
     return Memory(total_gb, left_gb, limit_gb, reason)
+
+
+def lent_gb() -> float | None:
+    """Return the memory that the owner lends, GB: LAB_RAM_GB; None where it is not set.
+
+    Raises:
+        LabError: it is not a number above 0.
+    """
+    text = os.environ.get(LENT)
+    if not text:
+        return None
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not (math.isfinite(found) and found > 0):
+        raise LabError(f"{LENT} = {text[:40]!r} is not a number of GB above 0", f"export {LENT}=4")
+    return found
+
+
+class Cores(NamedTuple):
+    """Processor cores of this machine, hardware threads, and what this process may use of them; a quota may be a part of one."""
+
+    physical: int
+    logical: int
+    usable: float
+    quota: float | None  # of a container, in cores
+
+    @property
+    def reason(self) -> str | None:
+        """Return a line if this process may not use all."""
+        if self.usable >= self.logical:
+            return None
+        how = "a quota" if self.usable == self.quota else "the affinity"
+        return f"processor: {how} of this process allows {self.usable:g} of {self.logical} hardware threads"
+
+
+def cores(root: Path = ROOT) -> Cores:
+    """Return the cores of this machine, and how many of them affinity and a container's quota leave to this process."""
+    logical = psutil.cpu_count() or 1
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    quotas = list(_quotas(root))
+    quota = min(quotas) if quotas else None
+    return Cores(psutil.cpu_count(logical=False) or 1, logical, min(mine, quota or math.inf), quota)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Find the processor quotas of the control groups around this process, in cores.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu, https://docs.kernel.org/scheduler/sched-bwc.html
+    """
+    for folder, version in _groups(root, "cpu"):
+        if version == 2:
+            quota, _, period = _text(folder / "cpu.max").partition(" ")
+        else:
+            quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+        allowed, each = _number(quota), _number(period)
+        if allowed and each:
+            yield allowed / each
 
 
 class _Limit(NamedTuple):
@@ -75,23 +155,30 @@ def _limits(root: Path) -> Iterator[_Limit]:
     The memory in use includes the file cache. Its inactive part is freed before anything else, so it counts as left.
     https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
     """
+    for folder, version in _groups(root, "memory"):
+        names = ("memory.max", "memory.current", "inactive_file")
+        if version == 1:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        limit, used = _number(_text(folder / names[0])), _number(_text(folder / names[1]))
+        if limit is not None and used is not None:
+            cache = re.search(rf"^{names[2]} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+            yield _Limit(limit, limit - max(0, used - int(cache[1] if cache else 0)))
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """Find the folders of the control groups around this process, the innermost first, each with its version."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, inside = [*line.split(":", 2), "", ""][:3]
         if number == "0" and not controllers:
-            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            top = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top, version = root / "sys/fs/cgroup", 2
+        elif controller in controllers.split(","):
+            top, version = root / "sys/fs/cgroup" / controller, 1
         else:
             continue
         # A group's path may be the outer system's, of which a container sees no folder: then the top is the container's.
         below = [p for p in Path(inside.strip("/")).parts if p != ".."]
         for depth in range(len(below), -1, -1):
-            folder = top.joinpath(*below[:depth])
-            limit, used = _number(_text(folder / names[0])), _number(_text(folder / names[1]))
-            if limit is not None and used is not None:
-                cache = re.search(rf"^{names[2]} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
-                yield _Limit(limit, limit - max(0, used - int(cache[1] if cache else 0)))
+            yield top.joinpath(*below[:depth]), version
 
 
 def _text(path: Path) -> str:

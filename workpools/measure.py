@@ -19,9 +19,11 @@ from typing import NamedTuple
 from common.environment import lab_home
 from experiments.backends import conversions
 from experiments.precision import Precision
+from workpools.hardware import cores
 
 BUDGET_S = 50.0  # of the minute that lab assess may take; the rest is for starting and for what cannot be interrupted
 MATRIX_S = 5.0
+QUOTA_S = 0.5  # five periods of a quota, 0.1 s each by default
 DISK_S = 8.0
 ENGINES_S = 5.0  # less is not worth loading an engine for: torch alone takes 3 to 10 s to import (measured)
 WRITE_BYTES = 64 * 2**20  # enough to leave a disk's own cache behind on small machines
@@ -76,7 +78,8 @@ class EngineSpeeds(NamedTuple):
 def speeds(home: Path, engines: Sequence[str], budget: Budget) -> Speeds:
     """Measure the processor and the disk with the folder `home`, then the engines in the rest of the budget."""
     reasons = []
-    gflops = matrix_gflops(min(MATRIX_S, budget.left))
+    least_s = QUOTA_S if cores().quota else 0.0
+    gflops = matrix_gflops(min(MATRIX_S, budget.left), least_s)
     disk = disk_write_mb_s(home, min(DISK_S, budget.left))
     if disk is None:
         reasons.append(f"disk speed not measured: no 8 MB could be written to {home}")
@@ -85,8 +88,14 @@ def speeds(home: Path, engines: Sequence[str], budget: Budget) -> Speeds:
     return Speeds(gflops, embedding, prefill, bfloat16, disk, (*reasons, *measured.reasons))
 
 
-def matrix_gflops(seconds: float) -> float:
-    """Return the best speed of a float32 product of two n x n matrices, 2 n^3 operations, n up to 1024 as time allows."""
+def matrix_gflops(seconds: float, least_s: float = 0.0) -> float:
+    """Return the best speed of a float32 product of two n x n matrices, 2 n^3 operations, n up to 1024 as time allows.
+
+    Args:
+        seconds: to spend.
+        least_s: products are repeated for at least so long for one sample. A quota of the processor lets a short one run at
+            full speed and stops the process afterwards.
+    """
     import numpy as np
 
     deadline = time.monotonic() + seconds
@@ -94,12 +103,14 @@ def matrix_gflops(seconds: float) -> float:
     for n in (128, 256, 512, 1024):
         a = np.random.default_rng(42).random((n, n), dtype=np.float32)
         for _ in range(5):
-            started = time.perf_counter()
-            a @ a
-            took = max(time.perf_counter() - started, 1e-9)
-            best = max(best, 2 * n**3 / took / 1e9)
+            started, products, took = time.perf_counter(), 0, 0.0
+            while not products or took < least_s:
+                a @ a
+                products += 1
+                took = max(time.perf_counter() - started, 1e-9)
+            best = max(best, products * 2 * n**3 / took / 1e9)
             # The next one may be of twice the size, with eight times the work.
-            if time.monotonic() + 8 * took > deadline:
+            if time.monotonic() + max(least_s, 8 * took / products) > deadline:
                 return round(best, 1)
     return round(best, 1)
 

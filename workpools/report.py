@@ -59,7 +59,9 @@ class CapabilityReport(BaseModel):
     cores_logical: int = Field(ge=1, le=int(MOST), description="hardware threads")
     ram_total_gb: float = Field(gt=0, le=MOST, description="memory of the machine, GB (10^9 bytes)")
     ram_available_gb: float = Field(
-        ge=0, le=MOST, description="memory available, GB: the lesser of what the system and a container's limit leave"
+        ge=0,
+        le=MOST,
+        description="memory available, GB: the least of what the system and a container's limit leave, and the owner lends",
     )
     disk_free_gb: float = Field(ge=0, le=MOST, description="free on the disk of LAB_HOME, GB")
     gpus: Texts = Field(description="graphics processors by name, with memory where the driver reports it")
@@ -78,13 +80,22 @@ class CapabilityReport(BaseModel):
         le=MOST,
         description="writing to the disk of LAB_HOME and waiting until it is written, MB (10^6 bytes) a second",
     )
-    tier: Tier = Field(description="the highest tier that the available memory and free disk allow")
+    tier: Tier = Field(description="the highest tier that the memory of the idle machine and free disk allow")
     profiles: dict[Text, bool] = Field(max_length=LONGEST, description="kinds of work that they allow")
     reasons: Texts = Field(
         description="why the tier is no higher, limits on memory, what is not installed or not measured, a wrong clock"
     )
     ram_limit_gb: float | None = Field(
-        None, ge=0, le=MOST, description="memory limit of the container, GB; null without one"
+        None, ge=0, le=MOST, description="memory limit of the container or of LAB_RAM_GB, GB; null without one"
+    )
+    ram_idle_gb: float | None = Field(
+        None, ge=0, le=MOST, description="most memory that was available in the assessments of a month, GB; the tier's"
+    )
+    ram_idle_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+        None, description="when it was, with time zone"
+    )
+    cores_usable: float | None = Field(
+        None, gt=0, le=MOST, description="hardware threads that affinity and a container's quota leave to this program"
     )
     cpu_flags: Texts | None = Field(
         None, description="instruction sets that decide how fast a model computes, named as Linux names them"

@@ -126,7 +126,7 @@ COLUMNS = {
     "tokens_in": "Tokens of the prompt.",
     "tokens_out": "Tokens of the answer.",
     "tolerance": "How far two numbers may differ, relative to their size.",
-    "transport": "Transport that delivered the bundle.",
+    "transport": "Transport that delivered the bundle, such as directory or quack; archive if its row was lost and found there.",
     "trials": "How many trials.",
     "truth": "The right answer.",
     "unit_id": "Name of the unit: 32 hex digits of the hash of what decides its result.",

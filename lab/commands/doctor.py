@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ from common.errors import LabError
 from common.text import printable, size
 from common.urls import without_secrets
 from experiments.backends import catalog
+from experiments.registry import PHASES, get_phase
 from lab.exit_codes import EXIT_FAILED
 from lab.services.up import api_url
 from warehouse.database.connection import refuse_newer
@@ -27,7 +29,7 @@ from warehouse.delivery.transports.choice import SETTING
 from warehouse.maintenance.clean import sizes
 from warehouse.paths import Paths
 from workpools import nearby, packages
-from workpools.assess import engines
+from workpools.assess import engines, idle_memory, saved
 from workpools.hardware import GB, memory
 from workpools.tiers import TIERS, UNFIT, decide
 
@@ -74,10 +76,21 @@ def checks(tier: str | None = None) -> list[Check]:
 def _machine() -> tuple[str, list[Check]]:
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
-    ram_gb, disk_gb = memory().available_gb, round(shutil.disk_usage(home).free / GB, 2)
-    decision, python = decide(ram_gb, disk_gb), packages.python_reason()
+    now, disk_gb = memory(), round(shutil.disk_usage(home).free / GB, 2)
+    with suppress(LabError):  # a host name that is not valid has its own line
+        idle = idle_memory(now, saved(home, host_name()))
+        now = replace(now, available_gb=idle.gb, reason=idle.reason or now.reason)
+    decision, python = decide(now.available_gb, disk_gb), packages.python_reason()
     mend = "close programs that use memory, then: lab doctor"
-    resources = "; ".join([f"{ram_gb:.1f} GB RAM available, {disk_gb:.0f} GB disk free", *decision.reasons])
+    resources = "; ".join(
+        [
+            f"{now.available_gb:.1f} GB RAM available, {disk_gb:.0f} GB disk free",
+            *filter(None, [now.reason]),
+            *decision.reasons,
+        ]
+    )
+    if cannot := [p.upper() for p in PHASES if not decision.profiles[get_phase(p).PROFILE]]:
+        resources += f"; it cannot run {', '.join(cannot)}"
     return decision.tier, [
         check("machine", f"tier {decision.tier}", decision.tier != UNFIT, resources, mend),
         check("machine", "Python", python is None, python or "a supported version", "install that version of Python"),

@@ -31,7 +31,7 @@ from lab.services import processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
-from workpools.assess import parse_report
+from workpools.assess import saved
 from workpools.heartbeats import create_watches
 from workpools.hosts import HOST_TAG, unfinished
 from workpools.installation import installation, publish
@@ -231,10 +231,7 @@ def renew_page_password() -> secrets.Keys:
 
 def saved_report(paths: Paths) -> CapabilityReport | None:
     """Return this host's report, however old, or None if there is none that can be read."""
-    try:
-        return parse_report((paths.home / f"capability_report_{host_name()}.json").read_bytes())
-    except (OSError, LabError):
-        return None
+    return saved(paths.home, host_name())
 
 
 def fresh_report(paths: Paths) -> CapabilityReport | None:

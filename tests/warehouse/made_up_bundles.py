@@ -30,7 +30,13 @@ def plan(paths: Paths, *labels: str, n: int = 2) -> None:
 
 
 def put(
-    folder: Path, label: str, attempt: int = 1, n: int = 2, content: bytes | None = None, key: bytes | None = None
+    folder: Path,
+    label: str,
+    attempt: int = 1,
+    n: int = 2,
+    content: bytes | None = None,
+    key: bytes | None = None,
+    **provenance: Any,
 ) -> Path:
     unit = make_unit(label)
     files = [] if content is None else [Attachment("a.safetensors", hashlib.sha256(content).hexdigest(), content)]
@@ -44,7 +50,7 @@ def put(
         attempt=attempt,
         started_at=NOW,
         finished_at=NOW,
-        provenance={"code_commit": "abc", "identity": unit.identity},
+        provenance={"code_commit": "abc", "identity": unit.identity} | provenance,
         key=key,
     )
 

@@ -25,7 +25,7 @@ from common.environment import HOST_PATTERN
 from common.errors import LabError
 from common.limits import MAX_REPORT_BYTES
 from workpools import hardware, nearby, packages
-from workpools.assess import CLOCK_SLACK, CapabilityReport, assess, in_time, parse_report
+from workpools.assess import CLOCK_SLACK, IDLE_KNOWN, CapabilityReport, assess, idle_memory, in_time, parse_report
 from workpools.tiers import NEEDS, decide
 
 
@@ -121,6 +121,36 @@ def test_an_unfit_host_is_told_so_and_loads_no_model(
         "engines not measured: this host is too small",
     ):
         assert part in said
+
+
+def test_a_tier_rests_on_the_idle_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
+    """Assessed while a browser was open, a laptop became a weak machine for a day. What was free before counts for a month,
+    if neither memory nor limit have changed since."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    idle, busy = hardware.Memory(8.0, 6.5, None), hardware.Memory(8.0, 4.0, None)
+
+    def assessed(memory: hardware.Memory) -> CapabilityReport:
+        monkeypatch.setattr(hardware, "memory", lambda: memory)
+        found = assess(quick=True, api_url=nobody)
+        (tmp_path / f"capability_report_{found.host}.json").write_text(found.model_dump_json())
+        return found
+
+    first = assessed(idle)
+    assert (first.tier, first.ram_idle_gb) == ("medium", 6.5)
+    second = assessed(busy)
+    assert (second.tier, second.ram_available_gb, second.ram_idle_gb) == ("medium", 4.0, 6.5)
+    assert second.ram_idle_at == first.ram_idle_at
+    assert any(r.startswith("memory: 4.00 GB available now, 6.50 when idle, on ") for r in second.reasons)
+    old = second.model_copy(update={"ram_idle_at": datetime.now(UTC) - IDLE_KNOWN - timedelta(days=1)})
+    for before in (
+        None,
+        old,
+        second.model_copy(update={"ram_total_gb": 16.0}),
+        second.model_copy(update={"ram_idle_gb": None}),
+    ):
+        assert idle_memory(busy, before).gb == 4.0
+    assert idle_memory(hardware.Memory(8.0, 3.5, 4.0), second).gb == 3.5  # a limit since then
+    assert idle_memory(hardware.Memory(8.0, 7.0, None), second).gb == 7.0
 
 
 def test_what_a_tier_lacks_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:

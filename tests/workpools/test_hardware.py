@@ -10,8 +10,18 @@ from pathlib import Path
 import psutil
 import pytest
 
+from common.errors import LabError
 from workpools import hardware
-from workpools.hardware import amd_gpus, amd_of_drm, amd_of_rocm, flags_of_cpuinfo, flags_of_sysctl, memory, nvidia_gpus
+from workpools.hardware import (
+    amd_gpus,
+    amd_of_drm,
+    amd_of_rocm,
+    cores,
+    flags_of_cpuinfo,
+    flags_of_sysctl,
+    memory,
+    nvidia_gpus,
+)
 
 MB = 10**6
 
@@ -83,6 +93,45 @@ def test_odd_groups_limit_nothing(tmp_path: Path, said: str) -> None:
     write(tmp_path / "memory.current", 1)
     write(tmp_path / "sys/fs/cgroup/memory.max", "-5")
     assert memory(tmp_path).limit_gb is None
+
+
+def test_the_owner_may_lend_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with much memory whose owner needs most of it must not be given work for all of it, nor more than it has."""
+    system = memory(tmp_path)
+    for text, gb in (("0.5", 0.5), ("1e6", None), ("", None)):
+        monkeypatch.setenv(hardware.LENT, text)
+        found = memory(tmp_path)
+        assert (found.limit_gb, found.total_gb) == (gb, system.total_gb)
+        assert gb is None or (found.available_gb == gb and "LAB_RAM_GB lends 0.5 GB of " in (found.reason or ""))
+    monkeypatch.setenv(hardware.LENT, "0.5")
+    write(tmp_path / "proc/self/cgroup", "0::/")
+    group(tmp_path / "sys/fs/cgroup", 40 * MB, 30 * MB, 10 * MB)
+    assert (memory(tmp_path).limit_gb, memory(tmp_path).available_gb) == (0.04, 0.02)
+    for wrong in ("4 GB", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv(hardware.LENT, wrong)
+        with pytest.raises(LabError, match="is not a number of GB above 0"):
+            memory(tmp_path)
+
+
+def test_a_quota_and_the_affinity_are_what_a_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with half a core was taken for a machine with all of them, and given work for as many."""
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert cores(tmp_path) == (4, 8, 8, None) and cores(tmp_path).reason is None
+    write(tmp_path / "proc/self/cgroup", "0::/pod/container")
+    write(tmp_path / "sys/fs/cgroup/cpu.max", "max 100000")
+    write(tmp_path / "sys/fs/cgroup/pod/container/cpu.max", "150000 100000")
+    write(tmp_path / "sys/fs/cgroup/pod/cpu.max", "50000 100000")
+    assert cores(tmp_path) == (4, 8, 0.5, 0.5)
+    assert cores(tmp_path).reason == "processor: a quota of this process allows 0.5 of 8 hardware threads"
+    write(tmp_path / "proc/self/cgroup", "4:cpu,cpuacct:/docker/4f1c")
+    for name, value in (("cpu.cfs_quota_us", 200_000), ("cpu.cfs_period_us", 100_000)):
+        write(tmp_path / "sys/fs/cgroup/cpu" / name, value)
+    assert cores(tmp_path) == (4, 8, 2, 2)
+    write(tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_quota_us", -1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    assert cores(tmp_path) == (4, 8, 1, None)
+    assert cores(tmp_path).reason == "processor: the affinity of this process allows 1 of 8 hardware threads"
 
 
 EPYC = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse sse4_2 avx f16c fma avx2 smep\nbugs\t\t: a\n"

@@ -52,6 +52,27 @@ def test_without_time_one_product_and_one_chunk_are_measured(home: Path, monkeyp
     assert list(home.iterdir()) == []
 
 
+def test_a_processor_with_a_quota_is_measured_over_its_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with half a core computes at full speed for 50 ms and then stands still for 50: 247 GFLOPS were measured
+    where 124 can be had. Here a product takes 1 ms, and every fiftieth ends after a pause."""
+    now, products = [0.0], [0]
+
+    class Product:
+        def random(self, shape: object, dtype: object) -> Product:
+            return self
+
+        def __matmul__(self, other: object) -> None:
+            products[0] += 1
+            now[0] += 0.001 if products[0] % 50 else 0.051
+
+    monkeypatch.setattr("numpy.random.default_rng", lambda seed: Product())
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(measure.time, "monotonic", lambda: now[0])
+    full = 2 * 128**3 / 0.001 / 1e9
+    assert matrix_gflops(0.005) == pytest.approx(full, abs=0.05)
+    assert matrix_gflops(0.005, measure.QUOTA_S) == pytest.approx(full / 2, rel=0.05)
+
+
 def test_a_full_disk_has_no_speed_and_keeps_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a full disk is still told that it is unfit, and does not keep what filled it."""
 

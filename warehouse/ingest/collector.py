@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ from warehouse.database.statements import column_of, insert, number_of, transact
 from warehouse.delivery.bundles import BadBundle, Bundle
 from warehouse.delivery.reading import read_bundle
 from warehouse.delivery.results_store import Store
+from warehouse.delivery.transports.directory import Directory
 from warehouse.delivery.transports.protocol import bundles_in
 from warehouse.ingest import arrival
 from warehouse.ingest.host_reports import new_reports, take_reports
@@ -32,6 +34,7 @@ from warehouse.ingest.suspects import Suspects
 from warehouse.ingest.trial_rows import insert_trials, row_of, table_of
 from warehouse.paths import Paths
 
+KIND = re.compile(r"[a-z0-9+]{1,20}")
 FROM_ARCHIVE = "archive"  # instead of a transport, for bundles that lost their row
 GROUP_BUNDLES = 200  # ingested in one transaction
 # The trials of small bundles are inserted together up to these sizes.
@@ -241,6 +244,15 @@ def insert_bundles(con: Connection, bundles: Iterable[Bundle], received_at: date
         raise BadBundle(f"the warehouse refuses a value: {str(error)[:200]}") from error
 
 
+def _transport(bundle: Bundle, own: str) -> str:
+    """Return the transport by which a bundle came.
+
+    What lies in this machine's own folder may have been put there by the inbox's server or over ssh, as its sender says.
+    """
+    said = bundle.manifest["provenance"].get("transport")
+    return str(said) if own == Directory.kind and isinstance(said, str) and KIND.fullmatch(said) else own
+
+
 def _insert_rows(con: Connection, bundles: Iterable[Bundle], received_at: datetime, transport: str) -> dict[str, int]:
     chunk, trials, size = list[pa.Table](), 0, 0
     rows: list[dict[str, object]] = []
@@ -254,7 +266,8 @@ def _insert_rows(con: Connection, bundles: Iterable[Bundle], received_at: dateti
         replicates[bundle.sha256] = per_unit[m["unit_id"]]
         per_unit[m["unit_id"]] += 1
         arrival += 1
-        received = {"replicate": replicates[bundle.sha256], "received_at": received_at, "transport": transport}
+        received = {"replicate": replicates[bundle.sha256], "received_at": received_at}
+        received["transport"] = _transport(bundle, transport)
         received["arrival"] = arrival
         rows.append({"sha256": bundle.sha256, **row_of(bundle), **received})
         files = [

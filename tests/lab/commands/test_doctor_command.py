@@ -103,6 +103,15 @@ def test_a_machine_that_is_unfit_is_not_well(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(commands_doctor, "memory", lambda: Memory(2.0, 1.0, None))
     one = checks()[0]
     assert (one.name, one.state) == ("tier unfit", "missing") and "1.0 GB RAM available" in one.detail
+    assert one.detail.endswith("; it cannot run P1, P2, P3, E0, E1, E2")
+
+
+def test_a_small_machine_is_told_what_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner would wait for phases that never come."""
+    for ram, cannot in ((4.0, "; it cannot run E0, E1, E2"), (6.5, "; it cannot run E2"), (14.0, "")):
+        monkeypatch.setattr(commands_doctor, "memory", lambda ram=ram: Memory(16.0, ram, None))
+        one = checks()[0]
+        assert one.state == "found" and one.detail.partition("; it cannot")[2] == cannot.partition("; it cannot")[2]
 
 
 def test_scripts_get_json_and_an_exit_code(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

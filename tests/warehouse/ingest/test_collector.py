@@ -363,3 +363,17 @@ def test_a_connection_given_is_used_and_left_open(paths: Paths, store: Store) ->
         assert collect(paths, store, con).ingested == 1
         assert con.execute("SELECT count(*) FROM counted_trials").fetchone() == (2,)
     assert not paths.snapshot.exists()
+
+
+def test_a_bundle_has_the_transport_by_which_it_came(tmp_path: Path) -> None:
+    """A coordinator's own folder is where the inbox of the LAN and ssh put what machines send: all of it was "directory".
+    What is no word is not stored."""
+    paths = Paths(tmp_path)
+    store = Store.configured(paths)
+    said: dict[str, Any] = {"a": "quack", "b": "directory", "c": None, "d": 7, "e": "x" * 99, "f": "'; DROP"}
+    plan(paths, *said)
+    for label, transport in said.items():
+        put(store.inbox, label, **({} if transport is None else {"transport": transport}))
+    collect(paths, store)
+    found = dict(query(paths, "SELECT unit_id, transport FROM bundles"))
+    assert [found[make_unit(x).unit_id] for x in said] == ["quack", *["directory"] * 5]
