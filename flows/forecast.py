@@ -99,7 +99,12 @@ def _texts(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> in
     return len(memory) + len(test or ())
 
 
-def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnection | None = None) -> Schedule:
+def forecast(
+    run: Run,
+    reports: Sequence[CapabilityReport],
+    con: DuckDBPyConnection | None = None,
+    online: Mapping[str, Sequence[str]] | None = None,
+) -> Schedule:
     """Plan the whole run, from its first unit, on these hosts.
 
     Args:
@@ -107,13 +112,17 @@ def forecast(run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnect
         reports: one a host.
         con: of the warehouse; its recorded durations at this scale, domain, model and precision count before measured
             speeds.
+        online: the hosts that serve each pool; by their tiers unless given.
     """
     findings = records.findings_of(con, run.run_id) if con else None
-    return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None)
+    return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None, online)
 
 
 def in_each_precision(
-    run: Run, reports: Sequence[CapabilityReport], con: DuckDBPyConnection | None = None
+    run: Run,
+    reports: Sequence[CapabilityReport],
+    con: DuckDBPyConnection | None = None,
+    online: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[Precision, float]:
     """Return the seconds of the whole run in float32 and in bfloat16; {} where machines were not measured in both."""
     both = (Precision.FLOAT32, Precision.BFLOAT16)
@@ -122,7 +131,7 @@ def in_each_precision(
     if not able or not measured_in_both or any(c.precision not in both for c in run.configs.values()):
         return {}
     configs = {p: {name: c.model_copy(update={"precision": p}) for name, c in run.configs.items()} for p in both}
-    return {p: forecast(replace(run, configs=configs[p]), reports, con).seconds for p in both}
+    return {p: forecast(replace(run, configs=configs[p]), reports, con, online).seconds for p in both}
 
 
 def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:

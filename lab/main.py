@@ -41,6 +41,7 @@ COMMANDS = {
     "hosts": "hosts:hosts",
     "drain": "hosts:drain",
     "undrain": "hosts:undrain",
+    "forget": "hosts:forget",
     "redistribute": "hosts:redistribute",
     "pools create": "machine:pools_create",
     "collect": "pipeline:collect",

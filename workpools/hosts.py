@@ -139,6 +139,19 @@ def worker_states(client: Any) -> list[WorkerState]:
     ]
 
 
+def remove_host(client: Any, host: str) -> bool:
+    """Delete a host's workers from the server and undrain it; return False if the server did not know it."""
+    from prefect.exceptions import ObjectNotFound
+
+    found = undrain(client, host)
+    for worker in worker_states(client):
+        if worker.name == host:
+            with suppress(ObjectNotFound):
+                client.request("DELETE", f"/work_pools/{worker.pool}/workers/{host}")
+            found = True
+    return found
+
+
 def running(client: Any) -> dict[str, list[str]]:
     """Return the names of the flow runs in state Running, by the host in their tags."""
     found: dict[str, list[str]] = {}

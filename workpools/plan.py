@@ -133,17 +133,23 @@ def lower_bound(costs: Sequence[float], speeds: Sequence[float]) -> float:
 
 
 def schedule(
-    rounds: Sequence[Round], reports: Sequence[CapabilityReport], recorded: Recorded | None = None
+    rounds: Sequence[Round],
+    reports: Sequence[CapabilityReport],
+    recorded: Recorded | None = None,
+    online: Mapping[str, Sequence[str]] | None = None,
 ) -> Schedule:
-    """Plan all rounds on these hosts, each serving the pools of its tier and of those below, as with `lab up`.
+    """Plan all rounds on these hosts.
 
     Args:
         rounds: in order, each with at least one unit.
         reports: one a host.
         recorded: work that hosts did before; used before their measured speeds.
+        online: the hosts that serve each pool. Each its tier's and those below unless given, as with `lab up`.
     """
-    served: dict[str, Sequence[str]] = {tier: [r.host for r in reports if tier in serves(r.tier)] for tier in TIERS}
     known = {r.host: r for r in reports}
+    served: dict[str, Sequence[str]] = {tier: [r.host for r in reports if tier in serves(r.tier)] for tier in TIERS}
+    if online is not None:
+        served = {tier: [host for host in online.get(tier, ()) if host in known] for tier in TIERS}
     return Schedule(tuple(_stage(one, served, known, recorded or {}) for one in rounds))
 
 

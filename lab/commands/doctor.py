@@ -22,6 +22,7 @@ from common.urls import without_secrets
 from experiments.backends import catalog
 from experiments.registry import PHASES, get_phase
 from lab.exit_codes import EXIT_FAILED
+from lab.services.joined import use_its_store
 from lab.services.up import api_url
 from warehouse.database.connection import refuse_newer
 from warehouse.delivery.results_store import Store
@@ -68,6 +69,8 @@ def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
 
 def checks(tier: str | None = None) -> list[Check]:
     """Return all checks of this machine for a tier, by default its own."""
+    with suppress(LabError):  # an address that is none has its own line
+        use_its_store(Paths.local(), api_url())
     own, machine = _machine()
     needed = (*_packages(tier or own), *_engines(tier or own), *_models(), *_extensions())
     return [*machine, *needed, *_services(), *_permissions(), *_results()]

@@ -1,4 +1,4 @@
-"""Commands for the machines of the network: join, hosts, drain, undrain, redistribute."""
+"""Commands for the machines of the network: join, hosts, drain, undrain, forget, redistribute."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from flows.reports import registered
 from lab.commands.options import AsJson
 from lab.network.lan import read_key
 from lab.services.join import join as join_it
-from lab.services.up import connected
+from lab.services.joined import use_its_store
+from lab.services.up import api_url, connected
 from lab.tables import print_table
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
-from workpools.hosts import UNKNOWN, UNNAMED, HostState, give_up, host_states, running
+from workpools.hosts import UNKNOWN, UNNAMED, HostState, give_up, host_states, remove_host, running
 from workpools.hosts import drain as take_out
 from workpools.hosts import undrain as put_back
 from workpools.report import CapabilityReport
@@ -64,7 +65,7 @@ def join(
         print(f"started    {', '.join(f'worker-{p}' for p in found.started)}")
     if found.running:
         print(f"running    {', '.join(f'worker-{p}' for p in found.running)}")
-    print(f"see        PREFECT_API_URL={printable(found.api_url)} lab hosts")
+    print("see        lab hosts")
     print(f"stop       lab down; to let it finish first: lab drain {found.host}")
 
 
@@ -93,7 +94,9 @@ class Sources(NamedTuple):
 
 def _sources() -> Sources:
     """Connect and read the reports; those that cannot be read are named on stderr."""
-    store = Store.configured(Paths.local())
+    paths = Paths.local()
+    use_its_store(paths, api_url())
+    store = Store.configured(paths)
     client = connected()
     reports, wrong = registered(store)
     for text in wrong:
@@ -154,6 +157,25 @@ def undrain(host: Host) -> None:
     """
     client = _known(host)
     print(f"{host} {'gets work again' if put_back(client, host) else 'was not drained'}")
+
+
+def forget(host: Host) -> None:
+    """Take a machine off the lists of machines and plans, for one that does not come back; its results stay.
+
+    It must be offline. If it joins again it is known again. Use it on the coordinator.
+
+    Example: lab forget old-laptop
+    """
+    checked_host(host)
+    sources = _sources()
+    state = next((r for r in host_states(sources.client, sources.reports) if r.host == host), None)
+    if state and state.pools:
+        raise LabError(f"{host} is online", f"on {host}: lab down; then wait a minute")
+    gone = remove_host(sources.client, host)
+    gone = Store.configured(Paths.local()).forget_report(host) or gone
+    if not gone:
+        raise LabError(f"unknown host {host!r}", "lab hosts")
+    print(f"{host} is forgotten; its results stay")
 
 
 def redistribute(failed_machine: Annotated[str, typer.Option(help="Name of the dead machine.")]) -> None:

@@ -19,6 +19,7 @@ from lab.commands.options import AppPort, AsJson, Port
 from lab.network.lan import lan_listener
 from lab.services import inbox
 from lab.services import up as services
+from lab.services.joined import remembered
 from lab.services.up import api_url, connected
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
@@ -142,12 +143,14 @@ def status(as_json: AsJson = False) -> None:
 
     Example: lab status
     """
-    rows = services.status()
+    rows, joined = services.status(), remembered(Paths.local())
     if as_json:
         print(json.dumps([row._asdict() for row in rows], indent=1))
         return
+    if joined:
+        print(printable(f"joined                 {joined.api_url}"))
     if not rows:
-        print("nothing runs; to start: lab up")
+        print(f"nothing runs; to start: {f'lab join {joined.api_url}' if joined else 'lab up'}")
     for row in rows:
         port = f"{row.address}:{row.port}" if row.port else ""
         print(f"{row.name:<22} {'runs' if row.alive else 'stopped':<8} pid {row.pid:<8} {port}".rstrip())

@@ -17,14 +17,16 @@ from flows import plan as plans
 from flows.forecast import forecast, in_each_precision, rounds_of
 from flows.reports import registered
 from lab.commands.options import AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
+from lab.services.up import connected, known_api_url
 from lab.tables import print_table
 from warehouse.database.connection import writing
 from warehouse.database.durations import predictions_of
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import CapabilityReport
+from workpools.hosts import HostState, host_states
 from workpools.plan import REFERENCE_GFLOPS, UNMEASURED, Schedule, Stage, dominant, schedule
-from workpools.tiers import decide
+from workpools.tiers import TIERS, decide
 
 LISTED = 8  # machines of a phase that the table names, those that take longest; --json has all
 LastRun = Mapping[str, tuple[float, float | None]]
@@ -62,21 +64,66 @@ def plan(
         print(printable(text), file=sys.stderr)
     if not reports:
         raise LabError(f"no machine is registered in {store.root}", "on each machine: lab assess")
+    there = present(reports)
     last: LastRun = {}
     if paths.warehouse.is_file():  # which reading would otherwise create
         with writing(paths) as con:
-            planned, last = forecast(run, reports, con), predictions_of(con, run.run_id)
-            each = in_each_precision(run, reports, con)
+            planned, last = forecast(run, there.reports, con, there.online), predictions_of(con, run.run_id)
+            each = in_each_precision(run, there.reports, con, there.online)
     else:
-        planned, each = forecast(run, reports), in_each_precision(run, reports)
+        planned = forecast(run, there.reports, None, there.online)
+        each = in_each_precision(run, there.reports, None, there.online)
     if as_json:
-        print(json.dumps(_as_json(run.run_id, planned, reports, last) | {"by_precision_s": each}, indent=1))
+        content = _as_json(run.run_id, planned, there.reports, last)
+        print(json.dumps(content | {"by_precision_s": each, "left_out": there.left_out}, indent=1))
         return
-    machines = f"{len(reports)} registered machine{'s' if len(reports) > 1 else ''}"
-    _print_plan(f"run {run.run_id} on {machines}", planned, reports, last)
+    machines = f"{len(there.reports)} {there.kind} machine{'s' if len(there.reports) > 1 else ''}"
+    _print_plan(f"run {run.run_id} on {machines}", planned, there.reports, last)
+    if there.left_out:
+        print(printable(f"Not planned with: {'; '.join(f'{h} {why}' for h, why in there.left_out.items())}."))
+    if there.remark:
+        print(there.remark)
     if each:
         lasts = ", in ".join(f"{precision} {duration(seconds)}" for precision, seconds in each.items())
         print(f"In {lasts}: choose with --set precision=bfloat16 or auto.")
+
+
+class Present(NamedTuple):
+    """The machines that a plan counts on, and those that it does not."""
+
+    reports: list[CapabilityReport]
+    online: Mapping[str, Sequence[str]] | None  # by pool; None where that is not known
+    left_out: Mapping[str, str]  # registered machines, with the reason
+    remark: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "registered" if self.online is None else "online"
+
+
+def present(reports: list[CapabilityReport]) -> Present:
+    """Return the machines that would get work now; all registered ones where no server says which those are."""
+    if known_api_url() is None:
+        return Present(reports, None, {})
+    try:
+        rows = host_states(connected(), reports)
+    except LabError as error:
+        return Present(reports, None, {}, f"All registered machines are planned with: {error.what}.")
+    registered_hosts = {r.host for r in reports}
+    out = {row.host: why for row in rows if row.host in registered_hosts and (why := _absence(row))}
+    if len(out) == len(reports):
+        return Present(reports, None, {}, "None of them is online; the plan is for when all are.")
+    online = {tier: [row.host for row in rows if tier in row.pools and row.host not in out] for tier in TIERS}
+    return Present([r for r in reports if r.host not in out], online, out)
+
+
+def _absence(row: HostState) -> str:
+    """Return why a machine gets no work, "" if it does."""
+    if row.status in ("draining", "drained"):
+        return f"is drained (lab undrain {row.host})"
+    if row.status == "offline":
+        return "is offline"
+    return f"was left out {row.fault}" if row.fault else ""
 
 
 def _show_example(run: Any, as_json: bool) -> None:

@@ -27,6 +27,7 @@ from lab.network import secrets
 from lab.services import processes, up
 from lab.services.environments import prefect_environment
 from lab.services.inbox import remember_inbox_token
+from lab.services.joined import remember
 from lab.services.up import START_S, Say
 from lab.services.upgrade import refuse_other, start_again, upgrade
 from warehouse.delivery.results_store import Store, UnreachableError
@@ -41,6 +42,7 @@ from workpools.tiers import TIERS, UNFIT, serves
 
 EXAMPLE = f"http://coordinator:{SERVER_PORT}"
 NAMESAKE_S = 35.0  # a worker sends a heartbeat each 15 s, a plain one each 30 s
+NAMESAKE_AGAIN_S = 2.0
 ASSESS_S = 180.0  # a minute at most on a machine with nothing else to do; more is given to a busy one
 # Five idle workers that asked a server on SQLite each second lost three heartbeats in 4 min to "database is locked", and at
 # work it stood still for two minutes at a time. At 5 s the idle ones lost none, and it never stood still (measured).
@@ -94,6 +96,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     pools = pools_for(report, also)
     refuse_namesake(client, host, beats, since, say)
     store.put_report(host, report.model_dump_json(indent=1).encode())
+    remember(paths, api)
     say(f"{host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     say(f"registered in {store.where}")
     create_pools(client)
@@ -172,7 +175,7 @@ def refuse_namesake(
         if not logged:
             say(f"a worker named {host} was online just now; looking whether it still is, for up to {wait_s:.0f} s")
             logged = True
-        time.sleep(1)
+        time.sleep(NAMESAKE_AGAIN_S)
 
 
 class Access(NamedTuple):

@@ -29,6 +29,7 @@ from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
 from lab.network.lan import Listener
 from lab.services import processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
+from lab.services.joined import forget, remembered
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import saved
@@ -71,11 +72,19 @@ class ServiceState(NamedTuple):
 
 
 def api_url() -> str:
-    """Return the address of the API: PREFECT_API_URL, else that of the recorded server, else the default."""
+    """Return the address of the API: PREFECT_API_URL, else the recorded server's, else the joined one's, else the default."""
+    return known_api_url() or DEFAULT_API
+
+
+def known_api_url() -> str | None:
+    """Return the address of the API as for api_url, None where that would only be the default."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
-    server = processes.running(Paths.local(), SERVER)
-    return f"{server.url}/api" if server else DEFAULT_API
+    paths = Paths.local()
+    if server := processes.running(paths, SERVER):
+        return f"{server.url}/api"
+    joined = remembered(paths)
+    return joined.api_url if joined else None
 
 
 def connected() -> Any:
@@ -136,6 +145,7 @@ def up(
     if page:
         check_port(alive, PAGE, app_port, f"{command} --app-port", listener)
     processes.record(paths, list(alive.values()))
+    forget(paths)
     started: list[str] = []
     environment = prefect_environment(paths, port, listener)
     fresh = SERVER not in alive

@@ -215,6 +215,16 @@ class Store:
         """
         self.transport.put(HOSTS, report_name(checked_host(host)), content)
 
+    def forget_report(self, host: str) -> bool:
+        """Remove a host's report from the folder that this machine reads; return False if there was none.
+
+        A copy from a remote store does not come again until the host is assessed again.
+        """
+        path = self.root / HOSTS / report_name(checked_host(host))
+        there = path.is_file()
+        path.unlink(missing_ok=True)
+        return there
+
     def reports(self) -> dict[str, bytes]:
         """Return host -> content of every registered report, by host; see Transport.reports."""
         if self._remote:
