@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from common.errors import LabError
 from experiments.contract import Unit
 from flows.dispatch import Outcome, UnitOnHost
-from flows.plan import Run, options
+from flows.plan import Run, pipeline_command
 
 MAX_ATTEMPTS = 3  # docs/design.md, "The path of the data", 9
 MAX_RETURNS = 30  # times that unfit machines may return a unit, about ten seconds each
@@ -27,9 +27,9 @@ class GivenUp(NamedTuple):
 class Attempts:
     """Attempts of the units of one phase, for each host where it is replicated."""
 
-    def __init__(self, run: Run, phase: str) -> None:
-        self.run = run
+    def __init__(self, run: Run, phase: str, again: str = "") -> None:
         self.phase = phase
+        self.again = again or pipeline_command(run)  # the command that starts the pipeline once more
         self.worked = False
         self._begun: Counter[UnitOnHost] = Counter()
         self._returned: Counter[str] = Counter()
@@ -60,7 +60,7 @@ class Attempts:
             if self._returned[unit.unit_id] > MAX_RETURNS:
                 raise LabError(
                     f"unit {unit.unit_id[:8]} of {self.phase} was given back {MAX_RETURNS} times{last}",
-                    f"remove the cause, then: lab pipeline {options(self.run.scale, self.run.given)}",
+                    f"remove the cause, then: {self.again}",
                 )
             self._begun[UnitOnHost(unit.unit_id, host)] += 1
         self.worked = True

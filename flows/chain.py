@@ -19,7 +19,7 @@ from experiments.domains import share_data
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, get_phase
-from flows.plan import Plan, Run, defaulted, options, steps_of
+from flows.plan import Plan, Run, defaulted, options, pipeline_command, steps_of
 from warehouse.database import records
 from warehouse.database.metrics import measure, results
 from warehouse.delivery.results_store import Store
@@ -102,7 +102,7 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
         LabError: no unit has a result, so there is nothing to decide.
     """
     config, findings = run.configs[phase], findings_for(con, run, phase)
-    _refuse_nothing(con, run, phase)
+    _refuse_nothing(con, run, phase, override)
     found = measure(con, run.run_id, phase, config, findings)
     for host, metrics in found.items():
         records.save_metrics(con, run.run_id, phase, host, metrics)
@@ -113,12 +113,12 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
     return verdict
 
 
-def _refuse_nothing(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> None:
+def _refuse_nothing(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None) -> None:
     lost = records.given_up_of(con, run.run_id, phase)
     own = [u.unit_id for u in records.units_of(con, run.run_id, phase) if u.spec.get("role") != leakage_gate.LEAKAGE]
     if lost and not records.done_units(con, own):
         what = f"no unit of {phase} has a result, so nothing is decided: {lost[0].why}"
-        raise LabError(what, f"remove the cause, then: lab pipeline {options(run.scale, run.given)}")
+        raise LabError(what, f"remove the cause, then: {pipeline_command(run, override)}")
 
 
 def stops(phase: str, verdict: Verdict) -> bool:

@@ -34,6 +34,7 @@ from workpools.needs import demand
 from workpools.placement import Placement, fit_hosts, out_of_use, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
+from workpools.roles import Pins, elsewhere, with_roles
 from workpools.server_rows import flow_run
 from workpools.shards import cut
 
@@ -96,10 +97,11 @@ class Dispatcher:
     One client throughout: it retries, ever more slowly, while a server that answered before is gone.
     """
 
-    def __init__(self, store: Store, run: Run) -> None:
+    def __init__(self, store: Store, run: Run, pins: Pins | None = None) -> None:
         self.client = get_client(sync_client=True)
         self.store = store
         self.run = run
+        self.pins = pins or {}
         self.open_shards: dict[UUID, Shard] = {}  # submitted, and neither ended nor given up
         self.faults: dict[str, Fault] = {}  # of machines that get no more work in this run
         self._sent: set[str] = set()  # units that were submitted before
@@ -132,10 +134,12 @@ class Dispatcher:
                     return place(profile, needs, online, reports, above=above, excluded=off)
             return place(profile, needs, online, reports, excluded=off)
 
-        placed = self._when_online(phase, choose)
+        placed, reports = self._when_online(phase, choose), _reports(self.store)
         with writing(Paths.local()) as con:
-            speeds = speeds_at(self.run, phase, pending, _reports(self.store), con)
+            speeds = speeds_at(self.run, phase, pending, reports, con)
         again = any(u.unit_id in self._sent for u in pending)
+        if not again:
+            placed = with_roles(placed, [u.cost for u in pending], speeds, {r.host: r.tier for r in reports})
         parts = cut([u.cost for u in pending], placed, speeds, len(self.open_shards), again)
         shards = [Assignment([pending[i] for i in p.units], placed.pool, p.host, attempt) for p in parts]
         self._send(phase, placed, shards)
@@ -148,13 +152,16 @@ class Dispatcher:
         """Return choose(online workers, reports, excluded hosts); wait WORKER_WAIT_S for a worker that fits."""
         deadline, logged = time.monotonic() + WORKER_WAIT_S, False
         while True:
-            online = online_workers(self.client)
+            online, reports = online_workers(self.client), _reports(self.store)
             self._log_nameless(online)
-            off = out_of_use(drained(self.client)) | {
-                f.host: f"is left out of {f.of}: {f.why}" for f in self.faults.values() if f.concerns(phase)
-            }
+            workers = {name for names in online.values() for name in names}
+            off = (
+                elsewhere(self.pins, phase, workers, reports)
+                | out_of_use(drained(self.client))
+                | {f.host: f"is left out of {f.of}: {f.why}" for f in self.faults.values() if f.concerns(phase)}
+            )
             try:
-                return choose(online, _reports(self.store), off)
+                return choose(online, reports, off)
             except LabError as error:
                 if time.monotonic() > deadline:
                     raise

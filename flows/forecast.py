@@ -24,6 +24,7 @@ from warehouse.database import durations, records
 from workpools.assess import CapabilityReport
 from workpools.needs import demand
 from workpools.plan import Record, Recorded, Round, RoundOnHost, Schedule, measured, pooled, schedule, speed_of
+from workpools.roles import Pins
 
 NAMES = {
     ("p1", 1): "embedding",
@@ -104,6 +105,7 @@ def forecast(
     reports: Sequence[CapabilityReport],
     con: DuckDBPyConnection | None = None,
     online: Mapping[str, Sequence[str]] | None = None,
+    pins: Pins | None = None,
 ) -> Schedule:
     """Plan the whole run, from its first unit, on these hosts.
 
@@ -113,9 +115,10 @@ def forecast(
         con: of the warehouse; its recorded durations at this scale, domain, model and precision count before measured
             speeds.
         online: the hosts that serve each pool; by their tiers unless given.
+        pins: the host or tier that gets a phase, by phase.
     """
     findings = records.findings_of(con, run.run_id) if con else None
-    return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None, online)
+    return schedule(rounds_of(run.configs, findings), reports, _recorded(run, con) if con else None, online, pins)
 
 
 def in_each_precision(
@@ -123,6 +126,7 @@ def in_each_precision(
     reports: Sequence[CapabilityReport],
     con: DuckDBPyConnection | None = None,
     online: Mapping[str, Sequence[str]] | None = None,
+    pins: Pins | None = None,
 ) -> dict[Precision, float]:
     """Return the seconds of the whole run in float32 and in bfloat16; {} where machines were not measured in both."""
     both = (Precision.FLOAT32, Precision.BFLOAT16)
@@ -131,7 +135,7 @@ def in_each_precision(
     if not able or not measured_in_both or any(c.precision not in both for c in run.configs.values()):
         return {}
     configs = {p: {name: c.model_copy(update={"precision": p}) for name, c in run.configs.items()} for p in both}
-    return {p: forecast(replace(run, configs=configs[p]), reports, con, online).seconds for p in both}
+    return {p: forecast(replace(run, configs=configs[p]), reports, con, online, pins).seconds for p in both}
 
 
 def _recorded(run: Run, con: DuckDBPyConnection) -> Recorded:

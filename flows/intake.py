@@ -10,7 +10,7 @@ from duckdb import DuckDBPyConnection as Connection
 from common.errors import LabError
 from experiments.contract import Unit
 from flows.chain import Step, advance
-from flows.plan import Run, options
+from flows.plan import Run
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.protocol import bundles_in
 from warehouse.ingest.collector import collect
@@ -48,15 +48,15 @@ def existing(paths: Paths, store: Store, units: Sequence[Unit]) -> list[Unit]:
     return [u for u in units if u.unit_id in there]
 
 
-def not_taken_in(run: Run, phase: str, unit: Unit, found: Intake, again: str) -> LabError:
+def not_taken_in(phase: str, unit: Unit, found: Intake, again: str) -> LabError:
     """Return the error for a unit whose bundle exists, but did not reach the warehouse.
 
     Args:
-        again: the command that goes on, such as "lab run p1".
+        again: the command that goes on, such as "lab run p1 --scale smoke".
     """
     why = found.left.get(unit.unit_id) or found.refused.get(unit.unit_id) or "its bundle waits for delivery (lab spool)"
     what = f"unit {unit.unit_id[:8]} of {phase} was computed, but its result did not reach the warehouse: {why}"
-    return LabError(what, f"remove the cause, then: {again} {options(run.scale, run.given)}")
+    return LabError(what, f"remove the cause, then: {again}")
 
 
 def _by_unit(entries: Sequence[Refused]) -> dict[str, str]:

@@ -66,7 +66,7 @@ def run_local(
             step = found.step
             if unit in step.pending:
                 # It would be computed again and again.
-                raise not_taken_in(run, phase, unit, found, f"lab run {phase}")
+                raise not_taken_in(phase, unit, found, f"lab run {phase} {options(run.scale, run.given)}")
             if len(step.units) > len(reported):
                 on_reuse(reuse_of(con, run, phase, step, reported))
     with writing(paths, publish=True) as con:

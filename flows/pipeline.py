@@ -17,13 +17,13 @@ from common.system_errors import explained, system_error
 from common.text import with_interval
 from experiments.analysis.attempts import foretold
 from experiments.contract import Unit, Verdict
-from experiments.registry import PHASES
+from experiments.registry import PHASES, module_of
 from flows.attempts import Attempts
 from flows.chain import Step, conclude, open_run, stops
 from flows.dispatch import Dispatcher, UnitOnHost
 from flows.forecast import forecast
 from flows.intake import existing, not_taken_in, take_in
-from flows.plan import Run, options, plan
+from flows.plan import Run, checked_why, pipeline_command, plan
 from flows.progress import ProgressTable
 from flows.reports import registered
 from flows.reuse import reuse_of
@@ -33,6 +33,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from workpools.placement import Placement
+from workpools.roles import parse_pins
 
 Mode = Literal["split", "replicate"]
 
@@ -43,6 +44,8 @@ def pipeline(
     override: str | None = None,
     config: dict[str, dict[str, Any]] | None = None,
     mode: Mode = "split",
+    until: str | None = None,
+    on: dict[str, str] | None = None,
 ) -> dict[str, str]:
     """Run P1, P2, P3, E0, E1 and E2; only units without a result are computed.
 
@@ -51,10 +54,16 @@ def pipeline(
         override: the reason to go on after a gate of P1, P2 or P3 that is not PASS; stored with the verdict.
         config: values that differ from the scale's, by phase.
         mode: split runs each unit once, somewhere; replicate runs the phases on every host that fits them.
+        until: the last phase to run; all unless given.
+        on: the host or tier that gets a phase, by phase.
 
     Returns:
         The verdict of each phase that was decided.
     """
+    checked_why(override)
+    if until is not None:
+        module_of(until)
+    pins = parse_pins([f"{phase}={place}" for phase, place in (on or {}).items()], list(PHASES))
     paths = Paths.local()
     store = Store.configured(paths)
     log = get_run_logger()
@@ -64,11 +73,11 @@ def pipeline(
         collect(paths, store, con)
         _predict(con, store, run)
     log.info("run %s, plan %s", run.run_id, run.plan_id)
-    dispatcher = Dispatcher(store, run)
+    dispatcher = Dispatcher(store, run, pins)
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
     progress = ProgressTable(dispatcher.client, run.run_id, flow_run.id if flow_run else None)
-    return _PhaseRunner(paths, dispatcher, progress, mode).run_phases(override)
+    return _PhaseRunner(paths, dispatcher, progress, mode, override).run_phases(until)
 
 
 def _predict(con: DuckDBPyConnection, store: Store, run: Run) -> None:
@@ -86,10 +95,11 @@ class _PhaseRunner:
     dispatcher: Dispatcher
     progress: ProgressTable
     mode: Mode
+    override: str | None
 
-    def run_phases(self, override: str | None) -> dict[str, str]:
-        """Run one phase after the other until a gate stops the chain; return the verdicts."""
-        run, log, decided = self.dispatcher.run, get_run_logger(), dict[str, str]()
+    def run_phases(self, until: str | None) -> dict[str, str]:
+        """Run one phase after the other until a gate stops the chain or `until` is decided; return the verdicts."""
+        run, log, decided, override = self.dispatcher.run, get_run_logger(), dict[str, str](), self.override
         for phase in PHASES:
             began = time.monotonic()
             worked = self.run_units(phase)
@@ -104,15 +114,18 @@ class _PhaseRunner:
             self.progress.decide(phase, verdict.status.value, verdict.reason)
             _artifact(run, phase, verdict, override if stops(phase, verdict) else None)
             if stops(phase, verdict) and not override:
-                again = f'lab pipeline {options(run.scale, run.given)} --override "why"'
+                again = f'{pipeline_command(run, None, self.mode)} --override "why"'
                 log.warning("%s stops the pipeline. To go on all the same: %s", phase.upper(), again)
+                break
+            if phase == until:
                 break
         return decided
 
     def run_units(self, phase: str) -> bool:
         """Run all rounds of one phase; return True if something had to be computed."""
         run, dispatcher = self.dispatcher.run, self.dispatcher
-        attempts = Attempts(run, phase)
+        again = pipeline_command(run, self.override, self.mode)
+        attempts = Attempts(run, phase, again)
         hosts: dict[str, Placement] = {}
         reported: set[str] = set()
         looked_again = False
@@ -141,7 +154,7 @@ class _PhaseRunner:
             if given_up.units and not lacking:
                 if there := existing(self.paths, dispatcher.store, given_up.units):
                     if looked_again:
-                        raise not_taken_in(run, phase, there[0], found, "lab pipeline")
+                        raise not_taken_in(phase, there[0], found, again)
                     looked_again = True  # it may have come just now
                     continue
                 get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up.units), given_up.reason)

@@ -127,6 +127,19 @@ def options(scale: str, given: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join([f"--scale {scale}", shlex.join(set_options(given, list(PHASES)))]).strip()
 
 
+def pipeline_command(run: Run, override: str | None = None, mode: str = "split") -> str:
+    """Return the command line that starts the same pipeline again, quoted for a shell."""
+    words = [f"lab pipeline {options(run.scale, run.given)}", *([] if mode == "split" else [f"--mode {mode}"])]
+    return " ".join([*words, *([] if override is None else [f"--override {shlex.quote(override)}"])])
+
+
+def checked_why(why: str | None, option: str = "--override") -> str | None:
+    """Return the reason to go on; LabError for an empty one."""
+    if why is not None and not why.strip():
+        raise LabError(f"{option} {why!r} gives no reason", f'{option} "why"')
+    return why
+
+
 def steps_of(run: Run, steps: Sequence[NextStep]) -> tuple[NextStep, ...]:
     """Return the next steps of a gate as commands for this run: with its scale, and its values where the step sets none."""
     return tuple(replace(s, command=_continued(run, s.command)) if isinstance(s.command, LabRun) else s for s in steps)

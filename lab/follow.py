@@ -44,13 +44,17 @@ class _Followed(NamedTuple):
     progress: Progress | None
 
 
-def follow_pipeline(run: Run, override: str | None, mode: str = "split") -> int:
+def follow_pipeline(
+    run: Run, override: str | None, mode: str = "split", until: str | None = None, pins: Mapping[str, str] | None = None
+) -> int:
     """Submit the pipeline, or join the one under way; follow it and print its verdicts.
 
     Args:
         run: the planned run.
         override: the reason to go on after a gate that is not PASS.
         mode: split or replicate, as for the flow.
+        until: the last phase to run; all unless given.
+        pins: the host or tier that gets a phase, by phase.
 
     Returns:
         The exit code.
@@ -59,14 +63,16 @@ def follow_pipeline(run: Run, override: str | None, mode: str = "split") -> int:
         LabError: no server, deployment or worker, or the server stays away.
     """
     from flows.forecast import expected_seconds
-    from flows.plan import options
+    from flows.plan import pipeline_command
     from lab.services.up import connected
 
     expected = expected_seconds(run)
     client = connected()
     parameters = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
+    parameters |= {"until": phase_named(until)} if until else {}
+    parameters |= {"on": dict(pins)} if pins else {}
     flow_run = _submit(client, run.scale, parameters)
-    again = f"lab pipeline {options(run.scale, run.given)}"
+    again = pipeline_command(run, override, mode)
     state, progress = watch(client, flow_run, run.run_id, expected, again)
     if not state.is_completed():
         print(printable(f"the pipeline ended as {state.name}: {state.message or ''}"), file=sys.stderr)
@@ -77,20 +83,20 @@ def follow_pipeline(run: Run, override: str | None, mode: str = "split") -> int:
     elif progress:
         # The coordinator's warehouse is on another machine.
         rows = _verdict_lines(progress)
-    return _print_ending(rows, tuple(expected), again)
+    return _print_ending(rows, tuple(expected), pipeline_command(run, None, mode), until)
 
 
 def show_finished(run: Run) -> int | None:
     """Print the table of a run whose last phase is decided, and return its exit code; None if a phase is left."""
     from experiments.registry import PHASES
-    from flows.plan import options
+    from flows.plan import pipeline_command
 
     rows = chain_rows(run.run_id)
     if [r["phase"] for r in rows] != list(PHASES) or max(rows, key=lambda r: r["decided_at"]) != rows[-1]:
         return None
     print("Every phase has its result; nothing is computed again.", flush=True)
     print_chain(run.run_id, rows)
-    return _print_ending(rows, tuple(PHASES), f"lab pipeline {options(run.scale, run.given)}")
+    return _print_ending(rows, tuple(PHASES), pipeline_command(run))
 
 
 def _verdict_lines(progress: Progress) -> list[dict[str, Any]]:
@@ -101,23 +107,33 @@ def _verdict_lines(progress: Progress) -> list[dict[str, Any]]:
     return [{"phase": row.phase, "status": row.verdict, "decided_at": i} for i, row in enumerate(decided)]
 
 
-def _print_ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str) -> int:
-    code, text = ending(rows, phases, again)
+def phase_named(name: str) -> str:
+    """Return the name of a phase; LabError if there is none."""
+    from experiments.registry import module_of
+
+    module_of(name)
+    return name
+
+
+def _print_ending(
+    rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str, until: str | None = None
+) -> int:
+    code, text = ending(rows, phases, again, until)
     if text:
         print(f"\n{text}", file=sys.stderr if code == EXIT_FAILED else sys.stdout, flush=True)
     return code
 
 
-def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str) -> Ending:
+def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str, until: str | None = None) -> Ending:
     """Return how a pipeline that completed ends, from the run's verdicts in the order of `phases`.
 
-    Later ones may be of an earlier pipeline over the same plan.
+    Later ones may be of an earlier pipeline over the same plan. `until` is the last phase that it was asked for.
     """
     if not rows:
         return Ending(EXIT_FAILED, f"The pipeline completed and decided nothing. Try again: {again}")
     # A pipeline decides in order, so the verdict decided last is where it ended.
     last = max(rows, key=lambda r: r["decided_at"])["phase"]
-    if last != phases[-1]:
+    if last != (until or phases[-1]):
         return Ending(EXIT_GATE, f'{last.upper()} stopped the chain. To go on all the same: {again} --override "why"')
     failed = [r["phase"].upper() for r in rows if r["status"] == "FAIL"]
     return Ending(EXIT_GATE, f"The pipeline completed; FAIL: {', '.join(failed)}.") if failed else Ending(0, "")

@@ -15,6 +15,7 @@ from experiments.precision import Precision
 from workpools.assess import CapabilityReport
 from workpools.needs import needs_model
 from workpools.placement import place
+from workpools.roles import Pins, elsewhere, with_roles
 from workpools.shards import START_S, cut, taken
 from workpools.tiers import TIERS, serves
 
@@ -137,6 +138,7 @@ def schedule(
     reports: Sequence[CapabilityReport],
     recorded: Recorded | None = None,
     online: Mapping[str, Sequence[str]] | None = None,
+    pins: Pins | None = None,
 ) -> Schedule:
     """Plan all rounds on these hosts.
 
@@ -145,27 +147,35 @@ def schedule(
         reports: one a host.
         recorded: work that hosts did before; used before their measured speeds.
         online: the hosts that serve each pool. Each its tier's and those below unless given, as with `lab up`.
+        pins: the host or tier that gets a phase, by phase.
     """
     known = {r.host: r for r in reports}
     served: dict[str, Sequence[str]] = {tier: [r.host for r in reports if tier in serves(r.tier)] for tier in TIERS}
     if online is not None:
         served = {tier: [host for host in online.get(tier, ()) if host in known] for tier in TIERS}
-    return Schedule(tuple(_stage(one, served, known, recorded or {}) for one in rounds))
+    return Schedule(tuple(_stage(one, served, known, recorded or {}, pins or {}) for one in rounds))
 
 
 def _stage(
-    planned: Round, served: Mapping[str, Sequence[str]], known: Mapping[str, CapabilityReport], recorded: Recorded
+    planned: Round,
+    served: Mapping[str, Sequence[str]],
+    known: Mapping[str, CapabilityReport],
+    recorded: Recorded,
+    pins: Pins,
 ) -> Stage:
+    kept = elsewhere(pins, planned.phase, known, known.values())
     try:
-        placed = place(planned.profile, planned.needs, served, list(known.values()), "registered")
+        fit = place(planned.profile, planned.needs, served, list(known.values()), "registered", excluded=kept)
     except LabError as error:
         return Stage(planned, None, error.what)
-    speeds = {host: speed_of(planned, known[host], recorded) for host in placed.hosts}
+    able = {host: speed_of(planned, known[host], recorded) for host in fit.hosts}
+    placed = with_roles(fit, planned.costs, measured(able), {r.host: r.tier for r in known.values()})
+    speeds = {host: able[host] for host in placed.hosts}
     factors = {host: speed.factor for host, speed in speeds.items()}
     loads = taken(cut(planned.costs, placed, measured(speeds)), planned.costs, factors)
     shares = tuple(Share(host, load.units, load.shards, load.seconds, speeds[host]) for host, load in loads.items())
     bound = START_S + lower_bound(planned.costs, list(factors.values()))
-    return Stage(planned, placed.pool, placed.reason, len(speeds), shares, bound)
+    return Stage(planned, placed.pool, placed.reason, len(able), shares, bound)
 
 
 def measured(speeds: Mapping[str, Speed]) -> dict[str, float | None]:

@@ -116,6 +116,10 @@ def up(
     inbox_port: Annotated[
         int, typer.Option(help="With --lan: port of the inbox, to which machines deliver results.")
     ] = 9494,
+    serve: Annotated[
+        list[str] | None,
+        typer.Option(help="A pool that this machine serves, weak, medium or strong; repeatable. coordinator: no tier."),
+    ] = None,
 ) -> None:
     """Start the Prefect server, this machine's workers and the page; what runs already is left running.
 
@@ -130,7 +134,7 @@ def up(
     listener = lan_listener(address) if lan else None
     if listener and (why := inbox.start(listener, inbox_port, command)):
         print(why)
-    found = services.up(port, app_port, page=page, say=print, command=command, listener=listener)
+    found = services.up(port, app_port, page=page, say=print, command=command, listener=listener, serve=serve or ())
     print(f"Prefect  {found.ui_url}")
     if page:
         print(f"Results  {found.app_url}")

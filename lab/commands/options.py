@@ -11,6 +11,7 @@ import typer
 from common.errors import LabError
 from experiments.contract import PhaseConfig
 from experiments.registry import PHASES, module_of
+from flows.plan import checked_why
 from warehouse.database.record_files import sources
 from warehouse.paths import Paths
 
@@ -30,6 +31,9 @@ AllowLeakage = Annotated[
 Domain = Annotated[str | None, typer.Option(help="big_o, equations, or jsonl with --data.")]
 Data = Annotated[Path | None, typer.Option(help="Your own labelled problems, one JSON object a line (lab data check).")]
 Mode = Literal["split", "replicate"]
+On = Annotated[
+    list[str] | None, typer.Option("--on", help="PHASE=HOST or PHASE=TIER: where a phase runs, as p1=pi-4; repeatable.")
+]
 
 
 def parse_settings(given: list[str] | None) -> dict[str, Any]:
@@ -44,13 +48,6 @@ def parse_settings(given: list[str] | None) -> dict[str, Any]:
         except (ValueError, RecursionError):
             values[key] = value
     return values
-
-
-def checked_why(why: str | None, option: str = "--override") -> str | None:
-    """Return the reason to go on; LabError for an empty one."""
-    if why is not None and not why.strip():
-        raise LabError(f"{option} {why!r} gives no reason", f'{option} "why"')
-    return why
 
 
 def allowed(why: str | None) -> dict[str, Any]:

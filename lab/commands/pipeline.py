@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from common.text import duration, printable
+from experiments.registry import PHASES
 from flows.forecast import expected_seconds
-from flows.plan import plan
+from flows.plan import checked_why, plan
 from lab import PAGE_PORT
 from lab.commands.options import (
     AllowLeakage,
@@ -22,12 +23,12 @@ from lab.commands.options import (
     Data,
     Domain,
     Mode,
+    On,
     Override,
     Port,
     Scale,
     Settings,
     by_phase,
-    checked_why,
     settings_of,
 )
 from lab.commands.results_markdown import page
@@ -41,6 +42,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect as take
 from warehouse.paths import Paths
 from workpools.pools import SERVER_PORT
+from workpools.roles import parse_pins
 
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
@@ -60,6 +62,8 @@ def pipeline(
     mode: Annotated[
         Mode, typer.Option(help="split: each unit runs once, on one host; replicate: on every host that can.")
     ] = "split",
+    until: Annotated[str | None, typer.Option(help="The last phase to run; by default e2.")] = None,
+    on: On = None,
 ) -> None:
     """Run all phases through Prefect and follow their progress.
 
@@ -71,7 +75,8 @@ def pipeline(
     Example: lab pipeline --scale smoke --set p2.n_test=8
     """
     planned = plan(scale, by_phase(settings_of(settings, domain, data, allow_leakage)))
-    raise typer.Exit(follow_pipeline(planned.run, checked_why(override), mode))
+    pins = parse_pins(on or [], list(PHASES))
+    raise typer.Exit(follow_pipeline(planned.run, checked_why(override), mode, until, pins))
 
 
 def results(

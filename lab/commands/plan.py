@@ -13,10 +13,11 @@ import typer
 
 from common.errors import LabError
 from common.text import duration, printable
+from experiments.registry import PHASES
 from flows import plan as plans
 from flows.forecast import forecast, in_each_precision, rounds_of
 from flows.reports import registered
-from lab.commands.options import AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
+from lab.commands.options import AsJson, Data, Domain, On, Scale, Settings, by_phase, settings_of
 from lab.services.up import connected, known_api_url
 from lab.tables import print_table
 from warehouse.database.connection import writing
@@ -26,6 +27,7 @@ from warehouse.paths import Paths
 from workpools.assess import CapabilityReport
 from workpools.hosts import HostState, host_states
 from workpools.plan import REFERENCE_GFLOPS, UNMEASURED, Schedule, Stage, dominant, schedule
+from workpools.roles import Pins, parse_pins
 from workpools.tiers import TIERS, decide
 
 LISTED = 8  # machines of a phase that the table names, those that take longest; --json has all
@@ -45,6 +47,7 @@ def plan(
     settings: Settings = None,
     as_json: AsJson = False,
     example: Example = False,
+    on: On = None,
 ) -> None:
     """Show how long each phase will take and on which machine; after a run, how long it took.
 
@@ -54,8 +57,9 @@ def plan(
     Example: lab plan --scale smoke --set p2.n_test=8
     """
     run = plans.plan(scale, by_phase(settings_of(settings, domain, data))).run
+    pins = parse_pins(on or [], list(PHASES))
     if example:
-        _show_example(run, as_json)
+        _show_example(run, as_json, pins)
         return
     paths = Paths.local()
     store = Store.configured(paths)
@@ -68,17 +72,20 @@ def plan(
     last: LastRun = {}
     if paths.warehouse.is_file():  # which reading would otherwise create
         with writing(paths) as con:
-            planned, last = forecast(run, there.reports, con, there.online), predictions_of(con, run.run_id)
-            each = in_each_precision(run, there.reports, con, there.online)
+            planned, last = forecast(run, there.reports, con, there.online, pins), predictions_of(con, run.run_id)
+            free = forecast(run, there.reports, con, there.online)
+            each = in_each_precision(run, there.reports, con, there.online, pins)
     else:
-        planned = forecast(run, there.reports, None, there.online)
-        each = in_each_precision(run, there.reports, None, there.online)
+        planned, free = (forecast(run, there.reports, None, there.online, p) for p in (pins, None))
+        each = in_each_precision(run, there.reports, None, there.online, pins)
     if as_json:
-        content = _as_json(run.run_id, planned, there.reports, last)
+        content = _as_json(run.run_id, planned, there.reports, last) | {"without_pins_s": free.seconds}
         print(json.dumps(content | {"by_precision_s": each, "left_out": there.left_out}, indent=1))
         return
     machines = f"{len(there.reports)} {there.kind} machine{'s' if len(there.reports) > 1 else ''}"
     _print_plan(f"run {run.run_id} on {machines}", planned, there.reports, last)
+    if pins:
+        print(cost_of_pins(planned, free))
     if there.left_out:
         print(printable(f"Not planned with: {'; '.join(f'{h} {why}' for h, why in there.left_out.items())}."))
     if there.remark:
@@ -126,9 +133,19 @@ def _absence(row: HostState) -> str:
     return f"was left out {row.fault}" if row.fault else ""
 
 
-def _show_example(run: Any, as_json: bool) -> None:
+def cost_of_pins(planned: Schedule, free: Schedule) -> str:
+    """Return the sentence about what --on costs: where a pinned phase has no machine, that is the cost."""
+    more = planned.seconds - free.seconds
+    if _missing(planned) != _missing(free):
+        return f"With --on {_listed([p for p in _missing(planned) if p not in _missing(free)])} has no machine."
+    if more < 0:
+        return f"With --on the run is {duration(-more)} shorter."
+    return f"With --on the run is {duration(more)} longer: {duration(free.seconds)} without it."
+
+
+def _show_example(run: Any, as_json: bool, pins: Pins) -> None:
     reports, rounds = example_reports(), rounds_of(run.configs)
-    planned = schedule(rounds, reports)
+    planned = schedule(rounds, reports, pins=pins)
     alone = {r.host: schedule(rounds, [r]) for r in reports}
     if as_json:
         content = _as_json(run.run_id, planned, reports, {})
@@ -139,6 +156,8 @@ def _show_example(run: Any, as_json: bool) -> None:
         print(json.dumps(content, indent=1))
         return
     _print_plan(f"scale {run.scale} on three made-up machines of 4, 8 and 16 GB", planned, reports, {})
+    if pins:
+        print(cost_of_pins(planned, schedule(rounds, reports)))
     print("\nThe same on one machine alone:")
     for host, own in alone.items():
         if missing := _missing(own):
@@ -289,6 +308,7 @@ def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[st
     found = [f"In all {duration(planned.seconds)}{without}."]
     if dominates := dominance(planned):
         found.append(dominates)
+    found += _placements(planned)
     first = {s.round.phase: s for s in reversed(planned.stages)}
     for phase, stage in reversed(first.items()):
         if stage.pool is None:
@@ -300,6 +320,15 @@ def sentences(planned: Schedule, reports: Sequence[CapabilityReport]) -> list[st
         found.append(f"Not measured, so speed 1 is assumed: {_some(unmeasured)}. On these machines: lab assess")
     found.append(f"Speed 1 is the machine on which costs were measured: two cores, {REFERENCE_GFLOPS:.0f} GFLOPS.")
     return found
+
+
+def _placements(planned: Schedule) -> list[str]:
+    """Return a line for each reason why rounds go where they go, with their names."""
+    reasons: dict[str, list[str]] = {}
+    for stage in planned.stages:
+        if stage.pool is not None and stage.fit > 1:
+            reasons.setdefault(stage.reason, []).append(f"{stage.round.phase.upper()} {stage.round.name}")
+    return [f"{', '.join(names)}: {reason}." for reason, names in reasons.items()]
 
 
 def _some(hosts: Sequence[str]) -> str:

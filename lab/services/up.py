@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
+import flows
 from app.gate import PASSWORD, USER
 from common.environment import host_name, project_files
 from common.errors import LabError
@@ -30,6 +32,7 @@ from lab.network.lan import Listener
 from lab.services import processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
 from lab.services.joined import forget, remembered
+from lab.services.serving import COORDINATOR, check_serve, pools_served
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import saved
@@ -39,7 +42,6 @@ from workpools.installation import installation, publish
 from workpools.pools import DEFAULT_API, SERVER_PORT, connect, create_pools, create_queues, online_workers
 from workpools.report import CapabilityReport
 from workpools.server_rows import flow_runs
-from workpools.tiers import serves
 
 SERVER, PAGE = "server", "page"
 ORPHAN = "orphaned"  # started by a service that has died since
@@ -124,11 +126,19 @@ def server_command(port: int, listener: Listener) -> list[str]:
 
 
 def up(
-    port: int, app_port: int, *, page: bool, say: Say, command: str = "lab up", listener: Listener | None = None
+    port: int,
+    app_port: int,
+    *,
+    page: bool,
+    say: Say,
+    command: str = "lab up",
+    listener: Listener | None = None,
+    serve: Sequence[str] = (),
 ) -> Up:
     """Start the services that do not run, in parallel where none depends on another.
 
-    `say` receives each line for the user; messages that propose another port begin with `command`.
+    `say` receives each line for the user; messages that propose another port begin with `command`. `serve` names the pools of
+    this machine's worker; by default those of its tier and below.
     """
     from warehouse.database.connection import refuse_newer
 
@@ -139,6 +149,7 @@ def up(
     database()
     refuse_newer(paths)
     alive = {s.name: s for s in processes.recorded(paths) if s.alive}
+    check_serve(serve, alive)
     if page and port == app_port:
         raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {free_port(port + 1)}")
     check_port(alive, SERVER, port, f"{command} --port", listener)
@@ -162,7 +173,7 @@ def up(
     assessing.start()
     if not processes.wait_until(lambda: answers(f"{listener.url(port)}/api/health"), START_S, alive[SERVER]):
         raise LabError("the Prefect server did not come up", f"see {paths.home / 'logs' / 'server.log'}")
-    started += _start_workers(paths, environment, alive, fresh, assessing, say)
+    started += _start_workers(paths, environment, alive, fresh, assessing, serve, say)
     if page:
         _wait_for_page(paths, listener, alive[PAGE])
     return Up(listener.url(port), listener.url(app_port), f"{listener.url(port)}/api", tuple(started))
@@ -281,6 +292,7 @@ def _start_workers(
     alive: dict[str, processes.Service],
     fresh: bool,
     assessing: threading.Thread,
+    serve: Sequence[str],
     say: Say,
 ) -> list[str]:
     client = connect(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING"))
@@ -300,7 +312,7 @@ def _start_workers(
     say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
     if report.matrix_gflops is None:
         say("its speed is not measured, so lab plan assumes an average machine; to measure it: lab assess")
-    pools = ("coordinator", *serves(report.tier))
+    pools = (COORDINATOR, *pools_served(report, serve))
     create_queues(client, pools, host_name())
     begun = start_worker(paths, [p for p in pools if f"worker-{p}" not in alive], environment)
     alive |= {service.name: service for service in begun}
@@ -314,9 +326,11 @@ def _start_workers(
 
 
 def deploy(paths: Paths, environment: dict[str, str], say: Say) -> None:
-    """Run `prefect deploy --all`, unless the same prefect.yaml was deployed to this database before."""
+    """Run `prefect deploy --all`, unless the same prefect.yaml and flows were deployed to this database before."""
     file = project_files() / "prefect.yaml"
-    digest = hashlib.sha256(file.read_bytes()).hexdigest().encode()
+    # A deployment has the parameters of its flow, and the server refuses others.
+    code = sorted(Path(str(flows.__file__)).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in [file, *code])).hexdigest().encode()
     mark = paths.home / "prefect" / "deployed"
     if mark.is_file() and mark.read_bytes() == digest:
         return

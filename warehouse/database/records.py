@@ -12,6 +12,7 @@ from duckdb import DuckDBPyConnection as Connection
 
 from common.canonical_json import sha256_of
 from common.environment import ALL_HOSTS
+from common.errors import LabError
 from experiments.contract import Json, Metric, Metrics, NextStep, Result, Status, Trial, Unit, Verdict
 from experiments.findings import Earlier
 from experiments.registry import PHASES, read_findings
@@ -194,7 +195,13 @@ def save_metrics(con: Connection, run_id: str, phase: str, host: str, metrics: M
 def save_verdict(
     con: Connection, run_id: str, phase: str, verdict: Verdict, overridden_by: str | None = None, why: str | None = None
 ) -> None:
-    """Store what the gate decided. An override once given stays when the same is decided again without one."""
+    """Store what the gate decided. An override once given stays when the same is decided again without one.
+
+    Raises:
+        LabError: the override gives no reason.
+    """
+    if why is not None and not why.strip():
+        raise LabError(f"an override of {phase} gives no reason: {why!r}", 'lab pipeline --override "why"')
     m = verdict.main
     row: Json = {"status": verdict.status.value, "reason": verdict.reason, "threshold": verdict.threshold}
     row |= {"main_metric": m.metric, "main_condition": m.condition, "decided_at": datetime.now(UTC)}
