@@ -68,7 +68,7 @@ def follow_pipeline(
 
     expected = expected_seconds(run)
     client = connected()
-    parameters = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
+    parameters: dict[str, Any] = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
     parameters |= {"until": phase_named(until)} if until else {}
     parameters |= {"on": dict(pins)} if pins else {}
     flow_run = _submit(client, run.scale, parameters)

@@ -104,7 +104,7 @@ def fit_hosts(
     """
     found: dict[str, Placement] = {}
     # Another name identifies no machine, so results could not be compared by it, and it has no queue.
-    named = {tier: [name for name in online.get(tier, ()) if is_host(name)] for tier in TIERS}
+    named: dict[str, Sequence[str]] = {tier: [name for name in online.get(tier, ()) if is_host(name)] for tier in TIERS}
     for tier in tiers_for(profile):
         for host in named[tier]:
             if host in found:

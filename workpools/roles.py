@@ -32,7 +32,7 @@ def with_roles(
         tiers: of the registered hosts.
     """
     known = [tiers[h] for h in placed.hosts if tiers.get(h) in TIERS]
-    lowest = min(known, key=lambda tier: TIERS.index(tier), default=None)  # type: ignore[arg-type]
+    lowest = min(known, key=lambda tier: TIERS.index(tier), default=None)
     own = tuple(h for h in placed.hosts if tiers.get(h) == lowest)
     helpers = tuple(h for h in placed.hosts if h not in own)
     if lowest is None or not helpers:

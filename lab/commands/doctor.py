@@ -116,7 +116,7 @@ def _packages(tier: str) -> Iterator[Check]:
 def _engines(tier: str) -> Iterator[Check]:
     there = engines()
     yield check("engine", "embeddings", "embedder" in there, "P1, P2, E0, E1, E2", "pip install '.[weak]'")
-    yield check("engine", "LoRA through peft", "lora" in there, "P3, E2", "pip install '.[strong]'", tier == "strong")
+    yield check("engine", "LoRA through peft", "lora" in there, "P3, E2", "pip install '.[weak]'", tier in TIERS)
     detail, mend = "for plans with --set precision=int8 or 4-bit", "pip install bitsandbytes"
     yield check("engine", "8-bit and 4-bit", _installed("bitsandbytes"), detail, mend, tier == "medium")
     for prefix in catalog.BACKENDS:

@@ -120,7 +120,9 @@ def present(reports: list[CapabilityReport]) -> Present:
     out = {row.host: why for row in rows if row.host in registered_hosts and (why := _absence(row))}
     if len(out) == len(reports):
         return Present(reports, None, {}, "None of them is online; the plan is for when all are.")
-    online = {tier: [row.host for row in rows if tier in row.pools and row.host not in out] for tier in TIERS}
+    online: dict[str, Sequence[str]] = {
+        tier: [row.host for row in rows if tier in row.pools and row.host not in out] for tier in TIERS
+    }
     return Present([r for r in reports if r.host not in out], online, out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from common.errors import LabError
 from experiments.contract import Metric, NextStep, Status, Verdict
 from flows.chain import open_phase, open_run
-from flows.plan import plan
+from flows.pipeline import pipeline
+from flows.plan import pipeline_command, plan
 from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.paths import Paths
@@ -60,3 +62,25 @@ def test_what_was_not_decided_names_the_command_that_decides_it(paths: Paths) ->
     ):
         open_phase(con, plan("smoke"), "e1")
     assert said.value.mend == "lab run e0 --scale smoke"
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_an_override_without_a_reason_is_refused_however_it_comes(blank: str, paths: Paths) -> None:
+    """Prefect's page and its command start a pipeline too, and the record then says that somebody had a reason."""
+    with pytest.raises(LabError, match="gives no reason"):
+        pipeline.fn(scale="smoke", override=blank)
+    with writing(paths) as con, pytest.raises(LabError, match="an override of p1 gives no reason"):
+        records.save_verdict(con, open_run(con, plan("smoke")).run_id, "p1", NONE_LOADED, "pi-4", blank)
+    for wrong in ({"until": "p9"}, {"on": {"p1": "Pi 4"}}):
+        with pytest.raises(LabError):
+            pipeline.fn(scale="smoke", **wrong)
+
+
+def test_the_command_to_try_again_is_the_one_that_was_given() -> None:
+    """Typed as shown, it stopped at the first gate, or ran one machine where all were asked for."""
+    run = plan("smoke", {"p2": {"n_test": 8}}).run
+    assert pipeline_command(run) == "lab pipeline --scale smoke --set p2.n_test=8"
+    again = pipeline_command(run, "it's for me", "replicate")
+    assert shlex.split(again)[2:] == [
+        *("--scale", "smoke", "--set", "p2.n_test=8", "--mode", "replicate", "--override", "it's for me")
+    ]

@@ -171,7 +171,7 @@ def test_a_machine_that_is_to_blame_gets_nothing_more(
         replace(RUN, configs={"p1": configure("p1", "smoke")}),
         Any,
     )
-    dispatcher.faults, dispatcher._named = {}, set()
+    dispatcher.faults, dispatcher._named, dispatcher.pins = {}, set(), {}
     assert set(dispatcher.hosts("p1")) == {"pi", "desk"}
     shard, outcome = ended(OTHER_CODE)
     assert outcome.given_back == shard.attempted and outcome.failed

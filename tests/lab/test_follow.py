@@ -112,6 +112,13 @@ def test_a_chain_that_stopped_ends_with_three_and_the_way_on(status: str) -> Non
     assert text == f'P2 stopped the chain. To go on all the same: {AGAIN} --override "why"'
 
 
+def test_a_chain_that_was_asked_to_end_earlier_did_not_stop() -> None:
+    """--until p2: that P2 was decided last is what was asked for; P1 as the last is a gate that stopped it."""
+    rows = [ALL_PASS[0], verdict("p2", "PASS", 1)]
+    assert ending(rows, tuple(PHASES), AGAIN, "p2") == (0, "")
+    assert ending([ALL_PASS[0]], tuple(PHASES), AGAIN, "p2").code == 3
+
+
 def test_later_verdicts_of_an_earlier_pipeline_do_not_hide_a_stop() -> None:
     """The same plan was once run to its end with an override; run without one it stops at P1 again, and says so."""
     rows = [verdict("p1", "INCONCLUSIVE", 99, why="seen"), *ALL_PASS[1:]]

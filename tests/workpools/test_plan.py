@@ -150,8 +150,8 @@ def test_what_was_recorded_counts_for_more_than_what_was_measured() -> None:
 
 def test_what_dominates_is_named_with_its_cause() -> None:
     """Whoever wants to be done sooner must know what to add: another machine that fits, a faster one, or nothing."""
-    a, b = made_up_report("a", matrix_gflops=180.0), made_up_report("b", 5.5, matrix_gflops=180.0)
-    train = Round("e2", 1, "training", "e2", ALL, (700.0, 700.0, 1.0))
+    a, b = made_up_report("a", engines=(*ALL, "mlx"), matrix_gflops=180.0), made_up_report("b", matrix_gflops=180.0)
+    train = Round("e2", 1, "training", "e2", (*ALL, "mlx"), (700.0, 700.0, 1.0))
     found = dominant(schedule([EMBED, SOLVE, train], [a, b]))
     assert found is not None
     assert (found.stage.round, found.last.host, found.cause) == (train, "a", "one machine")
@@ -165,5 +165,5 @@ def test_what_dominates_is_named_with_its_cause() -> None:
     single = Round("p3", 1, "training", "prerequisites", ALL, (90.0,))
     found = dominant(schedule([single], [a, b]))
     assert found is not None and (found.last.host, found.cause) == ("a", "one unit")
-    assert dominant(schedule([TRAIN], [b])) is None
+    assert dominant(schedule([train], [b])) is None
     assert dominant(schedule([], [a])) is None

@@ -41,14 +41,14 @@ def test_every_kind_is_looked_at_and_what_is_not_found_can_be_mended() -> None:
 
 
 def test_what_a_tier_does_without_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Pi of the tier weak is whole without peft and bitsandbytes; a strong machine without peft is not."""
+    """A Pi of the tier weak is whole without bitsandbytes; without peft no machine is, since P3 trains."""
     monkeypatch.setattr("workpools.assess.find_spec", lambda name: None if name == "peft" else object())
     monkeypatch.setattr(commands_doctor, "find_spec", lambda name: None if name == "bitsandbytes" else object())
     states = {
         tier: (named(checks(tier), "LoRA through peft").state, named(checks(tier), "8-bit and 4-bit").state)
         for tier in ("weak", "medium", "strong")
     }
-    assert states == {"weak": ("absent", "absent"), "medium": ("absent", "missing"), "strong": ("missing", "absent")}
+    assert states == {"weak": ("missing", "absent"), "medium": ("missing", "missing"), "strong": ("missing", "absent")}
 
 
 def test_an_unmet_requirement_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,13 @@ from uuid import UUID
 
 import psutil
 import pytest
+from made_up_host import made_up_report
 from server_double import reply, run_row
 
 from common.environment import host_name
 from common.errors import LabError
 from lab.network.lan import Listener
-from lab.services import environments, processes, up
+from lab.services import environments, processes, serving, up
 from lab.services.processes import Service
 from warehouse.database.connection import refuse_newer, writing
 from warehouse.paths import Paths
@@ -48,6 +49,23 @@ def test_a_report_is_taken_only_while_it_is_fresh_and_whole(paths: Paths) -> Non
     assert up.fresh_report(paths) is None
     path.write_text(whole.replace("Z", "", 1))
     assert up.fresh_report(paths) is None
+
+
+def test_a_coordinator_serves_what_it_is_asked_to(paths: Paths) -> None:
+    """A desktop that coordinates took the Raspberry Pi's work; asked for what it cannot do, it says so before it starts."""
+    strong, weak = made_up_report("desk", 16), made_up_report("pi", 4)
+    assert serving.pools_served(strong, ()) == ("strong", "medium", "weak")
+    assert serving.pools_served(strong, ("strong", "weak")) == ("strong", "weak")
+    assert serving.pools_served(strong, ("coordinator",)) == ()
+    with pytest.raises(LabError, match="--serve strong: pi is weak") as refused:
+        serving.pools_served(weak, ("strong",))
+    assert refused.value.mend == "choose one of: weak, coordinator"
+    with pytest.raises(LabError, match="there is no pool 'huge'"):
+        up.up(1, 2, page=False, say=print, serve=("huge",))
+    us = psutil.Process()
+    processes.record(paths, [Service("worker-weak", us.pid, us.create_time(), None)])
+    with pytest.raises(LabError, match="already running: worker-weak"):
+        up.up(1, 2, page=False, say=print, serve=("strong",))
 
 
 def test_a_server_that_runs_elsewhere_is_not_doubled(paths: Paths, closed_port: int) -> None:

@@ -127,7 +127,7 @@ def test_a_unit_whose_bundle_is_in_the_archive_is_never_given_up(
         lose_rows(con)
     dispatcher: Any = FakeDispatcher(store, run)
     progress: Any = SimpleNamespace(report=lambda *_: None)
-    runner = pipeline._PhaseRunner(run_home, dispatcher, progress, "split")
+    runner = pipeline._PhaseRunner(run_home, dispatcher, progress, "split", None)
     real = collector.read_bundle
 
     def unreadable(found: Path) -> Any:
