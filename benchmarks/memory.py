@@ -56,6 +56,7 @@ SAMPLE_S = 0.2
 WAIT_S = 900.0
 KINDS = {  # a word of the command line -> what the process is
     "prefect.engine": "engine",
+    "lab.services.prefect_engines": "imports of engines",
     "_workspace_runtime_bootstrap": "engine",
     "_workspace_supervisor": "supervisor",
 }
@@ -92,7 +93,8 @@ def measured(home: Path) -> list[Process]:
             if own.get("LAB_HOME") != str(home) or MARK not in own:
                 continue
             line = " ".join(process.cmdline())
-            name = next((kind for word, kind in KINDS.items() if word in line), own[MARK])
+            named = process.name() if process.name() in KINDS else line
+            name = next((kind for word, kind in KINDS.items() if word in named), own[MARK])
             full = process.memory_full_info() if hasattr(process, "memory_full_info") else process.memory_info()
             pss = getattr(full, "pss", None)
             found.append(Process(name, full.rss / 1e6, None if pss is None else pss / 1e6))

@@ -172,29 +172,35 @@ class Lab:
 
     def flow_processes(self, worker: psutil.Process, tag: str) -> list[psutil.Process]:
         """Return the processes that a worker has started for flow runs with this tag."""
-        client, found, started = self.client(), [], list[psutil.Process]()
-        with suppress(psutil.NoSuchProcess):
-            started = worker.children(recursive=True)
-        for process in started:
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                run_id = (
-                    process.environ().get("PREFECT__FLOW_RUN_ID") if "prefect.engine" in process.cmdline() else None
-                )
-                if run_id and tag in client.read_flow_run(run_id).tags:
-                    found.append(process)
-        return found
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+        from prefect.client.schemas.sorting import FlowRunSort
+
+        engines = {str(process.pid): process for process in engines_of(worker)}
+        if not engines:
+            return []
+        wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
+        runs = self.client().read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+        pids = [(run.infrastructure_pid or "").rpartition(":")[2] for run in runs]
+        return [engines[pid] for pid in pids if pid in engines]
 
     def client(self) -> Any:
         return connect(f"http://127.0.0.1:{self.port}/api")
 
 
+def engines_of(worker: psutil.Process) -> list[psutil.Process]:
+    """Return the processes of flow runs that a worker has started and that run; forked ones have the name alone."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for process in worker.children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if process.name() == "prefect.engine" or "prefect.engine" in process.cmdline():
+                    found.append(process)
+    return found
+
+
 def flow_of(worker: psutil.Process) -> psutil.Process | None:
-    """The process of the flow run that a worker has started, if it runs."""
-    try:
-        found = [p for p in worker.children(recursive=True) if "prefect.engine" in p.cmdline()]
-    except psutil.NoSuchProcess:
-        return None
-    return found[0] if found else None
+    """Return the process of the flow run that a worker has started, if it runs."""
+    return next(iter(engines_of(worker)), None)
 
 
 def kill(processes: list[psutil.Process]) -> None:

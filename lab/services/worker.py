@@ -2,7 +2,7 @@
 
 `prefect worker start` serves one pool, in 100 MB, and starts a process of 87 MB beside each flow run, which looks for the flow's
 code and packages. Here nothing is looked for, since the project is installed where its flows run: the worker starts the flow's
-own process.
+own process, by a fork of one that has its imports where the system can (lab.services.forking).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lab.services import forking
 from workpools.pools import queue_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from prefect.utilities.processutils import setup_signal_handlers_worker
 
     setup_signal_handlers_worker(os.getpid(), "the worker", _say)
+    forking.install()
     try:
         asyncio.run(serve(given.pools, given.name))
     except (KeyboardInterrupt, asyncio.CancelledError):
