@@ -68,13 +68,14 @@ class Forker:
         self.writer = writer
         self.started: dict[int, asyncio.Future[int]] = {}
         self.ended: dict[int, asyncio.Future[int]] = {}
+        self._reading: asyncio.Task[None] | None = None
 
     @classmethod
     async def begin(cls, on_idle: Callable[[], None]) -> Forker:
         """Start the process; `on_idle` is called whenever it has no engine any more."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = subprocess.Popen(COMMAND, stdin=theirs)  # noqa: S603 - our own
+            process = subprocess.Popen(COMMAND, stdin=theirs.fileno())  # noqa: S603 - our own
         reader, writer = await asyncio.open_connection(sock=ours)
         self = cls(process, writer)
         self._reading = asyncio.get_running_loop().create_task(self._read(reader, on_idle))
@@ -83,7 +84,7 @@ class Forker:
     @property
     def alive(self) -> bool:
         """Return True while it can be asked for engines."""
-        return not self._reading.done() and not self.writer.is_closing()
+        return self._reading is not None and not self._reading.done() and not self.writer.is_closing()
 
     async def start(self, environment: Mapping[str, str], folder: str, *, quiet: bool) -> Engine:
         """Start an engine.
