@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -26,10 +26,11 @@ from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import Problem, get_domain
-from experiments.expected import Details, Expected, Key, Number, Row
+from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
+from experiments.solving.readings import readings_of
 from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 
 NAME = "e0"
@@ -77,6 +78,10 @@ class Findings(PhaseFindings, phase=NAME, what="retrieval parameters"):
     """The parameters of later phases' retrieval: as chosen, or the protocol's where the gate does not pass."""
 
     retrieval: RetrievalConfig
+
+    def doubted(self) -> Self:
+        """Return the protocol's parameters."""
+        return self.model_copy(update={"retrieval": RetrievalConfig()})
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     stored, _ = embedder.embed([p.text for p in memory])
     asked, embedding_s = embedder.embed([q.text for q in queries])
     bank = Memory(stored, features_of(domain, memory))
+    readings = readings_of(embedder, [q.text for q in queries], asked)
     started = time.perf_counter()
     features = features_of(domain, queries)
     features_s = (time.perf_counter() - started) / len(queries)
@@ -152,10 +158,11 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         for k, (i, query) in itertools.product(config.ks, enumerate(queries)):
             chosen = ranked[i, :k]
             found = relevance(domain, query, [memory[j] for j in chosen], stored[chosen])
+            cell = cell_name(name, weight, k, distance)
             trials.append(
                 Trial(
                     query.problem_id,
-                    cell_name(name, weight, k, distance),
+                    cell,
                     truth=query.label,
                     latency_s=search_s + (embedding_s[i] if weight > 0 else 0.0),
                     details={
@@ -167,6 +174,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
                         "type_match": found.type_match,
                         "solution_similarity": found.solution_similarity,
                         "diversity": found.diversity,
+                        **({} if trials and trials[0].condition != cell else {"reading": readings[i]}),
                     },
                 )
             )
@@ -181,6 +189,7 @@ class Retrieved(Details):
     k: int
     distance: str
     relevance: Number
+    reading: ReadingRecord | None = None  # in the first configuration of an embedder
 
 
 def expected(unit: Unit) -> Expected:

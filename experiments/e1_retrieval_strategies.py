@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -32,8 +32,9 @@ from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.memory_bank import NOTHING, Bank, MemoRecord, bank_of
+from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import effort, failed, most_attempts, solve
+from experiments.solving.solving import effort, most_attempts, solve
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
@@ -90,6 +91,10 @@ class Findings(PhaseFindings, phase=NAME, what="memos and hypothesis"):
     best: Literal["temporal", "semantic"]  # strategy
     memos: tuple[MemoRecord, ...]  # in the order of solving
     test: tuple[str, ...]  # problem ids
+
+    def doubted(self) -> Self:
+        """Return the memos and problems, without the hypothesis."""
+        return self.model_copy(update={"hypothesis": WEAK_SIGNAL})
 
 
 READS = (e0.Findings,)

@@ -30,18 +30,19 @@ from experiments.analysis.e2_analysis import (
     metrics,
 )
 from experiments.backends.model_cache import Backends
-from experiments.backends.protocols import LanguageModel, Reply, Unavailable
+from experiments.backends.protocols import LanguageModel, Reply, TooLong, Unavailable, Unreadable
 from experiments.contract import Json, Result, Sides, Trial, Unit
 from experiments.data import universe
-from experiments.domains import Problem, get_domain
+from experiments.domains import Domain, Problem, get_domain
 from experiments.expected import Details, Expected, Key, Number, Solved, solving, without_costs
 from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.distillation import dataset, hunch_prompt, query_quality
 from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, bank_of
+from experiments.solving.replies import UNFINISHED, answers, check_room, failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import effort, failed, first_idea, solve
+from experiments.solving.solving import effort, first_idea, solve
 
 NAME = "e2"
 TITLE = "Fine-tuned retrieval"
@@ -159,13 +160,33 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         if train:
             return [_untrained(spec, str(error))]
         return [t for p in problems for t in failed(p, spec["condition"], config.run_seeds, error)]
-    replies: Sequence[Reply | None] = [None] * len(problems)
-    if _writes_query(spec["condition"]):
-        replies = lm.generate([hunch_prompt(domain, p) for p in problems], config.query_tokens, stop="\n")
     trials: list[Trial] = []
-    for problem, reply in zip(problems, replies, strict=True):
-        trials += _solve(problem, reply, spec, config, bank, lm)
+    written = _queries(problems, config, lm, domain) if _writes_query(spec["condition"]) else {}
+    for problem in problems:
+        reply = written.get(problem.problem_id)
+        if isinstance(reply, Exception):
+            trials += failed(problem, spec["condition"], config.run_seeds, reply)
+        else:
+            trials += _solve(problem, reply, spec, config, bank, lm)
     return trials
+
+
+def _queries(
+    problems: Sequence[Problem], config: Config, lm: LanguageModel, domain: Domain
+) -> dict[str, Reply | TooLong | Unreadable]:
+    """Return by problem the query that the model wrote, or why there is none."""
+    found: dict[str, Reply | TooLong | Unreadable] = {}
+    prompts: dict[str, str] = {}
+    for problem in problems:
+        prompt = hunch_prompt(domain, problem)
+        try:
+            check_room(lm, prompt, config.query_tokens)
+            prompts[problem.problem_id] = prompt
+        except TooLong as error:
+            found[problem.problem_id] = error
+    replies = answers(lm, list(prompts.values()), config.query_tokens, stop="\n") if prompts else []
+    written = zip(prompts, replies, strict=True)
+    return found | {i: Unreadable(UNFINISHED) if reply.unfinished else reply for i, reply in written}
 
 
 class Training(Details):
@@ -216,7 +237,8 @@ def _solve(
         quality = query_quality(bank.domain, query, float(found.facts["type_match"]))  # type: ignore[arg-type]
         extra |= {"query": query, "query_tokens": reply.tokens_in + reply.tokens_out, "query_quality": quality}
     trials = solve(lm, bank.domain, problem, found.memos, config, NAME, spec["condition"], extra)
-    for t in trials:
+    done = [t for t in trials if t.error is None]
+    for t in done:
         # Nearness of the solver's first idea to the truth: what its hypothesis is worth before it hears anything.
         t.details["hypothesis_quality"] = bank.domain.similarity(problem.truth, first_idea(bank.domain, t))
     if reply is None:

@@ -168,11 +168,24 @@ def _first(error: Exception) -> str:
     return f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}"[:200]
 
 
+class ReadingRecord(Details):
+    """What an embedder read of a trial's text; numbers are None where its engine does not tell."""
+
+    tokens: int | None = Field(None, ge=0)
+    limit: int | None = Field(None, gt=0)
+    unknown: int | None = Field(None, ge=0)
+    twin: bool  # another text has the same vector
+
+
 class Solved(Details):
     """Of a trial in which a problem was solved."""
 
     guesses: list[str] = Field(min_length=1)
     group: str
+    retrieved: list[str] = []
+    memos_dropped: int = Field(0, ge=0)
+    draws: int = Field(0, ge=0)  # replies, where answers are drawn
+    unreadable: int = Field(0, ge=0)  # of them: without an option
 
 
 def solving(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,10 @@ class PhaseFindings(BaseModel):
     def __init_subclass__(cls, phase: str, what: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.PHASE, cls.WHAT = phase, what
+
+    def doubted(self) -> Self:
+        """Return what is handed on where the numbers behind the findings cannot be relied on."""
+        return self
 
 
 F = TypeVar("F", bound=PhaseFindings)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from experiments import statistics
+from experiments.analysis import defects
 from experiments.analysis.attempts import row
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
@@ -26,11 +27,12 @@ from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
-from experiments.expected import Details, Expected, Key, Number, Row
+from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator, seed_for
+from experiments.solving.readings import readings_of
 from experiments.solving.retrieval import Scale, features_of, unit_rows
 
 NAME = "p1"
@@ -52,6 +54,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 HYBRID = "hybrid"
 HYBRID_TEXT = "all-MiniLM-L6-v2"
 HYBRID_TEXT_WEIGHT = 0.5  # text and features alike
+MAPPED = 4  # different vectors that t-SNE needs; fewer stand in a row
 NOISE = 1e-9  # a mean cosine below it is zero: float64 leaves some 1e-17 where vectors are orthogonal
 
 
@@ -111,10 +114,13 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     config = Config(**unit.config)
     name, domain = unit.spec["embedder"], get_domain(config.domain)
     problems = _problems(config)
+    texts = [p.text for p in problems]
     try:
-        text, seconds = backends.embedder(HYBRID_TEXT if name == HYBRID else name).embed([p.text for p in problems])
+        embedder = backends.embedder(HYBRID_TEXT if name == HYBRID else name)
+        text, seconds = embedder.embed(texts)
     except Unavailable as error:
         return [Trial(p.problem_id, name, truth=p.label, error=str(error)) for p in problems]
+    readings = readings_of(embedder, texts, text)
     if name == HYBRID:
         raw = features_of(domain, problems)
         numbers = unit_rows(Scale.of(raw).apply(raw))
@@ -126,7 +132,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             name,
             truth=p.label,
             latency_s=seconds[i],
-            details={"vector": text[i].tolist(), "map": points[i].tolist(), "group": p.group},
+            details={"vector": text[i].tolist(), "map": points[i].tolist(), "group": p.group, "reading": readings[i]},
         )
         for i, p in enumerate(problems)
     ]
@@ -137,6 +143,7 @@ class Embedded(Details):
 
     vector: list[Number] = Field(min_length=1, max_length=2**16)
     group: str
+    reading: ReadingRecord | None = None
 
 
 def expected(unit: Unit) -> Expected:
@@ -152,12 +159,18 @@ def _of_several_lengths(rows: Sequence[Row], details: Sequence[Embedded]) -> str
 
 
 def _map(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Map to two dimensions by t-SNE (van der Maaten and Hinton 2008), for the plot only."""
+    """Map to two dimensions by t-SNE (van der Maaten and Hinton 2008), for the plot only; equal vectors are one point.
+
+    The exact method: the approximate one divides space until each point is alone, and crashes where two are equal.
+    """
     from sklearn.manifold import TSNE
 
-    perplexity = min(30.0, (len(vectors) - 1) / 3)
-    fitted = TSNE(2, perplexity=perplexity, random_state=seed, init="pca").fit_transform(vectors)
-    return np.asarray(fitted, dtype=np.float64)
+    different, of = np.unique(np.round(vectors, 9), axis=0, return_inverse=True)
+    if len(different) < MAPPED:
+        return np.column_stack([np.arange(float(len(different))), np.zeros(len(different))])[of.ravel()]
+    perplexity = min(30.0, (len(different) - 1) / 3)
+    fitted = TSNE(2, perplexity=perplexity, random_state=seed, init="pca", method="exact").fit_transform(different)
+    return np.asarray(fitted, dtype=np.float64)[of.ravel()]
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
@@ -290,10 +303,10 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         return Verdict(Status.INCONCLUSIVE, why, None, empty, config.ratio_threshold, (install,))
     knn = {m.condition: m for m in metrics.values if m.metric == "knn_accuracy"}
 
-    def rank(name: str) -> tuple[bool, float, float]:
+    def rank(name: str) -> tuple[bool, bool, float, float]:
         ratio, accuracy = found[name].value, knn[name].value or 0.0
         both = ratio is not None and ratio > config.ratio_threshold and accuracy > config.knn_threshold
-        return both, accuracy, ratio if ratio is not None else -np.inf
+        return not defects.beyond(metrics, name), both, accuracy, ratio if ratio is not None else -np.inf
 
     best = max(found, key=rank)
     ratio, accuracy = found[best].value, knn[best].value or 0.0
@@ -303,7 +316,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         why = f"The ratio of {best} is undefined, since its between-class similarity is not positive{note}."
         return Verdict(Status.INCONCLUSIVE, why, findings, found[best], config.ratio_threshold, _next(config))
     needs = f"ratio {ratio:.3f} (needs > {config.ratio_threshold}), kNN {accuracy:.2f} (needs > {config.knn_threshold})"
-    passed = rank(best)[0]
+    passed = rank(best)[1]
     status, steps = Status.PASS if passed else Status.FAIL, () if passed else _next(config)
     return Verdict(status, f"{best}: {needs}{note}.", findings, found[best], config.ratio_threshold, steps)
 

@@ -28,8 +28,9 @@ from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.memory_bank import NOTHING, Bank, Found
+from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import Memo, effort, failed, most_attempts, solve
+from experiments.solving.solving import Memo, effort, most_attempts, solve
 
 NAME = "p2"
 TITLE = "Retrieval utility"

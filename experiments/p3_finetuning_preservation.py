@@ -21,7 +21,7 @@ from experiments.analysis.attempts import errors_of, row
 from experiments.analysis.resampling import BOOTSTRAP_SEED
 from experiments.backends.lora import LoraSettings
 from experiments.backends.model_cache import Backends
-from experiments.backends.protocols import LanguageModel, Unavailable
+from experiments.backends.protocols import LanguageModel, Reply, Unavailable, Unreadable
 from experiments.capability import judges
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
@@ -30,6 +30,7 @@ from experiments.expected import Details, Expected, Key, Number, Row, without_co
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
+from experiments.solving.replies import UNFINISHED, answers
 from experiments.solving.solving import prompt_for
 
 NAME = "p3"
@@ -121,20 +122,24 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     except Unavailable as error:
         return [Trial(i, role, error=str(error), details={"category": part}) for i in _ids(part, config)]
     prompts = judges.prompts(part, config.per_category)
-    replies = lm.generate([p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
-    return [
-        Trial(
-            p.prompt_id,
-            role,
-            solved=judges.judge(p, r.text),
-            answer=r.text,
-            tokens_in=r.tokens_in,
-            tokens_out=r.tokens_out,
-            latency_s=r.latency_s,
-            details={"category": part, "prompt": p.prompt, "engine": lm.describe()},
-        )
-        for p, r in zip(prompts, replies, strict=True)
-    ]
+    replies = answers(lm, [p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
+    return [_judged(p, r, role, lm) for p, r in zip(prompts, replies, strict=True)]
+
+
+def _judged(prompt: judges.CapabilityPrompt, reply: Reply, role: str, lm: LanguageModel) -> Trial:
+    if reply.unfinished:
+        error = f"{Unreadable.__name__}: {UNFINISHED}"
+        return Trial(prompt.prompt_id, role, error=error, details={"category": prompt.category})
+    return Trial(
+        prompt.prompt_id,
+        role,
+        solved=judges.judge(prompt, reply.text),
+        answer=reply.text,
+        tokens_in=reply.tokens_in,
+        tokens_out=reply.tokens_out,
+        latency_s=reply.latency_s,
+        details={"category": prompt.category, "prompt": prompt.prompt, "engine": lm.describe()},
+    )
 
 
 class Training(Details):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,10 @@ class Findings(PhaseFindings, phase="e2", what="verdict on the hypothesis"):
     hypothesis_verdict: str  # confirmed, refuted or inconclusive
     best_model: str  # condition with the fewest attempts
     criteria: dict[str, bool]  # success criterion -> met
+
+    def doubted(self) -> Self:
+        """Return the numbers, without an answer."""
+        return self.model_copy(update={"hypothesis_verdict": "inconclusive"})
 
 
 def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:

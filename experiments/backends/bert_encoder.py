@@ -17,13 +17,14 @@ SMALLEST_WEIGHT = 1e-9  # tokens; sentence-transformers' bound against division 
 
 
 class BertEncoder:
-    """The BERT model of a folder, with the `encode` of a SentenceTransformer."""
+    """The BERT model of a folder, with `encode`, `tokenizer` and `max_seq_length` of a SentenceTransformer."""
 
     def __init__(self, folder: Path) -> None:
         import torch  # noqa: F401 - before transformers, which goes on without it
         from transformers import BertModel, BertTokenizerFast
 
-        self._tokenizer: Any = BertTokenizerFast.from_pretrained(str(folder))
+        self.tokenizer: Any = BertTokenizerFast.from_pretrained(str(folder))
+        self.max_seq_length = WINDOW_TOKENS
         self._model: Any = BertModel.from_pretrained(str(folder), add_pooling_layer=False).eval()
 
     def encode(self, texts: Sequence[str], **_: Any) -> NDArray[np.float32]:
@@ -31,7 +32,7 @@ class BertEncoder:
         import torch
 
         with torch.inference_mode():
-            tokens = self._tokenizer(
+            tokens = self.tokenizer(
                 list(texts), padding=True, truncation=True, max_length=WINDOW_TOKENS, return_tensors="pt"
             )
             states = self._model(**tokens).last_hidden_state

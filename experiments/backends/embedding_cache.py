@@ -23,7 +23,7 @@ from common.files import file_sha256
 from experiments.backends import sentence_embedder
 from experiments.backends.catalog import embedder_folder, folder_digest, is_language_model
 from experiments.backends.model_cache import Backends
-from experiments.backends.protocols import Embedded, Embedder, Embeddings, stacked
+from experiments.backends.protocols import Embedded, Embedder, Embeddings, Reading, stacked
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,11 @@ class CachedEmbedder:
                 self._known |= found
                 save(self._key, found)
         return stacked([self._known[text] for text in texts])
+
+    def reads(self, texts: Sequence[str]) -> list[Reading]:
+        """Return what is read of each text. Raises Unavailable when the model does not load."""
+        self.loaded = self.loaded or sentence_embedder.SentenceEmbedder(self.name)
+        return self.loaded.reads(texts)
 
 
 def key_of(folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from experiments.backends import placement, weights
 from experiments.backends.lora import settings_in
-from experiments.backends.protocols import Reply, Scores, TextLoss, Unavailable, seeds_for
+from experiments.backends.protocols import THINKING, Reply, Scores, TextLoss, Unavailable, seeds_for
 from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import WINDOW_TOKENS
 from experiments.precision import QUANTISED, Precision
@@ -204,6 +204,8 @@ class MlxModel:
             if stop and stop in self.tokenizer.decode(written):
                 break
         text = self.tokenizer.decode(written, skip_special_tokens=True)
+        if chat and prompt.rstrip().endswith(THINKING):
+            text = f"{THINKING}{text}"  # templates of some models open the thinking themselves
         took = time.perf_counter() - started
         return Reply(text.split(stop)[0] if stop else text, len(ids), len(written), took)
 

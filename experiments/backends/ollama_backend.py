@@ -19,15 +19,20 @@ from numpy.typing import NDArray
 from common.environment import release
 from experiments.backends.catalog import unavailable
 from experiments.backends.protocols import (
+    THINKING,
+    THOUGHT,
     Embedded,
     Embeddings,
     LoraTrainer,
     Missing,
+    Reading,
     Reply,
     Scores,
     TextLoss,
     TokenCounter,
+    TooLong,
     Unavailable,
+    Unreadable,
     embed_distinct,
     seeds_for,
 )
@@ -47,6 +52,7 @@ TOP = 20  # the most alternatives a token that the server gives (its documents)
 CHARACTERS_A_TOKEN = (
     3.0  # of code and English, low, so that a count is not too small; the server counts only what it reads
 )
+TOKENS_A_CHARACTER = 2  # of other scripts (measured, SmolLM2: 1.9 in Chinese, 1.6 in Thai)
 INSTALL = "pip install '.[medium]'"
 OTHER_BACKENDS = "name the model hf/<repository> or mlx/<repository>"
 
@@ -136,7 +142,8 @@ def counter(name: str) -> TokenCounter:
 
 def _count(text: str) -> int:
     # The API counts only tokens that it reads, so a text is taken for a little longer than it is.
-    return int(len(text) / CHARACTERS_A_TOKEN) + 1
+    others = sum(c > "\x7f" for c in text)
+    return int((len(text) - others) / CHARACTERS_A_TOKEN) + TOKENS_A_CHARACTER * others + 1
 
 
 def versions(precision: Precision) -> dict[str, str]:
@@ -179,8 +186,10 @@ class OllamaModel:
         with self._asking():
             shown = self.client.show(self._model)
             first = self._generate("1 + 1 =", 1, scored=True)
-        # An older server leaves the field out: then it cannot score, and answers are sampled.
-        self.scores = bool(first.logprobs and first.logprobs[0].top_logprobs)
+        # An older server leaves the field out: then it cannot score, and answers are sampled. So are those of a model that
+        # thinks first, whose next words are its thinking.
+        thinks = "thinking" in (shown.capabilities or ())
+        self.scores = bool(first.logprobs and first.logprobs[0].top_logprobs) and not thinks
         self._numbers = str(shown.details.quantization_level or "") if shown.details else ""
         self._version = self._server_version()
         self._embedded: dict[str, Embedded] = {}
@@ -213,7 +222,7 @@ class OllamaModel:
         self, prompt: str, most: int, temperature: float = 0.0, seed: int = 0, stop: str = "", scored: bool = False
     ) -> Any:
         extra = {"logprobs": True, "top_logprobs": TOP} if scored else {}
-        return self.client.generate(
+        found = self.client.generate(
             self._model,
             prompt,
             raw=True,
@@ -222,6 +231,9 @@ class OllamaModel:
             options=self._options(most, temperature, seed, stop),
             **extra,
         )
+        if (found.prompt_eval_count or 0) >= self.window:  # the server cuts a longer prompt to its window, and answers
+            raise TooLong(f"the prompt fills the {self.window:,} tokens of the window, so the server has cut it")
+        return found
 
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
         """Return log-probabilities from the server's most likely next tokens, one request for each text that options share.
@@ -229,6 +241,9 @@ class OllamaModel:
         An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts. Where its longest
         token is not among the TOP alternatives, a shorter one is followed, or else the least likely of them stands for the
         rest: an estimate, above or below the true value, of an option that is unlikely anyway.
+
+        Raises:
+            Unreadable: no option begins with one of the alternatives, so that all would be estimates.
         """
         started = time.perf_counter()
         sums, spelt = [0.0] * len(options), [""] * len(options)
@@ -238,6 +253,10 @@ class OllamaModel:
             with self._asking():
                 replies = self._each(lambda node: self._generate(prompt + node, 1, scored=True), nodes)
             found = dict(zip(nodes, replies, strict=True))
+            if nodes == [""] and not any(
+                a.token and option.startswith(a.token) for a in found[""].logprobs[0].top_logprobs for option in options
+            ):
+                raise Unreadable(f"none of the {TOP} most likely next tokens begins an option")
             cost = [max(cost[0], *(r.prompt_eval_count or 0 for r in found.values())), cost[1] + len(nodes)]
             for i in sorted(open_ones):
                 likely = {a.token: a.logprob for a in found[spelt[i]].logprobs[0].top_logprobs}
@@ -272,6 +291,8 @@ class OllamaModel:
                 options = self._options(max_new_tokens, temperature, one[1], stop)
                 found = self.client.chat(self._model, message, stream=False, keep_alive=KEEP_ALIVE, options=options)
                 text = found.message.content or ""
+                if found.message.thinking:  # which the server has taken out of the text
+                    text = f"{THINKING}{found.message.thinking}{THOUGHT if text else ''}{text}"
             else:
                 found = self._generate(one[0], max_new_tokens, temperature, one[1], stop)
                 text = found.response or ""
@@ -286,6 +307,9 @@ class OllamaModel:
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Return the vectors of `texts` through the server's embed."""
         return embed_distinct(texts, self._embedded, self._embed)
+
+    def reads(self, texts: Sequence[str]) -> list[Reading]:
+        return []  # the server does not tell
 
     def _embed(self, text: str) -> NDArray[np.float64]:
         with self._asking():

@@ -14,9 +14,27 @@ from experiments.backends.lora import LoraSettings, Training
 from experiments.contract import Trainer
 from experiments.precision import Precision
 
+THINKING, THOUGHT = "<think>", "</think>"  # around the thinking of Qwen3, DeepSeek-R1 and models after them
+
 
 class Unavailable(Exception):
     """A model that this host cannot load; the message says why. A phase skips it, or its trials fail with the message."""
+
+
+class Unreadable(Exception):
+    """Replies in which no answer can be read; the trial fails, since nothing may be drawn in their place."""
+
+
+class TooLong(Exception):
+    """A prompt that is longer than the model's window; it is not sent, since an engine would cut it."""
+
+
+class Reading(NamedTuple):
+    """What an embedder reads of one text."""
+
+    tokens: int  # of the whole text
+    limit: int  # tokens that are read; the rest is cut
+    unknown: int  # of the tokens: those that stand for any word that the embedder does not know
 
 
 class Embeddings(NamedTuple):
@@ -65,6 +83,10 @@ class Embedder(Protocol):
         """Return the vectors of `texts`, in their order."""
         ...
 
+    def reads(self, texts: Sequence[str]) -> list[Reading]:
+        """Return what is read of each text; [] where the engine does not tell."""
+        ...
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -84,6 +106,7 @@ class Reply:
     tokens_in: int
     tokens_out: int
     latency_s: float  # of the whole batch, divided by its size
+    unfinished: bool = False  # the model was still thinking when its tokens ended, so that there is no answer
 
 
 class TextLoss(NamedTuple):

@@ -12,7 +12,7 @@ from common.errors import LabError
 from experiments.backends.bert_encoder import BertEncoder
 from experiments.backends.catalog import EMBEDDERS, embedder_folder, hub_name
 from experiments.backends.placement import exact_float32
-from experiments.backends.protocols import Embedded, Embeddings, Unavailable, embed_distinct
+from experiments.backends.protocols import Embedded, Embeddings, Reading, Unavailable, embed_distinct
 from experiments.backends.quiet import quiet
 
 
@@ -57,3 +57,15 @@ class SentenceEmbedder:
     def _embed(self, text: str) -> NDArray[np.float64]:
         vector = self.model.encode([text], normalize_embeddings=True, show_progress_bar=False)[0]
         return np.asarray(vector, dtype=np.float64)
+
+    def reads(self, texts: Sequence[str]) -> list[Reading]:
+        tokenizer, limit = self.model.tokenizer, self.model.max_seq_length
+        if limit is None or not hasattr(tokenizer, "unk_token_id"):
+            return []  # a model without a transformer, which has no window
+        with quiet():  # transformers warns of each text that is longer than the window
+            return [reading(tokenizer(text).input_ids, int(limit), tokenizer.unk_token_id) for text in texts]
+
+
+def reading(tokens: Sequence[int], limit: int, unknown: int | None) -> Reading:
+    """Return what is read of a text with these tokens, of which `unknown` is the one for all unknown words."""
+    return Reading(len(tokens), limit, sum(token == unknown for token in tokens))

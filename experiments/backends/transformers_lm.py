@@ -22,7 +22,7 @@ from experiments.backends.placement import (
     same_on_all_processors,
     use_real_cores,
 )
-from experiments.backends.protocols import Reply, Scores, TextLoss, TokenCounter, Unavailable, seeds_for
+from experiments.backends.protocols import THINKING, Reply, Scores, TextLoss, TokenCounter, Unavailable, seeds_for
 from experiments.backends.quiet import quiet
 from experiments.precision import QUANTISED, Precision
 from experiments.seeds import generator
@@ -215,6 +215,8 @@ class TransformersModel:
         for i in range(len(texts)):
             new = out[i, batch["input_ids"].shape[1] :]
             text = self.tokenizer.decode(new, skip_special_tokens=True)
+            if chat and texts[i].rstrip().endswith(THINKING):
+                text = f"{THINKING}{text}"  # templates of some models open the thinking themselves
             n_in, n_out = int(batch["attention_mask"][i].sum()), int((new != pad).sum())
             replies.append(Reply(text.split(stop)[0] if stop else text, n_in, n_out, each))
         return replies

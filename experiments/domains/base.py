@@ -32,6 +32,7 @@ class Judged:
     solved: bool
     loss: float | None  # 0 is right; None when the guess is no valid answer
     reason: str = ""  # why there is no loss
+    readable: bool = True  # False for a text that is no answer at all
 
 
 class Domain(Protocol):

@@ -172,7 +172,11 @@ class Equations:
         """
         x, y = points(problem.text)
         try:
-            loss = normalised_loss(parse(_tidy(guess)).at(x), y)
+            formula = parse(_tidy(guess))
+        except BadExpression as error:
+            return Judged(False, None, str(error), readable=False)
+        try:
+            loss = normalised_loss(formula.at(x), y)
         except BadExpression as error:
             return Judged(False, None, str(error))
         return Judged(loss < SOLVED_BELOW, loss)

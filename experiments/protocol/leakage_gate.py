@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from common.errors import LabError
+from experiments.analysis import defects
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Result, Trial, Unit, Verdict
@@ -124,7 +125,7 @@ def measured(phase: str, config: PhaseConfig, findings: Earlier, trials: Sequenc
     found = inspect(get_domain(config.domain), *module.sides(config, findings))
     near = next((t for t in trials if t.condition == LEAKAGE), None)
     own = [m if m.metric in module.PLANNED else _marked(m, EXPLORATORY) for m in metrics.values]
-    rows = [*own, *_rows(found, near, config)]
+    rows = [*own, *defects.rows(trials), *_rows(found, near, config)]
     leaky = not found.none or (
         config.near_duplicates == "refuse" and near is not None and bool(near.details.get("near"))
     )
@@ -159,7 +160,7 @@ def _rows(found: Leaks, near: Trial | None, config: PhaseConfig) -> list[Metric]
 
 def decided(phase: str, config: PhaseConfig, metrics: Metrics) -> Verdict:
     """The phase's verdict on `measured` metrics; its reason says when they are marked, and why that was allowed."""
-    verdict = get_phase(phase).gate(metrics, config)
+    verdict = defects.qualified(get_phase(phase).gate(metrics, config), metrics, phase, config)
     if not metrics.facts["leaky"]:
         return verdict
     return replace(verdict, reason=f"{MARK}, allowed: {config.allow_leakage}. {verdict.reason}")

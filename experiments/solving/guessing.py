@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from experiments.backends.protocols import LanguageModel
+from experiments.backends.protocols import LanguageModel, Unreadable
 from experiments.contract import PhaseConfig, Trial
 from experiments.domains import Domain, Problem
 from experiments.domains.base import Judged
 from experiments.seeds import seed_for
+from experiments.solving.replies import answers, failed
 
 GUESS_TOKENS = 32  # the longest formula of the domain equations has 23 and an end of line (measured, SmolLM2)
 SHOWN = 4  # guesses that the prompt shows
 SHOWN_CHARACTERS = 60  # of a guess; a model that rambles must not fill the window
 RESERVED_TOKENS = SHOWN * (SHOWN_CHARACTERS + 16) + GUESS_TOKENS  # at a character a token and a loss or a reason behind
+
+NO_ANSWER = "replies is an answer"  # end of the error of a trial without a readable reply
 
 
 @dataclass
@@ -68,14 +71,16 @@ def guess(
     """One trial a seed; the seeds' guesses of a round are one batch, and a seed that solved it drops out.
 
     `attempts` is the number of guesses made. A problem that the last one did not solve is censored there: solved is
-    False, and its attempts are only a lower bound. A guess that is no formula is a wrong guess, with its reason.
+    False, and its attempts are only a lower bound. A guess that is no formula is a wrong guess, with its reason; a trial
+    in which none is one failed.
     """
     courses = [_Course(seed) for seed in seeds]
     for turn in range(most_guesses(domain, config)):
         under_way = [c for c in courses if not c.solved]
         if not under_way:
             break
-        replies = lm.generate(
+        replies = answers(
+            lm,
             [prompt_after(prompt, domain.lead, c.guesses, c.judged) for c in under_way],
             GUESS_TOKENS,
             stop="\n",
@@ -88,10 +93,16 @@ def guess(
             course.tokens_in += reply.tokens_in
             course.tokens_out += reply.tokens_out
             course.latency_s += reply.latency_s
-    return [
-        _trial(problem, condition, c, {**details, "prompt": prompt} if i == 0 else details)
-        for i, c in enumerate(courses)
-    ]
+    trials: list[Trial] = []
+    for course in courses:
+        if any(judged.readable for judged in course.judged):
+            first = {"prompt": prompt} if all(t.error is not None for t in trials) else {}
+            trials.append(_trial(problem, condition, course, {**details, **first}))
+        else:
+            trials += failed(
+                problem, condition, [course.seed], Unreadable(f"none of {len(course.guesses)} {NO_ANSWER}")
+            )
+    return trials
 
 
 def _trial(problem: Problem, condition: str, course: _Course, details: dict[str, object]) -> Trial:

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 
 from experiments.backends.protocols import LanguageModel
 from experiments.seeds import generator, seed_for
+from experiments.solving.replies import MARKS, answers
 
 DRAWS_AN_OPTION = 4  # after so many for each option the rest is guessed blindly: the model will not name them
+# Draws after which a course in which no reply named an option is given up. A model that names one in every second reply
+# is given up by mistake once in 256 times.
+UNREADABLE_DRAWS = 8
 
 
 @dataclass
@@ -29,10 +33,12 @@ class Drawn:
 
 
 def option_in(text: str, options: Sequence[str]) -> int | None:
-    """The option that a reply begins with, the longest if several; None when it names none."""
-    named = text.strip()
-    found = [i for i, o in enumerate(options) if named.startswith(o) and not named[len(o) : len(o) + 1].isalnum()]
-    return max(found, key=lambda i: len(options[i]), default=None)
+    """The option that a reply begins with, also in quotes or marked, the longest if several; None when it names none."""
+    for named in (text.strip(), text.strip(MARKS)):
+        found = [i for i, o in enumerate(options) if named.startswith(o) and not named[len(o) : len(o) + 1].isalnum()]
+        if found:
+            return max(found, key=lambda i: len(options[i]))
+    return None
 
 
 def draw(
@@ -43,14 +49,22 @@ def draw(
     temperature: float,
     keys: Sequence[tuple[str | int, ...]],
 ) -> list[Drawn]:
-    """One course a key (run seed, phase, problem id, condition); each ends with the option `right`."""
+    """One course a key (run seed, phase, problem id, condition); each ends with the option `right`.
+
+    A course in which no reply named an option has an empty order: nothing is drawn in its place.
+    """
     courses = [Drawn() for _ in keys]
     longest = max(lm.count_tokens(f" {option}") for option in options) + 1
     for turn in range(DRAWS_AN_OPTION * len(options)):
-        under_way = [(c, key) for c, key in zip(courses, keys, strict=True) if right not in c.order]
+        under_way = [
+            (c, key)
+            for c, key in zip(courses, keys, strict=True)
+            if right not in c.order and (c.order or c.draws < UNREADABLE_DRAWS)
+        ]
         if not under_way:
             break
-        replies = lm.generate(
+        replies = answers(
+            lm,
             [prompt] * len(under_way),
             longest,
             stop="\n",
@@ -67,7 +81,7 @@ def draw(
             if named is not None and named not in course.order:
                 course.order.append(named)
     for course, key in zip(courses, keys, strict=True):
-        if right not in course.order:
+        if course.order and right not in course.order:
             left = [i for i in range(len(options)) if i not in course.order]
             lot = [left[int(i)] for i in generator(*key).permutation(len(left))]
             lot = lot[: lot.index(right) + 1]

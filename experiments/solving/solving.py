@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.backends.protocols import LanguageModel, Scores
+from experiments.backends.protocols import LanguageModel, Scores, TooLong, Unreadable
 from experiments.contract import PhaseConfig, Trial
 from experiments.domains import Domain, Problem, get_domain
 from experiments.seeds import generator
 from experiments.solving.guessing import RESERVED_TOKENS, guess, most_guesses
+from experiments.solving.replies import failed
 from experiments.solving.sampling import draw
 
 
@@ -66,6 +67,9 @@ def guess_order(logprobs: Sequence[float], temperature: float, rng: np.random.Ge
     return [int(i) for i in np.argsort(-scores, kind="stable")]
 
 
+NO_OPTION = "replies names an option"  # end of the error of a trial without a readable reply
+
+
 class Prompt(NamedTuple):
     """A prompt that fits the model's window, and the number of memos that were left out for it."""
 
@@ -74,14 +78,19 @@ class Prompt(NamedTuple):
 
 
 def fit_prompt(lm: LanguageModel, domain: Domain, problem: Problem, memos: Sequence[Memo]) -> Prompt:
-    """Return the prompt; where it is longer than the window, the least relevant memos are left out."""
+    """Return the prompt; where it is longer than the window, the least relevant memos are left out.
+
+    Raises:
+        TooLong: it does not fit without memos either.
+    """
     by_choice = domain.answers == "choice"
     room = lm.window - (max(lm.count_tokens(f" {o}") for o in domain.options) if by_choice else RESERVED_TOKENS)
     for dropped in range(len(memos) + 1):
         prompt = prompt_for(domain, problem, memos[dropped:])
-        if lm.count_tokens(prompt) <= room:
+        tokens = lm.count_tokens(prompt)
+        if tokens <= room:
             return Prompt(prompt, dropped)
-    return Prompt(prompt, len(memos))
+    raise TooLong(f"{tokens:,} tokens without memos, more than the {room:,} that fit in a prompt of {lm.name}")
 
 
 def solve(
@@ -103,44 +112,54 @@ def solve(
         seeds: instead of the config's run seeds.
 
     Returns:
-        One trial a seed; the first has the prompt, which is the same for all.
+        One trial a seed; the first has the prompt, which is the same for all. A trial whose prompt is too long for the
+        model, or whose replies hold no answer, is a failed one.
     """
-    prompt, dropped = fit_prompt(lm, domain, problem, memos)
     seeds = seeds or config.run_seeds
-    facts = {
-        "retrieved": [m.problem.problem_id for m in memos[dropped:]],
-        "memo_spans": memo_spans(domain, memos[dropped:]),
-        "memos_dropped": dropped,
-        "group": problem.group,
-        "engine": lm.describe(),
-        **(extra or {}),
-    }
-    if domain.answers == "guessing":
-        return guess(lm, domain, problem, prompt, config, phase, condition, seeds, facts)
-    keys = [(seed, phase, problem.problem_id, condition) for seed in seeds]
-    choose = _ranked if lm.scores else _sampled
-    right = domain.options.index(problem.label)
-    return [
-        Trial(
-            problem_id=problem.problem_id,
-            condition=condition,
-            seed=seed,
-            attempts=own.order.index(right) + 1,
-            solved=own.order.index(right) < domain.max_attempts,
-            answer=domain.options[own.order[0]],
-            truth=problem.label,
-            tokens_in=own.cost.tokens_in,
-            tokens_out=own.cost.tokens_out,
-            latency_s=own.cost.latency_s,
-            details={
-                **facts,
-                **own.facts,
-                "guesses": [domain.options[o] for o in own.order],
-                **({"prompt": prompt} if i == 0 else {}),
-            },
-        )
-        for i, (seed, own) in enumerate(zip(seeds, choose(lm, domain, prompt, right, config, keys), strict=True))
-    ]
+    try:
+        prompt, dropped = fit_prompt(lm, domain, problem, memos)
+        facts = {
+            "retrieved": [m.problem.problem_id for m in memos[dropped:]],
+            "memo_spans": memo_spans(domain, memos[dropped:]),
+            "memos_dropped": dropped,
+            "group": problem.group,
+            "engine": lm.describe(),
+            **(extra or {}),
+        }
+        if domain.answers == "guessing":
+            return guess(lm, domain, problem, prompt, config, phase, condition, seeds, facts)
+        keys = [(seed, phase, problem.problem_id, condition) for seed in seeds]
+        right = domain.options.index(problem.label)
+        courses = (_ranked if lm.scores else _sampled)(lm, domain, prompt, right, config, keys)
+    except (TooLong, Unreadable) as error:
+        return failed(problem, condition, seeds, error)
+    trials: list[Trial] = []
+    for seed, course in zip(seeds, courses, strict=True):
+        if not course.order:
+            trials += failed(problem, condition, [seed], Unreadable(f"none of {course.facts['draws']} {NO_OPTION}"))
+            continue
+        first = {"prompt": prompt} if all(t.error is not None for t in trials) else {}
+        trials.append(_chosen(domain, problem, condition, seed, course, {**facts, **first}))
+    return trials
+
+
+def _chosen(
+    domain: Domain, problem: Problem, condition: str, seed: int, course: _Course, facts: dict[str, object]
+) -> Trial:
+    at = course.order.index(domain.options.index(problem.label))
+    return Trial(
+        problem_id=problem.problem_id,
+        condition=condition,
+        seed=seed,
+        attempts=at + 1,
+        solved=at < domain.max_attempts,
+        answer=domain.options[course.order[0]],
+        truth=problem.label,
+        tokens_in=course.cost.tokens_in,
+        tokens_out=course.cost.tokens_out,
+        latency_s=course.cost.latency_s,
+        details={**facts, **course.facts, "guesses": [domain.options[o] for o in course.order]},
+    )
 
 
 class _Course(NamedTuple):
@@ -182,12 +201,6 @@ def _sampled(
         )
         for d in draw(lm, prompt, domain.options, right, config.temperature, keys)
     ]
-
-
-def failed(problem: Problem, condition: str, seeds: Sequence[int], error: Exception) -> list[Trial]:
-    """Return the trials of a problem whose model call failed: with their error, never missing and never zeros."""
-    text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
-    return [Trial(problem.problem_id, condition, seed, truth=problem.truth, error=text) for seed in seeds]
 
 
 def most_attempts(domain: Domain, config: PhaseConfig) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.backends.protocols import Reply, Scores
+from experiments.backends.protocols import Reading, Reply, Scores
 from experiments.solving.retrieval import unit_rows
 
 
@@ -15,6 +15,9 @@ class FakeEmbedder:
     """Unit vectors made from the letters of a text; the letter counts are its meaning."""
 
     name = "fake"
+
+    def reads(self, texts: Sequence[str]) -> list[Reading]:
+        return []
 
     def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
         counts = np.array([[t.count(chr(97 + i)) + 1e-3 for i in range(26)] for t in texts], dtype=np.float64)

@@ -14,6 +14,7 @@ from made_up_bundles import plan
 from numpy.typing import NDArray
 
 from experiments.backends.model_cache import Backends
+from experiments.backends.protocols import Reading
 from flows.chain import advance, conclude, open_run
 from flows.plan import plan as plan_run
 from flows.unit_run import run_unit
@@ -44,6 +45,9 @@ class FakeEmbedder:
     """Vectors drawn from a text's hash: what they say does not matter here, only that they are stored."""
 
     name = EMBEDDER
+
+    def reads(self, texts: Sequence[str]) -> list[Reading]:
+        return []
 
     def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
         seeds = [int.from_bytes(hashlib.sha256(t.encode()).digest()[:8], "big") for t in texts]

@@ -14,9 +14,10 @@ from ollama_double import DIGEST, MODEL, OllamaDouble, serving
 from common.errors import LabError
 from experiments.backends import catalog, ollama_backend
 from experiments.backends.model_cache import Backends, no_files
-from experiments.backends.protocols import LanguageModel, Unavailable
+from experiments.backends.protocols import LanguageModel, TooLong, Unavailable, Unreadable
 from experiments.domains import get_domain
 from experiments.registry import configure
+from experiments.solving import sampling
 from experiments.solving.solving import first_idea, solve
 
 NAME = f"ollama/{MODEL}"
@@ -127,12 +128,18 @@ def test_it_says_what_it_is(double: OllamaDouble) -> None:
     assert count("x" * 30) > 10 and window == model.window == 2048
 
 
-def test_a_server_without_log_probabilities_is_noticed_and_answers_are_sampled(old: OllamaDouble) -> None:
+def test_a_server_without_log_probabilities_is_noticed_and_answers_are_sampled(
+    old: OllamaDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """docs/science.md, "Solving": it samples answers instead, the trial says so, and its rank is the number of different answers."""
     config, domain = configure("p2", "smoke", {"n_problems": 24}), get_domain("big_o")
     model = Backends(no_files).language_model(NAME)
     assert not model.scores
     problem = domain.problems(12, 42)[0]
+    # A model of random weights names no option, which is an error of each trial; here whatever it says is read as one.
+    unread = solve(model, domain, problem, [], config, "p2", "none")
+    assert {t.error for t in unread} == {"Unreadable: none of 8 replies names an option"}
+    monkeypatch.setattr(sampling, "option_in", lambda text, options: sum(text.encode()) % len(options))
     trials = solve(model, domain, problem, [], config, "p2", "none")
     assert [t.seed for t in trials] == list(config.run_seeds)
     for t in trials:
@@ -144,6 +151,27 @@ def test_a_server_without_log_probabilities_is_noticed_and_answers_are_sampled(o
         assert t.details["engine"]["version"] == "0.9.0"
     again = solve(model, domain, problem, [], config, "p2", "none")
     assert [t.details["guesses"] for t in again] == [t.details["guesses"] for t in trials]
+
+
+@pytest.mark.parametrize(("text", "least"), [("x" * 30, 11), ("电池第二天就没电了", 17), ("แบตเตอรี่หมด", 20)])
+def test_other_scripts_have_more_tokens_than_characters(text: str, least: int) -> None:
+    """The server cuts a prompt that is longer than its window without a word."""
+    assert ollama_backend._count(text) >= least
+
+
+def test_options_that_no_likely_token_begins_are_not_scored(double: OllamaDouble) -> None:
+    """All would have the same estimate, and the order of guesses would be drawn by lot."""
+    model = Backends(no_files).language_model(NAME)
+    with pytest.raises(Unreadable, match="none of the 20 most likely next tokens begins an option"):
+        model.score(PROMPT, [" \u4e66\u7c4d", " \u624b\u673a"])
+
+
+def test_a_prompt_that_the_server_cut_is_an_error(double: OllamaDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fills the window was cut there; an answer to its end is an answer to another question."""
+    model: Any = Backends(no_files).language_model(NAME)
+    monkeypatch.setattr(model, "window", 16)
+    with pytest.raises(TooLong, match="fills the 16 tokens of the window"):
+        model.generate(["one two three four " * 10], 2)
 
 
 def test_a_server_that_is_away_is_one_clear_error(nobody: str) -> None:

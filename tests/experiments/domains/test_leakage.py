@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from app.components.cards import card
 from common.errors import LabError
 from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import Reading
 from experiments.contract import Metric, Metrics, Result, Trial, Unit
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
@@ -142,6 +143,9 @@ class FakeEmbedder:
     """Vectors by the number in a text: the first two nearly alike, the others far apart."""
 
     name = "fake"
+
+    def reads(self, texts: Sequence[str]) -> list[Reading]:
+        return []
 
     def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
         rows = []

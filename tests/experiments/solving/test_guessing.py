@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -234,8 +235,10 @@ FINDINGS: Json = {"embedder": "all-MiniLM-L6-v2", "text_weight": 0.5, "retrieval
 
 @pytest.fixture
 def short_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight tokens a guess: what it says is not looked at, and each token takes its time."""
+    """Eight tokens a guess, read as a formula: what it says is not looked at, and each token takes its time."""
     monkeypatch.setattr("experiments.solving.guessing.GUESS_TOKENS", 8)
+    judge = type(DOMAIN).judge
+    monkeypatch.setattr(type(DOMAIN), "judge", lambda *of: replace(judge(*of), readable=True))
 
 
 @pytest.mark.slow

@@ -107,3 +107,21 @@ def test_a_trial_says_that_it_was_sampled() -> None:
         assert first_idea(domain, t) == t.details["guesses"][0] == t.answer
     scored = solve(FakeLanguageModel(), domain, problem, [], config, "p2", "none")[0]
     assert scored.details["solved_by"] == "log-probabilities" and scored.details["engine"] == {"engine": "fake"}
+
+
+def test_replies_that_name_no_option_are_no_attempts() -> None:
+    """They were drawn by lot: 48 of 48 trials, and a verdict on them."""
+    problem = get_domain("big_o").problems(60, 1)[0]
+    trials = solve(FakeTalker({"?": 1.0}), get_domain("big_o"), problem, [], configure("p2", "smoke"), "p2", "none")
+    assert [(t.attempts, t.answer) for t in trials] == [(None, None)] * 3
+    assert all((t.error or "").startswith("Unreadable: none of 8 replies") for t in trials)
+    mixed = solve(
+        FakeTalker({"?": 0.5, problem.label: 0.5}),
+        get_domain("big_o"),
+        problem,
+        [],
+        configure("p2", "smoke"),
+        "p2",
+        "none",
+    )
+    assert [t.attempts for t in mixed] == [1, 1, 1]

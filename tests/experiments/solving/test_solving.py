@@ -11,13 +11,14 @@ from fake_engines import FakeLanguageModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.backends.protocols import Unavailable
+from experiments.backends.protocols import TooLong, Unavailable
 from experiments.contract import Trial
 from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.registry import configure
 from experiments.seeds import generator
-from experiments.solving.solving import Memo, failed, fit_prompt, guess_order, prompt_for, solve
+from experiments.solving.replies import failed
+from experiments.solving.solving import Memo, fit_prompt, guess_order, prompt_for, solve
 
 DOMAIN = get_domain("big_o")
 CONFIG = configure("p2", "smoke", {"n_problems": 24})
@@ -147,10 +148,10 @@ def test_a_full_window_drops_the_least_relevant_memos_first(dropped: int) -> Non
     assert trial.tokens_in == counter.count_tokens(trial.details["prompt"])
 
 
-def test_a_problem_longer_than_the_window_is_asked_without_memos() -> None:
-    """Nothing more can be dropped: the model gets the problem alone."""
-    prompt, dropped = fit_prompt(FakeLanguageModel(window=5), DOMAIN, PROBLEMS[0], MEMOS)
-    assert (prompt, dropped) == (prompt_for(DOMAIN, PROBLEMS[0], []), 5)
+def test_a_problem_longer_than_the_window_is_not_asked() -> None:
+    """Nothing more can be dropped, and an engine would cut the problem itself."""
+    with pytest.raises(TooLong, match="tokens without memos, more than the 2 that fit in a prompt of fake"):
+        fit_prompt(FakeLanguageModel(window=5), DOMAIN, PROBLEMS[0], MEMOS)
 
 
 @pytest.mark.parametrize(
