@@ -182,7 +182,7 @@ def test_e2_without_a_solved_memo_trains_r_only() -> None:
 
 def test_more_text_than_the_window_still_gives_every_trial() -> None:
     """A window of a few words: memos are dropped one by one and named as dropped, the problem is still asked."""
-    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, "", "float32"): FakeLanguageModel(window=60)})
+    backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, "", "float32"): FakeLanguageModel(window=120)})
     done, _ = drive("p2", {**SMALL["p2"], "k": 4}, findings(), backends, {})
     dropped = [t.details["memos_dropped"] for t in by_condition(done)["semantic"]]
     assert all(d > 0 for d in dropped)
