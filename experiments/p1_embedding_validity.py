@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from experiments import statistics
-from experiments.analysis import defects
 from experiments.analysis.attempts import row
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
@@ -29,7 +28,7 @@ from experiments.data import balanced, universe
 from experiments.domains import Problem, get_domain
 from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row
 from experiments.findings import Earlier, PhaseFindings
-from experiments.protocol import next_steps
+from experiments.protocol import defects, next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator, seed_for
 from experiments.solving.readings import readings_of

@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import Field
 
 from common.errors import LabError
-from experiments.analysis import defects
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Json, Metric, Metrics, PhaseConfig, Result, Trial, Unit, Verdict
@@ -23,6 +22,7 @@ from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import ALLOW, NAMED_PAIRS, Leaks, inspect, refuse
 from experiments.expected import Details, Expected, Key
 from experiments.findings import Earlier
+from experiments.protocol import defects
 from experiments.protocol.identity import make_unit
 from experiments.registry import get_phase
 

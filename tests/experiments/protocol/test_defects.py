@@ -11,11 +11,12 @@ from fake_engines import FakeLanguageModel
 from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
 from experiments import p1_embedding_validity as p1
-from experiments.analysis import defects, e2_analysis
+from experiments.analysis import e2_analysis
 from experiments.backends.model_cache import Backends
 from experiments.contract import Metric, Metrics, Status, Trial, Verdict
 from experiments.domains import Problem, get_domain
 from experiments.findings import Earlier
+from experiments.protocol import defects
 from experiments.registry import configure
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, solve

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from experiments import statistics
-from experiments.analysis.attempts import row
 from experiments.backends.protocols import TooLong, Unreadable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Status, Trial, Verdict
 from experiments.protocol import next_steps
@@ -63,6 +62,11 @@ def _grouped(trials: Iterable[Trial], key: Callable[[Trial], str]) -> Mapping[st
     return found
 
 
+def _share(metric: str, condition: str, hits: int, n: int, note: str) -> Metric:
+    found = statistics.wilson(hits, n)
+    return Metric(metric, found.value, found.low, found.high, n, condition=condition, method=found.method + note)
+
+
 def _of_answers(condition: str, trials: Sequence[Trial]) -> list[Metric]:
     begins = {"unreadable_share": UNREADABLE, "too_long_share": TOO_LONG}
     asked = [t for t in trials if t.answer is not None or (t.error or "").startswith(tuple(begins.values()))]
@@ -76,7 +80,7 @@ def _of_answers(condition: str, trials: Sequence[Trial]) -> list[Metric]:
         if metric == "unreadable_share" and draws:
             unread = sum(t.details.get("unreadable", 0) for t in asked)
             note += f"; in the others {unread} of {draws} replies name no option and are drawn again"
-        found.append(row(metric, condition, statistics.wilson(hits, len(asked)), note=note))
+        found.append(_share(metric, condition, hits, len(asked), note))
     return found
 
 
@@ -88,13 +92,13 @@ def _of_memos(condition: str, trials: Sequence[Trial]) -> list[Metric]:
     lost = [d["memos_dropped"] for d in with_memos if d["memos_dropped"]]
     each = f", {sum(lost) / len(lost):.1f} memos each" if lost else ""
     note = f"; {len(lost)} of {len(with_memos)} prompts{each}"
-    return [row("dropped_share", condition, statistics.wilson(len(lost), len(with_memos)), note=note)]
+    return [_share("dropped_share", condition, len(lost), len(with_memos), note)]
 
 
 def _of_texts(embedder: str, trials: Sequence[Trial]) -> list[Metric]:
     n, readings = len(trials), [t.details["reading"] for t in trials]
     twins = sum(bool(r["twin"]) for r in readings)
-    found = [row("equal_vectors_share", embedder, statistics.wilson(twins, n), note=f"; {twins} of {n} texts")]
+    found = [_share("equal_vectors_share", embedder, twins, n, f"; {twins} of {n} texts")]
     told = [r for r in readings if r["tokens"] is not None]
     if not told:
         return found
@@ -103,7 +107,7 @@ def _of_texts(embedder: str, trials: Sequence[Trial]) -> list[Metric]:
     tokens, unknown = (sum(r[k] for r in told) for k in ("tokens", "unknown"))
     method = f"{unknown:,} of {tokens:,} tokens, which stand for any word that the embedder does not know"
     return [
-        row("cut_share", embedder, statistics.wilson(cut, n), note=note),
+        _share("cut_share", embedder, cut, n, note),
         Metric("unknown_share", unknown / tokens if tokens else None, n=n, condition=embedder, method=method),
         *found,
     ]
