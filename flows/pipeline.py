@@ -28,6 +28,7 @@ from flows.progress import ProgressTable
 from flows.reports import registered
 from flows.reuse import reuse_of
 from warehouse.database import durations, records
+from warehouse.database.agreement import agreement_of, of_phase
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -105,14 +106,17 @@ class _PhaseRunner:
             worked = self.run_units(phase)
             with writing(self.paths, publish=True) as con:
                 verdict = conclude(con, run, phase, override)
+                differs = of_phase(agreement_of(con, run.run_id).of(phase))
                 if worked:
                     durations.finish_prediction(con, run.run_id, phase, time.monotonic() - began)
                 if phase == list(PHASES)[-1]:
                     records.finish_run(con, run.run_id)
             decided[phase] = verdict.status.value
             log.info("%s %s: %s", phase.upper(), verdict.status.value, verdict.reason)
+            if differs:
+                log.warning("%s: %s", phase.upper(), differs)
             self.progress.decide(phase, verdict.status.value, verdict.reason)
-            _artifact(run, phase, verdict, override if stops(phase, verdict) else None)
+            _artifact(run, phase, verdict, override if stops(phase, verdict) else None, differs)
             if stops(phase, verdict) and not override:
                 again = f'{pipeline_command(run, None, self.mode)} --override "why"'
                 log.warning("%s stops the pipeline. To go on all the same: %s", phase.upper(), again)
@@ -199,8 +203,8 @@ def _lacking(con: DuckDBPyConnection, units: Sequence[Unit], host: str) -> list[
     return [u for u in units if u.unit_id not in done]
 
 
-def _artifact(run: Run, phase: str, verdict: Verdict, override: str | None) -> None:
-    """Show a verdict in Prefect's pages."""
+def _artifact(run: Run, phase: str, verdict: Verdict, override: str | None, differs: str) -> None:
+    """Show a verdict in Prefect's pages; `differs` names hosts that gave other answers to the same trials."""
     m = verdict.main
     needs = "" if verdict.threshold is None else f"{verdict.threshold:g}"
     steps = "".join(f"\n- `{s}`" for s in verdict.next_steps)
@@ -208,6 +212,7 @@ def _artifact(run: Run, phase: str, verdict: Verdict, override: str | None) -> N
         f"# {phase.upper()} {verdict.status.value}\n\n{verdict.reason}\n\n"
         f"| metric | of | value | threshold | n |\n|---|---|---|---|---|\n"
         f"| {m.metric} | {m.condition.replace('|', '/')} | {with_interval(m.value, m.low, m.high)} | {needs} | {m.n} |\n"
+        + (f"\n{differs}.\n" if differs else "")
         + (f"\nOverridden: {override}\n" if override else "")
         + (f"\nWhat to try:{steps}\n" if steps else "")
     )

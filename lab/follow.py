@@ -330,5 +330,6 @@ def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
         why = f"\noverridden: {r['why']}" if r["why"] else ""
         steps = "".join(f"\ntry: {NextStep.from_json(s)}" for s in json.loads(r["next_steps"]))
         verdict = Text(r["status"], style=colours[r["status"]])
-        cells.append((r["phase"].upper(), verdict, main, str(r["n"]), f"{r['reason']}{why}{steps}"))
+        differs = f"\nhosts: {r['differs']}" if r["differs"] else ""
+        cells.append((r["phase"].upper(), verdict, main, str(r["n"]), f"{r['reason']}{differs}{why}{steps}"))
     print_table(f"run {run_id}{plan}", ("phase", "verdict", "main metric", "n", "reason"), cells, lines=True)

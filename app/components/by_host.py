@@ -26,19 +26,28 @@ class Chosen:
     shown: Sequence[Row]  # of the metric
 
 
-def chosen(view: filters.View, verdicts: Mapping[str, Row], known: Sequence[str], file_end: str = "") -> Chosen | None:
+def chosen(
+    view: filters.View,
+    verdicts: Mapping[str, Row],
+    known: Sequence[str],
+    file_end: str = "",
+    default: str | None = None,
+    title: str = "Metrics by host",
+) -> Chosen | None:
     """Ask for phase and metric and draw the forest plot; without metrics say so and return None.
 
-    `known` are the hosts in the order of their colours; `file_end` ends the plot's file name.
+    `known` are the hosts in the order of their colours; `file_end` ends the plot's file name. `default` is the
+    phase shown before one is chosen, else the last one; `title` stands above, "" for none.
     """
-    st.subheader("Metrics by host")
+    if title:
+        st.subheader(title)
     phases = read(snapshot.measured_phases, view.run_id)
     if not phases:
         st.caption("No metric yet: they are computed when a phase is decided.")
         return None
     left, right = st.columns(2)
     with left:
-        phase = filters.choice("Phase", phases, "phase", phases[-1], named)
+        phase = filters.choice("Phase", phases, "phase", default if default in phases else phases[-1], named)
     rows = read(snapshot.host_comparison, view.run_id, phase)
     if len({r["host"] for r in rows}) != 1:  # with one host the two are the same
         rows = [*read(snapshot.phase_metrics, view.run_id, phase), *rows]

@@ -143,6 +143,7 @@ def reason(phase: str, verdict: Row) -> str:
     return (
         f'<div class="lab-reason"><strong>{escape(named(phase))}</strong>{pill(verdict["status"])}'
         f"<p>{escape(words.reason(verdict['reason']))}"
+        + (f'<br><span class="lab-warns"><i></i>{escape(verdict["differs"])}</span>' if verdict["differs"] else "")
         + (f'<br><span class="lab-quiet">{escape(why)}</span>' if (why := overridden(verdict)) else "")
         + "</p></div>"
     )

@@ -151,6 +151,7 @@ def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, i
             f"on {', '.join(verdict['hosts'])}" if verdict["hosts"] else "",
             f"took {words.duration(verdict['actual_s'])}" if verdict["actual_s"] is not None else "",
             f"decided {words.local_time(verdict['decided_at'], view.where)}",
+            verdict["differs"],
             cards.overridden(verdict),
         ]
         reason = words.reason(verdict["reason"])

@@ -12,6 +12,7 @@ from app.components import cards
 from app.phase_names import ORDER, named, text_of
 from app.reading import Row
 from common.settings import set_options
+from warehouse.queries.agreement import NOT_A_TEST, RunAgreement
 from warehouse.queries.snapshot import NextStep
 
 WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole reason is below it
@@ -70,7 +71,7 @@ def again(run: Row, verdicts: Mapping[str, Row]) -> str:
     return shlex.join([*parts, "--override", why] if why else parts)
 
 
-def evidence(run: Row, verdicts: Mapping[str, Row], agreement: tuple[int, int]) -> list[cards.Fact]:
+def evidence(run: Row, verdicts: Mapping[str, Row], agreement: RunAgreement) -> list[cards.Fact]:
     """Return the facts behind the verdicts: trials and hosts, failures, agreement, commit; with a mark on warnings."""
     if not verdicts:
         return []
@@ -81,11 +82,13 @@ def evidence(run: Row, verdicts: Mapping[str, Row], agreement: tuple[int, int]) 
         on = f" on {words.listed(hosts)}" if hosts else ""
         facts.append(cards.Fact("trials", words.count(trials, "trial") + on))
         facts.append(cards.Fact("failed", f"{failed:,} failed" if failed else "none failed", warns=bool(failed)))
-    meeting, compared = agreement
+    compared, differing = (sum(getattr(p, k) for p in agreement.compared) for k in ("trials", "differing"))
     if compared:
-        agree = f"the hosts' intervals meet in {meeting:,} of {compared:,} comparisons"
-        facts.append(cards.Fact("agreement", agree, warns=meeting < compared))
-    elif len(hosts) == 1:
+        agree = f"hosts differ in {differing:,} of {compared:,} shared trials" if differing else "the hosts agree"
+        facts.append(cards.Fact("agreement", agree, warns=bool(differing)))
+    elif len(hosts) > 1:
+        facts.append(cards.Fact("agreement", f"hosts had {NOT_A_TEST}"))
+    elif hosts:
         facts.append(cards.Fact("agreement", "one host, so nothing is compared"))
     if commit := str(run["code_commit"])[:12]:
         dirty = " with uncommitted changes" if run["dirty"] else ""

@@ -56,31 +56,17 @@ def finding(rows: Sequence[Row], verdict: Row | None) -> str:
 
 
 def basis(rows: Sequence[Row], shown: int) -> str:
-    """Return the subtitle: n, test or interval, how the hosts agree, how many conditions are shown."""
+    """Return the subtitle: n, test or interval, the host if there is one, how many conditions are shown."""
     sizes = sorted({int(r["n"]) for r in rows})
     n = f"n {sizes[0]:,}" if len(sizes) == 1 else f"n {sizes[0]:,} to {sizes[-1]:,}"
     parts = [n, next((str(r["method"]) for r in rows if words.defined(r["value"])), "")]
     hosts = {r["host"] for r in rows} - {ALL_HOSTS}
     if len(hosts) == 1:
         parts.append(f"on {next(iter(hosts))}")
-    else:
-        meet = _meet(rows)
-        parts.append(f"the hosts' intervals meet in {sum(meet)} of {len(meet)} conditions" if meet else "")
     total = len({r["condition"] for r in rows})
     if shown < total:
         parts.append(f"{shown} of {total} conditions")
     return " · ".join(p for p in parts if p)
-
-
-def _meet(rows: Sequence[Row]) -> list[bool]:
-    """Return, for each condition in which two hosts have an interval, True if all of its hosts' intervals meet."""
-    found = []
-    for condition in {r["condition"] for r in rows}:
-        own = [r for r in rows if r["condition"] == condition and r["host"] != ALL_HOSTS]
-        known = [(r["low"], r["high"]) for r in own if words.defined(r["low"]) and words.defined(r["high"])]
-        if len(known) > 1:
-            found.append(max(low for low, _ in known) <= min(high for _, high in known))
-    return found
 
 
 def chosen_conditions(rows: Sequence[Row], keep: str | None) -> list[str]:

@@ -27,10 +27,10 @@ class Speed(NamedTuple):
 
 
 SPEEDS = {  # field of a capability report
-    "matrix_gflops": Speed("Matrix product", "10⁹ operations a second", "GFLOPS"),
-    "embedding_texts_per_s": Speed("Embedding", "texts a second", "texts/s"),
-    "prefill_tokens_per_s": Speed("Reading prompts", "tokens a second", "tokens/s"),
-    "disk_write_mb_s": Speed("Writing to disk", "MB a second", "disk MB/s"),
+    "matrix_gflops": Speed("Matrix product", "10⁹ operations a second", "matrix product, GFLOPS"),
+    "embedding_texts_per_s": Speed("Embedding", "texts a second", "embedding, texts/s"),
+    "prefill_tokens_per_s": Speed("Reading prompts", "tokens a second", "prompts, tokens/s"),
+    "disk_write_mb_s": Speed("Writing to disk", "MB a second", "disk, MB/s"),
 }
 
 
@@ -111,30 +111,6 @@ def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tz
         **inside,
         **style.hovering(hover),
     )
-
-
-def speed(reports: Sequence[Row], measure: str, known: Sequence[str]) -> go.Figure | None:
-    """Draw one measured speed, a bar per host; return None if no host has it. `known` fixes the hosts' colours."""
-    own = [r for r in reports if r["report"][measure] is not None]
-    if not own:
-        return None
-    own = sorted(own, key=lambda r: -r["report"][measure])
-    what, unit, _ = SPEEDS[measure]
-    values = [float(r["report"][measure]) for r in own]
-    best, worst = own[0]["host"], own[-1]["host"]
-    if len(own) == 1:
-        finding = f"{what}: {best} reaches {words.number(values[0])}"
-    else:
-        times = f"{words.number(values[0] / values[-1])} times {worst}" if values[-1] else f"{worst} nothing"
-        finding = f"{what}: {best} is fastest, {times}"
-    n = f"n {len(own)} hosts" if len(own) > 1 else "n 1 host"
-    figure = style.titled(finding, f"{n} · one measurement each, by lab assess", unit, "", height=LANE_PX * len(own))
-    texts = [words.number(v) for v in values]
-    hover = [f"{escape(r['host'])}: {text} {unit}" for r, text in zip(own, texts, strict=True)]
-    figure.add_trace(style.bars(values, [style.colour(r["host"], known) for r in own], texts, hover, "auto"))
-    style.rows(figure, [r["host"] for r in own])
-    figure.update_xaxes(rangemode="tozero")
-    return figure
 
 
 def predicted(rows: Sequence[Row]) -> go.Figure:

@@ -24,6 +24,7 @@ from app.views import e0, e1, e2, p1, p2, p3
 from warehouse.queries import checks as reading_checks
 from warehouse.queries import hosts as reading_hosts
 from warehouse.queries import phases, snapshot
+from warehouse.queries.agreement import in_words
 
 HERE = Path(__file__).resolve().parent
 RIGHT = ' class="number"'  # of a cell
@@ -104,7 +105,7 @@ def _head(run: Row, verdicts: Mapping[str, Row], state: story.Story) -> str:
     quiet = [escape(str(run[k])) for k in ("run_id", "domain", "model", "scale")]
     quiet += [f"started {_time(run['started_at'])}"] if run["started_at"] else []
     quiet.append(f"written {_time(datetime.now(UTC))}")
-    rests = story.evidence(run, verdicts, snapshot.host_agreement(str(run["run_id"])))
+    rests = story.evidence(run, verdicts, snapshot.agreement(str(run["run_id"])))
     return story.head(" · ".join(quiet), state, rests, "Report")
 
 
@@ -143,14 +144,15 @@ def _hosts(run_id: str) -> str:
     stretches, predictions = reading_hosts.timeline(run_id).stretches, reading_hosts.predictions(run_id)
     figures = [host_figures.gantt(stretches, None)] if stretches else []
     figures += [host_figures.predicted(predictions)] if predictions else []
-    work = [{k: w[k] for k in ("host", "units", "trials", "failed")} for w in reading_hosts.work(run_id)]
+    work = [{k: w[k] for k in ("host", "units", "counted", "trials", "failed")} for w in reading_hosts.work(run_id)]
     if not work:
         return ""
     audits = tables.audits(snapshot.audits(run_id), None)
     compared = "<p>No unit was run a second time.</p>"
     if audits:
         compared = f"<h3>Audits</h3>{_table(audits, ('largest difference', 'tolerance'))}"
-    return _section("Hosts", f'<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}{compared}')
+    said = f"<p>{escape(in_words(snapshot.agreement(run_id)))}</p>"
+    return _section("Hosts", f'{said}<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}{compared}')
 
 
 def _provenance(run_id: str) -> str:

@@ -50,7 +50,7 @@ def body(view: filters.View) -> None:
     run, run_id, where = view.run, view.run_id, view.where
     verdicts = {v["phase"]: v for v in read(snapshot.chain, run_id)}
     done = read(snapshot.progress, run_id)
-    rests_on = story.evidence(run, verdicts, read(snapshot.host_agreement, run_id))
+    rests_on = story.evidence(run, verdicts, read(snapshot.agreement, run_id))
     header(run, story.story_of(run, verdicts, done), rests_on, where)
     last = {phase: words.local_time(at, where) for phase, at in read(snapshot.latest_results, run_id).items()}
     st.html(cards.strip(verdicts, done, read(snapshot.phase_hosts, run_id), last))

@@ -162,7 +162,9 @@ def body(view: filters.View) -> None:
     phases = read(trials.phases, view.run_id)
     if not phases:
         return shell.empty("This run has no trial yet.", f"lab pipeline --scale {view.run['scale']}")
-    shell.title("Trials", "What was asked, and what was answered?", ["repeats of audits and replicates are left out"])
+    shell.title(
+        "Trials", "What was asked, and what was answered?", ["each unit once; choose a host to see its own answers"]
+    )
     return listing(wanted(view, phases))
 
 

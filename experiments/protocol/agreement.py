@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -42,10 +43,27 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
     # Weights are rounded once, the same everywhere, and multiplied in float32.
     Precision.FOUR_BIT: Tolerance(1e-3, 1e-3),
 }
+EXACT = Tolerance(0, 0)
 CLOCKS = frozenset({"latency_s"})
 TRAINED = frozenset({"adapter"})  # the digest of floats, whose last bits are another thread count's
 COMPUTED_BY = frozenset({"device", "version", "torch", "mlx"})  # of "engine": releases are in the id, devices agree
 LEFT_OUT = CLOCKS | TRAINED | COMPUTED_BY
+
+
+class Outcome(StrEnum):
+    """How far two trials of one unit agree."""
+
+    EQUAL = "equal"
+    WITHIN_TOLERANCE = "within tolerance"
+    NEAR_TIE = "near tie"
+    DIFFERENT = "different"
+
+
+class Compared(NamedTuple):
+    """The comparison of two trials."""
+
+    outcome: Outcome
+    where: str = ""  # the first place where they differ by more than the tolerance
 
 
 @dataclass(frozen=True)
@@ -72,18 +90,36 @@ def precision_of(unit: Unit) -> Precision:
 def compare(first: Sequence[Trial], second: Sequence[Trial], unit: Unit) -> Agreement:
     """Compare the trials of two runs of one unit, one by one in the order in which the unit gave them."""
     tolerance = TOLERANCES[precision_of(unit)]
-    ones, twos = plain(first), plain(second)
-    found, ties = [], 0
-    for i, (a, b, one, two) in enumerate(zip(first, second, ones, twos, strict=False)):
-        differs = difference(one, two, f"trial {i}", tolerance)
-        if differs and near_tie(a, b, unit, tolerance):
-            ties += 1
-        elif differs:
-            found.append(differs)
+    each = compare_trials(first, second, unit)
+    found = [f"trial {i}{one.where}" for i, one in enumerate(each) if one.outcome is Outcome.DIFFERENT]
+    ties = sum(one.outcome is Outcome.NEAR_TIE for one in each)
     if len(first) != len(second):
         found.append(f"{len(first)} trials and {len(second)}")
     deviating = len(found) - (len(first) != len(second)) + abs(len(first) - len(second))
-    return Agreement(len(first), deviating, ties, found[0] if found else "", _largest(ones, twos), tolerance.nats)
+    largest = _largest(plain(first), plain(second))
+    return Agreement(len(first), deviating, ties, found[0] if found else "", largest, tolerance.nats)
+
+
+def compare_trials(first: Sequence[Trial], second: Sequence[Trial], unit: Unit) -> list[Compared]:
+    """Compare the trials of two runs of one unit, one by one in the order in which the unit gave them.
+
+    Args:
+        first, second: trials of the unit; of a longer one, those that have no partner are left out.
+
+    Returns:
+        One outcome for each pair of trials.
+    """
+    tolerance, found = TOLERANCES[precision_of(unit)], []
+    for a, b, one, two in zip(first, second, plain(first), plain(second), strict=False):
+        if not difference(one, two, "", EXACT):
+            found.append(Compared(Outcome.EQUAL))
+        elif not (where := difference(one, two, "", tolerance)):
+            found.append(Compared(Outcome.WITHIN_TOLERANCE))
+        elif near_tie(a, b, unit, tolerance):
+            found.append(Compared(Outcome.NEAR_TIE, where))
+        else:
+            found.append(Compared(Outcome.DIFFERENT, where))
+    return found
 
 
 def near_tie(one: Trial, two: Trial, unit: Unit, tolerance: Tolerance) -> bool:

@@ -16,6 +16,7 @@ from experiments.registry import PHASES
 from flows.forecast import expected_seconds
 from flows.plan import checked_why, plan
 from lab import PAGE_PORT
+from lab.commands import results_hosts
 from lab.commands.options import (
     AllowLeakage,
     AppPort,
@@ -82,13 +83,18 @@ def pipeline(
 def results(
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print all numbers as a Markdown page.")] = False,
+    hosts: Annotated[
+        bool, typer.Option("--hosts", help="Show whether hosts that computed the same units agree, and who did what.")
+    ] = False,
 ) -> None:
     """Show the verdicts of the latest run.
 
-    Example: lab results --markdown
+    Example: lab results --hosts
     """
     run_id, rows = latest_chain()
-    if as_json:
+    if hosts:
+        results_hosts.show(run_id, as_json)
+    elif as_json:
         print(json.dumps({"run_id": run_id, "phases": [parsed(r) for r in rows]}, indent=1, default=str))
     elif markdown:
         with reading(Paths.local()) as con:

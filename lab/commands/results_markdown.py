@@ -38,7 +38,8 @@ def page(
         lines.append(_row((v["phase"].upper(), v["status"], main, value, needs, v["n"], worked)))
     lines.append("")
     for v in verdicts:
-        said = [v["reason"], *([f"Overridden: {v['why']}"] if v["why"] else [])]
+        said = [v["reason"], *([f"{v['differs']}."] if v["differs"] else [])]
+        said += [f"Overridden: {v['why']}"] if v["why"] else []
         lines.append(f"- **{v['phase'].upper()} {v['status']}.** {' '.join(map(_cell, said))}")
     for v in verdicts:
         lines += ["", *_numbers(v["phase"], [m for m in metrics if m["phase"] == v["phase"]])]

@@ -19,7 +19,7 @@ from common.environment import upgrade_command
 from common.errors import LabError
 from common.files import copy_whole, locked_file, reporting_full_disk, sweep
 from common.system_errors import system_error
-from warehouse.database import record_files, summaries
+from warehouse.database import comparisons, record_files, summaries
 from warehouse.database.statements import insert, number_of, transaction
 from warehouse.paths import Paths
 
@@ -114,7 +114,7 @@ def locked(paths: Paths, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 def writing(paths: Paths, *, publish: bool = False, wait_s: float = LOCK_WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection to the migrated warehouse that may write.
 
-    When the block succeeds, summaries and record files are brought up to date.
+    When the block succeeds, summaries, comparisons and record files are brought up to date.
 
     Args:
         publish: then also publish a snapshot.
@@ -130,6 +130,7 @@ def writing(paths: Paths, *, publish: bool = False, wait_s: float = LOCK_WAIT_S)
         with open_warehouse(paths) as con:
             yield con
             summaries.refresh(con)
+            comparisons.refresh(con)
             con.execute("CHECKPOINT")
             record_files.save(con, paths, schema_version(con))
         if publish:

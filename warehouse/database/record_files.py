@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 
 from common.errors import LabError
 from common.files import file_sha256, whole_file, write_whole
-from warehouse.database import summaries
+from warehouse.database import comparisons, summaries
 from warehouse.paths import Paths
 
 INDEX = "index.json"
-MADE_AGAIN = ("trials", *summaries.TABLES)  # tables without files: a rebuild makes them from the bundles
+# Tables without files: a rebuild makes them from the bundles.
+MADE_AGAIN = ("trials", *summaries.TABLES, comparisons.TABLE)
 COMMON = "common"  # folder of rows of no run
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}/[a-z0-9_]+(-[0-9a-f])?\.parquet")  # below the folder of records

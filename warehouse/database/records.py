@@ -16,6 +16,7 @@ from common.errors import LabError
 from experiments.contract import Json, Metric, Metrics, NextStep, Result, Status, Trial, Unit, Verdict
 from experiments.findings import Earlier
 from experiments.registry import PHASES, read_findings
+from warehouse.database.agreement import agreement_of, of_phase
 from warehouse.database.arrivals import last_arrival
 from warehouse.database.statements import column_of, insert, number_of, rows_of, transaction
 from warehouse.delivery.bundles import FIELDS
@@ -264,8 +265,14 @@ def metrics_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
 
 
 def chain_of(con: Connection, run_id: str) -> list[dict[str, Any]]:
-    """Return the run's verdicts as rows of gate_history, in the order of the phases."""
+    """Return the run's verdicts as rows of gate_history, in the order of the phases.
+
+    `differs` is a sentence about hosts that gave other answers to the same trials, "" where none did.
+    """
     rows = rows_of(con, "SELECT * FROM gate_history WHERE run_id = ?", [run_id])
+    compared = agreement_of(con, run_id)
+    for row in rows:
+        row["differs"] = of_phase(compared.of(row["phase"]))
     return sorted(rows, key=lambda r: list(PHASES).index(r["phase"]))
 
 

@@ -12,7 +12,7 @@ import duckdb
 from common.errors import LabError
 from common.files import copy_whole, reporting_full_disk, sync_folder, temporary_for
 from common.system_errors import system_error
-from warehouse.database import record_files, summaries
+from warehouse.database import comparisons, record_files, summaries
 from warehouse.database.connection import (
     DAMAGED,
     locked,
@@ -136,6 +136,7 @@ def _build(paths: Paths, store: Store, new: Path, index: record_files.Index) -> 
                 done.aside.append(f"{path.name}: {error}")
         renumber(con)
         summaries.refresh(con)
+        comparisons.refresh(con)
         con.execute("CHECKPOINT")
         for table in record_files.catalogue(con):
             done.rows[table] = number_of(con, f"SELECT count(*) FROM {table}")  # noqa: S608 - from the catalogue
@@ -173,7 +174,7 @@ class _Compared(NamedTuple):
 
 
 def _differences(old: Path, new: Path) -> _Compared:
-    """Compare all tables but the summaries; repeated rows count as often as they occur."""
+    """Compare all tables but the summaries and comparisons; repeated rows count as often as they occur."""
     try:
         return _Compared(True, _by_table(old, new))
     except duckdb.Error as error:
@@ -191,7 +192,7 @@ def _by_table(old: Path, new: Path) -> dict[str, Difference]:
         known = con.execute(
             "SELECT table_name, list(DISTINCT database_name) FROM duckdb_tables() WHERE database_name IN ('before', 'now') "
             "AND NOT list_contains(?, table_name) GROUP BY 1 ORDER BY 1",
-            [list(summaries.TABLES)],
+            [[*summaries.TABLES, comparisons.TABLE]],
         ).fetchall()
         for table, where in known:
             only = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection as Connection
 
 from common.files import move
+from warehouse.database import comparisons
 from warehouse.database.statements import column_of, transaction
 from warehouse.delivery.bundles import BadBundle, Bundle
 from warehouse.delivery.reading import read_bundle
@@ -74,11 +75,12 @@ def _take_again(con: Connection, store: Store, bundle: Bundle, path: Path) -> No
 
 
 def forget_summary(con: Connection, sha256: str) -> None:
-    """Delete the summary of a bundle; it is made again when the warehouse is closed."""
+    """Delete the summary and the comparisons of a bundle; they are made again when the warehouse is closed."""
     for table in ("attempt_counts", "problem_results"):
         number = "(SELECT number FROM bundle_numbers WHERE sha256 = ?)"
         con.execute(f"DELETE FROM {table} WHERE number = {number}", [sha256])  # noqa: S608 - fixed words
     con.execute("DELETE FROM bundle_numbers WHERE sha256 = ?", [sha256])
+    comparisons.forget(con, sha256)
 
 
 def _back_from_quarantine(con: Connection, paths: Paths, store: Store) -> int:

@@ -10,12 +10,13 @@ import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
 from common.environment import host_name
-from warehouse.database import summaries
+from warehouse.database import comparisons, summaries
 from warehouse.database.arrivals import last_arrival
 from warehouse.database.connection import is_read_only
 from warehouse.database.statements import insert
 from warehouse.delivery.results_store import Store
 from warehouse.maintenance import verify as checks
+from warehouse.maintenance.hosts import check_hosts
 from warehouse.maintenance.recompute import check_decided
 from warehouse.maintenance.verify import Finding, Verified
 from warehouse.paths import Paths
@@ -52,10 +53,12 @@ def verified(con: Any, paths: Paths, store: Store, phase: str | None, deep: bool
     stored = not is_read_only(con)
     if stored:
         summaries.refresh(con)
+        comparisons.refresh(con)
     checks.check_summaries(con, found)
     attached = checks.check_bundles(con, paths, found, phase)
     checks.check_records(paths, found)
     checks.check_units(con, found, phase)
+    check_hosts(con, found, phase, deep)
     if deep:
         checks.check_files(store, attached, found)
         check_decided(con, store.get_file, found, phase)

@@ -34,7 +34,7 @@ from warehouse.paths import Paths
 
 BATCH_TRIALS = 50_000  # compared at a time
 Check = Literal[
-    "blocks", "migrations", "plans", "bundles", "trials", "files", "records", "units", "metrics", "verdicts"
+    "blocks", "migrations", "plans", "bundles", "trials", "files", "records", "units", "metrics", "verdicts", "hosts"
 ]
 
 

@@ -21,6 +21,7 @@ from common.errors import LabError
 from experiments.contract import NextStep as NextStep
 from experiments.protocol.leakage_gate import MARK as LEAKY
 from experiments.registry import PHASES
+from warehouse.database.agreement import RunAgreement, of_phase, read_agreement
 from warehouse.database.connection import unreadable
 from warehouse.database.statements import rows_of
 from warehouse.paths import Paths
@@ -28,7 +29,7 @@ from warehouse.paths import Paths
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
 METRIC = "metric, condition, value, low, high, n, failed, method, timing"  # columns
-SCHEMA = 9  # newest migration whose tables these queries know
+SCHEMA = 10  # newest migration whose tables these queries know
 Row = dict[str, Any]
 READ_ERRORS = (duckdb.Error, OSError)  # raised by a query if the file is missing or damaged
 
@@ -39,13 +40,6 @@ class Identity(NamedTuple):
     inode: int
     changed_ns: int
     size_bytes: int
-
-
-class Agreement(NamedTuple):
-    """Number of pairs of hosts whose intervals overlap, and of all pairs."""
-
-    meeting: int
-    compared: int
 
 
 class Progress(NamedTuple):
@@ -162,7 +156,7 @@ def chain(run_id: str) -> list[Row]:
     """Return the verdicts of a run in the order of the phases: gate_history with trials, failed, hosts and seconds.
 
     `next_steps` is a list of NextStep, `findings` a dictionary, `hosts` a list of names in order, `actual_s` None until it is
-    known, `leaky` True if the phase went on although its data leaked.
+    known, `leaky` True if the phase went on although its data leaked, `differs` a sentence about hosts that differ, or "".
     """
     rows = query(
         "SELECT phase, status, reason, main_metric, main_condition, value, low, high, n, threshold, "
@@ -171,8 +165,9 @@ def chain(run_id: str) -> list[Row]:
     )
     trials = {r["phase"]: r for r in query("SELECT phase, trials, failed FROM phase_trials WHERE run_id = ?", [run_id])}
     seconds = {r["phase"]: r for r in query("SELECT phase, actual_s FROM predictions WHERE run_id = ?", [run_id])}
-    hosts = phase_hosts(run_id)
+    hosts, compared = phase_hosts(run_id), agreement(run_id)
     for row in rows:
+        row["differs"] = of_phase(compared.of(row["phase"]))
         row["next_steps"] = [NextStep.from_json(step) for step in json.loads(row["next_steps"])]
         row["findings"] = json.loads(row["findings"])
         row["trials"] = trials.get(row["phase"], {}).get("trials", 0)
@@ -183,8 +178,13 @@ def chain(run_id: str) -> list[Row]:
     return _in_order(rows)
 
 
+def agreement(run_id: str) -> RunAgreement:
+    """Return how far the hosts of a run agree, trial by trial, and what each of them did."""
+    return read_agreement(query, run_id)
+
+
 def phase_hosts(run_id: str) -> dict[str, list[str]]:
-    """Return phase -> hosts whose bundles count."""
+    """Return phase -> hosts with results of it, repeats of units included."""
     found: dict[str, list[str]] = {}
     for row in query("SELECT phase, host FROM phase_hosts WHERE run_id = ? ORDER BY host", [run_id]):
         found.setdefault(row["phase"], []).append(row["host"])
@@ -192,7 +192,7 @@ def phase_hosts(run_id: str) -> dict[str, list[str]]:
 
 
 def latest_results(run_id: str) -> dict[str, datetime]:
-    """Return phase -> time at which its newest counted bundle came in."""
+    """Return phase -> time at which its newest bundle came in."""
     sql = "SELECT phase, epoch(max(last_at)) AS last_at FROM phase_hosts WHERE run_id = ? GROUP BY phase"
     return {r["phase"]: r["last_at"] for r in query(sql, [run_id])}
 
@@ -214,18 +214,6 @@ def phase_metrics(run_id: str, phase: str) -> list[Row]:
     columns = f"phase, ? AS host, NULL AS tier, {METRIC}"
     sql = f"SELECT {columns} FROM phase_metrics WHERE run_id = ? AND phase = ? ORDER BY position"  # noqa: S608 - fixed words
     return query(sql, [ALL_HOSTS, run_id, phase])
-
-
-def host_agreement(run_id: str) -> Agreement:
-    """Compare the intervals of all pairs of hosts, over all metrics that are not timings."""
-    found = query(
-        "SELECT count(*) FILTER (a.high >= b.low AND b.high >= a.low) AS meeting, count(*) AS compared "
-        "FROM host_comparison a JOIN host_comparison b USING (run_id, phase, metric, condition) "
-        "WHERE run_id = ? AND a.host < b.host AND NOT a.timing "
-        "AND a.low IS NOT NULL AND a.high IS NOT NULL AND b.low IS NOT NULL AND b.high IS NOT NULL",
-        [run_id],
-    )[0]
-    return Agreement(found["meeting"], found["compared"])
 
 
 def progress(run_id: str) -> dict[str, Progress]:

@@ -29,7 +29,10 @@ class Sql(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A selection of the counted trials of a run; None, "any" and "" select all."""
+    """A selection of trials of a run; None, "any" and "" select all.
+
+    Without a host each unit's result that counts, from any host; with one, that host's first result of each unit.
+    """
 
     run_id: str
     phase: str | None = None
@@ -41,10 +44,9 @@ class Wanted:
     def of_trials(self) -> Sql:
         """Return a condition on trials t."""
         parts, values = [f"({OUTCOMES[self.outcome][0]})"], []
-        for column, value in (("t.condition", self.condition), ("t.host", self.host)):
-            if value is not None:
-                parts.append(f"{column} = ?")
-                values.append(value)
+        if self.condition is not None:
+            parts.append("t.condition = ?")
+            values.append(self.condition)
         if self.text:
             parts.append("contains(t.problem_id, ?)")
             values.append(self.text)
@@ -57,11 +59,10 @@ class Wanted:
             sql = f"SELECT bundle_sha256, count(*) AS n FROM trials t WHERE {where} GROUP BY bundle_sha256"  # noqa: S608
             return Sql(sql, values)
         condition = "" if self.condition is None else " AND c.condition = ?"
-        host = "" if self.host is None else " AND s.sha256 IN (SELECT sha256 FROM bundles WHERE host = ?)"
-        values = [v for v in (self.condition, self.host) if v is not None]
+        values = [] if self.condition is None else [self.condition]
         return Sql(
             "SELECT s.sha256 AS bundle_sha256, sum(c.trials) AS n FROM attempt_counts c JOIN bundle_numbers s USING (number) "  # noqa: S608
-            f"WHERE ({OUTCOMES[self.outcome][1]}){condition}{host} GROUP BY s.sha256",
+            f"WHERE ({OUTCOMES[self.outcome][1]}){condition} GROUP BY s.sha256",
             values,
         )
 
@@ -75,16 +76,16 @@ class Page:
 
 
 def phases(run_id: str) -> list[str]:
-    """Return the phases of a run that have counted trials, in order."""
+    """Return the phases of a run that have trials, in order."""
     sql = "SELECT DISTINCT phase FROM phase_hosts WHERE run_id = ? ORDER BY list_position(?, phase)"
     return [r["phase"] for r in query(sql, [run_id, list(PHASE_ORDER)])]
 
 
 def conditions(run_id: str, phase: str) -> list[str]:
-    """Return the conditions of a phase's counted trials, by name."""
+    """Return the conditions of a phase's trials, by name."""
     rows = query(
         "SELECT DISTINCT c.condition FROM units u JOIN bundles b USING (unit_id) JOIN bundle_numbers s USING (sha256) "
-        "JOIN attempt_counts c USING (number) WHERE b.replicate = 0 AND u.run_id = ? AND u.phase = ? ORDER BY 1",
+        "JOIN attempt_counts c USING (number) WHERE u.run_id = ? AND u.phase = ? ORDER BY 1",
         [run_id, phase],
     )
     return [r["condition"] for r in rows]
@@ -96,6 +97,10 @@ def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
     Trials are counted by bundle and then read from the few bundles of the page, so the last page is as fast as the first.
     """
     counts, counted = wanted.counts()
+    shown = "b.replicate = 0"
+    if wanted.host is not None:
+        shown = "b.replicate = (SELECT min(o.replicate) FROM bundles o WHERE o.unit_id = b.unit_id AND o.host = ?) AND b.host = ?"
+    host = [] if wanted.host is None else [wanted.host] * 2
     of_phase = [] if wanted.phase is None else [wanted.phase]
     holding = query(
         f"""
@@ -104,12 +109,12 @@ def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
             SELECT c.*, u.phase, sum(n) OVER (ORDER BY list_position(?, u.phase), u.position, b.sha256) - n AS before,
                    sum(n) OVER () AS total
             FROM counts c JOIN bundles b ON b.sha256 = c.bundle_sha256 JOIN units u USING (unit_id)
-            WHERE b.replicate = 0 AND u.run_id = ? {"AND u.phase = ?" if of_phase else ""}
+            WHERE {shown} AND u.run_id = ? {"AND u.phase = ?" if of_phase else ""}
         )
         SELECT bundle_sha256, phase, n::BIGINT AS n, before::BIGINT AS before, total::BIGINT AS total FROM placed
         WHERE (before < ? AND before + n > ?) OR before = 0 ORDER BY before
         """,  # noqa: S608 - only fixed words are put in
-        [*counted, list(PHASE_ORDER), wanted.run_id, *of_phase, first + rows, first],
+        [*counted, list(PHASE_ORDER), *host, wanted.run_id, *of_phase, first + rows, first],
     )
     total = holding[0]["total"] if holding else 0
     holding = [b for b in holding if b["before"] + b["n"] > first]  # the first bundle is there for the total only
@@ -122,8 +127,8 @@ def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
     )
     found.sort(key=lambda r: (place[r["bundle_sha256"]], r["ordinal"]))
     start = first - holding[0]["before"] if holding else 0
-    shown = found[start : start + rows]
-    return Page(total, [{"phase": holding[place[r["bundle_sha256"]]]["phase"], **r} for r in shown])
+    some = found[start : start + rows]
+    return Page(total, [{"phase": holding[place[r["bundle_sha256"]]]["phase"], **r} for r in some])
 
 
 def trial(bundle_sha256: str, ordinal: int) -> Row | None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
+import made_up_hosts
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_hosts import RUN, names_of
 
+from lab.commands import results_hosts
 from lab.commands.results_markdown import MOST_ROWS, page
 
 VERDICT = {
@@ -21,6 +27,7 @@ VERDICT = {
     "n": 102,
     "reason": "kNN 0.50 (needs > 0.7).",
     "why": None,
+    "differs": "",
     "scale": "full",
     "domain": "big_o",
     "model": "smollm2-135m",
@@ -79,3 +86,21 @@ def test_any_text_stays_in_its_cell(text: str) -> None:
     rows = [line for line in shown.splitlines() if line.startswith("| knn")]
     assert len(rows) == 1 and len(cells(rows[0])) == 6
     assert shown.count("<") == shown.count("\\<") and shown.count("[") == shown.count("\\[")
+
+
+def test_hosts_that_differ_are_printed_with_their_trials(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """Who reads results on the command line has to learn of a machine that answers otherwise, and of a mere division of work."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    made_up_hosts.publish(tmp_path, names_of(2), "replicate", "laptop", "p1 p2").rename(tmp_path / "warehouse.duckdb")
+    results_hosts.show(RUN, as_json=False)
+    printed = capsys.readouterr().out
+    assert printed.startswith("desktop and laptop differ: ")
+    assert "Which of them is right, this does not say." in printed
+    assert re.search(r"P2 +│ desktop +│ laptop +│ +144 │", printed)
+    results_hosts.show(RUN, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    p2 = next(p for p in found["pairs"] if p["phase"] == "p2")
+    assert p2["differing"] > 0 and p2["main_metric"]["n"] == 12
+    made_up_hosts.publish(tmp_path, names_of(2), "split").replace(tmp_path / "warehouse.duckdb")
+    results_hosts.show(RUN, as_json=False)
+    assert "different problems: not a test" in capsys.readouterr().out

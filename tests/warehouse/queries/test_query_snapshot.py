@@ -18,6 +18,7 @@ from app.reading import read
 from experiments.domains import get_domain
 from experiments.registry import PHASES, get_phase
 from flows.plan import plan
+from warehouse.database.agreement import Pair, RunAgreement
 from warehouse.database.connection import migrations
 from warehouse.queries import snapshot
 
@@ -122,16 +123,6 @@ def test_metrics_of_hosts_and_over_all(home: Path) -> None:
     overall = snapshot.phase_metrics("r1", "p1")
     assert {r["host"] for r in overall} == {snapshot.ALL_HOSTS}
     assert [r["value"] for r in overall if r["condition"] == MINILM] == [1.342]
-
-
-def test_hosts_agree_where_their_intervals_meet(home: Path) -> None:
-    """The first screen says how many comparisons agree; one metric set apart is counted, a timing is not."""
-    path = publish(home, ("r1", "p1", None))
-    assert snapshot.host_agreement("r1") == (4, 4)
-    with changed(path) as con:
-        con.execute("UPDATE metrics SET low = 9, high = 10 WHERE host = 'pi-4' AND condition = 'semantic'")
-        con.execute("UPDATE metrics SET timing = true WHERE condition = 'none'")
-    assert snapshot.host_agreement("r1") == (2, 3)
 
 
 def test_identity_changes_with_a_publication(home: Path) -> None:
@@ -241,10 +232,11 @@ def test_evidence_marks_what_weakens_the_verdicts(home: Path) -> None:
     publish(home, ("r1", "p1 p2", None))
     (run,) = snapshot.runs()
     verdicts = {v["phase"]: v for v in snapshot.chain("r1")}
-    assert [(f.value, f.warns) for f in story.evidence(run, verdicts, (7, 8))] == [
+    compared = RunAgreement([Pair("p1", "laptop", "pi-4", 1, 4, 8, 7, 0, 0, 1, 1 / 8, 0, 0.5)], [], {})
+    assert [(f.value, f.warns) for f in story.evidence(run, verdicts, compared)] == [
         ("48 trials on laptop and pi-4", False),
         ("16 failed", True),
-        ("the hosts' intervals meet in 7 of 8 comparisons", True),
+        ("hosts differ in 1 of 8 shared trials", True),
         ("commit 34c42bd34c42 with uncommitted changes", True),
     ]
 
