@@ -85,6 +85,7 @@ def verdict(phase: str, status: str, minutes: int, **values: Any) -> dict[str, A
         "n": 30,
         "reason": "It is so.",
         "why": None,
+        "differs": "",
         "next_steps": "[]",
         "plan_id": "0f3a",
     } | values

@@ -110,7 +110,7 @@ def test_what_a_machine_does_now_is_one_phrase() -> None:
     left = [{"host": "pi-4", "phase": "e1", "units": 3, "left_s": 360.0}]
     assert machines.doing(now, online, "pi-4", left, AT) == "e1 · shard 3 of 4, 6 min 0 s left"
     assert machines.doing(now, online, "pi-4", [], AT) == "e1 · shard 3 of 4"
-    assert machines.doing(now, offline, "laptop", left, AT) == "offline for 5 min"
+    assert machines.doing(now, offline, "laptop", left, AT) == "offline for 5 min 0 s"
     assert machines.doing(Now(AT), online, "pi-4", left, AT) == "idle"
     assert machines.doing(now, None, "desktop", left, AT) == "not joined"
     assert machines.doing(None, online, "pi-4", left, AT) == "not known: the server does not answer"
