@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 
 from common.errors import LabError
 from experiments.domains.base import Problem, judged_by_choice
-from experiments.domains.jsonl_file import data_file, data_name, normal_text, read_rows
-from experiments.domains.leakage import first_of
+from experiments.domains.jsonl_file import data_file, data_name, read_rows
+from experiments.domains.scripts import WORD, first_of, normal_text
 from experiments.seeds import generator
 
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 SENTENCE = re.compile(r"[.!?]+(?:\s|$)")
 TERMS = 60  # at most
 TERM_LETTERS = 4  # a shorter word is seldom one

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from common.environment import lab_home
 from common.errors import LabError
 from common.files import cached_sha256, write_whole
 from experiments.domains.base import Problem
-from experiments.domains.leakage import first_of
+from experiments.domains.scripts import first_of, normal_text
 
 FIELDS = ("id", "text", "label", "group")
 MAX_CHARACTERS = 4000  # of a text: about 1,300 tokens of the 2,048 that fit in a prompt (three characters a token)
@@ -70,12 +69,6 @@ class Report:
             self.leaks.append(Finding(line, "text", what))
 
 
-def normal_text(text: str) -> str:
-    """Return the text without case, layout and the marks around it; marks inside stay, since in code they matter."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return re.sub(r"^\W+|\W+$", "", folded) or folded
-
-
 def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
     """Check a whole file line by line; memory grows by some hundred bytes a line, however long it is.
 
@@ -120,8 +113,9 @@ def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
         report.wrong(0, "label", f"only one label, {next(iter(report.labels))!r}; at least two are needed")
     if not report.n_errors:
         # A second reading, since only now all labels are known.
+        labels = tuple(report.labels)
         for number, raw in _lines(path):
-            if label := first_of(report.labels, _parsed(raw).text):
+            if label := first_of(labels, _parsed(raw).text):
                 report.leak(number, f"holds the label {label!r}")
     return report
 

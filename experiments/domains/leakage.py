@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from common.errors import LabError
 from experiments.domains.base import Domain, Problem
+from experiments.domains.scripts import first_of
 
 NAMED_PAIRS = 3  # in a message; all are counted
 
@@ -82,16 +81,3 @@ ALLOW = ', or go on with marked results: --allow-leakage "why"'
 def names_answer(domain: Domain, text: str) -> str:
     """Return the first class name or option that is a word of `text`, whatever the case; "" if there is none."""
     return first_of((*domain.options, *sorted(domain.telling)), text)
-
-
-def first_of(words: Iterable[str], text: str) -> str:
-    """Return the first of `words` in `text`; letters and digits beside it make it another word, _ does not."""
-    found = _any_of(tuple(words)).search(text)
-    return found.group() if found else ""
-
-
-@lru_cache(maxsize=64)
-def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
-    # The longest first, or "O(n" would be found where "O(n^2)" stands.
-    either = "|".join(re.escape(w) for w in sorted(words, key=lambda w: (-len(w), w)))
-    return re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])" if either else r"(?!)", re.IGNORECASE)

@@ -133,12 +133,15 @@ def qualified(verdict: Verdict, metrics: Metrics, phase: str, config: PhaseConfi
     cause = "; ".join(map(_in_words, over))
     steps = _steps({m.metric for m in over}, phase, config)
     reasons = {step.reason for step in steps}
+    # Nothing is to be installed for a model that was loaded.
+    loaded = any(m.metric in ("unreadable_share", "too_long_share") for m in over)
+    left = [s for s in verdict.next_steps if not (loaded and str(s.command).startswith("pip install"))]
     return replace(
         verdict,
         status=Status.INCONCLUSIVE,
         reason=f"Not decided, since {cause}.{note} What was measured all the same: {verdict.reason}",
         findings=verdict.findings and verdict.findings.doubted(),
-        next_steps=(*steps, *(step for step in verdict.next_steps if step.reason not in reasons)),
+        next_steps=(*steps, *(step for step in left if step.reason not in reasons)),
     )
 
 

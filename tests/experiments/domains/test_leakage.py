@@ -20,7 +20,8 @@ from experiments.backends.protocols import Reading
 from experiments.contract import Metric, Metrics, Result, Trial, Unit
 from experiments.data import split, universe
 from experiments.domains import Problem, get_domain
-from experiments.domains.leakage import first_of, inspect, names_answer, refuse
+from experiments.domains.leakage import inspect, names_answer, refuse
+from experiments.domains.scripts import first_of, normal_text
 from experiments.findings import Earlier
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, configure, get_phase
@@ -79,13 +80,13 @@ def test_what_names_an_answer(text: str, said: str) -> None:
 
 def test_labels_of_any_kind_are_looked_for_as_words() -> None:
     """The user's labels may hold marks, stand in one another, or be empty of letters."""
-    assert first_of(["C++", "C"], "written in C++ today") == "C++"
-    assert first_of(["C"], "written in C++ today") == "C"
-    assert first_of(["not good", "good"], "Not good") == "Not good"
-    assert first_of(["5"], "rated 5/5") == "5"
-    assert first_of(["5"], "rated 15") == ""
-    assert first_of(["schön"], "unschön, schöner") == ""
-    assert first_of([], "anything") == ""
+    assert first_of(("C++", "C"), "written in C++ today") == "C++"
+    assert first_of(("C",), "written in C++ today") == "C"
+    assert first_of(("not good", "good"), "Not good") == "Not good"
+    assert first_of(("5",), "rated 5/5") == "5"
+    assert first_of(("5",), "rated 15") == ""
+    assert first_of(("schön",), "unschön, schöner") == ""
+    assert first_of((), "anything") == ""
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -302,3 +303,35 @@ def test_what_the_plan_does_not_name_is_marked_exploratory(monkeypatch: pytest.M
     rows = {m.metric: m for m in leakage_gate.measured("p1", config, Earlier(), []).values}
     assert rows["afterthought"] == found.values[1]
     assert plan("smoke").run.plan_id != before.run.plan_id
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "found"),
+    [
+        ("手机", "这个手机第100天就坏了", True),
+        ("酒店", "这家酒店离车站103米", True),
+        ("手机", "屏幕很清楚", False),
+        ("บวก", "ข้อความบวกมากวันที่ 100", True),
+        ("ลบ", "ความเห็นลบครั้งที่ 103", True),
+        ("ลบ", "ลบ\u0e31", False),  # with a vowel sign it is another syllable
+        ("ネガ", "ネガティブ", True),
+        ("배터리", "배터리가 죽었다", True),
+        ("iPhone", "这个iPhone很好", True),
+        ("कर", "यह कर है", True),
+        ("कर", "करा हुआ", False),  # a vowel sign makes it another word
+        ("caf\u00e9", "the cafe\u0301 was full", True),
+        ("good", "go\u200bod\u00ad", True),
+        ("good", "ＧＯＯＤ value", True),
+        ("very good", "very\n  good", True),
+        ("café", "cafés", False),
+    ],
+)
+def test_labels_are_found_in_every_script(label: str, text: str, found: bool) -> None:
+    """Without spaces between words all labels passed: 180 of 14,537 texts of a public file were found."""
+    assert bool(first_of((label,), text)) is found
+
+
+def test_marks_at_the_end_belong_to_a_text() -> None:
+    """A vowel sign is no punctuation: two words that differ in one are not equal."""
+    assert normal_text("की") != normal_text("का") and normal_text("«की!»") == normal_text("की")
+    assert normal_text("ＡＢＣ\u200b.") == "abc"
