@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
-from re import IGNORECASE, Pattern, compile, escape
 
 LAST = 0x20000  # beyond it stand ideographs only
 # Scripts whose words stand without spaces, and Hangul, whose words carry their particles: here no letter beside a word makes
@@ -30,9 +30,9 @@ def _marks() -> str:
 
 
 MARKS = _marks()
-WORD = compile(rf"[^\W_][^\W_{MARKS}]*(?:(?:[{MARKS}]|['’])+[^\W_]+|[{MARKS}]+)*")
-_EDGES = compile(rf"^(?:(?![{MARKS}])\W)+|(?:(?![{MARKS}])\W)+$")
-_UNSPACED = compile(f"[{UNSPACED}]")
+WORD = re.compile(rf"[^\W_][^\W_{MARKS}]*(?:(?:[{MARKS}]|['’])+[^\W_]+|[{MARKS}]+)*")
+_EDGES = re.compile(rf"^(?:(?![{MARKS}])\W)+|(?:(?![{MARKS}])\W)+$")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 def composed(text: str) -> str:
@@ -57,14 +57,14 @@ def first_of(words: tuple[str, ...], text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _any_of(words: tuple[str, ...]) -> Pattern[str]:
+def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
     # The longest first, or "O(n" would be found where "O(n^2)" stands.
     either = "|".join(_bounded(w) for w in sorted(map(composed, words), key=lambda w: (-len(w), w)) if w)
-    return compile(either or r"(?!)", IGNORECASE)
+    return re.compile(either or r"(?!)", re.IGNORECASE)
 
 
 def _bounded(word: str) -> str:
     beside = rf"[^\W_{UNSPACED}]"
     before = "" if _UNSPACED.match(word) else rf"(?<!{beside})(?<![{MARKS}])"
     after = "" if _UNSPACED.match(word[-1]) else rf"(?!{beside})"
-    return rf"{before}{escape(word)}{after}(?![{MARKS}])"
+    return rf"{before}{re.escape(word)}{after}(?![{MARKS}])"
