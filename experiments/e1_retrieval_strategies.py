@@ -18,9 +18,11 @@ import numpy as np
 from pydantic import Field
 
 from experiments import e0_retrieval_parameters as e0
-from experiments import statistics
+from experiments import mean_tests, statistics
 from experiments.analysis import attempts
-from experiments.analysis.resampling import resampling_of
+from experiments.analysis.attempts import Outcome
+from experiments.analysis.ends import ENDS, Flags, ends, ends_in_words, flags_of, means_in_words, scale_of
+from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
@@ -28,13 +30,14 @@ from experiments.data import parts, split, universe
 from experiments.domains import get_domain
 from experiments.expected import Expected, Number, Row, Solved, solving
 from experiments.findings import Earlier, PhaseFindings
+from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.memory_bank import NOTHING, Bank, MemoRecord, bank_of
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import effort, most_attempts, solve
+from experiments.solving.solving import effort, solve
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
@@ -44,6 +47,7 @@ PROFILE = "e0_e1"
 NEEDS = ("embedder", "language_model")
 MEMO_S, EVALUATION_S = 0.7, 4.0  # costs of a problem, in seconds on two cores (measured at demo scale)
 CONDITIONS = ("none", "temporal", "semantic")
+PAIRS = (("semantic", "temporal"), ("semantic", "none"), ("temporal", "none"))
 PAIR = "semantic - temporal"  # the comparison that decides
 WEAK_SIGNAL = "weak_signal"  # the hypothesis where nothing was shown
 MEMO = "memo"  # condition of the trials that fill the memory
@@ -51,7 +55,7 @@ MEMO = "memo"  # condition of the trials that fill the memory
 PLANNED = """
     adjusted_p mean_difference equivalence_p attempts_cv friedman_p attempts_mean p cliffs_delta success_rate
     censoring_rate accuracy relevance_attempts_correlation class_accuracy tokens_mean latency_s
-    memo_success_rate ceiling_share floor_share smallest_effect
+    memo_success_rate ceiling_share floor_share above_chance_p ceiling_p rank_biserial smallest_effect
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -212,17 +216,16 @@ def _irrelevant(rows: Sequence[Row], details: Sequence[Evaluated]) -> str | None
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     """Measure attempts per condition, pairwise tests, equivalence, correlation with relevance, classes, tokens."""
     table, by = attempts.median_attempts(trials, CONDITIONS), resampling_of(trials, config)
-    pairs = [("semantic", "temporal"), ("semantic", "none"), ("temporal", "none")]
-    most = most_attempts(get_domain(config.domain), config)
+    scale = scale_of(config)
     values = [
         *attempts.per_condition(trials, table, by),
-        *attempts.ends(table, most),
-        *attempts.comparisons(table, pairs, by=by),
-        *_together(table, config),
+        *ends(table, scale, by),
+        *attempts.comparisons(table, PAIRS, by=by),
+        *_together(table, config, by),
     ]
     done = [t for t in trials if t.condition in CONDITIONS and t.error is None]
-    values += [*_relevance(done, table), *_by_class(done, config), *_tokens(done)]
-    values.append(attempts.smallest_visible(attempts.fewest_pairs(table, pairs)))
+    values += [*_relevance(done, table), *_by_class(done, config, by), *_tokens(done)]
+    values.append(attempts.smallest_visible(attempts.fewest_pairs(table, PAIRS), level_of(config)))
     memos = memos_of(trials, config)
     solved = [t for t in trials if t.condition == MEMO and t.error is None]
     share = statistics.wilson(sum(bool(t.solved) for t in solved), len(solved))
@@ -232,28 +235,26 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         "memos": memos,
         "test": [p.problem_id for p in test],
         "errors": attempts.errors_of(trials)[:3],
-        "flags": attempts.ceiling_and_floor(table, most),
+        "flags": flags_of(table, scale, by),
     }
     return Metrics(tuple(values), facts)
 
 
-def _together(table: attempts.Table, config: Config) -> list[Metric]:
+def _together(table: attempts.Table, config: Config, by: Resampling) -> list[Metric]:
     """Friedman over the problems with a result under all conditions, equivalence of the strategies, variation of each."""
     complete = attempts.whole(table, CONDITIONS)
     overall = statistics.friedman([[complete[c][p] for c in CONDITIONS] for p in complete["none"]])
-    tost = statistics.tost_paired(*attempts.paired(table, "semantic", "temporal"), config.margin)
+    groups = by.of(attempts.differences(table, "semantic", "temporal"))
+    tost = mean_tests.tost_paired(*attempts.paired(table, "semantic", "temporal"), config.margin, groups)
 
     def noted(method: str, note: str) -> str:
         return f"{method}; {note}" if note else method
 
-    method, of_cv = noted(f"TOST, margin {config.margin} attempts", tost.note), "std / mean over problems"
+    method = noted(f"TOST, margin {config.margin} attempts", tost.note)
     return [
         Metric("friedman_p", overall.p, n=overall.n, method=noted("Friedman", overall.note)),
         Metric("equivalence_p", tost.p, n=tost.n, condition=PAIR, method=method),
-        *(
-            Metric("attempts_cv", attempts.cv(list(v.values())), n=len(v), condition=c, method=of_cv)
-            for c, v in table.items()
-        ),
+        *(attempts.row("attempts_cv", c, attempts.variation(v, by)) for c, v in table.items()),
     ]
 
 
@@ -268,12 +269,12 @@ def _relevance(trials: Sequence[Trial], table: attempts.Table) -> list[Metric]:
     return rows
 
 
-def _by_class(trials: Sequence[Trial], config: Config) -> list[Metric]:
+def _by_class(trials: Sequence[Trial], config: Config, by: Resampling) -> list[Metric]:
     rows = []
     for label in get_domain(config.domain).options:
         for condition in CONDITIONS:
             mine = [t for t in trials if t.condition == condition and t.details.get("label", t.truth) == label]
-            share = statistics.wilson(sum(t.attempts == 1 for t in mine), len(mine))
+            share = by.share(attempts.shares(mine, lambda t: t.attempts == 1))
             rows.append(attempts.row("class_accuracy", f"{label} {condition}", share))
     return rows
 
@@ -298,37 +299,45 @@ class Hypothesis(NamedTuple):
     why: str
 
 
+def level_of(config: Config) -> Level:
+    """Return the level of one comparison."""
+    return Level(config.amplification_p, len(PAIRS))
+
+
 def hypothesis_of(metrics: Metrics, config: Config) -> Hypothesis:
     """Choose the hypothesis for E2 by the protocol's order of rules."""
     p, d = metrics.find("adjusted_p", PAIR), metrics.find("mean_difference", PAIR)
     tost = metrics.find("equivalence_p", PAIR)
     if d is None or d.value is None:
         return Hypothesis(WEAK_SIGNAL, "Too few results to compare")
-    if p and p.value is not None:
-        if d.value < 0 and p.value < config.amplification_p:
-            why = f"semantic needs fewer attempts, adjusted p {p.value:.3g} < {config.amplification_p}"
-            return Hypothesis("amplification", why)
-        if d.value > 0 and p.value < config.correction_p:
-            why = f"temporal needs fewer attempts, adjusted p {p.value:.3g} < {config.correction_p}"
-            return Hypothesis("correction", why)
+    seen = f"adjusted p {p.value:.3g}" if p and p.value is not None else ""
+    if attempts.outcome(metrics, PAIR, config.amplification_p) is Outcome.FEWER:
+        return Hypothesis("amplification", f"semantic needs fewer attempts, {seen} < {config.amplification_p}")
+    found = attempts.outcome(metrics, PAIR, config.correction_p)
+    if found is Outcome.MORE:
+        return Hypothesis("correction", f"temporal needs fewer attempts, {seen} < {config.correction_p}")
     if end := _end_of_both(metrics):
-        shares = [metrics.find(f"{end}_share", c) for c in CONDITIONS[1:]]
-        percent = " and ".join(f"{m.value:.0%}" for m in shares if m and m.value is not None)
-        why = f"temporal and semantic are at the {end}: {percent} {attempts.ENDS[end]}, so equality says nothing"
+        means = means_in_words(metrics, CONDITIONS[1:])
+        why = f"temporal and semantic are both at the {end} ({ENDS[end]}): {means}, so equality says nothing"
         return Hypothesis(WEAK_SIGNAL, why)
     if tost and tost.value is not None and tost.value < config.equivalence_p:
         why = f"semantic and temporal are equivalent within {config.margin} attempts, TOST p {tost.value:.3g}"
         return Hypothesis("awakening", why)
     variation = metrics.find("attempts_cv", "semantic")
-    if variation and variation.value is not None and variation.value > config.stabilization_cv:
-        why = f"attempts vary widely, CV {variation.value:.2f} > {config.stabilization_cv}"
+    if variation and variation.low is not None and variation.low > config.stabilization_cv:
+        why = (
+            f"attempts vary widely, CV {variation.value:.2f}, at least {variation.low:.2f} > {config.stabilization_cv}"
+        )
         return Hypothesis("stabilization", why)
+    if found is Outcome.MIXED:
+        return Hypothesis(WEAK_SIGNAL, f"semantic {found.against('temporal')}, {seen}")
     return Hypothesis(WEAK_SIGNAL, "no difference, no equivalence and no wide variation was shown")
 
 
 def _end_of_both(metrics: Metrics) -> str:
     """The end at which both strategies stand, so that nothing can differ; "" where they can."""
-    return next((e for e in attempts.ENDS if all(attempts.at_end(metrics, e, c) for c in CONDITIONS[1:])), "")
+    flags: Flags = metrics.facts["flags"]
+    return next((end for end, names in flags.items() if all(c in names for c in CONDITIONS[1:])), "")
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
@@ -346,7 +355,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         reason = f"{why}; the hypothesis is {hypothesis}. {cause}".strip()
         return Verdict(Status.INCONCLUSIVE, reason, findings, nothing, None, steps)
     text = f"{hypothesis}: {why}; {PAIR} {main.value:+.2f} attempts, n {main.n}."
-    text += attempts.ends_in_words(metrics.facts["flags"])
+    text += ends_in_words(metrics.facts["flags"])
     if hypothesis != WEAK_SIGNAL:
         return Verdict(Status.PASS, text, findings, main)
     return Verdict(Status.INCONCLUSIVE, text, findings, main, None, _next(main, _end_of_both(metrics), config))

@@ -27,6 +27,7 @@ from experiments.analysis.e2_analysis import (
     AnalysisConfig,
     Findings,
     gate,
+    level_of,
     metrics,
 )
 from experiments.backends.model_cache import Backends
@@ -56,7 +57,8 @@ TRAINING_S, EVALUATION_S = 3.0, 2.2
 PLANNED = """
     adjusted_p mean_difference improvement_percent cv_ratio attempts_mean p success_rate censoring_rate
     accuracy query_quality hypothesis_quality tokens_mean training_time_s training_tokens adapter_bytes
-    break_even_problems criterion ceiling_share floor_share smallest_effect
+    break_even_problems criterion ceiling_share floor_share above_chance_p ceiling_p rank_biserial
+    noninferiority_p inferiority_p no_saving_p smallest_effect
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -82,7 +84,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 
 READS = (e0.Findings, e1.Findings)
 EXPECTED = None
-__all__ = ("Findings", "gate", "metrics")  # of the analysis; the registry expects them here
+__all__ = ("Findings", "gate", "level_of", "metrics")  # of the analysis; the registry expects them here
 
 
 class Config(AnalysisConfig):

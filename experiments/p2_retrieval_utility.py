@@ -4,18 +4,21 @@
     p2  FAIL  adjusted_p 0.21 (needs < 0.05)   semantic - none: -0.25 attempts (-0.67 to 0.17), n 12
 
 The same test problems are solved with no memory, with five random memos, the five most recent, and the five most
-similar. Every retrieval is compared with none, problem by problem.
+similar. Every retrieval is compared with none, and semantic with random, problem by problem: what random memos do as
+well is no use of retrieval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from experiments import p1_embedding_validity as p1
 from experiments.analysis import attempts
+from experiments.analysis.attempts import Outcome
+from experiments.analysis.ends import ends, ends_in_words, flags_of, scale_of
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
@@ -24,13 +27,14 @@ from experiments.data import parts, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.expected import Expected, solving
 from experiments.findings import Earlier, PhaseFindings
+from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.memory_bank import NOTHING, Bank, Found
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import Memo, effort, most_attempts, solve
+from experiments.solving.solving import Memo, effort, solve
 
 NAME = "p2"
 TITLE = "Retrieval utility"
@@ -41,7 +45,7 @@ NEEDS = ("embedder", "language_model")
 # Analyses of the protocol (docs/science.md, P2); what is measured beyond them is marked exploratory.
 PLANNED = """
     adjusted_p mean_difference attempts_mean accuracy p bonferroni_p cliffs_delta rank_biserial ceiling_share
-    floor_share smallest_effect
+    floor_share above_chance_p ceiling_p smallest_effect
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "max_guesses": 3},
@@ -49,6 +53,9 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
     "full": {},
 }
 CONDITIONS = ("none", "random", "recent", "semantic")
+RETRIEVERS = ("semantic",)  # the gate asks of these
+BASELINES = ("none", "random")  # whether they beat both
+PAIRS = (*((c, "none") for c in CONDITIONS[1:]), *((c, "random") for c in RETRIEVERS))
 
 
 class Config(PhaseConfig):
@@ -130,58 +137,95 @@ def _ask(bank: Bank, condition: str, problem: Problem, config: Config) -> Found:
     return bank.recent(problem) if condition == "recent" else bank.semantic(problem)
 
 
+def level_of(config: Config) -> Level:
+    """Return the level of one comparison."""
+    return Level(config.alpha, len(PAIRS))
+
+
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
-    """Attempts and accuracies of each condition, each retrieval against none, and the smallest visible effect."""
+    """Attempts and accuracies of each condition, the comparisons, and the smallest visible effect."""
     table, by = attempts.median_attempts(trials, CONDITIONS), resampling_of(trials, config)
-    pairs = [(c, "none") for c in CONDITIONS[1:]]
-    most = most_attempts(get_domain(config.domain), config)
+    scale = scale_of(config)
     values = [
         *attempts.per_condition(trials, table, by),
-        *attempts.ends(table, most),
-        *attempts.comparisons(table, pairs, by=by),
-        attempts.smallest_visible(attempts.fewest_pairs(table, pairs)),
+        *ends(table, scale, by),
+        *attempts.comparisons(table, PAIRS, by=by),
+        attempts.smallest_visible(attempts.fewest_pairs(table, PAIRS), level_of(config)),
     ]
     errors = attempts.errors_of(trials)
-    return Metrics(tuple(values), {"flags": attempts.ceiling_and_floor(table, most), "errors": errors[:3]})
+    return Metrics(tuple(values), {"flags": flags_of(table, scale, by), "errors": errors[:3]})
+
+
+class Answer(NamedTuple):
+    """One comparison that the gate asks for: what it shows, with its adjusted p and mean difference."""
+
+    shown: Outcome
+    p: Metric
+    difference: Metric
+
+    def __str__(self) -> str:
+        """Return the comparison as a reason has it."""
+        return f"{self.p.condition} {self.difference.value:+.2f} attempts, adjusted p {self.p.value:.3g}"
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """PASS when some retrieval needs fewer attempts than none with adjusted p < 0.05; FAIL when none does, all measured."""
-    names = [f"{c} - none" for c in CONDITIONS[1:]]
-    found = [(metrics.find("adjusted_p", name), metrics.find("mean_difference", name)) for name in names]
-    known = [(p, d) for p, d in found if p and d and p.value is not None and d.value is not None]
+    """PASS when a retriever needs fewer attempts than none and than random; FAIL when none does, all measured.
+
+    Each comparison needs an adjusted p under alpha, and its mean and its signed ranks on the same side.
+    """
     errors: list[str] = metrics.facts["errors"]
     failures, install = attempts.failures_in_words(errors), next_steps.install(errors, next_steps.WEAK)
+    answers = {c: _answers(metrics, c, config) for c in RETRIEVERS}
+    known = {c: found for c, found in answers.items() if len(found) == len(BASELINES)}
+    ending = ends_in_words(metrics.facts["flags"])
     if not known:
-        nothing = Metric("adjusted_p", None, method="no problem has a result with and without a memory")
-        why = f"Too few results to compare.{failures}"
+        missing = [f"{c} - {b}" for c in RETRIEVERS for b in BASELINES if b not in answers[c]]
+        nothing = Metric("adjusted_p", None, method="no problem has a result under both conditions")
+        why = f"Too few results to compare: {', '.join(missing)}.{failures}{ending}"
         return Verdict(Status.INCONCLUSIVE, why, None, nothing, config.alpha, (install,))
-    # The best first: fewer attempts than none, then the smallest p.
-    p, difference = min(known, key=lambda f: (f[1].value >= 0, f[0].value))  # type: ignore[operator]
-    assert p.value is not None and difference.value is not None  # noqa: S101
-    text = (
-        f"{p.condition}: {difference.value:+.2f} attempts, adjusted p {p.value:.3g} (needs < {config.alpha}), "
-        f"n {difference.n}"
-    )
-    if difference.value < 0 and p.value < config.alpha:
-        return Verdict(Status.PASS, f"{text}.", Findings(retrieval_helps=p.condition.split(" - ")[0]), p, config.alpha)
-    nearest = f"Nearest: {text}.{attempts.ends_in_words(metrics.facts['flags'])}"
-    steps = _next(metrics, difference, config)
-    missing = [name for name in names if name not in {d.condition for _, d in known}]
-    if not missing:
-        return Verdict(Status.FAIL, f"No retrieval needs fewer attempts. {nearest}", None, p, config.alpha, steps)
-    # What was not measured may be the one that helps.
-    reason = (
-        f"{', '.join(missing)} could not be compared, and no other retrieval needs fewer attempts. {nearest}{failures}"
-    )
-    return Verdict(Status.INCONCLUSIVE, reason, None, p, config.alpha, (install, *steps))
+    # The retriever whose weaker comparison is the strongest.
+    name = min(known, key=lambda c: max(_rank(a) for a in known[c].values()))
+    weakest = max(known[name].values(), key=_rank)
+    text = f"{'; '.join(map(str, known[name].values()))} (each needs < {config.alpha}), n {weakest.difference.n}"
+    shown = {a.shown for a in known[name].values()}
+    if shown == {Outcome.FEWER}:
+        reason = f"{name} needs fewer attempts than {' and than '.join(BASELINES)}: {text}.{ending}"
+        return Verdict(Status.PASS, reason, Findings(retrieval_helps=name), weakest.p, config.alpha)
+    steps = _next(metrics, weakest, config)
+    why = " and ".join(a.shown.against(b) for b, a in known[name].items() if a.shown is not Outcome.FEWER)
+    reason = f"{name} {why}: {text}.{ending}"
+    if len(known) < len(RETRIEVERS):
+        # What was not measured may be the one that helps.
+        lost = ", ".join(c for c in RETRIEVERS if c not in known)
+        reason = f"{lost} could not be compared. {reason}{failures}"
+        return Verdict(Status.INCONCLUSIVE, reason, None, weakest.p, config.alpha, (install, *steps))
+    status = Status.INCONCLUSIVE if shown <= {Outcome.FEWER, Outcome.MIXED} else Status.FAIL
+    return Verdict(status, reason, None, weakest.p, config.alpha, steps)
 
 
-def _next(metrics: Metrics, difference: Metric, config: Config) -> tuple[NextStep, ...]:
+def _answers(metrics: Metrics, condition: str, config: Config) -> dict[str, Answer]:
+    """Return the comparisons of a condition with each baseline, those that were measured."""
+    found = {}
+    for baseline in BASELINES:
+        pair = f"{condition} - {baseline}"
+        shown = attempts.outcome(metrics, pair, config.alpha)
+        p, difference = metrics.find("adjusted_p", pair), metrics.find("mean_difference", pair)
+        if shown is not Outcome.UNMEASURED and p and difference:
+            found[baseline] = Answer(shown, p, difference)
+    return found
+
+
+def _rank(answer: Answer) -> tuple[bool, float, float]:
+    """Order answers from the strongest to the weakest."""
+    assert answer.p.value is not None and answer.difference.value is not None  # noqa: S101
+    return answer.shown is not Outcome.FEWER, answer.p.value, answer.difference.value
+
+
+def _next(metrics: Metrics, answer: Answer, config: Config) -> tuple[NextStep, ...]:
     """The failure protocol: more problems, as many as the seen effect asks for; other problems; another embedder."""
     steps: tuple[NextStep, ...] = ()
-    if (difference.value or 0) < 0:
-        steps = next_steps.more_problems(NAME, config, difference, config.n_memory)
+    if (answer.difference.value or 0) < 0:
+        steps = next_steps.more_problems(NAME, config, answer.difference, config.n_memory)
     steps = steps or next_steps.doubled(NAME, config, "n_test", "more problems see smaller effects", config.n_memory)
     for end, other in (("ceiling", next_steps.harder), ("floor", next_steps.easier)):
         if names := metrics.facts["flags"][end]:

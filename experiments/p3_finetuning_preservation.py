@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
-from experiments import statistics
+from experiments import mean_tests, statistics
 from experiments.analysis.attempts import errors_of, row
 from experiments.analysis.resampling import BOOTSTRAP_SEED
 from experiments.backends.lora import LoraSettings
@@ -266,7 +266,7 @@ def _noninferiority(base: Sequence[float], tuned: Sequence[float], config: Confi
     if margin <= 0:
         why = "no loss is allowed, so there is no margin" if base else "no category that the base model solves"
         return Metric("noninferiority_p", None, n=len(base), condition="overall", method=why)
-    found = statistics.noninferiority_paired(base, tuned, margin)
+    found = mean_tests.noninferiority_paired(base, tuned, margin)
     note = f"; {found.note}" if found.note else ""
     bound = "" if found.high is None else f", at most {found.high:.3f} (95 %, one-sided)"
     method = (

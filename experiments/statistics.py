@@ -1,4 +1,4 @@
-"""Tests, effect sizes, intervals and power, from scipy and statsmodels where they have them.
+"""Tests, effect sizes and intervals, from scipy and statsmodels where they have them.
 
 An edge case (too few observations, no variation) gives None and a reason in `note` or `method`; never a crash or NaN.
 A missing or infinite number, unequal pairs and the like are a mistake of the caller: ValueError.
@@ -6,21 +6,16 @@ A missing or infinite number, unequal pairs and the like are a mistake of the ca
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000  # docs/science.md, P2
-WILCOXON_EFFICIENCY = 3 / np.pi  # asymptotic, against the paired t test under normality (Hodges and Lehmann 1956)
-MOST_PAIRS = 1_000_000  # what asks for more is not worth planning
-POWER, ALPHA, LEVEL = 0.8, 0.05, 0.95  # docs/science.md, Statistics
-FEWEST_PAIRS = (
-    6  # with fewer even the most extreme outcome, p = 2 / 2^n of the two-sided signed-rank test, is over ALPHA
-)
+ALPHA, LEVEL = 0.05, 0.95  # docs/science.md, Statistics
+MOST_STEPS = 300_000_000  # additions of an exact signed-rank test, half a second; else the normal approximation
 
 
 @dataclass(frozen=True)
@@ -45,20 +40,11 @@ class Interval:
     method: str
 
 
-@dataclass(frozen=True)
-class MeanTest:
-    """Paired t tests of a mean difference against a margin; `shown` is p < 0.05.
+class StandardError(NamedTuple):
+    """The standard error of a mean, and the degrees of freedom of Student's t for it."""
 
-    For equivalence low and high bound the mean difference at 90 %; for non-inferiority high bounds it at 95 %, one-sided.
-    """
-
-    p: float | None
-    mean_difference: float | None
-    low: float | None
-    high: float | None
-    shown: bool | None
-    n: int
-    note: str = ""
+    value: float
+    freedom: int
 
 
 Numbers = Sequence[float] | NDArray[np.float64]
@@ -66,7 +52,8 @@ Groups = Sequence[str] | None  # one a number; None where each number is drawn b
 Statistic = Callable[[NDArray[np.intp]], float | None]  # indices of the drawn observations; None where it is undefined
 
 
-def _numbers(values: Numbers) -> NDArray[np.float64]:
+def numbers_of(values: Numbers) -> NDArray[np.float64]:
+    """Return observations as an array; ValueError where one is missing or infinite."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"expected one row of numbers, got shape {array.shape}")
@@ -75,31 +62,75 @@ def _numbers(values: Numbers) -> NDArray[np.float64]:
     return array
 
 
-def _pair(a: Numbers, b: Numbers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x, y = _numbers(a), _numbers(b)
+def pair_of(a: Numbers, b: Numbers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return paired observations as arrays; ValueError where their numbers differ."""
+    x, y = numbers_of(a), numbers_of(b)
     if x.shape != y.shape:
         raise ValueError(f"pairs need equal lengths, got {len(x)} and {len(y)}")
     return x, y
 
 
-def wilcoxon_paired(a: Numbers, b: Numbers, alternative: str = "two-sided") -> Test:
-    """Wilcoxon signed-rank test of a - b, zero differences dropped (Wilcoxon 1945).
+def wilcoxon_paired(a: Numbers, b: Numbers, alternative: str = "two-sided", groups: Groups = None) -> Test:
+    """Exact Wilcoxon signed-rank test of a - b, zero differences dropped (Wilcoxon 1945; ties: Streitberg and Roehmel 1986).
+
+    With groups the ranks are those of all pairs, and the signs of a group are flipped together: the clustered test of
+    Rosner, Glynn and Lee (2006), as a randomisation test (Canay, Romano and Shaikh 2017). It holds its level however
+    alike the pairs of a group are, where their common distribution is symmetric about zero.
 
     Args:
         alternative: "two-sided", "less" (a smaller) or "greater".
+        groups: one a pair.
     """
-    from scipy.stats import wilcoxon
+    from scipy.stats import norm, rankdata
 
     if alternative not in ("two-sided", "less", "greater"):
         raise ValueError(f"unknown alternative {alternative!r}")
-    x, y = _pair(a, b)
+    x, y = pair_of(a, b)
+    member = members_of(len(x), groups)
     if not len(x):
         return Test(None, 0, "no pairs")
-    # Dropped before the call: scipy would leave its exact method at the sight of a zero.
-    difference = (x - y)[x != y]
+    difference, member = (x - y)[x != y], member[x != y]
     if not len(difference):
         return Test(1.0, len(x), "all differences are zero")
-    return Test(float(wilcoxon(difference, alternative=alternative).pvalue), len(x))
+    # Midranks are halves: twice them are whole numbers, so that sums are exact.
+    signed = np.rint(2 * rankdata(np.abs(difference)) * np.sign(difference)).astype(np.int64)
+    sums = np.bincount(member, weights=signed).astype(np.int64)
+    sums, total = sums[sums != 0], int(sums.sum())
+    if not len(sums):
+        return Test(1.0, len(x), "the ranks of each group cancel")
+    size = int(np.abs(sums).sum())
+    if size * len(sums) > MOST_STEPS:
+        z = total / float(np.sqrt((sums.astype(np.float64) ** 2).sum()))
+        less, greater, note = float(norm.cdf(z)), float(norm.sf(z)), "normal approximation"
+    else:
+        chances = _sign_flips(np.abs(sums), size)
+        at = (total + size) // 2
+        less, greater, note = float(chances[: at + 1].sum()), float(chances[at:].sum()), ""
+    p = {"less": less, "greater": greater, "two-sided": 2 * min(less, greater)}[alternative]
+    return Test(min(1.0, p), len(x), note)
+
+
+def members_of(n: int, groups: Groups) -> NDArray[np.intp]:
+    """Return each observation's group as a number from 0; without groups each is its own."""
+    if groups is None:
+        return np.arange(n)
+    if len(groups) != n:
+        raise ValueError(f"{n} observations need {n} groups, got {len(groups)}")
+    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+
+
+def _sign_flips(sizes: NDArray[np.int64], total: int) -> NDArray[np.float64]:
+    """Return P(the positive ones sum to i) for i from 0 to total, each size positive or negative with probability 1/2.
+
+    The shift algorithm of Streitberg and Roehmel (1986): one pass a size, instead of all 2^n ways to sign them.
+    """
+    chances = np.zeros(total + 1)
+    chances[0], reached = 1.0, 0
+    for size in sizes.tolist():
+        chances[: reached + 1] *= 0.5
+        chances[size : reached + size + 1] += chances[: reached + 1].copy()
+        reached += size
+    return chances
 
 
 def friedman(matrix: Sequence[Sequence[float]] | NDArray[np.float64]) -> Test:
@@ -111,7 +142,7 @@ def friedman(matrix: Sequence[Sequence[float]] | NDArray[np.float64]) -> Test:
     n = len(matrix)
     if n < 3 or len(matrix[0]) < 3:
         return Test(None, n, "needs three problems and three conditions")
-    table = np.array([_numbers(row) for row in matrix])
+    table = np.array([numbers_of(row) for row in matrix])
     if np.all(table == table[:, :1]):
         return Test(1.0, n, "all conditions are equal")
     return Test(float(friedmanchisquare(*table.T).pvalue), n)
@@ -147,7 +178,7 @@ def adjusted(ps: Sequence[float | None], method: Literal["holm", "bonferroni"]) 
 
 def cliffs_delta(a: Numbers, b: Numbers) -> float | None:
     """P(a > b) - P(a < b) over all pairs (Cliff 1993); positive: a is larger. None without observations."""
-    x, y = _numbers(a), _numbers(b)
+    x, y = numbers_of(a), numbers_of(b)
     if not len(x) or not len(y):
         return None
     return float(np.sign(x[:, None] - y[None, :]).mean())
@@ -157,7 +188,7 @@ def rank_biserial_paired(a: Numbers, b: Numbers) -> float | None:
     """Matched-pairs rank-biserial correlation (Kerby 2014); None when all differences are zero."""
     from scipy.stats import rankdata
 
-    x, y = _pair(a, b)
+    x, y = pair_of(a, b)
     difference = (x - y)[x != y]
     if not len(difference):
         return None
@@ -165,38 +196,20 @@ def rank_biserial_paired(a: Numbers, b: Numbers) -> float | None:
     return float((ranks[difference > 0].sum() - ranks[difference < 0].sum()) / ranks.sum())
 
 
-def tost_paired(a: Numbers, b: Numbers, margin: float) -> MeanTest:
-    """Two one-sided paired t tests that |mean(a - b)| < margin (Schuirmann 1987); margin in the unit of a."""
-    return _mean_test(a, b, margin, equivalence=True)
+def standard_error(values: Numbers, groups: Groups = None) -> StandardError | None:
+    """Delete-one-group jackknife of the mean (CV3 of MacKinnon, Nielsen and Webb 2023, J. Econometrics 232:272).
 
-
-def noninferiority_paired(a: Numbers, b: Numbers, margin: float) -> MeanTest:
-    """One-sided paired t test that mean(a - b) < margin, one half of Schuirmann's two (1987); margin in the unit of a.
-
-    Shown where less is better, that a is not worse than b by the margin; where more is better, that b is not worse than a.
+    Without groups it is s / sqrt(n) with n - 1 degrees of freedom. None with fewer than two groups.
     """
-    return _mean_test(a, b, margin, equivalence=False)
-
-
-def _mean_test(a: Numbers, b: Numbers, margin: float, equivalence: bool) -> MeanTest:
-    from statsmodels.stats.weightstats import DescrStatsW
-
-    if not margin > 0:
-        raise ValueError(f"the margin is {margin}, it must be positive")
-    x, y = _pair(a, b)
-    n, difference = len(x), x - y
-    if n < 2:
-        return MeanTest(None, float(difference.mean()) if n else None, None, None, None, n, "needs two pairs")
-    mean = float(difference.mean())
-    if np.all(difference == difference[0]):
-        inside, low = (abs(mean) < margin, mean) if equivalence else (mean < margin, None)
-        return MeanTest(0.0 if inside else 1.0, mean, low, mean, inside, n, "differences do not vary")
-    described = DescrStatsW(difference)
-    if equivalence:
-        p, bounds = described.ttost_mean(-margin, margin)[0], described.tconfint_mean(alpha=0.10)
-        return MeanTest(float(p), mean, float(bounds[0]), float(bounds[1]), bool(p < 0.05), n)
-    p, bounds = described.ttest_mean(margin, alternative="smaller")[1], described.tconfint_mean(0.05, "smaller")
-    return MeanTest(float(p), mean, None, float(bounds[1]), bool(p < 0.05), n)
+    x = numbers_of(values)
+    member = members_of(len(x), groups)
+    sums, sizes = np.bincount(member, weights=x), np.bincount(member)
+    count = len(sums)
+    if count < 2:
+        return None
+    without = (x.sum() - sums) / (len(x) - sizes)
+    error = float(np.sqrt((count - 1) / count * ((without - x.mean()) ** 2).sum()))
+    return StandardError(error, count - 1)
 
 
 def _resampled(n: int, seed: int | np.random.Generator, groups: Groups) -> list[NDArray[np.intp]]:
@@ -237,7 +250,7 @@ def bootstrap(
 
 def bootstrap_mean(values: Numbers, seed: int, groups: Groups = None) -> Interval:
     """Mean with a percentile bootstrap interval, resampled by observation, or by group when groups are given."""
-    x = _numbers(values)
+    x = numbers_of(values)
     # Of equal values the mean is that value; summed and divided, it can come out some 1e-17 beside it.
     same = bool(len(x)) and bool(np.all(x == x[0]))
     found = bootstrap("mean", lambda i: float(x[0] if same else x[i].mean()), len(x), seed, groups)
@@ -246,7 +259,7 @@ def bootstrap_mean(values: Numbers, seed: int, groups: Groups = None) -> Interva
 
 def bootstrap_ratio(numerators: Numbers, denominators: Numbers, seed: int, groups: Groups = None) -> Interval:
     """sum(numerators) / sum(denominators), pairs resampled together; resamples without a denominator are left out."""
-    x, y = _pair(numerators, denominators)
+    x, y = pair_of(numerators, denominators)
 
     def ratio(i: NDArray[np.intp]) -> float | None:
         below = y[i].sum()
@@ -256,6 +269,29 @@ def bootstrap_ratio(numerators: Numbers, denominators: Numbers, seed: int, group
     if len(x) and found.value is None:
         return Interval(None, None, None, len(x), "the denominator is zero")
     return found
+
+
+def jackknife(name: str, statistic: Statistic, n: int, groups: Groups = None) -> Interval:
+    """A positive statistic of n observations; its logarithm's interval by Student's t and the delete-one-group jackknife.
+
+    Miller 1974 (Biometrika 61:1), for the logarithm of a standard deviation. No bounds where it is 0 or undefined
+    without some group.
+    """
+    from scipy.stats import t as student
+
+    member = members_of(n, groups)
+    value, count = statistic(np.arange(n)) if n else None, len(np.unique(member))
+    if value is None:
+        return Interval(None, None, None, n, f"{name}, undefined" if n else "no observations")
+    left = [statistic(np.flatnonzero(member != g)) for g in range(count)] if count > 1 else []
+    if value <= 0 or not left or not all(left):
+        return Interval(value, None, None, n, f"{name}, too little variation for an interval")
+    logs = np.log(np.array(left, dtype=np.float64))
+    error = float(np.sqrt((count - 1) / count * ((logs - np.log(value)) ** 2).sum()))
+    half = float(student.ppf((1 + LEVEL) / 2, count - 1)) * error
+    by = "problem" if groups is None else f"group ({count} groups)"
+    method = f"{name}, jackknife of its logarithm by {by}, {LEVEL:.0%}"
+    return Interval(value, float(value * np.exp(-half)), float(value * np.exp(half)), n, method)
 
 
 def wilson(successes: int, n: int) -> Interval:
@@ -272,11 +308,38 @@ def wilson(successes: int, n: int) -> Interval:
     return Interval(share, min(float(low), share), max(float(high), share), n, f"share, Wilson {LEVEL:.0%}")
 
 
+def share(values: Numbers, groups: Groups = None) -> Interval:
+    """Mean of one share a problem, each from 0 to 1, with Wilson's interval for the effective number of problems.
+
+    That is n over the design effect, the squared `standard_error` over that of n independent problems (Kish 1965; Dean
+    and Pagano 2015, J. Survey Stat. Methodol. 3:484), never more than n; where no problem differs, the number of groups.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    x = numbers_of(values)
+    n = len(x)
+    if n and not (x.min() >= 0 and x.max() <= 1):
+        raise ValueError(f"shares lie between 0 and 1: {x.min()} to {x.max()}")
+    if not n:
+        return Interval(None, None, None, 0, "no observations")
+    count = len(np.unique(members_of(n, groups)))
+    by = "problem" if groups is None else f"group ({count} groups)"
+    mean, error = float(x.mean()), standard_error(x, groups)
+    plain = mean * (1 - mean) / n
+    effective = float(count)
+    if error is not None and plain > 0 and error.value > 0:
+        # With single problems and values of 0 and 1 the design effect is exactly 1, for its variance divides by n.
+        effective = min(float(n), n * plain / (error.value**2 * (count - 1) / count))
+    low, high = proportion_confint(mean * effective, effective, alpha=1 - LEVEL, method="wilson")
+    low, high = min(float(low), mean), max(float(high), mean)
+    return Interval(mean, low, high, n, f"share, Wilson {LEVEL:.0%} by {by}, effective n {effective:.4g}")
+
+
 def correlation(x: Numbers, y: Numbers) -> Interval:
     """Spearman's rank correlation with Fisher's interval (variance 1.06 / (n - 3), Fieller et al. 1957)."""
     from scipy.stats import norm, spearmanr
 
-    a, b = _pair(x, y)
+    a, b = pair_of(x, y)
     n = len(a)
     if n < 4:
         return Interval(None, None, None, n, "needs four pairs")
@@ -290,35 +353,3 @@ def correlation(x: Numbers, y: Numbers) -> Interval:
     middle = float(np.arctanh(rho))
     low, high = float(np.tanh(middle - half)), float(np.tanh(middle + half))
     return Interval(rho, low, high, n, f"Spearman, Fisher {LEVEL:.0%}")
-
-
-def _power(dz: float, pairs: int) -> float:
-    """Power of the two-sided test with that many pairs (Cohen 1988, paired t, times Wilcoxon's efficiency)."""
-    from statsmodels.stats.power import TTestPower
-
-    # The upper tail alone: the lower one adds under 1e-6 at any power worth having, and scipy gives NaN for it.
-    found = float(TTestPower().power(dz, pairs * WILCOXON_EFFICIENCY, ALPHA / 2, alternative="larger"))
-    # The upper tail is NaN only where dz * sqrt(pairs) is over 30 beyond the critical value, so the power is 1.
-    return 1.0 if np.isnan(found) else found
-
-
-def smallest_effect(n: int) -> float | None:
-    """Smallest standardised paired difference (Cohen's dz) that Wilcoxon's test sees with n pairs at 80 % power.
-
-    None with under FEWEST_PAIRS, however large the effect.
-    """
-    from scipy.optimize import brentq
-
-    if n < FEWEST_PAIRS:
-        return None
-    # The upper end leaves the noncentrality at 60, far above any critical value at n pairs.
-    return float(brentq(lambda dz: _power(dz, n) - POWER, 0.0, 60 / np.sqrt(n), xtol=1e-9))
-
-
-def required_n(dz: float) -> int | None:
-    """Fewest pairs that see dz at 80 % power; None when dz is not positive or asks for over a million pairs."""
-    if np.isnan(dz):
-        raise ValueError("NaN is no effect size")
-    if not (dz > 0 and _power(dz, MOST_PAIRS) >= POWER):
-        return None
-    return bisect_left(range(MOST_PAIRS), POWER, lo=FEWEST_PAIRS, key=lambda n: _power(dz, n))

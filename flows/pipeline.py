@@ -15,8 +15,8 @@ from prefect.context import FlowRunContext
 
 from common.system_errors import explained, system_error
 from common.text import with_interval
-from experiments.analysis.attempts import foretold
 from experiments.contract import Unit, Verdict
+from experiments.protocol.forecast import foretold
 from experiments.registry import PHASES, module_of
 from flows.attempts import Attempts
 from flows.chain import Step, conclude, open_run, stops
@@ -165,7 +165,7 @@ class _PhaseRunner:
                 with writing(self.paths) as con:
                     records.give_up_units(con, run.run_id, [u.unit_id for u in given_up.units], given_up.reason)
                 continue
-            if not attempts.worked and (seen := foretold(run.configs[phase])):
+            if not attempts.worked and (seen := foretold(phase, run.configs[phase])):
                 get_run_logger().info("%s: %s", phase, seen)
             for host, units in lacking.items():
                 if idle := [u for u in units if UnitOnHost(u.unit_id, host) not in under_way]:

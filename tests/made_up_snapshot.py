@@ -65,7 +65,7 @@ VERDICTS = {
     "p2": verdict(
         "p2",
         "FAIL",
-        "No retrieval needs fewer attempts. Nearest: semantic - none: -0.21 attempts, adjusted p "
+        "semantic is not shown to need fewer attempts than none: semantic - none -0.21 attempts, adjusted p "
         "0.0812 (needs < 0.05), n 30.",
         "adjusted_p",
         "semantic - none",

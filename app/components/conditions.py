@@ -30,12 +30,12 @@ def attempts(phase: Phase, order: Sequence[str]) -> None:
 
 
 def accuracies(phase: Phase) -> None:
-    """Draw the share of first guesses that are right, with Wilson's interval."""
+    """Draw the share of first guesses that are right, with its interval."""
     best = phase.best("accuracy")
     if not best:
         return
     finding = f"Accuracy is highest with {best['condition']}: {words.estimate(best)}"
-    basis = f"n {best['n']:,} trials a condition, seeds of a problem are not independent · Wilson 95 %"
+    basis = f"n {best['n']:,} problems a condition · {best['method']}"
     title = "accuracy (share of first guesses that are right)"
     figure = plots.rows_with_intervals(phase.of("accuracy"), finding, basis, title)
     figure.update_xaxes(range=[-0.02, 1.02])

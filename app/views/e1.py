@@ -41,7 +41,7 @@ def by_class(phase: phase_page.Phase) -> None:
     if gains:
         most, least = max(gains, key=lambda x: gains[x]), min(gains, key=lambda x: gains[x])
         finding = f"Semantic memos help most with {most} ({100 * gains[most]:+.0f} points), least with {least} ({100 * gains[least]:+.0f})"
-    basis = f"n {rows[0]['n']:,} trials a class and condition · Wilson 95 %"
+    basis = f"n {rows[0]['n']:,} problems a class and condition · {rows[0]['method']}"
     title = "accuracy (share of first guesses that are right)"
     figure = style.titled(finding, basis, title, "", height=10 + 48 * len(labels))
     for i, strategy in enumerate(CONDITIONS):

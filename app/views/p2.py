@@ -19,11 +19,11 @@ def body(phase: phase_page.Phase) -> None:
 
 def against_none(phase: phase_page.Phase) -> None:
     """Draw the mean paired difference of each retrieval from none."""
-    rows = phase.of("mean_difference")
+    rows = [r for r in phase.of("mean_difference") if r["condition"].endswith(" - none")]
     if not rows:
         return
     finding = "No retrieval could be compared with none"
-    if best := phase.best("mean_difference"):
+    if best := min((r for r in rows if words.defined(r["value"])), key=lambda r: r["value"], default=None):
         name, p = best["condition"].split(" - ")[0], phase.find("adjusted_p", best["condition"])
         chance = f", adjusted p {words.number(p['value'])}" if p else ""
         verb = "saves" if best["value"] < 0 else "saves none; it costs"

@@ -7,17 +7,17 @@ that a condition which failed costs its own comparisons and no other. Numbers of
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments import statistics
+from experiments import power, statistics
 from experiments.analysis.resampling import BY_PROBLEM, Resampling
-from experiments.contract import Metric, Metrics, PhaseConfig, Trial
+from experiments.contract import Metric, Metrics, Trial
+from experiments.power import Level
 
-NEARLY_ALL = 0.9  # share of problems at one end: nine of ten, the usual mark for a ceiling
-ENDS = {"ceiling": "problems solved at the first guess", "floor": "problems that take the most attempts there are"}
 Table = dict[str, dict[str, float]]  # condition -> problem id -> median attempts over the seeds
 Pair = tuple[str, str]  # two conditions, the first minus the second
 
@@ -71,20 +71,27 @@ def failures_in_words(errors: Sequence[str]) -> str:
 
 
 def per_condition(trials: Sequence[Trial], table: Table, by: Resampling = BY_PROBLEM) -> list[Metric]:
-    """attempts_mean, accuracy, success_rate and censoring_rate of each condition."""
+    """attempts_mean, accuracy, success_rate and censoring_rate of each condition, each from one value a problem."""
     rows = []
     for condition, values in table.items():
         done = [t for t in trials if t.condition == condition and t.attempts is not None]
         lost = failed_in(trials, condition)
         rows.append(row("attempts_mean", condition, by.mean(values), lost))
-        for metric, hits in (
-            ("accuracy", sum(t.attempts == 1 for t in done)),
-            ("success_rate", sum(bool(t.solved) for t in done)),
-            ("censoring_rate", sum(not t.solved for t in done)),
+        for metric, hit in (
+            ("accuracy", lambda t: t.attempts == 1),
+            ("success_rate", lambda t: bool(t.solved)),
+            ("censoring_rate", lambda t: not t.solved),
         ):
-            note = "; n counts trials, seeds of a problem are not independent"
-            rows.append(row(metric, condition, statistics.wilson(hits, len(done)), lost, note))
+            rows.append(row(metric, condition, by.share(shares(done, hit)), lost))
     return rows
+
+
+def shares(trials: Iterable[Trial], hit: Callable[[Trial], bool]) -> dict[str, float]:
+    """Return the share of each problem's trials that are a hit: seeds of a problem are one observation."""
+    seen: dict[str, list[bool]] = defaultdict(list)
+    for t in trials:
+        seen[t.problem_id].append(hit(t))
+    return {p: float(np.mean(found)) for p, found in seen.items()}
 
 
 def row(metric: str, condition: str, interval: statistics.Interval, failed: int = 0, note: str = "") -> Metric:
@@ -99,24 +106,28 @@ def comparisons(
 ) -> list[Metric]:
     """For each pair (first, second): p, Holm and Bonferroni over all pairs, effect sizes, mean difference first - second.
 
-    A negative difference means that the first needs fewer attempts. A pair without common problems has rows without a
-    value and is not counted in the adjustments.
+    A negative difference means that the first needs fewer attempts. Where problems share groups, the signs of a group
+    are flipped together, and the protocol's test by problem stands beside it. A pair without common problems has rows
+    without a value and is not counted in the adjustments.
     """
-    tests = [statistics.wilcoxon_paired(*paired(table, a, b), alternative=alternative) for a, b in pairs]
+    shared = {pair: paired(table, *pair) for pair in pairs}
+    grouped = {pair: by.of(differences(table, *pair)) for pair in pairs}
+    tests = [statistics.wilcoxon_paired(*shared[pair], alternative, grouped[pair]) for pair in pairs]
     ps = [t.p for t in tests]
     holm, bonferroni = statistics.adjusted(ps, "holm"), statistics.adjusted(ps, "bonferroni")
     known = len(ps) - ps.count(None)
     rows = []
-    for (a, b), test, by_holm, by_bonferroni in zip(pairs, tests, holm, bonferroni, strict=True):
-        name, (x, y) = f"{a} - {b}", paired(table, a, b)
+    for pair, test, by_holm, by_bonferroni in zip(pairs, tests, holm, bonferroni, strict=True):
+        name, (x, y), groups = f"{pair[0]} - {pair[1]}", shared[pair], grouped[pair]
         note = f"; {test.note}" if test.note else ""
-        method = f"Wilcoxon signed-rank, {alternative}{note}"
+        flipped = "" if groups is None else f", signs flipped by group ({len(set(groups))} groups)"
+        method = f"Wilcoxon signed-rank, {alternative}{flipped}{note}"
 
         def number(metric: str, value: float | None, how: str, name: str = name, n: int = test.n) -> Metric:
             return Metric(metric, value, n=n, condition=name, method=how)
 
         rows += [
-            row("mean_difference", name, by.mean(differences(table, a, b))),
+            row("mean_difference", name, by.mean(differences(table, *pair))),
             number("p", test.p, method),
             number("adjusted_p", by_holm, f"{method}, Holm over {known}"),
             number("bonferroni_p", by_bonferroni, f"{method}, Bonferroni over {known}"),
@@ -124,7 +135,47 @@ def comparisons(
             number("rank_biserial", statistics.rank_biserial_paired(x, y), "matched pairs"),
             _first_guesses(name, x, y),
         ]
+        if groups is not None:
+            alone = statistics.wilcoxon_paired(x, y, alternative)
+            how = f"Wilcoxon signed-rank, {alternative}, by problem, not adjusted: the protocol's test, which takes "
+            rows.append(number("p_by_problem", alone.p, f"{how}problems of a group as independent; decides nothing"))
     return rows
+
+
+class Outcome(StrEnum):
+    """What a comparison of two conditions shows of the first."""
+
+    FEWER = "needs fewer attempts than {}"
+    MORE = "needs more attempts than {}"
+    MIXED = "differs from {}, but mean and signed ranks do not point the same way"
+    OPEN = "is not shown to need fewer attempts than {}"
+    UNMEASURED = "could not be compared with {}"
+
+    def against(self, other: str) -> str:
+        """Return what is shown against the other condition, in words."""
+        return self.value.format(other)
+
+
+def outcome(metrics: Metrics, pair: str, level: float) -> Outcome:
+    """Return what a comparison shows at this level: a direction needs the mean and the signed-rank statistic to agree.
+
+    The test's p says only that signed ranks lean to one side; the mean, which a few large differences move, may lean to
+    the other.
+    """
+    found = [metrics.find(name, pair) for name in ("adjusted_p", "mean_difference", "rank_biserial")]
+    p, mean, ranks = (None if m is None else m.value for m in found)
+    return outcome_of(p, mean, ranks, level)
+
+
+def outcome_of(p: float | None, mean: float | None, rank_biserial: float | None, level: float) -> Outcome:
+    """Return the outcome by adjusted p, mean difference and rank-biserial correlation; see `outcome`."""
+    if p is None or mean is None:
+        return Outcome.UNMEASURED
+    if p >= level or rank_biserial is None:
+        return Outcome.OPEN
+    if mean < 0 and rank_biserial < 0:
+        return Outcome.FEWER
+    return Outcome.MORE if mean > 0 and rank_biserial > 0 else Outcome.MIXED
 
 
 def _first_guesses(name: str, x: Sequence[float], y: Sequence[float]) -> Metric:
@@ -140,47 +191,14 @@ def _first_guesses(name: str, x: Sequence[float], y: Sequence[float]) -> Metric:
     return Metric("mcnemar_p", test.p, n=test.n, condition=name, method=method)
 
 
-def ends(table: Table, most: int) -> list[Metric]:
-    """ceiling_share and floor_share of each condition: problems at one attempt, and at the most there are."""
-    rows = []
-    for condition, values in table.items():
-        found = np.array(list(values.values()))
-        for end, at_end in (("ceiling", found == 1), ("floor", found >= most)):
-            share = statistics.wilson(int(at_end.sum()), len(found))
-            rows.append(
-                row(f"{end}_share", condition, share, note=f"; {ENDS[end]} ({1 if end == 'ceiling' else most})")
-            )
-    return rows
-
-
-def at_end(metrics: Metrics, end: str, condition: str) -> bool:
-    """Return True if nearly all problems of a condition are at this end, so that a difference can hardly show."""
-    share = metrics.find(f"{end}_share", condition)
-    return share is not None and share.value is not None and share.value >= NEARLY_ALL
-
-
-def ceiling_and_floor(table: Table, most: int) -> dict[str, list[str]]:
-    """Return the conditions at either end (`at_end`)."""
-    found = Metrics(tuple(ends(table, most)))
-    return {end: [c for c in table if at_end(found, end, c)] for end in ENDS}
-
-
-def ends_in_words(flags: dict[str, list[str]]) -> str:
-    """Return the flags as the end of a reason, "" when there are none."""
-    return "".join(
-        f" At the {end} ({NEARLY_ALL:.0%} or more {ENDS[end]}): {', '.join(names)}."
-        for end, names in flags.items()
-        if names
-    )
-
-
-def smallest_visible(n: int) -> Metric:
-    """Compute the smallest standardised paired difference seen at 80 % power with n problems."""
+def smallest_visible(n: int, level: Level) -> Metric:
+    """Compute the smallest standardised paired difference seen at 80 % power with n problems, at the level tested."""
     return Metric(
         "smallest_effect",
-        statistics.smallest_effect(n),
+        power.smallest_effect(n, level),
         n=n,
-        method="Cohen's dz at 80 % power, two-sided 5 %, paired t with Wilcoxon's relative efficiency 3/pi",
+        method=f"Cohen's dz at 80 % power, {level}, paired t with Wilcoxon's relative efficiency 3/pi; "
+        "problems of a group that are alike see less",
     )
 
 
@@ -190,20 +208,13 @@ def fewest_pairs(table: Table, pairs: Sequence[Pair]) -> int:
     return min((n for n in counts if n), default=0)
 
 
-def foretold(config: PhaseConfig) -> str:
-    """Return the smallest effect that a phase of this config can see, as a sentence; "" where it solves no problems."""
-    n = getattr(config, "n_test", None)
-    if n is None:
-        return ""
-    dz = smallest_visible(n).value
-    if dz is None:
-        return f"{n} problems cannot show any effect: even the most extreme outcome stays above p 0.05"
-    return (
-        f"{n} problems show an effect of {dz:.2f} standard deviations of the paired difference, or more, at 80 % power"
-    )
-
-
 def cv(values: statistics.Numbers) -> float | None:
     """Return the coefficient of variation of attempts, one a problem; None with fewer than two problems."""
     found = np.array(values)
     return float(found.std(ddof=1) / found.mean()) if len(found) > 1 else None
+
+
+def variation(values: Mapping[str, float], by: Resampling) -> statistics.Interval:
+    """Coefficient of variation of attempts, one a problem, with its interval."""
+    found = np.array(list(values.values()))
+    return by.positive("std / mean over problems", lambda i: cv(found[i]), list(values))

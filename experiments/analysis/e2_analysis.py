@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from experiments.analysis import attempts
+from experiments.analysis.attempts import Outcome
+from experiments.analysis.ends import ends, ends_in_words, flags_of, scale_of
 from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.lora import LoraSettings
 from experiments.contract import Json, Metric, Metrics, NextStep, PhaseConfig, Status, Trial, Verdict
-from experiments.domains import get_domain
 from experiments.findings import PhaseFindings
+from experiments.power import Level
 from experiments.protocol import next_steps
-from experiments.solving.solving import most_attempts
 
 CONTROLS = ("tuned_s_random", "tuned_s_none")
 
@@ -74,13 +75,14 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
     base = CONDITIONS[hypothesis][0]
     tuned = [c for c in ("tuned_s", "tuned_r") if c in conditions]
     table, by = attempts.median_attempts(trials, conditions), resampling_of(trials, config)
-    most = most_attempts(get_domain(config.domain), config)
-    values = [*attempts.per_condition(trials, table, by), *attempts.ends(table, most)]
+    scale = scale_of(config)
+    values = [*attempts.per_condition(trials, table, by), *ends(table, scale, by)]
     if base in table:
         pairs = [(c, base) for c in tuned]
         values += attempts.comparisons(table, pairs, "less", by)
         values += [m for c in tuned for m in _against(table, c, base, by)]
-        values.append(attempts.smallest_visible(attempts.fewest_pairs(table, pairs)))
+        values += [m for c in tuned for m in _by_margin(table, c, base, config, by)]
+        values.append(attempts.smallest_visible(attempts.fewest_pairs(table, pairs), level_of(config)))
     values += _described(trials, conditions, by)
     training, facts = _training(trials)
     values += training
@@ -103,7 +105,7 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
             "criteria": criteria,
             "best": _best(table, base),
             "missing": _missing(trials, (base, *conditions)),
-            "flags": attempts.ceiling_and_floor(table, most),
+            "flags": flags_of(table, scale, by),
         },
     )
 
@@ -144,10 +146,26 @@ def _against(table: attempts.Table, tuned: str, base: str, by: Resampling) -> li
         own, other = attempts.cv(left[i]), attempts.cv(right[i])
         return own / other if own is not None and other else None
 
-    found = by.of_any("ratio of std / mean", variation, list(both[base]))
+    found = by.positive("ratio of std / mean", variation, list(both[base]))
     if found.value is None:
         found = replace(found, method="attempts of the base do not vary" if len(right) > 1 else "needs two problems")
     return [attempts.row("improvement_percent", name, improvement), attempts.row("cv_ratio", name, found)]
+
+
+def _by_margin(table: attempts.Table, tuned: str, base: str, config: AnalysisConfig, by: Resampling) -> list[Metric]:
+    """Test a tuned condition against the margin: not worse by it, worse by it, and no saving as large."""
+    more, saved = attempts.differences(table, tuned, base), attempts.differences(table, base, tuned)
+    rows = []
+    for metric, values, bound, words in (
+        ("noninferiority_p", more, config.margin, f"fewer than {config.margin} more attempts are needed"),
+        ("inferiority_p", saved, -config.margin, f"over {config.margin} more attempts are needed"),
+        ("no_saving_p", saved, config.margin, f"fewer than {config.margin} attempts are saved"),
+    ):
+        test = by.under(values, bound)
+        note = f"; {test.note}" if test.note else ""
+        method = f"one-sided paired t test that {words}{note}"
+        rows.append(Metric(metric, test.p, n=test.n, condition=f"{tuned} - {base}", method=method))
+    return rows
 
 
 def _described(trials: Sequence[Trial], conditions: Sequence[str], by: Resampling) -> list[Metric]:
@@ -257,28 +275,51 @@ class Compared(NamedTuple):
 
     p: Metric
     difference: Metric
+    shown: Outcome
     variation: Metric | None
+    not_worse: bool  # by the margin
+    worse: bool  # by the margin
+    no_saving: bool  # as large as the margin
+
+
+def _compared(metrics: Metrics, pair: str, config: AnalysisConfig) -> Compared | None:
+    """Return what was measured of a pair, None where it could not be compared."""
+    p, d, v = (metrics.find(name, pair) for name in ("adjusted_p", "mean_difference", "cv_ratio"))
+    shown = attempts.outcome(metrics, pair, config.alpha)
+    if shown is Outcome.UNMEASURED or p is None or d is None:
+        return None
+
+    def under(metric: str, level: float) -> bool:
+        found = metrics.find(metric, pair)
+        return found is not None and found.value is not None and found.value < level
+
+    # That attempts are worse is one of two ways to refute stabilization, so it has half of the level.
+    worse, alpha = under("inferiority_p", config.alpha / 2), config.alpha
+    return Compared(p, d, shown, v, under("noninferiority_p", alpha), worse, under("no_saving_p", alpha))
+
+
+def level_of(config: AnalysisConfig) -> Level:
+    """Return the level of one comparison: both tuned conditions are tested against the base, on one side."""
+    return Level(config.alpha, 2, 1)
 
 
 def gate(metrics: Metrics, config: AnalysisConfig) -> Verdict:
     """Return PASS where the hypothesis is confirmed, FAIL where it is refuted, else INCONCLUSIVE."""
     hypothesis, base, tuned = (metrics.facts[k] for k in ("hypothesis", "base", "tuned"))
-    pairs = [f"{c} - {base}" for c in tuned]
-    rows = [[metrics.find(name, pair) for name in ("adjusted_p", "mean_difference", "cv_ratio")] for pair in pairs]
-    known = [Compared(p, d, v) for p, d, v in rows if p and d and p.value is not None and d.value is not None]
+    known = [row for c in tuned if (row := _compared(metrics, f"{c} - {base}", config))]
     missing = "".join(f" {name} is missing: {why}." for name, why in metrics.facts["missing"].items())
     if not known:
         nothing = Metric("mean_difference", None, method="a tuned condition and its base need results")
         reason = f"{hypothesis}: nothing to compare.{missing}"
         return Verdict(Status.INCONCLUSIVE, reason, None, nothing, None, _next_without_results(metrics, config))
-    word, main, text = _by_variation(known) if hypothesis == "stabilization" else _by_attempts(known, config)
+    word, main, text = _by_variation(known, config) if hypothesis == "stabilization" else _by_attempts(known)
     if word == "refuted" and not TUNED.isdisjoint(metrics.facts["missing"]):
         word = "inconclusive"  # what could not be tried is not refuted
     best = metrics.facts["best"]
     criteria = {k: ok for k, (ok, _) in metrics.facts["criteria"].items()}
     met = ", ".join(k for k, ok in criteria.items() if ok)
     advice = f"Use {best} (fewest attempts). Success criteria met: {met or 'none'}."
-    ends = attempts.ends_in_words(metrics.facts["flags"])
+    ends = ends_in_words(metrics.facts["flags"])
     reason = f"{hypothesis} {word}: {main.condition} {text}, n {main.n}. {advice}{ends}{missing}"
     findings = Findings(hypothesis_verdict=word, best_model=best, criteria=criteria)
     status = {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}[word]
@@ -294,29 +335,34 @@ class Answer(NamedTuple):
     text: str
 
 
-def _by_attempts(rows: Sequence[Compared], config: AnalysisConfig) -> Answer:
+def _by_attempts(rows: Sequence[Compared]) -> Answer:
     """Answer by attempts saved; any tuned condition confirms, since Holm's p covers all of them."""
-    better = [r for r in rows if _number(r.difference) < 0 and _number(r.p) < config.alpha]
+    better = [r for r in rows if r.shown is Outcome.FEWER]
     best = min(better or rows, key=lambda r: _number(r.difference))
     text = f"{_number(best.difference):+.2f} attempts, adjusted p {_number(best.p):.3g}"
     if better:
         return Answer("confirmed", best.difference, text)
-    # Refuted: every interval shows that even the smallest saving worth having is not there.
-    refuted = all(r.difference.low is not None and r.difference.low > -config.margin for r in rows)
+    # Refuted: each is shown not to save as much as the smallest saving worth having.
+    refuted = all(r.no_saving for r in rows)
     return Answer("refuted" if refuted else "inconclusive", best.difference, text)
 
 
-def _by_variation(rows: Sequence[Compared]) -> Answer:
-    """Answer by the ratio of the coefficients of variation, tuned to base, against 1."""
-    found = [r.variation for r in rows if r.variation is not None and r.variation.value is not None]
+def _by_variation(rows: Sequence[Compared], config: AnalysisConfig) -> Answer:
+    """Answer by the ratio of the coefficients of variation, tuned to base, against 1, where attempts are not worse.
+
+    A model that fails everywhere is steady too. Each interval is one of two at 95 %, so both together hold 5 % on one side.
+    """
+    found = [(r, r.variation) for r in rows if r.variation is not None and r.variation.value is not None]
     if not found:
         nothing = rows[0].variation or Metric("cv_ratio", None, condition=rows[0].difference.condition)
         return Answer("inconclusive", nothing, f"CV ratio undefined, {nothing.method}")
-    steadier = [m for m in found if m.high is not None and m.high < 1.0]
-    best = min(steadier or found, key=_number)
-    refuted = all(m.low is not None and m.low > 1.0 for m in found)
-    word = "confirmed" if steadier else "refuted" if refuted else "inconclusive"
-    return Answer(word, best, f"CV ratio {_number(best):.2f}")
+    steadier = [(r, m) for r, m in found if m.high is not None and m.high < 1.0]
+    confirmed = [(r, m) for r, m in steadier if r.not_worse]
+    row, best = min(confirmed or steadier or found, key=lambda pair: _number(pair[1]))
+    worse = "" if row.not_worse else f", not shown to be within {config.margin}"
+    text = f"CV ratio {_number(best):.2f}, {_number(row.difference):+.2f} attempts{worse}"
+    refuted = all(r.worse or (m.low is not None and m.low > 1.0) for r, m in found)
+    return Answer("confirmed" if confirmed else "refuted" if refuted else "inconclusive", best, text)
 
 
 def _number(metric: Metric) -> float:

@@ -1,11 +1,11 @@
-"""Resampling of intervals: by problem, or by whole groups where the data are split by group (docs/science.md, Statistics)."""
+"""The independent observations: problems, or whole groups where problems share them (docs/science.md, Statistics)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments import statistics
+from experiments import mean_tests, statistics
 from experiments.contract import PhaseConfig, Trial
 from experiments.data import universe
 
@@ -33,22 +33,34 @@ class Resampling:
             [above[p] for p in both], [below[p] for p in both], BOOTSTRAP_SEED, self.of(both)
         )
 
-    def of_any(self, name: str, statistic: statistics.Statistic, problems: Sequence[str]) -> statistics.Interval:
-        """Any other statistic, a function of the drawn problems' indices; `name` begins the method."""
-        return statistics.bootstrap(name, statistic, len(problems), BOOTSTRAP_SEED, self.of(problems))
+    def share(self, values: Mapping[str, float]) -> statistics.Interval:
+        """Mean of one share a problem, with Wilson's interval."""
+        return statistics.share(list(values.values()), self.of(values))
+
+    def under(self, values: Mapping[str, float], bound: float) -> mean_tests.MeanTest:
+        """Test that the mean of one value a problem lies under a bound."""
+        return mean_tests.under(list(values.values()), bound, self.of(values))
+
+    def positive(self, name: str, statistic: statistics.Statistic, problems: Sequence[str]) -> statistics.Interval:
+        """A positive statistic, a function of the problems' indices; `name` begins the method."""
+        return statistics.jackknife(name, statistic, len(problems), self.of(problems))
 
 
 BY_PROBLEM = Resampling()
 
 
 def resampling_of(trials: Sequence[Trial], config: PhaseConfig) -> Resampling:
-    """By whole groups with split: group, else by problem. Trials name their problem's group, or the data do (E0)."""
-    if config.split != "group":
-        return BY_PROBLEM
+    """By whole groups where problems share them, else by problem. Trials name their problem's group.
+
+    Problems of one family may be alike whatever the split, and then are less than as many observations. With
+    split: group the data give what trials do not name (E0).
+    """
     groups: dict[str, str] = {t.problem_id: t.details["group"] for t in trials if "group" in t.details}
     unknown = {t.problem_id for t in trials if t.error is None} - set(groups)
-    if unknown:
+    if unknown and config.split == "group":
         # A training is no problem, and has no group.
         known = universe(config).by_id()
         groups |= {p: known[p].group for p in sorted(unknown) if p in known}
-    return Resampling(groups)
+    elif any(t.attempts is not None for t in trials if t.problem_id in unknown):
+        return BY_PROBLEM
+    return Resampling(groups) if len(set(groups.values())) < len(groups) else BY_PROBLEM

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments import statistics
+from experiments import power
 from experiments.backends.catalog import EMBEDDERS as PACKAGED
 from experiments.contract import LabRun, Metric, NextStep, PhaseConfig
 from experiments.domains import get_domain
@@ -39,7 +39,7 @@ def needed_pairs(difference: Metric) -> int | None:
     if difference.value is None or difference.low is None or difference.high is None or not difference.n:
         return None
     spread = (difference.high - difference.low) / HALF_WIDTHS * difference.n**0.5
-    return statistics.required_n(abs(difference.value) / spread) if spread > 0 and difference.value else None
+    return power.required_n(abs(difference.value) / spread) if spread > 0 and difference.value else None
 
 
 def more_problems(

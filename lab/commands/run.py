@@ -10,8 +10,8 @@ import typer
 
 from common.errors import LabError
 from common.text import printable, with_interval
-from experiments.analysis.attempts import foretold
 from experiments.contract import Verdict
+from experiments.protocol.forecast import foretold
 from experiments.registry import get_phase, module_of
 from flows.local import run_local
 from flows.plan import Run, options, plan
@@ -56,7 +56,7 @@ def run(
     planned = plan(scale, given)
     for line in _lowered(planned.run, phase):
         print(line, file=sys.stderr)
-    warnings = [foretold(planned.run.configs[phase])]  # printed before the first unit
+    warnings = [foretold(phase, planned.run.configs[phase])]  # printed before the first unit
 
     def print_progress(done: int, total: int, unit: Any) -> None:
         if warnings and (warning := warnings.pop()):

