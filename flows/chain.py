@@ -35,8 +35,12 @@ class Step:
     pending: tuple[Unit, ...]
 
 
-def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
-    """Store a plan and its run, and return the run; storing the same again changes nothing."""
+def open_run(con: duckdb.DuckDBPyConnection, planned: Plan, source: str | None = None) -> Run:
+    """Store a plan and its run, and return the run; storing the same again changes nothing.
+
+    Args:
+        source: the file that has the user's values, and its digest, if there is one.
+    """
     run, content = planned.run, planned.content
     commit = code_commit()
     record = records.RunRecord(
@@ -49,7 +53,7 @@ def open_run(con: duckdb.DuckDBPyConnection, planned: Plan) -> Run:
         code_commit=commit.sha,
         dirty=commit.dirty,
         versions=package_versions(),
-        arguments_given={"scale": run.scale, "config": dict(run.given)},
+        arguments_given={"scale": run.scale, "config": dict(run.given)} | ({"source": source} if source else {}),
         arguments_defaulted=defaulted(run.configs, run.given),
     )
     records.save_plan(con, run.plan_id, content)

@@ -47,6 +47,7 @@ def pipeline(
     mode: Mode = "split",
     until: str | None = None,
     on: dict[str, str] | None = None,
+    source: str | None = None,
 ) -> dict[str, str]:
     """Run P1, P2, P3, E0, E1 and E2; only units without a result are computed.
 
@@ -57,6 +58,7 @@ def pipeline(
         mode: split runs each unit once, somewhere; replicate runs the phases on every host that fits them.
         until: the last phase to run; all unless given.
         on: the host or tier that gets a phase, by phase.
+        source: the file that has the values, and its digest; stored with the run.
 
     Returns:
         The verdict of each phase that was decided.
@@ -69,7 +71,7 @@ def pipeline(
     store = Store.configured(paths)
     log = get_run_logger()
     with writing(paths, publish=True) as con:
-        run = open_run(con, plan(scale, config))
+        run = open_run(con, plan(scale, config), source)
         records.try_again(con, run.run_id)
         collect(paths, store, con)
         _predict(con, store, run)

@@ -45,7 +45,12 @@ class _Followed(NamedTuple):
 
 
 def follow_pipeline(
-    run: Run, override: str | None, mode: str = "split", until: str | None = None, pins: Mapping[str, str] | None = None
+    run: Run,
+    override: str | None,
+    mode: str = "split",
+    until: str | None = None,
+    pins: Mapping[str, str] | None = None,
+    source: str | None = None,
 ) -> int:
     """Submit the pipeline, or join the one under way; follow it and print its verdicts.
 
@@ -55,6 +60,7 @@ def follow_pipeline(
         mode: split or replicate, as for the flow.
         until: the last phase to run; all unless given.
         pins: the host or tier that gets a phase, by phase.
+        source: the file that has the values, and its digest.
 
     Returns:
         The exit code.
@@ -71,6 +77,7 @@ def follow_pipeline(
     parameters: dict[str, Any] = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
     parameters |= {"until": phase_named(until)} if until else {}
     parameters |= {"on": dict(pins)} if pins else {}
+    parameters |= {"source": source} if source else {}
     flow_run = _submit(client, run.scale, parameters)
     again = pipeline_command(run, override, mode)
     state, progress = watch(client, flow_run, run.run_id, expected, again)

@@ -28,6 +28,7 @@ COMMANDS = {
     "down": "machine:down",
     "pipeline": "pipeline:pipeline",
     "plan": "plan:plan",
+    "config": "pipeline:config",
     "run": "run:run",
     "results": "pipeline:results",
     "report": "report:report",

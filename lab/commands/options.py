@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from common.errors import LabError
 from experiments.contract import PhaseConfig
 from experiments.registry import PHASES, module_of
 from flows.plan import checked_why
+from lab.config_file import ConfigFile, read_config
 from warehouse.database.record_files import sources
 from warehouse.paths import Paths
 
@@ -31,6 +33,7 @@ AllowLeakage = Annotated[
 Domain = Annotated[str | None, typer.Option(help="big_o, equations, or jsonl with --data.")]
 Data = Annotated[Path | None, typer.Option(help="Your own labelled problems, one JSON object a line (lab data check).")]
 Mode = Literal["split", "replicate"]
+Config = Annotated[Path | None, typer.Option(help="A TOML file of values (lab config); options have precedence.")]
 On = Annotated[
     list[str] | None, typer.Option("--on", help="PHASE=HOST or PHASE=TIER: where a phase runs, as p1=pi-4; repeatable.")
 ]
@@ -69,6 +72,46 @@ def settings_of(
     if data is None and domain == "jsonl":
         raise LabError("--domain jsonl needs a file", "--domain jsonl --data problems.jsonl")
     return values | {"domain": domain if data is None else f"jsonl:{data.resolve()}"}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a command line and its file of values ask for."""
+
+    scale: str
+    given: dict[str, dict[str, Any]]  # values by phase
+    file: ConfigFile
+
+
+def chosen(
+    context: typer.Context,
+    config: Path | None,
+    settings: list[str] | None,
+    domain: str | None,
+    data: Path | None,
+    allow_leakage: str | None = None,
+) -> Chosen:
+    """Return the values of a file and of the options of a command; an option that was given has precedence.
+
+    Args:
+        context: of the command, which has the option --scale.
+        config: the file, if there is one.
+
+    Raises:
+        LabError: the file cannot be read, or values do not fit together.
+    """
+    file = ConfigFile() if config is None else read_config(config)
+    if domain is None and data is None:
+        domain, data = file.domain, None if file.data is None else Path(file.data)
+    values = file.settings() | settings_of(settings, domain, data, allow_leakage)
+    scale = context.params["scale"] if was_given(context, "scale") or file.scale is None else file.scale
+    return Chosen(scale, by_phase(values), file)
+
+
+def was_given(context: typer.Context, name: str) -> bool:
+    """Return True if an option was written on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def by_phase(values: dict[str, Any], own: str | None = None) -> dict[str, dict[str, Any]]:

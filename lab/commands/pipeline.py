@@ -21,6 +21,7 @@ from lab.commands.options import (
     AllowLeakage,
     AppPort,
     AsJson,
+    Config,
     Data,
     Domain,
     Mode,
@@ -29,10 +30,11 @@ from lab.commands.options import (
     Port,
     Scale,
     Settings,
-    by_phase,
-    settings_of,
+    chosen,
+    was_given,
 )
 from lab.commands.results_markdown import page
+from lab.config_file import example
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 from lab.follow import chain_rows, follow_pipeline, latest_chain, print_chain, show_finished
 from lab.services import up
@@ -54,6 +56,7 @@ def parsed(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 def pipeline(
+    context: typer.Context,
     scale: Scale = "demo",
     override: Override = None,
     domain: Domain = None,
@@ -65,19 +68,36 @@ def pipeline(
     ] = "split",
     until: Annotated[str | None, typer.Option(help="The last phase to run; by default e2.")] = None,
     on: On = None,
+    config: Config = None,
 ) -> None:
     """Run all phases through Prefect and follow their progress.
 
     If the same pipeline is running already, this follows it. Exit code 3: a gate said FAIL or stopped the chain.
 
     With --mode replicate every host that can run a phase runs all of it, so that hosts can be compared. Values are set
-    for one phase, as p2.n_test=8; values that all phases share, such as domain, are set without a phase.
+    for one phase, as p2.n_test=8; values that all phases share, such as domain, are set without a phase. --config takes
+    all of them from a file; lab config prints one to start from.
 
     Example: lab pipeline --scale smoke --set p2.n_test=8
     """
-    planned = plan(scale, by_phase(settings_of(settings, domain, data, allow_leakage)))
-    pins = parse_pins(on or [], list(PHASES))
-    raise typer.Exit(follow_pipeline(planned.run, checked_why(override), mode, until, pins))
+    given = chosen(context, config, settings, domain, data, allow_leakage)
+    file = given.file
+    planned = plan(given.scale, given.given)
+    pins = parse_pins(on or [f"{phase}={place}" for phase, place in file.on.items()], list(PHASES))
+    why = checked_why(file.override if override is None else override)
+    mode = mode if was_given(context, "mode") else file.mode or mode
+    source = f"{config.name}, SHA-256 {file.digest}" if config else None
+    raise typer.Exit(follow_pipeline(planned.run, why, mode, until or file.until, pins, source))
+
+
+def config(scale: Scale = "demo") -> None:
+    """Print a TOML file with all values of a run, to change and give to lab pipeline --config.
+
+    Every value stands there with its default and what it is, as a comment.
+
+    Example: lab config --scale full > lab.toml
+    """
+    print(example(scale), end="")
 
 
 def results(

@@ -17,7 +17,7 @@ from experiments.registry import PHASES
 from flows import plan as plans
 from flows.forecast import forecast, in_each_precision, rounds_of
 from flows.reports import registered
-from lab.commands.options import AsJson, Data, Domain, On, Scale, Settings, by_phase, settings_of
+from lab.commands.options import AsJson, Config, Data, Domain, On, Scale, Settings, chosen
 from lab.services.up import connected, known_api_url
 from lab.tables import print_table
 from warehouse.database.connection import writing
@@ -41,6 +41,7 @@ EXAMPLE = (("pi-4", 4, 3.2, 4, 20, 8), ("laptop", 8, 6.5, 4, 200, 78), ("desktop
 
 
 def plan(
+    context: typer.Context,
     scale: Scale = "demo",
     domain: Domain = None,
     data: Data = None,
@@ -48,6 +49,7 @@ def plan(
     as_json: AsJson = False,
     example: Example = False,
     on: On = None,
+    config: Config = None,
 ) -> None:
     """Show how long each phase will take and on which machine; after a run, how long it took.
 
@@ -56,8 +58,9 @@ def plan(
 
     Example: lab plan --scale smoke --set p2.n_test=8
     """
-    run = plans.plan(scale, by_phase(settings_of(settings, domain, data))).run
-    pins = parse_pins(on or [], list(PHASES))
+    given = chosen(context, config, settings, domain, data)
+    run = plans.plan(given.scale, given.given).run
+    pins = parse_pins(on or [f"{phase}={place}" for phase, place in given.file.on.items()], list(PHASES))
     if example:
         _show_example(run, as_json, pins)
         return

@@ -16,7 +16,7 @@ from experiments.registry import get_phase, module_of
 from flows.local import run_local
 from flows.plan import Run, options, plan
 from flows.reuse import Reuse
-from lab.commands.options import AllowLeakage, AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
+from lab.commands.options import AllowLeakage, AsJson, Data, Domain, Scale, Settings, by_phase, settings_of, was_given
 from lab.commands.pipeline import parsed
 from lab.exit_codes import EXIT_GATE
 from warehouse.database.connection import writing
@@ -87,8 +87,7 @@ def _print(phase: str, verdict: Verdict) -> None:
 def _named_a_run(context: typer.Context) -> bool:
     """Return True if the command line chooses a run: by its scale or any of its values."""
     names = ("scale", "domain", "data", "settings", "allow_leakage")
-    given = (context.get_parameter_source(name) for name in names)
-    return any(source is not None and source.name == "COMMANDLINE" for source in given)
+    return any(was_given(context, name) for name in names)
 
 
 class Arguments(NamedTuple):
