@@ -7,7 +7,7 @@ SETUP := $(VENV)/.set-up
 .PHONY: demo setup test check programs resolve screenshots clean
 
 demo: $(SETUP)
-	@$(BIN)/lab demo $(if $(ONCE),--once) $(if $(GATES),--gates) $(if $(OVERRIDE),--override "$(OVERRIDE)") $(if $(PORT),--port $(PORT)) $(if $(APP_PORT),--app-port $(APP_PORT))
+	@$(BIN)/lab demo $(if $(MACHINES),--machines $(MACHINES)) $(if $(SPEEDS),--speeds) $(if $(ONCE),--once) $(if $(GATES),--gates) $(if $(OVERRIDE),--override "$(OVERRIDE)") $(if $(PORT),--port $(PORT)) $(if $(APP_PORT),--app-port $(APP_PORT))
 
 setup: $(SETUP)
 

@@ -10,7 +10,7 @@ GROUPS = {
 }
 # The longest first, so that in the end no process works on one of them while the others have nothing left to do.
 FIRST = (
-    "test_pipeline one_server test_namespaces test_lan_laboratory test_hosts_command test_reproducible test_phases_run "
+    "test_pipeline one_server test_namespaces test_lan_laboratory test_machines_demo test_hosts_command test_reproducible test_phases_run "
     "test_large_takings test_packaging"
 ).split()
 

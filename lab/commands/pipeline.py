@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from common.errors import LabError
 from common.text import duration, printable
 from experiments.registry import PHASES
 from flows.forecast import expected_seconds
@@ -151,15 +152,32 @@ def demo(
     ] = False,
     port: Port = SERVER_PORT,
     app_port: AppPort = PAGE_PORT,
+    machines: Annotated[
+        int | None, typer.Option(help="3: a coordinator, a Raspberry Pi, a laptop and a desktop, all on this machine.")
+    ] = None,
+    speeds: Annotated[
+        bool, typer.Option("--speeds", help="With --machines: plan with the example's speeds, as lab plan --example.")
+    ] = False,
 ) -> None:
     """Run the whole chain on this machine: start the services, run all phases, show the results.
 
     The pages stay up until Ctrl-C. The chain goes on after a gate that does not say PASS, with the reason on record;
     with --gates it stops there. Exit code 0 when the pipeline completed, since a FAIL is a result; 3 with --exit-code.
 
+    With --machines 3 the chain runs on three machines of 4, 8 and 16 GB, each with its own name, folder, cores and limit of
+    memory. In the middle of E1 the laptop's plug is pulled, and its work goes elsewhere; then it joins again, P1 runs once on
+    each machine, and the page Hosts compares them.
+
     Example: lab demo --once
     """
     override = checked_why(override)
+    if machines is not None:
+        from lab.commands.machines import checked_number, demo_machines
+
+        checked_number(machines)
+        raise typer.Exit(demo_machines(plan(scale), None if gates else override, port, app_port, once, speeds))
+    if speeds:
+        raise LabError("--speeds is for --machines", "lab demo --machines 3 --speeds")
     run = plan(scale).run
     done = None if gates else show_finished(run)
     if done is not None and once:

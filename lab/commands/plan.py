@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -25,19 +23,15 @@ from warehouse.database.durations import predictions_of
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import CapabilityReport
+from workpools.example import example_reports
 from workpools.hosts import HostState, host_states
 from workpools.plan import REFERENCE_GFLOPS, UNMEASURED, Schedule, Stage, dominant, schedule
 from workpools.roles import Pins, parse_pins
-from workpools.tiers import TIERS, decide
+from workpools.tiers import TIERS
 
 LISTED = 8  # machines of a phase that the table names, those that take longest; --json has all
 LastRun = Mapping[str, tuple[float, float | None]]
 Example = Annotated[bool, typer.Option("--example", help="Use three made-up machines instead of the registered ones.")]
-
-# (name, RAM in GB, of it to spare, cores, GFLOPS, texts/s). Figures of an example, not measured: the desktop 6 cores x 32
-# operations a cycle x 3.6 GHz x 0.8, the laptop 4 x 32 x 2 x 0.8, the Pi twice its 8 to 10 GFLOPS in Linpack, which is
-# double precision; texts in the proportion of the reference machine.
-EXAMPLE = (("pi-4", 4, 3.2, 4, 20, 8), ("laptop", 8, 6.5, 4, 200, 78), ("desktop", 16, 13, 6, 550, 214))
 
 
 def plan(
@@ -170,19 +164,6 @@ def _show_example(run: Any, as_json: bool, pins: Pins) -> None:
             continue
         saved = 1 - planned.seconds / own.seconds
         print(f"  {host:<8} {duration(own.seconds)}; the three together save {100 * saved:.0f} %")
-
-
-def example_reports() -> list[CapabilityReport]:
-    """Return reports of the machines in EXAMPLE."""
-    found = []
-    for host, ram, spare, cores, gflops, texts in EXAMPLE:
-        machine = {"host": host, "architecture": "aarch64" if ram == 4 else "x86_64", "os": "Linux", "python": "3.11"}
-        has = {"ram_total_gb": float(ram), "ram_available_gb": float(spare), "disk_free_gb": 100.0, "gpus": []}
-        has |= {"cores_physical": cores, "cores_logical": cores, "engines": ["embedder", "language_model", "lora"]}
-        speeds = {"matrix_gflops": float(gflops), "embedding_texts_per_s": float(texts)}
-        about: dict[str, Any] = machine | has | speeds | asdict(decide(spare, 100))
-        found.append(CapabilityReport(created_at=datetime.now(UTC), versions={}, **about))
-    return found
 
 
 def _missing(planned: Schedule) -> list[str]:

@@ -16,12 +16,13 @@ from lab_process import Run
 from experiments.registry import PHASES
 from flows.chain import open_run
 from flows.plan import plan
-from lab.commands.plan import EXAMPLE, LISTED, example_reports
+from lab.commands.plan import LISTED
 from warehouse.database import durations
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
 from workpools.assess import CapabilityReport
+from workpools.example import EXAMPLE, example_reports
 from workpools.tiers import decide
 
 ALL = ("embedder", "language_model", "lora")
