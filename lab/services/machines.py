@@ -41,9 +41,9 @@ class Machine(NamedTuple):
 
 
 def example_machines(cores: int) -> tuple[Machine, ...]:
-    """Return a Raspberry Pi, a laptop and a desktop: one core, half of them and all."""
+    """Return a Raspberry Pi, a laptop and a desktop: one core, half of them but two at least, and all."""
     numbers = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(cores))
-    half = max(1, len(numbers) // 2)
+    half = max(2, len(numbers) // 2)
     shares = (numbers[:1], numbers[-half:], numbers)
     also = ((), ("weak",), ("medium", "weak"))
     return tuple(
@@ -90,15 +90,14 @@ class Box:
             LabError: one could not, with its last line.
         """
         begun = {m: self._start(m, ["join", url, "--quick", *_also(m)]) for m in machines}
-        for machine, process in begun.items():
-            try:
-                printed, _ = process.communicate(timeout=JOIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise LabError(f"{machine.name} did not join within {JOIN_S:.0f} s", "the same command again") from None
-            if process.returncode:
-                last = printed.strip().splitlines()[-1:] or ["no message"]
-                raise LabError(f"{machine.name} could not join: {last[0][:300]}", "free memory, or close programs")
+        try:
+            for machine, process in begun.items():
+                _joined(machine, process)
+        finally:
+            for process in begun.values():
+                if process.poll() is None:  # interrupted, or another one could not
+                    process.terminate()
+                    process.wait()
 
     def _start(self, machine: Machine, arguments: Sequence[str]) -> subprocess.Popen[str]:
         command = [
@@ -156,6 +155,16 @@ class Box:
                 processes.end({p.pid: p for p in processes.orphans(paths)})
                 processes.record(paths, [])
             leave(machine.name)
+
+
+def _joined(machine: Machine, process: subprocess.Popen[str]) -> None:
+    try:
+        printed, _ = process.communicate(timeout=JOIN_S)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{machine.name} did not join within {JOIN_S:.0f} s", "the same command again") from None
+    if process.returncode:
+        last = printed.strip().splitlines()[-1:] or ["no message"]
+        raise LabError(f"{machine.name} could not join: {last[0][:300]}", "free memory, or close programs")
 
 
 def _also(machine: Machine) -> list[str]:

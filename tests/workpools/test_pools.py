@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 from common.errors import LabError
 from workpools.pools import DEFAULT_API, checked_url, connect
@@ -93,3 +98,18 @@ def test_a_server_that_answers_is_used(fake_server: str, monkeypatch: pytest.Mon
     client = connect(fake_server)
     assert str(client.api_url).rstrip("/") == fake_server
     assert client.api_version() == "3.8.8"
+
+
+@pytest.mark.parametrize(("inside", "found"), [(True, DEFAULT_API), (False, "None")])
+def test_prefect_alone_knows_the_server_in_a_checkout_only(inside: bool, found: str, tmp_path: Path) -> None:
+    """docs/troubleshooting.md says so of `prefect worker start`: elsewhere it asks a temporary server, and gets no work."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+        "PREFECT_HOME": str(tmp_path)
+    }
+    code = "from prefect.settings import get_current_settings; print(get_current_settings().api.url)"
+    where = ROOT if inside else tmp_path
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=where, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == found
+    assert "export PREFECT_API_URL=" in (ROOT / "docs" / "troubleshooting.md").read_text()

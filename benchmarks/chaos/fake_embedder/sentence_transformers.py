@@ -22,6 +22,8 @@ PAUSE_S = float(os.environ["FAKE_EMBEDDER_PAUSE_S"])  # a text
 class FakeEmbedder:
     """Vectors of length 1 drawn from the hash of the first bytes of the weights and the text; like real ones, all alike a bit."""
 
+    tokenizer = max_seq_length = None  # it reads texts of any length
+
     def __init__(self, folder: str, device: str) -> None:
         with (Path(folder) / "model.safetensors").open("rb") as weights:
             self._weights = weights.read(64)

@@ -70,7 +70,7 @@ def test_the_work_of_the_laptop_goes_elsewhere_and_all_are_compared(tmp_path: Pa
 
 
 def test_the_machines_are_those_of_the_example() -> None:
-    """A Raspberry Pi on one core, a laptop on half of them, a desktop on all: the same as lab plan --example."""
+    """A Raspberry Pi on one core, a laptop on some, a desktop on all: the same as lab plan --example."""
     pi, laptop, desktop = example_machines(os.cpu_count() or 1)
     assert [(m.name, m.ram_gb) for m in (pi, laptop, desktop)] == [("pi-4", 4), ("laptop", 8), ("desktop", 16)]
     assert len(pi.cores) == 1 and set(pi.cores) | set(laptop.cores) <= set(desktop.cores)
