@@ -34,6 +34,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from workpools.placement import Placement
+from workpools.pools import online_workers
 from workpools.roles import parse_pins
 
 Mode = Literal["split", "replicate"]
@@ -74,18 +75,22 @@ def pipeline(
         run = open_run(con, plan(scale, config), source)
         records.try_again(con, run.run_id)
         collect(paths, store, con)
-        _predict(con, store, run)
+        dispatcher = Dispatcher(store, run, pins)
+        _predict(con, dispatcher)
     log.info("run %s, plan %s", run.run_id, run.plan_id)
-    dispatcher = Dispatcher(store, run, pins)
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
     progress = ProgressTable(dispatcher.client, run.run_id, flow_run.id if flow_run else None)
     return _PhaseRunner(paths, dispatcher, progress, mode, override).run_phases(until)
 
 
-def _predict(con: DuckDBPyConnection, store: Store, run: Run) -> None:
-    """Store the expected duration of each phase on the registered machines, to be compared with the real one."""
-    for phase, stages in forecast(run, registered(store).reports, con).phases.items():
+def _predict(con: DuckDBPyConnection, dispatcher: Dispatcher) -> None:
+    """Store the expected duration of each phase on the machines that are online, to be compared with the real one."""
+    run, reports = dispatcher.run, registered(dispatcher.store).reports
+    online = online_workers(dispatcher.client)
+    there = [r for r in reports if any(r.host in names for names in online.values())]
+    planned = forecast(run, there or reports, con, online if there else None, dispatcher.pins)
+    for phase, stages in planned.phases.items():
         if all(stage.pool for stage in stages):
             durations.save_prediction(con, run.run_id, phase, sum(stage.seconds for stage in stages))
 

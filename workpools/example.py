@@ -35,7 +35,11 @@ def example_reports() -> list[CapabilityReport]:
     found = []
     for one in EXAMPLE:
         machine = {"host": one.host, "architecture": "aarch64" if one.ram_gb == 4 else "x86_64", "os": "Linux"}
-        has: dict[str, Any] = {"ram_total_gb": float(one.ram_gb), "ram_available_gb": float(one.spare_gb), "disk_free_gb": 100.0}
+        has: dict[str, Any] = {
+            "ram_total_gb": float(one.ram_gb),
+            "ram_available_gb": float(one.spare_gb),
+            "disk_free_gb": 100.0,
+        }
         has |= {"cores_physical": one.cores, "cores_logical": one.cores, "gpus": []}
         has |= {"engines": ["embedder", "language_model", "lora"], "python": "3.11"}
         speeds = {"matrix_gflops": float(one.gflops), "embedding_texts_per_s": float(one.texts_per_s)}

@@ -18,8 +18,10 @@ from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
 from lab.network.forwarding import listening
 from lab.network.lan import LOOPBACK, bracketed
-from lab.services.inbox import own_inbox_token, remember_inbox_token
+from lab.services.inbox import own_inbox_token
+from lab.services.joined import use_its_store
 from lab.services.restarting import orphaned
+from lab.services.up import api_url
 from warehouse.delivery import spool as spools
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.quack_server import InboxServer
@@ -35,8 +37,8 @@ def sync(as_json: AsJson = False) -> None:
 
     Example: lab sync
     """
-    remember_inbox_token()
     paths = Paths.local()
+    use_its_store(paths, api_url())
     store = Store.configured(paths)
     found = store.deliver(paths.spool)
     if as_json:

@@ -20,7 +20,7 @@ from lab.services.join import api_of
 
 LABEL = f"org.{PROJECT}.lab"
 # Variables that the service needs as well; no secrets, since everybody can read a unit.
-PASSED_ON = ("LAB_HOME", "LAB_HOST", "LAB_RESULTS_URL", "LAB_SECRETS")
+PASSED_ON = ("LAB_HOME", "LAB_HOST", "LAB_RAM_GB", "LAB_RESULTS_URL", "LAB_SECRETS")
 
 
 def install(

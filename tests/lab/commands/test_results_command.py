@@ -16,7 +16,8 @@ import pytest
 from lab_process import Run, bare_environment
 
 from lab.network import secrets
-from lab.services import inbox
+from lab.services import inbox, joined
+from warehouse.paths import Paths
 
 NAME = f"{1:032x}.{hashlib.sha256(b'1').hexdigest()}.parquet"
 
@@ -90,6 +91,29 @@ def test_a_machine_that_joined_has_the_inboxs_token(tmp_path: Path, monkeypatch:
     inbox.remember_inbox_token(api)
     assert os.environ["LAB_INBOX_TOKEN"] == ours == inbox.own_inbox_token()
     assert secrets.issued().join not in ours
+
+
+def test_a_joined_machine_delivers_to_its_coordinator(
+    tmp_path: Path, home: Path, called: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lab sync without LAB_RESULTS_URL put results into a folder of this machine, where nobody collects them. A password in
+    the address is not saved, and a machine that becomes a coordinator forgets."""
+    (tmp_path / "store" / "inbox").mkdir(parents=True)
+    api = "http://192.168.1.10:4200/api"
+    with monkeypatch.context() as patch:
+        patch.setenv("LAB_RESULTS_URL", str(tmp_path / "store"))
+        joined.remember(Paths(home), api)
+    assert f"to {tmp_path / 'store'}: delivered 0" in called("sync").stdout
+    assert f"to {home / 'results'}: delivered 0" in called("sync", PREFECT_API_URL="http://elsewhere:4200/api").stdout
+    with monkeypatch.context() as patch:
+        patch.setenv("LAB_RESULTS_URL", "sftp://me:hunter2@desk/store")
+        joined.remember(Paths(home), api)
+    assert joined.remembered(Paths(home)) == joined.JoinedTo(api_url=api)
+    for damaged in (b"", b"[]", b'{"api_url": "desk"}'):
+        (home / joined.FILE).write_bytes(damaged)
+        assert joined.remembered(Paths(home)) is None
+    joined.forget(Paths(home))
+    assert not (home / joined.FILE).exists()
 
 
 @pytest.mark.skipif(find_spec("duckdb_extension_quack") is None, reason="duckdb_extension_quack is not installed")

@@ -65,13 +65,15 @@ def test_a_machine_that_joins_has_the_address_and_no_secret_in_its_unit(called: 
         "http://192.168.1.10:4200/",
         "--dry-run",
         LAB_HOST="pi-4",
+        LAB_RAM_GB="2",
         PREFECT_API_AUTH_STRING="me:hunter2",
         LAB_DATABASE_URL="postgresql+asyncpg://a:hunter2@b/c",
     )
     unit, agent, _ = parts(done.stdout)
     assert as_systemd(unit["Service"]["ExecStart"])[2:] == ["lab", "join", "http://192.168.1.10:4200"]
     assert "hunter2" not in done.stdout
-    assert agent["EnvironmentVariables"]["LAB_HOST"] == "pi-4"  # type: ignore[index]
+    own = agent["EnvironmentVariables"]
+    assert (own["LAB_HOST"], own["LAB_RAM_GB"]) == ("pi-4", "2")  # type: ignore[index]
     for arguments, said in (
         (["--join", "desk"], "not an http address"),
         (["--join", "http://a", "--lan"], "leave one out"),
