@@ -15,7 +15,7 @@ from common.errors import LabError
 from common.text import duration, printable
 from experiments.registry import PHASES
 from flows.forecast import expected_seconds
-from flows.plan import checked_why, plan
+from flows.plan import Run, checked_why, plan
 from lab import PAGE_PORT
 from lab.commands import results_hosts
 from lab.commands.options import (
@@ -178,15 +178,21 @@ def demo(
         raise typer.Exit(demo_machines(plan(scale), None if gates else override, port, app_port, once, speeds))
     if speeds:
         raise LabError("--speeds is for --machines", "lab demo --machines 3 --speeds")
-    run = plan(scale).run
+    raise typer.Exit(_on_this_machine(plan(scale).run, override, gates, once, exit_code, port, app_port))
+
+
+def _on_this_machine(
+    run: Run, override: str | None, gates: bool, once: bool, exit_code: bool, port: int, app_port: int
+) -> int:
+    """Run the demo on this machine alone; return the exit code."""
     done = None if gates else show_finished(run)
     if done is not None and once:
         print(f"\n{closing(chain_rows(run.run_id))}")
-        raise typer.Exit(done if exit_code else 0)
+        return done if exit_code else 0
     expected = sum(expected_seconds(run).values())
     if done is None:
         work = f"about {duration(expected)} of work on two cores"
-        print(f"All six phases at scale {scale}: {work}, less what has a result already.", flush=True)
+        print(f"All six phases at scale {run.scale}: {work}, less what has a result already.", flush=True)
     # SIGTERM ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     started: tuple[str, ...] = ()
@@ -211,7 +217,7 @@ def demo(
     finally:
         with contextlib.suppress(KeyboardInterrupt):
             up.down(started)
-    raise typer.Exit(code)
+    return code
 
 
 def closing(rows: Sequence[Mapping[str, Any]]) -> str:
