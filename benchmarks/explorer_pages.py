@@ -84,19 +84,20 @@ INSERT INTO trials SELECT sha256($run || $phase || (p // $per_unit)), md5($run |
   'host-' || ((p // $per_unit) % 4), (p % $per_unit) * 99 + c * 9 + s, 'problem-' || p, $conditions[c + 1], 100 * (s + 1),
   1 + (hash(p, c, s) % (6 - c % 3))::INTEGER, true, 'O(n)', 'class-' || (p % 6), 500 + p % 200, 31, 1.5, NULL,
   '{"solved_by":"log-probabilities","retrieved":["problem-' || (p + 1) || '","problem-' || (p + 9) || '"],"logprobs":[-3.31,'
-    || '-2.12,-1.68,-1.21,-3.23,-4.' || s || '],"group":"g' || (p % 60) || '","relevance":' || (hash(p, c) % 1000) / 1000.0 || '}'
+    || '-2.12,-1.68,-1.21,-3.23,-4.' || s || '],"group":"g' || (p % 60) || '","relevance":' || (hash(p, c) % 1000) / 1000.0 || '}',
+  (hash(p, c, s) % 2)::DOUBLE
 FROM range($problems) a(p), range(len($conditions)) b(c), range(3) d(s)
 """
 VECTORS = """
 INSERT INTO trials SELECT sha256($run || 'p1' || e), md5($run || 'p1' || e), 'host-0', p, 'problem-' || p, $embedders[e + 1], NULL,
   NULL, NULL, NULL, 'class-' || (p % 6), NULL, NULL, 0.03, NULL, to_json({
-    'vector': list_transform(range($dimensions), i -> (hash(p, e, i) % 1000) / 1000.0), 'map': [p % 13, p // 13], 'group': 'g'})
+    'vector': list_transform(range($dimensions), i -> (hash(p, e, i) % 1000) / 1000.0), 'map': [p % 13, p // 13], 'group': 'g'}), NULL
 FROM range($mapped) a(p), range(len($embedders)) b(e)
 """
 TRAINING = """
 INSERT INTO trials SELECT sha256($run || $phase || '0'), md5($run || $phase || '0'), 'host-0', 100000 + i, 'training', $names[i + 1],
   42, NULL, NULL, NULL, NULL, 36370, NULL, 237.0, NULL,
-  '{"examples":50,"held":4,"train_loss":[1.0,0.5,0.3],"validation_loss":[1.1,0.9,0.8],"adapter_bytes":1858872}'
+  '{"examples":50,"held":4,"train_loss":[1.0,0.5,0.3],"validation_loss":[1.1,0.9,0.8],"adapter_bytes":1858872}', NULL
 FROM range(len($names)) t(i)
 """
 

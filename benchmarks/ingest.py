@@ -53,7 +53,7 @@ CLASSES = ("O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)", "O(2^n)")
 DIRECT = (
     "INSERT INTO trials SELECT regexp_extract(filename, '([0-9a-f]{64})[^/]*$', 1), "
     "regexp_extract(filename, '([0-9a-f]{32})[.][^/]*$', 1), 'bench', ordinal, problem_id, condition, seed, attempts, solved, "
-    "answer, truth, tokens_in, tokens_out, latency_s, error, details::JSON "
+    "answer, truth, tokens_in, tokens_out, latency_s, error, details::JSON, first_right "
     "FROM read_parquet(?, filename = true) WHERE ordinal >= 0"
 )
 
@@ -76,7 +76,8 @@ def make_bundles(folder: Path, bundles: int, trials: int) -> list[Unit]:
                 f"problem-{picked[j, 0]:04d}",
                 f"all-MiniLM-L6-v2 0.7:0.3 k{j % 4} cosine",
                 seed=100 * (1 + j % 3),
-                attempts=1 + j % 6,
+                attempts=1.0 + j % 6,
+                first_right=float(j % 6 == 0),
                 solved=True,
                 answer=CLASSES[j % 6],
                 truth=CLASSES[j % 5],

@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     memory, _ = split(config, given.examples, 6)
     memos = [Memo(p, p.truth, i) for i, p in enumerate(memory)]
     bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
-    pairs = [distilled(domain, p, bank) for p in memory]
+    pairs = [distilled(domain, p, bank, config) for p in memory]
     # Not timed: the weights are converted the first time, and peft is imported.
     PeftTrainer(config.model).train(pairs[:1], [], config.lora, config.data_seed)
     plain_train(config.model, pairs[:1], config.lora, config.data_seed)

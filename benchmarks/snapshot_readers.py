@@ -56,7 +56,7 @@ TRIALS = """
 INSERT INTO trials
 SELECT lpad((i // ?)::VARCHAR, 64, '0'), lpad((i // ?)::VARCHAR, 32, '0'), 'bench', i % ?, 'problem-' || hash(i) % 1650,
        'minilm k' || i % 4, 100 * (1 + i % 3), 1 + hash(i, 1) % 6, true, 'O(n)', 'O(n)', 200 + hash(i, 2) % 100, 1,
-       hash(i, 3) % 1000000 / 1e6, NULL, '{"logprobs":[' || hash(i, 4) % 1000000 / -1e5 || ',' || hash(i, 5) % 1000000 / -1e5 || ']}'
+       hash(i, 3) % 1000000 / 1e6, NULL, '{"logprobs":[' || hash(i, 4) % 1000000 / -1e5 || ',' || hash(i, 5) % 1000000 / -1e5 || ']}', 0.5
 FROM range(?, ?) r(i)
 """
 

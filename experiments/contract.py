@@ -51,6 +51,9 @@ class PhaseConfig(BaseModel):
     )
     trainer: Trainer = Field("peft", description="of LoRA adapters; mlx for models of MLX unless given")
     temperature: float = Field(0.3, gt=0, description="of the softmax over option log-probabilities (docs/science.md)")
+    calibration: Literal["none", "contextual", "batch"] = Field(
+        "none", description="of option log-probabilities: against a prompt without content, or over a unit's problems"
+    )
     max_guesses: int = Field(20, ge=2, description="guesses at most, where answers are guessed (docs/science.md)")
     # Measured with SmolLM2-135M: at 0.5 five of six guesses are formulas and differ, at 0.8 two of three are none.
     guess_temperature: float = Field(0.5, gt=0, description="of the softmax over tokens, where answers are guessed")
@@ -116,20 +119,28 @@ class Unit:
 
 @dataclass(frozen=True)
 class Trial:
-    """One observation: one problem under one condition with one seed. A failed one carries its error, never a zero."""
+    """One observation: one problem under one condition. A failed one carries its error, never a zero.
+
+    Its seed is None where nothing was drawn.
+    """
 
     problem_id: str
     condition: str
     seed: int | None = None
-    attempts: int | None = None  # guesses needed, the main outcome
+    attempts: float | None = None  # guesses needed, the main outcome; expected ones where log-probabilities give them
     solved: bool | None = None
     answer: str | None = None
     truth: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     latency_s: float | None = None
+    first_right: float | None = None  # probability that the first guess is right; from `attempts` where they were drawn
     error: str | None = None
     details: Json = field(default_factory=dict)  # prompt, retrieved memos, option log-probabilities, vectors
+
+    def __post_init__(self) -> None:
+        if self.first_right is None and self.attempts is not None:
+            object.__setattr__(self, "first_right", float(self.attempts == 1))
 
 
 class Result(NamedTuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,16 @@ class Universe:
 
     def by_id(self) -> dict[str, Problem]:
         return {p.problem_id: p for p in self.problems}
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Place of each problem among those of its class, from 0."""
+        seen: Counter[str] = Counter()
+        found = {}
+        for p in self.problems:
+            found[p.problem_id] = seen[p.label]
+            seen[p.label] += 1
+        return found
 
 
 @cache

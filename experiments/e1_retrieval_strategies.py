@@ -14,30 +14,31 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
-import numpy as np
 from pydantic import Field
 
 from experiments import e0_retrieval_parameters as e0
 from experiments import mean_tests, statistics
 from experiments.analysis import attempts
 from experiments.analysis.attempts import Outcome
+from experiments.analysis.by_condition import by_class, relevance, tokens
 from experiments.analysis.ends import ENDS, Flags, ends, ends_in_words, flags_of, means_in_words, scale_of
 from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import parts, split, universe
-from experiments.domains import get_domain
+from experiments.domains import Problem, get_domain
 from experiments.expected import Expected, Number, Row, Solved, solving
 from experiments.findings import Earlier, PhaseFindings
 from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
-from experiments.solving.memory_bank import NOTHING, Bank, MemoRecord, bank_of
+from experiments.solving.choice import calibrate_batch
+from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, bank_of
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import effort, solve
+from experiments.solving.solving import effort, memo_seeds, planned_seeds, solve
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
@@ -45,9 +46,10 @@ QUESTION = "Which memory helps more: what was solved last, or what is most alike
 BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder", "language_model")
-MEMO_S, EVALUATION_S = 0.7, 4.0  # costs of a problem, in seconds on two cores (measured at demo scale)
+MEMO_S, PROMPT_S = 0.7, 1.3  # costs of a prompt without and with memos, in seconds on two cores (measured, demo)
 CONDITIONS = ("none", "temporal", "semantic")
 PAIRS = (("semantic", "temporal"), ("semantic", "none"), ("temporal", "none"))
+DRAWN = frozenset({"temporal"})  # conditions whose memos each run seed draws
 PAIR = "semantic - temporal"  # the comparison that decides
 WEAK_SIGNAL = "weak_signal"  # the hypothesis where nothing was shown
 MEMO = "memo"  # condition of the trials that fill the memory
@@ -60,6 +62,7 @@ PLANNED = """
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "n_problems": 96,
+        "run_seeds": (100, 200),
         "n_memory": 12,
         "n_test": 4,
         "k": 2,
@@ -67,7 +70,15 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "memos_per_unit": 6,
         "max_guesses": 3,
     },
-    "demo": {"n_problems": 360, "n_memory": 48, "n_test": 18, "per_unit": 6, "memos_per_unit": 24, "max_guesses": 6},
+    "demo": {
+        "n_problems": 360,
+        "run_seeds": (100,),
+        "n_memory": 48,
+        "n_test": 18,
+        "per_unit": 6,
+        "memos_per_unit": 24,
+        "max_guesses": 6,
+    },
     "full": {},
 }
 
@@ -132,11 +143,16 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
             round=2,
             models=[config.model, retrieval.embedder],
             depends_on=[u.unit_id for u, _ in so_far],
-            n_trials=len(ids) * len(CONDITIONS) * len(config.run_seeds),
-            cost=EVALUATION_S * len(ids) * effort(config),
+            n_trials=len(ids) * sum(len(planned_seeds(config, c in DRAWN)) for c in CONDITIONS),
+            cost=problem_s(config) * len(ids) * effort(config),
         )
         for ids in parts(test, config.per_unit)
     ]
+
+
+def problem_s(config: Config) -> float:
+    """Return the cost of a test problem, in seconds on two cores."""
+    return PROMPT_S * sum(len(memo_seeds(config, c in DRAWN)) for c in CONDITIONS)
 
 
 def memos_of(trials: Sequence[Trial], config: Config) -> list[MemoRecord]:
@@ -166,7 +182,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     known, spec = universe(config).by_id(), unit.spec
     problems = [known[i] for i in spec["problems"]]
     names = (MEMO,) if spec["role"] == MEMO else CONDITIONS
-    seeds = config.run_seeds[:1] if spec["role"] == MEMO else config.run_seeds
+    own = config.run_seeds[:1] if spec["role"] == MEMO else None
     try:
         lm = backends.language_model(config.model, precision=config.precision)
         if spec["role"] != MEMO:
@@ -174,18 +190,25 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             memos = bank_of([MemoRecord(**m) for m in spec["memos"]], config)
             bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
     except Unavailable as error:
-        return [t for p in problems for c in names for t in failed(p, c, seeds, error)]
+        return [t for p in problems for c in names for t in failed(p, c, planned_seeds(config, c in DRAWN, own), error)]
     trials: list[Trial] = []
     for i, problem in enumerate(problems):
         if spec["role"] == MEMO:
-            trials += solve(lm, domain, problem, [], config, NAME, MEMO, {"order": spec["first_order"] + i}, seeds)
+            order = {"order": spec["first_order"] + i}
+            trials += solve(lm, domain, problem, [], config, NAME, MEMO, order, seeds=own)
             continue
-        order = generator(config.data_seed, NAME, problem.problem_id, "order").permutation(len(CONDITIONS))
-        retrieve = {"none": lambda p: NOTHING, "temporal": bank.recent, "semantic": bank.semantic}
-        for condition in (CONDITIONS[j] for j in order):
-            found = retrieve[condition](problem)
-            trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts)
-    return trials
+        drawn = generator(config.data_seed, NAME, problem.problem_id, "order").permutation(len(CONDITIONS))
+        for condition in (CONDITIONS[j] for j in drawn):
+            for seed in memo_seeds(config, condition in DRAWN):
+                found = _ask(bank, condition, problem, seed)
+                trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts, drawn=seed)
+    return calibrate_batch(trials, domain, config)
+
+
+def _ask(bank: Bank, condition: str, problem: Problem, seed: int | None) -> Found:
+    if condition == "none":
+        return NOTHING
+    return bank.semantic(problem) if seed is None else bank.recent(seed, problem)
 
 
 class Remembered(Solved):
@@ -201,11 +224,11 @@ class Evaluated(Solved):
 
 
 def expected(unit: Unit) -> Expected:
-    """Return the trials that a unit yields: one a problem for the memory, else one a problem, condition and seed."""
+    """Return the trials that a unit yields: one a problem, or one for each seed that draws the memos."""
     config, problems = Config(**unit.config), unit.spec["problems"]
     if unit.spec["role"] == MEMO:
-        return solving(config, problems, [MEMO], config.run_seeds[:1], Remembered)
-    return solving(config, problems, CONDITIONS, config.run_seeds, Evaluated, more=_irrelevant)
+        return solving(config, problems, [MEMO], Remembered, seeds=config.run_seeds[:1])
+    return solving(config, problems, CONDITIONS, Evaluated, drawn=DRAWN, more=_irrelevant)
 
 
 def _irrelevant(rows: Sequence[Row], details: Sequence[Evaluated]) -> str | None:
@@ -224,7 +247,11 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         *_together(table, config, by),
     ]
     done = [t for t in trials if t.condition in CONDITIONS and t.error is None]
-    values += [*_relevance(done, table), *_by_class(done, config, by), *_tokens(done)]
+    values += [
+        *relevance(done, table, CONDITIONS[1:]),
+        *by_class(done, get_domain(config.domain).options, CONDITIONS, by),
+        *tokens(done, CONDITIONS),
+    ]
     values.append(attempts.smallest_visible(attempts.fewest_pairs(table, PAIRS), level_of(config)))
     memos = memos_of(trials, config)
     solved = [t for t in trials if t.condition == MEMO and t.error is None]
@@ -256,40 +283,6 @@ def _together(table: attempts.Table, config: Config, by: Resampling) -> list[Met
         Metric("equivalence_p", tost.p, n=tost.n, condition=PAIR, method=method),
         *(attempts.row("attempts_cv", c, attempts.variation(v, by)) for c, v in table.items()),
     ]
-
-
-def _relevance(trials: Sequence[Trial], table: attempts.Table) -> list[Metric]:
-    """Spearman correlation of what retrieval brought back with the median attempts it took, one pair a problem."""
-    rows = []
-    for condition in CONDITIONS[1:]:
-        by_problem = {t.problem_id: t.details["relevance"] for t in trials if t.condition == condition}
-        medians = table[condition]
-        found = statistics.correlation([by_problem[p] for p in medians], list(medians.values()))
-        rows.append(attempts.row("relevance_attempts_correlation", condition, found))
-    return rows
-
-
-def _by_class(trials: Sequence[Trial], config: Config, by: Resampling) -> list[Metric]:
-    rows = []
-    for label in get_domain(config.domain).options:
-        for condition in CONDITIONS:
-            mine = [t for t in trials if t.condition == condition and t.details.get("label", t.truth) == label]
-            share = by.share(attempts.shares(mine, lambda t: t.attempts == 1))
-            rows.append(attempts.row("class_accuracy", f"{label} {condition}", share))
-    return rows
-
-
-def _tokens(trials: Sequence[Trial]) -> list[Metric]:
-    rows = []
-    for condition in CONDITIONS:
-        mine = [t for t in trials if t.condition == condition]
-        if mine:
-            tokens = float(np.mean([(t.tokens_in or 0) + (t.tokens_out or 0) for t in mine]))
-            seconds = float(np.median([t.latency_s or 0.0 for t in mine]))
-            n, how = len(mine), "in and out, by the tokenizer"
-            rows.append(Metric("tokens_mean", tokens, n=n, condition=condition, method=how))
-            rows.append(Metric("latency_s", seconds, n=n, condition=condition, method="median, measured", timing=True))
-    return rows
 
 
 class Hypothesis(NamedTuple):

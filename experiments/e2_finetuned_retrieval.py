@@ -39,11 +39,12 @@ from experiments.expected import Details, Expected, Key, Number, Solved, solving
 from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
+from experiments.solving.choice import calibrate_batch
 from experiments.solving.distillation import dataset, hunch_prompt, query_quality
 from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, bank_of
 from experiments.solving.replies import UNFINISHED, answers, check_room, failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import effort, first_idea, solve
+from experiments.solving.solving import effort, memo_seeds, planned_seeds, solve
 
 NAME = "e2"
 TITLE = "Fine-tuned retrieval"
@@ -63,6 +64,7 @@ PLANNED = """
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "n_problems": 96,
+        "run_seeds": (100, 200),
         "n_test": 3,
         "n_train": 4,
         "k": 2,
@@ -72,6 +74,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
     },
     "demo": {
         "n_problems": 360,
+        "run_seeds": (100,),
         "n_test": 12,
         "n_train": 20,
         "per_unit": 6,
@@ -129,7 +132,7 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
             round=2,
             depends_on=[u.unit_id for u, _ in so_far],
             files=[adapter] if adapter else [],
-            n_trials=len(test[i : i + config.per_unit]) * len(config.run_seeds),
+            n_trials=len(test[i : i + config.per_unit]) * len(planned_seeds(config, _draws(name, found.best))),
             cost=EVALUATION_S * len(test[i : i + config.per_unit]) * effort(config),
         )
         for name, dataset_name in needed.items()
@@ -161,16 +164,17 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     except Unavailable as error:
         if train:
             return [_untrained(spec, str(error))]
-        return [t for p in problems for t in failed(p, spec["condition"], config.run_seeds, error)]
+        seeds = planned_seeds(config, _draws(spec["condition"], spec["best"]))
+        return [t for p in problems for t in failed(p, spec["condition"], seeds, error)]
     trials: list[Trial] = []
     written = _queries(problems, config, lm, domain) if _writes_query(spec["condition"]) else {}
     for problem in problems:
         reply = written.get(problem.problem_id)
         if isinstance(reply, Exception):
-            trials += failed(problem, spec["condition"], config.run_seeds, reply)
+            trials += failed(problem, spec["condition"], planned_seeds(config, drawn=False), reply)
         else:
             trials += _solve(problem, reply, spec, config, bank, lm)
-    return trials
+    return calibrate_batch(trials, domain, config)
 
 
 def _queries(
@@ -180,7 +184,7 @@ def _queries(
     found: dict[str, Reply | TooLong | Unreadable] = {}
     prompts: dict[str, str] = {}
     for problem in problems:
-        prompt = hunch_prompt(domain, problem)
+        prompt = hunch_prompt(domain, problem, config)
         try:
             check_room(lm, prompt, config.query_tokens)
             prompts[problem.problem_id] = prompt
@@ -213,15 +217,21 @@ class Evaluated(Solved):
 
 
 def expected(unit: Unit) -> Expected:
-    """Return the trials that a unit yields: the training, or one a problem and seed."""
+    """Return the trials that a unit yields: the training, or one a problem, or for each seed that draws the memos."""
     config, spec = Config(**unit.config), unit.spec
     fixed = {"hypothesis": spec["hypothesis"]}
     if spec["role"] != "train":
         name = spec["condition"]
-        return solving(config, spec["problems"], [name], config.run_seeds, Evaluated, fixed={name: fixed})
+        drawn = [name] if _draws(name, spec["best"]) else []
+        return solving(config, spec["problems"], [name], Evaluated, drawn=drawn, fixed={name: fixed})
     name = f"train_{spec['dataset']}"
     failed, key = [Key("training", name)], Key("training", name, config.data_seed)
     return Expected([key], Training, failed, fixed={name: fixed}, attached="adapter", more=without_costs)
+
+
+def _draws(condition: str, best: str) -> bool:
+    """Return True if each run seed draws the memos of a condition; `best` is E1's strategy."""
+    return condition in ("base_temporal", "tuned_s_random") or (condition, best) == ("base_best", "temporal")
 
 
 def _writes_query(condition: str) -> bool:
@@ -231,24 +241,41 @@ def _writes_query(condition: str) -> bool:
 def _solve(
     problem: Problem, reply: Reply | None, spec: Json, config: Config, bank: Bank, lm: LanguageModel
 ) -> list[Trial]:
-    """One trial a seed; `reply` is the query that the model wrote, whose tokens and time are part of the price."""
+    """Return the problem's trials; `reply` is the query that the model wrote, whose tokens and time are part of the price."""
     query = None if reply is None else reply.text.strip()
-    found = _ask(problem, query, spec, config, bank)
+    trials: list[Trial] = []
+    for seed in memo_seeds(config, _draws(spec["condition"], spec["best"])):
+        found = _ask(problem, query, spec, seed, bank)
+        trials += _answers(problem, found, reply, query, seed, spec, config, bank, lm)
+    return trials
+
+
+def _answers(
+    problem: Problem,
+    found: Found,
+    reply: Reply | None,
+    query: str | None,
+    seed: int | None,
+    spec: Json,
+    config: Config,
+    bank: Bank,
+    lm: LanguageModel,
+) -> list[Trial]:
     extra: dict[str, object] = {**found.facts, "hypothesis": spec["hypothesis"]}
     if reply is not None and query is not None:
         quality = query_quality(bank.domain, query, float(found.facts["type_match"]))  # type: ignore[arg-type]
         extra |= {"query": query, "query_tokens": reply.tokens_in + reply.tokens_out, "query_quality": quality}
-    trials = solve(lm, bank.domain, problem, found.memos, config, NAME, spec["condition"], extra)
+    trials = solve(lm, bank.domain, problem, found.memos, config, NAME, spec["condition"], extra, drawn=seed)
     done = [t for t in trials if t.error is None]
     for t in done:
         # Nearness of the solver's first idea to the truth: what its hypothesis is worth before it hears anything.
-        t.details["hypothesis_quality"] = bank.domain.similarity(problem.truth, first_idea(bank.domain, t))
+        t.details["hypothesis_quality"] = bank.domain.similarity(problem.truth, str(t.details["guesses"][0]))
     if reply is None:
         return trials
     return [t if t.latency_s is None else replace(t, latency_s=t.latency_s + reply.latency_s) for t in trials]
 
 
-def _ask(problem: Problem, query: str | None, spec: Json, config: Config, bank: Bank) -> Found:
+def _ask(problem: Problem, query: str | None, spec: Json, seed: int | None, bank: Bank) -> Found:
     condition = spec["condition"]
     if condition == "base_best":
         condition = f"base_{spec['best']}"
@@ -257,10 +284,10 @@ def _ask(problem: Problem, query: str | None, spec: Json, config: Config, bank: 
         return bank.by_query(query, problem)
     if condition == "base_semantic":
         return bank.semantic(problem)
-    if condition == "base_temporal":
-        return bank.recent(problem)
-    if condition == "tuned_s_random":
-        return bank.random(generator(config.data_seed, NAME, problem.problem_id, condition), problem)
+    if condition == "base_temporal" and seed is not None:
+        return bank.recent(seed, problem)
+    if condition == "tuned_s_random" and seed is not None:
+        return bank.random(generator(seed, NAME, problem.problem_id, condition), problem)
     return NOTHING
 
 

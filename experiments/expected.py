@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
 from experiments.domains import get_domain
-from experiments.solving.solving import most_attempts
+from experiments.solving.solving import most_attempts, planned_seeds
 
 AT_ONCE = 64  # details parsed together
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]  # far beyond any similarity, loss or time; squares stay finite
@@ -56,7 +56,8 @@ class Columns:
     condition: Sequence[str]
     seed: Sequence[int | None]
     truth: Sequence[str | None]
-    attempts: Sequence[int | None]
+    attempts: Sequence[float | None]
+    first_right: Sequence[float | None]
     solved: Sequence[bool | None]
     tokens_in: Sequence[int | None]
     tokens_out: Sequence[int | None]
@@ -77,6 +78,7 @@ class Expected:
     Args:
         details: model of the details of a trial without error.
         failed: the trials where the unit could not be computed at all, if they are others.
+        sampled: the trials of a model without log-probabilities, which draws its answers, if they are others.
         attempts: the most that a trial can need; None where nothing is guessed.
         judged: True if each trial without error says whether it was solved.
         fixed: condition -> details that all its trials have.
@@ -87,6 +89,7 @@ class Expected:
     trials: Sequence[Key]
     details: type[Details]
     failed: Sequence[Key] | None = None
+    sampled: Sequence[Key] | None = None
     attempts: int | None = None
     judged: bool = False
     fixed: Mapping[str, Json] = field(default_factory=dict)
@@ -122,6 +125,8 @@ class Expected:
         none_done = all(error is not None for error in found.error)
         wanted = self.failed if none_done and self.failed is not None else self.trials
         keys = list(zip(found.problem_id, found.condition, found.seed, found.truth, strict=True))
+        if self.sampled is not None and Counter(keys) == Counter[tuple[object, ...]](self.sampled):
+            return None
         if len(keys) != len(wanted):
             return f"{len(keys)} trials, its unit yields {len(wanted)}"
         if keys != list(wanted) and (others := Counter[tuple[object, ...]](keys) - Counter[tuple[object, ...]](wanted)):
@@ -136,6 +141,11 @@ class Expected:
                 return "a trial has attempts, and its phase has none"
         elif any(a is None or not 1 <= a <= self.attempts if d else a is not None for a, d in both):
             return f"a trial needs 1 to {self.attempts} attempts, or an error and none"
+        if any(
+            (first is not None) != (a is not None) or (first is not None and not 0 <= first <= 1)
+            for first, a in zip(found.first_right, found.attempts, strict=True)
+        ):
+            return "a trial with attempts needs the probability that its first guess is right, and no other has one"
         if any((s is not None) != (d and self.judged) for s, d in zip(found.solved, done, strict=True)):
             return "a trial does not say whether it was solved" if self.judged else "a trial says that it was solved"
         if any(n is not None and n < 0 for n in (*found.tokens_in, *found.tokens_out)):
@@ -192,15 +202,32 @@ def solving(
     config: PhaseConfig,
     problems: Sequence[str],
     conditions: Sequence[str],
-    seeds: Sequence[int],
     details: type[Details] = Solved,
+    *,
+    drawn: Collection[str] = (),
+    seeds: Sequence[int] | None = None,
     **more: Any,
 ) -> Expected:
-    """Return the trials of problems that are solved under each condition, once for each seed."""
+    """Return the trials of problems that are solved under each condition: one, or one for each seed where it draws.
+
+    Args:
+        drawn: conditions whose memos each run seed draws.
+        seeds: of answers that are drawn, instead of the config's run seeds.
+    """
     known = universe(config).by_id()
-    keys = [Key(p, c, seed, known[p].truth) for p in problems for c in conditions for seed in seeds]
+
+    def keys(seeds_of: Callable[[str], Sequence[int | None]]) -> list[Key]:
+        return [Key(p, c, seed, known[p].truth) for p in problems for c in conditions for seed in seeds_of(c)]
+
     most = most_attempts(get_domain(config.domain), config)
-    return Expected(keys, details, attempts=most, judged=True, **more)
+    return Expected(
+        keys(lambda c: planned_seeds(config, c in drawn, seeds)),
+        details,
+        sampled=keys(lambda c: seeds or config.run_seeds),
+        attempts=most,
+        judged=True,
+        **more,
+    )
 
 
 def without_costs(rows: Sequence[Row], details: Sequence[Any]) -> str | None:

@@ -31,10 +31,11 @@ from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
+from experiments.solving.choice import calibrate_batch
 from experiments.solving.memory_bank import NOTHING, Bank, Found
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import Memo, effort, solve
+from experiments.solving.solving import Memo, effort, memo_seeds, planned_seeds, solve
 
 NAME = "p2"
 TITLE = "Retrieval utility"
@@ -48,14 +49,24 @@ PLANNED = """
     floor_share above_chance_p ceiling_p smallest_effect
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"n_problems": 96, "n_memory": 12, "n_test": 4, "k": 2, "per_unit": 2, "max_guesses": 3},
-    "demo": {"n_problems": 360, "n_memory": 30, "n_test": 12, "per_unit": 4, "max_guesses": 6},
+    "smoke": {
+        "n_problems": 96,
+        "run_seeds": (100, 200),
+        "n_memory": 12,
+        "n_test": 4,
+        "k": 2,
+        "per_unit": 2,
+        "max_guesses": 3,
+    },
+    "demo": {"n_problems": 360, "run_seeds": (100,), "n_memory": 30, "n_test": 12, "per_unit": 4, "max_guesses": 6},
     "full": {},
 }
 CONDITIONS = ("none", "random", "recent", "semantic")
 RETRIEVERS = ("semantic",)  # the gate asks of these
 BASELINES = ("none", "random")  # whether they beat both
 PAIRS = (*((c, "none") for c in CONDITIONS[1:]), *((c, "random") for c in RETRIEVERS))
+PROMPT_S = 1.4  # cost of a prompt, in seconds on two cores (measured at demo scale)
+DRAWN = frozenset({"random", "recent"})  # conditions whose memos each run seed draws
 
 
 class Config(PhaseConfig):
@@ -91,8 +102,8 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
             config,
             {"problems": ids, "retrieval": retrieval},
             models=[config.model, best.embedder],
-            n_trials=len(ids) * len(CONDITIONS) * len(config.run_seeds),
-            cost=5.5 * len(ids) * effort(config),
+            n_trials=len(ids) * sum(len(planned_seeds(config, c in DRAWN)) for c in CONDITIONS),
+            cost=PROMPT_S * len(ids) * sum(len(memo_seeds(config, c in DRAWN)) for c in CONDITIONS) * effort(config),
         )
         for ids in parts(test, config.per_unit)
     ]
@@ -104,7 +115,7 @@ def sides(config: Config, findings: Earlier) -> Sides:
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
-    """Solve each problem under each condition; one forward pass serves all seeds."""
+    """Solve each problem under each condition, and for each run seed where it draws the memos."""
     config, domain = Config(**unit.config), get_domain(unit.config["domain"])
     retrieval = RetrievalConfig(**unit.spec["retrieval"])
     memory, _ = split(config, config.n_memory, config.n_test)
@@ -114,27 +125,29 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         lm = backends.language_model(config.model, precision=config.precision)
         bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
     except Unavailable as error:
-        return [t for p in problems for c in CONDITIONS for t in failed(p, c, config.run_seeds, error)]
+        return [t for p in problems for c in CONDITIONS for t in failed(p, c, planned_seeds(config, c in DRAWN), error)]
     trials: list[Trial] = []
     for problem in problems:
         for condition in CONDITIONS:
-            found = _ask(bank, condition, problem, config)
-            trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts)
-    return trials
+            for seed in memo_seeds(config, condition in DRAWN):
+                found = _ask(bank, condition, problem, seed)
+                trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts, drawn=seed)
+    return calibrate_batch(trials, domain, config)
 
 
 def expected(unit: Unit) -> Expected:
-    """Return the trials that a unit yields: one a problem, condition and seed."""
-    config = Config(**unit.config)
-    return solving(config, unit.spec["problems"], CONDITIONS, config.run_seeds)
+    """Return the trials that a unit yields: one a problem and condition, or one for each seed that draws the memos."""
+    return solving(Config(**unit.config), unit.spec["problems"], CONDITIONS, drawn=DRAWN)
 
 
-def _ask(bank: Bank, condition: str, problem: Problem, config: Config) -> Found:
+def _ask(bank: Bank, condition: str, problem: Problem, seed: int | None) -> Found:
     if condition == "none":
         return NOTHING
-    if condition == "random":
-        return bank.random(generator(config.data_seed, NAME, problem.problem_id, condition), problem)
-    return bank.recent(problem) if condition == "recent" else bank.semantic(problem)
+    if seed is None:
+        return bank.semantic(problem)
+    if condition == "recent":
+        return bank.recent(seed, problem)
+    return bank.random(generator(seed, NAME, problem.problem_id, condition), problem)
 
 
 def level_of(config: Config) -> Level:

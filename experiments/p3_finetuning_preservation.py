@@ -30,6 +30,7 @@ from experiments.expected import Details, Expected, Key, Number, Row, without_co
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
+from experiments.solving.choice import option_order
 from experiments.solving.replies import UNFINISHED, answers
 from experiments.solving.solving import prompt_for
 
@@ -198,7 +199,7 @@ def _ids(part: str, config: Config) -> list[str]:
 def _train(config: Config, backends: Backends) -> Trial:
     domain = get_domain(config.domain)
     memory = sides(config, Earlier()).memory
-    examples = [(prompt_for(domain, p, []), f" {p.truth}") for p in memory]
+    examples = [(prompt_for(domain, p, [], option_order(config, domain, p)), f" {p.truth}") for p in memory]
     try:
         training = backends.train(
             config.model, examples, [], config.lora, config.data_seed, config.precision, config.trainer

@@ -77,7 +77,7 @@ def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> li
         # The tuned model is asked what the base was asked.
         return [first, [u.cost for u in units if u.spec["role"] == "base"]]
     if phase == "e1":
-        return [first, _parts(config.n_test, config.per_unit, module.EVALUATION_S * effort(config))]
+        return [first, _parts(config.n_test, config.per_unit, module.problem_s(config) * effort(config))]
     return [first]
 
 

@@ -29,7 +29,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_scripts_are_found() -> None:
     """The tests below would pass on an empty folder."""
-    assert {"e0_sweep", "e1_scoring", "embedding_repeats"} <= set(SCRIPTS)
+    assert {"e0_sweep", "embedding_repeats"} <= set(SCRIPTS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -22,7 +22,7 @@ def attempts(phase: Phase, order: Sequence[str]) -> None:
     for c in order:
         own = [r for r in rows if r["condition"] == c]
         if own:
-            first[c] = sum(r["trials"] for r in own if r["attempts"] == 1) / sum(r["trials"] for r in own)
+            first[c] = sum(r["first_right"] for r in own) / sum(r["trials"] for r in own)
     best, worst = max(first, key=lambda c: first[c]), min(first, key=lambda c: first[c])
     finding = f"Right at the first guess: {best} {100 * first[best]:.0f} %"
     finding += f", {worst} {100 * first[worst]:.0f} %" if worst != best else ""

@@ -58,9 +58,12 @@ def headline(trial: Row) -> str:
         return f"{trial['condition'] or trial['problem_id']}: " + (
             "solved" if trial["solved"] else "a measurement, not a guess"
         )
+    if "logprobs" in (trial["details"] or {}):
+        solved = "Solved" if trial["solved"] else "Not solved"
+        return f"{solved}: {trial['attempts']:.2f} guesses expected until the right answer"
     if trial["solved"]:
-        return f"Solved with guess {trial['attempts']}"
-    return f"Not solved: the right answer came as guess {trial['attempts']}"
+        return f"Solved with guess {trial['attempts']:.0f}"
+    return f"Not solved: the right answer came as guess {trial['attempts']:.0f}"
 
 
 def show(trial: Row, run_id: str, where: Any) -> None:
@@ -95,7 +98,8 @@ def _facts(trial: Row, where: Any) -> list[cards.Fact]:
     return [
         cards.Fact("Answer", text("answer")),
         cards.Fact("Right answer", text("truth")),
-        cards.Fact("Attempts", text("attempts")),
+        cards.Fact("Attempts", "" if trial["attempts"] is None else f"{trial['attempts']:.2f}".removesuffix(".00")),
+        cards.Fact("First guess right", "" if trial["first_right"] is None else f"{trial['first_right']:.1%}"),
         cards.Fact("Tokens in", text("tokens_in")),
         cards.Fact("Tokens out", text("tokens_out")),
         cards.Fact("Took", words.duration(trial["latency_s"])),
@@ -140,10 +144,9 @@ def probability_figure(
         if rank
         else f"The model found {options[max(range(len(shares)), key=lambda i: shares[i])]} most probable"
     )
-    seed = "" if trial["seed"] is None else f" of seed {trial['seed']}"
     figure = style.titled(
         finding,
-        f"n {len(options)} options · softmax of their log-probabilities · order of guesses{seed} beside each",
+        f"n {len(options)} options · softmax of their log-probabilities · order of guesses beside each",
         "probability among the options (%)",
         "",
         height=30 * len(options),

@@ -52,7 +52,7 @@ def attempts(rows: Sequence[Row], order: Sequence[str], finding: str) -> go.Figu
     sizes = set(totals.values())
     if len(sizes) == 1:
         basis = f"n {sizes.pop():,} trials a condition"
-    figure = style.titled(finding, basis, "attempts needed", "share of trials (%)", height=240)
+    figure = style.titled(finding, basis, "attempts needed (rounded)", "share of trials (%)", height=240)
     for c in named:
         own = [r for r in rows if r["condition"] == c]
         shares = [100 * r["trials"] / totals[c] for r in own]

@@ -102,7 +102,7 @@ def listing(chosen: Wanted) -> None:
         st.caption("No trial matches these filters. Remove one to see more.")
         return
     frame = pd.DataFrame([{name: r[name] for name in SHOWN} for r in page.rows])
-    for name in ("seed", "attempts", "tokens_in", "tokens_out"):
+    for name in ("seed", "tokens_in", "tokens_out"):
         frame[name] = frame[name].astype("Int64")
     frame["phase"] = frame["phase"].str.upper()
     frame = frame.dropna(axis="columns", how="all")
@@ -116,6 +116,7 @@ def listing(chosen: Wanted) -> None:
         selection_mode=["single-row", "single-cell"],
         key=f"trials-{abs(hash((chosen, first, st.session_state.get('trials-opened'))))}",
         column_config={
+            "attempts": st.column_config.NumberColumn(format="%.3g"),
             "latency_s": st.column_config.NumberColumn(format="%.3g"),
             "solved": st.column_config.CheckboxColumn(),
         },

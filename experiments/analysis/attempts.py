@@ -24,7 +24,7 @@ Pair = tuple[str, str]  # two conditions, the first minus the second
 
 def median_attempts(trials: Sequence[Trial], conditions: Sequence[str]) -> Table:
     """Return the median attempts of each problem that has a result under a condition; problems in order."""
-    seen: dict[str, dict[str, list[int]]] = {c: defaultdict(list) for c in conditions}
+    seen: dict[str, dict[str, list[float]]] = {c: defaultdict(list) for c in conditions}
     for t in trials:
         if t.condition in seen and t.attempts is not None:
             seen[t.condition][t.problem_id].append(t.attempts)
@@ -77,20 +77,26 @@ def per_condition(trials: Sequence[Trial], table: Table, by: Resampling = BY_PRO
         done = [t for t in trials if t.condition == condition and t.attempts is not None]
         lost = failed_in(trials, condition)
         rows.append(row("attempts_mean", condition, by.mean(values), lost))
-        for metric, hit in (
-            ("accuracy", lambda t: t.attempts == 1),
-            ("success_rate", lambda t: bool(t.solved)),
-            ("censoring_rate", lambda t: not t.solved),
-        ):
+        rows.append(row("accuracy", condition, by.share(first_guesses(done)), lost))
+        for metric, hit in (("success_rate", lambda t: bool(t.solved)), ("censoring_rate", lambda t: not t.solved)):
             rows.append(row(metric, condition, by.share(shares(done, hit)), lost))
     return rows
 
 
 def shares(trials: Iterable[Trial], hit: Callable[[Trial], bool]) -> dict[str, float]:
-    """Return the share of each problem's trials that are a hit: seeds of a problem are one observation."""
+    """Return the share of each problem's trials that are a hit: trials of a problem are one observation."""
     seen: dict[str, list[bool]] = defaultdict(list)
     for t in trials:
         seen[t.problem_id].append(hit(t))
+    return {p: float(np.mean(found)) for p, found in seen.items()}
+
+
+def first_guesses(trials: Iterable[Trial]) -> dict[str, float]:
+    """Return the probability that the first guess at each problem is right, the mean over its trials."""
+    seen: dict[str, list[float]] = defaultdict(list)
+    for t in trials:
+        if t.first_right is not None:
+            seen[t.problem_id].append(t.first_right)
     return {p: float(np.mean(found)) for p, found in seen.items()}
 
 
@@ -179,13 +185,13 @@ def outcome_of(p: float | None, mean: float | None, rank_biserial: float | None,
 
 
 def _first_guesses(name: str, x: Sequence[float], y: Sequence[float]) -> Metric:
-    """McNemar's exact test on first guesses; a problem is right where the median attempts of its seeds are 1."""
-    first, second = np.array(x) == 1, np.array(y) == 1
+    """McNemar's exact test on first guesses; a problem is right where the median attempts of its trials round to 1."""
+    first, second = np.rint(x) == 1, np.rint(y) == 1
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     test = statistics.mcnemar_exact(int((first & second).sum()), only_first, only_second, int((~first & ~second).sum()))
     a, _, b = name.partition(" - ")
     method = (
-        f"McNemar exact, two-sided, first guess right (median of the seeds is 1): {only_first} only under {a}, "
+        f"McNemar exact, two-sided, first guess right (median attempts round to 1): {only_first} only under {a}, "
         f"{only_second} only under {b}; not adjusted, outside Holm's family of Wilcoxon's p"
     )
     return Metric("mcnemar_p", test.p, n=test.n, condition=name, method=method)

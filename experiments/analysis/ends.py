@@ -47,8 +47,12 @@ def ends(table: Table, scale: Scale, by: Resampling = BY_PROBLEM) -> list[Metric
     rows = []
     for condition, values in table.items():
         for end, at, words in (("ceiling", 1, "first guess"), ("floor", scale.most, "most attempts there are")):
-            found = by.share({p: float(v <= at if end == "ceiling" else v >= at) for p, v in values.items()})
-            rows.append(row(f"{end}_share", condition, found, note=f"; problems that take {at}, the {words}"))
+            found = by.share(
+                {p: float(round(v) <= at if end == "ceiling" else round(v) >= at) for p, v in values.items()}
+            )
+            rows.append(
+                row(f"{end}_share", condition, found, note=f"; problems whose attempts round to {at}, the {words}")
+            )
         full = 1 + scale.room
         for metric, bound, words in (
             ("above_chance_p", scale.chance, "chance"),

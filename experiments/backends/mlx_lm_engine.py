@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from experiments.backends import placement, weights
+from experiments.backends.answer_end import end_tokens, spelling, with_ends
 from experiments.backends.lora import settings_in
 from experiments.backends.protocols import THINKING, Reply, Scores, TextLoss, Unavailable, seeds_for
 from experiments.backends.quiet import quiet
@@ -129,6 +130,7 @@ class MlxModel:
     def __init__(self, name: str, adapter: bytes | None = None, precision: Precision = Precision.FLOAT32) -> None:
         self.name, self.window = name, WINDOW_TOKENS
         self.model, self.tokenizer, self._precision = load_base(name, precision)
+        self._ends = end_tokens(self.tokenizer)
         if adapter is not None:
             self.model = with_adapter(self.model, adapter)
 
@@ -160,19 +162,21 @@ class MlxModel:
         return cache
 
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
+        import mlx.core as mx
+
         started = time.perf_counter()
         ids = self.tokenizer(prompt).input_ids
-        encoded = [self.tokenizer(o, add_special_tokens=False).input_ids for o in options]
+        spelt = [spelling(self.tokenizer, o) for o in options]
         cache = self._prefilled(ids[:-1])
         first = self._read(ids[-1:], cache)[-1]
-        sums = []
-        for tokens in encoded:
-            total = first[tokens[0]].item()
-            if len(tokens) > 1:
-                after = self._read(tokens[:-1], copy.deepcopy(cache))
-                total += sum(after[i, t].item() for i, t in enumerate(tokens[1:]))
-            sums.append(total)
-        return Scores(tuple(sums), len(ids), sum(map(len, encoded)), time.perf_counter() - started)
+        sums, ends = list[float](), list[float]()
+        for tokens in [s.plain for s in spelt] + [tokens for s in spelt for tokens in s.ended]:
+            after = self._read(tokens, copy.deepcopy(cache))
+            sums.append(first[tokens[0]].item() + sum(after[i, t].item() for i, t in enumerate(tokens[1:])))
+            if len(ends) < len(spelt):
+                ends.append(float(mx.logsumexp(after[-1][mx.array(self._ends)]).item()))  # type: ignore[arg-type]
+        tokens_out = sum(len(s.plain) for s in spelt)
+        return Scores(with_ends(spelt, sums, ends), len(ids), tokens_out, time.perf_counter() - started)
 
     def generate(
         self,

@@ -7,8 +7,9 @@ since server 0.12.11, without them before. The server is OLLAMA_HOST's, else the
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -53,6 +54,8 @@ CHARACTERS_A_TOKEN = (
     3.0  # of code and English, low, so that a count is not too small; the server counts only what it reads
 )
 TOKENS_A_CHARACTER = 2  # of other scripts (measured, SmolLM2: 1.9 in Chinese, 1.6 in Thai)
+END = re.compile(r"[ \t]*[\r\n]|<\|.+\|>$|</s>$|<end_of_turn>$|$")  # a token that ends an answer: of a line, or a turn
+NEVER = -20.7  # nats, one in 10^9: of text that goes on where the model stops and the server names no alternative
 INSTALL = "pip install '.[medium]'"
 OTHER_BACKENDS = "name the model hf/<repository> or mlx/<repository>"
 
@@ -172,6 +175,12 @@ def trainer(name: str, precision: Precision, trainer: Trainer) -> LoraTrainer:
     raise Unavailable(f"{name}: Ollama cannot train a model; {OTHER_BACKENDS} for P3 and E2")
 
 
+def _of_end(likely: Mapping[str, float]) -> float:
+    """Return the log-probability of an answer's end: of all alternatives that end it, or of the least likely one."""
+    ends = [p for token, p in likely.items() if END.match(token)]
+    return float(np.logaddexp.reduce(ends)) if ends else min(likely.values())
+
+
 class OllamaModel:
     """One model of an Ollama server.
 
@@ -238,9 +247,9 @@ class OllamaModel:
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
         """Return log-probabilities from the server's most likely next tokens, one request for each text that options share.
 
-        An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts. Where its longest
-        token is not among the TOP alternatives, a shorter one is followed, or else the least likely of them stands for the
-        rest: an estimate, above or below the true value, of an option that is unlikely anyway.
+        An option is followed through the tokens that spell it, the longest first, as a tokenizer cuts, to the end of the
+        answer. Where its longest token is not among the TOP alternatives, a shorter one is followed, or else the least
+        likely of them stands for the rest: an estimate, above or below the true value, of an option that is unlikely anyway.
 
         Raises:
             Unreadable: no option begins with one of the alternatives, so that all would be estimates.
@@ -253,19 +262,24 @@ class OllamaModel:
             with self._asking():
                 replies = self._each(lambda node: self._generate(prompt + node, 1, scored=True), nodes)
             found = dict(zip(nodes, replies, strict=True))
-            if nodes == [""] and not any(
-                a.token and option.startswith(a.token) for a in found[""].logprobs[0].top_logprobs for option in options
-            ):
-                raise Unreadable(f"none of the {TOP} most likely next tokens begins an option")
+            if nodes == [""]:
+                first = [a.token for row in (found[""].logprobs or ())[:1] for a in row.top_logprobs]
+                if not any(token and option.startswith(token) for token in first for option in options):
+                    raise Unreadable(f"none of the {TOP} most likely next tokens begins an option")
             cost = [max(cost[0], *(r.prompt_eval_count or 0 for r in found.values())), cost[1] + len(nodes)]
             for i in sorted(open_ones):
-                likely = {a.token: a.logprob for a in found[spelt[i]].logprobs[0].top_logprobs}
+                # A model that stops at once leaves no token and so no alternatives: its end is taken for certain.
+                rows = found[spelt[i]].logprobs
+                likely = {a.token: a.logprob for a in rows[0].top_logprobs} if rows else {"": 0.0}
                 rest = options[i][len(spelt[i]) :]
+                if not rest:
+                    sums[i] += _of_end(likely)
+                    open_ones.remove(i)
+                    continue
                 fitting = [token for token in likely if token and rest.startswith(token)]
                 token = max(fitting, key=len, default=rest)
-                sums[i] += likely.get(token, min(likely.values()))
+                sums[i] += likely.get(token, min(likely.values()) if rows else NEVER)
                 spelt[i] += token
-            open_ones = {i for i in open_ones if spelt[i] != options[i]}
         return Scores(tuple(sums), cost[0], cost[1], time.perf_counter() - started)
 
     def _each(self, ask: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

@@ -92,7 +92,7 @@ class Embedder(Protocol):
 class Scores:
     """Log-probabilities of the options after one prompt, and what they cost."""
 
-    logprobs: tuple[float, ...]  # summed over the option's tokens, natural logarithm
+    logprobs: tuple[float, ...]  # summed over the option's tokens and its end, natural logarithm
     tokens_in: int
     tokens_out: int
     latency_s: float
@@ -134,7 +134,10 @@ class LanguageModel(Protocol):
     def count_tokens(self, text: str) -> int: ...
 
     def score(self, prompt: str, options: Sequence[str]) -> Scores:
-        """Return the log-probability of each option as the continuation of `prompt`, from one prefill."""
+        """Return the log-probability of each option as the whole answer to `prompt`, from one prefill.
+
+        The end of the answer counts: the end of its line, or of the model's turn.
+        """
         ...
 
     def generate(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.backends import weights
+from experiments.backends.answer_end import end_tokens, spelling, with_ends
 from experiments.backends.lora import settings_in
 from experiments.backends.placement import (
     QUANTISER,
@@ -143,6 +144,7 @@ class TransformersModel:
         self.window = min(WINDOW_TOKENS, self.model.config.max_position_embeddings)
         self._placed: Placement = self.model.placed
         self._start: _Start | None = None  # of the last texts sampled
+        self._ends = end_tokens(self.tokenizer)
         if adapter is not None:
             self.model = with_adapter(self.model, adapter)
 
@@ -165,24 +167,29 @@ class TransformersModel:
 
         started = time.perf_counter()
         ids = self._ids([self.tokenizer(prompt).input_ids])
-        encoded = [self.tokenizer(o, add_special_tokens=False).input_ids for o in options]
+        spelt = [spelling(self.tokenizer, o) for o in options]
+        # First the options, which any end may follow; then the spellings that hold their end.
+        encoded = [s.plain for s in spelt] + [tokens for s in spelt for tokens in s.ended]
         longest = max(len(e) for e in encoded)
         pad = self.tokenizer.pad_token_id
         rows = self._ids([e + [pad] * (longest - len(e)) for e in encoded])
         with torch.inference_mode():
-            # One prefill with the last position's logits only; then all options as one small batch on its cache.
+            # One prefill with the last position's logits only; then all spellings as one small batch on its cache.
             first = self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
             cache = first.past_key_values
-            cache.batch_repeat_interleave(len(options))
+            cache.batch_repeat_interleave(len(encoded))
             start = torch.log_softmax(first.logits[0, -1].float(), dim=-1)
             later = self.model(input_ids=rows, past_key_values=cache, use_cache=True).logits
             after = torch.log_softmax(later.float(), dim=-1)
-        sums = []
-        for i, tokens in enumerate(encoded):
-            rest = [after[i, j, t].item() for j, t in enumerate(tokens[1:])]
-            sums.append(start[tokens[0]].item() + sum(rest))
         # Padding at the end is causal: it cannot reach the tokens before it, so no attention mask is needed.
-        return Scores(tuple(sums), ids.shape[1], sum(map(len, encoded)), time.perf_counter() - started)
+        sums = [
+            start[tokens[0]].item() + sum(after[i, j, t].item() for j, t in enumerate(tokens[1:]))
+            for i, tokens in enumerate(encoded)
+        ]
+        ends = [torch.logsumexp(after[i, len(s.plain) - 1, self._ends], 0).item() for i, s in enumerate(spelt)]
+        answered = with_ends(spelt, sums, ends)
+        tokens_out = sum(len(s.plain) for s in spelt)
+        return Scores(answered, ids.shape[1], tokens_out, time.perf_counter() - started)
 
     def generate(
         self,

@@ -4,8 +4,8 @@ Problems, conditions, seeds, answers, labels, attempts, tokens, errors and all t
 fraction, which sums of floating point stand behind, agree within the tolerance of the unit's own precision. Clocks, the
 digest of trained weights, and what device and exact version computed, are left out.
 
-A seed guesses options in the order of their log-probabilities with noise. Two options may be closer than the tolerance there:
-then their order, and with it the attempts, are a near tie. It is counted as one, not as a difference.
+Attempts, the first guess and the order of the guesses follow from the options' log-probabilities. Where these agree within the
+tolerance and what follows does not, two options are a near tie. It is counted as one, not as a difference.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from itertools import combinations
 from typing import Any, NamedTuple
 
-from experiments.contract import Trial, Unit
+from experiments.contract import PhaseConfig, Trial, Unit
 from experiments.domains import get_domain
 from experiments.precision import Precision
-from experiments.seeds import generator
+from experiments.solving.choice import outcome
 
 
 class Tolerance(NamedTuple):
@@ -44,6 +43,8 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
     Precision.FOUR_BIT: Tolerance(1e-3, 1e-3),
 }
 EXACT = Tolerance(0, 0)
+SAME_NUMBERS = Tolerance(1e-9, 1e-9)  # of what is computed twice from the same numbers
+FOLLOWING = ("attempts", "first_right", "solved", "answer")  # of a trial, from its log-probabilities
 CLOCKS = frozenset({"latency_s"})
 TRAINED = frozenset({"adapter"})  # the digest of floats, whose last bits are another thread count's
 COMPUTED_BY = frozenset({"device", "version", "torch", "mlx"})  # of "engine": releases are in the id, devices agree
@@ -123,38 +124,30 @@ def compare_trials(first: Sequence[Trial], second: Sequence[Trial], unit: Unit) 
 
 
 def near_tie(one: Trial, two: Trial, unit: Unit, tolerance: Tolerance) -> bool:
-    """Return True if two trials differ only in the order of options that are closer than the tolerance, noise included."""
-    if not {"domain", "temperature"} <= unit.config.keys():
+    """Return True if two trials differ only in what follows from log-probabilities that agree within the tolerance."""
+    if not {"domain", "temperature", "calibration"} <= unit.config.keys():
         return False  # a unit that guesses nothing
-    domain, temperature = get_domain(unit.config["domain"]), float(unit.config["temperature"])
-    options, orders = list(domain.options), [list(t.details.get("guesses", [])) for t in (one, two)]
-    if one.seed is None or not all(_follows(t, options, domain.max_attempts) for t in (one, two)):
+    if not all(_follows(t, unit) for t in (one, two)):
         return False
-    # All else agrees once the first trial's order stands in both.
-    same = replace(two, attempts=one.attempts, solved=one.solved, answer=one.answer)
-    same = replace(same, details={**two.details, "guesses": orders[0]})
-    if difference(plain([one]), plain([same]), "", tolerance):
-        return False
-    # The noise of this trial, drawn as experiments.solving.solving draws it.
-    noise = generator(one.seed, unit.phase, one.problem_id, one.condition).gumbel(size=len(options))
-    logprobs = one.details["logprobs"]
-    width = 2 * max(tolerance.nats, tolerance.share * max(map(abs, logprobs))) / temperature
-    ranked = dict(zip(options, (p / temperature + n for p, n in zip(logprobs, noise, strict=True)), strict=True))
-    turned = [
-        (a, b) for a, b in combinations(options, 2) if len({order.index(a) < order.index(b) for order in orders}) > 1
-    ]
-    return all(abs(ranked[a] - ranked[b]) <= width for a, b in turned)
+    # All else agrees once what follows from the first trial's numbers stands in both.
+    same = replace(two, **{name: getattr(one, name) for name in FOLLOWING})
+    same = replace(same, details={**two.details, "guesses": one.details["guesses"]})
+    return not difference(plain([one]), plain([same]), "", tolerance)
 
 
-def _follows(trial: Trial, options: Sequence[str], most: int) -> bool:
-    """Return True if a trial ranked all options by log-probabilities, and its values are those of its order."""
-    order, logprobs = list(trial.details.get("guesses", [])), trial.details.get("logprobs", [])
-    if len(logprobs) != len(options) or not all(isinstance(p, float) for p in logprobs):
+def _follows(trial: Trial, unit: Unit) -> bool:
+    """Return True if a trial's outcome is that of its log-probabilities."""
+    domain, config = get_domain(unit.config["domain"]), PhaseConfig(temperature=unit.config["temperature"])
+    known = [trial.details[name] for name in ("logprobs", "calibrated") if name in trial.details]
+    if not known or trial.truth not in domain.options:
         return False
-    if sorted(map(str, order)) != sorted(options) or trial.truth not in order:
+    if not all(isinstance(row, list) and len(row) == len(domain.options) for row in known):
         return False
-    attempts = order.index(trial.truth) + 1
-    return (trial.attempts, trial.solved, trial.answer) == (attempts, attempts <= most, order[0])
+    if not all(isinstance(p, float) for row in known for p in row):
+        return False
+    wanted = outcome(domain, trial.truth, trial.details, config)
+    found = {name: getattr(trial, name) for name in FOLLOWING} | {"guesses": trial.details.get("guesses")}
+    return not difference(wanted, found, "", SAME_NUMBERS)
 
 
 def plain(trials: Sequence[Trial]) -> list[Any]:
@@ -180,7 +173,8 @@ def difference(one: Any, two: Any, where: str = "", tolerance: Tolerance = TOLER
 def _largest(one: Any, two: Any) -> float | None:
     """Return the largest absolute difference of two numbers with a fraction that stand in the same place."""
     if isinstance(one, dict) and isinstance(two, dict):
-        inner = [_largest(one[k], two[k]) for k in one.keys() & two.keys() if k not in LEFT_OUT]
+        shared = (one.keys() & two.keys()) - LEFT_OUT - frozenset(FOLLOWING)
+        inner = [_largest(one[k], two[k]) for k in shared]
     elif isinstance(one, list) and isinstance(two, list):
         inner = [_largest(a, b) for a, b in zip(one, two, strict=False)]
     else:

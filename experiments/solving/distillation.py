@@ -13,6 +13,7 @@ from experiments.contract import PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
 from experiments.seeds import generator
+from experiments.solving.choice import option_order
 from experiments.solving.guessing import feedback
 from experiments.solving.memory_bank import Bank, MemoRecord
 from experiments.solving.solving import prompt_for
@@ -29,13 +30,17 @@ QUERY_WORDS = (3, 20)  # a query with fewer or more words scores lower (docs/sci
 QUERY_TERMS = 3  # domain terms that make a query specific
 
 
-def hunch_prompt(domain: Domain, problem: Problem) -> str:
+def hunch_prompt(domain: Domain, problem: Problem, config: PhaseConfig) -> str:
     """Ask the model for the query with which it would search the memory; the analysis is read off the problem's text."""
-    head = prompt_for(domain, problem, []).removesuffix(domain.lead)
+    head = _question(domain, problem, config)
     return f"{head}Analysis: {domain.describe(problem)}\nQuery:"
 
 
-def distilled(domain: Domain, problem: Problem, bank: Bank) -> Pair:
+def _question(domain: Domain, problem: Problem, config: PhaseConfig) -> str:
+    return prompt_for(domain, problem, [], option_order(config, domain, problem)).removesuffix(domain.lead)
+
+
+def distilled(domain: Domain, problem: Problem, bank: Bank, config: PhaseConfig) -> Pair:
     """S: analysis, query, what it retrieved, approach, answer, in a few lines."""
     analysis = domain.describe(problem).rstrip(".")
     found = bank.semantic(problem).memos
@@ -48,10 +53,10 @@ def distilled(domain: Domain, problem: Problem, bank: Bank) -> Pair:
         f" {query}\nRetrieved: {', '.join(m.answer for m in others) or 'nothing'}\n"
         f"Approach: similar ones are mostly {common}; check it against the analysis.\n{domain.lead} {problem.truth}"
     )
-    return Pair(hunch_prompt(domain, problem), completion)
+    return Pair(hunch_prompt(domain, problem, config), completion)
 
 
-def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
+def raw(domain: Domain, problem: Problem, guesses: Sequence[str], config: PhaseConfig) -> Pair:
     """R: the trajectory as it was, failures and all, up to the right guess."""
     lines = []
     for i, guess in enumerate(guesses, 1):
@@ -60,8 +65,9 @@ def raw(domain: Domain, problem: Problem, guesses: Sequence[str]) -> Pair:
         lines.append(f"Attempt {i}: {guess}. {'Right' if judged.solved else 'Wrong'}{heard}.")
         if judged.solved:
             break
-    head = prompt_for(domain, problem, []).removesuffix(domain.lead)
-    return Pair(head + "Attempts:\n", "\n".join(lines) + f"\n{domain.lead} {problem.truth}")
+    return Pair(
+        _question(domain, problem, config) + "Attempts:\n", "\n".join(lines) + f"\n{domain.lead} {problem.truth}"
+    )
 
 
 class Dataset(NamedTuple):
@@ -87,7 +93,10 @@ def dataset(
     pairs = []
     for memo in (chosen[i] for i in order):
         problem = known[memo.problem_id]
-        pairs.append(distilled(domain, problem, bank) if name == "s" else raw(domain, problem, memo.guesses))
+        if name == "s":
+            pairs.append(distilled(domain, problem, bank, config))
+        else:
+            pairs.append(raw(domain, problem, memo.guesses, config))
     held = round(validation * len(pairs))
     return Dataset(pairs[held:], pairs[:held])
 

@@ -12,6 +12,7 @@ from experiments.backends.protocols import Embedder
 from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
+from experiments.seeds import generator
 from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 from experiments.solving.solving import Memo
 
@@ -34,7 +35,7 @@ class MemoRecord(BaseModel):
     problem_id: str
     answer: str
     order: int  # when it was solved, from 0
-    attempts: int | None = None
+    attempts: float | None = None
     success: bool = True
     guesses: tuple[str, ...] = ()
 
@@ -65,9 +66,10 @@ class Bank:
         chosen = rng.permutation(len(self.memos))[: self.retrieval.k]
         return self._found([int(i) for i in chosen], problem)
 
-    def recent(self, problem: Problem) -> Found:
-        """The k memos solved last, the newest last."""
-        return self._found(list(range(len(self.memos)))[-self.retrieval.k :], problem)
+    def recent(self, seed: int, problem: Problem) -> Found:
+        """The k memos solved last, the newest last, in the order in which this run seed fills the memory."""
+        order = generator(seed, "memory order").permutation(len(self.memos))
+        return self._found([int(i) for i in order[-self.retrieval.k :]], problem)
 
     def semantic(self, problem: Problem) -> Found:
         """The k memos most like the problem by weighted text and feature similarity, the most like last."""

@@ -67,7 +67,7 @@ def _both(first: Reply, second: Reply) -> Reply:
     )
 
 
-def failed(problem: Problem, condition: str, seeds: Sequence[int], error: Exception) -> list[Trial]:
+def failed(problem: Problem, condition: str, seeds: Sequence[int | None], error: Exception) -> list[Trial]:
     """Return the trials of a problem whose model call failed: with their error, never missing and never zeros."""
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
     return [Trial(problem.problem_id, condition, seed, truth=problem.truth, error=text) for seed in seeds]

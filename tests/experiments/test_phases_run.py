@@ -66,14 +66,15 @@ def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str,
 
 @pytest.mark.slow
 def test_p2_solves_every_problem_under_every_condition(engines: Backends, files: dict[str, bytes], tiny: str) -> None:
-    """Two problems, four conditions, two seeds; the scores are real, so two runs of a unit give the same trials."""
+    """Two problems, four conditions, two seeds where they draw the memos; two runs of a unit give the same trials."""
     given = {**TINY, "model": tiny, "n_memory": 6, "n_test": 2, "k": 1, "per_unit": 1}
     done, verdict = drive("p2", given, {"embedder": MINI, "text_weight": 0.5}, engines, files)
     trials = by_condition(done)
-    assert {c: len(t) for c, t in trials.items()} == {"none": 4, "random": 4, "recent": 4, "semantic": 4}
+    assert {c: len(t) for c, t in trials.items()} == {"none": 2, "random": 4, "recent": 4, "semantic": 2}
     for condition, own in trials.items():
         for t in own:
-            assert t.attempts is not None and 1 <= t.attempts <= 6 and t.seed in (100, 200)
+            assert t.attempts is not None and 1 <= t.attempts <= 6
+            assert t.seed in ((100, 200) if condition in p2.DRAWN else (None,))
             assert len(t.details["retrieved"]) == (0 if condition == "none" else 1)
             assert t.problem_id not in t.details["retrieved"]
             assert ("relevance" in t.details) == (condition != "none")

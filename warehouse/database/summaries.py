@@ -19,15 +19,16 @@ FIRST = """
 SELECT min(rowid) FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM bundle_numbers WHERE number > ?)
 """
 COUNTS = """
-INSERT INTO attempt_counts (number, condition, attempts, solved, failed, trials)
-SELECT n.number, t.condition, t.attempts, t.solved, t.error IS NOT NULL, count(*)
+INSERT INTO attempt_counts (number, condition, attempts, solved, failed, trials, first_right)
+SELECT n.number, t.condition, round(t.attempts)::INTEGER, t.solved, t.error IS NOT NULL, count(*), sum(t.first_right)
 FROM bundle_numbers n JOIN trials t ON t.bundle_sha256 = n.sha256 WHERE n.number > ? AND t.rowid >= ?
 GROUP BY ALL ORDER BY ALL
 """
 RESULTS = """
-INSERT INTO problem_results (number, condition, problem_id, truth, attempts, relevance, tokens)
+INSERT INTO problem_results (number, condition, problem_id, truth, attempts, relevance, tokens, first_right)
 SELECT n.number, t.condition, t.problem_id, any_value(t.truth), median(t.attempts),
-       avg(TRY_CAST(t.details ->> 'relevance' AS DOUBLE)), avg(t.tokens_in + coalesce(t.tokens_out, 0))
+       avg(TRY_CAST(t.details ->> 'relevance' AS DOUBLE)), avg(t.tokens_in + coalesce(t.tokens_out, 0)),
+       avg(t.first_right)
 FROM bundle_numbers n JOIN trials t ON t.bundle_sha256 = n.sha256
 WHERE n.number > ? AND t.rowid >= ? AND t.attempts IS NOT NULL
 GROUP BY n.number, t.condition, t.problem_id ORDER BY ALL

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from common.canonical_json import canonical
@@ -18,15 +19,17 @@ from common.urls import without_secrets
 from experiments.contract import Attachment, Json, Trial, Unit
 from warehouse.delivery.signing import signature
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_ATTEMPT = 10_000
 NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})(?:\.([0-9a-f]{64}))?\.parquet")  # unit, SHA-256, signature
 COLUMNS = (
-    "ordinal int32, problem_id string, condition string, seed int32, attempts int32, solved bool, answer string, "
-    "truth string, tokens_in int32, tokens_out int32, latency_s float64, error string, details string, "
+    "ordinal int32, problem_id string, condition string, seed int32, attempts float64, solved bool, answer string, "
+    "truth string, tokens_in int32, tokens_out int32, latency_s float64, first_right float64, error string, details string, "
     "attachment large_binary"
 )
-SCHEMA = pa.schema([pa.field(*column.split()) for column in COLUMNS.split(", ")])
+# Attempts were whole numbers before version 2, and no trial said how probable its first guess was.
+COLUMNS_1 = COLUMNS.replace("attempts float64", "attempts int32").replace("first_right float64, ", "")
+SCHEMA, SCHEMA_1 = (pa.schema([pa.field(*c.split()) for c in names.split(", ")]) for names in (COLUMNS, COLUMNS_1))
 FIELDS = tuple(SCHEMA.names[1:-2])  # of a trial, its details left out
 
 
@@ -98,6 +101,16 @@ def write_bundle(
         finally:
             temporary.unlink(missing_ok=True)
     return target
+
+
+def upgraded(table: pa.Table) -> pa.Table:
+    """Return a bundle's rows with the columns of SCHEMA; version 1 has those of SCHEMA_1."""
+    if table.schema == SCHEMA:
+        return table
+    attempts = table["attempts"]
+    table = table.append_column("first_right", pc.equal(attempts, 1).cast(pa.float64()))
+    at = table.schema.get_field_index("attempts")
+    return table.set_column(at, "attempts", attempts.cast(pa.float64())).select(SCHEMA.names)
 
 
 def _row(ordinal: int, trial: Trial) -> Json:

@@ -27,7 +27,7 @@ from common.errors import LabError
 from common.files import plain_file
 from common.limits import MAX_ATTACHMENT_BYTES, MAX_BUNDLE_BYTES, MAX_PLAIN_BYTES
 from experiments.contract import Attachment, Json
-from warehouse.delivery.bundles import MAX_ATTEMPT, NAME, SCHEMA, SCHEMA_VERSION, BadBundle, Bundle
+from warehouse.delivery.bundles import MAX_ATTEMPT, NAME, SCHEMA, SCHEMA_1, SCHEMA_VERSION, BadBundle, Bundle, upgraded
 from warehouse.delivery.parquet_pages import unpacked_bytes
 
 MAX_ROWS = 1_000_000  # E1 at full scale is 1,350 trials over all its units
@@ -198,7 +198,8 @@ def _head(named: re.Match[str], end: bytes, size: int) -> Head:
 
 def _check_claims(file: pq.ParquetFile) -> int:
     """Check the metadata before any data is read: columns, rows, encodings, size of values and of all; return the last."""
-    if file.schema_arrow.remove_metadata() != SCHEMA:
+    schema = file.schema_arrow.remove_metadata()
+    if schema not in (SCHEMA, SCHEMA_1):
         raise BadBundle("the columns are not a bundle's")
     claims = file.metadata
     if claims.num_rows > MAX_ROWS:
@@ -206,7 +207,7 @@ def _check_claims(file: pq.ParquetFile) -> int:
     plain = ROW_BYTES * claims.num_rows + FILE_BYTES
     for group in map(claims.row_group, range(claims.num_row_groups)):
         columns = [group.column(i) for i in range(group.num_columns)]
-        for column, name in zip(columns, SCHEMA.names, strict=True):
+        for column, name in zip(columns, schema.names, strict=True):
             if other := set(column.encodings) - ENCODINGS:
                 raise BadBundle(f"column encoding {', '.join(sorted(other))} is not a bundle's")
             most = MAX_BYTES.get(name, 0)
@@ -229,9 +230,9 @@ def _table(file: pq.ParquetFile, most: int) -> pa.Table:
             if (pc.max(pc.binary_length(batch.column(name))).as_py() or 0) > allowed:
                 raise BadBundle(f"a value of {name} has more than {allowed} bytes")
         batches.append(batch)
-    table = pa.Table.from_batches(batches, schema=SCHEMA)
+    table = pa.Table.from_batches(batches, schema=file.schema_arrow.remove_metadata())
     table.validate(full=True)
-    return table
+    return upgraded(table)
 
 
 def _manifest(metadata: dict[bytes, bytes], unit_id: str) -> Json:

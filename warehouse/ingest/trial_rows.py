@@ -13,7 +13,7 @@ from warehouse.delivery.bundles import Bundle
 # Of a table that `table_of` made, by whatever name it is registered.
 ROWS = (
     "bundle_sha256, unit_id, host, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, tokens_in, "
-    "tokens_out, latency_s, error, details::JSON AS details"
+    "tokens_out, latency_s, error, details::JSON AS details, first_right"
 )
 
 

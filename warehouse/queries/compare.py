@@ -16,7 +16,7 @@ RECORDED = ("plan_id", "scale", "domain", "model", "host", "code_commit", "dirty
 # Numbers of one problem under one condition, as SQL over problem_results p.
 MEASURES = {
     "attempts": "p.attempts",
-    "right at first": "CASE WHEN p.attempts <= 1 THEN 1.0 ELSE 0.0 END",
+    "right at first": "p.first_right",
     "tokens": "p.tokens",
     "relevance": "p.relevance",
 }

@@ -51,18 +51,19 @@ def config(run_id: str, phase: str) -> Row:
 
 
 def attempt_counts(run_id: str, phase: str, host: str | None = None) -> list[Row]:
-    """Count trials by condition and attempts; failed trials are left out."""
-    counted = "SELECT condition, attempts, sum(trials)::BIGINT AS trials FROM attempt_counts JOIN chosen USING (number)"
+    """Count trials by condition and rounded attempts, with the sum of their first_right; failed trials are left out."""
+    sums = "sum(trials)::BIGINT AS trials, sum(first_right) AS first_right"
+    counted = f"SELECT condition, attempts, {sums} FROM attempt_counts JOIN chosen USING (number)"  # noqa: S608 - fixed words
     sql = f"{counted} WHERE attempts IS NOT NULL GROUP BY ALL ORDER BY condition, attempts"
     return _of_chosen(sql, (run_id, phase, host))
 
 
 def paired_differences(run_id: str, phase: str, first: str, second: str, host: str | None = None) -> list[Row]:
-    """Count problems by the difference of their median attempts, first - second, if they have both."""
+    """Count problems by the difference of their median attempts, first - second, to a tenth, if they have both."""
     return _of_chosen(
         ", own AS (SELECT condition, problem_id, attempts FROM problem_results JOIN chosen USING (number) "
         "WHERE condition IN ($first, $second)) "
-        "SELECT a.attempts - b.attempts AS difference, count(*) AS problems FROM own a JOIN own b USING (problem_id) "
+        "SELECT round(a.attempts - b.attempts, 1) AS difference, count(*) AS problems FROM own a JOIN own b USING (problem_id) "
         "WHERE a.condition = $first AND b.condition = $second GROUP BY ALL ORDER BY difference",
         (run_id, phase, host),
         {"first": first, "second": second},

@@ -29,7 +29,7 @@ from warehouse.paths import Paths
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
 METRIC = "metric, condition, value, low, high, n, failed, method, timing"  # columns
-SCHEMA = 10  # newest migration whose tables these queries know
+SCHEMA = 11  # newest migration whose tables these queries know
 Row = dict[str, Any]
 READ_ERRORS = (duckdb.Error, OSError)  # raised by a query if the file is missing or damaged
 

@@ -17,7 +17,10 @@ OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "unsolved": ("t.error IS NULL AND NOT t.solved", "NOT c.failed AND NOT c.solved"),
     "failed": ("t.error IS NOT NULL", "c.failed"),
 }
-COLUMNS = "problem_id condition seed host attempts solved answer truth tokens_in tokens_out latency_s error bundle_sha256 ordinal".split()
+COLUMNS = (
+    *"problem_id condition seed host attempts first_right solved answer truth".split(),
+    *"tokens_in tokens_out latency_s error bundle_sha256 ordinal".split(),
+)
 
 
 class Sql(NamedTuple):

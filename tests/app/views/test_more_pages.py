@@ -166,6 +166,7 @@ def test_a_trial_shows_its_options_and_memos_by_what_was_stored(home: Path) -> N
     assert '"O(1): 24.5 %","O(n): 66.5 %","&lt;img src=x' in drawn and "guess 1, right" in drawn
     assert [c.value for c in page.code] == ["x = 1", prompt]
     assert page.expander[0].label.replace("\\", "") == "1. memo-1: O(n)"
+    assert "guesses expected until the right answer" in text_on(page)
 
 
 def test_pages_of_trials_are_turned(home: Path) -> None:

@@ -103,8 +103,12 @@ def test_filters_that_leave_no_run_can_be_taken_back(home: Path) -> None:
 def test_only_counted_trials_are_counted(home: Path) -> None:
     """A replicate of a unit must not count a second time, nor a failed trial as attempts."""
     publish(home, ("r1", "p2", None))
-    assert reading_phases.attempt_counts("r1", "p2") == [{"condition": "none", "attempts": 1, "trials": 16}]
-    assert reading_phases.attempt_counts("r1", "p2", "laptop") == [{"condition": "none", "attempts": 1, "trials": 8}]
+    assert reading_phases.attempt_counts("r1", "p2") == [
+        {"condition": "none", "attempts": 1, "trials": 16, "first_right": 16}
+    ]
+    assert reading_phases.attempt_counts("r1", "p2", "laptop") == [
+        {"condition": "none", "attempts": 1, "trials": 8, "first_right": 8}
+    ]
 
 
 def test_paired_differences_are_of_the_same_problem(home: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,6 +95,9 @@ def test_rates_by_hand() -> None:
         "censoring_rate": pytest.approx(1 / 3),
     }
     assert all(m.failed == 1 and m.n == 3 for m in rows)
+    expected = [replace(t, attempts=1.5, first_right=0.6) for t in trials[:2]]
+    rows = attempts.per_condition(expected, attempts.median_attempts(expected, ["none"]))
+    assert (found(rows, "attempts_mean", "none").value, found(rows, "accuracy", "none").value) == (1.5, 0.6)
 
 
 def test_seeds_of_a_problem_are_one_observation() -> None:
@@ -104,6 +109,7 @@ def test_seeds_of_a_problem_are_one_observation() -> None:
     assert (accuracy.low, accuracy.high) == (pytest.approx(one_in_two.low), pytest.approx(one_in_two.high))
     mixed = [Trial("a", "none", s, n, n < 4) for s, n in ((100, 1), (200, 1), (300, 5))]
     assert attempts.shares(mixed, lambda t: t.attempts == 1) == {"a": pytest.approx(2 / 3)}
+    assert attempts.first_guesses(mixed) == {"a": pytest.approx(2 / 3)}
 
 
 def test_the_sign_of_a_comparison() -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,12 +30,14 @@ def prompt(i: int) -> str:
 
 
 def plain_logprob(lm: Any, before: str, after: str) -> float:
-    """Log-probability of `after` by one full forward pass over both, without cache, batch or padding."""
+    """Log-probability of `after` as the whole answer: one full forward pass over both, without cache, batch or padding."""
     first, last = lm.tokenizer(before).input_ids, lm.tokenizer(after, add_special_tokens=False).input_ids
     with torch.inference_mode():
         logits = lm.model(input_ids=torch.tensor([first + last]), use_cache=False).logits[0].double()
     logprobs = torch.log_softmax(logits, dim=-1)
-    return sum(logprobs[len(first) + j - 1, token].item() for j, token in enumerate(last))
+    ends = [i for i in range(49_152) if lm.tokenizer.decode([i]).lstrip(" \t").startswith(("\n", "\r"))]
+    end = torch.logsumexp(logprobs[-1, [*ends, *lm.tokenizer.all_special_ids]], 0).item()
+    return end + sum(logprobs[len(first) + j - 1, token].item() for j, token in enumerate(last))
 
 
 def test_converting_loading_and_training_print_nothing(first_load: Any) -> None:
@@ -152,3 +155,15 @@ def test_an_unknown_model_is_the_users_mistake(engines: Backends) -> None:
     """A misspelt name must say which names there are, before anything is loaded."""
     with pytest.raises(LabError, match="smollm2-135m"):
         engines.language_model("smolm")
+
+
+CORCOD = ["1", "logn", "n", "n_square", "nlogn"]  # labels of which one begins two others
+
+
+@pytest.mark.parametrize("taught", CORCOD)
+def test_an_option_that_begins_another_can_win_and_lose(taught: str, lm: LanguageModel) -> None:
+    """Without their ends "n" would be at least as probable as "n_square", whatever the model knows: it could never lose."""
+    shown = "".join(f"Function:\nf{i}\nAnswer: {taught}\n\n" for i in range(5))
+    scores = lm.score(f"{shown}Function:\nf5\nAnswer:", [f" {label}" for label in CORCOD])
+    assert CORCOD[int(np.argmax(scores.logprobs))] == taught
+    assert sum(np.exp(scores.logprobs)) <= 1, "whole answers exclude each other"

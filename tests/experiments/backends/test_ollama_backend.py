@@ -15,10 +15,11 @@ from common.errors import LabError
 from experiments.backends import catalog, ollama_backend
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.protocols import LanguageModel, TooLong, Unavailable, Unreadable
+from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.registry import configure
 from experiments.solving import sampling
-from experiments.solving.solving import first_idea, solve
+from experiments.solving.solving import solve
 
 NAME = f"ollama/{MODEL}"
 PROMPT = "Fruit or tool?\napple: fruit\nhammer: tool\npear:"
@@ -135,7 +136,7 @@ def test_a_server_without_log_probabilities_is_noticed_and_answers_are_sampled(
     config, domain = configure("p2", "smoke", {"n_problems": 24}), get_domain("big_o")
     model = Backends(no_files).language_model(NAME)
     assert not model.scores
-    problem = domain.problems(12, 42)[0]
+    problem = universe(config).problems[0]
     # A model of random weights names no option, which is an error of each trial; here whatever it says is read as one.
     unread = solve(model, domain, problem, [], config, "p2", "none")
     assert {t.error for t in unread} == {"Unreadable: none of 8 replies names an option"}
@@ -147,7 +148,7 @@ def test_a_server_without_log_probabilities_is_noticed_and_answers_are_sampled(
         guesses = t.details["guesses"]
         assert guesses[-1] == problem.label and len(set(guesses)) == len(guesses) == t.attempts
         assert t.details["draws"] >= len(guesses) - t.details["blind"] and t.tokens_in and t.latency_s
-        assert first_idea(domain, t) == guesses[0]
+        assert t.answer == guesses[0]
         assert t.details["engine"]["version"] == "0.9.0"
     again = solve(model, domain, problem, [], config, "p2", "none")
     assert [t.details["guesses"] for t in again] == [t.details["guesses"] for t in trials]

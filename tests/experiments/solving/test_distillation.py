@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from experiments import e2_finetuned_retrieval as e2
 from experiments.data import universe
 from experiments.domains import get_domain
+from experiments.solving.choice import option_order
 from experiments.solving.distillation import dataset, distilled, hunch_prompt, query_quality, raw
 from experiments.solving.memory_bank import Bank, MemoRecord
 from experiments.solving.retrieval import RetrievalConfig
@@ -38,7 +39,7 @@ def bank(k: int = 3) -> Bank:
 
 def test_the_hunch_prompt_asks_for_a_query_and_tells_no_answer() -> None:
     """The model must search by what the problem looks like; the truth may stand nowhere but among the options."""
-    prompt = hunch_prompt(DOMAIN, PROBLEMS[0])
+    prompt = hunch_prompt(DOMAIN, PROBLEMS[0], CONFIG)
     assert prompt.endswith("\nQuery:")
     assert f"Analysis: {DOMAIN.describe(PROBLEMS[0])}" in prompt
     assert PROBLEMS[0].label not in prompt.partition("\n\n")[2]
@@ -49,11 +50,11 @@ def test_a_memo_never_retrieves_itself(i: int) -> None:
     """Every problem here is in the bank and nearest to itself: its own answer may not come out of the search."""
     found, _ = bank().semantic(PROBLEMS[i])
     assert found[-1].problem == PROBLEMS[i]
-    prompt, completion = distilled(DOMAIN, PROBLEMS[i], bank())
+    prompt, completion = distilled(DOMAIN, PROBLEMS[i], bank(), CONFIG)
     retrieved = completion.split("Retrieved: ")[1].splitlines()[0].split(", ")
     assert retrieved == [m.answer for m in found[:-1]]
     assert completion.endswith(f"Answer: {PROBLEMS[i].label}")
-    assert prompt == hunch_prompt(DOMAIN, PROBLEMS[i])
+    assert prompt == hunch_prompt(DOMAIN, PROBLEMS[i], CONFIG)
     query, *rest = completion.splitlines()
     assert query.startswith(" function with ") and len(rest) == 3
     assert not any(option in query for option in DOMAIN.options)
@@ -62,18 +63,22 @@ def test_a_memo_never_retrieves_itself(i: int) -> None:
 def test_alone_in_memory_nothing_is_retrieved() -> None:
     """The one memo is the problem itself: the example says so, and does not fail."""
     only = Bank(DOMAIN, [Memo(PROBLEMS[0], PROBLEMS[0].label, 0)], FakeEmbedder(), RetrievalConfig(k=3))
-    assert "Retrieved: nothing\nApproach: similar ones are mostly nothing" in distilled(DOMAIN, PROBLEMS[0], only)[1]
+    assert (
+        "Retrieved: nothing\nApproach: similar ones are mostly nothing"
+        in distilled(DOMAIN, PROBLEMS[0], only, CONFIG)[1]
+    )
 
 
 def test_a_raw_trajectory_keeps_its_failures_up_to_the_right_guess() -> None:
     """Dataset R is what happened: wrong guesses are named wrong, and nothing follows the right one."""
     wrong = [o for o in DOMAIN.options if o != PROBLEMS[0].label]
-    prompt, completion = raw(DOMAIN, PROBLEMS[0], [wrong[0], wrong[1], PROBLEMS[0].label, wrong[2]])
+    prompt, completion = raw(DOMAIN, PROBLEMS[0], [wrong[0], wrong[1], PROBLEMS[0].label, wrong[2]], CONFIG)
     assert completion == (
         f"Attempt 1: {wrong[0]}. Wrong.\nAttempt 2: {wrong[1]}. Wrong.\n"
         f"Attempt 3: {PROBLEMS[0].label}. Right.\nAnswer: {PROBLEMS[0].label}"
     )
-    assert prompt == prompt_for(DOMAIN, PROBLEMS[0], []).removesuffix("Answer:") + "Attempts:\n"
+    listed = option_order(CONFIG, DOMAIN, PROBLEMS[0])
+    assert prompt == prompt_for(DOMAIN, PROBLEMS[0], [], listed).removesuffix("Answer:") + "Attempts:\n"
 
 
 @pytest.mark.parametrize(("name", "size"), [("s", 5), ("r", 10)])

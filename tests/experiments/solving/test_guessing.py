@@ -23,7 +23,7 @@ from experiments.solving.distillation import distilled, hunch_prompt, raw
 from experiments.solving.guessing import RESERVED_TOKENS, prompt_after
 from experiments.solving.memory_bank import Bank
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import Memo, first_idea, fit_prompt, most_attempts, prompt_for, solve
+from experiments.solving.solving import Memo, fit_prompt, most_attempts, prompt_for, solve
 from flows.forecast import expected_seconds
 from flows.plan import plan
 
@@ -108,7 +108,7 @@ def test_a_trial_says_how_it_was_solved_and_what_each_guess_was() -> None:
     assert details["reasons"][0] == "" and all(details["reasons"][1:])
     assert (details["label"], details["group"], details["retrieved"]) == ("linear", LINE.group, [])
     assert trials[0].answer == "x"
-    assert first_idea(DOMAIN, trials[0]) == "x"
+    assert details["guesses"][0] == "x" and trials[0].first_right == 0
 
 
 def test_the_solver_hears_its_loss() -> None:
@@ -160,11 +160,11 @@ def test_the_flags_of_floor_and_ceiling_know_the_way_of_answering() -> None:
 def test_training_examples_hold_formulas(engines: Backends) -> None:
     """E2's datasets: S ends in the right formula under its analysis, R in it after what was tried and heard."""
     bank = Bank(DOMAIN, MEMOS, engines.embedder("all-MiniLM-L6-v2"), RetrievalConfig(k=3))
-    prompt, completion = distilled(DOMAIN, MEMORY[0], bank)
-    assert prompt == hunch_prompt(DOMAIN, MEMORY[0]) and prompt.endswith("\nQuery:")
+    prompt, completion = distilled(DOMAIN, MEMORY[0], bank, CONFIG)
+    assert prompt == hunch_prompt(DOMAIN, MEMORY[0], CONFIG) and prompt.endswith("\nQuery:")
     assert completion.endswith(f"\nFormula: y = {MEMORY[0].answer}")
     assert MEMORY[0].answer not in completion.split("Formula")[0]
-    before, after = raw(DOMAIN, LINE, ["0*x", LINE.answer, "never reached"])
+    before, after = raw(DOMAIN, LINE, ["0*x", LINE.answer, "never reached"], CONFIG)
     assert before.endswith("\nAttempts:\n") and "Formula" not in before
     lines = after.splitlines()
     assert lines[0].startswith("Attempt 1: 0*x. Wrong, loss 1")

@@ -114,10 +114,12 @@ def test_relevance_is_the_protocols_sum() -> None:
     assert Relevance(1.0, 1.0, 1.0).total == pytest.approx(1.0)
 
 
-def test_recent_are_the_last_solved_with_the_newest_last() -> None:
-    """Order of solving, not of arrival: the bank was filled backwards."""
-    assert orders(bank().recent(PROBLEMS[12])) == [7, 8, 9]
-    assert orders(bank(2).recent(PROBLEMS[12])) == [0, 1]
+def test_recent_are_the_last_in_the_order_that_a_seed_draws() -> None:
+    """The latest memos are the same for all problems, and other ones where the memory was filled in another order."""
+    shown = [orders(bank().recent(seed, PROBLEMS[12])) for seed in range(60)]
+    assert [orders(bank().recent(seed, PROBLEMS[13])) for seed in range(60)] == shown
+    assert all(len(set(s)) == 3 for s in shown) and {i for s in shown for i in s} == set(range(10))
+    assert sorted(orders(bank(2).recent(100, PROBLEMS[12]))) == [0, 1]
 
 
 def test_random_is_drawn_without_repeats_and_by_its_generator() -> None:

@@ -103,7 +103,7 @@ def test_agreement_is_kept_by_pairs_of_hosts(con: Connection, paths: Paths) -> N
     assert pair["largest_difference"] == pytest.approx(3e-5)
     wrong = {r["unit_id"]: (r["deviating"], r["deviation"]) for r in audits.disagreeing(con, RUN)}
     assert wrong == {
-        unit("b").unit_id: (1, "trial 0.attempts: 1 2"),
+        unit("b").unit_id: (1, "trial 0.attempts: 1.0 2.0"),
         unit("c").unit_id: (None, "out of memory on laptop"),
     }
 

@@ -88,6 +88,31 @@ def test_a_migration_that_fails_half_way_leaves_nothing_behind(paths: Paths) -> 
         assert con.execute("SELECT count(*) FROM b").fetchone() == (1,)
 
 
+def test_attempts_of_earlier_versions_become_numbers() -> None:
+    """Whole attempts stay as they are, and the first guess was right where one sufficed; a failed trial has neither."""
+    with duckdb.connect() as con:
+        migrate(con, migrations()[:10])
+        for attempts in (1, 3, None):
+            con.execute(
+                "INSERT INTO trials (bundle_sha256, unit_id, host, ordinal, problem_id, condition, attempts) "
+                "VALUES ('b', 'u', 'h', 0, 'p', 'none', ?)",
+                [attempts],
+            )
+        con.execute("INSERT INTO attempt_counts VALUES (1, 'none', 1, true, false, 4), (1, 'none', 3, true, false, 2)")
+        con.execute(
+            "INSERT INTO problem_results VALUES (1, 'none', 'p', 'a', 1.0, NULL, NULL), (1, 'none', 'q', 'a', 2.5, NULL, 9)"
+        )
+        migrate(con)
+        assert con.execute("SELECT attempts, first_right FROM trials ORDER BY 1").fetchall() == [
+            (1.0, 1),
+            (3.0, 0),
+            (None, None),
+        ]
+        assert con.execute("SELECT attempts, first_right FROM attempt_counts ORDER BY 1").fetchall() == [(1, 4), (3, 0)]
+        assert con.execute("SELECT first_right FROM problem_results ORDER BY problem_id").fetchall() == [(1,), (0,)]
+        con.execute("SELECT first_right FROM counted_trials")
+
+
 def test_killed_inside_a_migration_the_next_opening_applies_it(paths: Paths) -> None:
     """A process that dies between a migration's statements and its record leaves the state before it."""
     paths.home.mkdir()

@@ -43,6 +43,21 @@ def test_summaries_are_the_trials_counted(tmp_path: Path) -> None:
     assert con.execute("SELECT trials, failed FROM phase_trials").fetchall() == [(3, 1)]
 
 
+def test_expected_attempts_are_counted_rounded_with_the_chance_of_the_first_guess(tmp_path: Path) -> None:
+    """A page counts trials by whole attempts and reads the share of right first guesses, which no rounding gives."""
+    con = duckdb.connect()
+    migrate(con)
+    add(con, "a", ("p1", "none", 1, None), ("p2", "none", 1, None))
+    con.execute("UPDATE trials SET attempts = [1.4, 1.8][ordinal + 1], first_right = [0.75, 0.5][ordinal + 1]")
+    summaries.refresh(con)
+    assert con.execute("SELECT attempts, trials, first_right FROM attempt_counts ORDER BY 1").fetchall() == [
+        (1, 1, 0.75),
+        (2, 1, 0.5),
+    ]
+    found = con.execute("SELECT attempts, first_right FROM problem_results ORDER BY problem_id").fetchall()
+    assert found == [(1.4, 0.75), (1.8, 0.5)]
+
+
 def test_only_new_bundles_are_summarised() -> None:
     """Each publication adds what came in: nothing is counted twice, and asking again adds nothing."""
     con = duckdb.connect()

@@ -23,7 +23,7 @@ from common.canonical_json import canonical
 from common.errors import LabError
 from experiments.contract import Attachment, Trial, Unit
 from warehouse.delivery import reading
-from warehouse.delivery.bundles import SCHEMA, BadBundle, write_bundle
+from warehouse.delivery.bundles import SCHEMA, SCHEMA_1, BadBundle, write_bundle
 from warehouse.delivery.reading import read_bundle, read_head
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -39,7 +39,7 @@ TRIALS = st.builds(
     problem_id=TEXT,
     condition=TEXT,
     seed=st.none() | INT32,
-    attempts=st.none() | INT32,
+    attempts=st.none() | st.floats(1, 1e6),
     solved=st.none() | st.booleans(),
     answer=st.none() | TEXT,
     truth=st.none() | TEXT,
@@ -120,6 +120,20 @@ def test_what_is_written_comes_back(tmp_path: Path, trials: list[Trial], attachm
     assert bundle.manifest["provenance"]["code_commit"] == "abc"
 
 
+def test_a_bundle_of_version_1_is_read(tmp_path: Path) -> None:
+    """Archives hold years of work: whole attempts become numbers, and the first guess was right where one sufficed."""
+    trials = [Trial("p", "none", attempts=n, error=None if n else "x") for n in (1, 4, None)]
+
+    def older(table: pa.Table, manifest: dict[str, Any]) -> pa.Table:
+        manifest["schema_version"] = 1
+        return table.drop_columns(["first_right"]).cast(SCHEMA_1)
+
+    found = read_bundle(rewrite(write(tmp_path / "spool", trials), tmp_path / "old", older)).trials
+    assert found.schema == SCHEMA
+    assert found["attempts"].to_pylist() == [1.0, 4.0, None]
+    assert found["first_right"].to_pylist() == [1.0, 0.0, None]
+
+
 def test_a_bundle_holds_no_password_of_the_engines_server(tmp_path: Path) -> None:
     """Every trial named Ollama's address as it was set, and bundles go to all machines; a problem's own text stays."""
     engine = {"engine": "ollama", "device": "http://alice:s3cret@127.0.0.1:22501", "numbers": "Q4_1"}
@@ -167,7 +181,7 @@ def _manifest_without(key: str) -> Any:
 
 
 BROKEN = {
-    "newer schema": (_manifest_with(schema_version=2), "schema version 2, this warehouse knows 1"),
+    "newer schema": (_manifest_with(schema_version=3), "schema version 3, this warehouse knows 2"),
     "no host": (_manifest_without("host"), "manifest.host is missing"),
     "host with a path": (_manifest_with(host="../../etc"), "invalid host name"),
     "attempt is true": (_manifest_with(attempt=True), "manifest.attempt"),

@@ -23,8 +23,8 @@ def two_runs(home: Path) -> None:
             ).fetchone() or (0,)
             for i, attempts in enumerate(values):
                 con.execute(
-                    "INSERT INTO problem_results VALUES (?, 'semantic', ?, 'O(1)', ?, NULL, 100)",
-                    [number, f"p{i}", attempts],
+                    "INSERT INTO problem_results VALUES (?, 'semantic', ?, 'O(1)', ?, NULL, 100, ?)",
+                    [number, f"p{i}", attempts, float(attempts == 1)],
                 )
 
 
