@@ -97,11 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     passes = timed_passes(lm._model)  # type: ignore[attr-defined]
     seen, peaks = list[tuple[str, float, Scores]](), [peak_gflops(dtype)]
     for problem in test[: given.problems]:
-        shown = {
-            "none": list[Memo](),
-            "temporal": bank.recent(config.run_seeds[0], problem)[0],
-            "semantic": bank.semantic(problem)[0],
-        }
+        latest, alike = bank.recent(config.run_seeds[0], problem).memos, bank.semantic(problem).memos
+        shown = {"none": list[Memo](), "temporal": latest, "semantic": alike}
         for condition, found in shown.items():
             prompt, _ = fit_prompt(lm, domain, problem, found)
             first_s, turns = list[float](), list[Scores]()
