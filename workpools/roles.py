@@ -29,11 +29,11 @@ def with_roles(
         placed: the pool and all its fit workers.
         costs: seconds of the units on the reference machine.
         speeds: of the registered hosts, as for workpools.shards.cut.
-        tiers: of the registered hosts.
+        tiers: of the registered hosts; another one may be of any tier, so it counts as of the lowest.
     """
     known = [tiers[h] for h in placed.hosts if tiers.get(h) in TIERS]
     lowest = min(known, key=lambda tier: TIERS.index(tier), default=None)
-    own = tuple(h for h in placed.hosts if tiers.get(h) == lowest)
+    own = tuple(h for h in placed.hosts if tiers.get(h) not in TIERS or tiers.get(h) == lowest)
     helpers = tuple(h for h in placed.hosts if h not in own)
     if lowest is None or not helpers:
         return placed

@@ -66,8 +66,9 @@ def test_nobody_waits_longer_than_it_saves(costs: list[float], speeds: dict[str,
 
 
 def test_without_reports_or_others_nothing_changes() -> None:
-    """A worker that was started by hand has no tier, and one machine has no choice."""
+    """A worker that was started by hand has no tier, so it is no helper of a strong machine; one machine has no choice."""
     assert with_roles(ALL, [10.0], {}, {}) == ALL
+    assert with_roles(ALL, [10.0] * 6, {"desktop": 1.0}, {"desktop": "strong"}) == ALL
     one = Placement("weak", ("pi",), "because")
     assert with_roles(one, [10.0], {"pi": 1.0}, TIERS_OF) == one
 
