@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import LabError
-from common.text import duration, printable, with_interval
+from common.text import duration, printable
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
+from lab.verdict_lines import print_chain
 
 if TYPE_CHECKING:
     from flows.plan import Run
@@ -319,24 +319,3 @@ def latest_chain() -> Chain:
         if row is None:
             raise nothing
         return Chain(row[0], chain_of(con, row[0]))
-
-
-def print_chain(run_id: str, rows: list[dict[str, Any]]) -> None:
-    """Print the table of phases: main metric, interval, threshold, verdict, reason."""
-    from rich.text import Text
-
-    from experiments.contract import NextStep
-    from lab.tables import print_table
-
-    colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
-    plan = f" under plan {rows[0]['plan_id']}" if rows else ""
-    cells = []
-    for r in rows:
-        needs = "" if r["threshold"] is None else f"\nthreshold {r['threshold']:g}"
-        main = f"{r['main_metric']}\n{with_interval(r['value'], r['low'], r['high'])}{needs}"
-        why = f"\noverridden: {r['why']}" if r["why"] else ""
-        steps = "".join(f"\ntry: {NextStep.from_json(s)}" for s in json.loads(r["next_steps"]))
-        verdict = Text(r["status"], style=colours[r["status"]])
-        differs = f"\nhosts: {r['differs']}" if r["differs"] else ""
-        cells.append((r["phase"].upper(), verdict, main, str(r["n"]), f"{r['reason']}{differs}{why}{steps}"))
-    print_table(f"run {run_id}{plan}", ("phase", "verdict", "main metric", "n", "reason"), cells, lines=True)

@@ -18,7 +18,6 @@ def print_table(
     rows: Iterable[Sequence[str | Text]],
     right: Sequence[str] = (),
     width: int = 140,
-    lines: bool = False,
 ) -> None:
     """Print a table; text is shown as it is, without rich's markup and control characters.
 
@@ -28,9 +27,8 @@ def print_table(
         rows: cells in the order of the columns; a Text keeps its style.
         right: titles of the columns that are aligned to the right.
         width: in characters, where the output is no terminal.
-        lines: draw a line between rows.
     """
-    table = Table(title=Text(printable(title)) if title else None, title_justify="left", show_lines=lines)
+    table = Table(title=Text(printable(title)) if title else None, title_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold", justify="right" if name in right else "left")
     for cells in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -37,8 +38,9 @@ from lab.commands.options import (
 from lab.commands.results_markdown import page
 from lab.config_file import example
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
-from lab.follow import chain_rows, follow_pipeline, latest_chain, print_chain, show_finished
+from lab.follow import chain_rows, follow_pipeline, latest_chain, show_finished
 from lab.services import up
+from lab.verdict_lines import print_chain, print_columns
 from warehouse.database.connection import reading, writing
 from warehouse.database.durations import work_of
 from warehouse.database.records import metrics_of, stands_under
@@ -96,7 +98,7 @@ def config(scale: Scale = "demo") -> None:
 
     Every value stands there with its default and what it is, as a comment.
 
-    Example: lab config --scale full > lab.toml
+    Example: lab config --scale full
     """
     print(example(scale), end="")
 
@@ -108,7 +110,7 @@ def results(
         bool, typer.Option("--hosts", help="Show whether hosts that computed the same units agree, and who did what.")
     ] = False,
 ) -> None:
-    """Show the verdicts of the latest run.
+    """Show the verdicts of the latest run; where the output is no terminal, as columns with tabs between them.
 
     Example: lab results --hosts
     """
@@ -121,8 +123,10 @@ def results(
         with reading(Paths.local()) as con:
             under = stands_under(con, run_id)
             print(page(run_id, rows, metrics_of(con, run_id), work_of(con, run_id), under), end="")
-    else:
+    elif sys.stdout.isatty():
         print_chain(run_id, rows)
+    else:
+        print_columns(run_id, rows)
 
 
 def collect() -> None:
@@ -205,10 +209,9 @@ def _on_this_machine(
         code = follow_pipeline(run, None if gates else override) if done is None else done
         if code != EXIT_FAILED:
             print(f"\n{closing(chain_rows(run.run_id))}")
-        print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}", flush=True)
         code = 0 if code == EXIT_GATE and not exit_code else code
         if not once:
-            print("Both stay up until Ctrl-C.", flush=True)
+            print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}\nBoth stay up until Ctrl-C.", flush=True)
             while True:
                 time.sleep(1)
     except KeyboardInterrupt:

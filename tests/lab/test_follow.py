@@ -26,7 +26,7 @@ from flows.forecast import expected_seconds
 from flows.plan import plan
 from flows.progress import PhaseProgress
 from lab import follow
-from lab.follow import ending, print_chain, progress_line, show_finished, watch
+from lab.follow import ending, progress_line, show_finished, watch
 from warehouse.database.connection import writing
 from warehouse.database.records import save_verdict
 from warehouse.paths import Paths
@@ -238,57 +238,6 @@ def test_progress_is_printed_once_and_again_for_a_second_attempt(
         "p1  3 of 3 units reused",
         "P1 [####################] 3 of 3 units",
     ]
-
-
-HOSTILE = {
-    "markup": "[red]not red[/red] [bold",
-    "link": "[link=http://x]y[/link]",
-    "escape": "\x1b[2J\x1b]0;title\x07",
-    "return": "over\rwritten\x08\x7f",
-    "override": "abc\u202edef\u2066x\u2069",
-    "C1": "\x9b31m",
-    "surrogate": "\ud800",
-}
-
-
-def test_the_table_prints_any_text_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    """Reasons hold what models and other machines wrote: brackets stay brackets, and nothing in them steers a terminal."""
-    rows = [
-        verdict(
-            "p1",
-            "FAIL",
-            i,
-            reason=text,
-            why=text,
-            main_metric=f"metric {text}",
-            value=None,
-            next_steps=json.dumps([f"lab run p1 --set 'x=[\"{i}\"]'"]),
-        )
-        for i, text in enumerate(HOSTILE.values())
-    ]
-    print_chain("demo-[red]1\x1b[0m", rows)
-    shown = capsys.readouterr().out
-    assert "run demo-[red]1\\x1b[0m under plan 0f3a" in shown
-    assert shown.count("[red]not red[/red] [bold") == 3
-    assert "[link=http://x]y[/link]" in shown
-    assert "\\x1b[2J\\x1b]0;title\\x07" in shown
-    assert "over\\rwritten\\x08\\x7f" in shown
-    assert "abc\\u202edef\\u2066x\\u2069" in shown
-    assert "undefined" in shown
-    assert "lab run p1 --set 'x=[\"0\"]'" in shown
-    assert printable(shown) == shown
-
-
-def test_long_and_foreign_text_is_folded_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    """No letter is cut off, however long the word, and right-to-left letters arrive in the order written."""
-    arabic, word = "مرحبا", "x" * 1000
-    print_chain("demo-1", [verdict("p2", "PASS", 0, reason=f"{arabic} {word}", threshold=None)])
-    shown = capsys.readouterr().out
-    assert shown.count("x") == 1000
-    assert arabic in shown
-    assert "threshold" not in shown
-    assert "1.50 (1.30 to 1.70)" in shown
-    assert max(map(len, shown.splitlines())) <= 140
 
 
 @given(st.text(st.characters(codec=None)))

@@ -134,7 +134,7 @@ def test_a_phase_run_here_prints_its_verdict_and_is_not_run_twice(
     planned = plan("smoke", by_phase(parse_settings(values[1::2]), "p1")).run
     with writing(Paths(home)) as con:
         assert findings_for(con, planned, "p2").of(p1_embedding_validity.Findings).embedder == "all-MiniLM-L6-v2"
-    assert f"run {planned.run_id}" in lab("results").stdout
+    assert f"\n{planned.run_id}\tp1\t" in lab("results").stdout
     with writing(Paths(home)) as con:
         # Another value of a later phase is another plan; P1's results serve it, and nothing has to be typed again.
         other = by_phase(parse_settings([*values[3::2], "p2.n_test=6"]), "p1")

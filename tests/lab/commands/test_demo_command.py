@@ -69,5 +69,5 @@ def test_only_a_pipeline_that_did_not_complete_fails_the_demo(
     done = called("demo", "--once", "--scale", "smoke", *options)
     assert done.returncode == code
     assert (CLOSING in done.stdout) == (ended != EXIT_FAILED)
-    assert done.stdout.endswith("Prefect  http://a:4200\nResults  http://a:8501\n")
+    assert "http://" not in done.stdout  # what has stopped has no address
     assert stopped == [()]
