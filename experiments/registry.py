@@ -14,6 +14,7 @@ from experiments.backends.model_cache import Backends
 from experiments.contract import Json, Metrics, PhaseConfig, Result, Sides, Trial, Unit, Verdict
 from experiments.domains import get_domain, resolved
 from experiments.domains.jsonl import JsonLines
+from experiments.domains.jsonl_file import MIN_LINES, MIN_OF_LABEL, too_rare
 from experiments.expected import Expected
 from experiments.findings import Earlier, PhaseFindings
 
@@ -77,12 +78,16 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
     values = {**phase.SCALES.get(scale, {}), **(given or {})}
     if isinstance(values.get("domain"), str):
         values["domain"] = resolved(values["domain"])
+        if "n_problems" not in (given or {}):
+            values |= _enough_for_labels(values, scale)
     try:
         config = phase.Config(**values)
         return phase.Config(**{**values, **smaller_counts(config, given or ())})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if key in (PER_CLASS, "n_problems") and key not in (given or {}) and (why := _too_few(values)):
+            raise LabError(why, "lab data check FILE") from None
         if first["type"] == "extra_forbidden":
             known = ", ".join(phase.Config.model_fields)
             raise LabError(f"unknown config key {key!r} of {name}", f"choose one of: {known}") from None
@@ -121,6 +126,31 @@ class Phase(Protocol):
 
 
 PER_CLASS = "per_class"
+
+
+def _enough_for_labels(values: Mapping[str, Any], scale: str) -> dict[str, int]:
+    """Return n_problems with as many problems of each label as P1 takes at this scale, where a file has many labels.
+
+    It is the same for all phases of a run, which draw from the same problems.
+    """
+    domain = get_domain(values["domain"])
+    if not isinstance(domain, JsonLines):
+        return {}
+    p1 = get_phase("p1")
+    each = p1.SCALES.get(scale, {}).get(PER_CLASS, p1.Config.model_fields[PER_CLASS].default)
+    usual = values.get("n_problems", PhaseConfig.model_fields["n_problems"].default)
+    return {"n_problems": max(usual, each * len(domain.options))}
+
+
+def _too_few(values: Mapping[str, Any]) -> str:
+    """Return what a file has too few of, "" if it is another domain or has enough."""
+    domain = get_domain(str(values.get("domain", PhaseConfig.model_fields["domain"].default)))
+    if not isinstance(domain, JsonLines):
+        return ""
+    if len(domain.rows) < MIN_LINES:
+        return f"{domain.title}: {len(domain.rows)} lines, and {MIN_LINES} are needed at least"
+    label, n = min(Counter(p.label for p in domain.rows).items(), key=lambda one: one[1])
+    return f"{domain.title}: {too_rare(label, n)}" if n < MIN_OF_LABEL else ""
 
 
 DRAWN = ("n_memory", "n_test", "n_queries", "n_train")  # fields of a Config: problems drawn apart, classes equal

@@ -16,14 +16,23 @@ WINDOW_TOKENS = 256  # max_seq_length of all-MiniLM-L6-v2's sentence_bert_config
 SMALLEST_WEIGHT = 1e-9  # tokens; sentence-transformers' bound against division by zero
 
 
+def tokenizer_of(folder: Path) -> Any:
+    """Return the tokenizer of the model in a folder, without its weights."""
+    from transformers import BertTokenizerFast
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # it warns of each text that is longer than the window
+    return BertTokenizerFast.from_pretrained(str(folder))
+
+
 class BertEncoder:
     """The BERT model of a folder, with `encode`, `tokenizer` and `max_seq_length` of a SentenceTransformer."""
 
     def __init__(self, folder: Path) -> None:
         import torch  # noqa: F401 - before transformers, which goes on without it
-        from transformers import BertModel, BertTokenizerFast
+        from transformers import BertModel
 
-        self.tokenizer: Any = BertTokenizerFast.from_pretrained(str(folder))
+        self.tokenizer: Any = tokenizer_of(folder)
         self.max_seq_length = WINDOW_TOKENS
         self._model: Any = BertModel.from_pretrained(str(folder), add_pooling_layer=False).eval()
 

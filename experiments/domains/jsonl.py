@@ -55,7 +55,7 @@ class JsonLines:
         """Read the file <title>@<SHA-256>. Raises LabError: no such form, or the file is not on this host."""
         self.name = f"jsonl:{named}"
         self.title, self.sha256 = data_name(self.name)
-        self.version = f"jsonl-1-{self.sha256}"
+        self.version = f"jsonl-2-{self.sha256}"
         self.rows = tuple(read_rows(data_file(self.name)))
         self.maximum = len(self.rows)
         self.options = tuple(sorted({p.label for p in self.rows}))

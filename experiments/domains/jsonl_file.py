@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common.environment import lab_home
 from common.errors import LabError
 from common.files import cached_sha256, write_whole
 from experiments.domains.base import Problem
-from experiments.domains.scripts import first_of, normal_text
+from experiments.domains.jsonl_rows import TABLES, Columns, Wrong, rows_of
+from experiments.domains.scripts import composed, first_of, normal_text
 
-FIELDS = ("id", "text", "label", "group")
-MAX_CHARACTERS = 4000  # of a text: about 1,300 tokens of the 2,048 that fit in a prompt (three characters a token)
-MAX_NAME = 200  # characters of an id or a group
-MAX_LABEL = 100  # characters of a label
 MAX_LABELS = 50  # each is scored for every problem
+MIN_LINES = 12  # the least n_problems of a phase
+MIN_OF_LABEL = 4  # the least per_class of P1, which all phases follow
 MAX_LINES = 200_000  # the protocol needs 1,650
-MAX_LINE_BYTES = 2**20
 MAX_FILE_BYTES = 2**28  # a run holds its problems in memory
 LISTED = 20  # findings that are listed; the rest are counted
 RESOLVED = re.compile(r"jsonl:([A-Za-z0-9._-]{1,40})@([0-9a-f]{64})")
-
-
-class _Wrong(Exception):
-    """An error in one line; args are its field and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,7 @@ class Report:
     n_errors: int = 0
     leaks: list[Finding] = field(default_factory=list)  # the first LISTED
     n_leaks: int = 0
+    notes: list[str] = field(default_factory=list)  # what the user should know, and no mistake
 
     def wrong(self, line: int, field: str, what: str) -> None:
         self.n_errors += 1
@@ -69,31 +64,33 @@ class Report:
             self.leaks.append(Finding(line, "text", what))
 
 
-def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
-    """Check a whole file line by line; memory grows by some hundred bytes a line, however long it is.
+def check(path: Path, too_long: Callable[[str], str] | None = None, columns: Columns | None = None) -> Report:
+    """Check a whole file row by row; memory grows by some hundred bytes a row, however long it is.
 
     Args:
         too_long: returns the error of a text that is too long for a model, "" if it is not.
+        columns: of a table.
 
     Raises:
-        LabError: there is no such file.
+        LabError: there is no such file, or no table with these columns.
     """
     report = Report()
     groups: set[bytes] = set()
     ids: dict[bytes, int] = {}
     forms: dict[bytes, int] = {}
-    for number, raw in _lines(path):
+    for row in rows_of(path, columns):
+        number = row.number
         if number > MAX_LINES:
             report.wrong(number, "file", f"more than {MAX_LINES:,} lines")
             break
         try:
-            problem = _parsed(raw)
+            problem = row.problem()
             first = ids.setdefault(_short(problem.problem_id), number)
             if first != number:
-                raise _Wrong("id", f"{problem.problem_id[:40]!r} is also in line {first}")
+                raise Wrong("id", f"{problem.problem_id[:40]!r} is also in line {first}")
             if too_long and (what := too_long(problem.text)):
-                raise _Wrong("text", what)
-        except _Wrong as wrong:
+                raise Wrong("text", what)
+        except Wrong as wrong:
             report.wrong(number, *wrong.args)
             continue
         report.lines += 1
@@ -107,91 +104,57 @@ def check(path: Path, too_long: Callable[[str], str] | None = None) -> Report:
             report.wrong(number, "label", f"more than {MAX_LABELS} different ones; {problem.label[:40]!r} is the next")
             break
     report.groups = len(groups)
-    if not report.lines and not report.n_errors:
-        report.wrong(0, "file", "no line in the file")
-    if len(report.labels) == 1:
-        report.wrong(0, "label", f"only one label, {next(iter(report.labels))!r}; at least two are needed")
+    if not report.n_errors:
+        _check_counts(report)
     if not report.n_errors:
         # A second reading, since only now all labels are known.
         labels = tuple(report.labels)
-        for number, raw in _lines(path):
-            if label := first_of(labels, _parsed(raw).text):
-                report.leak(number, f"holds the label {label!r}")
+        for row in rows_of(path, columns):
+            if label := first_of(labels, row.problem().text):
+                report.leak(row.number, f"holds the label {label!r}")
     return report
+
+
+def _check_counts(report: Report) -> None:
+    """Add what is wrong with the file as a whole, and labels that look alike."""
+    if not report.lines:
+        report.wrong(0, "file", "no line in the file")
+    elif len(report.labels) == 1:
+        report.wrong(0, "label", f"only one label, {next(iter(report.labels))!r}; at least two are needed")
+    alike: dict[str, list[str]] = {}
+    for label in sorted(report.labels):
+        alike.setdefault("".join(composed(label).casefold().split()), []).append(label)
+    for names in alike.values():
+        if len(names) > 1:
+            shown = ", ".join(map(repr, names))
+            report.notes.append(f"the labels {shown} differ in case, width or spaces only, and count as different ones")
+
+
+def check_enough(report: Report) -> None:
+    """Add what a run would refuse: too few lines, or too few texts of a label."""
+    if report.n_errors:
+        return
+    if report.lines < MIN_LINES:
+        report.wrong(0, "file", f"{report.lines} lines, and {MIN_LINES} are needed at least")
+    for label, n in sorted(report.labels.items(), key=lambda one: (one[1], one[0])):
+        if n < MIN_OF_LABEL:
+            report.wrong(0, "label", too_rare(label, n))
+
+
+def too_rare(label: str, n: int) -> str:
+    """Return that a label has too few texts for P1, and what to do."""
+    texts = "1 text" if n == 1 else f"{n} texts"
+    needs = f"P1 needs {MIN_OF_LABEL} of each label, and all phases draw equally many"
+    return f"label {label[:40]!r} has {texts}; {needs}: merge it with another label, or leave its lines out"
 
 
 def read_rows(path: Path) -> Iterator[Problem]:
     """Return the problems of a file that was checked."""
-    return (_parsed(raw) for _, raw in _lines(path))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that is not empty; one longer than allowed is cut, and refused when parsed."""
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                rest = line
-                while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                    rest = file.readline(MAX_LINE_BYTES + 1)
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
-                if line.strip():
-                    yield number, line
-    except (FileNotFoundError, IsADirectoryError):
-        raise LabError(f"no file {path}", "give the path of a .jsonl file") from None
+    return (row.problem() for row in rows_of(path))
 
 
 def _short(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for name, n in Counter(name for name, _ in pairs).items():
-        if n > 1:
-            raise _Wrong(name[:40], "given twice")
-    return dict(pairs)
-
-
-def _parsed(raw: bytes) -> Problem:
-    """Return the problem of one line. Raises _Wrong."""
-    if len(raw) > MAX_LINE_BYTES:
-        raise _Wrong("line", f"longer than {MAX_LINE_BYTES:,} bytes")
-    try:
-        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_pairs)
-    except UnicodeDecodeError as error:
-        raise _Wrong("line", f"not UTF-8 at byte {error.start + 1}") from None
-    except json.JSONDecodeError as error:
-        raise _Wrong("line", f"not JSON: {error.msg} at character {error.pos + 1}") from None
-    except (ValueError, RecursionError):
-        raise _Wrong("line", "not JSON: a number too long or brackets too deep") from None
-    if not isinstance(row, dict):
-        raise _Wrong("line", "not an object {...}")
-    for name in row:
-        if name not in FIELDS:
-            raise _Wrong(name[:40], f"unknown field; known are {', '.join(FIELDS)}")
-    problem_id, label = _string(row, "id", MAX_NAME), _string(row, "label", MAX_LABEL)
-    group = _string(row, "group", MAX_NAME) if "group" in row else problem_id
-    return Problem(problem_id, _string(row, "text", MAX_CHARACTERS), label, group)
-
-
-def _string(row: dict[str, Any], name: str, most: int) -> str:
-    value = row.get(name)
-    if value is None:
-        raise _Wrong(name, "missing")
-    if isinstance(value, bool) or not isinstance(value, str if name == "text" else str | int):
-        kind = "a string" if name == "text" else "a string or a whole number"
-        raise _Wrong(name, f"not {kind} but {type(value).__name__}")
-    text = str(value)
-    if not text.strip():
-        raise _Wrong(name, "empty")
-    text = text if name == "text" else text.strip()
-    if len(text) > most:
-        raise _Wrong(name, f"{len(text):,} characters, more than {most:,}")
-    if "\x00" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
-        raise _Wrong(name, "a character that no text has (NUL or half of a pair)")
-    return text
 
 
 class DataName(NamedTuple):
@@ -233,6 +196,9 @@ def resolve(path: Path) -> str:
         raise LabError(f"domain jsonl:{path} is no absolute path", f"domain=jsonl:{path.absolute()}")
     if not path.is_file():
         raise LabError(f"no file {path}", "give the path of a .jsonl file")
+    if path.suffix.lower() in TABLES:
+        made = f"lab data make {shlex.quote(str(path))} --text COLUMN --label COLUMN --out data.jsonl"
+        raise LabError(f"{path} is a table, and a run reads JSON lines", made)
     sha256 = cached_sha256(path)
     title = re.sub(r"[^A-Za-z0-9._-]", "-", path.name.removesuffix(".jsonl"))[:40] or "data"
     if not _path(sha256).is_file():

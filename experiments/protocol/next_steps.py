@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from experiments import power
 from experiments.backends.catalog import EMBEDDERS as PACKAGED
 from experiments.contract import LabRun, Metric, NextStep, PhaseConfig
 from experiments.domains import get_domain
+from experiments.domains.jsonl import JsonLines
 
 if TYPE_CHECKING:
     from experiments.backends.lora import LoraSettings
@@ -62,9 +64,13 @@ def more_problems(
 
 def _has_room(config: PhaseConfig, settings: dict[str, Any], *counts: int) -> bool:
     """Return True if the domain can make so many problems; a larger n_problems is added to `settings` where it must grow."""
-    classes = len(get_domain(config.domain).options)
+    domain = get_domain(config.domain)
+    classes = len(domain.options)
     # Each side is balanced by itself, so each class must be there for the rounded-up counts.
-    total = sum(-(-n // classes) * classes for n in counts)
+    each = sum(-(-n // classes) for n in counts)
+    total = each * classes
+    if isinstance(domain, JsonLines) and each > min(Counter(p.label for p in domain.rows).values()):
+        return False  # the rarest label of a file has no more
     if total > config.n_problems:
         settings["n_problems"] = total
     return total <= max(config.n_problems, get_domain(config.domain).maximum)

@@ -5,28 +5,41 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from common.errors import LabError
 from common.files import write_whole
 from common.text import printable
-from experiments.backends.catalog import backend
-from experiments.backends.protocols import Unavailable
-from experiments.domains import DOMAINS, get_domain
+from experiments.backends.catalog import EMBEDDERS
+from experiments.backends.token_checks import Counted
+from experiments.contract import PhaseConfig
+from experiments.domains import DOMAINS, Problem, get_domain
+from experiments.domains.jsonl_file import Report, check_enough
 from experiments.domains.jsonl_file import check as examine
+from experiments.domains.jsonl_rows import TABLES, Columns, rows_of
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_MISTAKE
 
-PROMPT_TOKENS = 256  # of the context window for instruction, labels and answer
+DEFAULT_MODEL: str = PhaseConfig.model_fields["model"].default
+DEFAULT_EMBEDDER = next(iter(EMBEDDERS))
+Text = Annotated[str | None, typer.Option(help="Column of a table that holds the texts.")]
+Label = Annotated[str | None, typer.Option(help="Column of a table that holds the labels.")]
+Id = Annotated[str | None, typer.Option(help="Column of a table that holds the ids; without it rows are numbered.")]
+Group = Annotated[str | None, typer.Option(help="Column of a table that holds the groups.")]
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="Your file, one JSON object a line.")],
-    model: Annotated[str | None, typer.Option(help="Also count tokens with this model, such as smollm2-135m.")] = None,
+    file: Annotated[Path, typer.Argument(help="Your file: one JSON object a line, or a table.")],
+    model: Annotated[str | None, typer.Option(help="Count tokens with this model instead of the default one.")] = None,
+    text: Text = None,
+    label: Label = None,
+    id: Id = None,
+    group: Group = None,
     as_json: AsJson = False,
 ) -> None:
     """Check your own labelled data and report each error by line and field.
@@ -38,76 +51,113 @@ def check(
       text   1 to 4,000 characters that do not name a label
       label  1 to 100 characters, or a whole number; 2 to 50 different ones in the file
       group  optional; lines of one group stay on one side of a split with --set split=group
-    Other fields are refused, empty lines are skipped. A label inside a text, and a text
-    that equals another, are leaks: the phases refuse them unless --allow-leakage says why.
+    Other fields are refused, empty lines are skipped. Tables (.csv, .tsv, .parquet) are checked with
+    --text COLUMN --label COLUMN; lab data make writes such lines from them. A label inside a text, and
+    a text that equals another, are leaks: the phases refuse them unless --allow-leakage says why.
+    A note is no error: a verdict will name it.
 
     Example: lab data check reviews.jsonl
     """
-    report = examine(file, _too_long(model) if model else None)
+    columns = _columns(text, label, id, group)
+    counted = Counted(model or DEFAULT_MODEL, DEFAULT_EMBEDDER)
+    if model:
+        counted.load(required=True)
+    report = examine(file, counted.too_long, columns)
+    check_enough(report)
+    report.notes += counted.notes()
     if as_json:
         print(json.dumps(vars(report), indent=1, default=vars))
     else:
-        _print_report(file, report)
+        _print_report(file, report, columns)
     if report.n_errors or report.n_leaks:
         if as_json:
             raise typer.Exit(EXIT_MISTAKE)
         counts = ((report.n_errors, "error"), (report.n_leaks, "leak"))
         found = " and ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counts if n)
-        raise LabError(f"{file}: {found}", f"mend the file, then: lab data check {shlex.quote(str(file))}")
+        again = " ".join(["lab data check", shlex.quote(str(file)), *_options(columns)])
+        raise LabError(f"{file}: {found}", f"mend the file, then: {again}")
 
 
-def _too_long(model: str) -> Callable[[str], str]:
-    """Return a function that says why a text is too long for the model, or "" if it fits."""
-    try:
-        count, window = backend(model).counter(model)
-    except Unavailable as error:
-        raise LabError(f"model {model!r} cannot be loaded: {error}", "lab doctor") from None
-    most = window - PROMPT_TOKENS
-
-    def what(text: str) -> str:
-        tokens = count(text)
-        return f"{tokens:,} tokens, more than the {most:,} that fit in a prompt of {model}" if tokens > most else ""
-
-    return what
+def _columns(text: str | None, label: str | None, id: str | None, group: str | None) -> Columns | None:
+    if text is None and label is None and id is None and group is None:
+        return None
+    if text is None or label is None:
+        raise LabError("a table needs the columns of its texts and of its labels", "--text COLUMN --label COLUMN")
+    return Columns(text, label, id, group)
 
 
-def _print_report(file: Path, report: Any) -> None:
+def _options(columns: Columns | None) -> list[str]:
+    given = asdict(columns) if columns else {}
+    return [f"--{name} {shlex.quote(column)}" for name, column in given.items() if column is not None]
+
+
+def _print_report(file: Path, report: Report, columns: Columns | None) -> None:
     for name, findings, n in (("error", report.errors, report.n_errors), ("leak", report.leaks, report.n_leaks)):
         for finding in findings:
             print(printable(f"{name}  {finding}"), file=sys.stderr)
         if n > len(findings):
             print(f"and {n - len(findings)} {name}s more", file=sys.stderr)
+    for note in report.notes:
+        print(printable(f"note  {note}"), file=sys.stderr)
     counts = f"{report.lines:,} lines, {len(report.labels)} labels, {report.groups:,} groups"
     print(printable(f"{file}: {counts}, longest text {report.longest:,} characters"))
     for label, n in report.labels.most_common():
         print(printable(f"  {n:>7,}  {label}"))
     if not report.n_errors and not report.n_leaks:
-        even = min(report.labels.values()) * len(report.labels)
-        domain = shlex.quote(f"domain=jsonl:{file.absolute()}")
-        print(printable(f"ready: lab run p1 --set {domain} --set n_problems={even}"))
+        if columns:
+            made = shlex.quote(f"{file.stem}.jsonl")
+            words = ["lab data make", shlex.quote(str(file)), *_options(columns), f"--out {made}"]
+        else:
+            words = ["lab run p1 --domain jsonl --data", shlex.quote(str(file))]
+        print(printable(f"ready: {' '.join(words)}"))
 
 
 def make(
-    domain: Annotated[str, typer.Argument(help="big_o or equations.")],
+    domain: Annotated[str, typer.Argument(help="big_o or equations, or a table: .csv, .tsv or .parquet.")],
     out: Annotated[Path, typer.Option(help="File to write; it must not exist yet.")],
     n: Annotated[int, typer.Option("--n", help="Number of problems.")] = 1650,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 42,
     names: Annotated[
         str, typer.Option(help="neutral: functions have neutral names; natural: names that describe them.")
     ] = "neutral",
+    text: Text = None,
+    label: Label = None,
+    id: Id = None,
+    group: Group = None,
 ) -> None:
-    """Write generated problems to a file in the format of lab data check.
+    """Write generated problems, or the rows of a table, to a file in the format of lab data check.
 
-    Example: lab data make big_o --n 1650 --out big_o.jsonl
+    Example: lab data make reviews.csv --text review --label stars --out reviews.jsonl
     """
+    if (table := Path(domain)).suffix.lower() in TABLES:
+        _check_out(out)
+        _convert(table, _columns(text, label, id, group), out)
+        return
     made = [d for d in DOMAINS if d != "jsonl"]
     if domain not in made:
         raise LabError(f"no problems can be generated for {domain!r}", f"choose one of: {', '.join(made)}")
+    _check_out(out)
+    problems = get_domain(domain).problems(n, seed, names)
+    _write(out, problems)
+    print(f"{len(problems):,} problems of {domain} in {out}")
+
+
+def _check_out(out: Path) -> None:
     if out.exists():
         raise LabError(f"{out} exists already", "choose another --out, or remove it")
     if not out.absolute().parent.is_dir():
         raise LabError(f"no folder {out.absolute().parent}", f"mkdir -p {shlex.quote(str(out.absolute().parent))}")
-    problems = get_domain(domain).problems(n, seed, names)
+
+
+def _convert(table: Path, columns: Columns | None, out: Path) -> None:
+    report = examine(table, columns=columns)
+    if report.n_errors:
+        again = " ".join(["lab data check", shlex.quote(str(table)), *_options(columns)])
+        raise LabError(f"{table}: {report.n_errors} errors, first {report.errors[0]}", again)
+    _write(out, (row.problem() for row in rows_of(table, columns)))
+    print(f"{report.lines:,} rows of {table} in {out}. check them: lab data check {shlex.quote(str(out))}")
+
+
+def _write(out: Path, problems: Iterable[Problem]) -> None:
     rows = ({"id": p.problem_id, "text": p.text, "label": p.label, "group": p.group} for p in problems)
     write_whole(out, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
-    print(f"{len(problems):,} problems of {domain} in {out}")

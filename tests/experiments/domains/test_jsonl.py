@@ -19,7 +19,9 @@ from experiments.backends.model_cache import Backends, no_files
 from experiments.contract import Unit
 from experiments.data import split, universe
 from experiments.domains import display_name, fetch_data, get_domain, resolved, share_data
-from experiments.domains.jsonl_file import LISTED, MAX_CHARACTERS, MAX_LINE_BYTES, check
+from experiments.domains.jsonl_file import LISTED, check, check_enough
+from experiments.domains.jsonl_rows import MAX_CHARACTERS, MAX_LINE_BYTES
+from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.registry import configure, get_phase
 from flows.chain import put_job
@@ -140,6 +142,49 @@ def test_a_good_file_is_described(tmp_path: Path) -> None:
     assert (report.n_errors, report.n_leaks, report.lines, report.groups) == (0, 0, 12, 4)
     assert report.labels == {"bad": 4, "good": 4, "mixed": 4}
     assert report.longest == max(len(r["text"]) for r in rows)
+
+
+def test_labels_that_look_the_same_are_the_same(tmp_path: Path) -> None:
+    """Composed and decomposed letters, invisible characters and space around a label made three labels of two."""
+    same = ["n\u00e9gatif", "ne\u0301gatif", "n\u00e9gatif\u200b", "\ufeff n\u00e9gatif", "n\u00e9ga\u00adtif"]
+    rows = [row(i, label=same[i // 2 % 5] if i % 2 else "positif") for i in range(20)]
+    report = check(write(tmp_path / "data.jsonl", rows))
+    assert report.labels == {"positif": 10, "n\u00e9gatif": 10} and report.notes == []
+    rows += [row(20 + i, label="Positif") for i in range(4)]
+    report = check(write(tmp_path / "data.jsonl", rows))
+    assert report.notes == [
+        "the labels 'Positif', 'positif' differ in case, width or spaces only, and count as different ones"
+    ]
+    assert report.n_errors == 0
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_every_line_end_and_missing_groups_are_read(end: str, tmp_path: Path) -> None:
+    """Old editors end lines with CR alone; pandas writes a missing group as null."""
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(end.join(json.dumps(row(i, group=None)) for i in range(12)).encode())
+    report = check(path)
+    assert (report.n_errors, report.lines, report.groups) == (0, 12, 12)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "demo", "full"])
+def test_fifty_labels_work_at_every_scale(scale: str, home: Path, tmp_path: Path) -> None:
+    """96 problems of 50 labels leave one or two of each, which P1 refuses: the file has more, so more are drawn."""
+    rows = [{"id": i, "text": f"{WORDS[i % 16]} {i}", "label": f"kind-{i % 50:02d}"} for i in range(1000)]
+    file = write(tmp_path / "many.jsonl", rows)
+    sizes = set()
+    for phase in ("p1", "p2", "p3", "e0", "e1"):
+        config = configure(phase, scale, {"domain": f"jsonl:{file}"})
+        get_phase(phase).sides(config, Earlier())
+        sizes.add(config.n_problems)
+    assert len(sizes) == 1 and sizes.pop() >= 250
+
+
+def test_too_few_of_a_label_or_in_all_are_errors_of_the_check(tmp_path: Path) -> None:
+    """A run would refuse them."""
+    few = check(write(tmp_path / "few.jsonl", [row(i) for i in range(9)]))
+    check_enough(few)
+    assert str(few.errors[0]) == "9 lines, and 12 are needed at least" and few.n_errors == 4
 
 
 def test_leaks_are_reported_beside_the_mistakes(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from lab_process import Run
 
@@ -40,7 +43,7 @@ def test_a_good_file_is_described_with_the_command_that_runs_it(called: Run, tmp
     assert lines[0] == f"{path}: 25 lines, 2 labels, 6 groups, longest text 31 characters"
     assert [line.split() for line in lines[1:3]] == [["13", "late"], ["12", "early"]]
     words = shlex.split(lines[3].removeprefix("ready: "))
-    assert words == ["lab", "run", "p1", "--set", f"domain=jsonl:{path}", "--set", "n_problems=24"]
+    assert words == ["lab", "run", "p1", "--domain", "jsonl", "--data", str(path)]
     assert not home.exists()
 
 
@@ -125,13 +128,80 @@ def test_settings_that_all_phases_share_hold_for_all() -> None:
     assert set(PhaseConfig.model_fields) >= {"domain", "names", "allow_leakage", "data_seed"}
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_a_table_is_checked_and_becomes_lines(suffix: str, called: Run, tmp_path: Path) -> None:
+    """Most labelled texts are tables; its columns are named, and the lines made of it are ready."""
+    table = tmp_path / f"reviews{suffix}"
+    columns = {
+        "Review": [f'He said "{r["text"]}",\nthen left {i}' for i, r in enumerate(GOOD)],
+        "stars": [901 + i % 2 for i in range(24)],
+        "shop": [None if i % 3 == 0 else f"s{i % 5}" for i in range(24)],
+    }
+    frame = pd.DataFrame(columns)
+    if suffix == ".parquet":
+        frame.to_parquet(table)
+    else:
+        text = frame.to_csv(sep="\t" if suffix == ".tsv" else ";", index=False, lineterminator="\r\n")
+        table.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    named = ("--text", "Review", "--label", "stars", "--group", "shop")
+    done = called("data", "check", table.name, *named)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{table.name}: 24 lines, 2 labels" in done.stdout
+    words = shlex.split(done.stdout.splitlines()[-1].removeprefix("ready: "))
+    assert words[-2:] == ["--out", "reviews.jsonl"] and called(*words[1:]).returncode == 0
+    first = json.loads((tmp_path / "reviews.jsonl").read_text().splitlines()[1])
+    assert first == {"id": "2", "text": columns["Review"][1], "label": "902", "group": "s1"}
+    assert called("data", "check", "reviews.jsonl").returncode == 0
+    assert "it has Review, stars, shop" in called("data", "check", table.name, "--text", "x", "--label", "stars").stderr
+    assert "with the columns Review, stars, shop. name two: --text" in called("data", "check", table.name).stderr
+
+
+def test_a_pipe_is_refused(called: Run, tmp_path: Path) -> None:
+    """It is read twice; the second reading found nothing, and a file with leaks was ready."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = called("data", "check", "pipe")
+    assert done.returncode == 2 and "is a pipe or a device, and it is read twice" in done.stderr
+
+
+def test_a_rare_label_is_named_with_what_to_do(called: Run, tmp_path: Path) -> None:
+    """One text of 201 has a label of its own: ready was said, and the command that was proposed was refused."""
+    rare = write(tmp_path / "rare.jsonl", [*GOOD, {"id": "x", "text": "Unclear.", "label": "other"}])
+    done = called("data", "check", str(rare))
+    assert done.returncode == 2 and "ready" not in done.stdout
+    why = "label 'other' has 1 text; P1 needs 4 of each label, and all phases draw equally many: merge it with another label"
+    assert why in done.stderr
+    done = called("run", "p1", "--domain", "jsonl", "--data", str(rare), "--scale", "smoke")
+    assert done.returncode == 2 and why in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_a_model_counts_the_tokens(called: Run, tmp_path: Path) -> None:
     """4,000 characters of digits are 4,000 tokens for a model that reads one at a time: more than its window."""
     rows: list[object] = [*GOOD, {"id": "x", "text": "7" * 3900, "label": "late"}]
-    assert called("data", "check", str(write(tmp_path / "data.jsonl", rows))).returncode == 0
-    done = called("data", "check", "data.jsonl", "--model", "smollm2-135m")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == (
-        "error  line 25: text: 3,900 tokens, more than the 1,792 that fit in a prompt of smollm2-135m"
+    write(tmp_path / "data.jsonl", rows)
+    for given in ((), ("--model", "smollm2-135m")):
+        done = called("data", "check", "data.jsonl", *given)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[0] == (
+            "error  line 25: text: 3,900 tokens, more than the 1,792 that fit in a prompt of smollm2-135m"
+        )
+
+
+@pytest.mark.slow
+def test_what_the_models_will_read_is_known_before(called: Run, tmp_path: Path) -> None:
+    """Texts in a script that takes more tokens than characters, cut by the embedder; five of them never fit in a prompt."""
+    rows: list[object] = [
+        {"id": i, "text": f"{i}" + "电池第二天就没电了屏幕很清楚" * 15 + f"{i}", "label": ("late", "early")[i % 2]}
+        for i in range(12)
+    ]
+    done = called("data", "check", str(write(tmp_path / "data.jsonl", rows)))
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note  ")]
+    assert len(notes) == len(done.stderr.splitlines()) == 2
+    assert re.fullmatch(
+        r"note  [\d,]+ of [\d,]+ tokens are unknown to all-MiniLM-L6-v2.*|"
+        r"note  12 of 12 texts are longer than the 256 tokens that all-MiniLM-L6-v2 reads.*",
+        notes[0],
     )
+    assert "memos fit beside a problem in a prompt of smollm2-135m" in notes[-1]
