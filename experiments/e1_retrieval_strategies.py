@@ -379,12 +379,10 @@ def _best(metrics: Metrics) -> Literal["temporal", "semantic"]:
 
 
 def _next(main: Metric, end: str, config: Config) -> tuple[NextStep, ...]:
-    """Other problems where nothing can differ; else as many as the seen effect asks for, another embedder."""
+    """Other problems where nothing can differ; else a new study, as large as the seen effect asks for; another embedder."""
     if end:
         other = next_steps.easier if end == "floor" else next_steps.harder
         return other(NAME, config, f"both strategies are at the {end}")
-    more = next_steps.more_problems(NAME, config, main, config.n_memory) or next_steps.doubled(
-        NAME, config, "n_test", "more problems see smaller effects", config.n_memory
-    )
+    more = next_steps.new_study(NAME, config, main, level_of(config), config.n_memory)
     # Semantic retrieval is as E0 chose it.
     return (*more, *next_steps.other_embedders("e0", next_steps.EMBEDDERS[:1]))

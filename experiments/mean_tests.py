@@ -51,7 +51,7 @@ def under(values: Numbers, bound: float, groups: Groups = None) -> MeanTest:
 
 
 def _mean_test(a: Numbers, b: Numbers, margin: float, equivalence: bool, groups: Groups) -> MeanTest:
-    from scipy.stats import t as student
+    from scipy.special import stdtr, stdtrit
 
     if equivalence and not margin > 0:
         raise ValueError(f"the margin is {margin}, it must be positive")
@@ -64,9 +64,9 @@ def _mean_test(a: Numbers, b: Numbers, margin: float, equivalence: bool, groups:
     mean = float(difference.mean())
     if np.ptp(difference) <= 1e-12 * max(1.0, float(np.abs(difference).max())) or found.value == 0:
         return MeanTest(None, mean, None, None, None, n, "no variation: all differences are equal")
-    half = float(student.ppf(LEVEL, found.freedom)) * found.value
-    over = float(student.cdf((mean - margin) / found.value, found.freedom))
+    half = float(stdtrit(found.freedom, LEVEL)) * found.value
+    over = float(stdtr(found.freedom, (mean - margin) / found.value))
     if not equivalence:
         return MeanTest(over, mean, None, mean + half, over < ALPHA, n)
-    p = max(over, float(student.sf((mean + margin) / found.value, found.freedom)))
+    p = max(over, float(stdtr(found.freedom, -(mean + margin) / found.value)))
     return MeanTest(p, mean, mean - half, mean + half, p < ALPHA, n)

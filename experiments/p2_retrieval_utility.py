@@ -235,11 +235,10 @@ def _rank(answer: Answer) -> tuple[bool, float, float]:
 
 
 def _next(metrics: Metrics, answer: Answer, config: Config) -> tuple[NextStep, ...]:
-    """The failure protocol: more problems, as many as the seen effect asks for; other problems; another embedder."""
+    """The failure protocol: a new study, as large as the seen effect asks for; other problems; another embedder."""
     steps: tuple[NextStep, ...] = ()
     if (answer.difference.value or 0) < 0:
-        steps = next_steps.more_problems(NAME, config, answer.difference, config.n_memory)
-    steps = steps or next_steps.doubled(NAME, config, "n_test", "more problems see smaller effects", config.n_memory)
+        steps = next_steps.new_study(NAME, config, answer.difference, level_of(config), config.n_memory)
     for end, other in (("ceiling", next_steps.harder), ("floor", next_steps.easier)):
         if names := metrics.facts["flags"][end]:
             steps += other(NAME, config, f"{', '.join(names)} at the {end}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 
 WILCOXON_EFFICIENCY = 3 / math.pi  # asymptotic, against the paired t test under normality (Hodges and Lehmann 1956)
 MOST_PAIRS = 1_000_000  # what asks for more is not worth planning
@@ -48,6 +49,7 @@ def _power(dz: float, pairs: int, level: Level) -> float:
     return 1.0 if math.isnan(found) else found
 
 
+@cache
 def smallest_effect(n: int, level: Level = PLAIN) -> float | None:
     """Smallest standardised paired difference (Cohen's dz) that Wilcoxon's test sees with n pairs at 80 % power.
 

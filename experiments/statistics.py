@@ -164,16 +164,20 @@ def mcnemar_exact(both: int, only_a: int, only_b: int, neither: int) -> Test:
 
 
 def adjusted(ps: Sequence[float | None], method: Literal["holm", "bonferroni"]) -> tuple[float | None, ...]:
-    """Adjust p-values by Holm's step-down method or Bonferroni's; None stays None and is not counted."""
-    from statsmodels.stats.multitest import multipletests
+    """Adjust p-values by Holm's step-down method or Bonferroni's; None stays None and is not counted.
 
-    known = [p for p in ps if p is not None]
-    if not all(0 <= p <= 1 for p in known):
+    Not statsmodels' multipletests, which collects all garbage of the process at each call: 0.2 to 0.4 s.
+    """
+    known = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    if not all(0 <= p <= 1 for p, _ in known):
         raise ValueError(f"p-values lie between 0 and 1: {known}")
-    if not known:
-        return tuple(ps)
-    corrected = iter(multipletests(known, method=method)[1])
-    return tuple(None if p is None else float(next(corrected)) for p in ps)
+    found: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        # Holm: the smallest of m against alpha / m, the next against alpha / (m - 1), none below those before it.
+        largest = max(largest, p * (len(known) - rank))
+        found[i] = min(1.0, largest if method == "holm" else p * len(known))
+    return tuple(found)
 
 
 def cliffs_delta(a: Numbers, b: Numbers) -> float | None:
@@ -277,7 +281,7 @@ def jackknife(name: str, statistic: Statistic, n: int, groups: Groups = None) ->
     Miller 1974 (Biometrika 61:1), for the logarithm of a standard deviation. No bounds where it is 0 or undefined
     without some group.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     member = members_of(n, groups)
     value, count = statistic(np.arange(n)) if n else None, len(np.unique(member))
@@ -288,7 +292,7 @@ def jackknife(name: str, statistic: Statistic, n: int, groups: Groups = None) ->
         return Interval(value, None, None, n, f"{name}, too little variation for an interval")
     logs = np.log(np.array(left, dtype=np.float64))
     error = float(np.sqrt((count - 1) / count * ((logs - np.log(value)) ** 2).sum()))
-    half = float(student.ppf((1 + LEVEL) / 2, count - 1)) * error
+    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
     by = "problem" if groups is None else f"group ({count} groups)"
     method = f"{name}, jackknife of its logarithm by {by}, {LEVEL:.0%}"
     return Interval(value, float(value * np.exp(-half)), float(value * np.exp(half)), n, method)

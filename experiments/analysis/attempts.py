@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ def median_attempts(trials: Sequence[Trial], conditions: Sequence[str]) -> Table
     for t in trials:
         if t.condition in seen and t.attempts is not None:
             seen[t.condition][t.problem_id].append(t.attempts)
-    return {c: {p: float(np.median(seen[c][p])) for p in sorted(seen[c])} for c in conditions}
+    return {c: {p: float(median(seen[c][p])) for p in sorted(seen[c])} for c in conditions}
 
 
 def whole(table: Table, conditions: Sequence[str]) -> Table:
@@ -88,7 +89,7 @@ def shares(trials: Iterable[Trial], hit: Callable[[Trial], bool]) -> dict[str, f
     seen: dict[str, list[bool]] = defaultdict(list)
     for t in trials:
         seen[t.problem_id].append(hit(t))
-    return {p: float(np.mean(found)) for p, found in seen.items()}
+    return {p: sum(found) / len(found) for p, found in seen.items()}
 
 
 def first_guesses(trials: Iterable[Trial]) -> dict[str, float]:

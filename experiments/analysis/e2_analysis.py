@@ -371,13 +371,11 @@ def _number(metric: Metric) -> float:
 
 
 def _next(main: Metric, refuted: bool, config: AnalysisConfig) -> tuple[NextStep, ...]:
-    """The failure protocol: more problems as the power calculation asks for, unless it is refuted; a gentler training."""
+    """The failure protocol: a new study as large as power asks for, unless it is refuted; a gentler training."""
     steps: tuple[NextStep, ...] = ()
     # A saving was seen but not shown. The memory is E1's, and about as large as what is learnt from it.
     if main.metric == "mean_difference" and main.value is not None and main.value < 0:
-        steps = next_steps.more_problems("e2", config, main, config.n_train, ("e1",))
-    why = "more problems see smaller effects"
-    steps = steps or next_steps.doubled("e2", config, "n_test", why, config.n_train, feeds=("e1",))
+        steps = next_steps.new_study("e2", config, main, level_of(config), config.n_train, ("e1",))
     return (*(() if refuted else steps), *next_steps.gentler("e2", config.lora))
 
 

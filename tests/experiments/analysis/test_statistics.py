@@ -189,6 +189,15 @@ def test_holm_and_bonferroni_by_hand():
     assert s.adjusted([], "bonferroni") == ()
 
 
+def test_holm_and_bonferroni_are_those_of_statsmodels():
+    """Ties, ones and zeros among the p-values."""
+    from statsmodels.stats.multitest import multipletests
+
+    for values in ([0.01, 0.01, 0.3, 1.0, 0.0], [0.2, 0.04, 0.04, 0.011, 0.5]):
+        for method in ("holm", "bonferroni"):
+            assert s.adjusted(values, method) == pytest.approx(tuple(multipletests(values, method=method)[1]))
+
+
 @quick
 @given(ps)
 def test_holm_lies_between_the_raw_p_and_bonferroni(values):

