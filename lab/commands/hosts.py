@@ -132,7 +132,7 @@ def remarks(rows: Sequence[HostState]) -> list[str]:
         found.append(
             f"Without a report, so they are assumed to be able to run everything: {', '.join(unknown)}. On each: lab assess"
         )
-    found += [f"{r.host} was left out {r.fault}" for r in rows if r.fault]
+    found += [f"{r.host} was left out: {r.fault}" for r in rows if r.fault]
     if out := [r.host for r in rows if r.status in ("draining", "drained")]:
         found.append(f"Get no more work: {', '.join(out)}. To undo this: lab undrain HOST")
     return found

@@ -129,7 +129,7 @@ def _absence(row: HostState) -> str:
         return f"is drained (lab undrain {row.host})"
     if row.status == "offline":
         return "is offline"
-    return f"was left out {row.fault}" if row.fault else ""
+    return f"was left out: {row.fault}" if row.fault else ""
 
 
 def cost_of_pins(planned: Schedule, free: Schedule) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmarks.chaos.laboratory import HOST, METRICS, Lab, given, kill
+from workpools.pools import create_queues, queue_of
 
 PER_CLASS = 4  # units that no other test has had computed
 OTHER = "other-host"
@@ -71,12 +73,36 @@ def test_an_audit_asks_the_other_host(two_hosts: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_machine_with_another_results_store_is_left_out(two_hosts: Lab, tmp_path: Path) -> None:
+    """It failed each shard within seconds, took all attempts of all units, and the gate decided on nothing. Now the others go
+    on, no attempt is counted, and lab hosts says what to do."""
+    lab, name = two_hosts, "storeless"
+    (tmp_path / "store" / "inbox").mkdir(parents=True)
+    create_queues(lab.client(), ["weak"], name)
+    worker = lab.worker(name, "weak", [queue_of(name)], LAB_RESULTS_URL=str(tmp_path / "store"))
+    try:
+        lab.wait_online("weak", {HOST, OTHER, name})
+        done = lab.lab("pipeline", "--mode", "replicate", *given(1, PER_CLASS + 1))
+    finally:
+        family = psutil.Process(worker.pid)
+        kill([family, *family.children(recursive=True)])
+        worker.wait(10)
+    assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
+    run = [lab.run_of(per_class=PER_CLASS + 1)]
+    rows = lab.query("SELECT DISTINCT host FROM host_comparison WHERE run_id = ? AND phase = 'p1'", run)
+    assert {host for (host,) in rows} == {HOST, OTHER}
+    assert lab.query("SELECT count(*) FROM given_up WHERE run_id = ?", run) == [(0,)]
+    assert len(lab.shards(run[0], name)) == 1
+    shown = lab.lab("hosts").stdout
+    assert f"{name} was left out: its results store is not the coordinator's: file " in shown
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_work_meant_for_another_host_is_given_back(two_hosts: Lab) -> None:
     """A worker without a queue of its own polls all of them: it must not run what is meant for another, and says so."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-
-    from workpools.pools import queue_of
 
     lab = two_hosts
     client = lab.client()
