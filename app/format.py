@@ -34,6 +34,22 @@ ENDS = {  # unit -> ends of the metrics that have it
 }
 
 
+# Condition as it is stored -> its name; the others are named as they are stored.
+CONDITIONS = {
+    "semantic": "similar",
+    "temporal": "recent",
+    "base_query": "base, own query",
+    "base_semantic": "base, similar",
+    "base_temporal": "base, recent",
+    "base_best": "base, best",
+    "tuned_s": "tuned S",
+    "tuned_r": "tuned R",
+    "tuned_s_random": "tuned S, random",
+    "tuned_s_none": "tuned S, none",
+}
+_CONDITION = re.compile(rf"\b(?:{'|'.join(sorted(CONDITIONS, key=len, reverse=True))})\b", re.IGNORECASE)
+
+
 def lower_is_better(metric: str) -> bool:
     """Return True for p-values, times, attempts and their differences, and perplexity."""
     return (
@@ -97,6 +113,16 @@ def utc_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def conditions(text: str) -> str:
+    """Return a text in which conditions have the names that people read, one each on every page."""
+
+    def named(found: re.Match[str]) -> str:
+        name = CONDITIONS[found[0].lower()]
+        return name[0].upper() + name[1:] if found[0][0].isupper() else name
+
+    return _CONDITION.sub(named, text)
+
+
 def words(name: str) -> str:
     """Return a metric's name with blanks: "adjusted p", "mean difference"."""
     return name.replace("_", " ")
@@ -115,8 +141,8 @@ def listed(names: list[str]) -> str:
 
 
 def reason(text: str) -> str:
-    """Return a verdict's reason without the full stop of a quoted error where another stop follows."""
-    return re.sub(r"(?<!\.)\.(?=;|\.(?!\.))", "", text)
+    """Return a verdict's reason for people, without the full stop of a quoted error where another stop follows."""
+    return conditions(re.sub(r"(?<!\.)\.(?=;|\.(?!\.))", "", text))
 
 
 def side(value: float, threshold: float) -> str:

@@ -81,8 +81,8 @@ def _run(con: duckdb.DuckDBPyConnection, hosts: tuple[str, ...]) -> None:
     content = {"scale": "demo", "phases": PHASE_TEXTS | {p: t | {"answers": OPTIONS} for p, t in PHASE_TEXTS.items()}}
     con.execute("INSERT INTO plans VALUES ('plan-3', ?, ?, ?, 0)", [START, json.dumps(content), "ab12" * 16])
     con.execute(
-        "INSERT INTO runs VALUES (?, 'plan-3', 'demo', 'big_o', 'smollm2-135m', ?, NULL, ?, ?, false, '{}', ?, '{}')",
-        [RUN, START, hosts[0], "34c42bd" * 5, '{"scale":"demo"}'],
+        "INSERT INTO runs VALUES (?, 'plan-3', 'demo', 'big_o', 'smollm2-135m', ?, NULL, ?, ?, false, '{}', ?, ?)",
+        [RUN, START, hosts[0], "34c42bd" * 5, '{"scale":"demo"}', '{"p1": {"knn_threshold": 0.7}}'],
     )
     for i, host in enumerate(hosts):
         speed = SPEED[i % 3]
@@ -175,6 +175,7 @@ def _trials(phase: str, unit_id: str, sha: str, host: str, problems: list[str], 
                     row |= {"attempts": None, "solved": None, "answer": None}
                 if phase == "e0":
                     row["attempts"] = 1
+                row["first_right"] = None if row["attempts"] is None else float(row["attempts"] == 1)
                 rows.append(row)
     return rows
 
@@ -185,8 +186,22 @@ CODE = "def total(rows):\n    found = 0\n    for row in rows:\n        for value
 def _decide(con: duckdb.DuckDBPyConnection, phase: str, trials: list[dict[str, Any]], hosts: tuple[str, ...]) -> None:
     """Write verdict, prediction and metrics of a phase; the main metric of P2, E1 and E2 is that of the trials."""
     row = list(VERDICTS[phase])
+    if phase == "p1":
+        row[1:3] = ["FAIL", f"{MINILM}: ratio 1.342 (needs > 1.2), kNN 0.50 (needs > 0.7)."]
+        row[13:15] = ["desktop", "the demo shows every phase, whatever its gates say"]
+        knn = [RUN, MINILM]
+        con.execute(
+            "INSERT INTO metrics VALUES (?, 'p1', 'all', 1, 'knn_accuracy', ?, 0.5, 0.4, 0.6, 36, 0, 'Wilson', false)",
+            knn,
+        )
+    if phase == "e1":
+        row[3] = '{"hypothesis": "amplification"}'
     if phase == "p2":
-        row[1:3] = ["PASS", "semantic - none: adjusted p 0.0012 (needs < 0.05), n 12."]
+        row[1:4] = [
+            "PASS",
+            "semantic - none: adjusted p 0.0012 (needs < 0.05), n 12.",
+            '{"retrieval_helps": "semantic"}',
+        ]
         row[5:13] = ["mean_difference", "semantic - none", None, None, None, 12, None, row[12]]
         row[4], row[13:15] = "[]", [None, None]
         row[12] = START

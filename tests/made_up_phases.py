@@ -119,11 +119,12 @@ def enrich(con: duckdb.DuckDBPyConnection, run_id: str, phases: Sequence[str]) -
             None if phase == "p1" or condition.startswith("train") else 1 + (i + c) % 4,
             CLASSES[i % 3],
             json.dumps(details_of(phase, condition, i)),
+            None if phase == "p1" or condition.startswith("train") else float((i + c) % 4 == 0),
         ]
         for phase in phases
         for c, condition in enumerate(conditions.get(phase, ()))
         for i in range(1 if condition.startswith("train") else 24)
     ]
-    sql = "INSERT INTO trials VALUES (?, ?, 'laptop', ?, ?, ?, 100, ?, true, 'a', ?, 90, 9, 1.5, NULL, ?)"
+    sql = "INSERT INTO trials VALUES (?, ?, 'laptop', ?, ?, ?, 100, ?, true, 'a', ?, 90, 9, 1.5, NULL, ?, ?)"
     if trials:
         con.executemany(sql, trials)

@@ -153,9 +153,9 @@ def write_bundle(con: duckdb.DuckDBPyConnection, unit: str, host: str, at: datet
         )
         for j in range(3):
             con.execute(
-                "INSERT INTO trials (bundle_sha256, unit_id, host, ordinal, problem_id, condition, attempts, error) "
-                "VALUES (?, ?, ?, ?, ?, 'none', ?, ?)",
-                [sha, unit, host, j, f"problem-{j}", None if j == 2 else 1, "timed out" if j == 2 else None],
+                "INSERT INTO trials (bundle_sha256, unit_id, host, ordinal, problem_id, condition, attempts, first_right, error) "
+                "VALUES (?, ?, ?, ?, ?, 'none', ?, ?, ?)",
+                [sha, unit, host, j, f"problem-{j}", *[None if j == 2 else 1] * 2, "timed out" if j == 2 else None],
             )
 
 

@@ -36,12 +36,24 @@ def pill(status: str) -> str:
     return f'<span class="lab-pill lab-{known}"><i></i>{escape(text)}</span>'
 
 
+def reference(verdict: Row) -> float | None:
+    """Return where the line stands: at the threshold, else at zero for a difference and at 1 for a ratio."""
+    if words.defined(verdict["threshold"]):
+        return float(verdict["threshold"])
+    metric = verdict["main_metric"]
+    return 0.0 if "difference" in metric else 1.0 if metric.endswith(("_ratio", "retention")) else None
+
+
 def bar(verdict: Row) -> str:
-    """Draw the main metric as a bar with its interval, and the threshold or, for a difference, zero as a line."""
-    value, low, high, threshold = (verdict[k] for k in ("value", "low", "high", "threshold"))
+    """Draw the main metric as a bar with its interval, and a line at its reference."""
+    value, low, high = (verdict[k] for k in ("value", "low", "high"))
+    line = reference(verdict)
     if not words.defined(value):
-        return ""
-    line = threshold if words.defined(threshold) else (0.0 if "difference" in verdict["main_metric"] else None)
+        return (
+            ""
+            if line is None
+            else '<div class="lab-bar"><i class="lab-track"></i><i class="lab-line" style="left:80%"></i></div>'
+        )
     marks = [float(m) for m in (0.0, value, low, high, line) if m is not None and words.defined(m)]
     start, end = min(marks), max(marks)
     room = (end - start or 1.0) * 0.08
@@ -68,11 +80,15 @@ def note(verdict: Row) -> str:
         if verdict["status"] == "FAIL" and words.defined(value) and words.met(verdict["main_metric"], value, threshold):
             return f"{'below' if lower else 'above'} {threshold:g}, but another condition is not met"
         return f"threshold {threshold:g}, {'lower' if lower else 'higher'} is better"
-    return "line at zero, fewer is better" if "difference" in verdict["main_metric"] else ""
+    line = reference(verdict)
+    return {0.0: "line at zero, fewer is better", 1.0: "line at 1, no change"}.get(line, "") if line is not None else ""
 
 
-def card(phase: str, verdict: Row | None, done: Progress | None, hosts: Sequence[str] = (), last: str = "") -> str:
-    """Return the card of one phase: decided, running with its units and its latest result, or not run."""
+def card(phase: str, verdict: Row | None, done: Progress | None, by_host: str = "", last: str = "") -> str:
+    """Return the card of one phase: decided, running with its units and its latest result, or not run.
+
+    `by_host` is HTML: which hosts did how much, and if they agree.
+    """
     status = status_of(verdict, done)
     parts = [
         f'<div role="listitem" class="lab-card lab-is-{CLASSES.get(status, "waiting")}" data-phase="{phase}">'
@@ -80,25 +96,27 @@ def card(phase: str, verdict: Row | None, done: Progress | None, hosts: Sequence
         f'<div class="lab-name">{escape(text_of(phase).title)}</div>'
     ]
     # The rows of all cards align, so an empty card has as many.
-    parts.append(_decided(verdict) if verdict else _running(done, hosts, last) if done else "<div></div>" * 7)
+    parts.append(
+        _decided(verdict, by_host) if verdict else _running(done, by_host, last) if done else "<div></div>" * 7
+    )
     return f"{''.join(parts)}</div>"
 
 
-def _decided(verdict: Row) -> str:
+def _decided(verdict: Row, by_host: str) -> str:
     between = words.interval(verdict["low"], verdict["high"]) if words.defined(verdict["value"]) else ""
     between = f"({between})" if between else ""
     metric = words.words(verdict["main_metric"]) + (
-        f", {verdict['main_condition']}" if verdict["main_condition"] else ""
+        f", {words.conditions(verdict['main_condition'])}" if verdict["main_condition"] else ""
     )
-    facts = [trials_of(verdict), ", ".join(verdict["hosts"]), words.duration(verdict["actual_s"])]
+    facts = [trials_of(verdict), words.duration(verdict["actual_s"])]
     facts += ["leaky data"] if verdict["leaky"] else []
-    why = overridden(verdict)
+    facts += ["overridden"] if verdict["overridden_by"] else []
     return (
         f'<div class="lab-value">{escape(words.number(verdict["value"]))}</div>'
         f'<div class="lab-between lab-quiet">{escape(between)}</div><div class="lab-quiet">{escape(metric)}</div>'
         f'<div>{bar(verdict)}</div><div class="lab-quiet">{escape(note(verdict))}</div>'
         f'<div class="lab-facts">{"".join(f"<div>{escape(f)}</div>" for f in facts if f)}</div>'
-        + (f'<div class="lab-why"><div title="{escape(why)}">{escape(why)}</div></div>' if why else "<div></div>")
+        f"<div>{by_host}</div>"
     )
 
 
@@ -115,36 +133,44 @@ def overridden(verdict: Row) -> str:
     return f"Overridden on {verdict['overridden_by']}: {verdict['why'] or 'no reason given'}"
 
 
-def _running(done: Progress, hosts: Sequence[str], last: str) -> str:
+def _running(done: Progress, by_host: str, last: str) -> str:
     ready, asked = done
     share = 100 * ready / asked if asked else 0
     return (
         f'<div class="lab-value">{ready:,} of {asked:,}</div><div class="lab-quiet">units done</div><div></div>'
         f'<div><div class="lab-bar" role="img" aria-label="{ready} of {asked} units done"><i class="lab-track"></i>'
         f'<i class="lab-fill lab-running" style="left:0;width:{share:.1f}%"></i></div></div><div></div>'
-        f'<div class="lab-facts"><div>{escape(", ".join(hosts))}</div>'
-        f"<div>{escape(f'last result {last}') if last else 'no result yet'}</div></div><div></div>"
+        f'<div class="lab-facts"><div>{escape(f"last result {last}") if last else "no result yet"}</div></div><div>{by_host}</div>'
     )
 
 
 def strip(
-    verdicts: Mapping[str, Row],
-    done: Mapping[str, Progress],
-    hosts: Mapping[str, Sequence[str]],
-    last: Mapping[str, str],
+    verdicts: Mapping[str, Row], done: Mapping[str, Progress], by_host: Mapping[str, str], last: Mapping[str, str]
 ) -> str:
-    """Return the six cards in order, arrows between; `last` is the time of each phase's latest result, as text."""
-    cards = (card(p, verdicts.get(p), done.get(p), hosts.get(p, ()), last.get(p, "")) for p in ORDER)
+    """Return the six cards in order, arrows between.
+
+    `by_host` is HTML, see `card`; `last` is the time of each phase's latest result, as text.
+    """
+    cards = (card(p, verdicts.get(p), done.get(p), by_host.get(p, ""), last.get(p, "")) for p in ORDER)
     return f'<div role="list" class="lab-chain" aria-label="The chain of phases">{"".join(cards)}</div>'
 
 
-def reason(phase: str, verdict: Row) -> str:
-    """Return a verdict with its reason."""
+def reasons(verdicts: Mapping[str, Row]) -> dict[str, str]:
+    """Return each verdict with its reason; the reason of an override stands once, at the first phase that has it."""
+    found, seen = {}, set[str]()
+    for phase, verdict in verdicts.items():
+        why = overridden(verdict)
+        found[phase] = _reason(phase, verdict, "" if why in seen else why)
+        seen.add(why)
+    return found
+
+
+def _reason(phase: str, verdict: Row, why: str) -> str:
     return (
         f'<div class="lab-reason"><strong>{escape(named(phase))}</strong>{pill(verdict["status"])}'
         f"<p>{escape(words.reason(verdict['reason']))}"
         + (f'<br><span class="lab-warns"><i></i>{escape(verdict["differs"])}</span>' if verdict["differs"] else "")
-        + (f'<br><span class="lab-quiet">{escape(why)}</span>' if (why := overridden(verdict)) else "")
+        + (f'<br><span class="lab-quiet">{escape(why)}</span>' if why else "")
         + "</p></div>"
     )
 

@@ -28,7 +28,7 @@ def show(view: filters.View, found: RunAgreement, phase: str, host: str, mark: M
         return
     st.markdown(f"**Trials that differ** · {words.count(len(rows), 'problem')} under a condition")
     names = {
-        f"{i}": f"{r['problem_id']} · {r['condition']} · {r['differing']} of {r['trials']} seeds"
+        f"{i}": f"{r['problem_id']} · {words.conditions(r['condition'])} · {r['differing']} of {r['trials']} seeds"
         for i, r in enumerate(rows)
     }
     picked = filters.choice("Problem and condition", list(names), "differing", say=lambda i: names[i])

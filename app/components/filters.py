@@ -115,6 +115,8 @@ def sidebar(runs: Sequence[Row], hosts: Sequence[str]) -> View | None:
         left = list(runs)
         for name in ("scale", "domain", "model"):
             found = list(dict.fromkeys(str(r[name]) for r in runs))
+            if len(found) == 1 and asked(name) in (None, found[0]):
+                continue  # nothing to choose
             value = choice(name.capitalize(), [ANY, *found], name, say=any_of(f"All {name}s"))
             left = [r for r in left if value in (ANY, r[name])]
         host = choice("Host", [ANY, *hosts], "host", say=any_of("All hosts"))

@@ -102,7 +102,7 @@ class Phase:
     def one_of(self, label: str, options: Sequence[str], default: str | None, plot: Callable[[str], None]) -> None:
         """Draw the plot of the option that the reader chooses below it, so that plots beside each other align."""
         above = st.container()
-        chosen = filters.choice(label, options, "pair", default)
+        chosen = filters.choice(label, options, "pair", default, say=words.conditions)
         with above:
             plot(chosen)
 

@@ -4,7 +4,7 @@ To add a page:
 
 1. Write app/views/<name>.py, which answers one question and ends in `shell.show(body)`. `body(view)` is called with the
    choices of the sidebar; the states without results, the refresh and the address are handled by `show`.
-2. Add its name to app/home.py.
+2. Add its name and icon to a section of app/home.py.
 3. Ask the snapshot by `read(function, *arguments)` of app/reading.py, once a snapshot. The function is in
    warehouse/queries/ and ends in `query(sql, values)`: SQL aggregates, never pandas.
 4. Choices are `filters.choice(label, options, name)`, tables `tables.show(rows, file_name)`; a plot begins with

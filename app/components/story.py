@@ -15,8 +15,6 @@ from common.settings import set_options
 from warehouse.queries.agreement import NOT_A_TEST, RunAgreement
 from warehouse.queries.snapshot import NextStep
 
-WHY_CHARACTERS = 60  # of an override's reason in the first sentence; the whole reason is below it
-
 
 @dataclass(frozen=True)
 class Story:
@@ -82,9 +80,9 @@ def evidence(run: Row, verdicts: Mapping[str, Row], agreement: RunAgreement) -> 
         on = f" on {words.listed(hosts)}" if hosts else ""
         facts.append(cards.Fact("trials", words.count(trials, "trial") + on))
         facts.append(cards.Fact("failed", f"{failed:,} failed" if failed else "none failed", warns=bool(failed)))
-    compared, differing = (sum(getattr(p, k) for p in agreement.compared) for k in ("trials", "differing"))
-    if compared:
-        agree = f"hosts differ in {differing:,} of {compared:,} shared trials" if differing else "the hosts agree"
+    differing = [p.upper() for p in ORDER if agreement.of(p).deviating]
+    if agreement.compared:
+        agree = f"hosts differ in {words.listed(differing)}" if differing else "the hosts agree"
         facts.append(cards.Fact("agreement", agree, warns=bool(differing)))
     elif len(hosts) > 1:
         facts.append(cards.Fact("agreement", f"hosts had {NOT_A_TEST}"))
@@ -97,7 +95,7 @@ def evidence(run: Row, verdicts: Mapping[str, Row], agreement: RunAgreement) -> 
 
 
 def _decided(verdicts: Mapping[str, Row]) -> str:
-    """Return "5 of 6 phases are decided: 4 PASS; P2 says FAIL, overridden: 'demo'"."""
+    """Return "5 of 6 phases are decided: 4 PASS; P2 says FAIL, overridden"."""
     if not verdicts:
         return "No phase of six is decided yet"
     verb = "is" if len(verdicts) == 1 else "are"
@@ -111,7 +109,7 @@ def _decided(verdicts: Mapping[str, Row]) -> str:
             parts.append(f"{words.listed(found)} {'says' if len(found) == 1 else 'say'} {status}")
             if over:
                 which = "" if len(over) == len(found) else f"{words.listed(list(over))} "
-                parts[-1] += f", {which}overridden: '{words.shortened(next(iter(over.values())), WHY_CHARACTERS)}'"
+                parts[-1] += f", {which}overridden"
     return f"{start}: {'; '.join(parts)}"
 
 
@@ -119,8 +117,11 @@ def _first_step(verdict: Row) -> NextStep:
     return next(iter(verdict["next_steps"]), NextStep(""))
 
 
-def head(quiet: str, story: Story, rests_on: Sequence[cards.Fact], title: str = "Overview") -> str:
-    """Return the page's first lines: the run (`quiet`, HTML), how far it is, what is next, the facts behind it."""
+def head(quiet: str, found: str, story: Story, rests_on: Sequence[cards.Fact], title: str = "Overview") -> str:
+    """Return the page's first lines: the run (`quiet`, HTML), what it found, how far it is, what is next, and the facts.
+
+    `found` is a sentence; without one the progress is the headline.
+    """
     code = f": <code>{escape(story.command)}</code>" if story.command else "."
     facts = (
         f'<span class="lab-warns"><i></i>{escape(fact.value)}</span>'
@@ -131,7 +132,9 @@ def head(quiet: str, story: Story, rests_on: Sequence[cards.Fact], title: str = 
     over = f'<div class="lab-over"><strong>{escape(title)}</strong><span class="lab-quiet">{quiet}</span></div>'
     rests = '<span class="lab-quiet"> · </span>'.join(facts)
     return (
-        f'<div class="lab-head">{over}<h1>{escape(story.sentence)}</h1><p>Next: {escape(story.then)}{code}</p>'
+        f'<div class="lab-head">{over}<h1>{escape(found or story.sentence)}</h1>'
+        + (f"<p>{escape(story.sentence)}</p>" if found else "")
+        + f"<p>Next: {escape(story.then)}{code}</p>"
         + (f'<p class="lab-rests">{rests}</p>' if rests else "")
         + "</div>"
     )

@@ -77,7 +77,8 @@ def metrics(rows: Sequence[Row], name: str, more: Sequence[str] = ()) -> None:
 def metric_rows(rows: Sequence[Row]) -> list[Row]:
     """Return metrics as they are read: the name with blanks, the interval as text."""
     order = "metric condition value interval n failed method".split()
-    shown = [{**r, "metric": words.words(r["metric"]), "interval": words.interval(r["low"], r["high"])} for r in rows]
+    shown = [{**r, "metric": words.words(r["metric"]), "condition": words.conditions(r["condition"])} for r in rows]
+    shown = [{**r, "interval": words.interval(r["low"], r["high"])} for r in shown]
     return [{name: r[name] for name in order} for r in shown]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.format import conditions
 from app.reading import Row
 from common.text import UNDEFINED, defined
 
@@ -62,6 +63,7 @@ def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 2
 
     `height` is that of the plot inside its axes, in pixels.
     """
+    finding, basis, x_title = map(conditions, (finding, basis, x_title))
     lines, small = balanced(finding, TITLE_CHARS) or [""], balanced(basis, BASIS_CHARS)
     text = f"<b>{'<br>'.join(map(escape, lines))}</b>"
     if small:
@@ -98,6 +100,7 @@ def balanced(text: str, most: int) -> list[str]:
 def with_legend(figure: go.Figure) -> go.Figure:
     """Add a legend below the plot, where direct labels do not fit, and return the figure."""
     margin = figure.layout.margin.b + 28
+    figure.for_each_trace(lambda trace: trace.update(name=conditions(trace.name or "")))
     figure.update_layout(showlegend=True, margin_b=margin, height=figure.layout.height + 28)
     return figure
 
@@ -140,7 +143,7 @@ def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x"
 
 def rows(figure: go.Figure, labels: Sequence[str], above: float = 0.6, below: float = 0.4) -> None:
     """Make the y axis a list, its first label at the top; "\n" breaks a line, `above` and `below` are room in rows."""
-    ticks = ["<br>".join(map(escape, label.split("\n"))) for label in labels]
+    ticks = ["<br>".join(map(escape, conditions(label).split("\n"))) for label in labels]
     ends = [len(ticks) - below, -above]
     figure.update_yaxes(tickvals=list(range(len(ticks))), ticktext=ticks, range=ends, showgrid=False)
 
@@ -162,7 +165,10 @@ def bars(
 
 def hovering(texts: Sequence[str] | str) -> dict[str, Any]:
     """Return plotly's arguments that show these texts, which hold HTML, and nothing else on hover."""
-    return {"hoverinfo": "text", "hovertext": texts if isinstance(texts, str) else list(texts)}
+    return {
+        "hoverinfo": "text",
+        "hovertext": conditions(texts) if isinstance(texts, str) else list(map(conditions, texts)),
+    }
 
 
 def error_bars(rows: Sequence[Row], colour: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from app import format as words
-from app.components import cards, filters, origin, story, tables
+from app.components import card_parts, cards, filters, found, origin, story, tables
 from app.components.phase_page import Phase
 from app.phase_names import named, text_of
 from app.plots import forest
@@ -88,13 +88,14 @@ def page(run_id: str, note: str = "") -> str:
     done = snapshot.progress(run_id)
     state = story.story_of(run, verdicts, done)
     last = {phase: words.local_time(at, None) for phase, at in snapshot.latest_results(run_id).items()}
+    known = [h["host"] for h in snapshot.hosts()]
+    decided = {phase: card_parts.deciding(run_id, v) for phase, v in verdicts.items()}
     parts = [
         _head(run, verdicts, state),
         _quiet(note),
-        cards.strip(verdicts, done, snapshot.phase_hosts(run_id), last),
-        _section("Reasons", "".join(cards.reason(p, v) for p, v in verdicts.items()) or "<p>No verdict yet.</p>"),
+        cards.strip(decided, done, card_parts.by_host(snapshot.agreement(run_id), known), last),
+        _section("Reasons", "".join(cards.reasons(verdicts).values()) or "<p>No verdict yet.</p>"),
     ]
-    known = [h["host"] for h in snapshot.hosts()]
     for phase in snapshot.measured_phases(run_id):
         parts.append(_phase(run, phase, verdicts.get(phase), known))
     parts += [_hosts(run_id), _provenance(run_id)]
@@ -106,7 +107,8 @@ def _head(run: Row, verdicts: Mapping[str, Row], state: story.Story) -> str:
     quiet += [f"started {_time(run['started_at'])}"] if run["started_at"] else []
     quiet.append(f"written {_time(datetime.now(UTC))}")
     rests = story.evidence(run, verdicts, snapshot.agreement(str(run["run_id"])))
-    return story.head(" · ".join(quiet), state, rests, "Report")
+    said = found.of_run(str(run["run_id"]), verdicts)
+    return story.head(" · ".join(quiet), said, state, rests, "Report")
 
 
 def _time(moment: datetime) -> str:

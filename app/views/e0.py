@@ -85,21 +85,21 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
             f"relevance {words.estimate(chosen)}{side}"
         )
     basis = f"n {cells[0]['n']:,} queries for each of {len(cells)} configurations · {len(best)} on the Pareto front"
-    figure = style.titled(finding, basis, "time of a retrieval (ms, median)", "relevance (0 to 1)", height=260)
+    figure = style.titled(finding, basis, "time of a retrieval (s, median)", "relevance (0 to 1)", height=260)
     on_front = {c["cell"] for c in best}
     for name, own, colour, size, mode in (
         ("beaten by another", [c for c in cells if c["cell"] not in on_front], style.GREY, 7, "markers"),
         ("Pareto front", best, style.BLUE, 9, "lines+markers"),
         ("chosen", [chosen] if chosen else [], style.ORANGE, 15, "markers"),
     ):
-        x, y = [1000 * c["time_s"] for c in own], [c["value"] for c in own]
+        x, y = [c["time_s"] for c in own], [c["value"] for c in own]
         marker = {"color": colour, "size": size, **(CHOSEN if name == "chosen" else {})}
         look = {"mode": mode, "line": {"color": colour, "width": 1.5}, "marker": marker}
-        hover = [f"{escape(c['cell'])}<br>relevance {words.estimate(c)}, {1000 * c['time_s']:.3g} ms" for c in own]
+        hover = [f"{escape(c['cell'])}<br>relevance {words.estimate(c)}, {c['time_s']:.3g} s" for c in own]
         figure.add_scatter(x=x, y=y, name=name, **look, **style.hovering(hover))
     style.threshold(figure, needed, axis="y")
     if bound_s is not None and max(float(c["time_s"]) for c in cells) > bound_s / 3:
-        style.threshold(figure, 1000 * bound_s, f"at most {1000 * bound_s:g} ms")
+        style.threshold(figure, bound_s, f"at most {bound_s:g} s")
     phase.draw(style.with_legend(figure), "pareto")
 
 

@@ -12,11 +12,16 @@ from app.plots import style
 from app.reading import Row
 from warehouse.queries import phases as reading_phases
 
+EXPLAINED = (
+    "S is the model tuned on distilled memories (analysis, query, answer), R the one tuned on raw ones; base is the same "
+    "model without tuning, which searches with its own query or gets similar or recent memories."
+)
 ORDER = "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_s_random tuned_s_none".split()
 
 
 def body(phase: phase_page.Phase) -> None:
     """Draw attempts, tuned against base, queries and losses, then the price and the criteria as tables."""
+    phase.note(EXPLAINED)
     attempts = partial(comparisons.attempts, order=ORDER)
     pairs = partial(comparisons.pairs, margin=phase.setting("margin"))
     phase.beside(conditions, against_base, attempts, pairs, queries, losses)

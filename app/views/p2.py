@@ -26,8 +26,8 @@ def against_none(phase: phase_page.Phase) -> None:
     if best := min((r for r in rows if words.defined(r["value"])), key=lambda r: r["value"], default=None):
         name, p = best["condition"].split(" - ")[0], phase.find("adjusted_p", best["condition"])
         chance = f", adjusted p {words.number(p['value'])}" if p else ""
-        verb = "saves" if best["value"] < 0 else "saves none; it costs"
-        finding = f"{name.capitalize()} retrieval {verb} {words.estimate_abs(best)} attempts a problem{chance}"
+        verb = "save" if best["value"] < 0 else "save none; they cost"
+        finding = f"{name.capitalize()} memos {verb} {words.estimate_abs(best)} attempts a problem{chance}"
         if words.holds_zero(best):
             finding = (
                 f"No retrieval differs clearly from none; nearest: {name}, {words.estimate(best)} attempts{chance}"

@@ -10,7 +10,7 @@ import streamlit as st
 from app import format as words
 from app.components import filters, shell, tables, trial_view
 from app.phase_names import named
-from app.reading import read
+from app.reading import Row, read
 from warehouse.queries import trials
 from warehouse.queries.trials import PAGE_ROWS, Outcome, Wanted
 
@@ -22,6 +22,7 @@ OUTCOMES: dict[str, tuple[str, Outcome]] = {
     "unsolved": ("Not solved", "unsolved"),
     "failed": ("Failed with an error", "failed"),
 }
+TITLES = {"problem_id": "problem", "truth": "right answer", "tokens_in": "tokens in", "tokens_out": "tokens out"}
 SHOWN = "phase problem_id condition seed host attempts solved answer truth tokens_in tokens_out latency_s error".split()
 
 
@@ -33,7 +34,9 @@ def wanted(view: filters.View, phases: list[str]) -> Wanted:
     found = read(trials.conditions, view.run_id, phase) if phase != ANY else []
     with columns[1]:
         if found:
-            condition = filters.choice("Condition", [ANY, *found], "condition", say=filters.any_of("All conditions"))
+            condition = filters.choice(
+                "Condition", [ANY, *found], "condition", say=filters.any_of("All conditions", words.conditions)
+            )
         else:
             condition = ANY
             st.selectbox(
@@ -42,7 +45,7 @@ def wanted(view: filters.View, phases: list[str]) -> Wanted:
     with columns[2]:
         outcome = filters.choice("Outcome", list(OUTCOMES), "outcome", say=lambda o: OUTCOMES[o][0])
     with columns[3]:
-        text = filters.text("Problem", "problem", "part of its id")
+        text = filters.text("Search", "problem", "problem, answer or prompt")
     return Wanted(
         view.run_id,
         None if phase == ANY else phase,
@@ -104,7 +107,7 @@ def listing(chosen: Wanted) -> None:
     frame = pd.DataFrame([{name: r[name] for name in SHOWN} for r in page.rows])
     for name in ("seed", "tokens_in", "tokens_out"):
         frame[name] = frame[name].astype("Int64")
-    frame["phase"] = frame["phase"].str.upper()
+    frame["phase"], frame["condition"] = frame["phase"].str.upper(), frame["condition"].map(words.conditions)
     frame = frame.dropna(axis="columns", how="all")
     picked = cast(Any, st.dataframe)(
         frame,
@@ -116,8 +119,9 @@ def listing(chosen: Wanted) -> None:
         selection_mode=["single-row", "single-cell"],
         key=f"trials-{abs(hash((chosen, first, st.session_state.get('trials-opened'))))}",
         column_config={
+            **{name: st.column_config.Column(title) for name, title in TITLES.items()},
             "attempts": st.column_config.NumberColumn(format="%.3g"),
-            "latency_s": st.column_config.NumberColumn(format="%.3g"),
+            "latency_s": st.column_config.NumberColumn("seconds", format="%.3g"),
             "solved": st.column_config.CheckboxColumn(),
         },
     )
@@ -150,15 +154,55 @@ def download(chosen: Wanted, total: int) -> None:
     tables.downloads(f"{chosen.run_id}-trials", frame, which)
 
 
+def steps(bundle: str, beside: trials.Beside) -> None:
+    """Show the buttons that go back to the list, and to the trials before and after this one in its unit."""
+    with st.container(horizontal=True, gap="small"):
+        st.button("Back to the list", on_click=set_choice, args=("trial", None), icon=":material/arrow_back:")
+        for label, ordinal in (("Previous trial", beside.before), ("Next trial", beside.after)):
+            to = None if ordinal is None else f"{bundle}.{ordinal}"
+            st.button(label, on_click=set_choice, args=("trial", to), disabled=to is None)
+
+
+def elsewhere(view: filters.View, shown: Row) -> None:
+    """List the same problem and seed under the other conditions and on the other hosts; a click opens one."""
+    rows = [
+        r for r in read(trials.elsewhere, view.run_id, shown["bundle_sha256"], shown["ordinal"]) if not _same(r, shown)
+    ]
+    if not rows:
+        return
+    st.subheader("The same problem under other conditions and on other hosts")
+    names = ("condition", "host", "attempts", "answer", "error")
+    frame = pd.DataFrame([{name: r[name] for name in names} for r in rows]).dropna(axis="columns", how="all")
+    frame["condition"] = frame["condition"].map(words.conditions)
+    picked = cast(Any, st.dataframe)(
+        frame,
+        hide_index=True,
+        width="stretch",
+        placeholder="",
+        on_select="rerun",
+        selection_mode=["single-row", "single-cell"],
+        key=f"elsewhere-{shown['bundle_sha256']}-{shown['ordinal']}",
+    )
+    row = _picked(picked)
+    if row is not None and row < len(rows):
+        set_choice("trial", f"{rows[row]['bundle_sha256']}.{rows[row]['ordinal']}")
+        st.rerun()
+
+
+def _same(row: Row, shown: Row) -> bool:
+    return (row["bundle_sha256"], row["ordinal"]) == (shown["bundle_sha256"], shown["ordinal"])
+
+
 def body(view: filters.View) -> None:
     """Show the trial in the address, else the table."""
     bundle, _, ordinal = (filters.asked("trial") or "").partition(".")
     if bundle and ordinal.isascii() and ordinal.isdigit() and len(ordinal) < 10:
         found = read(trials.trial, bundle, int(ordinal))
-        st.button("Back to the list", on_click=set_choice, args=("trial", None), icon=":material/arrow_back:")
+        steps(bundle, read(trials.beside, bundle, int(ordinal)) if found is not None else trials.Beside(None, None))
         if found is not None:
             st.session_state[filters.SHOWN]["trial"] = f"{bundle}.{ordinal}"
-            return trial_view.show(found, view.run_id, view.where)
+            trial_view.show(found, view.run_id, view.where)
+            return elsewhere(view, found)
         return shell.empty("This trial is not in the results any more.", "")
     phases = read(trials.phases, view.run_id)
     if not phases:

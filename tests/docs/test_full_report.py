@@ -36,7 +36,15 @@ def test_every_number_of_full_md_is_in_the_file() -> None:
     for metric, condition, value, n, failed, method in metrics:
         known = estimate(value)
         interval = words.interval(known.low, known.high)
-        texts = (words.words(metric), condition, words.number(known.value), interval, f"{int(n):,}", failed, method)
+        texts = (
+            words.words(metric),
+            words.conditions(condition),
+            words.number(known.value),
+            interval,
+            f"{int(n):,}",
+            failed,
+            method,
+        )
         assert "".join(f"<bdi>{escape(t)}</bdi>" for t in texts) in [re.sub(r"</?td.*?>", "", row) for row in found]
     for reason in re.findall(r"^- \*\*\w\w \w+\.\*\* (.*)$", MARKDOWN, re.M):
         assert escape(words.reason(plain(reason))) in FILE

@@ -38,17 +38,20 @@ def exploratory(run_id: str) -> list[Row]:
 def results(run_id: str) -> Row:
     """Return how a run's results came in.
 
-    units, with_result, given_up, repeats, retried (units whose counted bundle was not the first attempt), trials, failed,
+    units, with_result, given_up, repeats, retried (units of decided phases that were sent more often than results came), trials, failed,
     size_bytes, first_at, last_at, files (attachments, as text), quarantined (bundles of any run).
     """
     row = query(
         """
         WITH mine AS (SELECT unit_id FROM units WHERE run_id = $1),
-        came AS (SELECT b.* FROM bundles b JOIN mine USING (unit_id))
+        came AS (SELECT b.* FROM bundles b JOIN mine USING (unit_id)),
+        sent AS (SELECT a.unit_id, count(*) AS times FROM assignments a JOIN verdicts v USING (run_id, phase)
+                 WHERE a.run_id = $1 GROUP BY a.unit_id)
         SELECT (SELECT count(*) FROM mine) AS units,
                (SELECT count(*) FROM given_up WHERE run_id = $1) AS given_up,
                count(*) FILTER (replicate = 0) AS with_result, count(*) FILTER (replicate > 0) AS repeats,
-               count(*) FILTER (replicate = 0 AND attempt > 1) AS retried,
+               (SELECT count(*) FROM mine JOIN sent USING (unit_id)
+                WHERE sent.times > (SELECT count(*) FROM came WHERE came.unit_id = mine.unit_id)) AS retried,
                coalesce(sum(size_bytes), 0)::BIGINT AS size_bytes,
                epoch(min(received_at)) AS first_at, epoch(max(received_at)) AS last_at,
                (SELECT count(*) FROM quarantine) AS quarantined

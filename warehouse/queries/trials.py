@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from experiments.protocol.leakage_gate import LEAKAGE
 from warehouse.queries.snapshot import PHASE_ORDER, Row, query
 
 PAGE_ROWS = 50
@@ -34,7 +35,8 @@ class Sql(NamedTuple):
 class Wanted:
     """A selection of trials of a run; None, "any" and "" select all.
 
-    Without a host each unit's result that counts, from any host; with one, that host's first result of each unit.
+    The leakage check, which asks no model, is left out unless it is the condition. Without a host each unit's result that
+    counts, from any host; with one, that host's first result of each unit.
     """
 
     run_id: str
@@ -42,7 +44,7 @@ class Wanted:
     condition: str | None = None
     host: str | None = None
     outcome: Outcome = "any"
-    text: str = ""  # part of a problem's id
+    text: str = ""  # part of a problem's id, of an answer, or of the prompt of its first seed, in any case
 
     def of_trials(self) -> Sql:
         """Return a condition on trials t."""
@@ -50,21 +52,37 @@ class Wanted:
         if self.condition is not None:
             parts.append("t.condition = ?")
             values.append(self.condition)
+        else:
+            parts.append("t.condition <> ?")
+            values.append(LEAKAGE)
         if self.text:
-            parts.append("contains(t.problem_id, ?)")
-            values.append(self.text)
+            texts = (
+                "t.problem_id",
+                "coalesce(t.answer, '')",
+                "coalesce(t.truth, '')",
+                "coalesce(t.details ->> 'prompt', '')",
+            )
+            parts.append(f"({' OR '.join(f'contains(lower({text}), lower(?))' for text in texts)})")
+            values += [self.text] * len(texts)
         return Sql(" AND ".join(parts), values)
 
     def counts(self) -> Sql:
-        """Return a query for (bundle_sha256, n) of the bundles with such trials."""
+        """Return a query for (bundle_sha256, n, blank) of the bundles with such trials; blank: none of them is an answer."""
         if self.text:  # the summaries have no problems
             where, values = self.of_trials()
-            sql = f"SELECT bundle_sha256, count(*) AS n FROM trials t WHERE {where} GROUP BY bundle_sha256"  # noqa: S608
-            return Sql(sql, values)
-        condition = "" if self.condition is None else " AND c.condition = ?"
-        values = [] if self.condition is None else [self.condition]
+            # By row first: the details of other runs are not to be read.
+            mine = (
+                "SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM bundles JOIN units USING (unit_id) "
+                "WHERE run_id = ?)"
+            )
+            blank = "bool_and(t.attempts IS NULL) AS blank"
+            sql = f"SELECT bundle_sha256, count(*) AS n, {blank} FROM trials t WHERE rowid IN ({mine}) AND {where} GROUP BY ALL"  # noqa: S608
+            return Sql(sql, [self.run_id, *values])
+        condition = " AND c.condition <> ?" if self.condition is None else " AND c.condition = ?"
+        values = [LEAKAGE if self.condition is None else self.condition]
         return Sql(
-            "SELECT s.sha256 AS bundle_sha256, sum(c.trials) AS n FROM attempt_counts c JOIN bundle_numbers s USING (number) "  # noqa: S608
+            "SELECT s.sha256 AS bundle_sha256, sum(c.trials) AS n, bool_and(c.attempts IS NULL) AS blank "  # noqa: S608
+            "FROM attempt_counts c JOIN bundle_numbers s USING (number) "
             f"WHERE ({OUTCOMES[self.outcome][1]}){condition} GROUP BY s.sha256",
             values,
         )
@@ -95,7 +113,7 @@ def conditions(run_id: str, phase: str) -> list[str]:
 
 
 def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
-    """Return at most `rows` trials from number `first` (0-based) on, in the order of phases, units and their trials.
+    """Return at most `rows` trials from number `first` (0-based) on, answers first, in the order of phases, units and their trials.
 
     Trials are counted by bundle and then read from the few bundles of the page, so the last page is as fast as the first.
     """
@@ -109,7 +127,7 @@ def page(wanted: Wanted, first: int = 0, rows: int = PAGE_ROWS) -> Page:
         f"""
         WITH counts AS ({counts}),
         placed AS (
-            SELECT c.*, u.phase, sum(n) OVER (ORDER BY list_position(?, u.phase), u.position, b.sha256) - n AS before,
+            SELECT c.*, u.phase, sum(n) OVER (ORDER BY c.blank, list_position(?, u.phase), u.position, b.sha256) - n AS before,
                    sum(n) OVER () AS total
             FROM counts c JOIN bundles b ON b.sha256 = c.bundle_sha256 JOIN units u USING (unit_id)
             WHERE {shown} AND u.run_id = ? {"AND u.phase = ?" if of_phase else ""}
@@ -159,3 +177,39 @@ def trial(bundle_sha256: str, ordinal: int) -> Row | None:
         if shared:
             row["details"]["prompt"] = shared[0]["prompt"]
     return row
+
+
+class Beside(NamedTuple):
+    """Ordinals of the trials before and after one in its bundle; None at its ends."""
+
+    before: int | None
+    after: int | None
+
+
+def beside(bundle_sha256: str, ordinal: int) -> Beside:
+    """Return the neighbours of a trial in its bundle, the leakage check left out."""
+    found = query(
+        "SELECT max(ordinal) FILTER (ordinal < $at) AS before, min(ordinal) FILTER (ordinal > $at) AS after FROM trials "
+        "WHERE bundle_sha256 IN (SELECT $bundle) AND condition <> $leakage",
+        {"at": ordinal, "bundle": bundle_sha256, "leakage": LEAKAGE},
+    )[0]
+    return Beside(found["before"], found["after"])
+
+
+def elsewhere(run_id: str, bundle_sha256: str, ordinal: int) -> list[Row]:
+    """Return the trials of a run with the problem and seed of one, on each host that has them: COLUMNS, by condition and host."""
+    columns = ", ".join(f"t.{c}" for c in COLUMNS)
+    return query(
+        f"""
+        WITH shown AS (SELECT problem_id, seed, unit_id FROM trials WHERE bundle_sha256 IN (SELECT $bundle) AND ordinal = $at),
+        mine AS (
+          SELECT b.sha256 FROM units u JOIN bundles b USING (unit_id)
+          WHERE u.run_id = $run AND u.phase = (SELECT any_value(o.phase) FROM units o JOIN shown USING (unit_id))
+          QUALIFY row_number() OVER (PARTITION BY b.unit_id, b.host ORDER BY b.replicate) = 1
+        )
+        SELECT {columns} FROM trials t WHERE rowid IN (
+          SELECT rowid FROM trials WHERE problem_id = (SELECT problem_id FROM shown) AND bundle_sha256 IN (SELECT sha256 FROM mine)
+        ) AND t.seed IS NOT DISTINCT FROM (SELECT seed FROM shown) AND t.condition <> $leakage ORDER BY t.condition, t.host
+        """,  # noqa: S608 - only fixed words are put in
+        {"run": run_id, "bundle": bundle_sha256, "at": ordinal, "leakage": LEAKAGE},
+    )

@@ -67,7 +67,7 @@ def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
         "attempts more (+) or fewer (-) than none",
         "retention (% of the base model&#x27;s score)",
         "epoch",
-        "time of a retrieval (ms, median)",
+        "time of a retrieval (s, median)",
         "share of variance (%)",
         "effect size (-1 to 1)",
         "query quality (0 to 1)",

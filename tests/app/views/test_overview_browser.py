@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from acting import choose
-from made_up_snapshot import HOSTILE, publish
+from made_up_snapshot import publish
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 WAIT_MS = 20_000
@@ -57,7 +57,8 @@ def test_six_cards_at_both_widths_and_in_both_themes(page: Page, served: tuple[s
     )
     assert len(set(tops)) == 1
     assert page.evaluate("getComputedStyle(document.querySelector('.lab-pass > i')).backgroundImage").startswith("url(")
-    expect(page.locator(".lab-head")).to_contain_text("P2 says FAIL, overridden: 'pilot says go on <img src=x")
+    expect(page.locator(".lab-head")).to_contain_text("P2 says FAIL, overridden")
+    expect(page.get_by_text("pilot says go on <img src=x")).to_have_count(1)  # the reason of an override stands once
     assert page.evaluate("window.hurt") is None
     expect(page.locator(".js-plotly-plot")).to_contain_text("no difference")
     page.set_viewport_size({"width": 420, "height": 900})
@@ -100,12 +101,12 @@ def assert_cards(page: Page) -> None:
         "(1.28 to 1.41)",
         "threshold 1.2",
         "24 trials, 8 failed",
-        "laptop, pi-4",
+        "laptop and pi-4",
         "3 min 20 s",
     ):
         expect(first).to_contain_text(text)
     expect(page.locator("[data-phase=p3]")).to_contain_text("undefined")
-    expect(page.locator("[data-phase=p2]")).to_contain_text(f"Overridden on laptop: pilot says go on {HOSTILE}")
+    expect(page.locator("[data-phase=p2]")).to_contain_text("overridden")
 
 
 def assert_fits(page: Page) -> None:

@@ -67,7 +67,7 @@ def test_filters_live_in_the_address_and_survive_a_change_of_page(
     choose(page, "Run", words.local_time(START, UTC, short=True))
     choose(page, "Host", "pi-4")
     expect(page).to_have_url(re.compile(r"/p1\?(?=.*run=full-run)(?=.*host=pi-4)"))
-    link = page.get_by_role("link", name="P2", exact=True).first
+    link = page.get_by_role("link", name="P2 Memory").first
     link.focus()
     page.keyboard.press("Enter")
     expect(page.locator(".lab-head h1")).to_have_text(str(PHASE_TEXTS["p2"]["question"]))

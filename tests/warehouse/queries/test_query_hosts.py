@@ -93,6 +93,11 @@ def test_what_speaks_against_a_run_is_counted(home: Path) -> None:
     found = checks.results("r1")
     counts = ("units", "with_result", "given_up", "repeats", "retried", "trials", "failed", "quarantined")
     assert [found[k] for k in counts] == [16, 11, 1, 11, 0, 33, 11, 1]
+    with changed(path) as con:  # sent once and answered; sent twice and answered once; a phase under way
+        sent = [("r1-p1-0", "p1"), ("r1-p1-1", "p1"), ("r1-p1-1", "p1"), ("r1-p2-0", "p2"), ("r1-p2-0", "p2")]
+        con.execute("DELETE FROM bundles WHERE replicate > 0")
+        con.executemany("INSERT INTO assignments VALUES ('r1', ?, ?, 'weak', 'pi-4', 1, now(), 0)", sent)
+    assert checks.results("r1")["retried"] == 1
     assert checks.exploratory("r1") == [{"phase": "p1", "metric": "leak_near_pairs", "conditions": 1}]
     (leak,) = checks.leakage("r1")
     assert (leak["phase"], leak["near"], leak["exact"], leak["allowed"]) == ("p1", 3, None, "a trial run")

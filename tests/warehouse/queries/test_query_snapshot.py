@@ -18,7 +18,7 @@ from app.reading import read
 from experiments.domains import get_domain
 from experiments.registry import PHASES, get_phase
 from flows.plan import plan
-from warehouse.database.agreement import Pair, RunAgreement
+from warehouse.database.agreement import Pair, RunAgreement, judged
 from warehouse.database.connection import migrations
 from warehouse.queries import snapshot
 
@@ -157,7 +157,7 @@ def test_a_prerequisite_that_failed_stops_the_story(home: Path) -> None:
     assert reported.command == "lab run p3 --scale full"
     overridden = story.story_of(run["on"], {v["phase"]: v for v in snapshot.chain("on")}, {})
     assert "stopped" not in overridden.sentence
-    assert "P2 says FAIL, overridden: 'pilot says go on" in overridden.sentence
+    assert "P2 says FAIL, overridden" in overridden.sentence
     assert overridden.then == "P3 Fine-tuning preservation"
 
 
@@ -205,7 +205,7 @@ def test_only_what_was_overridden_is_called_so() -> None:
     """E0's FAIL needs no override; the headline must not say that it had one."""
     rows = {"p1": "why", "p2": "why", "e0": None}
     verdicts = {p: {"status": "FAIL", "overridden_by": why and "pi-4", "why": why} for p, why in rows.items()}
-    assert story._decided(verdicts).endswith("P1, P2 and E0 say FAIL, P1 and P2 overridden: 'why'")
+    assert story._decided(verdicts).endswith("P1, P2 and E0 say FAIL, P1 and P2 overridden")
 
 
 def test_the_command_goes_on_with_the_same_run(home: Path) -> None:
@@ -232,11 +232,12 @@ def test_evidence_marks_what_weakens_the_verdicts(home: Path) -> None:
     publish(home, ("r1", "p1 p2", None))
     (run,) = snapshot.runs()
     verdicts = {v["phase"]: v for v in snapshot.chain("r1")}
-    compared = RunAgreement([Pair("p1", "laptop", "pi-4", 1, 4, 8, 7, 0, 0, 1, 1 / 8, 0, 0.5)], [], {})
+    pair = Pair("p1", "laptop", "pi-4", 1, 4, 8, 7, 0, 0, 1, 1 / 8, 0, 0.5)
+    compared = RunAgreement([pair], [], {"p1": judged("p1", [pair], [], ["laptop", "pi-4"])})
     assert [(f.value, f.warns) for f in story.evidence(run, verdicts, compared)] == [
         ("48 trials on laptop and pi-4", False),
         ("16 failed", True),
-        ("hosts differ in 1 of 8 shared trials", True),
+        ("hosts differ in P1", True),
         ("commit 34c42bd34c42 with uncommitted changes", True),
     ]
 
@@ -254,7 +255,8 @@ def test_a_fail_above_its_threshold_says_that_it_rests_on_more(home: Path) -> No
 def test_html_escapes_what_the_snapshot_says(home: Path) -> None:
     """Names and reasons are data: none of them becomes markup."""
     publish(home, ("r1", "p2", None))
-    html = cards.card("p2", snapshot.chain("r1")[0], None, [])
+    verdict = snapshot.chain("r1")[0]
+    html = cards.card("p2", verdict, None) + cards.reasons({"p2": verdict})["p2"]
     assert HOSTILE not in html
     assert "&lt;img src=x" in html
 

@@ -7,7 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+import made_up_hosts
 import pytest
+from made_up_hosts import RUN, names_of
 from made_up_snapshot import HOSTILE, changed, publish
 
 from app.components import trial_view
@@ -107,3 +109,48 @@ def test_memos_are_shown_as_the_prompt_holds_them(domain: str) -> None:
     for wrong in ({"retrieved": ["m1"]}, {"retrieved": 3}, {"memo_spans": [["x"]] * 3}, {"memo_spans": [3] * 3}):
         assert trial_view.memos_of(stored | wrong) == []
     assert trial_view.memos_of({"prompt": stored["prompt"], "retrieved": []}) == []
+
+
+def test_a_search_finds_answers_and_prompts_of_this_run(home: Path) -> None:
+    """A reader looks for what was asked and answered, not for the number of a problem."""
+    path = publish(home, ("r1", "p2", None), ("r2", "p2", None))
+    with changed(path) as con:
+        con.execute("UPDATE trials SET answer = 'O(n log n)' WHERE ordinal = 0 AND unit_id = 'r1-p2-0'")
+        con.execute(
+            "UPDATE trials SET details = '{\"prompt\": \"Sort a List\"}' WHERE ordinal = 1 AND unit_id = 'r1-p2-2'"
+        )
+    assert [r["answer"] for r in trials.page(Wanted("r1", text="N LOG")).rows] == ["O(n log n)"]
+    assert [r["ordinal"] for r in trials.page(Wanted("r1", text="a list")).rows] == [1]
+    assert trials.page(Wanted("r2", text="a list")).total == 0
+
+
+def test_the_list_opens_on_answers_and_the_leakage_check_can_be_chosen(home: Path) -> None:
+    """The first page was full of rows without an answer, of a search that asks no model."""
+    path = publish(home, ("r1", "p1", None))
+    with changed(path) as con:
+        con.execute("UPDATE trials SET condition = 'leakage' WHERE ordinal = 0")
+        con.execute("DELETE FROM attempt_counts; DELETE FROM problem_results; DELETE FROM bundle_numbers")
+        summaries.refresh(con)
+    assert {r["condition"] for r in trials.page(Wanted("r1")).rows} == {"none"}
+    assert trials.page(Wanted("r1")).total == 16
+    assert trials.page(Wanted("r1", "p1", "leakage")).total == 8
+
+
+def test_a_trial_leads_to_its_neighbours_and_to_the_same_problem_elsewhere(home: Path) -> None:
+    """To understand an answer one looks at the same problem with another memory, and on another machine."""
+    made_up_hosts.publish(home, names_of(2), "replicate", decided="p1 p2")
+    first = trials.page(Wanted(RUN, "p2", "none")).rows[0]
+    assert trials.beside(first["bundle_sha256"], first["ordinal"]) == (None, 1)
+    found = trials.elsewhere(RUN, first["bundle_sha256"], first["ordinal"])
+    assert {(r["condition"], r["host"]) for r in found} == {
+        (c, h) for c in ("none", "random", "recent", "semantic") for h in ("desktop", "laptop")
+    }
+    assert {(r["problem_id"], r["seed"]) for r in found} == {(first["problem_id"], first["seed"])}
+
+
+def test_answers_come_before_measurements(home: Path) -> None:
+    """P1 asks no model, so its trials have no answer; the list began with them."""
+    made_up_hosts.publish(home, names_of(1), "split", decided="p1 p2")
+    for text in ("", "big_o-p"):
+        phases = [r["phase"] for r in trials.page(Wanted(RUN, text=text), 0, 1000).rows]
+        assert phases[0] == "p2" and phases[-1] == "p1"
