@@ -41,7 +41,10 @@ class PhaseConfig(BaseModel):
 
     domain: str = Field("big_o", description="domain name (docs/science.md), or jsonl:/path/to/your/file.jsonl")
     names: Literal["neutral", "natural"] = Field("neutral", description="of functions in big_o: neutral, or telling")
-    n_problems: int = Field(1650, ge=12, description="problems made in all; every phase draws from them")
+    n_problems: int = Field(1880, ge=12, description="problems made in all; every phase draws from them")
+    balance: Literal["equal", "natural"] = Field(
+        "equal", description="of classes: equal, or as often as in your own data, of which then all rows count"
+    )
     data_seed: int = Field(42, description="seed of data and splits (docs/science.md)")
     split: Literal["variant", "group"] = Field("variant", description="whole groups on one side, or only variants")
     run_seeds: tuple[int, ...] = Field((100, 200, 300), min_length=1, description="seeds of every stochastic condition")

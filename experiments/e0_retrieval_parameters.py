@@ -130,15 +130,15 @@ def cell_name(embedder: str, weight: float, k: int, distance: str) -> str:
 
 
 def sides(config: Config, findings: Earlier) -> Sides:
-    """Memory and test."""
-    return Sides(*split(config, config.n_memory, config.n_queries))
+    """Memory and tuning."""
+    return Sides(*split(config, config.n_memory, config.n_queries, "tuning"))
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
     """One trial a configuration and query: relevance of what came back, and the time of the retrieval."""
     config, name = Config(**unit.config), unit.spec["embedder"]
     domain = get_domain(config.domain)
-    memory, queries = split(config, config.n_memory, config.n_queries)
+    memory, queries = split(config, config.n_memory, config.n_queries, "tuning")
     try:
         embedder = backends.embedder(name)
     except Unavailable as error:
@@ -206,7 +206,7 @@ def expected(unit: Unit) -> Expected:
 
 @cache
 def _queries(config: Config) -> list[Problem]:
-    return split(config, config.n_memory, config.n_queries).test
+    return split(config, config.n_memory, config.n_queries, "tuning").test
 
 
 def _timeless(rows: Sequence[Row], details: Sequence[Retrieved]) -> str | None:

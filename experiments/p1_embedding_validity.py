@@ -24,7 +24,7 @@ from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
-from experiments.data import balanced, universe
+from experiments.data import balanced, zones_of
 from experiments.domains import Problem, get_domain
 from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row
 from experiments.findings import Earlier, PhaseFindings
@@ -82,7 +82,9 @@ EXPECTED = Findings(embedder=HYBRID_TEXT, text_weight=1.0)
 
 
 def _problems(config: Config) -> list[Problem]:
-    return balanced(universe(config).problems, config.per_class * len(get_domain(config.domain).options))
+    """Return problems for tuning, then of the memory; those that later phases report on only where all are asked for."""
+    zones, n = zones_of(config), config.per_class * len(get_domain(config.domain).options)
+    return balanced((*zones.tuning, *zones.memory, *zones.test), n)
 
 
 def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -17,6 +17,7 @@ from experiments.domains.jsonl import JsonLines
 from experiments.domains.jsonl_file import MIN_LINES, MIN_OF_LABEL, too_rare
 from experiments.expected import Expected
 from experiments.findings import Earlier, PhaseFindings
+from experiments.fitting import PER_CLASS, smaller_counts
 
 PHASES = {
     "p1": "experiments.p1_embedding_validity",
@@ -67,7 +68,7 @@ def expected_findings() -> Earlier:
 def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> PhaseConfig:
     """Return the Config of a phase: its defaults, then the scale's counts, then what the user gave.
 
-    Counts that nobody gave and the user's own data cannot serve are made smaller.
+    Counts that nobody gave and the data cannot serve are made smaller (experiments.fitting).
 
     Raises:
         LabError: unknown phase, scale or key, or a value out of its range, with the value seen.
@@ -125,9 +126,6 @@ class Phase(Protocol):
     def gate(self, metrics: Metrics, config: Any) -> Verdict: ...
 
 
-PER_CLASS = "per_class"
-
-
 def _enough_for_labels(values: Mapping[str, Any], scale: str) -> dict[str, int]:
     """Return n_problems with as many problems of each label as P1 takes at this scale, where a file has many labels.
 
@@ -151,39 +149,3 @@ def _too_few(values: Mapping[str, Any]) -> str:
         return f"{domain.title}: {len(domain.rows)} lines, and {MIN_LINES} are needed at least"
     label, n = min(Counter(p.label for p in domain.rows).items(), key=lambda one: one[1])
     return f"{domain.title}: {too_rare(label, n)}" if n < MIN_OF_LABEL else ""
-
-
-DRAWN = ("n_memory", "n_test", "n_queries", "n_train")  # fields of a Config: problems drawn apart, classes equal
-
-
-def smaller_counts(config: PhaseConfig, given: Collection[str] = ()) -> dict[str, int]:
-    """Counts of `config` that its file cannot serve, as they must be; {} for domains that make their problems.
-
-    Classes stay equal, so the rarest label decides: each count gets its share of what that label has.
-
-    Args:
-        given: fields that the user set; they stay as they are, and fail later when they ask for too much.
-    """
-    domain = get_domain(config.domain)
-    if not isinstance(domain, JsonLines):
-        return {}
-    rows = len(domain.rows)
-    found = {"n_problems": rows} if config.n_problems > rows and "n_problems" not in given else {}
-    n_problems = found.get("n_problems", config.n_problems)
-    if config.split == "group" or n_problems > rows:
-        return found
-    classes = len(domain.options)
-    rarest = min(Counter(p.label for p in domain.problems(n_problems, config.data_seed)).values())
-    wanted = {f: getattr(config, f) for f in DRAWN if hasattr(config, f)}
-    if hasattr(config, PER_CLASS):
-        wanted[PER_CLASS] = getattr(config, PER_CLASS) * classes
-    # Where only the training is drawn, one problem of each class stands beside it.
-    room = rarest - (1 if list(wanted) == ["n_train"] else 0)
-    fixed = sum(-(-n // classes) for f, n in wanted.items() if f in given)
-    free = {f: n for f, n in wanted.items() if f not in given}
-    if not free or sum(-(-n // classes) for n in free.values()) <= room - fixed:
-        return found
-    for field, n in free.items():
-        each = max(1, (room - fixed) * n // sum(free.values()))
-        found[field] = each if field == PER_CLASS else each * classes
-    return found

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from duckdb import DuckDBPyConnection as Connection
 
 from common.canonical_json import canonical
 from common.environment import ALL_HOSTS
+from experiments import p1_embedding_validity as p1
 from experiments.contract import Attachment, Metric, Metrics, PhaseConfig, Status, Trial, Unit, Verdict
-from experiments.data import balanced, universe
-from experiments.domains import Problem, get_domain
+from experiments.domains import Problem
+from experiments.findings import Earlier
 from experiments.registry import configure
 from experiments.seeds import generator
 from warehouse.database import records
@@ -41,7 +42,7 @@ def config() -> PhaseConfig:
 @cache
 def problems() -> list[Problem]:
     """The problems of each unit."""
-    return balanced(universe(config()).problems, GIVEN["per_class"] * len(get_domain(config().domain).options))
+    return list(p1.sides(cast(p1.Config, config()), Earlier()).memory)
 
 
 def unit_id_of(label: str) -> str:

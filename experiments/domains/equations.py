@@ -118,7 +118,7 @@ class Equations:
     answers: Literal["choice", "guessing"] = "guessing"
     options = tuple(f.label for f in FAMILIES)
     telling = frozenset({"line", "parabola", "exponent", "sine", "cosine"})
-    maximum = 10_000  # the protocol needs 1,650
+    maximum = 10_000  # the protocol needs 1,880
     max_attempts = 20
     instruction = (
         "Find a formula in x that gives y for these points (x, y), such as 2.5*x - 1. It may use numbers, x, + - * / **, "

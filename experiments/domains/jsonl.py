@@ -84,6 +84,17 @@ class JsonLines:
             left -= share
         return [chosen[i] for i in generator(seed, "jsonl", "order", n).permutation(len(chosen))]
 
+    def drawn(self, n: int, seed: int) -> list[Problem]:
+        """Return `n` lines drawn by `seed` whatever their labels.
+
+        Raises:
+            LabError: the file has fewer.
+        """
+        if n > len(self.rows):
+            what = f"{n} problems asked for; {self.title} has {len(self.rows)}"
+            raise LabError(what, f"--set n_problems={len(self.rows)}, or less")
+        return [self.rows[i] for i in generator(seed, "jsonl", "natural").permutation(len(self.rows))[:n]]
+
     def normalise(self, problem: Problem) -> str:
         """Return the text whatever its case, layout and the marks around it."""
         return normal_text(problem.text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import power
 from experiments.backends.catalog import EMBEDDERS as PACKAGED
 from experiments.contract import LabRun, Metric, NextStep, PhaseConfig
+from experiments.data import zone_of
 from experiments.domains import get_domain
 from experiments.domains.jsonl import JsonLines
 
@@ -75,8 +76,11 @@ def _has_room(config: PhaseConfig, settings: dict[str, Any], *counts: int) -> bo
     """Return True if the domain can make so many problems; a larger n_problems is added to `settings` where it must grow."""
     domain = get_domain(config.domain)
     classes = len(domain.options)
-    # Each side is balanced by itself, so each class must be there for the rounded-up counts.
-    each = sum(-(-n // classes) for n in counts)
+    # Each side is balanced by itself, so each class must be there for the rounded-up counts, beside the other sides' zones.
+    memory, *asked = sorted((-(-n // classes) for n in counts), reverse=True)
+    each = memory + sum(asked)
+    while memory + (max(sum(asked), zone_of(each)) if asked else 0) + zone_of(each) > each:
+        each += 1
     total = each * classes
     if isinstance(domain, JsonLines) and each > min(Counter(p.label for p in domain.rows).values()):
         return False  # the rarest label of a file has no more

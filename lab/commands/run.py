@@ -11,6 +11,7 @@ import typer
 from common.errors import LabError
 from common.text import printable, with_interval
 from experiments.contract import Verdict
+from experiments.fitting import unused_rows
 from experiments.protocol.forecast import foretold
 from experiments.registry import get_phase, module_of
 from flows.local import run_local
@@ -112,13 +113,14 @@ def _last_arguments(paths: Paths, phase: str) -> Arguments:
 
 
 def _lowered(run: Run, phase: str) -> list[str]:
-    """Return a line with the counts that were lowered because the user's data are too few."""
+    """Return lines with the counts that the data changed, and the rows that equal classes leave unused."""
     module, config = get_phase(phase), run.configs[phase]
     own = run.given.get(phase, {})
     asked = module.Config(**{**module.SCALES.get(run.scale, {}), **own, "domain": config.domain})
     changed = {k: (v, getattr(config, k)) for k, v in asked if getattr(config, k) != v}
     smaller = ", ".join(f"{key} {now} instead of {before}" for key, (before, now) in changed.items())
-    return [f"{phase}  your data are enough for {smaller}"] if smaller else []
+    lines = [f"{phase}  counts for your data: {smaller}"] if smaller else []
+    return lines + ([f"{phase}  {unused}"] if (unused := unused_rows(config)) else [])
 
 
 def _as_json(paths: Paths, run_id: str, phase: str) -> dict[str, Any]:

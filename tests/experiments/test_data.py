@@ -11,10 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import LabError
+from experiments import e0_retrieval_parameters as e0
+from experiments import e1_retrieval_strategies as e1
+from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
-from experiments.data import balanced, split, universe
+from experiments.data import balanced, natural, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import inspect, refuse
+from experiments.findings import Earlier
+from experiments.registry import SCALES, configure
 
 DOMAIN = get_domain("big_o")
 
@@ -54,7 +59,7 @@ def test_too_few_problems_are_refused_with_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("how", ["variant", "group"])
-@pytest.mark.parametrize(("n_memory", "n_test"), [(18, 6), (40, 13), (12, 12)])
+@pytest.mark.parametrize(("n_memory", "n_test"), [(18, 6), (36, 13), (12, 12)])
 def test_a_split_is_balanced_disjoint_and_repeats(how: str, n_memory: int, n_test: int) -> None:
     """Both sides have equal classes, nothing stands on both, and the same config gives the same sides in the same order."""
     memory, test = split(config(split=how), n_memory, n_test)
@@ -73,6 +78,50 @@ def test_a_group_split_keeps_families_whole() -> None:
     assert not {p.group for p in memory} & {p.group for p in test}
     by_variant = split(config(n_problems=360), 120, 60)
     assert {p.group for p in by_variant[0]} & {p.group for p in by_variant[1]}
+
+
+@pytest.mark.parametrize("how", ["variant", "group"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_phase_that_chooses_sees_a_problem_that_is_reported_on(scale: str, how: str) -> None:
+    """P1 and E0 choose on problems that are neither in the test of P2 and E1 nor, of E0's queries, in any memory."""
+    given = {"split": how}
+    chosen = {p.problem_id for p in p1.sides(configure("p1", scale, given), Earlier()).memory}
+    e0_memory, queries = e0.sides(configure("e0", scale, given), Earlier())
+    chosen |= {p.problem_id for p in (*e0_memory, *(queries or ()))}
+    for phase in (p2, e1):
+        memory, test = phase.sides(configure(phase.NAME, scale, given), Earlier())
+        assert not chosen & {p.problem_id for p in test or ()}
+        assert not {p.problem_id for p in queries or ()} & {p.problem_id for p in memory}
+
+
+def test_the_test_has_many_families_with_few_problems_each() -> None:
+    """Problems of a family are alike: thirty from thirty families are more observations than thirty from ten."""
+    _, test = split(configure("p2", "full"), 100, 30)
+    assert len({p.group for p in test}) == 30
+    _, test = split(configure("e1", "full", {"split": "group"}), 100, 90)
+    assert len({p.group for p in test}) >= 30
+
+
+def test_natural_shares_by_hand() -> None:
+    """Seven and three of ten: of five, 3.5 and 1.5 are 4 and 1 (equal remainders go by name); of one class one at least."""
+    problems = plain(["a"] * 7 + ["b"] * 3)
+    assert Counter(p.label for p in natural(problems, 5)) == {"a": 4, "b": 1}
+    assert Counter(p.label for p in natural(plain(["a"] * 19 + ["b"]), 4)) == {"a": 3, "b": 1}
+    assert natural(problems, 10) == problems
+    with pytest.raises(LabError, match="only 10 are there"):
+        natural(problems, 11)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(0, 30))
+@settings(max_examples=100, deadline=None)
+def test_natural_shares_are_exactly_as_many_as_asked_for(labels: list[str], n: int) -> None:
+    """Within one of the exact share, but for a class that would have none."""
+    if n > len(labels):
+        return
+    chosen = Counter(p.label for p in natural(plain(labels), n))
+    assert sum(chosen.values()) == n
+    if n >= len(set(labels)):
+        assert set(chosen) == set(labels)
 
 
 def test_memory_is_in_an_order_drawn_by_the_seed() -> None:

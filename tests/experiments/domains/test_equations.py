@@ -79,12 +79,12 @@ def test_problems_are_as_the_protocol_says() -> None:
             assert low <= float(number) <= high
 
 
-def test_full_scale_makes_1650_distinct_problems() -> None:
-    """The full protocol needs 1,650; neither points nor formulas repeat, and the same seed gives the same."""
-    problems = DOMAIN.problems(1650, 42)
-    assert len({DOMAIN.normalise(p) for p in problems}) == len({p.answer for p in problems}) == 1650
-    assert len({p.problem_id for p in problems}) == 1650
-    assert problems == DOMAIN.problems(1650, 42)
+def test_full_scale_makes_1880_distinct_problems() -> None:
+    """The full protocol needs 1,880; neither points nor formulas repeat, and the same seed gives the same."""
+    problems = DOMAIN.problems(1880, 42)
+    assert len({DOMAIN.normalise(p) for p in problems}) == len({p.answer for p in problems}) == 1880
+    assert len({p.problem_id for p in problems}) == 1880
+    assert problems == DOMAIN.problems(1880, 42)
 
 
 @settings(max_examples=10, deadline=None)

@@ -135,9 +135,9 @@ def test_nothing_is_planned_on_leaking_data(home: Path) -> None:
     assert all(name in str(caught.value) for name in ("twin", "r0", "shout", "r1", '--allow-leakage "why"'))
     del given["per_class"]
     with pytest.raises(LabError, match=r"test problems are also in memory|name an answer"):
-        split(configure("p2", "smoke", {**given, "data_seed": 1}), 20, 8)
-    memory, test = split(configure("p2", "smoke", {**given, "data_seed": 1, "allow_leakage": WHY}), 20, 8)
-    assert (len(memory), len(test)) == (20, 8)
+        split(configure("p2", "smoke", {**given, "data_seed": 1}), 16, 8)
+    memory, test = split(configure("p2", "smoke", {**given, "data_seed": 1, "allow_leakage": WHY}), 16, 8)
+    assert (len(memory), len(test)) == (16, 8)
 
 
 class FakeEmbedder:
