@@ -19,7 +19,6 @@ from pydantic import Field
 from experiments import e0_retrieval_parameters as e0
 from experiments import mean_tests, statistics
 from experiments.analysis import attempts
-from experiments.analysis.attempts import Outcome
 from experiments.analysis.by_condition import by_class, relevance, tokens
 from experiments.analysis.ends import ENDS, Flags, ends, ends_in_words, flags_of, means_in_words, scale_of
 from experiments.analysis.resampling import Resampling, resampling_of
@@ -30,6 +29,7 @@ from experiments.data import parts, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.expected import Expected, Number, Row, Solved, solving
 from experiments.findings import Earlier, PhaseFindings
+from experiments.outcome import Outcome
 from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit

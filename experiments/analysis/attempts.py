@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import StrEnum
 from statistics import median
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 from experiments import power, statistics
 from experiments.analysis.resampling import BY_PROBLEM, Resampling
 from experiments.contract import Metric, Metrics, Trial
+from experiments.outcome import Outcome, outcome_of
 from experiments.power import Level
 
 Table = dict[str, dict[str, float]]  # condition -> problem id -> median attempts over the seeds
@@ -149,20 +149,6 @@ def comparisons(
     return rows
 
 
-class Outcome(StrEnum):
-    """What a comparison of two conditions shows of the first."""
-
-    FEWER = "needs fewer attempts than {}"
-    MORE = "needs more attempts than {}"
-    MIXED = "differs from {}, but mean and signed ranks do not point the same way"
-    OPEN = "is not shown to need fewer attempts than {}"
-    UNMEASURED = "could not be compared with {}"
-
-    def against(self, other: str) -> str:
-        """Return what is shown against the other condition, in words."""
-        return self.value.format(other)
-
-
 def outcome(metrics: Metrics, pair: str, level: float) -> Outcome:
     """Return what a comparison shows at this level: a direction needs the mean and the signed-rank statistic to agree.
 
@@ -172,17 +158,6 @@ def outcome(metrics: Metrics, pair: str, level: float) -> Outcome:
     found = [metrics.find(name, pair) for name in ("adjusted_p", "mean_difference", "rank_biserial")]
     p, mean, ranks = (None if m is None else m.value for m in found)
     return outcome_of(p, mean, ranks, level)
-
-
-def outcome_of(p: float | None, mean: float | None, rank_biserial: float | None, level: float) -> Outcome:
-    """Return the outcome by adjusted p, mean difference and rank-biserial correlation; see `outcome`."""
-    if p is None or mean is None:
-        return Outcome.UNMEASURED
-    if p >= level or rank_biserial is None:
-        return Outcome.OPEN
-    if mean < 0 and rank_biserial < 0:
-        return Outcome.FEWER
-    return Outcome.MORE if mean > 0 and rank_biserial > 0 else Outcome.MIXED
 
 
 def _first_guesses(name: str, x: Sequence[float], y: Sequence[float]) -> Metric:

@@ -17,9 +17,9 @@ from experiments import (
     statistics,
 )
 from experiments.analysis import attempts
-from experiments.analysis.attempts import Outcome
 from experiments.analysis.resampling import Resampling
 from experiments.contract import Metric, Trial
+from experiments.outcome import Outcome, outcome_of
 from experiments.power import Level
 from experiments.protocol.forecast import foretold
 
@@ -205,7 +205,7 @@ def test_a_direction_needs_the_mean_and_the_ranks(
     p: float | None, mean: float | None, ranks: float | None, shown: Outcome
 ) -> None:
     """One sign of two numbers, and a p below the level; any other combination shows none."""
-    assert attempts.outcome_of(p, mean, ranks, 0.05) is shown
+    assert outcome_of(p, mean, ranks, 0.05) is shown
 
 
 def test_the_coefficient_of_variation_by_hand() -> None:

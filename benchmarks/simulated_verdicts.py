@@ -1,0 +1,301 @@
+"""How often are verdicts wrong on made-up trials whose truth is known?
+
+    python -m benchmarks.simulated_verdicts --simulations 1000 --seed 17
+
+    EXAMPLE
+
+Trials of P2, E1 and E2 are drawn from distributions of attempts that are known, and go through the phases' own metrics and
+gates. Problems of a family share a part of their attempts under a condition (ICC: 0, 0.1, 0.3, 0.5). The ratio is the
+level of 0.05 over the largest share of verdicts that were wrong in any case; verdicts for the opposite of the truth are
+counted apart. Numbers that only describe are left out: no gate of these phases reads an accuracy or a bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import show
+from experiments import e1_retrieval_strategies as e1
+from experiments import e2_finetuned_retrieval as e2
+from experiments import p2_retrieval_utility as p2
+from experiments import power, statistics
+from experiments.contract import Metric, PhaseConfig, Status, Trial, Verdict
+
+ICCS = (0.0, 0.1, 0.3, 0.5)
+LEVEL = 0.05
+Shares = tuple[float, ...]  # of problems that take 1, 2, ... 6 attempts
+USUAL: Shares = (0.30, 0.25, 0.20, 0.12, 0.08, 0.05)  # mean 2.58, better than chance (3.5)
+BETTER: Shares = (0.70, 0.20, 0.10, 0.0, 0.0, 0.0)  # mean 1.40
+WORSE: Shares = (0.05, 0.10, 0.15, 0.25, 0.25, 0.20)  # mean 4.15, with a smaller coefficient of variation
+CHANCE: Shares = (1 / 6,) * 6
+CEILING: Shares = (0.96, 0.04, 0.0, 0.0, 0.0, 0.0)
+FLOOR: Shares = (0.0, 0.0, 0.0, 0.0, 0.04, 0.96)
+STEADY: Shares = (0.15, 0.55, 0.30, 0.0, 0.0, 0.0)  # mean 2.15, half of the variation
+
+
+class Truth(NamedTuple):
+    """What attempts are drawn from: of the condition that is asked about, and of all others."""
+
+    asked: Shares
+    others: Shares
+
+
+TRUTHS = {
+    "no effect": Truth(USUAL, USUAL),
+    "effect for": Truth(BETTER, USUAL),
+    "effect against": Truth(WORSE, USUAL),
+    "ceiling": Truth(CEILING, CEILING),
+    "floor": Truth(FLOOR, FLOOR),
+    "chance": Truth(CHANCE, CHANCE),
+}
+FLAT = ("ceiling", "floor")  # whose attempts hardly vary, with or without families
+STEADIER = {"no effect": TRUTHS["no effect"], "effect for": Truth(STEADY, USUAL), "effect against": Truth(WORSE, USUAL)}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A phase's gate, the conditions that it compares, and which of its outcomes are wrong under which truth.
+
+    An outcome is the verdict's status, in E1 the hypothesis of a PASS. `wrong` lists those that are not true,
+    `opposite` those that say the opposite of it.
+    """
+
+    conditions: Sequence[str]
+    asked: Sequence[str]
+    problems: int
+    families: int
+    truths: Mapping[str, Truth]
+    verdict: Callable[[Sequence[Trial]], Verdict]
+    wrong: Mapping[str, Sequence[str]]
+    opposite: Mapping[str, Sequence[str]]
+
+
+def _judged(module: object, config: PhaseConfig) -> Callable[[Sequence[Trial]], Verdict]:
+    return lambda trials: module.gate(module.metrics(trials, config), config)  # type: ignore[attr-defined]
+
+
+def _of_e2(hypothesis: str) -> Callable[[Sequence[Trial]], Verdict]:
+    judged = _judged(e2, e2.Config())
+    fixed = {"hypothesis": hypothesis, "examples": 4, "held": 1, "best_epoch": 1, "adapter_bytes": 9}
+    training = [
+        Trial("training", f"train_{n}", tokens_in=9, latency_s=9.0, details={**fixed, "validation_loss": []})
+        for n in ("s", "r")
+    ]
+    return lambda trials: judged([*training, *trials])
+
+
+NO_PASS = dict.fromkeys(("no effect", "effect against", "ceiling", "floor", "chance"), ("PASS",))
+LEADS = ("amplification", "correction")
+GATES = {
+    "p2": Gate(
+        p2.CONDITIONS, ("semantic",), 30, 10, TRUTHS, _judged(p2, p2.Config()), NO_PASS, {"effect against": ("PASS",)}
+    ),
+    "e1": Gate(
+        e1.CONDITIONS,
+        ("semantic",),
+        60,
+        12,
+        TRUTHS,
+        _judged(e1, e1.Config(n_problems=24, n_memory=6, n_test=6)),
+        {
+            "no effect": LEADS,
+            "effect for": ("correction", "awakening"),
+            "effect against": ("amplification", "awakening"),
+            "ceiling": (*LEADS, "awakening", "stabilization"),
+            "floor": (*LEADS, "awakening", "stabilization"),
+            "chance": (*LEADS, "awakening", "stabilization"),
+        },
+        {"effect for": ("correction",), "effect against": ("amplification",)},
+    ),
+    "e2": Gate(
+        ("base_query", "tuned_s", "tuned_r"),
+        ("tuned_s", "tuned_r"),
+        60,
+        12,
+        TRUTHS,
+        _of_e2("weak_signal"),
+        {**NO_PASS, "effect for": ("FAIL",)},
+        {"effect for": ("FAIL",), "effect against": ("PASS",)},
+    ),
+    "e2, stabilization": Gate(
+        ("base_query", "tuned_s", "tuned_r"),
+        ("tuned_s", "tuned_r"),
+        60,
+        12,
+        STEADIER,
+        _of_e2("stabilization"),
+        {"no effect": ("PASS", "FAIL"), "effect for": ("FAIL",), "effect against": ("PASS",)},
+        {"effect for": ("FAIL",), "effect against": ("PASS",)},
+    ),
+}
+
+
+def attempts_of(shares: Shares, latent: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the attempts whose distribution is `shares`, from standard normal numbers (a Gaussian copula)."""
+    from scipy.special import ndtr
+
+    return 1 + np.searchsorted(np.cumsum(shares)[:-1], ndtr(latent), side="right")
+
+
+def trials_of(gate: Gate, truth: Truth, icc: float, rng: np.random.Generator) -> list[Trial]:
+    """Draw one trial a problem and condition.
+
+    A third of the variance is the problem's own, alike under all conditions. Of the rest the share `icc` is the family's
+    under that condition, so that differences of a family's problems correlate by `icc`.
+    """
+    own = rng.normal(size=gate.problems)
+    family = np.arange(gate.problems) % gate.families
+    trials = []
+    for condition in gate.conditions:
+        shared, single = rng.normal(size=gate.families)[family], rng.normal(size=gate.problems)
+        rest = np.sqrt(icc) * shared + np.sqrt(1 - icc) * single
+        shares = truth.asked if condition in gate.asked else truth.others
+        numbers = attempts_of(shares, np.sqrt(1 / 3) * own + np.sqrt(2 / 3) * rest)
+        trials += [
+            Trial(
+                f"q{i}",
+                condition,
+                100,
+                int(n),
+                bool(n <= 3),
+                "O(1)",
+                "O(n)",
+                latency_s=0.5,
+                details={"group": f"f{family[i]}", "relevance": 0.1 * (i % 7), "hypothesis_quality": 0.5},
+            )
+            for i, n in enumerate(numbers)
+        ]
+    return trials
+
+
+def outcomes(gate: Gate, truth: str, icc: float, simulations: int, seed: int) -> Counter[str]:
+    """Count the outcomes of a gate over simulations."""
+    rng = np.random.default_rng([seed, list(gate.truths).index(truth), round(100 * icc), gate.families])
+    found: Counter[str] = Counter()
+    for _ in range(simulations):
+        verdict = gate.verdict(trials_of(gate, gate.truths[truth], icc, rng))
+        led = verdict.status is Status.PASS and isinstance(verdict.findings, e1.Findings)
+        found[verdict.findings.hypothesis if led else verdict.status.value] += 1  # type: ignore[union-attr]
+    return found
+
+
+def type_one(by_group: bool, icc: float, families: int, simulations: int, seed: int) -> float:
+    """Return how often the signed-rank test finds a difference at 0.05 where there is none, in 30 problems."""
+    rng = np.random.default_rng([seed, round(100 * icc), families])
+    family = np.arange(30) % families
+    groups = [f"f{f}" for f in family] if by_group else None
+    found = 0
+    for _ in range(simulations):
+        difference = np.sqrt(icc) * rng.normal(size=families)[family] + np.sqrt(1 - icc) * rng.normal(size=30)
+        p = statistics.wilcoxon_paired(difference, np.zeros(30), groups=groups).p
+        found += p is not None and p < LEVEL
+    return found / simulations
+
+
+def power_of(level: power.Level, n: int, simulations: int, seed: int) -> float:
+    """Return how often a test at this level sees its own smallest visible effect, in normal differences."""
+    effect, rng = power.smallest_effect(n, level) or 0.0, np.random.default_rng([seed, n])
+    alternative = "two-sided" if level.sides == 2 else "greater"
+    found = 0
+    for _ in range(simulations):
+        p = statistics.wilcoxon_paired(rng.normal(effect, 1, n), np.zeros(n), alternative).p
+        found += p is not None and p < level.tail * level.sides
+    return found / simulations
+
+
+# What describes and decides nothing in these gates is left out, for it takes most of the time.
+DESCRIBING: Mapping[str, object] = {
+    "experiments.statistics.RESAMPLES": 2,
+    "experiments.analysis.attempts.per_condition": lambda *_: [],
+    "experiments.analysis.attempts._first_guesses": lambda name, *_: Metric("mcnemar_p", None, condition=name),
+    "experiments.analysis.ends.Resampling.share": lambda *_: statistics.Interval(None, None, None, 0, "left out"),
+    "experiments.e1_retrieval_strategies.by_class": lambda *_: [],
+    "experiments.e1_retrieval_strategies.relevance": lambda *_: [],
+    "experiments.e1_retrieval_strategies.tokens": lambda *_: [],
+    "experiments.e1_retrieval_strategies.split": lambda *_: ([], []),
+    "experiments.analysis.e2_analysis._described": lambda *_: [],
+}
+
+
+class Case(NamedTuple):
+    """The outcomes of one gate under one truth."""
+
+    name: str
+    outcomes: Mapping[str, int]
+    wrong: float  # share
+    opposite: float
+
+
+def outcomes_of(name: str, truth: str, icc: float, simulations: int, seed: int) -> Case:
+    """Simulate one gate under one truth and ICC."""
+    gate = GATES[name]
+    with ExitStack() as stack:
+        for target, plain in DESCRIBING.items():
+            stack.enter_context(patch(target, plain))
+        seen = outcomes(gate, truth, icc, simulations, seed)
+    wrong, opposite = (sum(seen[o] for o in of.get(truth, ())) / simulations for of in (gate.wrong, gate.opposite))
+    return Case(f"{name}: {truth}, icc {icc:g}", seen, wrong, opposite)
+
+
+def cases(simulations: int, seed: int) -> Iterator[Case]:
+    """Simulate all gates under each truth and ICC."""
+    for name, gate in GATES.items():
+        for truth in gate.truths:
+            for icc in (0.0, 0.5) if truth in FLAT else ICCS:
+                yield outcomes_of(name, truth, icc, simulations, seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulations", type=int, default=1000, help="of each gate, truth and ICC")
+    parser.add_argument("--seed", type=int, default=17)
+    given = parser.parse_args(arguments)
+    started = time.process_time()
+    found = []
+    for case in cases(given.simulations, given.seed):
+        print(case.name, dict(case.outcomes), file=sys.stderr, flush=True)
+        found.append(case)
+    worst = max(found, key=lambda c: c.wrong)
+    show(
+        "simulated_verdicts",
+        LEVEL / max(worst.wrong, 1 / given.simulations),
+        None,
+        {"processor": time.process_time() - started},
+        {"simulations": given.simulations, "cases": len(found), "opposite": sum(c.opposite > 0 for c in found)},
+        f"the level of {LEVEL} against the largest share of wrong verdicts, in {worst.name}",
+        wrong={c.name: c.wrong for c in found if c.wrong},
+        opposite=[c.name for c in found if c.opposite],
+        found_without_a_difference={
+            f"{families} families, icc {icc:g}, {'by group' if by_group else 'by problem'}": type_one(
+                by_group, icc, families, 2000, given.seed
+            )
+            for families in (6, 10)
+            for icc in ICCS
+            for by_group in (False, True)
+        },
+        power={
+            name: power_of(level, n, 2000, given.seed)
+            for name, level, n in (
+                ("p2, 30 problems", p2.level_of(p2.Config()), 30),
+                ("e1, 150 problems", e1.level_of(e1.Config()), 150),
+                ("e2, 150 problems", e2.level_of(e2.Config()), 150),
+            )
+        },
+        outcomes={c.name: c.outcomes for c in found},
+    )
+
+
+if __name__ == "__main__":
+    main()
