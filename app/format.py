@@ -85,11 +85,6 @@ def percent(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**r, **{k: None if r[k] is None else 100 * r[k] for k in ("value", "low", "high")}} for r in rows]
 
 
-def holds_zero(row: Mapping[str, Any]) -> bool:
-    """Return True if the interval of a difference includes zero, so that nothing is certainly saved or lost."""
-    return row["low"] is not None and row["high"] is not None and row["low"] <= 0 <= row["high"]
-
-
 def count(n: int, one: str, many: str | None = None) -> str:
     """Return "1 trial" or "1,350 trials"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -2,7 +2,36 @@
 
     python -m benchmarks.simulated_verdicts --simulations 1000 --seed 17
 
-    EXAMPLE
+    {
+      "benchmark": "simulated_verdicts",
+      "ratio": 0.71,
+      "needed": null,
+      "seconds": {"processor": 69.095},
+      "counts": {"simulations": 100, "cases": 72, "opposite": 0},
+      "compared": "the level of 0.05 against the largest share of wrong verdicts, in e2: chance, icc 0.1",
+      "host": {"machine": "Linux x86_64", "cores": 2, "torch_threads": 2, "load_1_min": 5.0, "torch": "2.13.0+cpu"},
+      "wrong": {"p2: no effect, icc 0.5": 0.01, "e1: no effect, icc 0.1": 0.02, "e1: no effect, icc 0.3": 0.01,
+        "e1: ceiling, icc 0": 0.02, "e1: ceiling, icc 0.5": 0.01, "e1: chance, icc 0": 0.02, "e1: chance, icc 0.1":
+        0.02, "e1: chance, icc 0.3": 0.02, "e1: chance, icc 0.5": 0.02, "e2: no effect, icc 0": 0.04,
+        "e2: no effect, icc 0.1": 0.04, "e2: no effect, icc 0.3": 0.03, "e2: no effect, icc 0.5": 0.06,
+        "e2: floor, icc 0.5": 0.01, "e2: chance, icc 0": 0.06, "e2: chance, icc 0.1": 0.07, "e2: chance, icc 0.3":
+        0.04, "e2: chance, icc 0.5": 0.05, "e2, stabilization: no effect, icc 0.1": 0.04},
+      "opposite": [],
+      "found_without_a_difference": {"6 families, icc 0, by problem": 0.0485, "6 families, icc 0, by group": 0.029,
+        "6 families, icc 0.1, by problem": 0.097, "6 families, icc 0.1, by group": 0.0325,
+        "6 families, icc 0.3, by problem": 0.1825, "6 families, icc 0.3, by group": 0.035,
+        "6 families, icc 0.5, by problem": 0.2455, "6 families, icc 0.5, by group": 0.029,
+        "10 families, icc 0, by problem": 0.043, "10 families, icc 0, by group": 0.044,
+        "10 families, icc 0.1, by problem": 0.0725, "10 families, icc 0.1, by group": 0.0465,
+        "10 families, icc 0.3, by problem": 0.1095, "10 families, icc 0.3, by group": 0.045,
+        "10 families, icc 0.5, by problem": 0.1655, "10 families, icc 0.5, by group": 0.0465},
+      "power": {"p2, 30 problems": 0.802, "e1, 150 problems": 0.8005, "e2, 150 problems": 0.801},
+      "outcomes": {"p2: effect for, icc 0.5": {"PASS": 47, "FAIL": 53}, "e1: effect against, icc 0.3": {"correction":
+        98, "INCONCLUSIVE": 2}, "e2: no effect, icc 0.5": {"INCONCLUSIVE": 88, "FAIL": 6, "PASS": 6},
+        "e2, stabilization: effect against, icc 0.3": {"FAIL": 89, "INCONCLUSIVE": 11}}
+    }
+
+The example is of 100 simulations, with four of the 72 outcomes; a share of 0.05 comes out as up to 0.11 there.
 
 Trials of P2, E1 and E2 are drawn from distributions of attempts that are known, and go through the phases' own metrics and
 gates. Problems of a family share a part of their attempts under a condition (ICC: 0, 0.1, 0.3, 0.5). The ratio is the

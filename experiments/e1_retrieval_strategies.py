@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field
 
+from common.outcome import Outcome
 from experiments import e0_retrieval_parameters as e0
 from experiments import mean_tests, statistics
 from experiments.analysis import attempts
@@ -29,7 +30,6 @@ from experiments.data import parts, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.expected import Expected, Number, Row, Solved, solving
 from experiments.findings import Earlier, PhaseFindings
-from experiments.outcome import Outcome
 from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit

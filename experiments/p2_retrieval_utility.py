@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
+from common.outcome import Outcome
 from experiments import p1_embedding_validity as p1
 from experiments.analysis import attempts
 from experiments.analysis.ends import ends, ends_in_words, flags_of, scale_of
@@ -26,7 +27,6 @@ from experiments.data import parts, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.expected import Expected, solving
 from experiments.findings import Earlier, PhaseFindings
-from experiments.outcome import Outcome
 from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit

@@ -10,6 +10,7 @@ from app import format as words
 from app.components.phase_page import Phase, Row
 from app.plots import phases as plots
 from app.plots import style
+from common.outcome import LEVEL, Outcome, outcome_of
 from warehouse.queries import phases as reading_phases
 
 
@@ -51,13 +52,17 @@ def differences(phase: Phase, first: str, second: str, margin: float | None = No
     main = phase.find("mean_difference", f"{first} - {second}")
     fewer = sum(r["problems"] for r in rows if r["difference"] < 0)
     finding = f"{first} needs fewer attempts than {second} in {fewer:,} of {n:,} problems"
-    if main and words.holds_zero(main):
-        finding = (
-            f"{first.capitalize()} does not differ clearly from {second}: {words.estimate(main)} attempts a problem"
-        )
-    elif main:
-        verb = "saves" if main["value"] < 0 else "costs"
+    outcome = shown(phase, f"{first} - {second}")
+    if main and outcome in (Outcome.FEWER, Outcome.MORE):
+        verb = "saves" if outcome is Outcome.FEWER else "costs"
         finding = f"{first.capitalize()} {verb} {words.estimate_abs(main)} attempts a problem against {second}"
+    elif main:
+        what = (
+            "differs, mean and signed ranks on opposite sides,"
+            if outcome is Outcome.MIXED
+            else "is not shown to differ"
+        )
+        finding = f"{first.capitalize()} {what} from {second}: {words.estimate(main)} attempts a problem"
     basis = [f"n {n:,} problems, median of the seeds"]
     for metric, name in (("adjusted_p", "adjusted p"), ("equivalence_p", "equivalence p (TOST)")):
         if found := phase.find(metric, f"{first} - {second}"):
@@ -70,6 +75,18 @@ def differences(phase: Phase, first: str, second: str, margin: float | None = No
     if visible and margin is None:
         style.threshold(figure, -visible, f"visible from {words.number(-visible)}", place="top left")
     phase.draw(figure, f"paired-{first}-{second}")
+
+
+def shown(phase: Phase, pair: str) -> Outcome:
+    """Return what a comparison shows, by the gate's own test and level, so that no title says what a verdict denies."""
+    found = [phase.find(name, pair) for name in ("adjusted_p", "mean_difference", "rank_biserial")]
+    p, mean, ranks = (None if row is None else row["value"] for row in found)
+    # E1 has a level for each direction.
+    fewer, more = (
+        phase.setting(name) or phase.setting("alpha") or LEVEL for name in ("amplification_p", "correction_p")
+    )
+    outcome = outcome_of(p, mean, ranks, fewer)
+    return outcome if outcome is Outcome.FEWER else outcome_of(p, mean, ranks, more if (mean or 0) > 0 else fewer)
 
 
 def pairs(phase: Phase, margin: float | None = None) -> None:

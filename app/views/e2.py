@@ -10,6 +10,7 @@ from app.components import phase_page
 from app.plots import phases as plots
 from app.plots import style
 from app.reading import Row
+from common.outcome import Outcome
 from warehouse.queries import phases as reading_phases
 
 EXPLAINED = (
@@ -47,11 +48,13 @@ def against_base(phase: phase_page.Phase) -> None:
     p = phase.find("adjusted_p", best["condition"])
     tuned, base = best["condition"].split(" - ", 1)
     chance = f", adjusted p {words.number(p['value'])}" if p else ""
-    finding = f"{tuned} saves {words.estimate(best)} % of the attempts of {base}{chance}"
-    if best["value"] < 0:
+    finding = (
+        f"No tuned model is shown to save attempts; nearest: {tuned}, {words.estimate(best)} % of the attempts saved"
+    )
+    if comparisons.shown(phase, best["condition"]) is Outcome.FEWER:
+        finding = f"{tuned} saves {words.estimate(best)} % of the attempts of {base}{chance}"
+    elif best["high"] is not None and best["high"] < 0:
         finding = f"{tuned} needs {words.estimate_abs(best)} % more attempts than {base}{chance}"
-    if words.holds_zero(best):
-        finding = f"No tuned model differs clearly from its base; nearest: {tuned}, {words.estimate(best)} % of the attempts saved"
     basis = f"n {best['n']:,} problems, paired · one-sided Wilcoxon, Holm · {best['method']}"
     colours = {r["condition"]: style.colour(r["condition"].split(" - ")[0]) for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "attempts saved (% of the base's)", colours=colours)

@@ -7,6 +7,7 @@ from functools import partial
 from app import format as words
 from app.components import conditions, phase_page
 from app.plots import phases, style
+from common.outcome import Outcome
 
 CONDITIONS = ("none", "random", "recent", "semantic")
 
@@ -26,12 +27,9 @@ def against_none(phase: phase_page.Phase) -> None:
     if best := min((r for r in rows if words.defined(r["value"])), key=lambda r: r["value"], default=None):
         name, p = best["condition"].split(" - ")[0], phase.find("adjusted_p", best["condition"])
         chance = f", adjusted p {words.number(p['value'])}" if p else ""
-        verb = "save" if best["value"] < 0 else "save none; they cost"
-        finding = f"{name.capitalize()} memos {verb} {words.estimate_abs(best)} attempts a problem{chance}"
-        if words.holds_zero(best):
-            finding = (
-                f"No retrieval differs clearly from none; nearest: {name}, {words.estimate(best)} attempts{chance}"
-            )
+        finding = f"No retrieval is shown to save attempts; nearest: {name}, {words.estimate(best)} attempts{chance}"
+        if conditions.shown(phase, best["condition"]) is Outcome.FEWER:
+            finding = f"{name.capitalize()} memos save {words.estimate_abs(best)} attempts a problem{chance}"
     basis = f"n {rows[0]['n']:,} problems, paired · {rows[0]['method']} · Wilcoxon, Holm"
     colours = {r["condition"]: style.colour(r["condition"].split(" - ")[0]) for r in rows}
     title = "attempts more (+) or fewer (-) than none"

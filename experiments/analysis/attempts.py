@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.outcome import Outcome, outcome_of
 from experiments import power, statistics
 from experiments.analysis.resampling import BY_PROBLEM, Resampling
 from experiments.contract import Metric, Metrics, Trial
-from experiments.outcome import Outcome, outcome_of
 from experiments.power import Level
 
 Table = dict[str, dict[str, float]]  # condition -> problem id -> median attempts over the seeds

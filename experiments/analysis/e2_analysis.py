@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from common.outcome import Outcome
 from experiments.analysis import attempts
 from experiments.analysis.ends import ends, ends_in_words, flags_of, scale_of
 from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.lora import LoraSettings
 from experiments.contract import Json, Metric, Metrics, NextStep, PhaseConfig, Status, Trial, Verdict
 from experiments.findings import PhaseFindings
-from experiments.outcome import Outcome
 from experiments.power import Level
 from experiments.protocol import next_steps
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_trials import choice_trials
 
+from common.outcome import Outcome, outcome_of
 from experiments import (
     e1_retrieval_strategies,
     e2_finetuned_retrieval,
@@ -19,7 +20,6 @@ from experiments import (
 from experiments.analysis import attempts
 from experiments.analysis.resampling import Resampling
 from experiments.contract import Metric, Trial
-from experiments.outcome import Outcome, outcome_of
 from experiments.power import Level
 from experiments.protocol.forecast import foretold
 

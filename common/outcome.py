@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+LEVEL = 0.05  # where a run has no record of its own (docs/science.md, Statistics)
+
 
 class Outcome(StrEnum):
     """What a comparison of two conditions shows of the first."""
