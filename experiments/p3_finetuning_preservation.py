@@ -120,10 +120,10 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         lm = backends.language_model(config.model, unit.spec["adapter"], config.precision)
         if part == PERPLEXITY:
             return _likelihoods(lm, role, config)
+        prompts = judges.prompts(part, config.per_category)
+        replies = answers(lm, [p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
     except Unavailable as error:
         return [Trial(i, role, error=str(error), details={"category": part}) for i in _ids(part, config)]
-    prompts = judges.prompts(part, config.per_category)
-    replies = answers(lm, [p.prompt for p in prompts], max(p.max_new_tokens for p in prompts), chat=True)
     return [_judged(p, r, role, lm) for p, r in zip(prompts, replies, strict=True)]
 
 

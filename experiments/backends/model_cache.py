@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from common.errors import LabError
 from experiments.backends.protocols import Embedder, LanguageModel, Unavailable
 from experiments.contract import Attachment, Trainer
 from experiments.precision import Precision
 
 if TYPE_CHECKING:
     from experiments.backends.lora import LoraSettings, Training
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Raise Unavailable, in one line, for whatever a library raises where a model cannot be loaded or used."""
+    try:
+        yield
+    except (Unavailable, LabError, MemoryError):
+        raise
+    except Exception as error:
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), "") or "no reason given"
+        raise Unavailable(f"model {name!r} cannot be used: {type(error).__name__}: {why[:200]}") from error
+
+
+def _tried(model: LanguageModel) -> LanguageModel:
+    """Return the model after one small question: some architectures load, and fail where their cache is shared."""
+    if model.scores:
+        model.score("1 + 1 =", [" 2", " 3"])
+    return model
 
 
 @dataclass
@@ -51,7 +72,9 @@ class Backends:
             # At most one tuned model at a time stands beside the base: 0.5 GB each at 135M parameters in float32.
             for other in [k for k in self.models if k[1]]:
                 del self.models[other]
-            self.models[key] = backend(name).load(name, self.fetch(adapter) if adapter else None, precision)
+            content = self.fetch(adapter) if adapter else None
+            with loading(name):
+                self.models[key] = _tried(backend(name).load(name, content, precision))
         return self.models[key]
 
     def train(
@@ -67,7 +90,9 @@ class Backends:
         """Train a LoRA adapter for model `name`; arguments as of LoraTrainer.train. Raises Unavailable."""
         from experiments.backends.catalog import backend
 
-        return backend(name).trainer(name, precision, trainer).train(examples, validation, settings, seed)
+        with loading(name):
+            made = backend(name).trainer(name, precision, trainer)
+        return made.train(examples, validation, settings, seed)
 
     def attach(self, name: str, content: bytes) -> str:
         """Leave a file beside the unit's trials and return its SHA-256, by which later units fetch it."""

@@ -73,7 +73,10 @@ def _client(timeout_s: float) -> Any:
         from ollama import Client
     except ImportError as error:
         raise OllamaError(str(error), INSTALL, f"install it: {INSTALL}") from error
-    return Client(timeout=timeout_s)
+    try:
+        return Client(timeout=timeout_s)
+    except ValueError as error:
+        raise OllamaError(f"OLLAMA_HOST is no address: {address()}: {error}", "", "as 127.0.0.1:11434") from error
 
 
 def address() -> str:
@@ -98,13 +101,20 @@ def _asking(model: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
         if error.status_code == 404:
             raise OllamaError(f"Ollama at {address()} has no model {model!r}", f"ollama pull {model}") from error
         raise OllamaError(f"Ollama at {address()}: {' '.join(str(error).split())[:300]}", "") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # HTML, or JSON of another server
+        what = f"what answers at {address()} is no Ollama server"
+        raise OllamaError(what, "", "set OLLAMA_HOST to the server's address, as 127.0.0.1:11434") from error
 
 
 def _tags() -> dict[str, str]:
     """Return the server's models with their digests. Raises OllamaError."""
     client = _client(LOOK_S)
     with _asking("its models", LOOK_S):
-        return {str(m.model): str(m.digest) for m in client.list().models}
+        found = client.list()
+        models = found.models
+        if "models" not in found.model_fields_set or not all(m.digest for m in models):
+            raise ValueError("no list of models with digests")
+        return {str(m.model): str(m.digest) for m in models}
 
 
 def _tagged(model: str) -> str:

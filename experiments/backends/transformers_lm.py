@@ -61,7 +61,8 @@ def load_base(name: str, precision: Precision = Precision.FLOAT32) -> Loaded:
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        # Padding is never read, so any token will do where there is no end token either.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     same_on_all_processors(model)
     if placed.device != "cpu" and not more:
         model = model.to(placed.device)
@@ -256,7 +257,9 @@ class TransformersModel:
         return batch
 
     def as_chat(self, prompt: str) -> str:
-        """Return `prompt` as one user message in the model's chat template."""
+        """Return `prompt` as one user message in the model's chat template. Raises Unavailable: it has none."""
+        if not self.tokenizer.chat_template:
+            raise Unavailable(f"model {self.name!r} has no chat template, so it cannot be asked as P3 asks")
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
         )

@@ -19,6 +19,7 @@ from experiments.backends.catalog import (
     unavailable,
     unknown,
 )
+from experiments.backends.model_files import fault_of
 from experiments.backends.protocols import Missing, Unavailable
 from experiments.backends.quiet import quiet
 from experiments.backends.sizing import Size, folder_size, gguf_size
@@ -47,6 +48,13 @@ def source(name: str) -> Path:
     Raises:
         LabError: the name is unknown, or this machine does not have the model.
     """
+    path = _source(name)
+    if fault := fault_of(path):
+        raise unavailable(name, fault.what, fault.mend)
+    return path
+
+
+def _source(name: str) -> Path:
     prefix, slash, rest = name.partition("/")
     if not slash or (prefix == "mlx" and rest in LANGUAGE_MODELS):
         return language_model_file(rest or name)
@@ -117,19 +125,20 @@ def _convert(path: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     making = target.with_name(f"{target.name}.making-{os.getpid()}")
-    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype="float32")
-    # The weights are plain numbers by now; with this left in, loading would ask for the GGUF file again.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(making)
-    AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(making)
     try:
+        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype="float32")
+        # The weights are plain numbers by now; with this left in, loading would ask for the GGUF file again.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(making)
+        AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(making)
         making.rename(target)
     except OSError:
-        shutil.rmtree(making, ignore_errors=True)
-        if not target.is_dir():
+        if not target.is_dir():  # else another process was faster
             raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 def tokenizer_of(name: str) -> object:

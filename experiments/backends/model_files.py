@@ -1,0 +1,72 @@
+"""Find what is wrong with a model's files before anything is loaded: placeholders, missing parts, models of another kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+POINTER = b"version https://git-lfs"  # begins the file that stands for another in a git repository
+GGUF = b"GGUF"
+# Architectures that keep no keys and values of a prompt, or not in a form in which options can share them (tried: Bloom, Mamba).
+WITHOUT_CACHE = ("Bloom", "FalconMamba", "Mamba", "RecurrentGemma", "Rwkv", "xLSTM")
+HEADER_BYTES = 8  # before the header of a safetensors file: its length, little-endian
+
+
+class Fault(NamedTuple):
+    """What is wrong with a model's files, and what mends it."""
+
+    what: str
+    mend: str
+
+
+def fault_of(path: Path) -> Fault | None:
+    """Return what is wrong with a GGUF file or a folder of safetensors, None if nothing can be seen from outside."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    for file in files:
+        if found := _fault_of_weights(file):
+            return found
+    return None if path.is_file() else _fault_of_folder(path)
+
+
+def _fault_of_weights(file: Path) -> Fault | None:
+    with file.open("rb") as opened:
+        start = opened.read(len(POINTER))
+    if start == POINTER:
+        return Fault(f"{file} is a Git LFS pointer, not the weights", f"git -C {file.parent} lfs pull")
+    again = f"get {file.name} again; it is damaged or was not copied to its end"
+    if file.suffix == ".gguf":
+        return None if start.startswith(GGUF) else Fault(f"{file} is no GGUF file", again)
+    length = int.from_bytes(start[:HEADER_BYTES], "little")
+    if length == 0 or HEADER_BYTES + length > file.stat().st_size:
+        return Fault(f"{file} is no safetensors file", again)
+    return None
+
+
+def _fault_of_folder(folder: Path) -> Fault | None:
+    try:
+        config = _json(folder / "config.json")
+        index = folder / "model.safetensors.index.json"
+        parts: Iterable[str] = sorted(set(_json(index)["weight_map"].values())) if index.is_file() else ()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return Fault(f"the JSON files of {folder} cannot be read: {why}", "get them again")
+    if absent := [part for part in parts if not (folder / part).is_file()]:
+        return Fault(f"{folder} lacks {len(absent)} of its files, first {absent[0]}", "hf download the model again")
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    if config.get("auto_map") and any("AutoModel" in key for key in config["auto_map"]):
+        return Fault(f"{folder} wants to run code of its own, which is never done", "choose a model without auto_map")
+    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for kind in kinds):
+        return Fault(f"{folder} holds a {kinds[0]}, no causal language model", "choose a model for text generation")
+    if kinds and kinds[0].startswith(WITHOUT_CACHE):
+        what = f"{folder} holds a {kinds[0]}, which cannot score several options after one prompt"
+        return Fault(what, "choose a transformer such as Llama, Qwen, Gemma, Phi or GPT-2")
+    return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} holds no object")
+    return found

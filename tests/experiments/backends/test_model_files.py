@@ -1,0 +1,164 @@
+"""Models as people really have them: what cannot be loaded is refused in one line, before anything is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from common.errors import LabError
+from experiments.backends import catalog, ollama_backend, weights
+from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.protocols import Unavailable
+from flows.plan import plan
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n"
+
+
+def folder(path: Path, **config: Any) -> Path:
+    """A folder with the files of a model, without weights."""
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **config}))
+    header = b'{"__metadata__":{}}'
+    (path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return path
+
+
+def pointer(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(POINTER)
+
+
+def damaged(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(b"\xff" * 64)
+
+
+def shards(path: Path) -> None:
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (path / "model.safetensors").rename(path / names["a"])
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+def cut(path: Path) -> None:
+    (path / "config.json").write_text('{"architectures": ["Llama')
+
+
+def kind(**config: Any) -> Callable[[Path], None]:
+    return lambda path: (path / "config.json").write_text(json.dumps(config)) and None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (pointer, "is a Git LFS pointer, not the weights"),
+        (damaged, "model.safetensors is no safetensors file"),
+        (shards, "lacks 1 of its files, first model-00002-of-00002.safetensors"),
+        (cut, "cannot be read"),
+        (kind(architectures=["X"], auto_map={"AutoModelForCausalLM": "x.X"}), "wants to run code of its own"),
+        (kind(architectures=["BertModel"]), "holds a BertModel, no causal language model"),
+        (kind(architectures=["MambaForCausalLM"]), "cannot score several options after one prompt"),
+        (kind(architectures=["BloomForCausalLM"]), "cannot score several options after one prompt"),
+    ],
+)
+def test_a_folder_that_cannot_be_loaded_is_refused_before_the_plan(
+    spoil: Callable[[Path], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was a traceback after minutes of other phases; the pointer a MemoryError."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
+    made = folder(tmp_path / "model")
+    spoil(made)
+    with pytest.raises(LabError, match=words) as raised:
+        plan("smoke", {"p2": {"model": f"hf/{made}"}})
+    assert "\n" not in str(raised.value) and not (tmp_path / "home").exists()
+
+
+def test_a_gguf_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    """A download that was stopped, or a page that was saved in its place."""
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(LabError, match=r"x\.gguf is no GGUF file"):
+        weights.digest(f"gguf/{file}")
+    file.write_bytes(POINTER)
+    with pytest.raises(LabError, match="is a Git LFS pointer"):
+        catalog.digest_of(f"gguf/{file}")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("size mismatch\nfor many\nlayers"), KeyError("gemma3n"), ValueError()])
+def test_any_error_of_a_library_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials fail with it and are delivered, so that a pipeline tries nothing again elsewhere."""
+
+    class FakeBackend:
+        def load(self, *of: object) -> Any:
+            raise error
+
+        def trainer(self, *of: object) -> Any:
+            raise error
+
+    monkeypatch.setattr("experiments.backends.catalog.backend", lambda name: FakeBackend())
+    settings: Any = None
+    for ask in (
+        lambda: Backends(no_files).language_model("hf/any"),
+        lambda: Backends(no_files).train("hf/any", [], [], settings, 1),
+    ):
+        with pytest.raises(Unavailable, match=f"model 'hf/any' cannot be used: {type(error).__name__}: ") as raised:
+            ask()
+        assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_loads_and_cannot_score_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some architectures load, and fail at the first question, in the middle of a unit."""
+
+    class FakeModel:
+        scores = True
+
+        def score(self, *of: object) -> Any:
+            raise AttributeError("'NoneType' object has no attribute 'batch_repeat_interleave'")
+
+    class FakeBackend:
+        def load(self, *of: object) -> Any:
+            return FakeModel()
+
+    monkeypatch.setattr("experiments.backends.catalog.backend", lambda name: FakeBackend())
+    made = Backends(no_files)
+    with pytest.raises(Unavailable, match="cannot be used: AttributeError"):
+        made.language_model("hf/any")
+    assert made.models == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<!DOCTYPE html><title>Login</title>", "is no Ollama server"),
+        (b'{"error": "Unexpected endpoint or method. (GET /api/tags)"}', "is no Ollama server"),
+        (b'{"models": [{"name": "a:latest", "model": "a:latest"}]}', "is no Ollama server"),
+    ],
+)
+def test_something_else_at_ollama_host_is_said_as_such(
+    body: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page to log in, or another server's JSON, is no model that is missing."""
+
+    class FakeServer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *of: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeServer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
+    try:
+        with pytest.raises(LabError, match=words) as raised:
+            ollama_backend.digest("ollama/a")
+        assert "\n" not in str(raised.value)
+    finally:
+        server.shutdown()
+        server.server_close()
