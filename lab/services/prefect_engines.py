@@ -176,6 +176,7 @@ def _run(engine: Engine) -> NoReturn:
     sys.argv = [ENGINE]
     refresh_global_settings_context()
     before = set(sys.modules)
+    sys.modules.pop(ENGINE, None)  # imported for what it imports; runpy warns of a module that is there already
     try:
         runpy.run_module(ENGINE, run_name="__main__")
     finally:

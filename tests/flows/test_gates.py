@@ -34,7 +34,7 @@ def test_a_failed_gate_stops_the_chain_and_says_what_to_try(
     run = [lab.run_of(knn_threshold=1.0)]
     assert lab.query("SELECT phase, status, why FROM verdicts WHERE run_id = ?", run) == [("p1", "FAIL", None)]
     assert lab.query("SELECT DISTINCT phase FROM units WHERE run_id = ?", run) == [("p1",)]
-    assert "P1 stopped the chain" in done.stdout and "try: lab run p1" in done.stdout
+    assert "P1 stopped the chain" in done.stdout and "Try:\n  lab run p1" in done.stdout
     assert "p1  0 of 3 units reused\np1  3 not reused: settings changed: knn_threshold 0.7, now 1.0" in done.stdout
     assert "--override" in done.stdout
 

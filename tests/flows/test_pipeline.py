@@ -117,7 +117,7 @@ def test_an_override_is_on_record_where_it_was_needed(
     for phase, status, by, why in rows:
         needed = phase in ("p1", "p2", "p3") and status != "PASS"
         assert (by, why) == ((HOST, WHY) if needed else (None, None)), phase
-    assert any(by for _, _, by, _ in rows) == (f"overridden: {WHY}" in done.stdout)
+    assert any(by for _, _, by, _ in rows) == (f"Overridden: {WHY}" in done.stdout)
 
 
 @pytest.mark.slow

@@ -83,13 +83,13 @@ def test_a_machine_with_another_results_store_is_left_out(two_hosts: Lab, tmp_pa
     worker = lab.worker(name, "weak", [queue_of(name)], LAB_RESULTS_URL=str(tmp_path / "store"))
     try:
         lab.wait_online("weak", {HOST, OTHER, name})
-        done = lab.lab("pipeline", "--mode", "replicate", *given(1, PER_CLASS + 1))
+        done = lab.lab("pipeline", "--mode", "replicate", *given(1, PER_CLASS + 2))
     finally:
         family = psutil.Process(worker.pid)
         kill([family, *family.children(recursive=True)])
         worker.wait(10)
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
-    run = [lab.run_of(per_class=PER_CLASS + 1)]
+    run = [lab.run_of(per_class=PER_CLASS + 2)]
     rows = lab.query("SELECT DISTINCT host FROM host_comparison WHERE run_id = ? AND phase = 'p1'", run)
     assert {host for (host,) in rows} == {HOST, OTHER}
     assert lab.query("SELECT count(*) FROM given_up WHERE run_id = ?", run) == [(0,)]
