@@ -28,7 +28,7 @@ class Level:
     @property
     def fewest_pairs(self) -> int:
         """With fewer, even the most extreme outcome of a signed-rank test, 1 / 2^n in its tail, does not get under the level."""
-        return math.floor(math.log2(1 / self.tail)) + 1
+        return math.floor(math.log2(1 / self.tail)) + 1 if self.tail else MOST_PAIRS + 1  # at level 0 nothing is shown
 
     def __str__(self) -> str:
         """Return the level as a method names it."""
@@ -67,6 +67,6 @@ def required_n(dz: float, level: Level = PLAIN) -> int | None:
     """Fewest pairs that see dz at 80 % power; None when dz is not positive or asks for over a million pairs."""
     if math.isnan(dz):
         raise ValueError("NaN is no effect size")
-    if not (dz > 0 and _power(dz, MOST_PAIRS, level) >= POWER):
+    if not (dz > 0 and level.tail and _power(dz, MOST_PAIRS, level) >= POWER):
         return None
     return bisect_left(range(MOST_PAIRS), POWER, lo=level.fewest_pairs, key=lambda n: _power(dz, n, level))

