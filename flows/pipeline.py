@@ -169,7 +169,7 @@ class _PhaseRunner:
                     looked_again = True  # it may have come just now
                     continue
                 get_run_logger().error("%s: %d units are given up, %s", phase, len(given_up.units), given_up.reason)
-                with writing(self.paths) as con:
+                with writing(self.paths, publish=True) as con:  # also where nothing is decided after it
                     records.give_up_units(con, run.run_id, [u.unit_id for u in given_up.units], given_up.reason)
                 continue
             if not attempts.worked and (seen := foretold(phase, run.configs[phase])):

@@ -127,7 +127,7 @@ def make(
 ) -> None:
     """Write generated problems, or the rows of a table, to a file in the format of lab data check.
 
-    Example: lab data make reviews.csv --text review --label stars --out reviews.jsonl
+    Example: lab data make r.csv --text review --label stars --out r.jsonl
     """
     if (table := Path(domain)).suffix.lower() in TABLES:
         _check_out(out)

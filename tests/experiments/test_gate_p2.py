@@ -94,7 +94,7 @@ def test_worse_and_significant_does_not_pass() -> None:
 def test_better_but_not_significant_fails_with_the_number_of_problems_it_needs() -> None:
     """The failure protocol names how many problems the effect seen asks for, more than there were."""
     mixed = [a + (-1 if i % 3 else 1) for i, a in enumerate(BASE)]
-    metrics = p2.metrics(choice_trials({"none": BASE, "random": mixed, "recent": mixed, "semantic": mixed}), CONFIG)
+    metrics = p2.metrics(choice_trials({"none": BASE, "random": BASE, "recent": mixed, "semantic": mixed}), CONFIG)
     verdict = p2.gate(metrics, CONFIG)
     assert verdict.status is Status.FAIL
     step = next(s for s in map(str, verdict.next_steps) if "n_test=" in s)

@@ -16,6 +16,15 @@ from lab.main import main
 from warehouse.paths import Paths
 
 
+@pytest.fixture(autouse=True)
+def settings_of_others_stay_out() -> Iterator[None]:
+    """Remove what a command sets in this process: a joined machine's commands use its coordinator's store from then on."""
+    before = set(os.environ)
+    yield
+    for name in [v for v in os.environ if v.startswith(("PREFECT_", "LAB_")) and v not in before]:
+        del os.environ[name]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A LAB_HOME that does not exist yet."""

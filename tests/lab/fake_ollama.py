@@ -12,7 +12,7 @@ from typing import Any
 MODEL = "qwen3:0.6b"
 TAGS = {"models": [{"name": MODEL, "model": MODEL, "digest": "a" * 64, "details": {"family": "qwen3"}}]}
 SHOWN = {"details": {"quantization_level": "Q4_K_M"}, "model_info": {}, "capabilities": ["completion"]}
-REPLY = {"model": MODEL, "created_at": "2026-01-01T00:00:00Z", "response": "?", "done": True, "eval_count": 1}
+REPLY = {"model": MODEL, "created_at": "2026-01-01T00:00:00Z", "response": "O(n)", "done": True, "eval_count": 1}
 
 
 class _FakeOllama(BaseHTTPRequestHandler):

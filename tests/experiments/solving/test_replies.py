@@ -49,14 +49,14 @@ def test_a_thinking_model_is_read_after_its_thinking() -> None:
     assert (reply.tokens_in, reply.tokens_out) == (20, 4 + THINKING_TOKENS) and lm.seeds == [[7], [7]]
     problem = get_domain("big_o").problems(60, 1)[0]
     found = trials_of(FakeThinker(200, problem.label))
-    assert [t.attempts for t in found] == [1, 1, 1] and all(t.error is None for t in found)
+    assert [t.attempts for t in found] == [1, 1] and all(t.error is None for t in found)
 
 
 def test_thinking_without_an_end_is_no_answer() -> None:
     """Trials whose replies were never readable were drawn by lot and counted as measured."""
     assert answers(FakeThinker(5000), ["p"], 4, temperature=0.3, seeds=[7])[0].unfinished
     found = trials_of(FakeThinker(5000))
-    assert [t.attempts for t in found] == [None] * 3
+    assert [t.attempts for t in found] == [None] * 2
     assert {t.error for t in found} == {"Unreadable: none of 8 replies names an option"}
     assert "thinking" in UNFINISHED
 

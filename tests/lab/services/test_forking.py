@@ -50,13 +50,18 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engines:
     return Engines()
 
 
+def forkers() -> list[psutil.Process]:
+    """Return the processes that fork engines; other tests may have left children of other kinds."""
+    return [p for p in psutil.Process().children() if "serve_fake_engines" in p.cmdline()]
+
+
 def within(engines: Engines, test: Callable[[], Awaitable[None]]) -> None:
     """Run a test and leave no process."""
 
     async def whole() -> None:
         await test()
         engines.close()
-        while psutil.Process().children():
+        while forkers():
             await asyncio.sleep(0.02)
 
     asyncio.run(asyncio.wait_for(whole(), 120))
@@ -113,7 +118,7 @@ def test_engines_outlive_what_forks_them(engines: Engines, tmp_path: Path) -> No
 
     async def test() -> None:
         engine = await started(engines, tmp_path / "a", seconds=2)
-        (forker,) = [p for p in psutil.Process().children() if "serve_fake_engines" in p.cmdline()]
+        (forker,) = forkers()
         forker.kill()
         await asyncio.to_thread(forker.wait)
         assert psutil.pid_exists(engine.pid)
@@ -133,9 +138,9 @@ def test_a_machine_at_rest_holds_no_imports(engines: Engines, tmp_path: Path, mo
         two = await started(engines, tmp_path / "b", seconds=1)
         await one.wait()
         await asyncio.sleep(0.4)
-        assert psutil.Process().children()  # one engine still runs
+        assert forkers()  # one engine still runs
         await two.wait()
-        while psutil.Process().children():
+        while forkers():
             await asyncio.sleep(0.05)
         assert await (await started(engines, tmp_path / "c")).wait() == 0
 
