@@ -115,9 +115,9 @@ def test_the_table_shows_each_phase_with_pool_machines_shards_and_durations(call
 
 def test_what_takes_longest_is_named_with_its_only_machine(called: Run, home: Path) -> None:
     """Another machine shortens a run only if it fits what dominates it."""
-    register(home, "slow", 8, gflops=90.0)
+    register(home, "slow", 8, gflops=9.0)
     register(home, "fast", 16, gflops=360.0)
-    shown = called(*SMOKE).stdout
+    shown = called(*SMOKE, "--set", "e2.n_test=12").stdout
     assert (
         "The longest part: E2 evaluation, " in shown and "all of it on fast, the only machine that can run it." in shown
     )
