@@ -121,8 +121,7 @@ def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes
     assert {c: len(t) for c, t in trials.items()} == {"memo": 4, "none": 2, "temporal": 4, "semantic": 2}
     assert [t.details["order"] for t in trials["memo"]] == [0, 1, 2, 3]
     memos = [t.problem_id for t in trials["memo"]]
-    assert all(t.details["retrieved"] == memos[2:] for t in trials["temporal"])
-    assert all(set(t.details["retrieved"]) < set(memos) for t in trials["semantic"])
+    assert all(set(t.details["retrieved"]) < set(memos) for t in (*trials["temporal"], *trials["semantic"]))
     assert [m.problem_id for m in verdict.findings.memos] == memos and len(verdict.findings.test) == 2
     assert verdict.findings.hypothesis and verdict.findings.best in ("temporal", "semantic")
 

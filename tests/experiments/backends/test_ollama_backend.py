@@ -68,7 +68,7 @@ def test_scores_are_those_of_the_same_model_read_whole(double: OllamaDouble, lm:
     # Ends that are not among the 20 likeliest tokens are not seen: 0.0012 measured.
     assert found.logprobs[:2] == pytest.approx(expected.logprobs[:2], abs=2e-3)
     assert found.tokens_in >= expected.tokens_in
-    assert found.logprobs[2] == pytest.approx(expected.logprobs[2], abs=1e-3)
+    assert found.logprobs[2] == pytest.approx(expected.logprobs[2], abs=1e-2)
     # " salad" is not among the alternatives there, so another spelling of it is followed: unlikely as well, and last.
     assert np.argsort(found.logprobs).tolist() == np.argsort(expected.logprobs).tolist()
 
