@@ -1,4 +1,4 @@
-"""What a comparison of two conditions shows, for gates and pages alike."""
+"""The outcomes of a comparison of two conditions, for gates and pages alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LEVEL = 0.05  # where a run has no record of its own (docs/science.md, Statistic
 
 
 class Outcome(StrEnum):
-    """What a comparison of two conditions shows of the first."""
+    """The outcome for the first of two conditions."""
 
     FEWER = "needs fewer attempts than {}"
     MORE = "needs more attempts than {}"

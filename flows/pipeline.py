@@ -35,7 +35,7 @@ from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from workpools.placement import Placement
 from workpools.pools import online_workers
-from workpools.roles import parse_pins
+from workpools.roles import checked_pins
 
 Mode = Literal["split", "replicate"]
 
@@ -67,7 +67,7 @@ def pipeline(
     checked_why(override)
     if until is not None:
         module_of(until)
-    pins = parse_pins([f"{phase}={place}" for phase, place in (on or {}).items()], list(PHASES))
+    pins = checked_pins(on or {}, list(PHASES))
     paths = Paths.local()
     store = Store.configured(paths)
     log = get_run_logger()

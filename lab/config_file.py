@@ -21,7 +21,7 @@ ALL = "all"  # the table with values that all phases share
 
 
 class ConfigFile(BaseModel):
-    """What a file may set. Values of phases are checked with the plan, which knows them."""
+    """The content of a file. Values of phases are checked with the plan, which knows them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What a machine must have in common with its coordinator, and the coordinator's, as its server tells it."""
+"""The installation that a machine must have in common with its coordinator, and the coordinator's, read from its server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the machines that fit get a round: those of its tier where that pays, those to which the user pins it, or all."""
+"""Leave a round to the machines of its tier where that pays, to those to which the user pins it, or to all that fit."""
 
 from __future__ import annotations
 
@@ -65,12 +65,23 @@ def parse_pins(given: Iterable[str], phases: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in given:
         phase, _, place = entry.partition("=")
-        if phase not in phases or not is_host(place):
-            mend = f"write --on p1=pi-4 or --on e1=medium, with one of: {', '.join(phases)}"
-            raise LabError(f"--on {entry[:80]!r} is not PHASE=HOST or PHASE=TIER", mend)
+        _check(phase, place, entry, phases)
         if found.setdefault(phase, place) != place:
             raise LabError(f"--on pins {phase} twice, to {found[phase]} and {place}", "leave one of them out")
     return found
+
+
+def checked_pins(pins: Pins, phases: Sequence[str]) -> dict[str, str]:
+    """Return pins that do not come from a command line; LabError as of `parse_pins`."""
+    for phase, place in pins.items():
+        _check(phase, place, f"{phase}={place}", phases)
+    return dict(pins)
+
+
+def _check(phase: str, place: str, entry: str, phases: Sequence[str]) -> None:
+    if phase not in phases or not is_host(place):
+        mend = f"write --on p1=pi-4 or --on e1=medium, with one of: {', '.join(phases)}"
+        raise LabError(f"--on {entry[:80]!r} is not PHASE=HOST or PHASE=TIER", mend)
 
 
 def elsewhere(pins: Pins, phase: str, hosts: Iterable[str], reports: Iterable[CapabilityReport]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 from app import format as words
 from app.plots import style
@@ -53,19 +54,27 @@ def _by_host(found: RunAgreement, phase: str, known: Sequence[str]) -> str:
         f'style="width:{100 * w.units / whole:.2f}%;background:{style.colour(w.host, known)}"></i>'
         for w in sorted(own, key=lambda w: -w.units)
     )
-    kind, text = agreement_mark(found.of(phase).marks)
+    mark = agreement_mark(found.of(phase).marks)
     names = words.listed([w.host for w in own]) if len(own) < 4 else f"{len(own)} hosts"
     return (
         f'<div class="lab-by"><div class="lab-strip">{parts}</div><div>{escape(names)}</div>'
-        f'<span class="lab-mark lab-{kind}"><i></i>{escape(text)}</span></div>'
+        f'<span class="lab-mark lab-{mark.kind}"><i></i>{escape(mark.text)}</span></div>'
     )
 
 
-def agreement_mark(marks: Mapping[str, Mark]) -> tuple[str, str]:
-    """Return the class and the words of a phase's mark."""
+class PhaseMark(NamedTuple):
+    """The class of a phase's mark in the style sheet, and its words."""
+
+    kind: str
+    text: str
+
+
+def agreement_mark(marks: Mapping[str, Mark]) -> PhaseMark:
+    """Return if the hosts of a phase agree."""
     differ = [host for host, mark in marks.items() if mark.kind == "differs"]
     if differ:
-        return "differs", f"{words.listed(differ)} differs" if len(differ) == 1 else f"{len(differ)} hosts differ"
+        text = f"{words.listed(differ)} differs" if len(differ) == 1 else f"{len(differ)} hosts differ"
+        return PhaseMark("differs", text)
     if any(mark.kind == "same" for mark in marks.values()):
-        return "same", "hosts agree"
-    return ("apart", "split, not compared") if len(marks) > 1 else ("absent", "one host")
+        return PhaseMark("same", "hosts agree")
+    return PhaseMark("apart", "split, not compared") if len(marks) > 1 else PhaseMark("absent", "one host")

@@ -1,4 +1,4 @@
-"""What a run found, in one sentence for people who know none of its terms. It says no more than the verdicts do."""
+"""The finding of a run, in one sentence for people who know none of its terms. It says no more than the verdicts do."""
 
 from __future__ import annotations
 

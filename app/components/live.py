@@ -1,4 +1,4 @@
-"""What a pipeline does now, in one line. HTML; every text is escaped."""
+"""The state of a running pipeline, in one line. HTML; every text is escaped."""
 
 from __future__ import annotations
 

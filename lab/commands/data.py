@@ -16,12 +16,12 @@ from common.errors import LabError
 from common.files import write_whole
 from common.text import printable
 from experiments.backends.catalog import EMBEDDERS
-from experiments.backends.token_checks import Counted
 from experiments.contract import PhaseConfig
 from experiments.domains import DOMAINS, Problem, get_domain
 from experiments.domains.jsonl_file import Report, check_enough
 from experiments.domains.jsonl_file import check as examine
 from experiments.domains.jsonl_rows import TABLES, Columns, rows_of
+from experiments.protocol.token_checks import Counted
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_MISTAKE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 from lab.follow import follow_pipeline
 from lab.services import up
 from lab.services.machines import COORDINATOR, Box, Machine, example_machines, plug_when_working
+from lab.services.processes import end_as_by_ctrl_c
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.choice import SETTING
 from warehouse.paths import Paths
@@ -33,7 +33,7 @@ REPLICATED = "p1"  # the cheapest phase
 
 @dataclass(frozen=True)
 class Script:
-    """What the demo does; tests have smaller ones."""
+    """The course of the demo; tests have smaller ones."""
 
     machines: tuple[Machine, ...]
     unplugged: str = UNPLUGGED
@@ -67,8 +67,7 @@ def demo_machines(
     os.environ |= {"LAB_HOME": str(box.coordinator.home), "LAB_HOST": COORDINATOR}
     for name in (SETTING, "PREFECT_API_URL"):
         os.environ.pop(name, None)
-    # SIGTERM ends it as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    end_as_by_ctrl_c()
     try:
         return _play(box, found, planned, override, port, app_port, once, speeds)
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from flows.plan import checked_why
 from lab.config_file import ConfigFile, read_config
 from warehouse.database.record_files import sources
 from warehouse.paths import Paths
+from workpools.roles import checked_pins, parse_pins
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Port = Annotated[int, typer.Option(help="Port of the Prefect server.")]
@@ -76,10 +77,11 @@ def settings_of(
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a command line and its file of values ask for."""
+    """The run that a command line and its file of values ask for."""
 
     scale: str
     given: dict[str, dict[str, Any]]  # values by phase
+    pins: dict[str, str]  # the host or tier that gets a phase, by phase
     file: ConfigFile
 
 
@@ -89,6 +91,7 @@ def chosen(
     settings: list[str] | None,
     domain: str | None,
     data: Path | None,
+    on: list[str] | None,
     allow_leakage: str | None = None,
 ) -> Chosen:
     """Return the values of a file and of the options of a command; an option that was given has precedence.
@@ -105,7 +108,8 @@ def chosen(
         domain, data = file.domain, None if file.data is None else Path(file.data)
     values = file.settings() | settings_of(settings, domain, data, allow_leakage)
     scale = context.params["scale"] if was_given(context, "scale") or file.scale is None else file.scale
-    return Chosen(scale, by_phase(values), file)
+    pins = parse_pins(on, list(PHASES)) if on else checked_pins(file.on, list(PHASES))
+    return Chosen(scale, by_phase(values), pins, file)
 
 
 def was_given(context: typer.Context, name: str) -> bool:

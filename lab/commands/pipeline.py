@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ import typer
 
 from common.errors import LabError
 from common.text import duration, printable
-from experiments.registry import PHASES
 from flows.forecast import expected_seconds
 from flows.plan import Run, checked_why, plan
 from lab import PAGE_PORT
@@ -40,6 +38,7 @@ from lab.config_file import example
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 from lab.follow import chain_rows, follow_pipeline, latest_chain, show_finished
 from lab.services import up
+from lab.services.processes import end_as_by_ctrl_c
 from lab.verdict_lines import print_chain, print_columns
 from warehouse.database.connection import reading, writing
 from warehouse.database.durations import work_of
@@ -48,7 +47,6 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect as take
 from warehouse.paths import Paths
 from workpools.pools import SERVER_PORT
-from workpools.roles import parse_pins
 
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
@@ -83,14 +81,13 @@ def pipeline(
 
     Example: lab pipeline --scale smoke --set p2.n_test=8
     """
-    given = chosen(context, config, settings, domain, data, allow_leakage)
+    given = chosen(context, config, settings, domain, data, on, allow_leakage)
     file = given.file
     planned = plan(given.scale, given.given)
-    pins = parse_pins(on or [f"{phase}={place}" for phase, place in file.on.items()], list(PHASES))
     why = checked_why(file.override if override is None else override)
     mode = mode if was_given(context, "mode") else file.mode or mode
     source = f"{config.name}, SHA-256 {file.digest}" if config else None
-    raise typer.Exit(follow_pipeline(planned.run, why, mode, until or file.until, pins, source))
+    raise typer.Exit(follow_pipeline(planned.run, why, mode, until or file.until, given.pins, source))
 
 
 def config(scale: Scale = "demo") -> None:
@@ -197,8 +194,7 @@ def _on_this_machine(
     if done is None:
         work = f"about {duration(expected)} of work on two cores"
         print(f"All six phases at scale {run.scale}: {work}, less what has a result already.", flush=True)
-    # SIGTERM ends it as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    end_as_by_ctrl_c()
     started: tuple[str, ...] = ()
     try:
         before = {s.name for s in up.status() if s.alive}

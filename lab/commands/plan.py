@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from common.errors import LabError
 from common.text import duration, printable
-from experiments.registry import PHASES
 from flows import plan as plans
 from flows.forecast import forecast, in_each_precision, rounds_of
 from flows.reports import registered
@@ -26,7 +26,7 @@ from workpools.assess import CapabilityReport
 from workpools.example import example_reports
 from workpools.hosts import HostState, host_states
 from workpools.plan import REFERENCE_GFLOPS, UNMEASURED, Schedule, Stage, dominant, schedule
-from workpools.roles import Pins, parse_pins
+from workpools.roles import Pins
 from workpools.tiers import TIERS
 
 LISTED = 8  # machines of a phase that the table names, those that take longest; --json has all
@@ -52,9 +52,8 @@ def plan(
 
     Example: lab plan --scale smoke --set p2.n_test=8
     """
-    given = chosen(context, config, settings, domain, data)
-    run = plans.plan(given.scale, given.given).run
-    pins = parse_pins(on or [f"{phase}={place}" for phase, place in given.file.on.items()], list(PHASES))
+    given = chosen(context, config, settings, domain, data, on)
+    run, pins = plans.plan(given.scale, given.given).run, given.pins
     if example:
         _show_example(run, as_json, pins)
         return
@@ -66,15 +65,12 @@ def plan(
     if not reports:
         raise LabError(f"no machine is registered in {store.root}", "on each machine: lab assess")
     there = present(reports)
-    last: LastRun = {}
-    if paths.warehouse.is_file():  # which reading would otherwise create
-        with writing(paths) as con:
-            planned, last = forecast(run, there.reports, con, there.online, pins), predictions_of(con, run.run_id)
-            free = forecast(run, there.reports, con, there.online)
-            each = in_each_precision(run, there.reports, con, there.online, pins)
-    else:
-        planned, free = (forecast(run, there.reports, None, there.online, p) for p in (pins, None))
-        each = in_each_precision(run, there.reports, None, there.online, pins)
+    # Without a warehouse there are no records of earlier work, and writing would create one.
+    with writing(paths) if paths.warehouse.is_file() else nullcontext() as con:
+        planned = forecast(run, there.reports, con, there.online, pins)
+        free = forecast(run, there.reports, con, there.online) if pins else planned
+        each = in_each_precision(run, there.reports, con, there.online, pins)
+        last: LastRun = predictions_of(con, run.run_id) if con else {}
     if as_json:
         content = _as_json(run.run_id, planned, there.reports, last) | {"without_pins_s": free.seconds}
         print(json.dumps(content | {"by_precision_s": each, "left_out": there.left_out}, indent=1))

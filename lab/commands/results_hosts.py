@@ -1,4 +1,4 @@
-"""Whether the hosts of a run agree, and what each of them did: `lab results --hosts`."""
+"""The agreement of a run's hosts, and the work of each: `lab results --hosts`."""
 
 from __future__ import annotations
 

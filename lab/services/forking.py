@@ -36,26 +36,21 @@ class Engine:
         self.pid = pid
         self._process = psutil.Process(pid) if psutil.pid_exists(pid) else None
         self._ended = ended
-
-    @property
-    def returncode(self) -> int | None:
-        """Return the exit code, or minus the signal; None while it runs."""
-        return self._ended.result() if self._ended.done() and not self._ended.exception() else None
+        self.returncode: int | None = None  # the exit code, or minus the signal, once it was waited for
 
     async def wait(self) -> int:
         """Wait for its end and return how it ended; 1 if the process that would report it died before."""
         try:
-            return await asyncio.shield(self._ended)
+            self.returncode = await asyncio.shield(self._ended)
         except ConnectionError:
             while self._process and self._process.is_running():
                 await asyncio.sleep(GONE_S)
-            self._ended = asyncio.get_running_loop().create_future()
-            self._ended.set_result(1)
-            return 1
+            self.returncode = 1
+        return self.returncode
 
     def terminate(self) -> None:
         """Send it SIGTERM if it runs."""
-        if self._process and not self._ended.done():
+        if self._process and self.returncode is None:
             with suppress(psutil.NoSuchProcess):
                 self._process.send_signal(signal.SIGTERM)
 

@@ -68,12 +68,8 @@ class Box:
 
     def environment(self, machine: Machine) -> dict[str, str]:
         """Return the environment of a machine's commands: nothing of Prefect's or the coordinator's."""
-        own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-        return own | {
-            "LAB_HOME": str(self.home(machine).home),
-            "LAB_HOST": machine.name,
-            SETTING: str(self.coordinator.home / "results"),
-        }
+        results = str(self.coordinator.home / "results")
+        return processes.clean_environment(self.home(machine), **{"LAB_HOST": machine.name, SETTING: results})
 
     def prepare(self, models: Path) -> None:
         """Make the folders; weights that are converted once serve all, from the folder `models`."""

@@ -63,7 +63,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its exit code, or minus the signal."""
+    """The end of a process: its exit code, or minus the signal."""
 
     number: int
     code: int

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -200,6 +201,11 @@ def clean_environment(paths: Paths, **extra: str) -> dict[str, str]:
     """Return this process's environment without PREFECT_* and the database's password; LAB_HOME is set, telemetry off."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k != DATABASE_URL}
     return own | {"LAB_HOME": str(paths.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
+
+
+def end_as_by_ctrl_c() -> None:
+    """Have SIGTERM raise KeyboardInterrupt in this process, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def wait_until(check: Callable[[], object], timeout_s: float, process: Service | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""Which pools this coordinator's own worker serves: `lab up --serve`."""
+"""The pools that this coordinator's own worker serves: `lab up --serve`."""
 
 from __future__ import annotations
 

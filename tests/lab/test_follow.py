@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_verdicts import verdict
 from prefect.exceptions import ObjectNotFound
 from server_double import reply, run_row
 
@@ -32,7 +32,6 @@ from warehouse.database.records import save_verdict
 from warehouse.paths import Paths
 
 EXPECTED = {"p1": 10.0, "p2": 30.0, "p3": 60.0}
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -69,26 +68,6 @@ def test_the_bar_keeps_its_width_and_time_left_its_sign(phase: str, done: int, m
     assert len(bar) == 20
     assert set(bar) <= {"#", "-"}
     assert "-" not in line.partition("about")[2]
-
-
-def verdict(phase: str, status: str, minutes: int, **values: Any) -> dict[str, Any]:
-    """A row of gate_history as `chain_of` gives it."""
-    return {
-        "phase": phase,
-        "status": status,
-        "decided_at": NOON + timedelta(minutes=minutes),
-        "threshold": 1.2,
-        "value": 1.5,
-        "low": 1.3,
-        "high": 1.7,
-        "main_metric": "similarity_ratio",
-        "n": 30,
-        "reason": "It is so.",
-        "why": None,
-        "differs": "",
-        "next_steps": "[]",
-        "plan_id": "0f3a",
-    } | values
 
 
 AGAIN = "lab pipeline --scale demo"

@@ -7,33 +7,13 @@ import io
 import json
 import re
 import sys
-from typing import Any
 
 import pytest
+from made_up_verdicts import verdict
 
 from common.text import printable
 from experiments.contract import NextStep
 from lab.verdict_lines import COLUMNS, PIPED_WIDTH, print_chain, print_columns
-
-
-def verdict(phase: str, status: str, **values: Any) -> dict[str, Any]:
-    """Return a row of a chain."""
-    return {
-        "phase": phase,
-        "status": status,
-        "threshold": 1.2,
-        "value": 1.5,
-        "low": 1.3,
-        "high": 1.7,
-        "main_metric": "similarity_ratio",
-        "n": 30,
-        "reason": "It is so.",
-        "why": None,
-        "differs": "",
-        "next_steps": "[]",
-        "plan_id": "0f3a",
-    } | values
-
 
 HOSTILE = {
     "markup": "[red]not red[/red] [bold",

@@ -1,4 +1,4 @@
-"""Whether hosts that computed the same units got the same results, and the share of work of each host.
+"""The agreement of hosts that computed the same units, and the share of work of each host.
 
 Hosts are compared trial by trial (the view `host_agreement`). Where each unit ran once, hosts had different problems: then
 their numbers may differ for that reason, and nothing is compared.

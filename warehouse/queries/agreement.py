@@ -1,4 +1,4 @@
-"""What pages and reports say of the agreement of hosts: the records and words of warehouse.database.agreement."""
+"""The agreement of hosts for pages and reports: the records and words of warehouse.database.agreement."""
 
 from __future__ import annotations
 

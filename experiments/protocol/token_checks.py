@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import LabError
+from experiments.backends.bert_encoder import WINDOW_TOKENS, tokenizer_of
 from experiments.backends.catalog import backend, embedder_folder
 from experiments.backends.protocols import Unavailable
+from experiments.protocol.defects import DEFECTS
 
 PROMPT_TOKENS = 256  # of the context window for instruction, labels and answer
 MEMO_TOKENS = 24  # of a memo beside its text: noun, lead and answer
 SHORT = 200  # characters of a plain text that need not be counted: no token is shorter than one
-WINDOW_TOKENS = 256  # of the embedder (bert_encoder)
 SHOWN = 5  # memos of P2, E1 and E2 unless told otherwise
-NAMED = 0.1  # a share from which a verdict is not decided (experiments.protocol.defects)
 
 
 @dataclass
@@ -78,8 +78,6 @@ class Counted:
             folder = embedder_folder(self.embedder)
             if folder is None:
                 raise Unavailable(f"{self.embedder} is not on this machine")
-            from experiments.backends.bert_encoder import tokenizer_of
-
             self.tokenizer = tokenizer_of(folder)
         except (ImportError, Unavailable, LabError) as error:
             self.missing.append(f"tokens of {self.embedder} are not counted: {str(error).splitlines()[0]}")
@@ -100,13 +98,15 @@ class Counted:
         """Return what a verdict on these texts will name."""
         found = list(self.missing)
         equal = sum(n for n in self.heads.values() if n > 1)
-        for n, of, what in (
-            (self.cut, self.read, f"texts are longer than the {WINDOW_TOKENS} tokens that {self.embedder} reads"),
-            (self.unknown, self.tokens, f"tokens are unknown to {self.embedder}"),
-            (equal, self.read, f"texts are the same to {self.embedder}, so that their vectors will be equal"),
+        longer = f"texts are longer than the {WINDOW_TOKENS} tokens that {self.embedder} reads"
+        same = f"texts are the same to {self.embedder}, so that their vectors will be equal"
+        for metric, n, of, what in (
+            ("cut_share", self.cut, self.read, longer),
+            ("unknown_share", self.unknown, self.tokens, f"tokens are unknown to {self.embedder}"),
+            ("equal_vectors_share", equal, self.read, same),
         ):
             if n:
-                found.append(f"{n:,} of {of:,} {what}{_undecided(n / of)}")
+                found.append(f"{n:,} of {of:,} {what}{_undecided(n / of, metric)}")
         mean = sum(self.sizes) / len(self.sizes) if self.sizes else 0.0
         room = (self.window or math.inf) - PROMPT_TOKENS - (SHOWN + 1) * mean - SHOWN * MEMO_TOKENS
         if self.sizes and room < 0:
@@ -119,5 +119,6 @@ class Counted:
         return found
 
 
-def _undecided(share: float) -> str:
-    return f": P1 will decide nothing beyond {NAMED:.0%}" if share > NAMED else ""
+def _undecided(share: float, metric: str) -> str:
+    most = DEFECTS[metric].most
+    return f": P1 will decide nothing beyond {most:.0%}" if share > most else ""
