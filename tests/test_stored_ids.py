@@ -10,7 +10,7 @@ from experiments.registry import configure, expected_findings, get_phase
 STORED = {
     "p1": "7cffb93402479a83a9f3df89da8f3ef4",
     "p3": "f1ed9712f14613d599a3775acdd6a8c8",
-    "e1": "455a9318f18dce82816d0f6d375a3c7f",
+    "e1": "17ac710fcb7ce3c88e2ef0f3c6a5bf9a",
 }
 
 

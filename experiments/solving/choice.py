@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax
 
 from experiments.contract import Json, PhaseConfig, Trial
 from experiments.data import universe
@@ -32,6 +31,8 @@ def attempts_of(logprobs: Sequence[float], right: int, temperature: float) -> At
     A wrong option j comes before the right one with probability p_j / (p_j + p_right), whatever the others are
     (Luce 1959), and each that does costs a guess: E = 1 + sum over j of p_j / (p_j + p_right).
     """
+    from scipy.special import expit, log_softmax  # here: who only assesses a host imports this module too
+
     scores = np.asarray(logprobs, dtype=np.float64) / temperature
     before = expit(np.delete(scores, right) - scores[right])
     return Attempts(1.0 + float(before.sum()), float(np.exp(log_softmax(scores)[right])))
@@ -79,6 +80,8 @@ def calibrate_batch(trials: Sequence[Trial], domain: Domain, config: PhaseConfig
     """
     if config.calibration != "batch":
         return list(trials)
+    from scipy.special import log_softmax
+
     batches: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for t in trials:
         if "logprobs" in t.details:
