@@ -14,6 +14,8 @@ WORDS = {
     "can't start new thread": errno.EAGAIN,
     "Failed to launch worker thread": errno.EAGAIN,
     "fsync failed": errno.EIO,
+    "can't allocate memory": errno.ENOMEM,  # torch, for the processor
+    "out of memory": errno.ENOMEM,  # torch and MLX, for a card
 }
 LIBRARIES = ("duckdb", "_duckdb", "safetensors")
 MEMORY = "OutOfMemoryException"  # DuckDB's
@@ -75,6 +77,12 @@ def explained(error: OSError, folder: Path | None = None) -> LabError:
     values = {"name": name or folder or "a file", "folder": folder or '"$LAB_HOME"'}
     disk = f"the disk of {folder}" if folder else "a disk"
     return LabError(text.what.format(**values, disk=disk), text.mend.format(**values))
+
+
+def of_machine(error: BaseException) -> bool:
+    """Return True for what a machine lacks, such as memory or room on a disk: it may pass, or be otherwise elsewhere."""
+    found = system_error(error)
+    return found is not None and found.errno in _TEXTS
 
 
 def _own(error: BaseException) -> OSError | None:

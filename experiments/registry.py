@@ -103,7 +103,7 @@ class Phase(Protocol):
     QUESTION: str
     BLOCKING: bool  # a FAIL or INCONCLUSIVE stops the pipeline
     PROFILE: str  # prerequisites | e0_e1 | e2 (docs/science.md, "Which machine may run what")
-    NEEDS: tuple[str, ...]  # engines of the host: embedder, language_model, lora
+    NEEDS: tuple[str, ...]  # engines of the host: embedder, language_model, lora; of the model: chat, a chat template
     PLANNED: tuple[str, ...]  # metrics that the protocol asks for; others are marked exploratory
     SCALES: Mapping[str, Mapping[str, Any]]  # fields that differ from Config's defaults; full is {}
     Config: type[PhaseConfig]

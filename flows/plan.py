@@ -54,14 +54,16 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Pl
     Raises:
         LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
     """
-    from experiments.backends.catalog import digest_of, engines_of
+    from experiments.backends.catalog import backend, digest_of, engines_of
 
     for name in given or {}:
         module_of(name)
     given = _decided(given or {})
     configs = {name: configure(name, scale, given.get(name)) for name in PHASES}
-    for config in configs.values():
+    for name, config in configs.items():
         _check_engine(config)
+        if "chat" in get_phase(name).NEEDS:  # else it would be found out after the training
+            backend(config.model).check_chat(config.model)
     used = {name: tuple(sorted({c.model, *getattr(c, "embedders", ())} - {"hybrid"})) for name, c in configs.items()}
     content: Json = {
         "scale": scale,

@@ -56,6 +56,7 @@ def needs_of(needs: Sequence[str], model: str, trainer: str = "peft") -> tuple[s
         LabError: no model has this name.
     """
     prefix = catalog.prefix_of(model)
+    needs = [need for need in needs if need != "chat"]  # of the model, wherever it is: the plan asks for it
     if prefix == catalog.PACKAGED:
         return tuple(needs)
     by_path = model.partition("/")[2].startswith(("/", "~"))

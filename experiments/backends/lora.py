@@ -56,7 +56,8 @@ class Training:
 def encode(tokenizer: Any, pair: tuple[str, str], window: int) -> Row:
     """Return a (prompt, completion) pair as tokens of which the completion is learned; the end fits `window` tokens."""
     prompt = tokenizer(pair[0]).input_ids
-    completion = [*tokenizer(pair[1], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]  # some tokenizers have none
+    completion = [*tokenizer(pair[1], add_special_tokens=False).input_ids, *end]
     return Row((prompt + completion)[-window:], ([IGNORED] * len(prompt) + completion)[-window:])
 
 

@@ -21,6 +21,7 @@ from experiments.precision import QUANTISED, Precision
 
 ENGINE = "mlx"
 digest = weights.digest
+check_chat = weights.check_chat
 counter = token_counter
 load = MlxModel
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from experiments.backends import placement, weights
 from experiments.backends.answer_end import end_tokens, spelling, with_ends
 from experiments.backends.lora import settings_in
-from experiments.backends.protocols import THINKING, Reply, Scores, TextLoss, Unavailable, seeds_for
+from experiments.backends.protocols import NO_CHAT, THINKING, Reply, Scores, TextLoss, Unavailable, seeds_for
 from experiments.backends.quiet import quiet
 from experiments.backends.transformers_lm import WINDOW_TOKENS
 from experiments.precision import QUANTISED, Precision
@@ -196,6 +196,8 @@ class MlxModel:
         from mlx_lm.generate import generate_step
 
         started = time.perf_counter()
+        if chat and not self.tokenizer.chat_template:
+            raise Unavailable(NO_CHAT.format(self.name))
         if chat:
             message = [{"role": "user", "content": prompt}]
             prompt = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

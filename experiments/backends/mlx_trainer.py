@@ -103,7 +103,8 @@ class MlxTrainer:
         started = time.perf_counter()
         mx.random.seed(seed_for(seed, "lora") % 2**63)
         adapted_layers(model, peft_settings(settings))
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        # Padding is never read, so any token will do.
+        pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
         rows, held_out = ([encode(tokenizer, p, WINDOW_TOKENS) for p in pairs] for pairs in (examples, validation))
         course = fit(_MlxTuner(model, pad), rows, held_out, settings, seed)
         return replace(course.training(save, settings, started), engine=described(model, precision))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from common.errors import LabError
+from common.system_errors import of_machine
 from experiments.backends.protocols import Embedder, LanguageModel, Unavailable
 from experiments.contract import Attachment, Trainer
 from experiments.precision import Precision
@@ -19,20 +21,25 @@ if TYPE_CHECKING:
 
 @contextmanager
 def loading(name: str) -> Iterator[None]:
-    """Raise Unavailable, in one line, for whatever a library raises where a model cannot be loaded or used."""
+    """Raise Unavailable, in one line, for whatever a library raises where a model cannot be loaded, used or trained.
+
+    What the machine lacks stays what it is, so that another machine is asked.
+    """
     try:
         yield
-    except (Unavailable, LabError, MemoryError):
+    except (Unavailable, LabError):
         raise
     except Exception as error:
+        if of_machine(error):
+            raise
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), "") or "no reason given"
         raise Unavailable(f"model {name!r} cannot be used: {type(error).__name__}: {why[:200]}") from error
 
 
 def _tried(model: LanguageModel) -> LanguageModel:
     """Return the model after one small question: some architectures load, and fail where their cache is shared."""
-    if model.scores:
-        model.score("1 + 1 =", [" 2", " 3"])
+    if model.scores and not all(map(math.isfinite, model.score("1 + 1 =", [" 2", " 3"]).logprobs)):
+        raise ValueError("it gives answers no probability: its weights or its tokenizer are damaged")
     return model
 
 
@@ -91,8 +98,7 @@ class Backends:
         from experiments.backends.catalog import backend
 
         with loading(name):
-            made = backend(name).trainer(name, precision, trainer)
-        return made.train(examples, validation, settings, seed)
+            return backend(name).trainer(name, precision, trainer).train(examples, validation, settings, seed)
 
     def attach(self, name: str, content: bytes) -> str:
         """Leave a file beside the unit's trials and return its SHA-256, by which later units fetch it."""

@@ -14,6 +14,10 @@ WITHOUT_CACHE = ("Bloom", "FalconMamba", "Mamba", "RecurrentGemma", "Rwkv", "xLS
 HEADER_BYTES = 8  # before the header of a safetensors file: its length, little-endian
 
 
+GGUF_CHAT = b"tokenizer.chat_template"  # its key among a GGUF file's metadata
+GGUF_HEAD_BYTES = 2**26  # that hold the metadata: the tokens and merges of 256,000 take a fifth of it
+
+
 class Fault(NamedTuple):
     """What is wrong with a model's files, and what mends it."""
 
@@ -63,6 +67,19 @@ def _fault_of_folder(folder: Path) -> Fault | None:
         what = f"{folder} holds a {kinds[0]}, which cannot score several options after one prompt"
         return Fault(what, "choose a transformer such as Llama, Qwen, Gemma, Phi or GPT-2")
     return None
+
+
+def has_chat_template(path: Path) -> bool:
+    """Return True if a GGUF file or a folder of safetensors has a chat template, where transformers looks for it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return GGUF_CHAT in file.read(GGUF_HEAD_BYTES)
+    if (path / "chat_template.jinja").is_file():
+        return True
+    try:
+        return bool(_json(path / "tokenizer_config.json").get("chat_template"))
+    except (OSError, ValueError):
+        return False
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from experiments.backends.lora import LoraSettings, Training
 from experiments.contract import Trainer
 from experiments.precision import Precision
 
+NO_CHAT = "model {!r} has no chat template, so it cannot be asked as P3 asks"
 THINKING, THOUGHT = "<think>", "</think>"  # around the thinking of Qwen3, DeepSeek-R1 and models after them
 
 
@@ -237,6 +238,10 @@ class Backend(Protocol):
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of the model. Raises LabError when this machine does not have it."""
+        ...
+
+    def check_chat(self, name: str) -> None:
+        """Check that the model can be asked as in a chat, without loading it. Raises LabError: it cannot, or is not here."""
         ...
 
     def counter(self, name: str) -> TokenCounter:

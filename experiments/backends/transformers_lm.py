@@ -23,7 +23,16 @@ from experiments.backends.placement import (
     same_on_all_processors,
     use_real_cores,
 )
-from experiments.backends.protocols import THINKING, Reply, Scores, TextLoss, TokenCounter, Unavailable, seeds_for
+from experiments.backends.protocols import (
+    NO_CHAT,
+    THINKING,
+    Reply,
+    Scores,
+    TextLoss,
+    TokenCounter,
+    Unavailable,
+    seeds_for,
+)
 from experiments.backends.quiet import quiet
 from experiments.precision import QUANTISED, Precision
 from experiments.seeds import generator
@@ -259,7 +268,7 @@ class TransformersModel:
     def as_chat(self, prompt: str) -> str:
         """Return `prompt` as one user message in the model's chat template. Raises Unavailable: it has none."""
         if not self.tokenizer.chat_template:
-            raise Unavailable(f"model {self.name!r} has no chat template, so it cannot be asked as P3 asks")
+            raise Unavailable(NO_CHAT.format(self.name))
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
         )

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common.environment import lab_home
+from common.errors import LabError
 from common.files import cached_sha256
 from experiments.backends.catalog import (
     LANGUAGE_MODELS,
@@ -19,8 +20,8 @@ from experiments.backends.catalog import (
     unavailable,
     unknown,
 )
-from experiments.backends.model_files import fault_of
-from experiments.backends.protocols import Missing, Unavailable
+from experiments.backends.model_files import fault_of, has_chat_template
+from experiments.backends.protocols import NO_CHAT, Missing, Unavailable
 from experiments.backends.quiet import quiet
 from experiments.backends.sizing import Size, folder_size, gguf_size
 
@@ -72,6 +73,19 @@ def digest(name: str) -> str:
     """Return the SHA-256 of the weights, and in a folder of all other files that decide the answers."""
     path = source(name)
     return cached_sha256(path) if path.is_file() else folder_digest(path)
+
+
+def check_chat(name: str) -> None:
+    """Check that the model has a chat template; its files are looked at, and none is loaded.
+
+    Raises:
+        LabError: it has none, the name is unknown, or this machine does not have the model.
+    """
+    if not has_chat_template(source(name)):
+        mend = (
+            f"choose a model that was tuned for chats, for P3 alone with: --set p3.model={next(iter(LANGUAGE_MODELS))}"
+        )
+        raise LabError(NO_CHAT.format(name), mend)
 
 
 def size(name: str) -> Size:

@@ -94,7 +94,7 @@ def test_a_phase_has_all_that_the_contract_asks_for(name: str) -> None:
     assert phase.TITLE and phase.QUESTION.endswith("?")
     assert phase.BLOCKING is (name in ("p1", "p2", "p3"))
     assert phase.PROFILE in ("prerequisites", "e0_e1", "e2")
-    assert phase.NEEDS and set(phase.NEEDS) <= {"embedder", "language_model", "lora"}
+    assert phase.NEEDS and set(phase.NEEDS) <= {"embedder", "language_model", "chat", "lora"}
     assert issubclass(phase.Config, PhaseConfig)
     assert set(phase.SCALES) == set(SCALES) and phase.SCALES["full"] == {}
 

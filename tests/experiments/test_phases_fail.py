@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from driving import by_condition, drive, earlier
 from fake_engines import FakeEmbedder, FakeLanguageModel
@@ -9,8 +11,10 @@ from fake_engines import FakeEmbedder, FakeLanguageModel
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
 from experiments import p3_finetuning_preservation as p3
+from experiments.backends import transformers_backend
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.model_cache import Backends, no_files
+from experiments.backends.peft_trainer import PeftTrainer
 from experiments.contract import Json, Status, Trial, Unit
 from experiments.data import universe
 from experiments.registry import configure, get_phase
@@ -86,6 +90,24 @@ def test_a_training_that_cannot_run_leaves_p3_inconclusive(monkeypatch: pytest.M
     trials = by_condition(done)
     assert {c: len(t) for c, t in trials.items()} == {"train": 1, "base": 9}
     assert verdict.status is Status.INCONCLUSIVE and "pip install" in verdict.reason
+
+
+@pytest.mark.parametrize("name", ["p2", "p3", "e1", "e2"])
+def test_a_model_that_no_library_loads_or_trains_is_a_result_of_every_unit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trials fail in one line, and the phase asks for nothing more: a pipeline has nothing to send again or elsewhere."""
+
+    def broken(*of: object) -> Any:
+        raise RuntimeError("size mismatch\nfor many layers")
+
+    monkeypatch.setattr(transformers_backend, "load", broken)
+    monkeypatch.setattr(PeftTrainer, "train", broken)
+    done, verdict = drive(name, SMALL[name], findings(), Backends(no_files, {MINI: FakeEmbedder()}), {})
+    errors = {(t.error or "").removeprefix("Unavailable: ") for _, trials in done for t in trials}
+    assert len({unit.unit_id for unit, _ in done}) == len(done) > 0
+    assert errors == {f"model '{MODEL}' cannot be used: RuntimeError: size mismatch"}
+    assert verdict.status is Status.INCONCLUSIVE and "RuntimeError: size mismatch" in verdict.reason
 
 
 @pytest.mark.parametrize("name", ["p3", "e2"])

@@ -71,7 +71,18 @@ def test_a_backend_is_one_module_with_what_the_protocol_asks() -> None:
         for n, f in inspect.getmembers(protocols.Backend, inspect.isfunction)
     }
     wanted = {n: parameters for n, parameters in wanted.items() if not n.startswith("_")}
-    own = {"local_models", "missing", "digest", "counter", "load", "trainer", "versions", "precisions", "refusal"}
+    own = {
+        "local_models",
+        "missing",
+        "digest",
+        "check_chat",
+        "counter",
+        "load",
+        "trainer",
+        "versions",
+        "precisions",
+        "refusal",
+    }
     assert set(wanted) == own
     for name in NAMES.values():
         module = catalog.backend(name)

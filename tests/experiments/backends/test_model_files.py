@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 
 from common.errors import LabError
 from experiments.backends import catalog, ollama_backend, weights
-from experiments.backends.model_cache import Backends, no_files
-from experiments.backends.protocols import Unavailable
+from experiments.backends.model_cache import Backends, loading, no_files
+from experiments.backends.model_files import has_chat_template
+from experiments.backends.protocols import Scores, Unavailable
+from experiments.registry import PHASES
 from flows.plan import plan
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n"
@@ -87,6 +90,47 @@ def test_a_gguf_file_that_is_none_is_refused(tmp_path: Path) -> None:
         catalog.digest_of(f"gguf/{file}")
 
 
+def test_a_model_that_cannot_chat_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P3 said so after its training. Phases that only complete texts take such a model."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
+    model = f"hf/{folder(tmp_path / 'model')}"
+    with pytest.raises(LabError, match=f"model '{model}' has no chat template") as raised:
+        plan("smoke", {phase: {"model": model} for phase in PHASES})
+    assert "--set p3.model=smollm2-135m" in raised.value.mend
+    without = {phase: {"model": model} for phase in PHASES if phase != "p3"}
+    assert plan("smoke", without).content["configs"]["p2"]["model"] == model
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "has"),
+    [
+        ("tokenizer_config.json", b'{"chat_template": "{{ messages }}"}', True),
+        ("tokenizer_config.json", b'{"chat_template": [{"name": "default", "template": "x"}]}', True),
+        ("tokenizer_config.json", b'{"chat_template": null}', False),
+        ("tokenizer_config.json", b'{"cut', False),
+        ("chat_template.jinja", b"{{ messages }}", True),
+        ("model.gguf", b"GGUF\3\0\0\0...tokenizer.chat_template...", True),
+        ("model.gguf", b"GGUF\3\0\0\0...tokenizer.ggml.tokens...", False),
+    ],
+)
+def test_a_chat_template_is_found_where_it_may_stand(file: str, content: bytes, has: bool, tmp_path: Path) -> None:
+    """In the tokenizer's configuration, as newer models have it in a file of its own, or in a GGUF file's metadata."""
+    (tmp_path / file).write_bytes(content)
+    assert has_chat_template(tmp_path / file if file.endswith(".gguf") else tmp_path) is has
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), OSError(28, "No space left on device")]
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_model(error: Exception) -> None:
+    """A failed trial would be the unit's result; a bigger machine, or this one later, may compute it."""
+    with pytest.raises(type(error)) as raised, loading("hf/any"):
+        raise error
+    assert raised.value is error
+
+
 @pytest.mark.parametrize("error", [RuntimeError("size mismatch\nfor many\nlayers"), KeyError("gemma3n"), ValueError()])
 def test_any_error_of_a_library_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials fail with it and are delivered, so that a pipeline tries nothing again elsewhere."""
@@ -95,7 +139,12 @@ def test_any_error_of_a_library_is_one_line(error: Exception, monkeypatch: pytes
         def load(self, *of: object) -> Any:
             raise error
 
-        def trainer(self, *of: object) -> Any:
+        def trainer(self, name: str, *of: object) -> Any:
+            if name == "hf/untrainable":
+                return self
+            raise error
+
+        def train(self, *of: object) -> Any:
             raise error
 
     monkeypatch.setattr("experiments.backends.catalog.backend", lambda name: FakeBackend())
@@ -103,20 +152,28 @@ def test_any_error_of_a_library_is_one_line(error: Exception, monkeypatch: pytes
     for ask in (
         lambda: Backends(no_files).language_model("hf/any"),
         lambda: Backends(no_files).train("hf/any", [], [], settings, 1),
+        lambda: Backends(no_files).train("hf/untrainable", [], [], settings, 1),
     ):
-        with pytest.raises(Unavailable, match=f"model 'hf/any' cannot be used: {type(error).__name__}: ") as raised:
+        with pytest.raises(
+            Unavailable, match=f"model 'hf/(any|untrainable)' cannot be used: {type(error).__name__}: "
+        ) as raised:
             ask()
         assert "\n" not in str(raised.value)
 
 
-def test_a_model_that_loads_and_cannot_score_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some architectures load, and fail at the first question, in the middle of a unit."""
+@pytest.mark.parametrize("answer", [AttributeError("no attribute 'batch_repeat_interleave'"), float("nan"), -math.inf])
+def test_a_model_that_loads_and_cannot_score_is_found_at_once(
+    answer: Exception | float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some architectures load, and fail at the first question, in the middle of a unit; damaged weights answer NaN."""
 
     class FakeModel:
         scores = True
 
         def score(self, *of: object) -> Any:
-            raise AttributeError("'NoneType' object has no attribute 'batch_repeat_interleave'")
+            if isinstance(answer, Exception):
+                raise answer
+            return Scores((-1.0, answer), 1, 1, 0.0)
 
     class FakeBackend:
         def load(self, *of: object) -> Any:
@@ -124,7 +181,9 @@ def test_a_model_that_loads_and_cannot_score_is_found_at_once(monkeypatch: pytes
 
     monkeypatch.setattr("experiments.backends.catalog.backend", lambda name: FakeBackend())
     made = Backends(no_files)
-    with pytest.raises(Unavailable, match="cannot be used: AttributeError"):
+    with pytest.raises(
+        Unavailable, match=r"cannot be used: (AttributeError|ValueError: it gives answers no probability)"
+    ):
         made.language_model("hf/any")
     assert made.models == {}
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +51,18 @@ def keep(files: dict[str, bytes], content: bytes) -> str:
     sha256 = hashlib.sha256(content).hexdigest()
     files[sha256] = content
     return sha256
+
+
+def test_a_tokenizer_without_an_end_has_examples_without_one() -> None:
+    """Its end was None among the tokens, and a traceback in the middle of a training."""
+
+    class FakeTokenizer:
+        eos_token_id = None
+
+        def __call__(self, text: str, **_: object) -> Any:
+            return SimpleNamespace(input_ids=[ord(c) for c in text])
+
+    assert encode(FakeTokenizer(), ("ab", "c"), 8).ids == [97, 98, 99]
 
 
 def plain_loss(lm: Any, pair: tuple[str, str]) -> float:
