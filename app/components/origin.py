@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import format as words
-from app.components.cards import Fact, facts
+from app.components.cards import Fact, facts, overridden, trials_of
 from app.phase_names import ORDER
 from app.reading import Row
 
@@ -66,6 +66,29 @@ def numbers_of(plan: Row, phase: str) -> str:
     packages = {package: number for own in engines.values() for package, number in own.items()} or engines
     found = f"{config.get('precision', 'float32')} by {', '.join(f'{p} {n}' if n else p for p, n in packages.items())}"
     return f"{found}, adapters by {config.get('trainer', 'peft')}" if "lora" in config else found
+
+
+def facts_of_phase(phase: str, verdict: Row | None, plan: Row | None, where: tzinfo | None) -> list[str]:
+    """Return what a phase's verdict rests on, each as a few words: trials, hosts, time, doubts, what computed it.
+
+    Args:
+        phase: such as "p1".
+        verdict: None while it is not decided.
+        plan: the plan as stored; None for a run without a record.
+        where: the time zone of times; None for this machine's.
+    """
+    facts = []
+    if verdict:
+        facts = [
+            trials_of(verdict),
+            f"on {', '.join(verdict['hosts'])}" if verdict["hosts"] else "",
+            f"took {words.duration(verdict['actual_s'])}" if verdict["actual_s"] is not None else "",
+            f"decided {words.local_time(verdict['decided_at'], where)}" if verdict["decided_at"] else "",
+            verdict["differs"],
+            overridden(verdict),
+        ]
+    facts.append(numbers_of(plan, phase) if plan else "")
+    return [f for f in facts if f]
 
 
 def _numbers(plan: Row) -> str:

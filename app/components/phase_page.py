@@ -143,25 +143,14 @@ def _body(name: str, plots: Callable[[Phase], None], view: filters.View) -> None
 
 def _head(name: str, view: filters.View, verdict: Row | None, done: tuple[int, int] | None) -> None:
     """Show verdict, question, reason, and the facts behind it."""
-    facts: list[str] = []
-    reason = ""
-    if verdict:
-        facts = [
-            cards.trials_of(verdict),
-            f"on {', '.join(verdict['hosts'])}" if verdict["hosts"] else "",
-            f"took {words.duration(verdict['actual_s'])}" if verdict["actual_s"] is not None else "",
-            f"decided {words.local_time(verdict['decided_at'], view.where)}",
-            verdict["differs"],
-            cards.overridden(verdict),
-        ]
-        reason = words.reason(verdict["reason"])
-    elif done:
+    plan = read(snapshot.provenance, view.run_id)
+    facts = origin.facts_of_phase(name, verdict, plan["content"] if plan else None, view.where)
+    reason = words.reason(verdict["reason"]) if verdict else ""
+    if done and not verdict:
         last = read(snapshot.latest_results, view.run_id).get(name)
         reason = f"{done[0]:,} of {words.count(done[1], 'unit')} done."
-        facts = [f"last result {words.local_time(last, view.where)}" if last else "no result yet"]
-    plan = read(snapshot.provenance, view.run_id)
-    facts.append(origin.numbers_of(plan["content"], name) if plan else "")
-    quiet = " · ".join(escape(f) for f in facts if f)
+        facts.insert(0, f"last result {words.local_time(last, view.where)}" if last else "no result yet")
+    quiet = " · ".join(map(escape, facts))
     over = f"<strong>{escape(named(name))}</strong>{cards.pill(cards.status_of(verdict, done))}"
     st.html(
         f'<div class="lab-head"><div class="lab-over">{over}</div><h1>{escape(text_of(name).question or named(name))}</h1>'

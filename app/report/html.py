@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from app import format as words
 from app.components import card_parts, cards, filters, found, origin, story, tables
 from app.components.phase_page import Phase
-from app.phase_names import named, text_of
+from app.phase_names import ORDER, named, text_of
 from app.plots import forest
 from app.plots import hosts as host_figures
 from app.reading import Row
@@ -90,15 +92,16 @@ def page(run_id: str, note: str = "") -> str:
     last = {phase: words.local_time(at, None) for phase, at in snapshot.latest_results(run_id).items()}
     known = [h["host"] for h in snapshot.hosts()]
     decided = {phase: card_parts.deciding(run_id, v) for phase, v in verdicts.items()}
+    shown = [p for p in ORDER if p in verdicts or p in snapshot.measured_phases(run_id)]
+    content = {p: _phase(run, p, verdicts.get(p), known) for p in shown}
+    content |= {name: text for name, text in (("hosts", _hosts(run_id)), ("provenance", _provenance(run_id))) if text}
     parts = [
         _head(run, verdicts, state),
         _quiet(note),
         cards.strip(decided, done, card_parts.by_host(snapshot.agreement(run_id), known), last),
-        _section("Reasons", "".join(cards.reasons(verdicts).values()) or "<p>No verdict yet.</p>"),
+        _contents(list(content), verdicts, done),
+        *(_section(name, text) for name, text in content.items()),
     ]
-    for phase in snapshot.measured_phases(run_id):
-        parts.append(_phase(run, phase, verdicts.get(phase), known))
-    parts += [_hosts(run_id), _provenance(run_id)]
     return _file(f"{run_id}: {words.shortened(state.sentence, 120)}", "".join(parts))
 
 
@@ -111,6 +114,21 @@ def _head(run: Row, verdicts: Mapping[str, Row], state: story.Story) -> str:
     return story.head(" · ".join(quiet), said, state, rests, "Report")
 
 
+def _contents(sections: Sequence[str], verdicts: Mapping[str, Row], done: Mapping[str, cards.Progress]) -> str:
+    """Return links to the sections, those of phases with their verdicts."""
+    lines = (
+        f'<li><a href="#{name}">{escape(_title(name))}</a>'
+        + (cards.pill(cards.status_of(verdicts.get(name), done.get(name))) if name in ORDER else "")
+        + "</li>"
+        for name in sections
+    )
+    return f'<nav aria-label="Contents"><h2>Contents</h2><ol>{"".join(lines)}</ol></nav>'
+
+
+def _title(section: str) -> str:
+    return named(section) if section in ORDER else section.capitalize()
+
+
 def _time(moment: datetime) -> str:
     return f'<time title="{words.utc_time(moment)}">{words.local_time(moment, None)}</time>'
 
@@ -120,7 +138,7 @@ def _quiet(text: str) -> str:
 
 
 def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> str:
-    """Return a phase's question, plots and numbers."""
+    """Return a phase's question, its verdict with the reason, plots and numbers."""
     run_id = str(run["run_id"])
     rows = snapshot.phase_metrics(run_id, phase)
     drawn = Drawn(phase, filters.View(run, None, None), rows, phases.config(run_id, phase), verdict)
@@ -133,11 +151,27 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
         drawn.note("The trials of this phase are not in this file, so the plots that need them are left out.")
     whole = f"{len(rows):,} numbers" if len(rows) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(rows):,} numbers"
     numbers = _table(tables.metric_rows(rows[:MOST_ROWS]), ("value",))
-    return _section(
-        named(phase),
-        f'{_quiet(text_of(phase).question)}<div class="plots">{"".join(map(_plot, drawn.figures))}</div>'
+    return (
+        f'<p class="question">{escape(text_of(phase).question)}</p>{_verdict(run, phase, verdict)}'
+        f'<div class="plots">{"".join(map(_plot, drawn.figures))}</div>'
         f"{''.join(map(_quiet, drawn.notes))}{''.join(drawn.tables)}"
-        f"<details><summary>{whole}</summary>{numbers}</details>",
+        f"<details><summary>{whole}</summary>{numbers}</details>"
+    )
+
+
+def _verdict(run: Row, phase: str, verdict: Row | None) -> str:
+    """Return the verdict of a phase, its reason, the facts behind it and what to try next."""
+    plan = snapshot.provenance(str(run["run_id"]))
+    facts = origin.facts_of_phase(phase, verdict, plan["content"] if plan else None, None)
+    if verdict is None:
+        return f"<p>Not decided yet.</p>{_quiet(' · '.join(facts))}"
+    steps = "".join(
+        f"<li><code>{escape(str(step.command))}</code>{f' ({escape(step.reason)})' if step.reason else ''}</li>"
+        for step in verdict["next_steps"]
+    )
+    return (
+        f"<p>{cards.pill(verdict['status'])} {escape(words.reason(verdict['reason']))}</p>{_quiet(' · '.join(facts))}"
+        + (f"<h3>Next steps</h3><ul>{steps}</ul>" if steps else "")
     )
 
 
@@ -154,7 +188,7 @@ def _hosts(run_id: str) -> str:
     if audits:
         compared = f"<h3>Audits</h3>{_table(audits, ('largest difference', 'tolerance'))}"
     said = f"<p>{escape(in_words(snapshot.agreement(run_id)))}</p>"
-    return _section("Hosts", f'{said}<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}{compared}')
+    return f'{said}<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}{compared}'
 
 
 def _provenance(run_id: str) -> str:
@@ -173,7 +207,7 @@ def _provenance(run_id: str) -> str:
     if found["plan_sha256"]:
         content = escape(json.dumps(found["content"], indent=1, ensure_ascii=False))
         plan = f"<details><summary>The plan, as stored</summary><pre>{content}</pre></details>"
-    return _section("Provenance", cards.facts(rows) + plan)
+    return cards.facts(rows) + plan
 
 
 def _verified() -> str:
@@ -185,8 +219,8 @@ def _verified() -> str:
     return "never"
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+def _section(name: str, content: str) -> str:
+    return f'<section id="{name}"><h2>{escape(_title(name))}</h2>{content}</section>'
 
 
 def _plot(figure: go.Figure) -> str:
@@ -214,14 +248,15 @@ def _cell(value: Any, measured: bool) -> str:
 
 
 def _file(title: str, body: str) -> str:
-    """Return the file: a policy that forbids every request, the styles, plotly once, and the script that draws."""
+    """Return the file: a policy that forbids every request, the styles, plotly once (compressed), and the script that draws."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
     style = (HERE.parent / "style.css").read_text(encoding="utf-8") + (HERE / "report.css").read_text(encoding="utf-8")
     draw = (HERE / "report.js").read_text(encoding="utf-8")
+    plotly = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{body}</main>"
-        f"<script>{get_plotlyjs()}</script><script>{draw}</script></body></html>\n"
+        f'<script id="plotly" type="text/plain">{plotly}</script><script>{draw}</script></body></html>\n'
     )

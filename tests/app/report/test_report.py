@@ -78,11 +78,33 @@ def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
     assert "<dt>Verified</dt><dd>never</dd>" in text
 
 
+def test_the_contents_lead_to_each_section_with_its_verdict(text: str) -> None:
+    """A reader who was sent the file finds a phase, its verdict and the reason without scrolling through the others."""
+    own = re.sub(r"<script.*?</script>", "", text, flags=re.S)
+    (contents,) = re.findall(r"<nav.*?</nav>", own, flags=re.S)
+    sections = re.findall(r'<section id="(\w+)"><h2>', own)
+    assert (
+        re.findall(r'href="#(\w+)"', contents)
+        == sections
+        == ["p1", "p2", "p3", "e0", "e1", "e2", "hosts", "provenance"]
+    )
+    assert contents.count("lab-pill") == 6
+    (second,) = re.findall(r'<section id="p2">(.*?)</section>', own, flags=re.S)
+    assert re.search(r'class="question">[^<]+\?</p>', second) and "lab-fail" in second and "trials" in second
+    assert "<h3>Next steps</h3>" in second
+
+
+def test_the_file_of_a_whole_run_is_small(home: Path) -> None:
+    """It is sent by mail: plotly alone would take 4.8 MB, so it is compressed."""
+    publish(home, FULL, more=enrich)
+    assert len(html.page("demo-full").encode()) < 3_000_000
+
+
 def test_the_file_asks_nothing_of_a_network(text: str) -> None:
     """It must open anywhere: nothing is linked, and a policy forbids what a library might fetch."""
     own = re.sub(r"<script.*?</script>", "", text, flags=re.S)
     assert "default-src 'none'" in own
-    assert re.findall(r"""(?:src|href)=["'](?!data:)[^"']+|@import|<link|<iframe""", own) == []
+    assert re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']+|@import|<link|<iframe""", own) == []
 
 
 @pytest.mark.parametrize(
@@ -135,6 +157,14 @@ def test_the_written_file_draws_itself_without_a_network(
     assert page.evaluate("window.hurt") is None
     expect(page.locator("body")).to_have_css("background-color", "rgb(18, 20, 23)")
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    title = page.locator(".plot .gtitle").first
+    assert title.evaluate("e => getComputedStyle(e).fill") == "rgb(22, 24, 29)", "on white paper"
+    widths = page.locator(".plot .main-svg").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
+    assert max(widths) <= 681 and page.locator(".csv:visible, details:visible").count() == 0
+    page.emulate_media(media="screen")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     with page.expect_download() as saved:
         page.get_by_role("button", name="CSV").last.click()
     assert saved.value.suggested_filename == "table.csv"
