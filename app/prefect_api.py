@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from app import format as words
+from common import proxies
 from common.errors import LabError
 from common.urls import without_secrets
 from workpools.pools import DEFAULT_API
@@ -121,7 +122,8 @@ def _asked(url: str) -> Now:
 
     user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     limits, login = httpx.Timeout(ANSWER_S, connect=CONNECT_S), (user, password) if colon else None
-    with httpx.Client(base_url=f"{url.rstrip('/')}/", timeout=limits, auth=login) as client:
+    through_proxies = not proxies.is_own(proxies.host_of(url))
+    with httpx.Client(base_url=f"{url.rstrip('/')}/", timeout=limits, auth=login, trust_env=through_proxies) as client:
         known = url in CSRF_TOKENS
         try:
             client.headers.update(_csrf_headers(client, url))

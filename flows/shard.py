@@ -15,6 +15,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.tasks import exponential_backoff
 
+from common import proxies
 from common.environment import host_name
 from common.errors import LabError
 from common.files import locked_file
@@ -254,6 +255,7 @@ def shard(
         host: the only host that may run it; any of the pool unless given.
         replicate: run them although another host has their bundles.
     """
+    proxies.prepare()  # a worker that the user started has the user's variables
     paths = Paths.local()
     _add_host(phase, label)
     store = configured_store(paths)

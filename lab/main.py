@@ -15,6 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from common import proxies
 from common.errors import LabError
 from common.system_errors import explained, system_error
 from common.text import printable
@@ -160,6 +161,7 @@ def overview() -> str:
 def main() -> None:
     """Run the command line; the exit codes are those of lab/exit_codes.py."""
     try:
+        proxies.prepare()
         code = app(prog_name="lab", standalone_mode=False)
         _flush()
     except LabError as error:

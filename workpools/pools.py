@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from common import proxies
 from common.environment import checked_host
 from common.errors import LabError
 from common.same_origin import MISDIRECTED
@@ -29,6 +30,9 @@ class RefusedError(LabError):
 
 def unreachable(url: str) -> LabError:
     """Return the error for a server that does not answer."""
+    if variable := proxies.variable_for(url):
+        what = f"no Prefect server answers at {url}, which was asked through the proxy of {variable}"
+        return LabError(what, f"if it needs no proxy: export no_proxy={proxies.host_of(url)}")
     return LabError(f"no Prefect server answers at {url}", "start one: lab up, or prefect server start")
 
 
@@ -59,7 +63,7 @@ def connect(api_url: str, auth: str | None = None) -> Any:
         LabError: not an address, or no server answers there.
         RefusedError: it refuses this user.
     """
-    checked_url(api_url)
+    proxies.bypass(checked_url(api_url))
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from common import proxies
 from common.environment import host_name, lab_home
 from common.errors import LabError
 from common.text import printable, size
@@ -165,7 +166,9 @@ def _extensions() -> Iterator[Check]:
 
 
 def _services() -> Iterator[Check]:
-    url = api_url()
+    url, left_out = api_url(), proxies.left_out()
+    detail = ", ".join(f"{name} cannot be used and is left out" for name in left_out) or "not used for own addresses"
+    yield check("service", "proxies", not left_out, detail, f"unset {' '.join(left_out)}", needed=False)
     answer = nearby.get(f"{url.rstrip('/')}/health", 2)
     up = answer is not None and answer.status == 200
     # lab run needs no server.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from common import proxies
 from common.errors import LabError
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
@@ -30,6 +31,7 @@ def prefect_environment(paths: Paths, port: int, listener: Listener | None = Non
     Secrets are passed here: other users can read a process's arguments, but not its environment.
     """
     listener = listener or Listener()
+    proxies.bypass(listener.url(port))
     access = {name: os.environ[name] for name in ACCESS if name in os.environ}
     if listener.keys:
         access["PREFECT_API_AUTH_STRING"] = secrets.coordinator_auth(listener.keys)

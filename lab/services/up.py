@@ -107,11 +107,11 @@ def auth_for(url: str) -> str | None:
 
 
 def answers(url: str, auth: str | None = None) -> bool:
-    """Return True if a GET of one of lab's own addresses gives 200; `auth` is user:password."""
+    """Return True if a GET of one of lab's own addresses, without a proxy, gives 200; `auth` is user:password."""
     basic = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()} if auth else {}
     try:
         asked = urllib.request.Request(url, headers=basic)  # noqa: S310 - addresses of our own
-        with urllib.request.urlopen(asked, timeout=2) as reply:  # noqa: S310
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=2) as reply:
             return bool(reply.status == 200)
     except (OSError, HTTPException):
         return False

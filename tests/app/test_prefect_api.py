@@ -21,8 +21,9 @@ def server() -> Iterator[str]:
         yield url
 
 
-def test_one_look_brings_machines_work_queue_and_errors(server: str) -> None:
-    """Who is there, what runs where, what waits and what went wrong is one picture of one moment."""
+def test_one_look_brings_machines_work_queue_and_errors(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is there, what runs where, what waits and what went wrong is one picture of one moment; no proxy sees it."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     now = prefect_api.look(server)
     assert [(m.name, m.status, m.pools, m.running) for m in now.machines] == [
         ("desktop", "drained", (), ()),

@@ -95,9 +95,19 @@ def test_a_server_that_says_no_is_told_apart(
 def test_a_server_that_answers_is_used(fake_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client talks to the address that was given, whatever the settings of this process said before."""
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    for name, value in {"NO_PROXY": "x", "no_proxy": "x", "http_proxy": "http://127.0.0.1:9"}.items():
+        monkeypatch.setenv(name, value)
     client = connect(fake_server)
     assert str(client.api_url).rstrip("/") == fake_server
     assert client.api_version() == "3.8.8"
+
+
+def test_a_server_behind_a_proxy_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks for a server that is down does not look at the proxy that is."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(LabError, match="through the proxy of https_proxy") as refused:
+        connect("https://198.41.0.4/api")
+    assert refused.value.mend.endswith("export no_proxy=198.41.0.4")
 
 
 @pytest.mark.parametrize(("inside", "found"), [(True, DEFAULT_API), (False, "None")])

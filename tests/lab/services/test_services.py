@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import UUID
 
@@ -117,6 +120,22 @@ def test_a_free_port_is_proposed(busy_port: int) -> None:
     holders = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
     assert int(refused.value.what.split("process ")[1].split(" ")[0]) in holders
     assert str(busy_port) not in refused.value.mend
+
+
+def test_own_services_are_asked_without_a_proxy(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lab up waited 300 s for a server that was there, and its workers would not have reached it."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.setenv("no_proxy", "example.org")
+    own = environments.prefect_environment(paths, 4200, Listener("127.0.0.2"))
+    assert own["NO_PROXY"] == own["no_proxy"] == "example.org,127.0.0.2"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        found = up.answers(f"http://127.0.0.1:{server.server_port}/")
+        server.shutdown()
+        thread.join()
+    assert found
 
 
 def test_what_answers_is_told_from_what_does_not(busy_port: int, closed_port: int) -> None:

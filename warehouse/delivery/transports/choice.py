@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from common import proxies
 from common.environment import host_name
 from common.errors import LabError
 from common.urls import without_secrets
@@ -49,6 +50,7 @@ def configured_transport(paths: Paths) -> Transport:
     url = os.environ.get(SETTING)
     if not url:
         return Directory(paths.home / "results", own=True)
+    proxies.bypass(url)
     parts = _split(url, SETTING, KNOWN)
     make = TRANSPORTS.get(parts.scheme)
     if make is None or any(not c.isprintable() for c in url):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from common import proxies
 from common.environment import HOST_PATTERN
 from common.files import locked_file, write_whole
 from common.limits import MAX_REPORT_BYTES
@@ -229,6 +230,7 @@ class Git(Transport):
     def _git(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> ssh.Done:
         passed = ("GIT_SSL_CAINFO", "GIT_ASKPASS")
         own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in passed}
+        own |= proxies.left_out()  # git knows more kinds of proxies
         own |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": shlex.join(ssh.command())}
         for role in ("AUTHOR", "COMMITTER"):
             own |= {f"GIT_{role}_NAME": self._host, f"GIT_{role}_EMAIL": f"{self._host}@lab.invalid"}
