@@ -38,6 +38,12 @@ ENDS = {  # unit -> ends of the metrics that have it
 CONDITIONS = {
     "semantic": "similar",
     "temporal": "recent",
+    "lexical": "same words",
+    "other_families": "similar, other families",
+    "label_only": "labels only",
+    "shuffled_labels": "similar, shuffled labels",
+    "vote_lexical": "vote, same words",
+    "vote_other_families": "vote, other families",
     "base_query": "base, own query",
     "base_semantic": "base, similar",
     "base_temporal": "base, recent",

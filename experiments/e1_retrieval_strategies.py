@@ -5,7 +5,8 @@
 
 The baseline solver first fills a memory with memos of what it solved and how. Then every test problem is solved with no
 memory, with the five latest memos and with the five most similar ones. What comes out is the hypothesis for E2.
-Only the strategy differs between temporal and semantic: both show k memos, and semantic searches as E0 chose.
+Only the strategy differs between temporal and semantic: both show k memos, and semantic searches as E0 chose. Controls
+say how much of a gain is copying labels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import Field
 from common.outcome import Outcome
 from experiments import e0_retrieval_parameters as e0
 from experiments import mean_tests, statistics
-from experiments.analysis import attempts
+from experiments.analysis import attempts, controls
 from experiments.analysis.by_condition import by_class, relevance, tokens
 from experiments.analysis.ends import ENDS, Flags, ends, ends_in_words, flags_of, means_in_words, scale_of
 from experiments.analysis.resampling import Resampling, resampling_of
@@ -27,15 +28,16 @@ from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import parts, split, universe
-from experiments.domains import Problem, get_domain
-from experiments.expected import Expected, Number, Row, Solved, solving
+from experiments.domains import get_domain
+from experiments.expected import Expected, Remembering, Solved, solving, unmeasured
 from experiments.findings import Earlier, PhaseFindings
 from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.choice import calibrate_batch
-from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, bank_of
+from experiments.solving.controls import DRAWN, Control, ask, with_controls
+from experiments.solving.memory_bank import Bank, MemoRecord, bank_of
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import effort, memo_seeds, planned_seeds, solve
@@ -49,7 +51,6 @@ NEEDS = ("embedder", "language_model")
 MEMO_S, PROMPT_S = 0.7, 1.3  # costs of a prompt without and with memos, in seconds on two cores (measured, demo)
 CONDITIONS = ("none", "temporal", "semantic")
 PAIRS = (("semantic", "temporal"), ("semantic", "none"), ("temporal", "none"))
-DRAWN = frozenset({"temporal"})  # conditions whose memos each run seed draws
 PAIR = "semantic - temporal"  # the comparison that decides
 WEAK_SIGNAL = "weak_signal"  # the hypothesis where nothing was shown
 MEMO = "memo"  # condition of the trials that fill the memory
@@ -58,6 +59,7 @@ PLANNED = """
     adjusted_p mean_difference equivalence_p attempts_cv friedman_p attempts_mean p cliffs_delta success_rate
     censoring_rate accuracy relevance_attempts_correlation class_accuracy tokens_mean latency_s
     memo_success_rate ceiling_share floor_share above_chance_p ceiling_p rank_biserial smallest_effect
+    gain_share type_match recall_at_k mrr ndcg_at_k
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -69,6 +71,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "per_unit": 2,
         "memos_per_unit": 6,
         "max_guesses": 3,
+        "controls": ("label_only",),
     },
     "demo": {
         "n_problems": 360,
@@ -78,6 +81,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "per_unit": 6,
         "memos_per_unit": 24,
         "max_guesses": 6,
+        "controls": ("label_only",),
     },
     "full": {},
 }
@@ -90,6 +94,10 @@ class Config(PhaseConfig):
     n_test: int = Field(150, gt=1, description="problems to solve")
     k: int = Field(5, gt=0, description="memos shown, temporal and semantic alike")
     memo_on_failure: Literal["truth", "drop"] = Field("truth", description="of a failure: store the truth, or no memo")
+    controls: tuple[Control, ...] = Field(
+        ("label_only", "shuffled_labels", "other_families", "lexical", "oracle"),
+        description="conditions that say why semantic memos help",
+    )
     per_unit: int = Field(10, gt=0, description="test problems a unit")
     memos_per_unit: int = Field(50, gt=0, description="memory problems a unit")
     margin: float = Field(0.25, gt=0, description="attempts; TOST's equivalence margin, fixed beforehand")
@@ -106,10 +114,13 @@ class Findings(PhaseFindings, phase=NAME, what="memos and hypothesis"):
     best: Literal["temporal", "semantic"]  # strategy
     memos: tuple[MemoRecord, ...]  # in the order of solving
     test: tuple[str, ...]  # problem ids
+    labels_copied: float | None = (
+        None  # share of semantic's gain over none that its labels alone give, if a gain is shown
+    )
 
     def doubted(self) -> Self:
-        """Return the memos and problems, without the hypothesis."""
-        return self.model_copy(update={"hypothesis": WEAK_SIGNAL})
+        """Return the memos and problems, without the hypothesis and what a gain is made of."""
+        return self.model_copy(update={"hypothesis": WEAK_SIGNAL, "labels_copied": None})
 
 
 READS = (e0.Findings,)
@@ -119,10 +130,10 @@ EXPECTED = Findings(hypothesis=WEAK_SIGNAL, best="temporal", memos=(), test=())
 def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
     """Return the units that fill the memory; after them, the evaluation on it."""
     memory, test = split(config, config.n_memory, config.n_test)
-    ask = partial(make_unit, NAME, config)
+    unit_of = partial(make_unit, NAME, config)
     if not so_far:
         return [
-            ask(
+            unit_of(
                 {"role": MEMO, "first_order": i * config.memos_per_unit, "problems": ids},
                 models=[config.model],
                 n_trials=len(ids),
@@ -138,21 +149,26 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
         return []
     spec = {"role": "evaluate", "memos": [m.shown() for m in memos], "retrieval": retrieval.model_dump()}
     return [
-        ask(
+        unit_of(
             {**spec, "problems": ids},
             round=2,
             models=[config.model, retrieval.embedder],
             depends_on=[u.unit_id for u, _ in so_far],
-            n_trials=len(ids) * sum(len(planned_seeds(config, c in DRAWN)) for c in CONDITIONS),
+            n_trials=len(ids) * sum(len(planned_seeds(config, c in DRAWN)) for c in conditions_of(config)),
             cost=problem_s(config) * len(ids) * effort(config),
         )
         for ids in parts(test, config.per_unit)
     ]
 
 
+def conditions_of(config: Config) -> tuple[str, ...]:
+    """Return all conditions under which a test problem is solved."""
+    return with_controls(CONDITIONS, config.controls)
+
+
 def problem_s(config: Config) -> float:
     """Return the cost of a test problem, in seconds on two cores."""
-    return PROMPT_S * sum(len(memo_seeds(config, c in DRAWN)) for c in CONDITIONS)
+    return PROMPT_S * sum(len(memo_seeds(config, c in DRAWN)) for c in conditions_of(config))
 
 
 def memos_of(trials: Sequence[Trial], config: Config) -> list[MemoRecord]:
@@ -177,11 +193,11 @@ def sides(config: Config, findings: Earlier) -> Sides:
 
 
 def run(unit: Unit, backends: Backends) -> list[Trial]:
-    """Fill memos, or solve test problems under the three conditions in an order drawn for each problem."""
+    """Fill memos, or solve test problems under each condition, in an order drawn for each problem."""
     config, domain = Config(**unit.config), get_domain(unit.config["domain"])
     known, spec = universe(config).by_id(), unit.spec
     problems = [known[i] for i in spec["problems"]]
-    names = (MEMO,) if spec["role"] == MEMO else CONDITIONS
+    names = (MEMO,) if spec["role"] == MEMO else conditions_of(config)
     own = config.run_seeds[:1] if spec["role"] == MEMO else None
     try:
         lm = backends.language_model(config.model, precision=config.precision)
@@ -197,18 +213,12 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             order = {"order": spec["first_order"] + i}
             trials += solve(lm, domain, problem, [], config, NAME, MEMO, order, seeds=own)
             continue
-        drawn = generator(config.data_seed, NAME, problem.problem_id, "order").permutation(len(CONDITIONS))
-        for condition in (CONDITIONS[j] for j in drawn):
+        drawn = generator(config.data_seed, NAME, problem.problem_id, "order").permutation(len(names))
+        for condition in (names[j] for j in drawn):
             for seed in memo_seeds(config, condition in DRAWN):
-                found = _ask(bank, condition, problem, seed)
+                found = ask(bank, NAME, condition, problem, seed)
                 trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts, drawn=seed)
     return calibrate_batch(trials, domain, config)
-
-
-def _ask(bank: Bank, condition: str, problem: Problem, seed: int | None) -> Found:
-    if condition == "none":
-        return NOTHING
-    return bank.semantic(problem) if seed is None else bank.recent(seed, problem)
 
 
 class Remembered(Solved):
@@ -217,42 +227,32 @@ class Remembered(Solved):
     order: int
 
 
-class Evaluated(Solved):
-    """Of a trial on a memory, what the analysis reads."""
-
-    relevance: Number | None = None  # of what was retrieved; none without a memory
-
-
 def expected(unit: Unit) -> Expected:
     """Return the trials that a unit yields: one a problem, or one for each seed that draws the memos."""
     config, problems = Config(**unit.config), unit.spec["problems"]
     if unit.spec["role"] == MEMO:
         return solving(config, problems, [MEMO], Remembered, seeds=config.run_seeds[:1])
-    return solving(config, problems, CONDITIONS, Evaluated, drawn=DRAWN, more=_irrelevant)
-
-
-def _irrelevant(rows: Sequence[Row], details: Sequence[Evaluated]) -> str | None:
-    ok = all(r.condition == "none" or d.relevance is not None for r, d in zip(rows, details, strict=True))
-    return None if ok else "the relevance of what was retrieved is missing"
+    return solving(config, problems, conditions_of(config), Remembering, drawn=DRAWN, more=unmeasured)
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
-    """Measure attempts per condition, pairwise tests, equivalence, correlation with relevance, classes, tokens."""
-    table, by = attempts.median_attempts(trials, CONDITIONS), resampling_of(trials, config)
-    scale = scale_of(config)
+    """Measure attempts, pairwise tests, equivalence, what the controls explain, relevance, classes, tokens."""
+    there = {t.condition for t in trials}
+    conditions = [c for c in conditions_of(config) if c in CONDITIONS or c in there]
+    seen, by, scale = attempts.median_attempts(trials, conditions), resampling_of(trials, config), scale_of(config)
+    table = {c: seen[c] for c in CONDITIONS}
+    done = [t for t in trials if t.condition in conditions and t.error is None]
     values = [
-        *attempts.per_condition(trials, table, by),
-        *ends(table, scale, by),
+        *attempts.per_condition(trials, seen, by),
+        *ends(seen, scale, by),
         *attempts.comparisons(table, PAIRS, by=by),
         *_together(table, config, by),
-    ]
-    done = [t for t in trials if t.condition in CONDITIONS and t.error is None]
-    values += [
+        *controls.rows(done, seen, by),
         *relevance(done, table, CONDITIONS[1:]),
         *by_class(done, get_domain(config.domain).options, CONDITIONS, by),
-        *tokens(done, CONDITIONS),
+        *tokens(done, conditions),
+        attempts.smallest_visible(attempts.fewest_pairs(table, PAIRS), level_of(config)),
     ]
-    values.append(attempts.smallest_visible(attempts.fewest_pairs(table, PAIRS), level_of(config)))
     memos = memos_of(trials, config)
     solved = [t for t in trials if t.condition == MEMO and t.error is None]
     share = statistics.wilson(sum(bool(t.solved) for t in solved), len(solved))
@@ -335,10 +335,14 @@ def _end_of_both(metrics: Metrics) -> str:
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
     """Choose E2's hypothesis; INCONCLUSIVE where the signal is weak. The chain goes on in any case."""
-    main = metrics.find("mean_difference", PAIR)
+    main, copied = metrics.find("mean_difference", PAIR), controls.copied(metrics)
     hypothesis, why = hypothesis_of(metrics, config)
     findings = Findings(
-        hypothesis=hypothesis, best=_best(metrics), memos=metrics.facts["memos"], test=metrics.facts["test"]
+        hypothesis=hypothesis,
+        best=_best(metrics),
+        memos=metrics.facts["memos"],
+        test=metrics.facts["test"],
+        labels_copied=copied and copied.value,
     )
     if main is None or main.value is None:
         nothing = Metric(
@@ -348,7 +352,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         reason = f"{why}; the hypothesis is {hypothesis}. {cause}".strip()
         return Verdict(Status.INCONCLUSIVE, reason, findings, nothing, None, steps)
     text = f"{hypothesis}: {why}; {PAIR} {main.value:+.2f} attempts, n {main.n}."
-    text += ends_in_words(metrics.facts["flags"])
+    text += controls.copying_in_words(metrics) + ends_in_words(metrics.facts["flags"])
     if hypothesis != WEAK_SIGNAL:
         return Verdict(Status.PASS, text, findings, main)
     return Verdict(Status.INCONCLUSIVE, text, findings, main, None, _next(main, _end_of_both(metrics), config))

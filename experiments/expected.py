@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
 from experiments.domains import get_domain
+from experiments.solving.controls import RETRIEVALS
 from experiments.solving.solving import most_attempts, planned_seeds
 
 AT_ONCE = 64  # details parsed together
+Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]  # far beyond any similarity, loss or time; squares stay finite
 
 
@@ -196,6 +198,41 @@ class Solved(Details):
     memos_dropped: int = Field(0, ge=0)
     draws: int = Field(0, ge=0)  # replies, where answers are drawn
     unreadable: int = Field(0, ge=0)  # of them: without an option
+
+
+class Retrieved(Details):
+    """Measures of what was retrieved for a problem; None where nothing in memory has its class, or nobody votes."""
+
+    relevance: Share
+    type_match: Share
+    recall: Share | None
+    reciprocal_rank: Share | None
+    ndcg: Share | None
+    vote_attempts: Number | None = None
+    vote_first_right: Share | None = None
+
+
+class Remembering(Solved):
+    """Of a trial under one of the conditions of P2 and E1; without a memory it has no measures."""
+
+    relevance: Share | None = None
+    type_match: Share | None = None
+    recall: Share | None = None
+    reciprocal_rank: Share | None = None
+    ndcg: Share | None = None
+    vote_attempts: Number | None = None
+    vote_first_right: Share | None = None
+    unseen: dict[str, Retrieved] = {}  # of other retrievals, whose memos no model saw
+
+
+def unmeasured(rows: Sequence[Row], details: Sequence[Remembering]) -> str | None:
+    """Find a trial on a memory without measures of what was retrieved."""
+    for row, one in zip(rows, details, strict=True):
+        if row.condition != "none" and (one.relevance is None or one.type_match is None):
+            return "the relevance of what was retrieved is missing"
+        if row.condition == "semantic" and set(one.unseen) != set(RETRIEVALS):
+            return f"the measures of {', '.join(RETRIEVALS)} are missing"
+    return None
 
 
 def solving(

@@ -5,7 +5,7 @@
 
 The same test problems are solved with no memory, with five random memos, the five most recent, and the five most
 similar. Every retrieval is compared with none, and semantic with random, problem by problem: what random memos do as
-well is no use of retrieval.
+well is no use of retrieval. Controls say what else could explain a gain.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pydantic import Field
 
 from common.outcome import Outcome
 from experiments import p1_embedding_validity as p1
-from experiments.analysis import attempts
+from experiments.analysis import attempts, controls
 from experiments.analysis.ends import ends, ends_in_words, flags_of, scale_of
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import parts, split, universe
-from experiments.domains import Problem, get_domain
-from experiments.expected import Expected, solving
+from experiments.domains import get_domain
+from experiments.expected import Expected, Remembering, solving, unmeasured
 from experiments.findings import Earlier, PhaseFindings
 from experiments.power import Level
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
-from experiments.seeds import generator
 from experiments.solving.choice import calibrate_batch
-from experiments.solving.memory_bank import NOTHING, Bank, Found
+from experiments.solving.controls import DRAWN, Control, ask, with_controls
+from experiments.solving.memory_bank import Bank
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, effort, memo_seeds, planned_seeds, solve
@@ -46,7 +46,7 @@ NEEDS = ("embedder", "language_model")
 # Analyses of the protocol (docs/science.md, P2); what is measured beyond them is marked exploratory.
 PLANNED = """
     adjusted_p mean_difference attempts_mean accuracy p bonferroni_p cliffs_delta rank_biserial ceiling_share
-    floor_share above_chance_p ceiling_p smallest_effect
+    floor_share above_chance_p ceiling_p smallest_effect gain_share type_match recall_at_k mrr ndcg_at_k
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -57,16 +57,23 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "k": 2,
         "per_unit": 2,
         "max_guesses": 3,
+        "controls": (),
     },
-    "demo": {"n_problems": 360, "run_seeds": (100,), "n_memory": 30, "n_test": 12, "per_unit": 4, "max_guesses": 6},
+    "demo": {
+        "n_problems": 360,
+        "run_seeds": (100,),
+        "n_memory": 30,
+        "n_test": 12,
+        "per_unit": 4,
+        "max_guesses": 6,
+        "controls": (),
+    },
     "full": {},
 }
 CONDITIONS = ("none", "random", "recent", "semantic")
-RETRIEVERS = ("semantic",)  # the gate asks of these
+RETRIEVERS = ("semantic", "lexical")  # the gate asks of these, lexical where the controls have it
 BASELINES = ("none", "random")  # whether they beat both
-PAIRS = (*((c, "none") for c in CONDITIONS[1:]), *((c, "random") for c in RETRIEVERS))
 PROMPT_S = 1.4  # cost of a prompt, in seconds on two cores (measured at demo scale)
-DRAWN = frozenset({"random", "recent"})  # conditions whose memos each run seed draws
 
 
 class Config(PhaseConfig):
@@ -75,6 +82,10 @@ class Config(PhaseConfig):
     n_memory: int = Field(100, gt=0, description="solved problems in memory, with their right answers")
     n_test: int = Field(30, gt=1, description="problems to solve")
     k: int = Field(5, gt=0, description="memos shown")
+    controls: tuple[Control, ...] = Field(
+        ("lexical", "oracle", "other_families", "label_only", "shuffled_labels"),
+        description="lexical retrieval, and conditions that say why memos help",
+    )
     per_unit: int = Field(5, gt=0, description="test problems a unit")
     alpha: float = Field(0.05, description="the gate's level, after Holm")
 
@@ -85,12 +96,28 @@ class Findings(PhaseFindings, phase=NAME, what="condition that helps"):
     retrieval_helps: str
 
 
+def conditions_of(config: Config) -> tuple[str, ...]:
+    """Return all conditions under which a problem is solved."""
+    return with_controls(CONDITIONS, config.controls)
+
+
+def retrievers_of(config: Config) -> tuple[str, ...]:
+    """Return the retrievers that the gate asks of."""
+    return tuple(c for c in RETRIEVERS if c in conditions_of(config))
+
+
+def pairs_of(config: Config) -> tuple[attempts.Pair, ...]:
+    """Return the comparisons that the gate's level is adjusted for."""
+    memories = dict.fromkeys((*CONDITIONS[1:], *retrievers_of(config)))
+    return (*((c, "none") for c in memories), *((c, "random") for c in retrievers_of(config)))
+
+
 READS = (p1.Findings,)
 EXPECTED = None
 
 
 def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
-    """One unit for every few test problems, each under all four conditions."""
+    """One unit for every few test problems, each under all conditions."""
     if so_far:
         return []
     _, test = split(config, config.n_memory, config.n_test)
@@ -102,8 +129,11 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
             config,
             {"problems": ids, "retrieval": retrieval},
             models=[config.model, best.embedder],
-            n_trials=len(ids) * sum(len(planned_seeds(config, c in DRAWN)) for c in CONDITIONS),
-            cost=PROMPT_S * len(ids) * sum(len(memo_seeds(config, c in DRAWN)) for c in CONDITIONS) * effort(config),
+            n_trials=len(ids) * sum(len(planned_seeds(config, c in DRAWN)) for c in conditions_of(config)),
+            cost=PROMPT_S
+            * len(ids)
+            * sum(len(memo_seeds(config, c in DRAWN)) for c in conditions_of(config))
+            * effort(config),
         )
         for ids in parts(test, config.per_unit)
     ]
@@ -125,45 +155,44 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         lm = backends.language_model(config.model, precision=config.precision)
         bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
     except Unavailable as error:
-        return [t for p in problems for c in CONDITIONS for t in failed(p, c, planned_seeds(config, c in DRAWN), error)]
+        return [
+            t
+            for p in problems
+            for c in conditions_of(config)
+            for t in failed(p, c, planned_seeds(config, c in DRAWN), error)
+        ]
     trials: list[Trial] = []
     for problem in problems:
-        for condition in CONDITIONS:
+        for condition in conditions_of(config):
             for seed in memo_seeds(config, condition in DRAWN):
-                found = _ask(bank, condition, problem, seed)
+                found = ask(bank, NAME, condition, problem, seed)
                 trials += solve(lm, domain, problem, found.memos, config, NAME, condition, found.facts, drawn=seed)
     return calibrate_batch(trials, domain, config)
 
 
 def expected(unit: Unit) -> Expected:
     """Return the trials that a unit yields: one a problem and condition, or one for each seed that draws the memos."""
-    return solving(Config(**unit.config), unit.spec["problems"], CONDITIONS, drawn=DRAWN)
-
-
-def _ask(bank: Bank, condition: str, problem: Problem, seed: int | None) -> Found:
-    if condition == "none":
-        return NOTHING
-    if seed is None:
-        return bank.semantic(problem)
-    if condition == "recent":
-        return bank.recent(seed, problem)
-    return bank.random(generator(seed, NAME, problem.problem_id, condition), problem)
+    config, problems = Config(**unit.config), unit.spec["problems"]
+    return solving(config, problems, conditions_of(config), Remembering, drawn=DRAWN, more=unmeasured)
 
 
 def level_of(config: Config) -> Level:
     """Return the level of one comparison."""
-    return Level(config.alpha, len(PAIRS))
+    return Level(config.alpha, len(pairs_of(config)))
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
-    """Attempts and accuracies of each condition, the comparisons, and the smallest visible effect."""
-    table, by = attempts.median_attempts(trials, CONDITIONS), resampling_of(trials, config)
-    scale = scale_of(config)
+    """Attempts and accuracies of each condition, the comparisons, what the controls explain, the smallest visible effect."""
+    there, pairs = {t.condition for t in trials}, pairs_of(config)
+    conditions = [c for c in conditions_of(config) if c in CONDITIONS or c in RETRIEVERS or c in there]
+    seen, by, scale = attempts.median_attempts(trials, conditions), resampling_of(trials, config), scale_of(config)
+    table = {c: v for c, v in seen.items() if c in CONDITIONS or c in RETRIEVERS}
     values = [
-        *attempts.per_condition(trials, table, by),
-        *ends(table, scale, by),
-        *attempts.comparisons(table, PAIRS, by=by),
-        attempts.smallest_visible(attempts.fewest_pairs(table, PAIRS), level_of(config)),
+        *attempts.per_condition(trials, seen, by),
+        *ends(seen, scale, by),
+        *attempts.comparisons(table, pairs, by=by),
+        *controls.rows(trials, seen, by),
+        attempts.smallest_visible(attempts.fewest_pairs(table, pairs), level_of(config)),
     ]
     errors = attempts.errors_of(trials)
     return Metrics(tuple(values), {"flags": flags_of(table, scale, by), "errors": errors[:3]})
@@ -188,17 +217,19 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     """
     errors: list[str] = metrics.facts["errors"]
     failures, install = attempts.failures_in_words(errors), next_steps.install(errors, next_steps.WEAK)
-    answers = {c: _answers(metrics, c, config) for c in RETRIEVERS}
+    retrievers = retrievers_of(config)
+    answers = {c: _answers(metrics, c, config) for c in retrievers}
     known = {c: found for c, found in answers.items() if len(found) == len(BASELINES)}
     ending = ends_in_words(metrics.facts["flags"])
     if not known:
-        missing = [f"{c} - {b}" for c in RETRIEVERS for b in BASELINES if b not in answers[c]]
+        missing = [f"{c} - {b}" for c in retrievers for b in BASELINES if b not in answers[c]]
         nothing = Metric("adjusted_p", None, method="no problem has a result under both conditions")
         why = f"Too few results to compare: {', '.join(missing)}.{failures}{ending}"
         return Verdict(Status.INCONCLUSIVE, why, None, nothing, config.alpha, (install,))
     # The retriever whose weaker comparison is the strongest.
     name = min(known, key=lambda c: max(_rank(a) for a in known[c].values()))
     weakest = max(known[name].values(), key=_rank)
+    ending = controls.copying_in_words(metrics) + ending
     text = f"{'; '.join(map(str, known[name].values()))} (each needs < {config.alpha}), n {weakest.difference.n}"
     shown = {a.shown for a in known[name].values()}
     if shown == {Outcome.FEWER}:
@@ -207,9 +238,9 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     steps = _next(metrics, weakest, config)
     why = " and ".join(a.shown.against(b) for b, a in known[name].items() if a.shown is not Outcome.FEWER)
     reason = f"{name} {why}: {text}.{ending}"
-    if len(known) < len(RETRIEVERS):
+    if len(known) < len(retrievers):
         # What was not measured may be the one that helps.
-        lost = ", ".join(c for c in RETRIEVERS if c not in known)
+        lost = ", ".join(c for c in retrievers if c not in known)
         reason = f"{lost} could not be compared. {reason}{failures}"
         return Verdict(Status.INCONCLUSIVE, reason, None, weakest.p, config.alpha, (install, *steps))
     status = Status.INCONCLUSIVE if shown <= {Outcome.FEWER, Outcome.MIXED} else Status.FAIL

@@ -69,6 +69,9 @@ def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
     rows += [
         ("e1", "relevance_attempts_correlation", "semantic", -0.5, -0.7, -0.2),
         ("e1", "equivalence_p", PAIRS[0], 0.9, None, None),
+        ("e1", "attempts_mean", "label_only", 2.4, 2.0, 2.8),
+        ("e1", "attempts_mean", "vote", 2.1, 1.8, 2.4),
+        ("e1", "gain_share", "label_only", 0.93, 0.8, 1.1),
     ]
     rows += [("e2", "query_quality", c, 0.3, 0.2, 0.4) for c in ("base_query", "tuned_s")]
     rows += [

@@ -10,7 +10,7 @@ from experiments.registry import configure, expected_findings, get_phase
 STORED = {
     "p1": "b98c5654405b43133add54f393de5748",
     "p3": "f84d874484349413de736a7e30269098",
-    "e1": "d7b743c559414774255f1fbf15e46376",
+    "e1": "4f4d00823aa39f664fdc5b3010a615f5",
 }
 
 

@@ -62,8 +62,14 @@ def _strategy(verdicts: Mapping[str, Row], find: Find) -> str:
     if verdict["status"] == "PASS" and chosen == "amplification" and (saved := _saved(row)):
         named = _memory(verdicts, find).startswith("similar memories save")
         short = saved.removesuffix(" attempts a problem")
-        return (
+        text = (
             f"against recent ones they save {short}" if named else f"similar memories save {saved} against recent ones"
+        )
+        copied = verdict["findings"].get("labels_copied")
+        return (
+            f"{text}, and {copied:.0%} of what they save against none is copied labels"
+            if words.defined(copied)
+            else text
         )
     if verdict["status"] == "PASS" and chosen == "correction" and row and words.defined(row["value"]):
         return f"recent memories save {abs(row['value']):.2g} attempts a problem against similar ones"

@@ -37,9 +37,9 @@ TITLE_CHARS, BASIS_CHARS = 54, 62  # a line of each on a phone of 420 px, measur
 NAMES = {
     GREY: ("none", "memo", "tuned_s_none"),
     BLUE: ("semantic", "base_semantic", "base_best", "within", "all-MiniLM-L6-v2", "O(1)"),
-    SKY: ("base", "base_query", "O(n)"),
-    GREEN: ("tuned", "tuned_s", "train", "train_s", "all-mpnet-base-v2", "O(log n)"),
-    RED: ("tuned_r", "train_r", "O(n^2)"),
+    SKY: ("base", "base_query", "lexical", "O(n)"),
+    GREEN: ("label_only", "tuned", "tuned_s", "train", "train_s", "all-mpnet-base-v2", "O(log n)"),
+    RED: ("vote", "tuned_r", "train_r", "O(n^2)"),
     ORANGE: ("recent", "temporal", "base_temporal", "between", "hybrid", "O(2^n)"),
     PURPLE: ("random", "tuned_s_random", "paraphrase-MiniLM-L6-v2", "O(n log n)"),
 }

@@ -1,4 +1,4 @@
-"""E1: what was solved last, or what is most similar? Attempts, the paired difference with its margin, classes, tokens."""
+"""E1: what was solved last, or what is most similar? Attempts, the paired difference, labels alone, classes, tokens."""
 
 from __future__ import annotations
 
@@ -9,17 +9,33 @@ from app import format as words
 from app.components import conditions, phase_page
 from app.plots import phases as plots
 from app.plots import style
+from common.outcome import Outcome
 from warehouse.queries import phases as reading_phases
 
 CONDITIONS = ("none", "temporal", "semantic")
+EXPLAINING = ("none", "semantic", "label_only", "vote", "shuffled_labels", "other_families", "vote_other_families")
 
 
 def body(phase: phase_page.Phase) -> None:
-    """Draw six plots."""
+    """Draw seven plots."""
     attempts = partial(conditions.attempts, order=CONDITIONS)
     margin = phase.setting("margin")
     difference = partial(conditions.differences, first="semantic", second="temporal", margin=margin)
-    phase.beside(attempts, difference, by_class, effects, relevance, tokens)
+    phase.beside(attempts, difference, copying, by_class, effects, relevance, tokens)
+
+
+def copying(phase: phase_page.Phase) -> None:
+    """Draw the attempts that semantic memos need beside those of their labels alone."""
+    found = {r["condition"]: r for r in phase.of("attempts_mean")}
+    rows = [found[c] for c in EXPLAINING if c in found]
+    if not {"label_only", "vote"} & set(found):
+        return
+    share = phase.find("gain_share", "label_only")
+    finding = "Semantic memos beside their labels alone"
+    if share and conditions.shown(phase, "semantic - none") is Outcome.FEWER:
+        finding = f"Labels alone save {share['value']:.0%} of what semantic memos save"
+    basis = f"n {rows[0]['n']:,} problems · label_only: other problems under the same labels · vote: no model"
+    phase.draw(plots.rows_with_intervals(rows, finding, basis, "attempts (mean)"), "copying")
 
 
 def by_class(phase: phase_page.Phase) -> None:

@@ -9,7 +9,7 @@ from app.components import conditions, phase_page
 from app.plots import phases, style
 from common.outcome import Outcome
 
-CONDITIONS = ("none", "random", "recent", "semantic")
+CONDITIONS = ("none", "random", "recent", "semantic", "lexical")
 
 
 def body(phase: phase_page.Phase) -> None:
@@ -20,7 +20,8 @@ def body(phase: phase_page.Phase) -> None:
 
 def against_none(phase: phase_page.Phase) -> None:
     """Draw the mean paired difference of each retrieval from none."""
-    rows = [r for r in phase.of("mean_difference") if r["condition"].endswith(" - none")]
+    retrievals = [f"{c} - none" for c in CONDITIONS]
+    rows = [r for r in phase.of("mean_difference") if r["condition"] in retrievals]
     if not rows:
         return
     finding = "No retrieval could be compared with none"

@@ -38,6 +38,18 @@ def attempts_of(logprobs: Sequence[float], right: int, temperature: float) -> At
     return Attempts(1.0 + float(before.sum()), float(np.exp(log_softmax(scores)[right])))
 
 
+def attempts_of_vote(votes: Sequence[str], options: Sequence[str], right: str) -> Attempts:
+    """Return the exact expectation where options are guessed in the order of their votes, equal ones in random order.
+
+    An option with more votes than the right one comes before it, one with as many does so half of the time. That is kNN's
+    rule of the majority (Cover and Hart 1967) for all guesses instead of the first.
+    """
+    counts = {option: votes.count(option) for option in options}
+    more = sum(n > counts[right] for n in counts.values())
+    equal = sum(n == counts[right] for n in counts.values())
+    return Attempts(1.0 + more + (equal - 1) / 2, 0.0 if more else 1 / equal)
+
+
 def ranked(logprobs: Sequence[float]) -> list[int]:
     """Return indices of the options, the most probable first; equal ones keep their order."""
     return [int(i) for i in np.argsort(-np.asarray(logprobs), kind="stable")]

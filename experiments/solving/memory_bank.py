@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from experiments.backends.protocols import Embedder
@@ -13,6 +15,8 @@ from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
 from experiments.seeds import generator
+from experiments.solving.choice import attempts_of_vote
+from experiments.solving.ranking import ranking_of
 from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 from experiments.solving.solving import Memo
 
@@ -22,6 +26,11 @@ class Found(NamedTuple):
 
     memos: list[Memo]
     facts: dict[str, object]
+
+    def under(self, answers: Sequence[str]) -> Found:
+        """Return the same memos under other answers."""
+        memos = [replace(m, answer=answer) for m, answer in zip(self.memos, answers, strict=True)]
+        return Found(memos, {**self.facts, "answers": list(answers)})
 
 
 NOTHING = Found([], {})  # where no memory is asked
@@ -58,8 +67,11 @@ class Bank:
         self.memos = sorted(memos, key=lambda m: m.order)
         self.embedder = embedder
         self.retrieval = retrieval
-        vectors, _ = embedder.embed([m.problem.text for m in self.memos])
-        self.memory = Memory(vectors, features_of(domain, [m.problem for m in self.memos]))
+        texts = [m.problem.text for m in self.memos]
+        vectors, _ = embedder.embed(texts)
+        self.memory = Memory(vectors, features_of(domain, [m.problem for m in self.memos]), texts)
+        self.labels = np.array([m.problem.label for m in self.memos], dtype=object)
+        self.groups = np.array([m.problem.group for m in self.memos], dtype=object)
 
     def random(self, rng: np.random.Generator, problem: Problem) -> Found:
         """k memos drawn without replacement."""
@@ -73,25 +85,75 @@ class Bank:
 
     def semantic(self, problem: Problem) -> Found:
         """The k memos most like the problem by weighted text and feature similarity, the most like last."""
-        vector, _ = self.embedder.embed([problem.text])
-        features = features_of(self.domain, [problem])
-        return self._search(vector, features, problem)
+        return self._search(self._likeness(problem), problem)
+
+    def lexical(self, problem: Problem) -> Found:
+        """The k memos that share most of the problem's words (BM25), the best last."""
+        return self._search(self.memory.words.scores([problem.text]), problem)
+
+    def other_families(self, problem: Problem) -> Found:
+        """The k memos most like the problem among those of other families."""
+        return self._search(self._likeness(problem), problem, self.groups != problem.group)
+
+    def oracle(self, problem: Problem) -> Found:
+        """The k memos most like the problem among those of its class, of other families where there are any."""
+        right = self.labels == problem.label
+        others = right & (self.groups != problem.group)
+        return self._search(self._likeness(problem), problem, others if others.any() else right)
+
+    def label_only(self, rng: np.random.Generator, problem: Problem) -> Found:
+        """Memos of unrelated problems under the answers of the semantic ones, in their order.
+
+        Unrelated are those drawn from other families and not among the semantic ones, as far as there are so many.
+        """
+        shown = self.semantic(problem).memos
+        orders = {m.order for m in shown}
+        near = [2 * (m.order in orders) + (m.problem.group == problem.group) for m in self.memos]
+        drawn = rng.permutation(len(self.memos))
+        chosen = [int(i) for i in drawn[np.argsort(np.array(near)[drawn], kind="stable")][: len(shown)]]
+        return self._found(chosen, problem).under([m.answer for m in shown])
+
+    def shuffled_labels(self, rng: np.random.Generator, problem: Problem) -> Found:
+        """The semantic memos under the answers of as many memos that are drawn from the whole memory."""
+        found = self.semantic(problem)
+        return found.under([self.memos[int(i)].answer for i in rng.permutation(len(self.memos))[: len(found.memos)]])
 
     def by_query(self, query: str, problem: Problem) -> Found:
         """The k memos most like a text that the model wrote; a query has no features, so text alone counts."""
         vector, _ = self.embedder.embed([query])
-        return self._search(vector, None, problem)
+        return self._search(self._scores(vector, None), problem)
 
-    def _search(self, vector: np.ndarray, features: np.ndarray | None, problem: Problem) -> Found:
-        scores = self.memory.scores(vector, features, self.retrieval.text_weight, self.retrieval.distance)
-        best = [int(i) for i in top_k(scores, self.retrieval.k)[0]]
-        return self._found(best[::-1], problem)
+    def _likeness(self, problem: Problem) -> NDArray[np.float64]:
+        vector, _ = self.embedder.embed([problem.text])
+        return self._scores(vector, features_of(self.domain, [problem]))
 
-    def _found(self, chosen: list[int], problem: Problem) -> Found:
-        found = [self.memos[i].problem for i in chosen]
-        measured = relevance(self.domain, problem, found, self.memory.vectors[chosen])
+    def _scores(self, vector: NDArray[np.float64], features: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        return self.memory.scores(vector, features, self.retrieval.text_weight, self.retrieval.distance)
+
+    def _search(self, scores: NDArray[np.float64], problem: Problem, allowed: NDArray[np.bool_] | None = None) -> Found:
+        """Return the k best memos, among the allowed ones; fewer where those are fewer."""
+        allowed = np.ones(len(self.memos), dtype=bool) if allowed is None else np.asarray(allowed, dtype=bool)
+        k = min(self.retrieval.k, int(allowed.sum()))
+        best = [int(i) for i in top_k(np.where(allowed, scores, -np.inf), k)[0]]
+        return self._found(best[::-1], problem, int((self.labels[allowed] == problem.label).sum()))
+
+    def _found(self, chosen: list[int], problem: Problem, relevant: int | None = None) -> Found:
+        """Return the chosen memos, the best last, with the measures of what was found.
+
+        Args:
+            relevant: memos of the problem's class among those that could be chosen, if not all.
+        """
+        memos = [self.memos[i] for i in chosen]
+        measured = relevance(self.domain, problem, [m.problem for m in memos], self.memory.vectors[chosen])
+        labels = [m.problem.label for m in reversed(memos)]
+        relevant = int((self.labels == problem.label).sum()) if relevant is None else relevant
+        ranking = ranking_of([label == problem.label for label in labels], relevant)
         facts: dict[str, object] = {"relevance": measured.total, "type_match": measured.type_match}
-        return Found([self.memos[i] for i in chosen], facts)
+        facts |= ranking._asdict()
+        if self.domain.answers == "choice":
+            vote = attempts_of_vote(labels, self.domain.options, problem.label)
+            facts |= {"vote_attempts": vote.expected, "vote_first_right": vote.first_right}
+        return Found(memos, facts)
 
 
 def bank_of(memos: Iterable[MemoRecord], config: PhaseConfig) -> list[Memo]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.domains import Domain, Problem
+from experiments.solving.lexical import BM25
 
 Vectors = NDArray[np.float64]
 
@@ -70,10 +72,16 @@ def top_k(scores: Vectors, k: int) -> NDArray[np.intp]:
 class Memory:
     """Embedded problems that can be searched."""
 
-    def __init__(self, vectors: Vectors, features: Vectors) -> None:
+    def __init__(self, vectors: Vectors, features: Vectors, texts: Sequence[str] = ()) -> None:
         self.vectors = vectors
         self.scale = Scale.of(features)
         self.features = self.scale.apply(features)
+        self.texts = texts
+
+    @cached_property
+    def words(self) -> BM25:
+        """The texts, to be searched by their words."""
+        return BM25(self.texts)
 
     def scores(self, vectors: Vectors, features: Vectors | None, text_weight: float, distance: str) -> Vectors:
         """Weighted similarity of queries to memory, shape (queries, memory); without features text alone counts."""
@@ -100,6 +108,8 @@ class Relevance:
 def relevance(domain: Domain, query: Problem, found: Sequence[Problem], vectors: Vectors) -> Relevance:
     """Relevance of the problems `found`, with unit-length text `vectors` (k, d), for the problem `query`."""
     k = len(found)
+    if not k:
+        return Relevance(0.0, 0.0, 0.0)
     match = sum(p.label == query.label for p in found) / k
     near = sum(domain.similarity(query.truth, p.truth) for p in found) / k
     cosine = vectors @ vectors.T

@@ -12,15 +12,20 @@ from common.canonical_json import canonical
 from experiments.backends.model_cache import Backends
 from experiments.contract import Json, Result, Trial, Unit, Verdict
 from experiments.expected import Columns
-from experiments.findings import Earlier
+from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol.identity import check_unit
 from experiments.registry import PHASES, configure, get_phase
+
+
+def required_of(kind: type[PhaseFindings]) -> set[str]:
+    """Names of the findings that a phase always has."""
+    return {name for name, field in kind.model_fields.items() if field.is_required()}
 
 
 def earlier(findings: Json) -> Earlier:
     """The findings of earlier phases from all their values in one dictionary; a phase without a value there has none."""
     kinds = [get_phase(name).Findings for name in PHASES]
-    there = [kind for kind in kinds if kind.model_fields and kind.model_fields.keys() <= findings.keys()]
+    there = [kind for kind in kinds if (asked := required_of(kind)) and asked <= findings.keys()]
     return Earlier(tuple(kind.model_validate(findings) for kind in there))
 
 

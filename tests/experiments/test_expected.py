@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driving import columns_of
+from driving import columns_of, required_of
 from fake_engines import FakeEmbedder, FakeLanguageModel
 
 from experiments.backends.lora import LoraSettings, Training
@@ -103,7 +103,7 @@ class Computed:
 
 def earlier() -> Earlier:
     kinds = [get_phase(name).Findings for name in PHASES]
-    there = [kind for kind in kinds if kind.model_fields and kind.model_fields.keys() <= FINDINGS.keys()]
+    there = [kind for kind in kinds if (asked := required_of(kind)) and asked <= FINDINGS.keys()]
     return Earlier(tuple(kind.model_validate(FINDINGS) for kind in there))
 
 

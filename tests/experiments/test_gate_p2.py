@@ -9,7 +9,7 @@ from made_up_trials import choice_trials, compared, metrics_of
 from experiments import p2_retrieval_utility as p2
 from experiments.contract import Metrics, Status
 
-CONFIG = p2.Config()
+CONFIG = p2.Config(controls=())
 FLAGS: dict[str, list[str]] = {"ceiling": [], "floor": []}
 BASE = [4, 5, 3] * 6  # 18 problems
 # 60 of 74 problems need one attempt more and 14 need five fewer: the mean falls by 10 / 74, the signed ranks rise.
@@ -107,7 +107,7 @@ def test_the_threshold_is_strict() -> None:
     p = p2.metrics(trials, CONFIG).find("adjusted_p", "semantic - none")
     assert p is not None and p.value is not None
     for alpha, status in ((p.value, Status.FAIL), (float(np.nextafter(p.value, 1)), Status.PASS)):
-        config = p2.Config(alpha=alpha)
+        config = p2.Config(alpha=alpha, controls=())
         assert p2.gate(p2.metrics(trials, config), config).status is status
 
 

@@ -118,7 +118,13 @@ def test_e1_fills_a_memory_and_asks_it(engines: Backends, files: dict[str, bytes
     given = {**TINY, "model": tiny, "n_memory": 4, "n_test": 2, "k": 2, "per_unit": 1, "memos_per_unit": 2}
     done, verdict = drive("e1", given, {"retrieval": RETRIEVAL}, engines, files)
     trials = by_condition(done)
-    assert {c: len(t) for c, t in trials.items()} == {"memo": 4, "none": 2, "temporal": 4, "semantic": 2}
+    assert {c: len(t) for c, t in trials.items()} == {
+        "memo": 4,
+        "none": 2,
+        "temporal": 4,
+        "semantic": 2,
+        "label_only": 4,
+    }
     assert [t.details["order"] for t in trials["memo"]] == [0, 1, 2, 3]
     memos = [t.problem_id for t in trials["memo"]]
     assert all(set(t.details["retrieved"]) < set(memos) for t in (*trials["temporal"], *trials["semantic"]))

@@ -18,7 +18,7 @@ from warehouse.queries import snapshot
 from warehouse.queries.agreement import Mark
 
 
-def verdict(status: str, **findings: str) -> dict[str, Any]:
+def verdict(status: str, **findings: str | float) -> dict[str, Any]:
     return {"status": status, "main_condition": "semantic - none", "findings": findings}
 
 
@@ -39,6 +39,8 @@ def test_the_headline_is_what_was_found() -> None:
     assert found.sentence(verdicts, difference(-1.5)) == (
         "Similar memories save 1.5 attempts a problem; against recent ones they save 1.5; fine-tuning did not improve on that."
     )
+    copied = {"e1": verdict("PASS", hypothesis="amplification", labels_copied=0.934)}
+    assert found.sentence(copied, difference(-1.5)).endswith("and 93% of what they save against none is copied labels.")
     assert found.sentence({}, difference(-1.5)) == ""
     assert found.sentence({"p1": verdict("PASS")}, difference(-1.5)) == ""
 

@@ -17,7 +17,7 @@ from warehouse.queries import phases as reading_phases
 
 APP = Path(__file__).resolve().parents[3] / "app" / "views"
 FULL = ("r1", "p1 p2 p3 e0 e1 e2", None)
-PLOTS = {"p1": 4, "p2": 3, "p3": 4, "e0": 3, "e1": 5, "e2": 5}  # with what enrich writes
+PLOTS = {"p1": 4, "p2": 3, "p3": 4, "e0": 3, "e1": 6, "e2": 5}  # with what enrich writes
 
 
 def shown(phase: str, **address: str) -> AppTest:
@@ -44,6 +44,13 @@ def test_every_page_draws_what_its_phase_found(home: Path, phase: str) -> None:
     assert named(phase) in text_on(page)
     assert "<img src=x" not in text_on(page)
     assert len(page.get("dataframe")) >= 1
+
+
+def test_e1_says_how_much_of_the_gain_its_labels_have(home: Path) -> None:
+    """In the title of the plot that has the labels alone and the vote beside semantic memos."""
+    publish(home, FULL, more=enrich)
+    charts = [str(c.proto) for c in shown("e1").get("plotly_chart")]
+    assert any("Labels alone save 93%" in c and "vote" in c for c in charts)
 
 
 def test_a_phase_that_failed_shows_the_failure_protocol(home: Path) -> None:

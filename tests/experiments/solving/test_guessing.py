@@ -246,7 +246,6 @@ def test_p2_runs_on_equations(
     """With and without memory: every trial is guessed, and attempts stay within what is allowed."""
     p2 = get_phase("p2")
     monkeypatch.setattr(p2, "CONDITIONS", ("none", "random", "semantic"))
-    monkeypatch.setattr(p2, "PAIRS", (("semantic", "none"), ("semantic", "random")))
     trials = run_phase("p2", {**FINDINGS}, engines, files, model=tiny, n_memory=4, n_test=2, per_unit=2, **FEW)
     assert len(trials) == 6
     assert {t.details["solved_by"] for t in trials} == {"guessing"}
