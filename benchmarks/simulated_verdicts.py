@@ -128,7 +128,14 @@ NO_PASS = dict.fromkeys(("no effect", "effect against", "ceiling", "floor", "cha
 LEADS = ("amplification", "correction")
 GATES = {
     "p2": Gate(
-        p2.CONDITIONS, ("semantic",), 30, 10, TRUTHS, _judged(p2, p2.Config(controls=())), NO_PASS, {"effect against": ("PASS",)}
+        p2.CONDITIONS,
+        ("semantic",),
+        30,
+        10,
+        TRUTHS,
+        _judged(p2, p2.Config(controls=())),
+        NO_PASS,
+        {"effect against": ("PASS",)},
     ),
     "e1": Gate(
         e1.CONDITIONS,

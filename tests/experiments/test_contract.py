@@ -129,6 +129,8 @@ def test_a_scale_only_changes_counts(name: str) -> None:
                 assert ours == whole.model_copy(update={"epochs": ours.epochs})
             elif key in ("embedders", "run_seeds"):
                 assert set(ours) <= set(whole) and ours[0] == whole[0]
+            elif key == "controls":
+                assert set(ours) <= set(whole)
             else:
                 assert key.startswith(COUNTS), f"{name} {scale}: {key}"
                 assert isinstance(ours, int) and ours <= whole
