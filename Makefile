@@ -33,6 +33,7 @@ check: $(SETUP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 app common experiments flows lab warehouse workpools
 	@$(BIN)/lint-imports --no-cache
 
 # Programs that the tests use: the page in Debian's Chromium, results over ssh, rsync and git. A test without its

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from common.system_errors import explained, system_error
 
 TEMPORARY = ".part-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on the disk, in this user's quota
+OPEN_S, OPEN_AGAIN_S = 2.0, 0.05  # how long another program may have a file open on Windows; a scanner is done sooner
 STALE_S = 24 * 3600.0  # the process that wrote a temporary file of this age has died
 
 
@@ -42,6 +44,8 @@ def reporting_full_disk(folder: Path) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut."""
+    if sys.platform == "win32":
+        return  # a folder cannot be opened there; NTFS writes a rename to its own log
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -56,10 +60,23 @@ def temporary_for(target: Path) -> Path:
 
 def finish(temporary: Path, target: Path) -> None:
     """Sync `temporary` to the disk and rename it to `target`."""
-    with temporary.open("rb") as file:
+    with temporary.open("r+b") as file:  # Windows syncs no file that was opened for reading
         os.fsync(file.fileno())
-    temporary.replace(target)
+    replace(temporary, target)
     sync_folder(target.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file, also over another one; on Windows wait for those who have it open, such as a virus scanner."""
+    deadline = time.monotonic() + OPEN_S
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+        time.sleep(OPEN_AGAIN_S)
 
 
 @contextmanager
@@ -147,7 +164,7 @@ def move(source: Path, target: Path, *, sync: bool = True) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        source.replace(target)
+        replace(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

@@ -59,7 +59,7 @@ def needs_of(needs: Sequence[str], model: str, trainer: str = "peft") -> tuple[s
     needs = [need for need in needs if need != "chat"]  # of the model, wherever it is: the plan asks for it
     if prefix == catalog.PACKAGED:
         return tuple(needs)
-    by_path = model.partition("/")[2].startswith(("/", "~"))
+    by_path = catalog.is_path(model.partition("/")[2])
     own = {
         "language_model": (_loads(prefix) if by_path else model.removesuffix(LATEST),),
         "lora": TRAINS[trainer] if prefix != "ollama" else (),

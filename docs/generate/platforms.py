@@ -19,6 +19,7 @@ PLATFORMS = {
     "Linux x86-64": "x86_64-manylinux_2_36",
     "Linux arm64": "aarch64-manylinux_2_36",
     "macOS 14 arm64": "aarch64-apple-darwin",
+    "Windows x86-64": "x86_64-pc-windows-msvc",
 }
 EXTRAS = ("weak", "medium", "strong", "coordinator", "dev")
 

@@ -156,6 +156,11 @@ def hub_name(name: str) -> str:
     return name if "/" in name else f"sentence-transformers/{name}"
 
 
+def is_path(name: str) -> bool:
+    """Return True if a model's name without its prefix is a path and no repository, on Windows also one with a drive."""
+    return name.startswith(("/", "~", ".")) or Path(name).is_absolute()
+
+
 def model_folder(name: str, path: str) -> Path:
     """Return the folder with the safetensors of language model `name`.
 
@@ -165,7 +170,7 @@ def model_folder(name: str, path: str) -> Path:
     Raises:
         LabError: this machine does not have it, or it holds no safetensors; nothing is downloaded.
     """
-    if path.startswith(("/", "~", ".")):
+    if is_path(path):
         folder = Path(path).expanduser()
         if not folder.is_absolute():
             raise LabError(f"model {name!r} is a relative path", f"write {name.partition('/')[0]}/{folder.absolute()}")

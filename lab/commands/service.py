@@ -7,6 +7,7 @@ import platform
 import plistlib
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,10 @@ def install(
     if join and lan:
         raise LabError("--lan is for the coordinator and --join for other machines", "leave one out")
     start = ["join", api_of(join).removesuffix("/api")] if join else ["up", *(["--lan"] if lan else [])]
+    if sys.platform == "win32":
+        again = subprocess.list2cmdline([sys.executable, "-m", "lab", *start])
+        task = subprocess.list2cmdline(["schtasks", "/create", "/tn", PROJECT, "/sc", "onlogon", "/tr", again])
+        raise LabError("services are units of systemd or launchd, which Windows does not have", task)
     files = {unit_path(): systemd_unit(start), agent_path(): launchd_agent(start).decode()}
     if dry_run:
         for path, content in files.items():

@@ -10,6 +10,7 @@ import re
 import secrets
 import shlex
 import stat
+import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from common.urls import without_secrets
 FOLDER = "LAB_SECRETS"  # environment variable: a folder instead of ~/.config/llm-memory-experiments
 KEY = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes, as token_urlsafe writes them
 MAX_FILE_BYTES = 4096
+# A link is not followed, and a pipe not waited for; Windows has neither flag.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, repr=False)  # so that no traceback or log shows it
@@ -137,7 +140,7 @@ def _create(path: Path, content: bytes) -> None:
     if path.exists():
         raise FileExistsError(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -158,10 +161,16 @@ def _replace(path: Path, content: bytes) -> Path:
 
 def _read(path: Path) -> bytes:
     """Return the content of a secret's file; LabError if others can read it."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    handle = os.open(path, os.O_RDONLY | NO_LINK)
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        if not _is_private(os.fstat(handle)):
             mend = f"chmod 600 {shlex.quote(str(path))}"
             raise LabError(f"{path} can be read by others, or belongs to another user", mend)
         return file.read(MAX_FILE_BYTES)
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Return True for a plain file of this user that nobody else may read; Windows protects it with the user's profile."""
+    if sys.platform == "win32":
+        return stat.S_ISREG(status.st_mode)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077

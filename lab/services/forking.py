@@ -146,11 +146,9 @@ class Engines:
 
 
 def install() -> None:
-    """Have the engines of this process's workers forked where the system can; all else is started as before."""
+    """Have the engines of this process's workers forked; all else is started as before."""
     from prefect.runner import _starter_engine
 
-    if sys.platform != "linux":
-        return
     engines, spawn = Engines(), _starter_engine.run_process
 
     async def run_process(command: list[str], **given: Any) -> Any:

@@ -29,6 +29,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
+if sys.platform == "win32":
+    raise ImportError("engines are forked on Linux alone")
+
 NAME = b"prefect.engine"  # of an engine's process, as ps and top show it: at most 15 bytes
 _PR_SET_NAME = 15  # linux/prctl.h
 ENGINE = "prefect.engine"

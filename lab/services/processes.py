@@ -8,10 +8,12 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from pydantic import PositiveInt, TypeAdapter
@@ -24,6 +26,11 @@ from warehouse.paths import Paths
 
 DATABASE_URL = "LAB_DATABASE_URL"  # holds a password; only the server gets it, as a setting of Prefect
 MARK = "LAB_SERVICE"  # in the environment of every process that lab starts, and of its children
+# Arguments of a process that goes on when the terminal is closed.
+if sys.platform == "win32":
+    APART: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+else:
+    APART = {"start_new_session": True}
 STOP_WAIT_S = 6.0  # a worker whose server still answers ends within two or three seconds (measured)
 
 
@@ -98,7 +105,7 @@ def start(
     listener: Listener | None = None,
     folder: Path | None = None,
 ) -> Service:
-    """Start and record `command` in a session of its own; its output goes to logs/<name>.log.
+    """Start and record `command` apart from this process's terminal; its output goes to logs/<name>.log.
 
     Args:
         listener: where it listens on `port`; loopback without keys by default.
@@ -114,8 +121,8 @@ def start(
             stderr=log,
             stdin=subprocess.DEVNULL,
             env={**environment, MARK: name},
-            start_new_session=True,
             cwd=folder or paths.home,
+            **APART,
         )
     listener = listener or Listener()
     created = psutil.Process(child.pid).create_time()

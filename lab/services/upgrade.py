@@ -98,4 +98,7 @@ def start_again(url: str, also: Sequence[str], quick: bool) -> None:
     """Replace this process by `lab join` with the new code; the key was saved when the server accepted it."""
     code_commit.cache_clear()
     options = [word for tier in also for word in ("--also", tier)] + (["--quick"] if quick else [])
-    os.execv(sys.executable, [sys.executable, "-m", "lab", "join", url, *options])  # noqa: S606
+    command = [sys.executable, "-m", "lab", "join", url, *options]
+    if sys.platform == "win32":  # which has no call that replaces a process
+        sys.exit(subprocess.call(command))  # noqa: S603
+    os.execv(sys.executable, command)  # noqa: S606

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lab.services import forking
 from workpools.pools import queue_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from prefect.utilities.processutils import setup_signal_handlers_worker
 
     setup_signal_handlers_worker(os.getpid(), "the worker", _say)
-    forking.install()
+    if sys.platform == "linux":
+        from lab.services import forking
+
+        forking.install()
     try:
         asyncio.run(serve(given.pools, given.name))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from emulated_windows import refused_names
 
 from benchmarks.chaos.laboratory import BUNDLES, HOST, METRICS, Lab, kill
 from flows.plan import plan
@@ -118,6 +119,14 @@ def test_an_override_is_on_record_where_it_was_needed(
         needed = phase in ("p1", "p2", "p3") and status != "PASS"
         assert (by, why) == ((HOST, WHY) if needed else (None, None)), phase
     assert any(by for _, _, by, _ in rows) == (f"Overridden: {WHY}" in done.stdout)
+
+
+@pytest.mark.slow
+def test_every_file_has_a_name_that_windows_takes(undisturbed: tuple[Lab, subprocess.CompletedProcess[str]]) -> None:
+    """A colon in a name, as of a time, is a stream of another file there; two names that differ by case are one."""
+    lab, _ = undisturbed
+    for folder in ("bundles", "hosts", "logs", "records", "results", "spool"):
+        assert refused_names(lab.home / folder) == []
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import url2pathname
 
 from common import proxies
 from common.environment import host_name
@@ -52,6 +53,8 @@ def configured_transport(paths: Paths) -> Transport:
         return Directory(paths.home / "results", own=True)
     proxies.bypass(url)
     parts = _split(url, SETTING, KNOWN)
+    if Path(url).is_absolute():
+        parts = parts._replace(scheme="")  # on Windows a path may begin with a drive, which looks like a scheme
     make = TRANSPORTS.get(parts.scheme)
     if make is None or any(not c.isprintable() for c in url):
         raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r}: {parts.scheme}:// is not supported", KNOWN)
@@ -86,7 +89,7 @@ def _split(url: str, setting: str, known: str) -> SplitResult:
 def _directory(url: str, parts: SplitResult, paths: Paths) -> Transport:
     if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
         raise LabError(f"{SETTING} = {without_secrets(url)[:200]!r}: file:// is not supported for another host", KNOWN)
-    path = Path(unquote(parts.path) if parts.scheme else url)
+    path = Path(url2pathname(parts.path) if parts.scheme else url)
     if not path.is_absolute():
         raise LabError(
             f"{SETTING} is not an absolute path: {without_secrets(url)[:200]!r}", f"export {SETTING}={path.absolute()}"
