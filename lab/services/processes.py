@@ -26,11 +26,9 @@ from warehouse.paths import Paths
 
 DATABASE_URL = "LAB_DATABASE_URL"  # holds a password; only the server gets it, as a setting of Prefect
 MARK = "LAB_SERVICE"  # in the environment of every process that lab starts, and of its children
-# Arguments of a process that goes on when the terminal is closed.
+APART: dict[str, Any] = {"start_new_session": True}  # of a process that goes on when the terminal is closed
 if sys.platform == "win32":
-    APART: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-else:
-    APART = {"start_new_session": True}
+    APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
 STOP_WAIT_S = 6.0  # a worker whose server still answers ends within two or three seconds (measured)
 
 
