@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -16,10 +15,11 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from common import resources
 from common.environment import host_name, lab_home, package_versions
 from common.errors import LabError
 from common.limits import MAX_REPORT_BYTES
-from workpools import hardware, measure, nearby, needs, packages
+from workpools import graphics, instruction_sets, measure, nearby, needs, packages
 from workpools.pools import DEFAULT_API, checked_url
 from workpools.public_layouts import from_public
 from workpools.report import MEND, CapabilityReport, not_json, refused, validated
@@ -30,6 +30,7 @@ CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead, as
 IDLE_KNOWN = timedelta(days=30)  # then something has been using the memory for good
 PROBE_S = 10.0
 PROBE_QUICKLY_S = 3.0
+MAKERS = ("NVIDIA", "AMD", "Intel", "Apple")  # of graphics processors
 
 
 def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
@@ -48,12 +49,11 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
     home.mkdir(parents=True, exist_ok=True)
     found = _probe(api_url, PROBE_QUICKLY_S if quick else PROBE_S)
     reasons: list[str] = found.pop("reasons")
-    memory = hardware.memory()
-    # Rounded once, so that the tier follows from the numbers that the report shows.
-    disk_free_gb = round(shutil.disk_usage(home).free / hardware.GB, 2)
-    own = hardware.cores()
+    memory, disk_free_gb, own = resources.memory(), resources.disk_free_gb(home), resources.cores()
     idle = idle_memory(memory, saved(home, host))
     decision = decide(idle.gb, disk_free_gb)
+    if disk_free_gb is None:
+        reasons.append(f"disk: the file system of {home} does not say how much is free")
     installed = engines(found["ollama_models"] is not None)
     lacking = packages.unmet(decision.tier)
     fit = decision.tier != UNFIT
@@ -84,7 +84,7 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         profiles=decision.profiles,
         reasons=[
             *decision.reasons,
-            *filter(None, (memory.reason, idle.reason, own.reason, packages.python_reason(), *unmet, *reasons)),
+            *filter(None, (memory.reason, idle.reason, *own.reasons, packages.python_reason(), *unmet, *reasons)),
         ],
         **speeds,
         **found,
@@ -92,19 +92,21 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
 
 
 class Idle(NamedTuple):
-    """The most memory that was available to this program, GB, and when; `reason` if that was earlier."""
+    """The most memory that was available to this program, GB, and when; `reason` if that was earlier. None: not known."""
 
-    gb: float
-    at: datetime
+    gb: float | None
+    at: datetime | None
     reason: str | None = None
 
 
-def idle_memory(now: hardware.Memory, before: CapabilityReport | None) -> Idle:
+def idle_memory(now: resources.Memory, before: CapabilityReport | None) -> Idle:
     """Return what is available when the machine is idle: now, or at an earlier assessment, for IDLE_KNOWN.
 
     A shard asks again when it starts. An earlier one counts only with the same memory and limit.
     """
     at = datetime.now(UTC)
+    if now.available_gb is None:
+        return Idle(None, None)
     if before is None or (before.ram_total_gb, before.ram_limit_gb) != (now.total_gb, now.limit_gb):
         return Idle(now.available_gb, at)
     gb, seen = before.ram_idle_gb, before.ram_idle_at
@@ -125,22 +127,29 @@ def _probe(api_url: str, seconds: float) -> dict[str, Any]:
     """Return answers of programs and servers by field of the report, None where there was none in time."""
     each_s = seconds - 0.5  # so that a program that does not answer is ended before it is given up
     probes: dict[str, Callable[[], Any]] = {
-        "nvidia": lambda: hardware.nvidia_gpus(each_s),
-        "amd": lambda: hardware.amd_gpus(each_s),
-        "apple": lambda: hardware.apple_gpus(each_s),
-        "cpu_flags": lambda: hardware.cpu_flags(each_s),
+        "NVIDIA": lambda: graphics.nvidia(each_s),
+        "AMD": lambda: graphics.amd(each_s),
+        "Intel": graphics.intel,
+        "Apple": lambda: graphics.apple(each_s),
+        "cpu_flags": lambda: instruction_sets.cpu_flags(each_s),
         "ollama_models": lambda: nearby.ollama_models(nearby.ollama_address()),
         "models": needs.local_models,
         "clock_offset_s": lambda: nearby.clock_offset_s(api_url),
     }
     found = in_time(probes, seconds)
-    nvidia, amd, apple = (found.pop(name) for name in ("nvidia", "amd", "apple"))
-    reasons = [nearby.clock_reason(found["clock_offset_s"]) or ""]
-    if nvidia is None:
-        reasons.insert(0, f"NVIDIA's cards are not known: nvidia-smi did not answer within {seconds:.0f} s")
-    if found["models"] is not None:
+    silent = [f"{maker}'s cards are not known within {seconds:.0f} s" for maker in MAKERS if found[maker] is None]
+    cards: list[graphics.Cards] = [c for c in map(found.pop, MAKERS) if c is not None]
+    gpus = [name for one in cards for name in one.names]
+    reasons = [*silent, *(reason for one in cards for reason in one.reasons), *graphics.hidden(gpus)]
+    if found["cpu_flags"] is None:
+        reasons.append("instruction sets of the processor are not known: the system does not list them")
+    if found["models"] is None:
+        reasons.append(f"models are not known: they were not found within {seconds:.0f} s")
+    else:
         found["models"] += needs.of_ollama(found["ollama_models"])
-    return found | {"gpus": [*(nvidia or []), *(amd or []), *(apple or [])], "reasons": reasons}
+    reasons.append(nearby.clock_reason(found["clock_offset_s"]) or "")
+    all_known = not silent and all(one.known for one in cards)
+    return found | {"gpus": gpus if gpus or all_known else None, "reasons": reasons}
 
 
 def in_time(probes: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:

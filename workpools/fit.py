@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 from common.environment import lab_home, package_versions
+from common.resources import disk_free_gb, memory
 from workpools.assess import engines
-from workpools.hardware import GB, memory
 from workpools.needs import available_models, is_model, lacking
-from workpools.tiers import NEEDS
+from workpools.tiers import NEEDS, known_gb
 
 
 def unfit_now(profile: str) -> str:
@@ -21,11 +20,11 @@ def unfit_now(profile: str) -> str:
     need = NEEDS[profile]
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
-    ram_gb, disk_gb = memory().available_gb, shutil.disk_usage(home).free / GB
-    if ram_gb < need.ram_gb:
-        return f"{ram_gb:.1f} GB RAM available, {need.ram_gb:g} needed"
-    if disk_gb < need.disk_gb:
-        return f"{disk_gb:.1f} GB disk free, {need.disk_gb:g} needed"
+    ram_gb, disk_gb = memory().available_gb, disk_free_gb(home)
+    if (ram_gb or 0.0) < need.ram_gb:
+        return f"{known_gb(ram_gb)} RAM available, {need.ram_gb:g} needed"
+    if (disk_gb or 0.0) < need.disk_gb:
+        return f"{known_gb(disk_gb)} disk free, {need.disk_gb:g} needed"
     return ""
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.environment import lab_home
+from common.resources import cores
 from experiments.backends import conversions
 from experiments.precision import Precision
-from workpools.hardware import cores
 
 BUDGET_S = 50.0  # of the minute that lab assess may take; the rest is for starting and for what cannot be interrupted
 MATRIX_S = 5.0

@@ -141,7 +141,7 @@ def from_public(content: bytes, enhanced: bool) -> CapabilityReport:
         # sys.version goes on with the compiler
         "python": old.python.split(maxsplit=1)[0] if old.python.strip() else "",
         "versions": {},
-        "cores_physical": old.cores_physical or 1,
+        "cores_physical": old.cores_physical,
         "cores_logical": old.cores_logical,
         "ram_total_gb": _gb(old.ram_total),
         "ram_available_gb": ram_available_gb,

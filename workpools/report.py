@@ -55,16 +55,20 @@ class CapabilityReport(BaseModel):
     versions: dict[Text, Text] = Field(
         max_length=LONGEST, description="versions of the installed packages that can change a result"
     )
-    cores_physical: int = Field(ge=1, le=int(MOST), description="processor cores; 1 where the system does not say")
+    cores_physical: int | None = Field(
+        ge=1, le=int(MOST), description="processor cores; null where the system does not say"
+    )
     cores_logical: int = Field(ge=1, le=int(MOST), description="hardware threads")
-    ram_total_gb: float = Field(gt=0, le=MOST, description="memory of the machine, GB (10^9 bytes)")
-    ram_available_gb: float = Field(
+    ram_total_gb: float | None = Field(gt=0, le=MOST, description="memory of the machine, GB (10^9 bytes)")
+    ram_available_gb: float | None = Field(
         ge=0,
         le=MOST,
         description="memory available, GB: the least of what the system and a container's limit leave, and the owner lends",
     )
-    disk_free_gb: float = Field(ge=0, le=MOST, description="free on the disk of LAB_HOME, GB")
-    gpus: Texts = Field(description="graphics processors by name, with memory where the driver reports it")
+    disk_free_gb: float | None = Field(ge=0, le=MOST, description="free on the disk of LAB_HOME, GB")
+    gpus: Texts | None = Field(
+        description="graphics processors by name, with memory where the driver reports it; null where none is known"
+    )
     engines: Texts = Field(
         description="installed or answering: embedder, language_model, lora, bitsandbytes, mlx, ollama; phases ask for them"
     )
@@ -83,7 +87,7 @@ class CapabilityReport(BaseModel):
     tier: Tier = Field(description="the highest tier that the memory of the idle machine and free disk allow")
     profiles: dict[Text, bool] = Field(max_length=LONGEST, description="kinds of work that they allow")
     reasons: Texts = Field(
-        description="why the tier is no higher, limits on memory, what is not installed or not measured, a wrong clock"
+        description="why the tier is no higher, limits on memory, what is not installed, not known or not measured, a wrong clock"
     )
     ram_limit_gb: float | None = Field(
         None, ge=0, le=MOST, description="memory limit of the container or of LAB_RAM_GB, GB; null without one"

@@ -33,24 +33,30 @@ class Decision:
     reasons: list[str]
 
 
-def decide(ram_available_gb: float, disk_free_gb: float) -> Decision:
+def decide(ram_available_gb: float | None, disk_free_gb: float | None) -> Decision:
     """Return the highest tier with a profile that fits, and why each higher tier does not.
 
     Args:
-        ram_available_gb, disk_free_gb: in GB (10^9 bytes).
+        ram_available_gb, disk_free_gb: in GB (10^9 bytes); None, which fits nothing, where they are not known.
     """
-    fits = {name: ram_available_gb >= need.ram_gb and disk_free_gb >= need.disk_gb for name, need in NEEDS.items()}
+    ram_gb, disk_gb = ram_available_gb or 0.0, disk_free_gb or 0.0
+    fits = {name: ram_gb >= need.ram_gb and disk_gb >= need.disk_gb for name, need in NEEDS.items()}
     tier, reasons = UNFIT, []
     for name in reversed(TIERS):
         if any(fits[p] for p in TIER_PROFILES[name]):
             tier = name
             break
         least = NEEDS[TIER_PROFILES[name][0]]
-        if ram_available_gb < least.ram_gb:
-            reasons.append(f"not {name}: {ram_available_gb:.2f} GB RAM available, {least.ram_gb:g} needed")
-        if disk_free_gb < least.disk_gb:
-            reasons.append(f"not {name}: {disk_free_gb:.2f} GB disk free, {least.disk_gb:g} needed")
+        if ram_gb < least.ram_gb:
+            reasons.append(f"not {name}: {known_gb(ram_available_gb)} RAM available, {least.ram_gb:g} needed")
+        if disk_gb < least.disk_gb:
+            reasons.append(f"not {name}: {known_gb(disk_free_gb)} disk free, {least.disk_gb:g} needed")
     return Decision(tier, fits, reasons)
+
+
+def known_gb(value: float | None) -> str:
+    """Return an amount of memory or disk for messages: 3.20 GB, or that it is not known."""
+    return "an unknown amount of" if value is None else f"{value:.2f} GB"
 
 
 def serves(tier: str) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ def _machine(row: Row) -> Row:
         "tier": row["tier"],
         "cores": report["cores_logical"],
         "memory GB": report["ram_total_gb"],
-        "GPU": ", ".join(report["gpus"]) or "none",
+        "GPU": "not known" if report["gpus"] is None else ", ".join(report["gpus"]) or "none",
         "Python": row["python"],
         "system": report["os"],
         "remarks": "; ".join(report["reasons"]) or "none",

@@ -7,14 +7,13 @@ import os
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from common import resources
 from common.errors import LabError
 from experiments.backends.sizing import GB, Size, needed_gb
 from experiments.precision import QUANTISED, Precision
 
-CGROUP = Path("/sys/fs/cgroup")
 QUANTISER = "bitsandbytes"
 INSTALL_QUANTISER = "pip install bitsandbytes"
 TOO_BIG = "too big for this machine"
@@ -52,12 +51,10 @@ def exact_float32() -> None:
 
 
 def use_real_cores() -> int:
-    """Let torch use this process's cores, hyperthreads not counted twice, and return how many."""
-    import psutil
+    """Let torch use this process's cores, hyperthreads and what a quota stops not counted, and return how many."""
     import torch
 
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, min(mine, psutil.cpu_count(logical=False) or mine))
+    threads = resources.cores().threads
     torch.set_num_threads(threads)
     return threads
 
@@ -85,26 +82,16 @@ def gemm_gflops(device: str, dtype: str, n: int = 512, rounds: int = 5) -> float
     return best
 
 
-def memory_gb(device: str) -> float:
-    """Return the memory that a model may take on a device, GB."""
-    import psutil
-
+def memory_gb(device: str) -> float | None:
+    """Return the memory that a model may take on a device, GB; None where it is not known."""
     if device == "cuda":
         import torch
 
-        return float(torch.cuda.mem_get_info()[0]) / GB
-    return min(float(psutil.virtual_memory().available), _limit_bytes()) / GB
-
-
-def _limit_bytes() -> float:
-    """Return what a container's limit leaves, bytes; infinite without one (cgroup v2)."""
-    try:
-        most, used = (
-            float((CGROUP / f"memory.{part}").read_text().replace("max", "inf")) for part in ("max", "current")
-        )
-    except (OSError, ValueError):
-        return float("inf")
-    return most - used
+        try:
+            return float(torch.cuda.mem_get_info()[0]) / GB
+        except RuntimeError:  # the driver's, as for a card that was lost
+            return None
+    return resources.memory().available_gb
 
 
 placements: dict[tuple[str, Precision], Placement] = {}  # by (name, precision), of this process
@@ -123,16 +110,15 @@ def place(name: str, size: Size, precision: Precision) -> Placement:
     return placements[name, precision]
 
 
-def refusal(name: str, size: Size, precision: Precision, available_gb: float) -> str:
+def refusal(name: str, size: Size, precision: Precision, available_gb: float | None) -> str:
     """Return why this machine cannot compute model `name` in `precision`, "" if it can."""
     if precision in QUANTISED and find_spec(QUANTISER) is None:
         return f"{precision} needs {QUANTISER}, which is not installed: {INSTALL_QUANTISER}"
     needed = needed_gb(size, precision)
-    if needed > available_gb:
-        return (
-            f"model {name!r} is {TOO_BIG} in {precision}: {needed:.1f} GB are needed, {available_gb:.1f} GB available"
-        )
-    return ""
+    if available_gb is not None and needed <= available_gb:
+        return ""
+    available = "an unknown amount" if available_gb is None else f"{available_gb:.1f} GB"
+    return f"model {name!r} is {TOO_BIG} in {precision}: {needed:.1f} GB are needed, {available} available"
 
 
 def check(refused: str) -> None:

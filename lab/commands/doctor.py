@@ -18,6 +18,7 @@ import typer
 from common import proxies
 from common.environment import host_name, lab_home
 from common.errors import LabError
+from common.resources import disk_free_gb, memory
 from common.text import printable, size
 from common.urls import without_secrets
 from experiments.backends import catalog
@@ -32,8 +33,7 @@ from warehouse.maintenance.clean import sizes
 from warehouse.paths import Paths
 from workpools import nearby, packages
 from workpools.assess import engines, idle_memory, saved
-from workpools.hardware import GB, memory
-from workpools.tiers import TIERS, UNFIT, decide
+from workpools.tiers import TIERS, UNFIT, decide, known_gb
 
 State = Literal["found", "missing", "absent"]  # absent: not there, and not needed by this tier
 # Programs and packages that a transport of results needs, by the scheme of its address.
@@ -80,7 +80,7 @@ def checks(tier: str | None = None) -> list[Check]:
 def _machine() -> tuple[str, list[Check]]:
     home = lab_home()
     home.mkdir(parents=True, exist_ok=True)
-    now, disk_gb = memory(), round(shutil.disk_usage(home).free / GB, 2)
+    now, disk_gb = memory(), disk_free_gb(home)
     with suppress(LabError):  # a host name that is not valid has its own line
         idle = idle_memory(now, saved(home, host_name()))
         now = replace(now, available_gb=idle.gb, reason=idle.reason or now.reason)
@@ -88,7 +88,7 @@ def _machine() -> tuple[str, list[Check]]:
     mend = "close programs that use memory, then: lab doctor"
     resources = "; ".join(
         [
-            f"{now.available_gb:.1f} GB RAM available, {disk_gb:.0f} GB disk free",
+            f"{known_gb(now.available_gb)} RAM available, {known_gb(disk_gb)} disk free",
             *filter(None, [now.reason]),
             *decision.reasons,
         ]

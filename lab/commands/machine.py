@@ -71,12 +71,17 @@ def describe(report: CapabilityReport) -> Iterator[str]:
 
     yield f"{report.host}: {report.tier}"
     limit = also(report.ram_limit_gb, "limited to {:.1f} GB")
-    yield f"  memory     {report.ram_available_gb:.1f} of {report.ram_total_gb:.1f} GB available{limit}"
-    yield f"  disk       {report.disk_free_gb:.0f} GB free" + also(report.disk_write_mb_s, "writes {:.0f} MB/s")
-    yield f"  processor  {report.cores_physical} cores" + also(report.matrix_gflops, "{:.3g} GFLOPS")
+
+    def known(value: float | None, digits: int = 1) -> str:
+        return "?" if value is None else f"{value:.{digits}f}"
+
+    yield f"  memory     {known(report.ram_available_gb)} of {known(report.ram_total_gb)} GB available{limit}"
+    yield f"  disk       {known(report.disk_free_gb, 0)} GB free" + also(report.disk_write_mb_s, "writes {:.0f} MB/s")
+    cores = f"{report.cores_logical} threads" if report.cores_physical is None else f"{report.cores_physical} cores"
+    yield f"  processor  {cores}" + also(report.matrix_gflops, "{:.3g} GFLOPS")
     if report.cpu_flags:
         yield f"  has        {' '.join(report.cpu_flags)}"
-    yield f"  GPU        {'; '.join(report.gpus) or 'none'}"
+    yield f"  GPU        {'not known' if report.gpus is None else '; '.join(report.gpus) or 'none'}"
     yield f"  engines    {', '.join(report.engines) or 'none'}"
     if own := [name for name in report.models or () if not name.startswith("ollama/")]:
         yield f"  models     {', '.join(own)}"

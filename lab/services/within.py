@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from workpools.hardware import GB, LENT
+from common.resources import GB, LENT
 
 CGROUPS = Path("/sys/fs/cgroup")
 TRY_S = 5.0  # for systemd to say whether it may

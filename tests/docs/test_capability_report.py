@@ -26,4 +26,4 @@ def test_every_field_is_explained_with_its_type() -> None:
         assert kind and not re.search(r"\b(str|int|float|bool|NoneType|typing|Literal|datetime)\b", kind)
     assert "list of text or null | null" in rows["ollama_models"]
     assert "number or null, at least 0" in rows["matrix_gflops"]
-    assert "number, over 0" in rows["ram_total_gb"]
+    assert "number or null, over 0" in rows["ram_total_gb"]

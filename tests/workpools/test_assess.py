@@ -21,11 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_reports import BASIC, ENHANCED, GOOD
 
+from common import resources
 from common.environment import HOST_PATTERN
 from common.errors import LabError
 from common.limits import MAX_REPORT_BYTES
-from workpools import hardware, nearby, packages
+from common.resources import Memory
+from workpools import graphics, instruction_sets, nearby, packages
 from workpools.assess import CLOCK_SLACK, IDLE_KNOWN, CapabilityReport, assess, idle_memory, in_time, parse_report
+from workpools.fit import unfit_now
 from workpools.tiers import NEEDS, decide
 
 
@@ -35,6 +38,7 @@ def check_consistent(report: CapabilityReport, began: datetime) -> None:
     assert (report.tier, report.profiles) == (decision.tier, decision.profiles)
     assert report.reasons[: len(decision.reasons)] == decision.reasons
     assert set(report.profiles) == set(NEEDS)
+    assert report.ram_available_gb and report.ram_total_gb and report.cores_physical
     assert 0 < report.ram_available_gb <= report.ram_total_gb
     assert math.isclose(report.ram_total_gb, psutil.virtual_memory().total / 1e9, abs_tol=0.01)
     assert 1 <= report.cores_physical <= report.cores_logical
@@ -102,9 +106,10 @@ def test_an_unfit_host_is_told_so_and_loads_no_model(
 ) -> None:
     """Loading a model may bring down a machine that is too small for it; each thing that is wrong has its reason."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    small = hardware.Memory(8.0, 0.5, 1.0, "memory: a limit")
-    monkeypatch.setattr(hardware, "memory", lambda: small)
-    monkeypatch.setattr(hardware, "nvidia_gpus", lambda timeout_s: None)
+    small = Memory(8.0, 0.5, 1.0, "memory: a limit")
+    monkeypatch.setattr(resources, "memory", lambda: small)
+    silent = graphics.Cards((), ("NVIDIA's cards are not known, nvidia-smi (did not answer within 10 s)",), known=False)
+    monkeypatch.setattr(graphics, "nvidia", lambda timeout_s: silent)
     monkeypatch.setattr(nearby, "clock_offset_s", lambda url: 77.0)
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     report = assess(api_url=nobody)
@@ -116,7 +121,7 @@ def test_an_unfit_host_is_told_so_and_loads_no_model(
     assert "not weak: 0.50 GB RAM available, 3 needed" in said
     for part in (
         "memory: a limit",
-        "nvidia-smi did not answer within 10 s",
+        "nvidia-smi (did not answer within 10 s)",
         "clock 77 s ahead",
         "engines not measured: this host is too small",
     ):
@@ -127,10 +132,10 @@ def test_a_tier_rests_on_the_idle_machine(tmp_path: Path, monkeypatch: pytest.Mo
     """Assessed while a browser was open, a laptop became a weak machine for a day. What was free before counts for a month,
     if neither memory nor limit have changed since."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    idle, busy = hardware.Memory(8.0, 6.5, None), hardware.Memory(8.0, 4.0, None)
+    idle, busy = Memory(8.0, 6.5, None), Memory(8.0, 4.0, None)
 
-    def assessed(memory: hardware.Memory) -> CapabilityReport:
-        monkeypatch.setattr(hardware, "memory", lambda: memory)
+    def assessed(memory: Memory) -> CapabilityReport:
+        monkeypatch.setattr(resources, "memory", lambda: memory)
         found = assess(quick=True, api_url=nobody)
         (tmp_path / f"capability_report_{found.host}.json").write_text(found.model_dump_json())
         return found
@@ -149,14 +154,45 @@ def test_a_tier_rests_on_the_idle_machine(tmp_path: Path, monkeypatch: pytest.Mo
         second.model_copy(update={"ram_idle_gb": None}),
     ):
         assert idle_memory(busy, before).gb == 4.0
-    assert idle_memory(hardware.Memory(8.0, 3.5, 4.0), second).gb == 3.5  # a limit since then
-    assert idle_memory(hardware.Memory(8.0, 7.0, None), second).gb == 7.0
+    assert idle_memory(Memory(8.0, 3.5, 4.0), second).gb == 3.5  # a limit since then
+    assert idle_memory(Memory(8.0, 7.0, None), second).gb == 7.0
+
+
+def test_what_is_not_known_is_said_and_fits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: str
+) -> None:
+    """A system that hides its memory, disk and cores ended the assessment with a traceback; a zero or a 1 would be made up."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setattr(resources, "memory", lambda: Memory(None, None, None, resources.UNKNOWN))
+    monkeypatch.setattr(resources, "disk_free_gb", lambda folder: None)
+    monkeypatch.setattr(resources, "cores", lambda: resources.Cores(None, 4, 4, None))
+    monkeypatch.setattr(
+        graphics, "amd", lambda timeout_s: graphics.Cards((), ("AMD's cards are not known",), known=False)
+    )
+    monkeypatch.setattr(instruction_sets, "cpu_flags", lambda timeout_s: None)
+    report = assess(quick=True, api_url=nobody)
+    assert (report.tier, any(report.profiles.values())) == ("unfit", False)
+    assert report.ram_total_gb is report.ram_available_gb is report.ram_idle_gb is report.ram_idle_at is None
+    assert report.disk_free_gb is report.cores_physical is report.cpu_flags is None
+    said = " | ".join(report.reasons)
+    for part in (
+        "not weak: an unknown amount of RAM available, 3 needed | not weak: an unknown amount of disk free, 5 needed",
+        "export LAB_RAM_GB=4",
+        f"the file system of {tmp_path} does not say how much is free",
+        "does not say how many cores",
+        "AMD's cards are not known",
+        "instruction sets of the processor are not known",
+    ):
+        assert part in said
+    assert parse_report(report.model_dump_json().encode()) == report
+    monkeypatch.setattr("workpools.fit.memory", resources.memory)
+    assert unfit_now("prerequisites") == "an unknown amount of RAM available, 3 needed"
 
 
 def test_what_a_tier_lacks_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
     """The owner of a machine learns from the report which packages are missing, and the line that installs each."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(16.0, 14.0, None))
+    monkeypatch.setattr(resources, "memory", lambda: Memory(16.0, 14.0, None))
     monkeypatch.setattr(packages, "unmet", lambda tier: [packages.Unmet("peft>=0.18", f"peft is missing for {tier}")])
     report = assess(quick=True, api_url=nobody)
     assert report.unmet_requirements == ["peft>=0.18"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+import torch
 
+from common import resources
 from common.errors import LabError
 from experiments.backends import placement
 from experiments.backends.sizing import BYTES, Size, needed_gb
@@ -67,15 +67,36 @@ def test_a_tuned_model_is_loaded_beside_its_base(monkeypatch: pytest.MonkeyPatch
     assert placement.place("hf/one", PHI_3_MINI, Precision.FLOAT32) == first
 
 
-def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside a container the machine's free memory is not ours."""
-    monkeypatch.setattr(placement, "CGROUP", tmp_path)
-    without = placement.memory_gb("cpu")
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("500000000\n")
-    assert placement.memory_gb("cpu") == pytest.approx(without, rel=0.5)
-    (tmp_path / "memory.max").write_text("700000000\n")
-    assert placement.memory_gb("cpu") == pytest.approx(0.2)
+def test_a_model_is_loaded_only_where_the_memory_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits of containers, of version 1 and nested ones too, are those of the assessment: a model beyond one would be killed.
+    A card that does not say what is free gets no model, and the phase goes to a bigger machine."""
+    monkeypatch.setattr(resources, "memory", lambda: resources.Memory(16, 2.5, 3, "a container's limit"))
+    assert placement.memory_gb("cpu") == 2.5
+    monkeypatch.setattr(resources, "memory", lambda: resources.Memory(None, None, None, resources.UNKNOWN))
+    assert placement.memory_gb("cpu") is None
+
+    def lost() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lost)
+    assert placement.memory_gb("cuda") is None
+    refused = placement.refusal("hf/x", SMOLLM2_135M, Precision.FLOAT32, None)
+    assert placement.TOO_BIG in refused and refused.endswith("GB are needed, an unknown amount available")
+
+
+@pytest.mark.parametrize(
+    ("own", "threads"), [((4, 8, 8, None), 4), ((4, 8, 1.5, 1.5), 1), ((None, 4, 3, None), 3), ((8, 16, 0.25, 0.25), 1)]
+)
+def test_torch_uses_the_cores_that_a_quota_leaves(
+    monkeypatch: pytest.MonkeyPatch, own: tuple[int | None, int, float, float | None], threads: int
+) -> None:
+    """Sixteen threads under a quota of two cores wait for each other most of the time."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(resources, "cores", lambda: resources.Cores(*own))
+    try:
+        assert placement.use_real_cores() == threads == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_rates_are_measured_and_positive() -> None:

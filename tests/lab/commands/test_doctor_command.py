@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from common.resources import Memory
 from lab.commands import doctor as commands_doctor
 from lab.commands.doctor import Check, checks, doctor
 from warehouse.database.connection import writing
 from warehouse.paths import Paths
 from workpools import packages
-from workpools.hardware import Memory
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_a_machine_that_is_unfit_is_not_well(monkeypatch: pytest.MonkeyPatch) ->
     """Too little memory for any tier is the first thing a user must hear."""
     monkeypatch.setattr(commands_doctor, "memory", lambda: Memory(2.0, 1.0, None))
     one = checks()[0]
-    assert (one.name, one.state) == ("tier unfit", "missing") and "1.0 GB RAM available" in one.detail
+    assert (one.name, one.state) == ("tier unfit", "missing") and "1.00 GB RAM available" in one.detail
     assert one.detail.endswith("; it cannot run P1, P2, P3, E0, E1, E2")
 
 

@@ -14,9 +14,9 @@ from lab_process import Run, bare_environment
 from ports import free_port
 
 from benchmarks.chaos.fake_models import EMBEDDERS, embedders
+from common.resources import memory
 from lab.services import within
 from lab.services.machines import example_machines
-from workpools.hardware import memory
 
 UNITS = 8
 # One weak machine, so that P1 is its; two others that help out.
@@ -86,7 +86,7 @@ def test_another_number_of_machines_is_refused(called: Run) -> None:
 def test_a_command_runs_within_its_memory_and_cores() -> None:
     """What it starts is limited as well: a worker starts the processes that take the memory."""
     core = sorted(os.sched_getaffinity(0))[0]
-    code = "import os; from workpools.hardware import memory; m = memory(); print(m.available_gb, m.limit_gb, os.sched_getaffinity(0))"
+    code = "import os; from common.resources import memory; m = memory(); print(m.available_gb, m.limit_gb, os.sched_getaffinity(0))"
     command = [sys.executable, "-m", "lab.services.within", "--ram-gb", "0.5", "--cores", str(core), "--name", "a-test"]
     try:
         done = subprocess.run(
