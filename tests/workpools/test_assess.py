@@ -26,9 +26,8 @@ from common.environment import HOST_PATTERN
 from common.errors import LabError
 from common.limits import MAX_REPORT_BYTES
 from common.resources import Memory
-from workpools import graphics, instruction_sets, nearby, packages
+from workpools import graphics, nearby, packages
 from workpools.assess import CLOCK_SLACK, IDLE_KNOWN, CapabilityReport, assess, idle_memory, in_time, parse_report
-from workpools.fit import unfit_now
 from workpools.tiers import NEEDS, decide
 
 
@@ -156,37 +155,6 @@ def test_a_tier_rests_on_the_idle_machine(tmp_path: Path, monkeypatch: pytest.Mo
         assert idle_memory(busy, before).gb == 4.0
     assert idle_memory(Memory(8.0, 3.5, 4.0), second).gb == 3.5  # a limit since then
     assert idle_memory(Memory(8.0, 7.0, None), second).gb == 7.0
-
-
-def test_what_is_not_known_is_said_and_fits_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: str
-) -> None:
-    """A system that hides its memory, disk and cores ended the assessment with a traceback; a zero or a 1 would be made up."""
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setattr(resources, "memory", lambda: Memory(None, None, None, resources.UNKNOWN))
-    monkeypatch.setattr(resources, "disk_free_gb", lambda folder: None)
-    monkeypatch.setattr(resources, "cores", lambda: resources.Cores(None, 4, 4, None))
-    monkeypatch.setattr(
-        graphics, "amd", lambda timeout_s: graphics.Cards((), ("AMD's cards are not known",), known=False)
-    )
-    monkeypatch.setattr(instruction_sets, "cpu_flags", lambda timeout_s: None)
-    report = assess(quick=True, api_url=nobody)
-    assert (report.tier, any(report.profiles.values())) == ("unfit", False)
-    assert report.ram_total_gb is report.ram_available_gb is report.ram_idle_gb is report.ram_idle_at is None
-    assert report.disk_free_gb is report.cores_physical is report.cpu_flags is None
-    said = " | ".join(report.reasons)
-    for part in (
-        "not weak: an unknown amount of RAM available, 3 needed | not weak: an unknown amount of disk free, 5 needed",
-        "export LAB_RAM_GB=4",
-        f"the file system of {tmp_path} does not say how much is free",
-        "does not say how many cores",
-        "AMD's cards are not known",
-        "instruction sets of the processor are not known",
-    ):
-        assert part in said
-    assert parse_report(report.model_dump_json().encode()) == report
-    monkeypatch.setattr("workpools.fit.memory", resources.memory)
-    assert unfit_now("prerequisites") == "an unknown amount of RAM available, 3 needed"
 
 
 def test_what_a_tier_lacks_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
