@@ -111,6 +111,10 @@ class Dispatcher:
         """Return the units of open shards."""
         return {one for shard in self.open_shards.values() for one in shard.attempted}
 
+    def at_work(self) -> list[str]:
+        """Return the hosts that open shards are meant for, by name."""
+        return sorted({shard.host for shard in self.open_shards.values() if shard.host})
+
     def hosts(self, phase: str) -> dict[str, Placement]:
         """Return every online host that the phase can be replicated on, each with its placement; refuse if there is none."""
         profile, needs = demand(phase, self.run.configs[phase])

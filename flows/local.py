@@ -96,5 +96,6 @@ def _begun(
         records.forget_units(con, run.run_id, phase)
     else:
         records.forget_run(con, run.run_id, run.plan_id)
-    why = "; ".join(line.partition("  ")[2] for line in found.lines())
-    raise LabError(f"nothing of {phase} to resume: {why}", f"lab run {phase} {options(run.scale, run.given)}")
+    raise LabError(
+        f"nothing of {phase} to resume: {'; '.join(found.counts)}", f"lab run {phase} {options(run.scale, run.given)}"
+    )

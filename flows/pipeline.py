@@ -181,6 +181,9 @@ class _PhaseRunner:
             if not lacking:
                 for above, units in attempts.by_too_small_pool(free).items():
                     dispatcher.submit(phase, units, attempts.begin(units), above)
+            self.progress.report(
+                phase, len(step.units) - len(step.pending), len(step.units), hosts=dispatcher.at_work()
+            )
             attempts.record(dispatcher.wait(partial(self.collected, phase, step, lacking)))
 
     def collected(self, phase: str, step: Step, wanted: Mapping[str, Sequence[Unit]]) -> bool:
@@ -200,7 +203,8 @@ class _PhaseRunner:
             # It may pass; if not, it ends the pipeline once the shards have ended.
             get_run_logger().warning("results are not collected now: %s", explained(refused))
             return False
-        self.progress.report(phase, len(step.units) - len(step.pending) + done, len(step.units))
+        at_work = self.dispatcher.at_work()
+        self.progress.report(phase, len(step.units) - len(step.pending) + done, len(step.units), hosts=at_work)
         return whole and done == len(step.pending)
 
 

@@ -21,7 +21,7 @@ UPDATE_S = 1.0  # at least, between two updates on the server
 
 
 class PhaseProgress(BaseModel):
-    """One row of the table: units done, the verdict once it is decided, and lines about reused units."""
+    """One row of the table: units done, hosts at work, the verdict once it is decided, and lines about reused units."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -30,6 +30,7 @@ class PhaseProgress(BaseModel):
     total: int
     verdict: str = ""
     reason: str = ""
+    hosts: tuple[str, ...] = ()  # that have units of it now
     reuse: str = ""  # lines joined by line ends
 
     @model_validator(mode="after")
@@ -71,16 +72,16 @@ class ProgressTable:
         self._written: list[PhaseProgress] = []
         self._written_at = float("-inf")
 
-    def report(self, phase: str, done: int, total: int, lines: Sequence[str] = ()) -> None:
-        """Set the counts of a phase and add lines about its units."""
+    def report(self, phase: str, done: int, total: int, lines: Sequence[str] = (), hosts: Sequence[str] = ()) -> None:
+        """Set the counts of a phase and the hosts that are at work on it, and add lines about its units."""
         before = self._rows.get(phase)
         reuse = "\n".join(filter(None, (before.reuse if before else "", *lines)))
-        self._rows[phase] = PhaseProgress(phase=phase, done=done, total=total, reuse=reuse)
+        self._rows[phase] = PhaseProgress(phase=phase, done=done, total=total, hosts=tuple(hosts), reuse=reuse)
         self.flush(at_once=before is None or bool(lines))
 
     def decide(self, phase: str, verdict: str, reason: str) -> None:
         """Add the verdict of a phase that was reported before."""
-        self._rows[phase] = self._rows[phase].model_copy(update={"verdict": verdict, "reason": reason})
+        self._rows[phase] = self._rows[phase].model_copy(update={"verdict": verdict, "reason": reason, "hosts": ()})
         self.flush(at_once=True)
 
     def flush(self, at_once: bool = False) -> None:

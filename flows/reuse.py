@@ -34,11 +34,16 @@ class Reuse:
     reused: int
     reasons: Mapping[str, int]  # number of units by reason
 
-    def lines(self) -> list[str]:
-        """Return the count, then a line for each reason, the most frequent first."""
+    @property
+    def counts(self) -> list[str]:
+        """The count, then a line for each reason, the most frequent first."""
         rows = sorted(self.reasons.items(), key=lambda r: (-r[1], r[0]))
-        left = [f"{self.phase}  {n} not reused: {why}" for why, n in rows]
-        return [f"{self.phase}  {self.reused} of {self.units} units reused", *left]
+        return [f"{self.reused} of {self.units} units reused", *(f"{n} not reused: {why}" for why, n in rows)]
+
+    def lines(self) -> list[str]:
+        """Return what a user is counts, each line with the phase; nothing where all is computed for the first time."""
+        first = not self.reused and set(self.reasons) <= {NO_RESULT}
+        return [] if first else [f"{self.phase}  {line}" for line in self.counts]
 
 
 def reuse_of(con: Connection, run: Run, phase: str, step: Step, reported: set[str]) -> Reuse:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from common.errors import LabError
 from common.text import duration, printable
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
-from lab.verdict_lines import print_chain
+from lab.progress_view import Screen, View, view
+from lab.verdict_lines import print_chain, print_lines
 
 if TYPE_CHECKING:
     from flows.plan import Run
-    from flows.progress import PhaseProgress, Progress
+    from flows.progress import Progress
 
 START_WAIT_S = 90.0  # a worker polls every second or ten; later, no worker serves the coordinator pool
 AWAY_S = 600.0  # machines retry for eight minutes while the server is away; later, the pipeline itself has ended
@@ -51,6 +52,7 @@ def follow_pipeline(
     until: str | None = None,
     pins: Mapping[str, str] | None = None,
     source: str | None = None,
+    brief: bool = False,
 ) -> int:
     """Submit the pipeline, or join the one under way; follow it and print its verdicts.
 
@@ -61,6 +63,7 @@ def follow_pipeline(
         until: the last phase to run; all unless given.
         pins: the host or tier that gets a phase, by phase.
         source: the file that has the values, and its digest.
+        brief: print one line a phase, without reasons and next steps.
 
     Returns:
         The exit code.
@@ -86,15 +89,15 @@ def follow_pipeline(
         print(f"Try again: {again}", file=sys.stderr)
         return EXIT_FAILED
     if rows := chain_rows(run.run_id):
-        print_chain(run.run_id, rows)
+        _print_rows(run.run_id, rows, brief)
     elif progress:
         # The coordinator's warehouse is on another machine.
         rows = _verdict_lines(progress)
     return _print_ending(rows, tuple(expected), pipeline_command(run, None, mode), until)
 
 
-def show_finished(run: Run) -> int | None:
-    """Print the table of a run whose last phase is decided, and return its exit code; None if a phase is left."""
+def show_finished(run: Run, brief: bool = False) -> int | None:
+    """Print the verdicts of a run whose last phase is decided, and return its exit code; None if a phase is left."""
     from experiments.registry import PHASES
     from flows.plan import pipeline_command
 
@@ -102,8 +105,15 @@ def show_finished(run: Run) -> int | None:
     if [r["phase"] for r in rows] != list(PHASES) or max(rows, key=lambda r: r["decided_at"]) != rows[-1]:
         return None
     print("Every phase has its result; nothing is computed again.", flush=True)
-    print_chain(run.run_id, rows)
+    _print_rows(run.run_id, rows, brief)
     return _print_ending(rows, tuple(PHASES), pipeline_command(run))
+
+
+def _print_rows(run_id: str, rows: Sequence[Mapping[str, Any]], brief: bool) -> None:
+    if brief:
+        print_lines(rows)
+    else:
+        print_chain(run_id, rows)
 
 
 def _verdict_lines(progress: Progress) -> list[dict[str, Any]]:
@@ -166,11 +176,11 @@ def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
 
 
 class _Patience:
-    """Repeats questions to a server that may be away; prints once that it went away, and once that it is back."""
+    """Repeats questions to a server that may be away; says once that it went away, and once that it is back."""
 
-    def __init__(self, again: str, clear: str) -> None:
+    def __init__(self, again: str, shown: View) -> None:
         self.again = again  # the command that goes on
-        self.clear = clear  # of the live line, before another is printed
+        self._shown = shown
         self.away_s = 0.0  # in all
 
     def ask(self, question: Callable[[], Any]) -> Any:
@@ -192,48 +202,15 @@ class _Patience:
                 if gone_at is None:
                     gone_at = time.monotonic()
                     away = f"the server does not answer ({type(error).__name__})"
-                    self._print(f"{away}; running work goes on and its results are stored")
+                    self._shown.line(f"{away}; running work goes on and its results are stored", urgent=True)
                 if time.monotonic() - gone_at > AWAY_S:
                     lost = f"the server did not come back within {duration(AWAY_S)}"
                     raise LabError(lost, f"lab up, then {self.again}") from None
                 time.sleep(AGAIN_S)
         if gone_at is not None:
             self.away_s += time.monotonic() - gone_at
-            self._print("the server answers again")
+            self._shown.line("the server answers again", urgent=True)
         return answer
-
-    def _print(self, text: str) -> None:
-        print(f"{self.clear}{text}", file=sys.stderr, flush=True)
-
-
-class _Screen:
-    """Prints progress: on a terminal one live line, elsewhere a line for each change; each reuse line once."""
-
-    def __init__(self, expected: Mapping[str, float]) -> None:
-        self.live = sys.stdout.isatty()
-        self.clear = "\r\033[K" if self.live else ""
-        self.expected = expected
-        self.started = time.monotonic()
-        self._last = ""
-        self._artifact_id = ""
-        self._printed = 0  # lines of this artifact; a pipeline that Prefect starts again has a new one
-
-    def show(self, progress: Progress, ended: bool) -> None:
-        """Print what is new; after the end only the reuse lines."""
-        if progress.artifact_id != self._artifact_id:
-            self._artifact_id, self._printed = progress.artifact_id, 0
-        for text in progress.lines[self._printed :]:
-            print(f"{self.clear}{printable(text)}", flush=True)
-            self._printed += 1
-        known = [row for row in progress.phases if row.phase in self.expected]
-        if ended or not known:
-            return
-        line = progress_line(known[-1], time.monotonic() - self.started, self.expected)
-        if self.live:
-            print(f"{self.clear}{line}", end="", flush=True)
-        elif (counts := line.split("   elapsed")[0]) != self._last:
-            self._last = counts
-            print(line, flush=True)
 
 
 def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float], again: str) -> _Followed:
@@ -247,10 +224,10 @@ def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float]
     from flows.progress import read_progress
     from workpools.server_rows import flow_run as read_run
 
-    screen, progress, read_at = _Screen(expected), None, float("-inf")
-    patience = _Patience(again, screen.clear)
-    # The client's own retries would print nothing for a minute.
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+    progress, read_at = None, float("-inf")
+    with view(expected) as shown, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        # The client's own retries would print nothing for a minute.
+        screen, patience = Screen(shown, expected), _Patience(again, shown)
         while True:
             state = patience.ask(lambda: read_run(client, flow_run.id)).state
             ended = state is not None and state.is_final()
@@ -259,31 +236,13 @@ def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float]
                 with contextlib.suppress(httpx.HTTPError):  # the next question about the state meets it again
                     progress = read_progress(client, run_id, flow_run.id) or progress
             if progress:
-                screen.show(progress, ended)
+                screen.show(progress)
             if ended:
-                print(screen.clear, end="")
                 return _Followed(state, progress)
             waited_s = time.monotonic() - screen.started - patience.away_s
             if state and state.is_waiting() and waited_s > START_WAIT_S:
                 raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
             time.sleep(AGAIN_S)
-
-
-def progress_line(row: PhaseProgress, elapsed_s: float, expected: Mapping[str, float]) -> str:
-    """Return a phase's bar and counts, with the time elapsed and the estimated time left.
-
-    `elapsed_s` counts from the start of this command; `expected` has the seconds of work by phase, in order.
-    """
-    total = max(1, row.total)
-    names = list(expected)
-    past = sum(expected[n] for n in names[: names.index(row.phase)])
-    share = (past + expected[row.phase] * row.done / total) / sum(expected.values())
-    # At first the plan's estimate; with more work done, the measured speed counts for more.
-    left = (1 - share) * (sum(expected.values()) * (1 - share) + (elapsed_s / share if share > 0.05 else 0) * share)
-    filled = round(20 * row.done / total)
-    bar = "#" * filled + "-" * (20 - filled)
-    counts = f"{row.phase.upper()} [{bar}] {row.done} of {row.total} units"
-    return f"{counts}   elapsed {duration(elapsed_s)}, about {duration(left)} left"
 
 
 def chain_rows(run_id: str) -> list[dict[str, Any]]:

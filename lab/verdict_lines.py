@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 from common.text import number, printable, with_interval
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from experiments.contract import NextStep
 
+COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
 INDENT = "    "
 PIPED_WIDTH = 100  # characters a line, where the output is no terminal
 COLUMNS = (
@@ -33,11 +37,9 @@ COLUMNS = (
 
 def print_chain(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print each phase's verdict, number and reason, and below them the commands to try, each on a line to copy."""
-    from rich.console import Console
     from rich.text import Text
 
-    colours = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+    console = _console()
 
     def wrapped(text: str, indent: str) -> None:
         lines = Text(printable(text)).wrap(console, max(20, console.width - len(indent)), overflow="fold")
@@ -48,10 +50,7 @@ def print_chain(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
     plan = f", plan {rows[0]['plan_id']}" if rows else ""
     wrapped(f"run {run_id}{plan}", "")
     for row in rows:
-        verdict = Text(f"{row['status']:<12}", style=colours[row["status"]])
-        console.print(
-            Text(f"{row['phase'].upper()}  ") + verdict + Text(f"  {printable(_number(row))}"), soft_wrap=True
-        )
+        console.print(_line(row), soft_wrap=True)
         for text in _sentences(row):
             wrapped(text, INDENT)
     steps = list(dict.fromkeys(_steps(rows)))
@@ -61,6 +60,26 @@ def print_chain(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         print(printable(f"  {step.command}"))  # not folded: a command is copied whole
         if step.reason:
             wrapped(step.reason, 2 * INDENT)
+
+
+def print_lines(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line a phase: the verdict and the number that decided, cut at the terminal's width."""
+    console = _console()
+    for row in rows:
+        console.print(_line(row), no_wrap=True, overflow="ellipsis")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+
+
+def _line(row: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    verdict = Text(f"{row['status']:<12}", style=COLOURS[row["status"]])
+    return Text(f"{row['phase'].upper()}  ") + verdict + Text(f"  {printable(_number(row))}")
 
 
 def print_columns(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -94,11 +94,11 @@ def _play(
     _say(f"plugging {script.unplugged} in again")
     box.join(found.ui_url, [_named(box, script.unplugged)])
     _say(f"{script.replicated.upper()} once more on every machine, so that they can be compared")
-    compared = follow_pipeline(planned.run, override, "replicate", script.replicated)
-    page = f"{found.app_url}/hosts"
-    print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}\nHosts    {page}", flush=True)
+    compared = follow_pipeline(planned.run, override, "replicate", script.replicated, brief=True)
     if compared == EXIT_FAILED or once:
         return EXIT_FAILED if compared == EXIT_FAILED else 0
+    page = f"{found.app_url}/hosts"
+    print(f"\nPrefect  {found.ui_url}\nResults  {found.app_url}\nHosts    {page}", flush=True)
     if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(page)
     print("All stay up until Ctrl-C.", flush=True)
@@ -113,7 +113,7 @@ def _unplugged_pipeline(box: Box, script: Script, planned: Plan, override: str |
     watcher = threading.Thread(target=plug_when_working, args=arguments, daemon=True)
     watcher.start()
     try:
-        code = follow_pipeline(planned.run, override, "split", script.until)
+        code = follow_pipeline(planned.run, override, "split", script.until, brief=True)
     finally:
         ended.set()
     watcher.join()

@@ -186,15 +186,16 @@ def _on_this_machine(
     run: Run, override: str | None, gates: bool, once: bool, exit_code: bool, port: int, app_port: int
 ) -> int:
     """Run the demo on this machine alone; return the exit code."""
-    done = None if gates else show_finished(run)
+    done = None if gates else show_finished(run, brief=True)
     if done is not None and once:
         print(f"\n{closing(chain_rows(run.run_id))}")
         return done if exit_code else 0
-    expected = sum(expected_seconds(run).values())
+    end_as_by_ctrl_c()
     if done is None:
+        up.measure_speed(lambda text: print(text, flush=True))
+        expected = sum(expected_seconds(run).values())
         work = f"about {duration(expected)} of work on two cores"
         print(f"All six phases at scale {run.scale}: {work}, less what has a result already.", flush=True)
-    end_as_by_ctrl_c()
     started: tuple[str, ...] = ()
     try:
         before = {s.name for s in up.status() if s.alive}
@@ -202,7 +203,7 @@ def _on_this_machine(
             found = up.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command="lab demo")
         finally:
             started = tuple(s.name for s in up.status() if s.name not in before)
-        code = follow_pipeline(run, None if gates else override) if done is None else done
+        code = follow_pipeline(run, None if gates else override, brief=True) if done is None else done
         if code != EXIT_FAILED:
             print(f"\n{closing(chain_rows(run.run_id))}")
         code = 0 if code == EXIT_GATE and not exit_code else code
@@ -226,6 +227,6 @@ def closing(rows: Sequence[Mapping[str, Any]]) -> str:
         verdicts.setdefault(row["status"], []).append(row["phase"].upper())
     found = ", ".join(f"{status} for {' '.join(phases)}" for status, phases in sorted(verdicts.items(), reverse=True))
     return (
-        f"The verdicts are {found}.\nA FAIL of P1 or E0 is the honest finding for so small a model, not an error; "
-        "the full run is in docs/results/full.md."
+        f"The verdicts are {found}; the reasons and what to try are in: lab results\n"
+        "A FAIL of P1 or E0 is the honest finding for so small a model, not an error; the full run is in docs/results/full.md."
     )

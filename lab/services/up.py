@@ -261,13 +261,26 @@ def fresh_report(paths: Paths) -> CapabilityReport | None:
     return report if report and abs(datetime.now(UTC) - report.created_at) < REPORT_FRESH else None
 
 
+def measure_speed(say: Say) -> None:
+    """Measure this machine's speeds, unless that was done today or its services are at work; `say` receives a line."""
+    paths = Paths.local()
+    report = fresh_report(paths)
+    if (report is None or report.matrix_gflops is None) and not any(s.alive for s in processes.recorded(paths)):
+        say("measuring the speed of this machine, less than a minute")
+        _assess(paths)
+
+
 def _assess_if_old(paths: Paths) -> None:
     if fresh_report(paths) is None:
         # Speeds are left to `lab assess`: beside a server that starts they would come out several times too low (measured).
-        command, own = [sys.executable, "-m", "lab", "assess", "--quick", "--json"], processes.clean_environment(paths)
-        # Without a report _start_workers raises.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, env=own, capture_output=True, timeout=120, check=False)  # noqa: S603
+        _assess(paths, "--quick")
+
+
+def _assess(paths: Paths, *options: str) -> None:
+    """Assess this machine in a process of its own, so that this one loads no engine; without a report _start_workers raises."""
+    command, own = [sys.executable, "-m", "lab", "assess", *options, "--json"], processes.clean_environment(paths)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, env=own, capture_output=True, timeout=120, check=False)  # noqa: S603
 
 
 def worker_command(*pools: str) -> list[str]:

@@ -19,7 +19,7 @@ from warehouse.database.records import save_verdict
 from warehouse.paths import Paths
 
 CLOSING = (
-    "The verdicts are PASS for P2 P3 E1 E2, FAIL for P1 E0.\n"
+    "The verdicts are PASS for P2 P3 E1 E2, FAIL for P1 E0; the reasons and what to try are in: lab results\n"
     "A FAIL of P1 or E0 is the honest finding for so small a model, not an error; "
     "the full run is in docs/results/full.md.\n"
 )
@@ -45,6 +45,11 @@ def test_a_finished_demo_ends_with_zero_whatever_the_gates_said(
     done = called("demo", "--once", "--scale", "smoke", *options)
     assert (done.returncode, done.stderr) == (code, "")
     assert done.stdout.endswith(f"\n{CLOSING}")
+    lines = [line for line in done.stdout.splitlines() if line[:2].lower() in PHASES]
+    assert [(line.split()[0].lower(), line.split()[1]) for line in lines] == [
+        (p, "FAIL" if p in ("p1", "e0") else "PASS") for p in PHASES
+    ]
+    assert "is so." not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -62,8 +67,9 @@ def test_only_a_pipeline_that_did_not_complete_fails_the_demo(
 ) -> None:
     """A crash must still be an error, and has no verdicts to sum up; the services stop in every case."""
     stopped: list[Any] = []
-    monkeypatch.setattr(pipeline, "show_finished", lambda run: None)
-    monkeypatch.setattr(pipeline, "follow_pipeline", lambda *_: ended)
+    monkeypatch.setattr(pipeline, "show_finished", lambda run, brief: None)
+    monkeypatch.setattr(pipeline, "follow_pipeline", lambda *_, **__: ended)
+    monkeypatch.setattr(pipeline.up, "measure_speed", lambda say: None)
     monkeypatch.setattr(pipeline.up, "up", lambda *_, **__: Up("http://a:4200", "http://a:8501", "", ()))
     monkeypatch.setattr(pipeline.up, "down", stopped.append)
     done = called("demo", "--once", "--scale", "smoke", *options)
