@@ -37,7 +37,7 @@ from lab.commands.results_markdown import page
 from lab.config_file import example
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 from lab.follow import chain_rows, follow_pipeline, latest_chain, show_finished
-from lab.services import up
+from lab.services import assessing, up
 from lab.services.processes import end_as_by_ctrl_c
 from lab.verdict_lines import print_chain, print_columns
 from warehouse.database.connection import reading, writing
@@ -192,7 +192,7 @@ def _on_this_machine(
         return done if exit_code else 0
     end_as_by_ctrl_c()
     if done is None:
-        up.measure_speed(lambda text: print(text, flush=True))
+        assessing.measure_speed(lambda text: print(text, flush=True))
         expected = sum(expected_seconds(run).values())
         work = f"about {duration(expected)} of work on two cores"
         print(f"All six phases at scale {run.scale}: {work}, less what has a result already.", flush=True)

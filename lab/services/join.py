@@ -24,7 +24,7 @@ from common.environment import host_name
 from common.errors import LabError
 from common.urls import without_secrets
 from lab.network import secrets
-from lab.services import processes, up
+from lab.services import assessing, processes, up
 from lab.services.environments import prefect_environment
 from lab.services.inbox import remember_inbox_token
 from lab.services.joined import remember
@@ -89,7 +89,7 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
         check_same_store(store, theirs.host)
     beats, since = ({} if alive else _beats(client, host)), time.monotonic()
     # Measuring beside running workers would give a lower tier.
-    report = up.saved_report(paths) if alive else None
+    report = assessing.saved_report(paths) if alive else None
     if report is None:
         say(f"looking at {host}" if quick else f"measuring {host}, which takes up to a minute")
         report = _assess(quick, environment)

@@ -12,7 +12,6 @@ import threading
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,24 +28,21 @@ from lab import PAGE_PORT
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
 from lab.network.lan import Listener
-from lab.services import processes
+from lab.services import assessing, processes
 from lab.services.environments import ACCESS, database, prefect_environment, server_environment
 from lab.services.joined import forget, remembered
 from lab.services.serving import COORDINATOR, check_serve, pools_served
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
-from workpools.assess import saved
 from workpools.heartbeats import create_watches
 from workpools.hosts import HOST_TAG, unfinished
 from workpools.installation import installation, publish
 from workpools.pools import DEFAULT_API, SERVER_PORT, connect, create_pools, create_queues, online_workers
-from workpools.report import CapabilityReport
 from workpools.server_rows import flow_runs
 
 SERVER, PAGE = "server", "page"
 ORPHAN = "orphaned"  # started by a service that has died since
 DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
-REPORT_FRESH = timedelta(hours=24)
 # A fresh server takes 18 s on two cores, over 90 were seen on busy ones; one that dies is reported at once.
 START_S = 300.0
 Say = Callable[[str], Any]
@@ -160,7 +156,7 @@ def up(
     started: list[str] = []
     environment = prefect_environment(paths, port, listener)
     fresh = SERVER not in alive
-    assessing = threading.Thread(target=_assess_if_old, args=(paths,))
+    assessment = threading.Thread(target=assessing.assess_if_old, args=(paths,))
     if fresh:
         say(f"starting the Prefect server on {listener.address}:{port}")
         settings = environment | server_environment(port, listener)
@@ -170,10 +166,10 @@ def up(
     if page and PAGE not in alive:
         alive[PAGE] = _start_page(paths, app_port, listener, environment)
         started.append(PAGE)
-    assessing.start()
+    assessment.start()
     if not processes.wait_until(lambda: answers(f"{listener.url(port)}/api/health"), START_S, alive[SERVER]):
         raise LabError("the Prefect server did not come up", f"see {paths.home / 'logs' / 'server.log'}")
-    started += _start_workers(paths, environment, alive, fresh, assessing, serve, say)
+    started += _start_workers(paths, environment, alive, fresh, assessment, serve, say)
     if page:
         _wait_for_page(paths, listener, alive[PAGE])
     return Up(listener.url(port), listener.url(app_port), f"{listener.url(port)}/api", tuple(started))
@@ -250,39 +246,6 @@ def renew_page_password() -> secrets.Keys:
     return keys
 
 
-def saved_report(paths: Paths) -> CapabilityReport | None:
-    """Return this host's report, however old, or None if there is none that can be read."""
-    return saved(paths.home, host_name())
-
-
-def fresh_report(paths: Paths) -> CapabilityReport | None:
-    """Return this host's report if it is less than a day old, else None."""
-    report = saved_report(paths)
-    return report if report and abs(datetime.now(UTC) - report.created_at) < REPORT_FRESH else None
-
-
-def measure_speed(say: Say) -> None:
-    """Measure this machine's speeds, unless that was done today or its services are at work; `say` receives a line."""
-    paths = Paths.local()
-    report = fresh_report(paths)
-    if (report is None or report.matrix_gflops is None) and not any(s.alive for s in processes.recorded(paths)):
-        say("measuring the speed of this machine, less than a minute")
-        _assess(paths)
-
-
-def _assess_if_old(paths: Paths) -> None:
-    if fresh_report(paths) is None:
-        # Speeds are left to `lab assess`: beside a server that starts they would come out several times too low (measured).
-        _assess(paths, "--quick")
-
-
-def _assess(paths: Paths, *options: str) -> None:
-    """Assess this machine in a process of its own, so that this one loads no engine; without a report _start_workers raises."""
-    command, own = [sys.executable, "-m", "lab", "assess", *options, "--json"], processes.clean_environment(paths)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, env=own, capture_output=True, timeout=120, check=False)  # noqa: S603
-
-
 def worker_command(*pools: str) -> list[str]:
     """Return the command of this host's worker for some pools: one shard at a time, or the coordinator's few small flows."""
     return [sys.executable, "-m", "lab.services.worker", "--name", host_name(), *pools]
@@ -304,7 +267,7 @@ def _start_workers(
     environment: dict[str, str],
     alive: dict[str, processes.Service],
     fresh: bool,
-    assessing: threading.Thread,
+    assessment: threading.Thread,
     serve: Sequence[str],
     say: Say,
 ) -> list[str]:
@@ -316,8 +279,8 @@ def _start_workers(
         crash_orphaned_runs(client)
     # Before the workers start: beside them it met "database is locked" on SQLite and took over three minutes (measured).
     deploy(paths, environment, say)
-    assessing.join()
-    report = fresh_report(paths)
+    assessment.join()
+    report = assessing.fresh_report(paths)
     if report is None:
         raise LabError("this machine could not be assessed", "lab assess")
     # Machines that join look for it, and the results store may be another one than when it was made.

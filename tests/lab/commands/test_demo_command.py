@@ -69,7 +69,7 @@ def test_only_a_pipeline_that_did_not_complete_fails_the_demo(
     stopped: list[Any] = []
     monkeypatch.setattr(pipeline, "show_finished", lambda run, brief: None)
     monkeypatch.setattr(pipeline, "follow_pipeline", lambda *_, **__: ended)
-    monkeypatch.setattr(pipeline.up, "measure_speed", lambda say: None)
+    monkeypatch.setattr(pipeline.assessing, "measure_speed", lambda say: None)
     monkeypatch.setattr(pipeline.up, "up", lambda *_, **__: Up("http://a:4200", "http://a:8501", "", ()))
     monkeypatch.setattr(pipeline.up, "down", stopped.append)
     done = called("demo", "--once", "--scale", "smoke", *options)

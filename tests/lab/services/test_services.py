@@ -23,7 +23,7 @@ from server_double import reply, run_row
 from common.environment import host_name
 from common.errors import LabError
 from lab.network.lan import Listener
-from lab.services import environments, processes, serving, up
+from lab.services import assessing, environments, processes, serving, up
 from lab.services.processes import Service
 from warehouse.database.connection import refuse_newer, writing
 from warehouse.paths import Paths
@@ -40,18 +40,18 @@ def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 
 def test_a_report_is_taken_only_while_it_is_fresh_and_whole(paths: Paths) -> None:
     """Memory and disk change: workers are started by today's report, and a torn or future one counts as none."""
-    assert up.fresh_report(paths) is None
+    assert assessing.fresh_report(paths) is None
     report = assess(quick=True)
     path = paths.home / f"capability_report_{host_name()}.json"
     for age, fresh in ((0, True), (23, True), (25, False), (-0.1, True), (-23, False)):
         made = report.model_copy(update={"created_at": datetime.now(UTC) - timedelta(hours=age)})
         path.write_text(made.model_dump_json())
-        assert (up.fresh_report(paths) is not None) is fresh
+        assert (assessing.fresh_report(paths) is not None) is fresh
     whole = report.model_dump_json()
     path.write_text(whole[: len(whole) // 2])
-    assert up.fresh_report(paths) is None
+    assert assessing.fresh_report(paths) is None
     path.write_text(whole.replace("Z", "", 1))
-    assert up.fresh_report(paths) is None
+    assert assessing.fresh_report(paths) is None
 
 
 def test_a_coordinator_serves_what_it_is_asked_to(paths: Paths) -> None:
