@@ -208,7 +208,7 @@ def cached_repositories() -> list[str]:
         if (
             folder
             and any(folder.glob("*.safetensors"))
-            and "ForCausalLM" in (folder / "config.json").read_text("utf-8")
+            and "ForCausalLM" in (folder / "config.json").read_text("utf-8", "replace")
         ):
             found.append(repository)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ HEADER_BYTES = 8  # before the header of a safetensors file: its length, little-
 
 GGUF_CHAT = b"tokenizer.chat_template"  # its key among a GGUF file's metadata
 GGUF_HEAD_BYTES = 2**26  # that hold the metadata: the tokens and merges of 256,000 take a fifth of it
+
+
+AGAIN = "get {} again; it is damaged or was not copied to its end"
 
 
 class Fault(NamedTuple):
@@ -39,7 +43,7 @@ def _fault_of_weights(file: Path) -> Fault | None:
         start = opened.read(len(POINTER))
     if start == POINTER:
         return Fault(f"{file} is a Git LFS pointer, not the weights", f"git -C {file.parent} lfs pull")
-    again = f"get {file.name} again; it is damaged or was not copied to its end"
+    again = AGAIN.format(file.name)
     if file.suffix == ".gguf":
         return None if start.startswith(GGUF) else Fault(f"{file} is no GGUF file", again)
     length = int.from_bytes(start[:HEADER_BYTES], "little")
@@ -66,6 +70,29 @@ def _fault_of_folder(folder: Path) -> Fault | None:
     if kinds and kinds[0].startswith(WITHOUT_CACHE):
         what = f"{folder} holds a {kinds[0]}, which cannot score several options after one prompt"
         return Fault(what, "choose a transformer such as Llama, Qwen, Gemma, Phi or GPT-2")
+    return None
+
+
+def gguf_fault(path: Path) -> Fault | None:
+    """Return what is wrong with the parts of a GGUF file, None if it is whole or the package gguf is missing.
+
+    It takes seconds; what was asked before is known.
+    """
+    status = path.stat()
+    return _parts_fault(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _parts_fault(path: Path, size: int, mtime_ns: int) -> Fault | None:
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        return None
+    try:
+        GGUFReader(str(path))
+    except Exception as error:  # whatever it meets where it expects something else
+        why = next(iter(str(error).splitlines()), "")[:200]
+        return Fault(f"{path} is damaged or cut off: {type(error).__name__}: {why}", AGAIN.format(path.name))
     return None
 
 

@@ -64,7 +64,7 @@ class OllamaError(Unavailable):
     """A server that does not answer, has not the model, or refuses; `lacking` has the command that mends it."""
 
     def __init__(self, what: str, command: str, hint: str = "") -> None:
-        self.lacking = Missing(what, command)
+        self.lacking = Missing(what, command or hint)
         super().__init__(f"{what}; {hint or command}".removesuffix("; "))
 
 
@@ -76,7 +76,9 @@ def _client(timeout_s: float) -> Any:
     try:
         return Client(timeout=timeout_s)
     except ValueError as error:
-        raise OllamaError(f"OLLAMA_HOST is no address: {address()}: {error}", "", "as 127.0.0.1:11434") from error
+        raise OllamaError(
+            f"OLLAMA_HOST is no address: {address()}: {error}", "", "export OLLAMA_HOST=127.0.0.1:11434"
+        ) from error
 
 
 def address() -> str:
@@ -93,17 +95,19 @@ def _asking(model: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as error:
-        raise OllamaError(f"Ollama at {address()} did not answer in {timeout_s:g} s about {model!r}", "") from error
+        raise OllamaError(
+            f"Ollama at {address()} did not answer in {timeout_s:g} s about {model!r}", "ollama ps"
+        ) from error
     except (ConnectionError, httpx.TransportError) as error:
         what, hint = f"no Ollama server answers at {address()}", "start it: ollama serve; or set OLLAMA_HOST"
         raise OllamaError(what, "ollama serve", hint) from error
     except ResponseError as error:
         if error.status_code == 404:
             raise OllamaError(f"Ollama at {address()} has no model {model!r}", f"ollama pull {model}") from error
-        raise OllamaError(f"Ollama at {address()}: {' '.join(str(error).split())[:300]}", "") from error
+        raise OllamaError(f"Ollama at {address()}: {' '.join(str(error).split())[:300]}", "ollama ps") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # HTML, or JSON of another server
         what = f"what answers at {address()} is no Ollama server"
-        raise OllamaError(what, "", "set OLLAMA_HOST to the server's address, as 127.0.0.1:11434") from error
+        raise OllamaError(what, "", "export OLLAMA_HOST=127.0.0.1:11434, or where the server is") from error
 
 
 def _tags() -> dict[str, str]:

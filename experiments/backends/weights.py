@@ -20,7 +20,7 @@ from experiments.backends.catalog import (
     unavailable,
     unknown,
 )
-from experiments.backends.model_files import fault_of, has_chat_template
+from experiments.backends.model_files import Fault, fault_of, gguf_fault, has_chat_template
 from experiments.backends.protocols import NO_CHAT, Missing, Unavailable
 from experiments.backends.quiet import quiet
 from experiments.backends.sizing import Size, folder_size, gguf_size
@@ -50,9 +50,20 @@ def source(name: str) -> Path:
         LabError: the name is unknown, or this machine does not have the model.
     """
     path = _source(name)
-    if fault := fault_of(path):
+    if fault := _fault(name, path):
         raise unavailable(name, fault.what, fault.mend)
     return path
+
+
+def fault(name: str) -> Fault | None:
+    """Return what is wrong with the files of a model that is on this machine, None if nothing can be seen from outside."""
+    return _fault(name, _source(name))
+
+
+def _fault(name: str, path: Path) -> Fault | None:
+    # The parts of a file take seconds; one that was converted is whole.
+    whole = not name.startswith("gguf/") or _converted(name, path).is_dir()
+    return fault_of(path) or (None if whole else gguf_fault(path))
 
 
 def _source(name: str) -> Path:

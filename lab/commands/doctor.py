@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -23,49 +23,25 @@ from common.text import printable, size
 from common.urls import without_secrets
 from experiments.backends import catalog
 from experiments.registry import PHASES, get_phase
+from lab.checks import Check, asked, check
+from lab.commands.doctor_models import models
+from lab.commands.doctor_system import database_files, files, reachable, settings
 from lab.exit_codes import EXIT_FAILED
 from lab.services.joined import use_its_store
 from lab.services.up import api_url
-from warehouse.database.connection import refuse_newer
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.choice import SETTING
 from warehouse.maintenance.clean import sizes
 from warehouse.paths import Paths
 from workpools import nearby, packages
 from workpools.assess import engines, idle_memory, saved
+from workpools.pools import checked_url
 from workpools.tiers import TIERS, UNFIT, decide, known_gb
 
-State = Literal["found", "missing", "absent"]  # absent: not there, and not needed by this tier
 # Programs and packages that a transport of results needs, by the scheme of its address.
 PROGRAMS = {"rsync+ssh": ("rsync", "ssh"), "git+ssh": ("git", "ssh"), "git+https": ("git",), "git+file": ("git",)}
 QUACK = ("duckdb_extension_quack", "duckdb_extension_httpfs")
 PACKAGES = {"sftp": ("fsspec", "paramiko"), "s3": ("fsspec", "s3fs"), "quack": QUACK, "quacks": QUACK}
-
-
-@dataclass(frozen=True)
-class Check:
-    """The outcome of one check."""
-
-    kind: str  # machine, package, engine, model, extension, service, permission, size
-    name: str
-    state: State
-    detail: str = ""
-    mend: str = ""  # the command that installs or repairs it, unless found
-
-
-def check(kind: str, name: str, there: bool, detail: str, mend: str, needed: bool = True) -> Check:
-    """Return a check that is found, missing, or absent if this tier does not need it."""
-    if there:
-        return Check(kind, name, "found", detail)
-    return Check(kind, name, "missing" if needed else "absent", detail, mend)
-
-
-def _asked(kind: str, name: str, ask: Callable[[], str]) -> Check:
-    """Return a check that is found with the answer of `ask`, or missing if it raises LabError."""
-    try:
-        return Check(kind, name, "found", ask())
-    except LabError as error:
-        return check(kind, name, False, error.what, error.mend)
 
 
 def checks(tier: str | None = None) -> list[Check]:
@@ -73,8 +49,9 @@ def checks(tier: str | None = None) -> list[Check]:
     with suppress(LabError):  # an address that is none has its own line
         use_its_store(Paths.local(), api_url())
     own, machine = _machine()
-    needed = (*_packages(tier or own), *_engines(tier or own), *_models(), *_extensions())
-    return [*machine, *needed, *_services(), *_permissions(), *_results()]
+    needed = (*_packages(tier or own), *_engines(tier or own), *models(), *_extensions())
+    found = [*machine, *needed, *_services(), *settings(), *_permissions(), *_results()]
+    return [*found, *files(Paths.local())]
 
 
 def _machine() -> tuple[str, list[Check]]:
@@ -133,18 +110,6 @@ def _installed(*packages: str) -> bool:
     return all(find_spec(p) is not None for p in packages)
 
 
-def _models() -> Iterator[Check]:
-    for name, package in {**catalog.EMBEDDERS, **catalog.LANGUAGE_MODELS}.items():
-        try:
-            there = catalog.digest_of(name) != catalog.UNAVAILABLE
-        except LabError:
-            there = False
-        yield check("model", name, there, "comes in a package", package.install)
-    for name in catalog.local_models():
-        if name not in catalog.LANGUAGE_MODELS:
-            yield Check("model", name, "found", "optional")
-
-
 def _extensions() -> Iterator[Check]:
     results = os.environ.get(SETTING, "")
     scheme = results.partition("://")[0] if "://" in results else ""
@@ -169,6 +134,11 @@ def _services() -> Iterator[Check]:
     url, left_out = api_url(), proxies.left_out()
     detail = ", ".join(f"{name} cannot be used and is left out" for name in left_out) or "not used for own addresses"
     yield check("service", "proxies", not left_out, detail, f"unset {' '.join(left_out)}", needed=False)
+    try:
+        checked_url(url)
+    except LabError as error:
+        yield check("service", "Prefect server", False, error.what, error.mend)
+        return
     answer = nearby.get(f"{url.rstrip('/')}/health", 2)
     up = answer is not None and answer.status == 200
     # lab run needs no server.
@@ -184,7 +154,7 @@ def _permissions() -> Iterator[Check]:
     for name, folder in (("LAB_HOME", paths.home), ("spool", paths.spool), ("weights", paths.home / "models")):
         why = _unwritable(folder)
         yield check("permission", f"write {name}", not why, why or str(folder), f"chown -R $USER {folder}")
-    yield _asked("permission", "host name", host_name)
+    yield asked("permission", "host name", host_name)
 
 
 def _unwritable(folder: Path) -> str:
@@ -198,17 +168,11 @@ def _unwritable(folder: Path) -> str:
 
 
 def _results() -> Iterator[Check]:
-    """Check the results on this machine: transport, schema version, sizes."""
-
-    def known() -> str:
-        refuse_newer(paths)
-        return "known to this version"
-
+    """Check the results on this machine: transport, databases, sizes."""
     paths = Paths.local()
-    where = _asked("results", "where they go", lambda: Store.configured(paths).where)
+    where = asked("results", "where they go", lambda: reachable(Store.configured(paths)))
     yield where
-    if paths.snapshot.exists():
-        yield _asked("results", "schema", known)
+    yield from database_files(paths)
     store = Store.configured(paths) if where.state == "found" else None
     for name, n_bytes in sizes(paths, store).items():
         if n_bytes:

@@ -123,6 +123,14 @@ def saved_key(api_url: str) -> str | None:
     return checked_key(_read(path).decode(errors="replace")) if path.exists() else None
 
 
+def check_joined() -> int:
+    """Return how many servers have a key here; LabError if a file can be read by others, or holds no key."""
+    files = [path for path in sorted((folder() / "joined").glob("*")) if not path.name.startswith(".")]
+    for path in files:
+        checked_key(_read(path).decode(errors="replace"))
+    return len(files)
+
+
 def _joined(api_url: str) -> Path:
     """Return the file for a server's key, named by host and port; LabError if the address has none."""
     try:

@@ -104,9 +104,12 @@ def locked(paths: Paths, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         try:
             held.enter_context(locked_file(paths.lock, wait_s))
         except TimeoutError:
-            holder = paths.lock.read_text(encoding="utf-8", errors="replace").strip()[:200]
+            holder = ""
+            with suppress(OSError):  # on Windows a locked file cannot be read
+                holder = paths.lock.read_text(encoding="utf-8", errors="replace").strip()[:200]
             raise LabError(f"the warehouse is held by {holder or 'another process'}", "wait, or stop it") from None
-        paths.lock.write_text(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})", encoding="utf-8")
+        with suppress(OSError):  # nor written
+            paths.lock.write_text(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})", encoding="utf-8")
         yield
 
 

@@ -32,7 +32,7 @@ def named(found: list[Check], name: str) -> Check:
 def test_every_kind_is_looked_at_and_what_is_not_found_can_be_mended() -> None:
     """A line that says missing without a command leaves the user where he was."""
     found = checks("strong")
-    kinds = {"machine", "package", "engine", "model", "extension", "service", "permission", "results"}
+    kinds = {"machine", "package", "engine", "model", "extension", "service", "setting", "permission", "results"}
     assert kinds <= {c.kind for c in found} <= kinds | {"size"}
     assert all(c.mend for c in found if c.state != "found")
     assert named(found, "smollm2-135m").state == named(found, "all-MiniLM-L6-v2").state == "found"

@@ -1,0 +1,161 @@
+"""Checks of `lab doctor`: what the system, its settings and files of earlier runs may have wrong."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+
+from common.environment import PROJECT, code_commit
+from common.errors import LabError
+from common.files import locked_file, sync_folder, write_whole
+from common.system_errors import explained
+from lab.checks import Check, asked, check
+from lab.network import secrets
+from lab.services import processes
+from lab.services.environments import database
+from lab.services.joined import remembered
+from warehouse.database.connection import open_to_read, refuse_newer
+from warehouse.database.record_files import REBUILD
+from warehouse.delivery import spool
+from warehouse.delivery.results_store import Store
+from warehouse.delivery.signing import hosts_with_keys, key_of
+from warehouse.delivery.transports.directory import Directory
+from warehouse.paths import Paths
+
+PACKAGES = ("app", "benchmarks", "common", "experiments", "flows", "lab", "warehouse", "workpools")  # that it installs
+TRIAL = ".doctor"  # a file that is written and removed
+
+
+def settings() -> Iterator[Check]:
+    """Check the terminal, the packages beside this one, the checkout, and the settings that hold addresses."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-")
+    why = f"the output is {encoding}, so that other characters are shown as escapes"
+    yield check(
+        "setting",
+        "output",
+        encoding in ("utf-8", "utf8"),
+        "" if encoding == "utf-8" else why,
+        "export PYTHONIOENCODING=utf-8",
+    )
+    others = _others()
+    why = "; ".join(f"{name} is a package of {', '.join(own)} as well" for name, own in others.items())
+    mend = f"install it into an environment of its own, or: pip uninstall {' '.join(sorted({o for own in others.values() for o in own}))}"
+    yield check("setting", "names of packages", not others, why or "no other package has them", mend)
+    yield asked("setting", "commit", lambda: code_commit().sha)
+    yield asked("setting", "database", lambda: "PostgreSQL" if database() else "SQLite")
+    if sys.platform == "win32":
+        yield Check("setting", "Windows", "found", "not tried on a real machine: docs/windows.md")
+
+
+def _others() -> dict[str, list[str]]:
+    """Return other distributions that install a package of one of this project's names, by that name."""
+    own = metadata.packages_distributions()
+    found = {
+        name: sorted({d for d in own.get(name, ()) if d.lower().replace("_", "-") != PROJECT}) for name in PACKAGES
+    }
+    return {name: others for name, others in found.items() if others}
+
+
+def files(paths: Paths) -> Iterator[Check]:
+    """Check what the file system of LAB_HOME can do, and the files of earlier runs: keys, services, spool, results."""
+    elsewhere = "move it to a disk of this machine: export LAB_HOME=$HOME/lab"
+    yield _tried("locks", lambda: _lock(paths), elsewhere)
+    yield _tried("synced folders", lambda: _sync(paths), elsewhere)
+    yield asked("permission", "keys of servers", secrets_there)
+    yield asked("permission", "keys of hosts", lambda: _signing(paths))
+    yield _services(paths)
+    waiting = spool.look(paths)
+    why = (
+        f"{len(waiting.waiting)} bundles wait since {waiting.waiting[0].since:%Y-%m-%d %H:%M} UTC"
+        if waiting.waiting
+        else ""
+    )
+    last = f": {waiting.last_attempt.reason}" if waiting.last_attempt else ""
+    yield check("results", "waiting bundles", not why, why + last if why else "nothing waits", "lab sync")
+
+
+def database_files(paths: Paths) -> Iterator[Check]:
+    """Check that the snapshot and the warehouse can be read by this version; what is being written now is not looked at."""
+
+    def known() -> str:
+        with open_to_read(paths.snapshot, "lab collect"):
+            refuse_newer(paths)
+        return "known to this version"
+
+    def whole() -> str:
+        try:
+            with locked_file(paths.lock, 0), open_to_read(paths.warehouse, REBUILD):
+                return "can be read"
+        except TimeoutError:
+            return "in use"
+
+    if paths.snapshot.exists():
+        yield asked("results", "schema", known)
+    if paths.warehouse.exists():
+        yield asked("results", "warehouse", whole)
+
+
+def reachable(store: Store) -> str:
+    """Return where results go.
+
+    Raises:
+        LabError: it is a folder that is not there, such as one that is not mounted.
+    """
+    if isinstance(store.transport, Directory):
+        store.transport.ready()
+    return store.where
+
+
+def _tried(name: str, attempt: Callable[[], None], mend: str) -> Check:
+    try:
+        attempt()
+    except TimeoutError:
+        pass  # somebody holds it, so it works
+    except OSError as error:
+        return check("permission", name, False, f"LAB_HOME: {explained(error).what}", mend)
+    return Check("permission", name, "found")
+
+
+def _lock(paths: Paths) -> None:
+    path = paths.home / f"{TRIAL}.lock"
+    try:
+        with locked_file(path, 0):
+            pass
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _sync(paths: Paths) -> None:
+    write_whole(paths.home / TRIAL, b"")
+    (paths.home / TRIAL).unlink()
+    sync_folder(paths.home)
+
+
+def secrets_there() -> str:
+    """Return what keys of servers this machine has; LabError if a file of them is damaged or can be read by others."""
+    own = "this coordinator's" if secrets.of_coordinator() else ""
+    joined = secrets.check_joined()
+    return ", ".join(filter(None, [own, f"{joined} of joined servers" if joined else ""])) or "none"
+
+
+def _signing(paths: Paths) -> str:
+    hosts = hosts_with_keys(paths)
+    for host in hosts:
+        key_of(paths, host)
+    return ", ".join(hosts) or "none"
+
+
+def _services(paths: Paths) -> Check:
+    """Check the record of what `lab` started; what ended by itself may have been meant to run."""
+    try:
+        found = processes.recorded(paths)
+    except LabError as error:
+        return check("service", "started by lab", False, error.what, error.mend)
+    dead = [s.name for s in found if not s.alive]
+    joined = remembered(paths)
+    mend = f"lab join {shlex.quote(joined.api_url.removesuffix('/api'))}" if joined else "lab up"
+    why = f"{', '.join(dead)} ended by itself, as its log in {paths.home / 'logs'} says"
+    running = ", ".join(s.name for s in found if s.alive) or "nothing"
+    return check("service", "started by lab", not dead, why if dead else running, mend, needed=False)
