@@ -25,7 +25,7 @@ from experiments.backends import catalog
 from experiments.registry import PHASES, get_phase
 from lab.checks import Check, asked, check
 from lab.commands.doctor_models import models
-from lab.commands.doctor_system import database_files, files, reachable, settings
+from lab.commands.doctor_system import database_files, files, hardware, reachable, settings
 from lab.exit_codes import EXIT_FAILED
 from lab.services.joined import use_its_store
 from lab.services.up import api_url
@@ -48,10 +48,17 @@ def checks(tier: str | None = None) -> list[Check]:
     """Return all checks of this machine for a tier, by default its own."""
     with suppress(LabError):  # an address that is none has its own line
         use_its_store(Paths.local(), api_url())
-    own, machine = _machine()
+    own, machine = _known_machine()
     needed = (*_packages(tier or own), *_engines(tier or own), *models(), *_extensions())
-    found = [*machine, *needed, *_services(), *settings(), *_permissions(), *_results()]
+    found = [*machine, *hardware(), *needed, *_services(), *settings(), *_permissions(), *_results()]
     return [*found, *files(Paths.local())]
+
+
+def _known_machine() -> tuple[str, list[Check]]:
+    try:
+        return _machine()
+    except LabError as error:  # such as a memory that is no number
+        return TIERS[-1], [check("machine", "memory", False, error.what, error.mend)]
 
 
 def _machine() -> tuple[str, list[Check]]:

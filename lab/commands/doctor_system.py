@@ -10,6 +10,7 @@ from importlib import metadata
 from common.environment import PROJECT, code_commit
 from common.errors import LabError
 from common.files import locked_file, sync_folder, write_whole
+from common.resources import cores
 from common.system_errors import explained
 from lab.checks import Check, asked, check
 from lab.network import secrets
@@ -23,9 +24,32 @@ from warehouse.delivery.results_store import Store
 from warehouse.delivery.signing import hosts_with_keys, key_of
 from warehouse.delivery.transports.directory import Directory
 from warehouse.paths import Paths
+from workpools import graphics
+from workpools.assess import in_time
 
 PACKAGES = ("app", "benchmarks", "common", "experiments", "flows", "lab", "warehouse", "workpools")  # that it installs
+CARDS_S = 3.0  # for programs that list graphics cards; they hang where a driver does
 TRIAL = ".doctor"  # a file that is written and removed
+
+
+def hardware() -> Iterator[Check]:
+    """Check what the system says of its processor and graphics cards; what it does not say places no work here."""
+    own = cores()
+    yield Check("machine", "cores", "found", "; ".join([f"{own.usable} of {own.logical} usable", *own.reasons]))
+    each_s = CARDS_S - 0.5
+    makers = {
+        "NVIDIA": lambda: graphics.nvidia(each_s),
+        "AMD": lambda: graphics.amd(each_s),
+        "Intel": graphics.intel,
+        "Apple": lambda: graphics.apple(each_s),
+    }
+    names, wrong = list[str](), list[str]()
+    for maker, found in in_time(makers, CARDS_S).items():
+        names += found.names if found else ()
+        wrong += found.reasons if found else [f"{maker}'s cards are not known within {CARDS_S:.0f} s"]
+    wrong += graphics.hidden(names)
+    detail = "; ".join([*names, *wrong]) or "none"
+    yield check("machine", "graphics cards", not wrong, detail, "remove the cause, then: lab assess", needed=False)
 
 
 def settings() -> Iterator[Check]:

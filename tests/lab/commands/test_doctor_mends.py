@@ -26,6 +26,7 @@ from warehouse.database.connection import writing
 from warehouse.delivery.bundles import write_bundle
 from warehouse.delivery.signing import add_key
 from warehouse.paths import Paths
+from workpools.graphics import Cards
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
@@ -40,6 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
         "OLLAMA_HOST": "127.0.0.1:9",
         "LAB_RESULTS_URL": "",
         "LAB_DATABASE_URL": "",
+        "LAB_RAM_GB": "8",
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -52,7 +54,9 @@ def look(name: str) -> Check | None:
     """The check of this name; no more is looked at than it takes."""
     home = Paths.local()
     parts = (doctor_system.files(home), doctor_system.database_files(home), doctor._services(), doctor._results())
-    found = chain(*parts, doctor_models.models(), doctor._engines("weak"), doctor_system.settings())
+    found = chain(
+        doctor._known_machine()[1], *parts, doctor_models.models(), doctor._engines("weak"), doctor_system.settings()
+    )
     return next((c for c in found if c.name == name and c.kind != "size"), None)
 
 
@@ -119,6 +123,7 @@ def setting(name: str, value: str) -> Callable[[Paths], None]:
         (damaged_snapshot, "schema", "cannot be read"),
         (not_mounted, "where they go", "not mounted"),
         (setting("LAB_DATABASE_URL", "mysql://x"), "database", "does not begin with postgresql+asyncpg"),
+        (setting("LAB_RAM_GB", "much"), "memory", "LAB_RAM_GB = 'much' is not a number"),
         (setting("PREFECT_API_URL", "htp://x"), "Prefect server", "htp://x"),
         (setting("OLLAMA_HOST", "http://localhost:port"), "ollama/...", "OLLAMA_HOST is no address"),
     ],
@@ -232,3 +237,11 @@ def test_a_checkout_without_git_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.undo()
     code_commit.cache_clear()
     assert wrong.state == "missing" and "git is not installed" in wrong.detail and wrong.mend == "apt-get install git"
+
+
+def test_a_card_that_is_broken_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work would be placed on it, or nobody would know why none is."""
+    lost = Cards(("NVIDIA A, 24564 MiB",), ("NVIDIA B cannot be used, nvidia-smi: [GPU is lost]",))
+    monkeypatch.setattr(doctor_system.graphics, "nvidia", lambda timeout_s: lost)
+    card = next(c for c in doctor_system.hardware() if c.name == "graphics cards")
+    assert card.state == "absent" and "GPU is lost" in card.detail and card.mend.endswith("lab assess")
