@@ -91,7 +91,9 @@ def _limits(root: Path) -> Iterator[_Limit]:
 
 def _address_space() -> int | None:
     """Return the bytes of address space that `ulimit -v` leaves, None without a limit."""
-    with suppress(ImportError, OSError, ValueError):  # not on Windows
+    if sys.platform == "win32":
+        return None  # it has no such limit
+    with suppress(ImportError, OSError, ValueError):
         import resource
 
         soft = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -146,8 +148,9 @@ def cores(root: Path = ROOT) -> Cores:
     """Return the cores of this machine, and how many of them affinity and a container's quota leave to this process."""
     logical = psutil.cpu_count() or os.cpu_count() or 1
     mine = logical
-    with suppress(AttributeError, OSError):  # neither macOS nor Windows has it
-        mine = len(os.sched_getaffinity(0))
+    if sys.platform != "win32":
+        with suppress(AttributeError, OSError):  # macOS does not have it
+            mine = len(os.sched_getaffinity(0))
     quota = min(cgroups.quotas(root), default=None)
     return Cores(psutil.cpu_count(logical=False), logical, min(logical, mine, quota or math.inf), quota)
 
