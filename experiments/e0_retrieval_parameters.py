@@ -14,24 +14,26 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
 
 from experiments.analysis.attempts import row
+from experiments.analysis.controls import MEASURES
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import split
 from experiments.domains import Problem, get_domain
-from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row
+from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row, Share
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
+from experiments.solving.ranking import ranking_of
 from experiments.solving.readings import readings_of
-from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
+from experiments.solving.retrieval import BY_WORDS, Distance, Memory, RetrievalConfig, features_of, relevance, top_k
 
 NAME = "e0"
 TITLE = "Retrieval parameters"
@@ -40,12 +42,13 @@ BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder",)
 # Analyses of the protocol (docs/science.md, E0); what is measured beyond them is marked exploratory.
-PLANNED = tuple("relevance retrieval_time_s efficiency variance_share".split())
+PLANNED = tuple("relevance retrieval_time_s efficiency variance_share type_match recall_at_k mrr ndcg_at_k".split())
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"n_problems": 96, "n_memory": 18, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},
     "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},
     "full": {},
 }
+OTHERS = "type_match_other_families"  # without the query's own family
 FACTORS = ("embedder", "text_weight", "k", "distance")  # of the grid
 LEAST_BOUND = 1e-3  # relevance is 0 to 1; relaxing further says nothing, and would never reach a relevance of 0
 
@@ -62,8 +65,8 @@ class Config(PhaseConfig):
         (1.0, 0.7, 0.5, 0.3, 0.0), min_length=1, description="weight of text; the rest is features"
     )
     ks: tuple[int, ...] = Field((3, 5, 7, 10), min_length=1, description="memos brought back")
-    distances: tuple[Literal["cosine", "euclidean"], ...] = Field(
-        ("cosine", "euclidean"), min_length=1, description="how likeness is measured"
+    distances: tuple[Distance, ...] = Field(
+        ("cosine", "euclidean", "centred", "bm25", "fused"), min_length=1, description="how likeness is measured"
     )
     relevance_threshold: float = Field(0.75, description="the gate: relevance must be above")
     choice_time_s: float = Field(0.100, description="the choice: retrieval time at most")
@@ -145,7 +148,11 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         return [Trial(q.problem_id, name, truth=q.label, error=str(error)) for q in queries]
     stored, _ = embedder.embed([p.text for p in memory])
     asked, embedding_s = embedder.embed([q.text for q in queries])
-    bank = Memory(stored, features_of(domain, memory))
+    bank = Memory(stored, features_of(domain, memory), [p.text for p in memory])
+    labels, groups = (np.array([getattr(p, name) for p in memory], dtype=object) for name in ("label", "group"))
+    own = np.array([groups == q.group for q in queries])
+    if set(BY_WORDS) & set(config.distances):
+        _ = bank.words  # the index is made here, as vectors are, so that no search is timed with it
     readings = readings_of(embedder, [q.text for q in queries], asked)
     started = time.perf_counter()
     features = features_of(domain, queries)
@@ -153,18 +160,22 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     trials: list[Trial] = []
     for weight, distance in itertools.product(config.text_weights, config.distances):
         started = time.perf_counter()
-        ranked = top_k(bank.scores(asked, features, weight, distance), max(config.ks))
+        scores = bank.scores(asked, features, weight, distance, [q.text for q in queries])
+        ranked = top_k(scores, max(config.ks))
         search_s = (time.perf_counter() - started) / len(queries) + (features_s if weight < 1 else 0.0)
+        elsewhere = top_k(np.where(own, -np.inf, scores), max(config.ks))
         for k, (i, query) in itertools.product(config.ks, enumerate(queries)):
             chosen = ranked[i, :k]
             found = relevance(domain, query, [memory[j] for j in chosen], stored[chosen])
+            others = [j for j in elsewhere[i, :k] if not own[i, j]]
+            ranking = ranking_of([labels[j] == query.label for j in chosen], int((labels == query.label).sum()))
             cell = cell_name(name, weight, k, distance)
             trials.append(
                 Trial(
                     query.problem_id,
                     cell,
                     truth=query.label,
-                    latency_s=search_s + (embedding_s[i] if weight > 0 else 0.0),
+                    latency_s=search_s + (embedding_s[i] if weight > 0 and distance != "bm25" else 0.0),
                     details={
                         "embedder": name,
                         "text_weight": weight,
@@ -174,6 +185,8 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
                         "type_match": found.type_match,
                         "solution_similarity": found.solution_similarity,
                         "diversity": found.diversity,
+                        **ranking._asdict(),
+                        OTHERS: float(np.mean(labels[others] == query.label)) if others else None,
                         **({} if trials and trials[0].condition != cell else {"reading": readings[i]}),
                     },
                 )
@@ -189,6 +202,11 @@ class Retrieved(Details):
     k: int
     distance: str
     relevance: Number
+    type_match: Share
+    recall: Share | None
+    reciprocal_rank: Share | None
+    ndcg: Share | None
+    type_match_other_families: Share | None
     reading: ReadingRecord | None = None  # in the first configuration of an embedder
 
 
@@ -230,6 +248,7 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
             row("relevance", name, mean),
             Metric("retrieval_time_s", seconds, n=n, condition=name, method="median, measured", timing=True),
             Metric("efficiency", value / seconds, n=n, condition=name, method="relevance / s", timing=True),
+            *_measures(name, rows),
         ]
         retrieval = RetrievalConfig(**{factor: rows[0].details[factor] for factor in FACTORS})
         cells.append(Cell(name, retrieval, value, seconds, seconds))
@@ -241,6 +260,18 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         values.append(Metric("variance_share", share, n=len(cells), condition=factor, method=method))
     facts = {"front": [c.name for c in front], "chosen": chosen.cell, "relaxed": chosen.note, "skipped": skipped}
     return Metrics(tuple(values), facts)
+
+
+def _measures(name: str, trials: Sequence[Trial]) -> list[Metric]:
+    """Return the means of the measures of a ranking, of the queries for which they are defined."""
+    words = {**MEASURES, OTHERS: (OTHERS, "share of the query's class among the k of other families")}
+    found = []
+    for detail, (metric, meaning) in words.items():
+        known = [t.details[detail] for t in trials if t.details.get(detail) is not None]
+        if known:
+            method = f"mean over the queries; {meaning}"
+            found.append(Metric(metric, float(np.mean(known)), n=len(known), condition=name, method=method))
+    return found
 
 
 def merge_times(cells: Sequence[Cell], resolution_s: float) -> list[Cell]:

@@ -121,14 +121,16 @@ class Bank:
     def by_query(self, query: str, problem: Problem) -> Found:
         """The k memos most like a text that the model wrote; a query has no features, so text alone counts."""
         vector, _ = self.embedder.embed([query])
-        return self._search(self._scores(vector, None), problem)
+        return self._search(self._scores(query, vector, None), problem)
 
     def _likeness(self, problem: Problem) -> NDArray[np.float64]:
         vector, _ = self.embedder.embed([problem.text])
-        return self._scores(vector, features_of(self.domain, [problem]))
+        return self._scores(problem.text, vector, features_of(self.domain, [problem]))
 
-    def _scores(self, vector: NDArray[np.float64], features: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        return self.memory.scores(vector, features, self.retrieval.text_weight, self.retrieval.distance)
+    def _scores(
+        self, text: str, vector: NDArray[np.float64], features: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        return self.memory.scores(vector, features, self.retrieval.text_weight, self.retrieval.distance, [text])
 
     def _search(self, scores: NDArray[np.float64], problem: Problem, allowed: NDArray[np.bool_] | None = None) -> Found:
         """Return the k best memos, among the allowed ones; fewer where those are fewer."""

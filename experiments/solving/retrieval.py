@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.domains import Domain, Problem
-from experiments.solving.lexical import BM25
+from experiments.solving.lexical import BM25, reciprocal_ranks
 
 Vectors = NDArray[np.float64]
+# How likeness is measured: of vectors, of vectors less the memory's mean, by words, or by the ranks of vectors and words.
+Distance = Literal["cosine", "euclidean", "centred", "bm25", "fused"]
+BY_WORDS = ("bm25", "fused")
 
 
 class RetrievalConfig(BaseModel):
@@ -25,7 +28,7 @@ class RetrievalConfig(BaseModel):
     embedder: str = "all-MiniLM-L6-v2"
     text_weight: float = Field(0.7, ge=0, le=1, description="weight of text similarity; the rest is features")
     k: int = Field(5, gt=0, description="memos brought back")
-    distance: Literal["cosine", "euclidean"] = "cosine"
+    distance: Distance = "cosine"
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,46 @@ class Memory:
         """The texts, to be searched by their words."""
         return BM25(self.texts)
 
-    def scores(self, vectors: Vectors, features: Vectors | None, text_weight: float, distance: str) -> Vectors:
-        """Weighted similarity of queries to memory, shape (queries, memory); without features text alone counts."""
-        text = similarities(vectors, self.vectors, distance)
+    def scores(
+        self,
+        vectors: Vectors,
+        features: Vectors | None,
+        text_weight: float,
+        distance: Distance,
+        texts: Sequence[str] = (),
+    ) -> Vectors:
+        """Return the weighted similarity of queries to memory, shape (queries, memory).
+
+        Args:
+            features: None where a query has none; then text alone counts.
+            texts: of the queries, which bm25 and fused search by.
+        """
+        text = self._by_text(vectors, texts, distance)
         if features is None or text_weight == 1.0:
             return text
-        by_features = similarities(self.scale.apply(features), self.features, distance)
+        of_features = "euclidean" if distance == "euclidean" else "cosine"
+        by_features = similarities(self.scale.apply(features), self.features, of_features)
+        if distance == "fused":
+            by_features = reciprocal_ranks(by_features)
         return text_weight * text + (1.0 - text_weight) * by_features
+
+    def _by_text(self, vectors: Vectors, texts: Sequence[str], distance: Distance) -> Vectors:
+        """Similarity by text: cosine between -1 and 1, Euclidean and BM25 (over the best of each query) 0 to 1.
+
+        Centred is the cosine after the memory's mean vector is subtracted, which all texts share (Mu and Viswanath 2018,
+        arXiv:1702.01417). Fused is the mean of the reciprocal ranks by cosine and by BM25 (Cormack et al. 2009).
+        """
+        if distance == "bm25":
+            found = self.words.scores(texts)
+            most = found.max(axis=1, keepdims=True)
+            return np.asarray(found / np.where(most > 0, most, 1.0))
+        if distance == "centred":
+            mean = self.vectors.mean(axis=0)
+            return similarities(vectors - mean, self.vectors - mean, "cosine")
+        if distance == "fused":
+            cosine = reciprocal_ranks(similarities(vectors, self.vectors, "cosine"))
+            return (cosine + reciprocal_ranks(self.words.scores(texts))) / 2
+        return similarities(vectors, self.vectors, distance)
 
 
 @dataclass(frozen=True)

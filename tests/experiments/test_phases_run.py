@@ -54,12 +54,15 @@ def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str,
     }
     done, verdict = drive("e0", given, {}, engines, files)
     trials = by_condition(done)
-    assert len(trials) == 3 * 2 * 2 + 1
+    assert len(trials) == 3 * 2 * 5 + 1
     assert {len(t) for c, t in trials.items() if c != MISSING} == {6}
     for t in (t for c, own in trials.items() if c != MISSING for t in own):
         parts = t.details
         total = 0.4 * parts["type_match"] + 0.4 * parts["solution_similarity"] + 0.2 * parts["diversity"]
         assert parts["relevance"] == pytest.approx(total) and 0 <= total <= 1
+        # Two of the twelve memos have the query's class.
+        assert parts["recall"] == pytest.approx(parts["type_match"] * parts["k"] / 2)
+        assert 0 <= parts["ndcg"] <= 1 and (parts["reciprocal_rank"] > 0) == (parts["type_match"] > 0)
     assert verdict.findings.retrieval.embedder == MINI
     assert f"{MISSING} was skipped" in verdict.reason
 

@@ -227,8 +227,10 @@ def test_the_smallest_visible_effect_shrinks_with_n() -> None:
 
 def test_what_can_be_seen_is_told_without_a_trial() -> None:
     """docs/science.md, P2: printed before the phase runs, so it may rest on the config alone; P1 has no such test."""
-    found = foretold("p2", p2_retrieval_utility.Config())
+    found = foretold("p2", p2_retrieval_utility.Config(controls=()))
     assert found.startswith("30 problems show an effect of 0.66 standard deviations") and "80 % power" in found
+    with_lexical = foretold("p2", p2_retrieval_utility.Config(controls=("lexical",)))
+    assert "0.69 standard deviations" in with_lexical and "over 6 comparisons" in with_lexical
     assert "two-sided 0.05 over 4 comparisons" in found
     assert "cannot show any effect" in foretold("p2", p2_retrieval_utility.Config(n_test=7))
     assert foretold("p2", p2_retrieval_utility.Config(n_test=8)).startswith("8 problems show")

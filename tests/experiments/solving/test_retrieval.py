@@ -108,6 +108,22 @@ def test_text_and_features_are_weighted() -> None:
         assert alone.tolist() == [[1.0, 0.0]]
 
 
+def test_centred_bm25_and_fused_by_hand() -> None:
+    """The query is vector (2, 1) and the words "b b"; the memory's mean is (1, 0), "b" is in its second text only."""
+    memory = Memory(np.array([[2.0, 0.0], [0.0, 0.0]]), np.array([[0.0], [2.0]]), ["a a", "a b"])
+    query, features, words = np.array([[2.0, 1.0]]), np.array([[2.0]]), ["b b"]
+    root = 1 / 2**0.5
+    assert memory.scores(query, None, 1.0, "centred") == pytest.approx(np.array([[root, -root]]))
+    # Over the best of the query; features have a cosine of -1 and 1.
+    assert memory.scores(query, features, 0.7, "bm25", words) == pytest.approx(np.array([[-0.3, 0.7 + 0.3]]))
+    # By vectors the first text is before the second, by words and by features it is behind.
+    even = (1 / 61 + 1 / 62) / 2
+    wanted = [[0.7 * even + 0.3 / 62, 0.7 * even + 0.3 / 61]]
+    assert memory.scores(query, features, 0.7, "fused", words) == pytest.approx(np.array(wanted))
+    # Where no word is shared, nothing is like the query.
+    assert memory.scores(query, None, 1.0, "bm25", ["z"]).tolist() == [[0.0, 0.0]]
+
+
 def test_relevance_is_the_protocols_sum() -> None:
     """0.4 type match + 0.4 solution similarity + 0.2 diversity, so between 0 and 1."""
     assert Relevance(1.0, 0.5, 0.25).total == pytest.approx(0.4 + 0.2 + 0.05)
@@ -130,7 +146,7 @@ def test_random_is_drawn_without_repeats_and_by_its_generator() -> None:
     assert orders(bank().random(generator(5, "test"), PROBLEMS[12])) == draws[5]
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "centred", "bm25", "fused"])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_semantic_finds_the_problem_itself_last(distance: str, weight: float) -> None:
     """What is most alike stands last, nearest to the question; a memo of the very problem would be it."""
