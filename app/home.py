@@ -15,7 +15,7 @@ SECTIONS = {
     "Prerequisites": {"p1": "scatter_plot", "p2": "psychology", "p3": "verified_user"},
     "Experiments": {"e0": "tune", "e1": "search", "e2": "model_training"},
     "Machines": {"hosts": "dns", "monitor": "monitor_heart"},
-    "Evidence": {"trials": "list_alt", "compare": "compare_arrows", "provenance": "history"},
+    "Evidence": {"runs": "list", "trials": "list_alt", "compare": "compare_arrows", "provenance": "history"},
 }
 SIDEBAR_PX = 240  # narrow, so that six cards stand in a row beside it
 
@@ -32,6 +32,7 @@ page = st.navigation(
         },
     },
     position="sidebar",
+    expanded=True,
 )
 st.html(HERE / "style.css")
 page.run()

@@ -23,6 +23,7 @@ class Paths:
         self.spool = home / "spool"  # this host's own bundles that are not delivered yet
         self.spool_reason = home / "spool.json"  # why the last delivery left bundles in the spool
         self.reports = home / "hosts"  # capability reports of known hosts
+        self.notes = home / "notes"  # of the user, on runs (warehouse/run_notes.py)
         self.keys = home / "keys"  # keys of hosts, which sign their bundles
         self.records = home / "records"  # all tables but the trials, as files; with the bundles, enough for a rebuild
         self.embeddings = home / "embeddings.sqlite"  # computed by this host (experiments/backends/embedding_cache.py)

@@ -83,6 +83,19 @@ def choice(
     return str(value)
 
 
+def choices(label: str, options: Sequence[str], name: str, most: int, say: Callable[[str], str] = str) -> list[str]:
+    """Show a box for up to `most` options, the first by default, and return them; `name` in the address has commas."""
+    chosen = [o for o in (asked(name) or "").split(",") if o in options][:most]
+    key = f"choice-{name}"
+    st.session_state[key] = chosen or list(options[:1])
+    found = st.multiselect(
+        label, options, format_func=say, key=key, max_selections=most, on_change=_remember, args=(name, key)
+    )
+    if found:
+        st.session_state[SHOWN][name] = ",".join(found)
+    return list(found)
+
+
 def text(label: str, name: str, placeholder: str = "") -> str:
     """Show a text field whose value is `name` in the address, and return the value."""
     key = f"choice-{name}"
@@ -95,6 +108,7 @@ def text(label: str, name: str, placeholder: str = "") -> str:
 
 def _remember(name: str, key: str) -> None:
     value = st.session_state[key]
+    value = ",".join(value) if isinstance(value, list) else value
     if value in (ANY, ""):
         st.session_state[CHOSEN].pop(name, None)
     else:

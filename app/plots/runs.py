@@ -35,7 +35,7 @@ NAMES = {
 }
 
 
-def finding(rows: Sequence[Row], measure: str) -> str:
+def finding(rows: Sequence[Row], measure: str, other: str = "B") -> str:
     """Return in how many conditions the interval excludes zero, and the largest difference among them."""
     beside = [r for r in rows if r["low"] is not None and (r["low"] > 0 or r["high"] < 0)]
     if all(r["shared"] == r["n"] for r in rows):
@@ -45,19 +45,19 @@ def finding(rows: Sequence[Row], measure: str) -> str:
     most = max(beside, key=lambda r: abs(r["value"]))
     which = f"{most['phase'].upper()} {words.shortened(most['condition'], 40)}"
     name = NAMES[measure].less if most["value"] < 0 else NAMES[measure].more
-    text = f"B has {words.estimate_abs(most)} {name} in {which}"
+    text = f"{other} has {words.estimate_abs(most)} {name} in {which}"
     return text if len(rows) == 1 else f"{text}; {len(beside)} of {len(rows)} conditions differ"
 
 
-def differences(rows: Sequence[Row], measure: str) -> go.Figure:
-    """Draw B - A of each phase and condition with its interval."""
+def differences(rows: Sequence[Row], measure: str, other: str = "B") -> go.Figure:
+    """Draw B - A of each phase and condition with its interval; `other` is the letter of the second run."""
     sizes = sorted({r["n"] for r in rows})
     n = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     basis = f"n {n} problems each · {rows[0]['method']}"
-    title = f"B - A ({NAMES[measure].unit}); left of zero: {NAMES[measure].less}"
-    figure = style.titled(finding(rows, measure), basis, title, "", height=ROW_PX * len(rows))
+    title = f"{other} - A ({NAMES[measure].unit}); left of zero: {NAMES[measure].less}"
+    figure = style.titled(finding(rows, measure, other), basis, title, "", height=ROW_PX * len(rows))
     hover = [
-        f"{r['phase'].upper()} {escape(words.shortened(r['condition'], 80))}<br>B - A {words.estimate(r)}, n {r['n']}"
+        f"{r['phase'].upper()} {escape(words.shortened(r['condition'], 80))}<br>{other} - A {words.estimate(r)}, n {r['n']}"
         for r in rows
     ]
     values, mark = [r["value"] for r in rows], {"color": style.BLUE, "size": 9}

@@ -1,4 +1,4 @@
-"""Compare: what is different between two runs, or two models, and by how much?"""
+"""Compare: what is different between runs, or models, and by how much?"""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from app.plots import style
 from app.reading import Row, read
 from warehouse.queries import compare, snapshot
 
-NUMBERS = ("A", "B", "B - A", "low", "high")
+LETTERS = tuple("ABCDEFGHIJ")  # of the runs, A is the sidebar's
+MOST_OTHERS = len(LETTERS) - 1
+BEST = "★"
 
 
-def other_run(view: filters.View, runs: Sequence[Row]) -> Row:
-    """Ask for the run to compare the sidebar's with; runs of another model come first, then the latest."""
+def other_runs(view: filters.View, runs: Sequence[Row]) -> list[Row]:
+    """Ask for the runs to compare the sidebar's with; runs of another model come first, then the latest."""
     others = [r for r in runs if r["run_id"] != view.run_id]
     others.sort(key=lambda r: r["model"] == view.run["model"])  # stable, so the latest stay first
-    return filters.choose_run("Compare with", "with", others, lambda r: run_line(r, view.where))
+    lines = {r["run_id"]: f"{run_line(r, view.where)} · {r['run_id']}" for r in others}
+    picked = filters.choices("Compare with", list(lines), "with", MOST_OTHERS, say=lambda run_id: lines[run_id])
+    known = {r["run_id"]: r for r in others}
+    return [known[run_id] for run_id in picked]
 
 
 def run_line(run: Row, where: Any) -> str:
@@ -31,52 +36,63 @@ def run_line(run: Row, where: Any) -> str:
     return f"{run['model']} · {run['scale']} · {words.local_time(run['started_at'], where)}"
 
 
-def differences(first: Row, second: Row) -> None:
+def differences(runs: Sequence[Row]) -> None:
     """List how the plans and records differ, key by key."""
     st.subheader("What is different")
-    rows, equal = read(compare.plans, first["run_id"], second["run_id"])
+    rows, equal = read(compare.plans, *(r["run_id"] for r in runs))
     if not rows:
         st.caption(f"Nothing: all {equal:,} settings, versions and digests are equal.")
         return
     st.caption(f"{words.count(len(rows), 'setting')} or versions differ; {equal:,} are equal.")
-    shown = [{"setting": r["key"], "A": r["first"], "B": r["second"]} for r in rows]
-    tables.show(shown, f"{first['run_id']}-{second['run_id']}-plan")
+    shown = [{"setting": r["key"], **dict(zip(LETTERS, r["values"], strict=False))} for r in rows]
+    tables.show(shown, f"{_name(runs)}-plan")
 
 
-def verdicts(first: Row, second: Row) -> None:
-    """List each phase's verdict and main number in both runs."""
+def verdicts(runs: Sequence[Row]) -> None:
+    """List each phase's verdict and main number in all runs, and mark the best number."""
     st.subheader("Verdicts")
-    chains = [{v["phase"]: v for v in read(snapshot.chain, r["run_id"])} for r in (first, second)]
-    rows = [_beside(p, *(c.get(p) for c in chains)) for p in ORDER if any(p in c for c in chains)]
+    chains = [{v["phase"]: v for v in read(snapshot.chain, r["run_id"])} for r in runs]
+    rows = [_beside(p, [c.get(p) for c in chains]) for p in ORDER if any(p in c for c in chains)]
     if not rows:
-        st.caption("Neither run has a verdict yet.")
+        st.caption("None of the runs has a verdict yet.")
         return
-    tables.show(rows, f"{first['run_id']}-{second['run_id']}-verdicts")
+    tables.show(rows, f"{_name(runs)}-verdicts")
+    st.caption(f"{BEST} the best value of a phase, where all runs were decided by the same number.")
 
 
-def _beside(phase: str, first: Row | None, second: Row | None) -> dict[str, str]:
-    """Return both verdicts, then both main numbers, so that what is compared is side by side."""
+def _beside(phase: str, found: Sequence[Row | None]) -> dict[str, str]:
+    """Return all verdicts, then all main numbers, so that what is compared is side by side."""
     metrics = [
-        f"{words.words(v['main_metric'])}{', ' if v['main_condition'] else ''}{v['main_condition']}"
-        for v in (first, second)
+        f"{words.words(v['main_metric'])}{', ' if v['main_condition'] else ''}{words.conditions(v['main_condition'])}"
+        for v in found
         if v
     ]
-    both = zip("AB", (first, second), strict=True)
-    shown = [(letter, v["status"] if v else "not run", _value(v)) for letter, v in both]
+    best = _best(found)
+    values = [f"{BEST} {_value(v)}" if i in best else _value(v) for i, v in enumerate(found)]
     return {
         "phase": named(phase),
-        **{f"verdict {letter}": status for letter, status, _ in shown},
-        "metric": "; B: ".join(dict.fromkeys(metrics)),
-        **{f"value {letter}": value for letter, _, value in shown},
+        **{f"verdict {letter}": v["status"] if v else "not run" for letter, v in zip(LETTERS, found, strict=False)},
+        "metric": "; or ".join(dict.fromkeys(metrics)),
+        **{f"value {letter}": value for letter, value in zip(LETTERS, values, strict=False)},
     }
+
+
+def _best(found: Sequence[Row | None]) -> list[int]:
+    """Return the places of the best value; none where the numbers are not the same one, or all are equal."""
+    rows = [v for v in found if v and words.defined(v["value"])]
+    values = {v["value"] for v in rows}
+    if len({(v["main_metric"], v["main_condition"]) for v in rows}) != 1 or len(values) < 2:
+        return []
+    best = min(values) if words.lower_is_better(rows[0]["main_metric"]) else max(values)
+    return [i for i, v in enumerate(found) if v and v["value"] == best]
 
 
 def _value(verdict: Row | None) -> str:
     return words.estimate(verdict) if verdict else ""
 
 
-def by_problem(first: Row, second: Row) -> None:
-    """Show differences over the problems that both runs solved."""
+def by_problem(first: Row, second: Row, other: str = "B") -> None:
+    """Show differences over the problems that both runs solved; `other` is the letter of the second."""
     st.subheader("The same problems in both")
     rows = read(compare.paired, first["run_id"], second["run_id"])
     if not rows:
@@ -93,20 +109,23 @@ def by_problem(first: Row, second: Row) -> None:
     shown = [r for r in of_phase if r["measure"] == measure]
     name = f"{first['run_id']}-{second['run_id']}-{measure.replace(' ', '-')}"
     if shown:
-        style.draw(compare_figures.differences(shown, measure), name)
+        style.draw(compare_figures.differences(shown, measure, other), name)
     same = sum(r["shared"] for r in shown)
     if same:
         st.caption(
             f"{same:,} of {sum(r['n'] for r in shown):,} pairs are one result that serves both runs: they cannot differ."
         )
-    listed = [_row(r, {k: r[k] for k in ("condition", "measure")}, {"n": r["n"]}) for r in of_phase]
-    tables.show(listed, f"{name}-table", NUMBERS)
+    listed = [_row(r, {k: r[k] for k in ("condition", "measure")}, {"n": r["n"]}, other) for r in of_phase]
+    tables.show(listed, f"{name}-table", _numbers(other))
 
 
-def _row(row: Row, about: Row, sizes: Row) -> Row:
+def _numbers(other: str) -> tuple[str, ...]:
+    return ("A", other, f"{other} - A", "low", "high")
+
+
+def _row(row: Row, about: Row, sizes: Row, other: str = "B") -> Row:
     """Return a difference of the runs as it is read."""
-    numbers = {"A": "first", "B": "second", "B - A": "value", "low": "low", "high": "high"}
-    found = {shown: row[name] for shown, name in numbers.items()}
+    found = dict(zip(_numbers(other), (row[k] for k in ("first", "second", "value", "low", "high")), strict=True))
     return {"phase": row["phase"].upper(), **about, **found, **sizes, "method": row["method"]}
 
 
@@ -128,30 +147,62 @@ def by_metric(first: Row, second: Row) -> None:
         about = {"metric": words.words(r["metric"]), "condition": r["condition"]}
         return _row(r, about, {"n A": r["first_n"], "n B": r["second_n"]})
 
-    tables.show(list(map(line, rows)), f"{first['run_id']}-{second['run_id']}-metrics", NUMBERS, height=420)
+    tables.show(list(map(line, rows)), f"{first['run_id']}-{second['run_id']}-metrics", _numbers("B"), height=420)
+
+
+def by_metric_of_all(runs: Sequence[Row]) -> None:
+    """List the metrics that all runs have and that differ."""
+    st.subheader("Every metric that differs")
+    rows = read(compare.differing_metrics, *(r["run_id"] for r in runs))
+    if not rows:
+        st.caption("No metric of a phase that is decided in all of them differs.")
+        return
+    shown = [
+        {
+            "phase": r["phase"].upper(),
+            "metric": words.words(r["metric"]),
+            "condition": words.conditions(r["condition"]),
+            **dict(zip(LETTERS, r["values"], strict=False)),
+        }
+        for r in rows
+    ]
+    tables.show(shown, f"{_name(runs)}-metrics", LETTERS[: len(runs)], height=420)
+
+
+def _name(runs: Sequence[Row]) -> str:
+    return "-".join(r["run_id"] for r in runs)[:120]
 
 
 def body(view: filters.View) -> None:
-    """Compare two runs: A is the sidebar's, B is chosen here."""
+    """Compare two to ten runs: A is the sidebar's, the others are chosen here."""
     runs = read(snapshot.runs)
     if len(runs) < 2:
         return shell.empty(
-            "There is one run only; two can be compared.",
+            "There is one run only; two to ten can be compared.",
             f"lab pipeline --scale {view.run['scale']} --set temperature=0.5",
             "Another model, scale, setting or domain makes another run.",
         )
     shell.title("Compare", "What is different, and by how much?", [])
-    second = other_run(view, runs)
+    chosen = [view.run, *other_runs(view, runs)]
     lines = (
         f"<p><strong>{letter}</strong> <bdi>{escape(run_line(r, view.where))}</bdi> "
         f'<span class="lab-quiet"><bdi>{escape(r["run_id"])}</bdi></span></p>'
-        for letter, r in (("A", view.run), ("B", second))
+        for letter, r in zip(LETTERS, chosen, strict=False)
     )
     st.html(f'<div class="lab-pair">{"".join(lines)}</div>')
-    differences(view.run, second)
-    verdicts(view.run, second)
-    by_problem(view.run, second)
-    by_metric(view.run, second)
+    if len(chosen) < 2:
+        st.caption("Choose at least one other run.")
+        return None
+    differences(chosen)
+    verdicts(chosen)
+    if len(chosen) == 2:
+        by_problem(chosen[0], chosen[1])
+        by_metric(chosen[0], chosen[1])
+        return None
+    with_which = {r["run_id"]: letter for letter, r in zip(LETTERS, chosen, strict=False)}
+    other = filters.choice("Problem by problem, A with", list(with_which)[1:], "beside", say=lambda i: with_which[i])
+    by_problem(view.run, next(r for r in chosen if r["run_id"] == other), with_which[other])
+    by_metric_of_all(chosen)
     return None
 
 

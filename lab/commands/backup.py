@@ -146,7 +146,7 @@ def restore(
 
 
 def export(
-    view: Annotated[str, typer.Argument(help="A view or table; docs/schema.md describes them.")],
+    view: Annotated[str, typer.Argument(help="A view or table of docs/schema.md, or run_notes, your notes on runs.")],
     format: Annotated[str, typer.Option(help="parquet, csv or json.")] = "parquet",
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default named after the view, in this folder.")

@@ -34,7 +34,7 @@ FORMAT = 1
 MEMBER = re.compile(
     r"(bundles|spool)/[0-9a-f]{32}(\.[0-9a-f]{64}){1,2}\.parquet|records/index\.json|records/[A-Za-z0-9_-]{1,100}/[a-z0-9_]{1,64}"
     r"(-[0-9a-f])?\.parquet|quarantine/[A-Za-z0-9_-][A-Za-z0-9._-]{0,180}|hosts/capability_report_[a-z0-9-]{1,63}\.json|"
-    r"files/[0-9a-f]{64}|data/[A-Za-z0-9_-][A-Za-z0-9._@-]{0,180}"
+    r"files/[0-9a-f]{64}|notes/[A-Za-z0-9_-]{1,100}\.json|data/[A-Za-z0-9_-][A-Za-z0-9._@-]{0,180}"
 )
 
 
@@ -209,7 +209,7 @@ def _opened(path: Path) -> BinaryIO | None:
 
 def folders_of(paths: Paths) -> dict[str, Path]:
     """Return the folders of a backup: name in the backup -> folder of this host. Attachments go through the store."""
-    named = {name: getattr(paths, name) for name in ("bundles", "spool", "records", "quarantine")}
+    named = {name: getattr(paths, name) for name in ("bundles", "spool", "records", "quarantine", "notes")}
     return {**named, "hosts": paths.reports, "data": paths.home / "data"}
 
 

@@ -30,7 +30,7 @@ class Bounds(NamedTuple):
 
 
 class PlanDifference(NamedTuple):
-    """Values that differ (rows of key, first, second), and the number of those that are equal."""
+    """Values that differ (rows of key and values, in the order of the runs), and the number of those that are equal."""
 
     rows: list[Row]
     equal: int
@@ -117,16 +117,34 @@ def mover(
     return Bounds(value - math.hypot(b - b_low, a_high - a), value + math.hypot(b_high - b, a - a_low))
 
 
-def plans(first: str, second: str) -> PlanDifference:
-    """Compare the plans and records of two runs."""
+def plans(*run_ids: str) -> PlanDifference:
+    """Compare the plans and records of two or more runs."""
     columns = f"run_id, {', '.join(RECORDED)}, versions, arguments_given, content"
-    sql = f"SELECT {columns} FROM runs LEFT JOIN plans USING (plan_id) WHERE run_id IN (?, ?)"  # noqa: S608 - fixed words
-    found = {row["run_id"]: row for row in query(sql, [first, second])}
-    a, b = (_flat(found[r]) if r in found else {} for r in (first, second))
-    keys = list(dict.fromkeys([*a, *b]))
-    differ = [k for k in keys if a.get(k) != b.get(k)]
-    rows = [{"key": k, "first": a.get(k, "not there"), "second": b.get(k, "not there")} for k in differ]
-    return PlanDifference(rows, len(keys) - len(rows))
+    sql = f"SELECT {columns} FROM runs LEFT JOIN plans USING (plan_id) WHERE list_contains(?, run_id)"  # noqa: S608 - fixed words
+    found = {row["run_id"]: _flat(row) for row in query(sql, [list(run_ids)])}
+    flat = [found.get(run_id, {}) for run_id in run_ids]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    rows = [{"key": k, "values": [one.get(k, "not there") for one in flat]} for k in keys]
+    differ = [row for row in rows if len(set(row["values"])) > 1]
+    return PlanDifference(differ, len(keys) - len(differ))
+
+
+def differing_metrics(*run_ids: str) -> list[Row]:
+    """Return the metrics that all of the runs have and that are not equal in all, in the order of the phases.
+
+    Each row: phase, metric, condition, values (in the order of the runs), timing.
+    """
+    rows = query(
+        "SELECT phase, metric, condition, any_value(timing) AS timing, list([run_id, value::VARCHAR]) AS found "
+        "FROM phase_metrics WHERE list_contains($runs, run_id) AND value IS NOT NULL GROUP BY phase, metric, condition "
+        "HAVING count(DISTINCT run_id) = len($runs) AND count(DISTINCT value) > 1 "
+        "ORDER BY list_position($phases, phase), min(position)",
+        {"runs": list(run_ids), "phases": list(PHASE_ORDER)},
+    )
+    for row in rows:
+        values = dict(row.pop("found"))
+        row["values"] = [float(values[run_id]) for run_id in run_ids]
+    return rows
 
 
 def _flat(row: Row) -> dict[str, str]:

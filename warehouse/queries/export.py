@@ -12,6 +12,7 @@ from common.files import whole_file
 from warehouse.database.connection import open_to_read
 from warehouse.database.statements import column_of, number_of
 from warehouse.paths import Paths
+from warehouse.run_notes import notes
 
 Format = Literal["parquet", "csv", "json"]
 OPTIONS = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY"}
@@ -41,6 +42,7 @@ def export(paths: Paths, name: str, target: Path, format: Format, run_id: str | 
     if not target.parent.is_dir():
         raise LabError(f"there is no folder {target.parent}", f"mkdir -p {target.parent}")
     with open_to_read(paths.snapshot, "lab collect") as con:
+        _add_notes(con, paths)
         known = names(con)
         if name not in known:
             raise LabError(f"there is no view or table {name!r:.80}", f"choose one of: {', '.join(known)}")
@@ -50,6 +52,13 @@ def export(paths: Paths, name: str, target: Path, format: Format, run_id: str | 
         with whole_file(target) as temporary:
             path = str(temporary).replace("'", "''")
             return number_of(con, f"COPY ({rows}) TO '{path}' ({OPTIONS[format]})")
+
+
+def _add_notes(con: duckdb.DuckDBPyConnection, paths: Paths) -> None:
+    """Add the user's notes on runs as the table run_notes, for this connection alone."""
+    con.execute("CREATE TEMP TABLE run_notes (run_id VARCHAR, note VARCHAR, tags VARCHAR[])")
+    for run_id, note in notes(paths).items():
+        con.execute("INSERT INTO run_notes (run_id, note, tags) VALUES (?, ?, ?)", [run_id, note.note, list(note.tags)])
 
 
 def _of_run(con: duckdb.DuckDBPyConnection, name: str, run_id: str) -> str:

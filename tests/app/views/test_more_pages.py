@@ -13,8 +13,11 @@ from made_up_report import report_file
 from made_up_snapshot import HOSTILE, changed, publish
 from streamlit.testing.v1 import AppTest
 
+from warehouse import run_notes
+from warehouse.paths import Paths
+
 APP = Path(__file__).resolve().parents[3] / "app" / "views"
-OF_A_RUN = ("hosts", "trials", "compare", "provenance")
+OF_A_RUN = ("hosts", "runs", "trials", "compare", "provenance")
 FULL = ("full", "p1 p2 p3 e0 e1 e2", None)
 
 
@@ -188,6 +191,39 @@ def test_two_runs_are_compared(home: Path) -> None:
     assert ("full" in text, "other" in text) == (True, True)
     assert "settings, versions and digests are equal" in text
     assert page.dataframe[0].value["verdict B"].tolist()[:3] == ["PASS", "FAIL", "not run"]
+
+
+def test_three_runs_stand_side_by_side(home: Path) -> None:
+    """Settings, verdicts and metrics have a column a run, and problems are paired with the run that is asked for."""
+    publish(home, FULL, ("other", "p1 p2", None), ("third", "p1 p2 p3", None))
+    page = shown("compare", run="full", **{"with": "other,third", "beside": "third"})
+    verdicts = page.dataframe[0].value
+    assert verdicts["verdict C"].tolist()[2:] == ["INCONCLUSIVE", "not run", "not run", "not run"]
+    assert not any("★" in value for value in verdicts["value A"]), "equal values have no best"
+    assert any({"A", "C", "C - A"} <= set(table.value.columns) for table in page.dataframe)
+    assert "No metric of a phase that is decided in all of them differs." in text_on(page)
+    assert shown("compare", run="full", **{"with": "other,none-such"}).multiselect[0].value == ["other"]
+
+
+def test_all_runs_are_listed_with_verdicts_and_the_users_notes(home: Path) -> None:
+    """Weeks later a run is found by what was thought of it; a note is saved from the page and filters the list."""
+    publish(home, FULL, ("other", "p1 p2", None))
+    page = shown("runs", run="other")
+    assert (text_on(page).count("2 runs"), page.dataframe[0].value["run"].tolist()) == (1, ["other", "full"])
+    assert page.dataframe[0].value["P2"].tolist() == ["✗ 0.0812", "✗ 0.0812"]
+    assert page.dataframe[0].value["E2"].tolist()[0] == "–"
+    page.text_input(key="tags-other").set_value("baseline, <b>odd</b>, baseline")
+    page.text_area(key="text-other").set_value("k was too large")
+    page.button[0].click().run()
+    assert run_notes.notes(Paths(home)) == {
+        "other": run_notes.RunNote(note="k was too large", tags=("baseline", "<b>odd</b>"))
+    }
+    assert page.dataframe[0].value["note"].tolist() == ["k was too large", ""]
+    tagged = shown("runs", run="full", tag="baseline")
+    assert tagged.dataframe[0].value["run"].tolist() == ["other"]
+    page.text_input(key="tags-other").set_value(",".join(f"tag-{i}" for i in range(11)))
+    page.button[0].click().run()
+    assert "The note was not saved" in page.error[0].value and len(run_notes.notes(Paths(home))["other"].tags) == 2
 
 
 def test_the_page_of_the_machines_says_that_no_server_answers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

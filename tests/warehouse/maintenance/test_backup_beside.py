@@ -21,6 +21,7 @@ from benchmarks.chaos.found import journals_in, leftovers, look
 from benchmarks.chaos.killing import COLLECTORS, Forks, at_work
 from benchmarks.chaos.work import WRITERS, plan, put_bundle, unit_id_of
 from common.errors import LabError
+from warehouse import run_notes
 from warehouse.database.connection import locked
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports import choice
@@ -146,6 +147,14 @@ def test_a_file_that_is_replaced_meanwhile_is_whole(own: Paths, folder: Path, mo
     backup(own, Store.configured(own), folder / "b.tar")
     assert members(folder / "b.tar")["hosts/capability_report_pi-4.json"] == b"old"
     restored(str(folder / "b.tar"), own.home.parent / "other")
+
+
+def test_a_backup_has_the_users_notes(own: Paths, folder: Path) -> None:
+    """They are the user's own words, which no machine can compute again."""
+    run_notes.save(own, "r1", run_notes.RunNote(note="k was too large", tags=("baseline",)))
+    backup(own, Store.configured(own), folder / "b.tar")
+    other = restored(str(folder / "b.tar"), own.home.parent / "other")
+    assert run_notes.notes(other) == run_notes.notes(own) != {}
 
 
 def test_others_get_the_warehouse_while_bundles_are_read(

@@ -85,13 +85,13 @@ def test_plans_are_compared_key_by_key(home: Path) -> None:
         con.execute("INSERT INTO plans VALUES ('plan-2', now(), ?, 'ff', 0)", [json.dumps(content)])
         con.execute("UPDATE runs SET plan_id = 'plan-2', dirty = false WHERE run_id = 'b'")
     rows, equal = compare.plans("a", "b")
-    assert {r["key"]: (r["first"], r["second"]) for r in rows if r["key"] != "plan.data_version"} == {
+    assert {r["key"]: tuple(r["values"]) for r in rows if r["key"] != "plan.data_version"} == {
         "plan_id": ("plan-1", "plan-2"),
         "dirty": ("true", "false"),
         "plan.configs.p2.k": ("not there", "7"),
     }
     assert equal > 5
-    assert max(len(r["second"]) for r in rows) <= compare.MOST_CHARACTERS
+    assert max(len(r["values"][1]) for r in rows) <= compare.MOST_CHARACTERS
 
 
 def test_the_plot_says_what_differs_and_when_nothing_does() -> None:
