@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 
 from common.environment import PROJECT, code_commit
 from common.errors import LabError
-from common.files import locked_file, sync_folder, write_whole
+from common.files import locked_file
 from common.resources import cores
-from common.system_errors import explained
 from lab.checks import Check, asked, check
 from lab.network import secrets
 from lab.services import processes
@@ -55,14 +55,9 @@ def hardware() -> Iterator[Check]:
 def settings() -> Iterator[Check]:
     """Check the terminal, the packages beside this one, the checkout, and the settings that hold addresses."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-")
-    why = f"the output is {encoding}, so that other characters are shown as escapes"
-    yield check(
-        "setting",
-        "output",
-        encoding in ("utf-8", "utf8"),
-        "" if encoding == "utf-8" else why,
-        "export PYTHONIOENCODING=utf-8",
-    )
+    why = f"the output is {encoding}, so other characters are shown as escapes"
+    utf8 = encoding in ("utf-8", "utf8")
+    yield check("setting", "output", utf8, encoding if utf8 else why, "export PYTHONIOENCODING=utf-8", needed=False)
     others = _others()
     why = "; ".join(f"{name} is a package of {', '.join(own)} as well" for name, own in others.items())
     mend = f"install it into an environment of its own, or: pip uninstall {' '.join(sorted({o for own in others.values() for o in own}))}"
@@ -84,9 +79,7 @@ def _others() -> dict[str, list[str]]:
 
 def files(paths: Paths) -> Iterator[Check]:
     """Check what the file system of LAB_HOME can do, and the files of earlier runs: keys, services, spool, results."""
-    elsewhere = "move it to a disk of this machine: export LAB_HOME=$HOME/lab"
-    yield _tried("locks", lambda: _lock(paths), elsewhere)
-    yield _tried("synced folders", lambda: _sync(paths), elsewhere)
+    yield asked("permission", "locks", lambda: _lock(paths))
     yield asked("permission", "keys of servers", secrets_there)
     yield asked("permission", "keys of hosts", lambda: _signing(paths))
     yield _services(paths)
@@ -132,29 +125,14 @@ def reachable(store: Store) -> str:
     return store.where
 
 
-def _tried(name: str, attempt: Callable[[], None], mend: str) -> Check:
-    try:
-        attempt()
-    except TimeoutError:
-        pass  # somebody holds it, so it works
-    except OSError as error:
-        return check("permission", name, False, f"LAB_HOME: {explained(error).what}", mend)
-    return Check("permission", name, "found")
-
-
-def _lock(paths: Paths) -> None:
+def _lock(paths: Paths) -> str:
     path = paths.home / f"{TRIAL}.lock"
     try:
-        with locked_file(path, 0):
+        with suppress(TimeoutError), locked_file(path, 0):  # who holds it has locked it
             pass
     finally:
         path.unlink(missing_ok=True)
-
-
-def _sync(paths: Paths) -> None:
-    write_whole(paths.home / TRIAL, b"")
-    (paths.home / TRIAL).unlink()
-    sync_folder(paths.home)
+    return "files can be locked"
 
 
 def secrets_there() -> str:
