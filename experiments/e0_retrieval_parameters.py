@@ -17,20 +17,34 @@ from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from experiments.analysis import controls
 from experiments.analysis.attempts import row
-from experiments.analysis.controls import MEASURES
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import (
+    Json,
+    Metric,
+    Metrics,
+    NextStep,
+    PhaseConfig,
+    Result,
+    Sides,
+    Status,
+    Trial,
+    Unit,
+    Verdict,
+)
 from experiments.data import split
-from experiments.domains import Problem, get_domain
+from experiments.domains import Domain, Problem, get_domain
 from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row, Share
 from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
+from experiments.solving.choice import attempts_of_vote
 from experiments.solving.ranking import ranking_of
 from experiments.solving.readings import readings_of
 from experiments.solving.retrieval import BY_WORDS, Distance, Memory, RetrievalConfig, features_of, relevance, top_k
@@ -48,7 +62,6 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},
     "full": {},
 }
-OTHERS = "type_match_other_families"  # without the query's own family
 FACTORS = ("embedder", "text_weight", "k", "distance")  # of the grid
 LEAST_BOUND = 1e-3  # relevance is 0 to 1; relaxing further says nothing, and would never reach a relevance of 0
 
@@ -168,7 +181,6 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             chosen = ranked[i, :k]
             found = relevance(domain, query, [memory[j] for j in chosen], stored[chosen])
             others = [j for j in elsewhere[i, :k] if not own[i, j]]
-            ranking = ranking_of([labels[j] == query.label for j in chosen], int((labels == query.label).sum()))
             cell = cell_name(name, weight, k, distance)
             trials.append(
                 Trial(
@@ -185,13 +197,22 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
                         "type_match": found.type_match,
                         "solution_similarity": found.solution_similarity,
                         "diversity": found.diversity,
-                        **ranking._asdict(),
-                        OTHERS: float(np.mean(labels[others] == query.label)) if others else None,
+                        **_ranked(domain, query, labels, chosen),
+                        "type_match_other_families": float(np.mean(labels[others] == query.label)) if others else None,
                         **({} if trials and trials[0].condition != cell else {"reading": readings[i]}),
                     },
                 )
             )
     return trials
+
+
+def _ranked(domain: Domain, query: Problem, labels: NDArray[np.object_], chosen: NDArray[np.intp]) -> Json:
+    """Measure a ranking of memos by their labels, and their vote where answers are chosen."""
+    ranking = ranking_of([labels[j] == query.label for j in chosen], int((labels == query.label).sum()))
+    if domain.answers != "choice":
+        return ranking._asdict()
+    vote = attempts_of_vote([str(labels[j]) for j in chosen], domain.options, query.label)
+    return {**ranking._asdict(), "vote_first_right": vote.first_right}
 
 
 class Retrieved(Details):
@@ -206,6 +227,7 @@ class Retrieved(Details):
     recall: Share | None
     reciprocal_rank: Share | None
     ndcg: Share | None
+    vote_first_right: Share | None = None
     type_match_other_families: Share | None
     reading: ReadingRecord | None = None  # in the first configuration of an embedder
 
@@ -248,7 +270,7 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
             row("relevance", name, mean),
             Metric("retrieval_time_s", seconds, n=n, condition=name, method="median, measured", timing=True),
             Metric("efficiency", value / seconds, n=n, condition=name, method="relevance / s", timing=True),
-            *_measures(name, rows),
+            *controls.ranking_means(name, rows),
         ]
         retrieval = RetrievalConfig(**{factor: rows[0].details[factor] for factor in FACTORS})
         cells.append(Cell(name, retrieval, value, seconds, seconds))
@@ -260,18 +282,6 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
         values.append(Metric("variance_share", share, n=len(cells), condition=factor, method=method))
     facts = {"front": [c.name for c in front], "chosen": chosen.cell, "relaxed": chosen.note, "skipped": skipped}
     return Metrics(tuple(values), facts)
-
-
-def _measures(name: str, trials: Sequence[Trial]) -> list[Metric]:
-    """Return the means of the measures of a ranking, of the queries for which they are defined."""
-    words = {**MEASURES, OTHERS: (OTHERS, "share of the query's class among the k of other families")}
-    found = []
-    for detail, (metric, meaning) in words.items():
-        known = [t.details[detail] for t in trials if t.details.get(detail) is not None]
-        if known:
-            method = f"mean over the queries; {meaning}"
-            found.append(Metric(metric, float(np.mean(known)), n=len(known), condition=name, method=method))
-    return found
 
 
 def merge_times(cells: Sequence[Cell], resolution_s: float) -> list[Cell]:

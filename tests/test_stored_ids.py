@@ -10,7 +10,7 @@ from experiments.registry import configure, expected_findings, get_phase
 STORED = {
     "p1": "b98c5654405b43133add54f393de5748",
     "p3": "b40144904dcdcaa571b2e4994b920b0f",
-    "e1": "b9c3331ddf2b5311860be734692f6e82",
+    "e1": "a42b6e781c597aa14064fbd5da31c448",
 }
 
 

@@ -22,6 +22,11 @@ MEASURES = {
     "reciprocal_rank": ("mrr", "1 / place of the first memo of the problem's class, 0 where none is among the k"),
     "ndcg": ("ndcg_at_k", "gain of the memos of the problem's class, discounted by place, over the best there can be"),
 }
+OF_E0 = {
+    **MEASURES,
+    "type_match_other_families": ("type_match_other_families", "the same among the k memos of other families"),
+    "vote_first_right": ("vote_accuracy", "the most frequent class of the k memos is right, equal ones by lot"),
+}
 VOTE = "vote"  # of the labels of the semantic memos; of other retrievals vote_lexical and so on
 LABEL_ONLY = "label_only"
 Found = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]  # condition -> problem id -> facts of what was found
@@ -78,6 +83,17 @@ def measures(found: Found, by: Resampling) -> list[Metric]:
             if known:
                 values.append(row(metric, condition, by.mean(known), note=f"; {words}"))
     return values
+
+
+def ranking_means(condition: str, trials: Sequence[Trial]) -> list[Metric]:
+    """Return the means of what E0 measures of rankings, without intervals: its grid has too many configurations for them."""
+    found = []
+    for detail, (metric, words) in OF_E0.items():
+        known = [t.details[detail] for t in trials if t.details.get(detail) is not None]
+        if known:
+            method = f"mean over the queries; {words}"
+            found.append(Metric(metric, float(np.mean(known)), n=len(known), condition=condition, method=method))
+    return found
 
 
 def _mean_of(problems: Mapping[str, Sequence[Mapping[str, Any]]], detail: str) -> dict[str, float]:

@@ -76,6 +76,19 @@ def test_the_constrained_choice(
         assert relaxed in verdict.reason
 
 
+def test_rankings_are_measured_over_the_queries_for_which_they_are_defined() -> None:
+    """Recalls of 0.1, 0.2, 0.3 and an undefined one; two of four votes are right."""
+    trials = trials_of((0.7, 5, "bm25", 0.9, 0.02))
+    for t, recall, right in zip(trials, (0.1, 0.2, 0.3, None), (1.0, 0.5, 0.5, 0.0), strict=True):
+        t.details.update({"recall": recall, "vote_first_right": right, "type_match_other_families": None})
+    metrics = e0.metrics(trials, CONFIG)
+    cell = trials[0].condition
+    recall, vote = (metrics.find(name, cell) for name in ("recall_at_k", "vote_accuracy"))
+    assert recall is not None and recall.value == pytest.approx(0.2) and recall.n == 3
+    assert vote is not None and vote.value == pytest.approx(0.5) and vote.n == 4
+    assert metrics.find("type_match_other_families", cell) is None
+
+
 def test_nothing_in_time_is_inconclusive_and_hands_on_the_defaults() -> None:
     """E0 never stops the chain: E1 gets the protocol's own values, and the verdict says why."""
     verdict = e0.gate(e0.metrics(trials_of((0.7, 5, "cosine", 0.9, 0.2)), CONFIG), CONFIG)

@@ -63,6 +63,7 @@ def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str,
         # Two of the twelve memos have the query's class.
         assert parts["recall"] == pytest.approx(parts["type_match"] * parts["k"] / 2)
         assert 0 <= parts["ndcg"] <= 1 and (parts["reciprocal_rank"] > 0) == (parts["type_match"] > 0)
+        assert parts["vote_first_right"] <= (parts["type_match"] > 0)
     assert verdict.findings.retrieval.embedder == MINI
     assert f"{MISSING} was skipped" in verdict.reason
 
