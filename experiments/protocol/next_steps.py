@@ -23,6 +23,9 @@ BUNDLED_EMBEDDER = PACKAGED[EMBEDDERS[0]][2]
 WEAK, STRONG = "pip install '.[weak]'", "pip install '.[strong]'"  # the packages of embedding and choice, and of LoRA
 LARGER_REPOSITORY = "microsoft/Phi-3-mini-4k-instruct"  # a model that fits a strong machine
 HALF_WIDTHS = 2 * 1.96  # standard errors between the ends of a 95 % interval
+UNUSABLE = (
+    " cannot be used: "  # in the error of a model that is here and that its library refuses (backends.model_cache)
+)
 INSTALL = re.compile(r"pip install [^\n;]+")
 
 
@@ -32,9 +35,12 @@ def command(phase: str, settings: Mapping[str, Any], why: str) -> NextStep:
 
 
 def install(errors: Iterable[str], otherwise: str) -> NextStep:
-    """The install command that an error names, or the one that is given."""
-    named = next((found[0].strip() for e in errors if (found := INSTALL.search(e))), otherwise)
-    return NextStep(named, "what could not be loaded; then run the phase again")
+    """The install command that an error names, the search for another model if a library refuses this one, or the given one."""
+    told = list(errors)
+    named = next((found[0].strip() for e in told if (found := INSTALL.search(e))), None)
+    if named is None and any(UNUSABLE in e for e in told):
+        return NextStep("lab doctor", "lists the models of this machine; choose one that loads: --set model=NAME")
+    return NextStep(named or otherwise, "what could not be loaded; then run the phase again")
 
 
 def needed_pairs(difference: Metric, level: power.Level) -> int | None:

@@ -108,6 +108,7 @@ def test_a_model_that_no_library_loads_or_trains_is_a_result_of_every_unit(
     assert len({unit.unit_id for unit, _ in done}) == len(done) > 0
     assert errors == {f"model '{MODEL}' cannot be used: RuntimeError: size mismatch"}
     assert verdict.status is Status.INCONCLUSIVE and "RuntimeError: size mismatch" in verdict.reason
+    assert "lab doctor" in [str(step.command) for step in verdict.next_steps]  # nothing that could be installed helps
 
 
 @pytest.mark.parametrize("name", ["p3", "e2"])
