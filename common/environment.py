@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from common.errors import LabError
 
 PROJECT = "llm-memory-experiments"  # as its package is called
+TOP_LEVEL = ("app", "common", "experiments", "flows", "lab", "warehouse", "workpools")  # packages that are installed
 ALL_HOSTS = "all"  # in the place of a host's name: a number over all hosts
 HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
 VERSIONED_PACKAGES = (
@@ -35,6 +37,28 @@ def checkout() -> Path | None:
     """Return the git checkout that this package runs from, or None when it was installed as a wheel."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "prefect.yaml").is_file() else None
+
+
+def python() -> list[str]:
+    """Return the words before a module's name that run it in another process, never one of the working folder."""
+    return [sys.executable, "-P", "-m"]
+
+
+def own_first(folders: Sequence[str]) -> list[str]:
+    """Return a search path of modules on which this installation comes before the first folder with other packages of its names.
+
+    Args:
+        folders: of sys.path or PYTHONPATH; "" is the working folder.
+    """
+    root = Path(__file__).resolve().parent.parent
+    found = list(folders)
+    for i, folder in enumerate(found):
+        if Path(folder).resolve() == root:
+            break
+        if any((Path(folder) / name).is_dir() or (Path(folder) / f"{name}.py").is_file() for name in TOP_LEVEL):
+            found.insert(i, str(root))
+            break
+    return found
 
 
 def upgrade_command() -> str:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from common.environment import host_name
+from common.environment import host_name, python
 from common.errors import LabError
 from experiments.backends.model_cache import Backends
 from experiments.contract import PhaseConfig, Unit
@@ -132,7 +132,7 @@ def rerun_local(
     units = [f.unit for f in left]
     reruns.hosts |= {u.unit_id: host_name() for u in units}
     text, done = json.dumps(job_of(store, audit, left)), 0
-    command = [sys.executable, "-m", "flows.audit"]
+    command = [*python(), "flows.audit"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         if process.stdin is None or process.stdout is None:
             raise OSError("no pipe to the other process")

@@ -20,6 +20,7 @@ from common.errors import LabError
 from common.system_errors import explained, system_error
 from common.text import printable
 from lab.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE
+from lab.own_settings import keep_others_out
 
 # Each command and its function, as "module of lab.commands:function"; two words are a group and its command.
 COMMANDS = {
@@ -162,6 +163,7 @@ def main() -> None:
     """Run the command line; the exit codes are those of lab/exit_codes.py."""
     try:
         proxies.prepare()
+        keep_others_out()
         code = app(prog_name="lab", standalone_mode=False)
         _flush()
     except LabError as error:

@@ -99,8 +99,8 @@ def test_the_wheel_holds_every_file_of_the_house_and_nothing_else(wheel: Path, b
         names = set(archive.namelist())
     source = built.parent / "src"
     inside = {str(p.relative_to(source)) for top in HOUSE for p in (source / top).rglob("*") if p.is_file()}
-    assert inside <= names
-    others = {n for n in names - inside if ".dist-info/" not in n}
+    assert inside | {"llm_memory_experiments.py"} <= names
+    others = {n for n in names - inside if ".dist-info/" not in n} - {"llm_memory_experiments.py"}
     assert {n.partition(".data/data/share/llm-memory-experiments/")[2] for n in others} == {
         "prefect.yaml",
         ".streamlit/config.toml",
@@ -124,6 +124,24 @@ def test_without_a_checkout_it_finds_what_it_needs(answer: dict[str, Any]) -> No
     assert answer["migrations"] == len(list((ROOT / "warehouse" / "migrations").glob("*.sql")))
     assert answer["commit"] == "wheel-0.1.0"
     assert Path(answer["home"]) == Path(answer["root"]) / ".local" / "share" / "llm-memory-experiments"
+
+
+def test_the_installed_command_finds_its_own_packages(answer: dict[str, Any], tmp_path: Path) -> None:
+    """PYTHONPATH comes before what is installed: the user's own package lab was run, or failed."""
+    for name in HOUSE:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('of the user')")
+    script = Path(answer["root"]) / "prefix" / "bin" / "lab"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{answer['site']}",
+    }
+    command = [sys.executable, str(script), "data", "make", "--help"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "") and "lab data make" in done.stdout
 
 
 def test_a_unit_has_the_same_id_in_a_wheel_and_in_a_checkout(answer: dict[str, Any], built: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from common.environment import lab_home
+from common.environment import lab_home, python
 from common.resources import cores
 from experiments.backends import conversions
 from experiments.precision import Precision
@@ -145,7 +145,7 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> EngineSpeeds:
     if not asked or seconds < ENGINES_S:
         spent = f"{BUDGET_S:.0f} s for measuring were spent before"
         return EngineSpeeds({}, [f"{SPEEDS[e]} not measured: {spent}" for e in asked if e in engines])
-    command = [sys.executable, "-m", "workpools.measure", *asked]
+    command = [*python(), "workpools.measure", *asked]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
     ended = "the process that measures ended without a result"
     try:

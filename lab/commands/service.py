@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from common.environment import PROJECT
+from common.environment import PROJECT, python
 from common.errors import LabError
 from common.urls import without_secrets
 from lab.services.join import api_of
@@ -42,7 +42,7 @@ def install(
         raise LabError("--lan is for the coordinator and --join for other machines", "leave one out")
     start = ["join", api_of(join).removesuffix("/api")] if join else ["up", *(["--lan"] if lan else [])]
     if sys.platform == "win32":
-        again = subprocess.list2cmdline([sys.executable, "-m", "lab", *start])
+        again = subprocess.list2cmdline([*python(), "lab", *start])
         task = subprocess.list2cmdline(["schtasks", "/create", "/tn", PROJECT, "/sc", "onlogon", "/tr", again])
         raise LabError("services are units of systemd or launchd, which Windows does not have", task)
     files = {unit_path(): systemd_unit(start), agent_path(): launchd_agent(start).decode()}
@@ -98,7 +98,7 @@ def _command(*words: str) -> str:
 
 def systemd_unit(start: list[str]) -> str:
     """Return the unit; its start command ends once the services run, and `lab down` stops them."""
-    lab = (sys.executable, "-m", "lab")
+    lab = (*python(), "lab")
     environment = "\n".join(f"Environment={_quoted(f'{k}={v}')}" for k, v in _environment().items())
     return f"""\
 [Unit]
@@ -131,7 +131,7 @@ def launchd_agent(start: list[str]) -> bytes:
     return plistlib.dumps(
         {
             "Label": LABEL,
-            "ProgramArguments": [sys.executable, "-m", "lab", *start],
+            "ProgramArguments": [*python(), "lab", *start],
             "RunAtLoad": True,
             "AbandonProcessGroup": True,
             "EnvironmentVariables": _environment(),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from common.environment import host_name
+from common.environment import host_name, python
 from lab.services import processes
 from warehouse.paths import Paths
 from workpools.assess import saved
@@ -46,6 +45,6 @@ def assess_if_old(paths: Paths) -> None:
 
 def _assess(paths: Paths, *options: str) -> None:
     """Assess this machine in a process of its own, so that this one loads no engine; without a report _start_workers raises."""
-    command, own = [sys.executable, "-m", "lab", "assess", *options, "--json"], processes.clean_environment(paths)
+    command, own = [*python(), "lab", "assess", *options, "--json"], processes.clean_environment(paths)
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(command, env=own, capture_output=True, timeout=120, check=False)  # noqa: S603

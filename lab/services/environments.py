@@ -10,19 +10,13 @@ from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
 from lab.network.auth_proxy import PAGE_AUTH, WORKER_AUTH
 from lab.network.lan import Listener
+from lab.own_settings import ACCESS, OWN
 from lab.services import processes
 from lab.services.processes import DATABASE_URL
 from warehouse.paths import Paths
 
 POLL_S = 3  # five workers that asked each second lost a server on SQLite heartbeats (measured, lab/services/join.py)
 HEARTBEAT_S = 15  # offline after three that were missed, so that a dead machine's work is given to others within 90 s
-# Settings of the user for reaching a server; no other setting of Prefect is passed on.
-ACCESS = (
-    "PREFECT_API_AUTH_STRING",
-    "PREFECT_API_SSL_CERT_FILE",
-    "PREFECT_API_TLS_INSECURE_SKIP_VERIFY",
-    "PREFECT_CLIENT_CUSTOM_HEADERS",
-)
 
 
 def prefect_environment(paths: Paths, port: int, listener: Listener | None = None) -> dict[str, str]:
@@ -40,9 +34,9 @@ def prefect_environment(paths: Paths, port: int, listener: Listener | None = Non
     return processes.clean_environment(
         paths,
         **access,
+        **OWN,
         PREFECT_HOME=str(paths.home / "prefect"),
         PREFECT_API_URL=f"{listener.url(port)}/api",
-        PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_RESULTS_DEFAULT_SERIALIZER="json",
         PREFECT_WORKER_QUERY_SECONDS=str(POLL_S),
         PREFECT_WORKER_HEARTBEAT_SECONDS=str(HEARTBEAT_S),

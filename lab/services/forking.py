@@ -18,10 +18,11 @@ from typing import Any
 import anyio
 import psutil
 
+from common.environment import python
 from lab.services.prefect_engines import Ended, Request, Started
 
 ENGINE = [sys.executable, "-m", "prefect.engine"]
-COMMAND = [sys.executable, "-m", "lab.services.prefect_engines"]
+COMMAND = [*python(), "lab.services.prefect_engines"]
 # With no engine the process that holds their imports is ended, so that a machine at rest does not hold 150 to 500 MB for it.
 # Rounds of a pipeline follow each other within 10 s.
 IDLE_S = 60.0

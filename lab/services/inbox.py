@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 
+from common.environment import python
 from common.errors import LabError
 from lab.network import secrets
 from lab.network.lan import Listener, bracketed
@@ -27,8 +27,8 @@ def start(listener: Listener, port: int, command: str) -> str | None:
         return why
     if holder := processes.holder_of(port, listener.address):
         raise LabError(f"Port {port} is in use by {holder}", f"Choose another: {command} --inbox-port {port + 1}")
-    serve = [sys.executable, "-m", "lab", "inbox", "serve", "--address", listener.address, "--port", str(port)]
-    serve = [sys.executable, "-m", "lab.services.restarting", *serve]
+    serve = [*python(), "lab", "inbox", "serve", "--address", listener.address, "--port", str(port)]
+    serve = [*python(), "lab.services.restarting", *serve]
     service = processes.start(paths, INBOX, serve, processes.clean_environment(paths), port, listener)
     if not processes.wait_until(lambda: processes.holder_of(port, listener.address) is not None, START_S, service):
         raise LabError("the inbox did not come up", f"see {paths.home / 'logs' / 'inbox.log'}")

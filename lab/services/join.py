@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 from packaging.version import InvalidVersion, Version
 
-from common.environment import host_name
+from common.environment import host_name, python
 from common.errors import LabError
 from common.urls import without_secrets
 from lab.network import secrets
@@ -325,7 +325,7 @@ def check_same_server(service: processes.Service, environment: Mapping[str, str]
 
 def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:
     """Run `lab assess` in a process of its own, so that this one loads no engines."""
-    command = [sys.executable, "-m", "lab", "assess", "--json", *(["--quick"] if quick else [])]
+    command = [*python(), "lab", "assess", "--json", *(["--quick"] if quick else [])]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=ASSESS_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:

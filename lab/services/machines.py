@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from common.environment import python
 from common.errors import LabError
 from common.files import write_whole
 from lab.services import processes
@@ -96,16 +96,8 @@ class Box:
                     process.wait()
 
     def _start(self, machine: Machine, arguments: Sequence[str]) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "lab.services.within",
-            "--ram-gb",
-            f"{machine.ram_gb:g}",
-            "--name",
-            machine.name,
-        ]
-        command += ["--cores", ",".join(map(str, machine.cores)), "--", sys.executable, "-m", "lab", *arguments]
+        command = [*python(), "lab.services.within", "--ram-gb", f"{machine.ram_gb:g}", "--name", machine.name]
+        command += ["--cores", ",".join(map(str, machine.cores)), "--", *python(), "lab", *arguments]
         return subprocess.Popen(  # noqa: S603 - fixed words
             command,
             env=self.environment(machine),

@@ -18,10 +18,12 @@ from typing import Any
 import psutil
 from pydantic import PositiveInt, TypeAdapter
 
+from common.environment import own_first
 from common.errors import LabError
 from common.files import write_whole
 from common.logs import rotate
 from lab.network.lan import LOOPBACK, Listener, bracketed
+from lab.own_settings import without_programs
 from warehouse.paths import Paths
 
 DATABASE_URL = "LAB_DATABASE_URL"  # holds a password; only the server gets it, as a setting of Prefect
@@ -203,9 +205,15 @@ def holder_of(port: int, address: str = "127.0.0.1") -> str | None:
 
 
 def clean_environment(paths: Paths, **extra: str) -> dict[str, str]:
-    """Return this process's environment without PREFECT_* and the database's password; LAB_HOME is set, telemetry off."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k != DATABASE_URL}
-    return own | {"LAB_HOME": str(paths.home), "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
+    """Return this process's environment with LAB_HOME, without telemetry, settings of Prefect and servers, and the database's password."""
+    own = without_programs({k: v for k, v in os.environ.items() if k != DATABASE_URL})
+    if "PYTHONPATH" in own:
+        own["PYTHONPATH"] = os.pathsep.join(own_first(own["PYTHONPATH"].split(os.pathsep)))
+    return (
+        own
+        | {"LAB_HOME": str(paths.home), "PYTHONSAFEPATH": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
+        | extra
+    )
 
 
 def end_as_by_ctrl_c() -> None:

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +20,16 @@ import psutil
 
 import flows
 from app.gate import PASSWORD, USER
-from common.environment import host_name, project_files
+from common.environment import host_name, project_files, python
 from common.errors import LabError
 from common.files import write_whole
 from lab import PAGE_PORT
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
 from lab.network.lan import Listener
+from lab.own_settings import ACCESS
 from lab.services import assessing, processes
-from lab.services.environments import ACCESS, database, prefect_environment, server_environment
+from lab.services.environments import database, prefect_environment, server_environment
 from lab.services.joined import forget, remembered
 from lab.services.serving import COORDINATOR, check_serve, pools_served
 from warehouse.delivery.results_store import Store
@@ -117,7 +117,7 @@ def server_command(port: int, listener: Listener) -> list[str]:
     """Return the command of Prefect's server, behind the checks of lab.network.auth_proxy."""
     factory = "app_without_keys" if listener.keys is None else "app"
     program = f"uvicorn --factory lab.network.auth_proxy:{factory} --timeout-keep-alive 5 --log-level warning"
-    server = [sys.executable, "-m", "lab.services.prefect_server", *program.split()]
+    server = [*python(), "lab.services.prefect_server", *program.split()]
     return [*server, "--host", listener.address, "--port", str(port)]
 
 
@@ -210,7 +210,7 @@ def page_command(port: int, listener: Listener) -> list[str]:
     settings = "--server.headless true --browser.gatherUsageStats false --server.fileWatcherType none".split()
     settings += ["--server.allowedHosts", "*"]  # common.same_origin has compared the name already
     address = ["--server.address", listener.address, "--server.port", str(port)]
-    return [sys.executable, "-m", "streamlit", "run", script, *address, *settings]
+    return [*python(), "streamlit", "run", script, *address, *settings]
 
 
 def _start_page(paths: Paths, app_port: int, listener: Listener, environment: dict[str, str]) -> processes.Service:
@@ -218,8 +218,8 @@ def _start_page(paths: Paths, app_port: int, listener: Listener, environment: di
     access = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
     if listener.keys:
         access |= {PASSWORD: listener.keys.page, "PREFECT_API_AUTH_STRING": secrets.page_auth(listener.keys)}
-    own = processes.clean_environment(paths, **access)
-    # Streamlit reads its settings from .streamlit in the folder that it is started in.
+    # Streamlit reads its settings from .streamlit in the folder that it is started in, and in the user's home.
+    own = processes.clean_environment(paths, **access, HOME=str(paths.home), USERPROFILE=str(paths.home))
     return processes.start(paths, PAGE, page_command(app_port, listener), own, app_port, listener, project_files())
 
 
@@ -248,7 +248,7 @@ def renew_page_password() -> secrets.Keys:
 
 def worker_command(*pools: str) -> list[str]:
     """Return the command of this host's worker for some pools: one shard at a time, or the coordinator's few small flows."""
-    return [sys.executable, "-m", "lab.services.worker", "--name", host_name(), *pools]
+    return [*python(), "lab.services.worker", "--name", host_name(), *pools]
 
 
 def start_worker(paths: Paths, pools: Sequence[str], environment: Mapping[str, str]) -> list[processes.Service]:
@@ -311,10 +311,10 @@ def deploy(paths: Paths, environment: dict[str, str], say: Say) -> None:
     if mark.is_file() and mark.read_bytes() == digest:
         return
     say("deploying prefect.yaml")
-    command = [sys.executable, *"-m prefect --no-prompt deploy --all --prefect-file".split(), str(file)]
+    command = [*python(), *"prefect --no-prompt deploy --all --prefect-file".split(), str(file)]
     try:
         done = subprocess.run(  # noqa: S603
-            command, cwd=file.parent, env=environment, capture_output=True, text=True, timeout=START_S, check=False
+            command, cwd=paths.home, env=environment, capture_output=True, text=True, timeout=START_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise LabError(f"prefect deploy did not end within {START_S:.0f} s", "lab up again") from None

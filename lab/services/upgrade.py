@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.environment import PROJECT, checkout, code_commit, release
+from common.environment import PROJECT, checkout, code_commit, python, release
 from common.errors import LabError
 from workpools.installation import COUNTING, SHA, Installation, differences
 
@@ -98,7 +98,7 @@ def start_again(url: str, also: Sequence[str], quick: bool) -> None:
     """Replace this process by `lab join` with the new code; the key was saved when the server accepted it."""
     code_commit.cache_clear()
     options = [word for tier in also for word in ("--also", tier)] + (["--quick"] if quick else [])
-    command = [sys.executable, "-m", "lab", "join", url, *options]
+    command = [*python(), "lab", "join", url, *options]
     if sys.platform == "win32":  # which has no call that replaces a process
         sys.exit(subprocess.call(command))  # noqa: S603
     os.execv(sys.executable, command)  # noqa: S606

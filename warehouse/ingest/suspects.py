@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from common.environment import python
 from warehouse.delivery.bundles import BadBundle
 from warehouse.delivery.reading import read_bundle
 from warehouse.paths import Paths
@@ -66,7 +67,7 @@ def _died_alone(path: Path) -> str:
     """Read a bundle in another process, and return how that died; "" if it did not."""
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter and this module
-            [sys.executable, "-m", __name__, str(path)], stdin=subprocess.DEVNULL, capture_output=True, timeout=ALONE_S
+            [*python(), __name__, str(path)], stdin=subprocess.DEVNULL, capture_output=True, timeout=ALONE_S
         )
     except subprocess.TimeoutExpired:
         return f"it took more than {ALONE_S:.0f} s"

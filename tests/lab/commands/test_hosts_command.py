@@ -345,7 +345,7 @@ def test_a_worker_that_dies_is_told_at_once_with_its_log(
 ) -> None:
     """A start that fails must not wait out its minute and a half, and says where to read why."""
     monkeypatch.setenv("LAB_HOST", "broken")
-    monkeypatch.setattr(up.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
     said: list[str] = []
     with pytest.raises(LabError, match="worker-weak did not come online") as refused:
         joining.start_workers(paths, network.client(), ["weak"], {}, dict(os.environ), said.append)

@@ -45,13 +45,13 @@ def test_the_coordinators_unit_starts_and_stops_the_lab(called: Run, home: Path)
     assert done.returncode == 0 and done.stderr == ""
     unit, agent, environment = parts(done.stdout)
     service = unit["Service"]
-    assert as_systemd(service["ExecStart"], True) == [sys.executable, "-m", "lab", "up", "--lan"]
-    assert as_systemd(service["ExecStop"], True) == [sys.executable, "-m", "lab", "down"]
+    assert as_systemd(service["ExecStart"], True) == [sys.executable, "-P", "-m", "lab", "up", "--lan"]
+    assert as_systemd(service["ExecStop"], True) == [sys.executable, "-P", "-m", "lab", "down"]
     assert (service["Type"], service["RemainAfterExit"], service["UMask"]) == ("oneshot", "yes", "0077")
     assert unit["Install"]["WantedBy"] == "default.target"
     variables = {w for line in environment for w in as_systemd(line.removeprefix("Environment="))}
     assert {f"LAB_HOME={home}", f"LAB_RESULTS_URL={AWKWARD}"} <= variables
-    assert agent["ProgramArguments"] == [sys.executable, "-m", "lab", "up", "--lan"]
+    assert agent["ProgramArguments"] == [sys.executable, "-P", "-m", "lab", "up", "--lan"]
     assert agent["RunAtLoad"] is True and agent["AbandonProcessGroup"] is True
     assert agent["EnvironmentVariables"]["LAB_RESULTS_URL"] == AWKWARD  # type: ignore[index]
 
@@ -70,7 +70,7 @@ def test_a_machine_that_joins_has_the_address_and_no_secret_in_its_unit(called: 
         LAB_DATABASE_URL="postgresql+asyncpg://a:hunter2@b/c",
     )
     unit, agent, _ = parts(done.stdout)
-    assert as_systemd(unit["Service"]["ExecStart"])[2:] == ["lab", "join", "http://192.168.1.10:4200"]
+    assert as_systemd(unit["Service"]["ExecStart"])[3:] == ["lab", "join", "http://192.168.1.10:4200"]
     assert "hunter2" not in done.stdout
     own = agent["EnvironmentVariables"]
     assert (own["LAB_HOST"], own["LAB_RAM_GB"]) == ("pi-4", "2")  # type: ignore[index]

@@ -163,6 +163,7 @@ def test_only_a_postgresql_database_is_taken_and_its_password_is_not_shown(monke
 def test_a_deployment_that_does_not_end_is_told_in_a_line(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a very busy machine lab up ended with a page of traceback, and left open what to do."""
     monkeypatch.setattr(up, "START_S", 0.01)
+    paths.home.mkdir()
     with pytest.raises(LabError, match="did not end within"):
         up.deploy(paths, dict(os.environ), print)
     assert not (paths.home / "prefect" / "deployed").exists()
