@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -134,7 +134,6 @@ def test_results_go_to_a_drive_or_a_share(on_windows: Path, monkeypatch: pytest.
     """C: looked like the scheme of a URL."""
     from ntpath import isabs
     from nturl2path import url2pathname
-    from pathlib import PureWindowsPath
 
     choice, paths = module("warehouse.delivery.transports.choice"), module("warehouse.paths").Paths.local()
     monkeypatch.setattr(choice, "Path", PureWindowsPath)
@@ -151,6 +150,33 @@ def test_results_go_to_a_drive_or_a_share(on_windows: Path, monkeypatch: pytest.
     monkeypatch.setenv("LAB_RESULTS_URL", "D:results")
     with pytest.raises(Exception, match=r"is not (an absolute path|supported)"):
         choice.configured_transport(paths)
+
+
+def test_a_model_may_be_on_a_drive(on_windows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for a repository of the hub, and refused as unknown."""
+    catalog, needs = module("experiments.backends.catalog"), module("workpools.needs")
+    monkeypatch.setattr(catalog, "Path", PureWindowsPath)
+    assert catalog.is_path(r"C:\models\own") and catalog.is_path("D:/models/own") and not catalog.is_path("org/model")
+    assert needs.needs_of(("language_model",), "hf/D:/models/own") == ("language_model",)
+
+
+def test_the_warehouse_opens_though_a_locked_file_can_be_neither_read_nor_written(
+    on_windows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks of Windows hold for everybody; who holds it is then not told."""
+
+    def refusing(path: Path, *of: Any, **more: Any) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    connection, home = module("warehouse.database.connection"), module("warehouse.paths").Paths.local()
+    for method in ("read_text", "write_text"):
+        monkeypatch.setattr(Path, method, refusing)
+    with (
+        connection.locked(home, 0),
+        pytest.raises(Exception, match="is held by another process"),
+        connection.locked(home, 0),
+    ):
+        pass
 
 
 def test_a_bundle_is_delivered_to_a_folder(on_windows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
