@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -19,6 +21,8 @@ from common.errors import LabError
 PROJECT = "llm-memory-experiments"  # as its package is called
 TOP_LEVEL = ("app", "common", "experiments", "flows", "lab", "warehouse", "workpools")  # packages that are installed
 ALL_HOSTS = "all"  # in the place of a host's name: a number over all hosts
+MARK = 8  # hexadecimal digits that tell apart names of which the rest is the same
+MARKED = 63 - 1 - MARK  # characters before them
 HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
 VERSIONED_PACKAGES = (
     "bitsandbytes duckdb mlx mlx-lm numpy peft prefect pyarrow scikit-learn scipy sentence-transformers statsmodels torch "
@@ -82,15 +86,27 @@ def lab_home() -> Path:
 
 
 def host_name() -> str:
-    """Return this host's name in every table: LAB_HOST, else the first label of the system's name.
+    """Return this host's name in every table: LAB_HOST, else one from the system's name.
 
     Raises:
         LabError: LAB_HOST is not one lowercase DNS label.
     """
     value = os.environ.get("LAB_HOST")
-    if value is None:
-        value = re.sub(r"[^a-z0-9-]", "-", platform.node().split(".")[0].lower()).strip("-")[:63] or "localhost"
-    return checked_host(value)
+    return checked_host(host_name_from(platform.node()) if value is None else value)
+
+
+def host_name_from(system: str) -> str:
+    """Return a valid host name for a system's name: the same where it is one, else what is left of it and a mark.
+
+    Two names never become one; capitals do not tell names apart (RFC 4343), and `.local` is not part of a name (RFC 6762).
+    """
+    name = re.sub("[A-Z]+", lambda found: found[0].lower(), system.rstrip("."))  # not letters that only become such
+    name = name.removesuffix(".local")
+    if is_host(name):
+        return name
+    letters = unicodedata.normalize("NFKD", name.partition(".")[0]).encode("ascii", "ignore").decode().lower()
+    left = re.sub("[^a-z0-9]+", "-", letters)[:MARKED].strip("-") or "host"
+    return f"{left}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:MARK]}"
 
 
 def is_host(value: str) -> bool:
@@ -110,7 +126,7 @@ def checked_host(value: str) -> str:
             "choose another name: export LAB_HOST=pi-4",
         )
     if not HOST_PATTERN.fullmatch(value):
-        mend = "use lowercase letters, digits and dashes, as in LAB_HOST=pi-4"
+        mend = "use at most 63 lowercase letters, digits and dashes, as in LAB_HOST=pi-4"
         raise LabError(f"invalid host name {value[:80]!r}", mend)
     return value
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,8 +25,14 @@ MISDIRECTED, FORBIDDEN = 421, 403  # RFC 9110
 
 def machine_names() -> frozenset[str]:
     """Return the names of this machine in its network: host name, the same under .local (RFC 6762), and the full name."""
-    host = socket.gethostname().lower()
-    return frozenset({host, f"{host.partition('.')[0]}.local", socket.getfqdn().lower()})
+    host = socket.gethostname()
+    names = {host, f"{host.partition('.')[0]}.local"}
+    with suppress(UnicodeError):  # a part of the name is empty or longer than 63 characters
+        names.add(socket.getfqdn())
+    for name in list(names):
+        with suppress(UnicodeError):
+            names.add(name.encode("idna").decode())  # as browsers and clients write it
+    return frozenset(name.lower() for name in names)
 
 
 class SameOrigin:

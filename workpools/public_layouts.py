@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasPath, BaseModel, ConfigDict, Field
 
-from common.environment import HOST_PATTERN
+from common.environment import host_name_from
 from workpools.report import MOST, CapabilityReport, naming_the_field, validated
 from workpools.tiers import TIERS, decide
 
@@ -30,11 +30,10 @@ def _at(path: str) -> Any:
 
 
 def _label(value: str) -> str:
-    """Return the first label of a system's name in lowercase; refuse paths."""
-    label = re.sub(r"[^a-z0-9-]", "-", value.split(".")[0].lower()).strip("-")
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", value) or not HOST_PATTERN.fullmatch(label):
+    """Return a system's name as the name of a host; refuse paths."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", value) or not re.match("[A-Za-z0-9]", value):
         raise ValueError("not the name of a host")
-    return label
+    return host_name_from(value)
 
 
 def _instant(value: str) -> str:

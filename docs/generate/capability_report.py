@@ -36,7 +36,7 @@ than {longest} entries.
 - Version 1 is refused; `lab assess` on that machine writes today's.
 - The two layouts of the public assessment scripts from before this project are read: the basic one, with
   `capabilities.prerequisites`, and the enhanced one, with `results.eligibility.machine_tier`. Memory and disk are converted
-  from GiB to GB; the tier follows from them as for every host; the host's name becomes its first label in lowercase; a time
+  from GiB to GB; the tier follows from them as for every host; its system's name becomes the host's, as of any machine; a time
   without a zone is read as the earliest instant that it can mean. `matrix_gflops` and `disk_write_mb_s` are taken from the
   enhanced layout; its other speeds measure something else and are ignored, as all other
   fields are. Its engines are those that it saw working.

@@ -52,7 +52,12 @@ def test_fields_that_are_not_used_are_ignored() -> None:
 def test_the_basic_layout_is_read_in_gigabytes() -> None:
     """5.5 GiB are 5.91 GB: counted as GB the machine would seem smaller than it is; nothing it does not say is filled in."""
     report = read(BASIC)
-    assert (report.host, report.python, report.os, report.architecture) == ("old-laptop", "3.12.3", "Linux", "x86_64")
+    assert (report.host, report.python, report.os, report.architecture) == (
+        "old-laptop-ac161abf",
+        "3.12.3",
+        "Linux",
+        "x86_64",
+    )
     assert (report.ram_total_gb, report.ram_available_gb, report.disk_free_gb) == (8.59, 5.91, 107.64)
     assert (report.cores_physical, report.cores_logical) == (4, 8)
     assert report.gpus == ["NVIDIA GeForce GTX 1050, 4096 MiB", "NVIDIA GeForce GTX 1060, 6144 MiB"]
