@@ -70,11 +70,11 @@ class OllamaError(Unavailable):
 
 def _client(timeout_s: float) -> Any:
     try:
-        from ollama import Client
+        from ollama import Client  # it makes a client of its own as it is imported
+
+        return Client(timeout=timeout_s)
     except ImportError as error:
         raise OllamaError(str(error), INSTALL, f"install it: {INSTALL}") from error
-    try:
-        return Client(timeout=timeout_s)
     except ValueError as error:
         raise OllamaError(
             f"OLLAMA_HOST is no address: {address()}: {error}", "", "export OLLAMA_HOST=127.0.0.1:11434"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
 
-from common.environment import PROJECT, code_commit
+from common.environment import PROJECT, TOP_LEVEL, code_commit
 from common.errors import LabError
 from common.files import locked_file
 from common.resources import cores
@@ -27,7 +27,6 @@ from warehouse.paths import Paths
 from workpools import graphics
 from workpools.assess import in_time
 
-PACKAGES = ("app", "benchmarks", "common", "experiments", "flows", "lab", "warehouse", "workpools")  # that it installs
 CARDS_S = 3.0  # for programs that list graphics cards; they hang where a driver does
 TRIAL = ".doctor"  # a file that is written and removed
 
@@ -72,7 +71,7 @@ def _others() -> dict[str, list[str]]:
     """Return other distributions that install a package of one of this project's names, by that name."""
     own = metadata.packages_distributions()
     found = {
-        name: sorted({d for d in own.get(name, ()) if d.lower().replace("_", "-") != PROJECT}) for name in PACKAGES
+        name: sorted({d for d in own.get(name, ()) if d.lower().replace("_", "-") != PROJECT}) for name in TOP_LEVEL
     }
     return {name: others for name, others in found.items() if others}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -221,3 +222,14 @@ def test_something_else_at_ollama_host_is_said_as_such(
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("host", ["http://localhost:port", "http://[::1"])
+def test_an_ollama_host_that_is_no_address_is_said_as_such(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client reads it as it is imported, and every command that lists models ended in a traceback."""
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    monkeypatch.delitem(sys.modules, "ollama", raising=False)
+    with pytest.raises(LabError, match="OLLAMA_HOST is no address") as raised:
+        ollama_backend.digest("ollama/a")
+    assert raised.value.mend == "export OLLAMA_HOST=127.0.0.1:11434"
+    assert ollama_backend.local_models() == []
