@@ -18,8 +18,8 @@ from common.text import with_interval as with_interval
 
 ENDS = {  # unit -> ends of the metrics that have it
     "attempts": ("attempts_mean", "difference"),
-    "share": ("accuracy", "accuracy_groupwise", "rate", "score", "share"),
-    "0 to 1": ("quality", "relevance"),
+    "share": ("accuracy", "accuracy_groupwise", "rate", "score", "share", "type_match", "families", "recall_at_k"),
+    "0 to 1": ("quality", "relevance", "mrr", "ndcg_at_k"),
     "cosine": ("similarity", "similarity_std", "separation"),
     "tokens": ("tokens_mean", "_tokens"),
     "%": ("percent",),
