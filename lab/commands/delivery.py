@@ -17,7 +17,7 @@ from common.text import duration, printable, size
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_FAILED
 from lab.network.forwarding import listening
-from lab.network.lan import LOOPBACK, bracketed
+from lab.network.lan import bracketed, loopback
 from lab.services.inbox import own_inbox_token
 from lab.services.joined import use_its_store
 from lab.services.restarting import orphaned
@@ -95,9 +95,10 @@ def serve(
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with socket.create_server((LOOPBACK, 0)) as free:
+    inside = loopback()
+    with socket.create_server((inside, 0), family=socket.AF_INET6 if ":" in inside else socket.AF_INET) as free:
         behind = free.getsockname()[1]
-    server = InboxServer(Paths.local(), LOOPBACK, behind, own_inbox_token())
+    server = InboxServer(Paths.local(), inside, behind, own_inbox_token())
     try:
         with listening(address, port, behind) as alive:
             print(f"receiving bundles at quack://{bracketed(address)}:{port} into {server.inbox}", flush=True)

@@ -15,6 +15,7 @@ from typing import Any
 from common.errors import LabError
 from common.same_origin import Message, Receive, SameOrigin, Send, answer, machine_names
 from common.wrong_passwords import WrongPasswords, client_of
+from lab.network.lan import bracketed, loopback
 
 MAX_REQUEST_BYTES = 4 * 2**20  # a part of a bundle has 1 MiB, and 1.4 MB in base64 within its statement
 MAX_CONNECTIONS = 64
@@ -33,7 +34,7 @@ class Forwarding:
     def __init__(self, port: int) -> None:
         import httpx
 
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{bracketed(loopback())}:{port}"
         self.wrong = WrongPasswords()
         self.client = httpx.AsyncClient(timeout=ANSWER_S, trust_env=False)
 

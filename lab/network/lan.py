@@ -13,16 +13,26 @@ from common.errors import LabError
 from lab.network import secrets
 from workpools.tiers import TIERS
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
 EXAMPLE = "lab up --lan --address 192.168.1.10"
 NOBODY = ("192.0.2.1", 9)  # RFC 5737: an address that nobody has; nothing is sent there
+
+
+def loopback() -> str:
+    """Return this machine's loopback address: that of IPv6 where there is no other."""
+    try:
+        with socket.socket(socket.AF_INET) as probe:
+            probe.bind((LOOPBACK, 0))
+    except OSError:
+        return LOOPBACK_6
+    return LOOPBACK
 
 
 @dataclass(frozen=True)
 class Listener:
     """The address of server and page, and the keys they require; None, on loopback only, requires no key."""
 
-    address: str = LOOPBACK
+    address: str = field(default_factory=loopback)
     keys: secrets.Keys | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

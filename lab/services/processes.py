@@ -22,7 +22,7 @@ from common.environment import own_first
 from common.errors import LabError
 from common.files import write_whole
 from common.logs import rotate
-from lab.network.lan import LOOPBACK, Listener, bracketed
+from lab.network.lan import LOOPBACK, LOOPBACK_6, Listener, bracketed
 from lab.own_settings import without_programs
 from warehouse.paths import Paths
 
@@ -47,8 +47,8 @@ class Service:
 
     @property
     def needs_keys(self) -> bool:
-        """Return True if it requires this coordinator's keys, as all do that do not listen on 127.0.0.1."""
-        return self.keys or self.address != LOOPBACK
+        """Return True if it requires this coordinator's keys, as all do that do not listen on loopback."""
+        return self.keys or self.address not in (LOOPBACK, LOOPBACK_6)
 
     @property
     def url(self) -> str:

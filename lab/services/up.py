@@ -26,7 +26,7 @@ from common.files import write_whole
 from lab import PAGE_PORT
 from lab.network import secrets
 from lab.network.auth_proxy import COORDINATOR_AUTH as SERVER_AUTH
-from lab.network.lan import Listener
+from lab.network.lan import Listener, bracketed, loopback
 from lab.own_settings import ACCESS
 from lab.services import assessing, processes
 from lab.services.environments import database, prefect_environment, server_environment
@@ -158,7 +158,7 @@ def up(
     fresh = SERVER not in alive
     assessment = threading.Thread(target=assessing.assess_if_old, args=(paths,))
     if fresh:
-        say(f"starting the Prefect server on {listener.address}:{port}")
+        say(f"starting the Prefect server on {bracketed(listener.address)}:{port}")
         settings = environment | server_environment(port, listener)
         command_line = server_command(port, listener)
         alive[SERVER] = processes.start(paths, SERVER, command_line, settings, port, listener)
@@ -197,7 +197,7 @@ def check_port(
 
 def free_port(first: int) -> int:
     """Return a free port to propose, at or above `first` where there is one."""
-    return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p) is None)
+    return next(p for p in (*range(first, 65536), *range(1024, 65536)) if processes.holder_of(p, loopback()) is None)
 
 
 def page_command(port: int, listener: Listener) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +18,7 @@ from common.environment import checkout
 from common.errors import LabError
 from lab.commands.invite import print_invitation
 from lab.network import auth_proxy, lan, secrets
+from lab.network.forwarding import Forwarding
 from lab.services import environments, processes, up
 from warehouse.paths import Paths
 
@@ -202,3 +206,19 @@ def test_a_password_in_an_address_is_refused_and_not_shown(called: Run, home: Pa
     assert refused.returncode == 2 and "asks for the key" in refused.stderr
     assert "hunter2" not in refused.stderr
     assert not home.exists()
+
+
+def test_a_machine_with_ipv6_alone_serves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """127.0.0.1 cannot be listened on there, so nothing came up; without keys it is as closed as any loopback."""
+
+    class Ipv6Alone(socket.socket):
+        def bind(self, address: Any) -> None:
+            if self.family == socket.AF_INET:
+                raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    assert lan.Listener().url(4200) == "http://127.0.0.1:4200"
+    monkeypatch.setattr(socket, "socket", Ipv6Alone)
+    listener = lan.Listener()
+    assert (listener.url(4200), listener.keys) == ("http://[::1]:4200", None)
+    assert not processes.Service("server", 1, 0.0, 4200, listener.address).needs_keys
+    assert Forwarding(9).url == "http://[::1]:9"
