@@ -20,6 +20,7 @@ from common.errors import LabError
 
 PROJECT = "llm-memory-experiments"  # as its package is called
 TOP_LEVEL = ("app", "common", "experiments", "flows", "lab", "warehouse", "workpools")  # packages that are installed
+GIT_S = 20.0  # for a checkout on a slow network
 ALL_HOSTS = "all"  # in the place of a host's name: a number over all hosts
 MARK = 8  # hexadecimal digits that tell apart names of which the rest is the same
 MARKED = 63 - 1 - MARK  # characters before them
@@ -70,19 +71,63 @@ def upgrade_command() -> str:
     return "git pull && make setup" if checkout() else f"pip install --upgrade {PROJECT}"
 
 
+def home_folder() -> Path:
+    """Return this user's home folder.
+
+    Raises:
+        LabError: HOME is not set, and the system does not know this user, as in a container with --user.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise LabError("this user has no home folder: HOME is not set", "export HOME=/a/folder/of/this/user") from None
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path that a user gave, with ~ replaced by the home folder.
+
+    Raises:
+        LabError: there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise LabError(f"the home folder that {str(path)!r} begins with is not known", "write the whole path") from None
+
+
 def lab_home() -> Path:
     """Return the folder of all state: LAB_HOME, else .lab in the checkout, else ~/.local/share/llm-memory-experiments.
 
     Raises:
-        LabError: LAB_HOME is not an absolute path.
+        LabError: LAB_HOME is not an absolute path, or not one that DuckDB can open.
     """
     if value := os.environ.get("LAB_HOME"):
-        path = Path(value).expanduser()
+        path = expanded(value)
         if not path.is_absolute():
             raise LabError(f"LAB_HOME is not an absolute path: {value!r}", f"export LAB_HOME={path.absolute()}")
-        return path
-    root = checkout()
-    return root / ".lab" if root else Path.home() / ".local" / "share" / PROJECT
+    else:
+        root = checkout()
+        path = root / ".lab" if root else home_folder() / ".local" / "share" / PROJECT
+    return in_utf8(path, "choose another: export LAB_HOME=/another/folder")
+
+
+def in_utf8(path: Path, mend: str) -> Path:
+    """Return `path` if DuckDB and Arrow, which read all paths as UTF-8, open the same file as Python.
+
+    Args:
+        mend: what gives it such a name.
+
+    Raises:
+        LabError: it is not in UTF-8, or Python was told to read it in another encoding.
+    """
+    raw = os.fsencode(path)
+    try:
+        read = raw.decode()
+    except UnicodeDecodeError:
+        raise LabError(f"{raw.decode(errors='backslashreplace')} is not a name in UTF-8", mend) from None
+    if read != str(path):
+        raise LabError(f"{sys.getfilesystemencoding()} cannot name {read}", "export PYTHONUTF8=1")
+    return path
 
 
 def host_name() -> str:
@@ -165,7 +210,7 @@ def code_commit() -> Commit:
     """Return the checkout's commit; of a wheel "wheel-<version>".
 
     Raises:
-        LabError: git is not installed.
+        LabError: git is not installed, or does not answer.
     """
     root = checkout()
     if root is None or not (root / ".git").exists():
@@ -173,10 +218,14 @@ def code_commit() -> Commit:
 
     def git(*args: str) -> str:
         try:
-            done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603, S607
+            # Another user's checkout, as in a container, is refused by default; its code runs here already.
+            command = ["git", "-c", f"safe.directory={root}", *args]
+            done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=GIT_S, check=False)  # noqa: S603
         except FileNotFoundError:
             unknown = "git is not installed, so this checkout's commit is unknown"
             raise LabError(unknown, "apt-get install git") from None
+        except subprocess.TimeoutExpired:
+            raise LabError(f"git did not answer within {GIT_S:.0f} s", f"git -C {root} status") from None
         return done.stdout.strip() if done.returncode == 0 else ""
 
     return Commit(git("rev-parse", "HEAD") or "no-commit", bool(git("status", "--porcelain")))

@@ -18,9 +18,12 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
+from common.errors import LabError
 from common.system_errors import explained, system_error
 
 TEMPORARY = ".part-"
+# Of a file system that does not offer something: 9p, SMB, FUSE and NFS each have their own.
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on the disk, in this user's quota
 OPEN_S, OPEN_AGAIN_S = 2.0, 0.05  # how long another program may have a file open on Windows; a scanner is done sooner
 STALE_S = 24 * 3600.0  # the process that wrote a temporary file of this age has died
@@ -43,12 +46,15 @@ def reporting_full_disk(folder: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Make a rename in `folder` survive a power cut, where the file system can: some of networks and of guests cannot."""
     if sys.platform == "win32":
         return  # a folder cannot be opened there; NTFS writes a rename to its own log
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
     finally:
         os.close(handle)
 
@@ -150,10 +156,20 @@ def locked_file(path: Path, wait_s: float = -1) -> Iterator[None]:
 
     Raises:
         TimeoutError: another process still holds it.
-        OSError: the file system has no such locks.
+        LabError: the file system has no such locks.
     """
-    with FileLock(path, thread_local=False, fallback_to_soft=False).acquire(wait_s, blocking=wait_s != 0):
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(wait_s, blocking=wait_s != 0)
+    except OSError as error:
+        if error.errno not in (*UNSUPPORTED, errno.ENOLCK):
+            raise
+        what = f"files in {path.parent} cannot be locked ({error.strerror})"
+        raise LabError(what, "set LAB_HOME to a folder on a disk of this machine") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def move(source: Path, target: Path, *, sync: bool = True) -> None:

@@ -31,10 +31,10 @@ def run_unit(unit: Unit, backends: Backends, paths: Paths, store: Store, attempt
     config = module.Config(**unit.config)
     fetch_data(config.domain, store.get_file)
     check_unit(unit, config)
+    commit, dirty = code_commit()  # before the work, which would be lost where git is not installed
     started = datetime.now(UTC)
     search = unit.spec.get("role") == leakage_gate.LEAKAGE
     trials = leakage_gate.run(unit, config, backends) if search else module.run(unit, backends)
-    commit, dirty = code_commit()
     provenance: Json = {"code_commit": commit, "dirty": dirty, "versions": package_versions()}
     provenance["transport"] = store.transport.kind
     write_bundle(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import codecs
+import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -74,6 +77,8 @@ GROUPS = {
     "service": "Start lab when the machine starts.",
 }
 FIRST = ("demo", "up", "pipeline", "plan", "run", "results", "report", "data check", "join", "doctor")
+ESCAPED = "escaped"  # name of the handler of characters that an output cannot show
+LAST_SHORT = 0xFFFF  # of characters that are written with four digits
 UsageError: Any = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
 
@@ -161,6 +166,7 @@ def overview() -> str:
 
 def main() -> None:
     """Run the command line; the exit codes are those of lab/exit_codes.py."""
+    escape_output()
     try:
         proxies.prepare()
         keep_others_out()
@@ -171,6 +177,8 @@ def main() -> None:
     except UsageError as error:
         path = error.ctx.command_path if error.ctx else "lab"
         code = mistake(f"{error.format_message().rstrip('.?')}. {path} --help")
+    except UnicodeEncodeError as error:  # no output fails with it, so it is a name that a user gave
+        code = mistake(f"{_word(error)} is not a name in UTF-8. Rename it, or give another")
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
         _remove_own_conversions()
@@ -181,6 +189,27 @@ def main() -> None:
             raise
         code = mistake(str(explained(refused)))
     sys.exit(code)
+
+
+def escape_output() -> None:
+    """Write what the terminal's encoding lacks as \\u00e9, which JSON and TOML read as well, instead of failing."""
+    codecs.register_error(ESCAPED, _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPED)
+
+
+def _word(error: UnicodeEncodeError) -> str:
+    """Return the word that cannot be encoded; the whole may be a statement of SQL."""
+    begin = re.split(r"[\s'\"]", error.object[: error.start])[-1]
+    return begin + re.split(r"[\s'\"]", error.object[error.start :])[0]
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = map(ord, error.object[error.start : error.end])
+    return "".join(f"\\u{c:04x}" if c <= LAST_SHORT else f"\\U{c:08x}" for c in lacking), error.end
 
 
 def _flush() -> None:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from common.environment import releases_of
+from common.environment import expanded, releases_of
 from common.errors import LabError
 from common.files import cached_sha256
 
@@ -171,7 +171,7 @@ def model_folder(name: str, path: str) -> Path:
         LabError: this machine does not have it, or it holds no safetensors; nothing is downloaded.
     """
     if is_path(path):
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         if not folder.is_absolute():
             raise LabError(f"model {name!r} is a relative path", f"write {name.partition('/')[0]}/{folder.absolute()}")
     elif HUB_NAME.fullmatch(path):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from common.environment import lab_home
+from common.environment import expanded, lab_home
 from common.errors import LabError
 from common.files import cached_sha256
 from experiments.backends.catalog import (
@@ -72,7 +72,7 @@ def _source(name: str) -> Path:
         return language_model_file(rest or name)
     if prefix != "gguf":
         return model_folder(name, rest)
-    path = gguf_folder() / Path(rest).expanduser()  # an absolute path stays itself
+    path = gguf_folder() / expanded(rest)  # an absolute path stays itself
     if path.suffix != ".gguf":
         raise unknown(name)
     if not path.is_file():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import cast
 
+from common.environment import expanded
 from common.errors import LabError
 from experiments.domains.base import Domain as Domain
 from experiments.domains.base import Problem as Problem
@@ -53,7 +53,7 @@ def resolved(name: str) -> str:
     if RESOLVED.fullmatch(name):
         data_file(name)
         return name
-    return resolve(Path(name.removeprefix(FILE_DOMAIN)).expanduser())
+    return resolve(expanded(name.removeprefix(FILE_DOMAIN)))
 
 
 def share_data(name: str, put: Callable[[bytes], str]) -> None:

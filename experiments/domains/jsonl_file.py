@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from common.environment import lab_home
+from common.environment import in_utf8, lab_home
 from common.errors import LabError
 from common.files import cached_sha256, write_whole
 from experiments.domains.base import Problem
@@ -196,6 +196,7 @@ def resolve(path: Path) -> str:
         raise LabError(f"domain jsonl:{path} is no absolute path", f"domain=jsonl:{path.absolute()}")
     if not path.is_file():
         raise LabError(f"no file {path}", "give the path of a .jsonl file")
+    in_utf8(path, "rename the file")
     if path.suffix.lower() in TABLES:
         made = f"lab data make {shlex.quote(str(path))} --text COLUMN --label COLUMN --out data.jsonl"
         raise LabError(f"{path} is a table, and a run reads JSON lines", made)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.environment import in_utf8
 from common.errors import LabError
 from experiments.domains.base import Problem
 
@@ -64,6 +65,7 @@ def rows_of(path: Path, columns: Columns | None = None) -> Iterator[Row]:
         kind = stat.S_IFDIR
     if stat.S_ISDIR(kind):
         raise LabError(f"no file {path}", "give the path of a .jsonl file")
+    in_utf8(path, "rename the file")
     if not stat.S_ISREG(kind):
         raise LabError(f"{path} is a pipe or a device, and it is read twice", "save it as a file, and give its path")
     if path.suffix.lower() not in TABLES:

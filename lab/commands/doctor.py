@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from common import proxies
-from common.environment import host_name, lab_home
+from common.environment import home_folder, host_name, lab_home
 from common.errors import LabError
 from common.resources import disk_free_gb, memory
 from common.text import printable, size
@@ -82,6 +82,7 @@ def _machine() -> tuple[str, list[Check]]:
     return decision.tier, [
         check("machine", f"tier {decision.tier}", decision.tier != UNFIT, resources, mend),
         check("machine", "Python", python is None, python or "a supported version", "install that version of Python"),
+        asked("machine", "home folder", lambda: str(home_folder())),
     ]
 
 

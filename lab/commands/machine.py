@@ -48,7 +48,7 @@ def assess(
     write_whole(path, content)
     store.put_report(report.host, content)
     if as_json:
-        print(content.decode())
+        print(json.dumps(report.model_dump(mode="json"), indent=1))
         return
     for line in describe(report):
         print(printable(line))

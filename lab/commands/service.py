@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from common.environment import PROJECT, python
+from common.environment import PROJECT, home_folder, python
 from common.errors import LabError
 from common.urls import without_secrets
 from lab.services.join import api_of
@@ -64,13 +64,13 @@ def install(
 
 def unit_path() -> Path:
     """Return the path of the unit, where systemd finds it."""
-    config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    config = os.environ.get("XDG_CONFIG_HOME") or str(home_folder() / ".config")
     return Path(config) / "systemd" / "user" / f"{PROJECT}.service"
 
 
 def agent_path() -> Path:
     """Return the path of the agent, where launchd finds it."""
-    return Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+    return home_folder() / "Library" / "LaunchAgents" / f"{LABEL}.plist"
 
 
 def _environment() -> dict[str, str]:
@@ -136,6 +136,6 @@ def launchd_agent(start: list[str]) -> bytes:
             "AbandonProcessGroup": True,
             "EnvironmentVariables": _environment(),
             "Umask": 0o077,
-            "StandardErrorPath": str(Path.home() / "Library" / "Logs" / f"{PROJECT}.log"),
+            "StandardErrorPath": str(home_folder() / "Library" / "Logs" / f"{PROJECT}.log"),
         }
     )

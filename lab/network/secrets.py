@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from common.environment import PROJECT, checkout, lab_home
+from common.environment import PROJECT, checkout, home_folder, lab_home
 from common.errors import LabError
 from common.urls import without_secrets
 
@@ -38,7 +38,9 @@ class Keys:
 
 def folder() -> Path:
     """Return the folder of all secrets; LabError if it is inside the checkout or LAB_HOME, which are copied and shared."""
-    path = Path(os.environ.get(FOLDER) or Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / PROJECT)
+    path = Path(
+        os.environ.get(FOLDER) or Path(os.environ.get("XDG_CONFIG_HOME") or home_folder() / ".config") / PROJECT
+    )
     if not path.is_absolute():
         raise LabError(f"{FOLDER} is not an absolute path: {str(path)[:200]!r}", f"export {FOLDER}={path.absolute()}")
     for shared in (checkout(), lab_home()):

@@ -20,7 +20,7 @@ import psutil
 
 import flows
 from app.gate import PASSWORD, USER
-from common.environment import host_name, project_files, python
+from common.environment import code_commit, home_folder, host_name, project_files, python
 from common.errors import LabError
 from common.files import write_whole
 from lab import PAGE_PORT
@@ -141,6 +141,8 @@ def up(
     paths, listener = Paths.local(), listener or Listener()
     # Mistakes are reported before anything is started.
     host_name()
+    home_folder()  # Prefect asks for it
+    code_commit()
     Store.configured(paths)
     database()
     refuse_newer(paths)

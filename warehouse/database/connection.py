@@ -109,7 +109,8 @@ def locked(paths: Paths, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
                 holder = paths.lock.read_text(encoding="utf-8", errors="replace").strip()[:200]
             raise LabError(f"the warehouse is held by {holder or 'another process'}", "wait, or stop it") from None
         with suppress(OSError):  # nor written
-            paths.lock.write_text(f"process {os.getpid()} ({' '.join(sys.argv)[:120]})", encoding="utf-8")
+            by = f"process {os.getpid()} ({' '.join(sys.argv)[:120]})"
+            paths.lock.write_text(by, encoding="utf-8", errors="backslashreplace")
         yield
 
 

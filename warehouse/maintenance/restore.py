@@ -74,7 +74,7 @@ def restore(paths: Paths, store: Store, place: str) -> Restored:
         try:
             with tarfile.open(fileobj=raw, mode="r:") as tar:
                 entries = _read_list(tar, source)
-                write_whole(mark, f"{source}\n".encode())
+                write_whole(mark, f"{source}\n".encode(errors="backslashreplace"))
                 _fill(tar, entries, paths, store)
         except (tarfile.TarError, EOFError) as error:
             raise LabError(f"{source} is not a backup, or not whole: {error}", ANOTHER) from error

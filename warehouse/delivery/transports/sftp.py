@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import paramiko
 from fsspec.implementations.sftp import SFTPFileSystem
 
+from common.environment import expanded, home_folder
 from warehouse.delivery.transports.protocol import CONNECT_S
 from warehouse.delivery.transports.ssh import config_file, unreachable
 
@@ -19,16 +19,16 @@ class CheckedSFTP(SFTPFileSystem):
 
     def _connect(self) -> None:
         wanted = dict(self.ssh_kwargs)
-        config = config_file() or Path.home() / ".ssh" / "config"
+        config = config_file() or home_folder() / ".ssh" / "config"
         found: dict[str, Any] = (
             dict(paramiko.SSHConfig.from_path(str(config)).lookup(self.host)) if config.is_file() else {}
         )
         self.client = paramiko.SSHClient()
-        for path in (found.get("userknownhostsfile") or str(Path.home() / ".ssh" / "known_hosts")).split():
-            if Path(path).expanduser().is_file():
-                self.client.load_host_keys(str(Path(path).expanduser()))
+        for path in (found.get("userknownhostsfile") or str(home_folder() / ".ssh" / "known_hosts")).split():
+            if expanded(path).is_file():
+                self.client.load_host_keys(str(expanded(path)))
         self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        keys = [str(Path(k).expanduser()) for k in found.get("identityfile", [])]
+        keys = [str(expanded(k)) for k in found.get("identityfile", [])]
         self.client.connect(
             found.get("hostname", self.host),
             port=wanted.get("port") or int(found.get("port", 22)),
