@@ -16,6 +16,7 @@ from common import environment
 from common.environment import code_commit, expanded, home_folder, lab_home
 from common.errors import LabError
 from lab.exit_codes import EXIT_MISTAKE
+from lab.tables import print_table
 
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = "über 手机 😀"
@@ -125,3 +126,17 @@ def test_a_checkout_whose_commit_is_not_known_says_so(tmp_path: Path, monkeypatc
     monkeypatch.setattr(environment, "GIT_S", 60.0)
     git(tmp_path, f'[ "$2" = "safe.directory={tmp_path}" ] && [ "$3" = rev-parse ] && echo c0ffee')
     assert commit() == ("c0ffee", False)
+
+
+def test_a_table_on_a_narrow_terminal_is_a_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On forty columns the cells of lab plan were two letters wide."""
+    columns, row = tuple("abcdefghi"), ("p1", "", *("measured",) * 6, "[x]")
+    print_table("plan", columns, [row])
+    assert " measured " in capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table("plan", columns, [row, row])
+    one = ["a: p1", *(f"{name}: measured" for name in "cdefgh"), "i: [x]", ""]
+    assert capsys.readouterr().out.splitlines() == ["plan", *one, *one]
