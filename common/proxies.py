@@ -63,12 +63,12 @@ def bypass(*urls: str) -> None:
     given = _excepted(environment)
     found = [host for url in urls if (host := host_of(url)) and (is_own(host) or _in_network(host, given))]
     if "*" not in given:
-        _write(environment, [*given, *found])
+        _write(environment, [*given, *filter(None, map(_entry, found))])
 
 
 def variable_for(url: str) -> str | None:
     """Return the name of the variable whose proxy a request to `url` goes through, None without one."""
-    environment, host = os.environ, host_of(url)
+    environment, host = os.environ, _entry(host_of(url))
     given = _excepted(environment)
     direct = {"*", host, f".{host}"} & set(given) or any(f".{host}".endswith(f".{e.lstrip('.')}") for e in given)
     names = () if direct else (f"{urlsplit(url).scheme}_proxy", "all_proxy")

@@ -44,6 +44,7 @@ def checked_url(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # a part of the name may be empty or too long
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False

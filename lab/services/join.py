@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 from packaging.version import InvalidVersion, Version
 
+from common import proxies
 from common.environment import host_name, python
 from common.errors import LabError
 from common.urls import without_secrets
@@ -223,7 +224,7 @@ def _connected(api: str, auth: str | None) -> Any:
     try:
         return connect(api, auth)
     except LabError as error:
-        if str(error) != str(unreachable(api)):
+        if str(error) != str(unreachable(api)) or proxies.variable_for(api):
             raise
         mend = "check the address, and start that server with: lab up --lan"
         raise LabError(error.what, "start one: lab up" if is_local(api) else mend) from None

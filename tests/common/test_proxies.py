@@ -22,7 +22,14 @@ ODD = (
     + "ö"
     * 70
 ).split("|")
-OWN = ("http://localhost:4200", "http://127.0.0.1:1", "http://[::1]:4200", "http://pi-4:4200", "http://mac.local/api")
+OWN = (
+    "http://localhost:4200",
+    "http://127.0.0.1:1",
+    "http://[::1]:4200",
+    "http://pi-4:4200",
+    "http://mac.local/api",
+    "http://müller:4200",
+)
 PUBLIC = "http://example.com/api"
 
 
@@ -51,9 +58,9 @@ def direct(*urls: str) -> list[str]:
 @pytest.mark.parametrize(("excepted", "proxy"), list(zip(ODD, cycle(PROXIES))))
 def test_own_addresses_are_asked_without_a_proxy(excepted: str, proxy: str, environment: dict[str, str]) -> None:
     """httpx fails on most of these wherever it is used, and a proxy that is away looks like a server that is away."""
-    environment |= {"NO_PROXY": excepted, "ALL_PROXY": proxy, "http_proxy": DEAD, "PREFECT_API_URL": OWN[-1]}
+    environment |= {"NO_PROXY": excepted, "ALL_PROXY": proxy, "http_proxy": DEAD, "PREFECT_API_URL": OWN[4]}
     proxies.prepare()
-    proxies.bypass(OWN[-2])
+    proxies.bypass(OWN[3], OWN[5])
     assert direct(*OWN, PUBLIC) == [url for url in OWN if not proxies.variable_for(url)] == [*OWN]
     assert proxies.variable_for(PUBLIC) == "http_proxy"
     assert ("ALL_PROXY" in proxies.left_out()) is (proxy != DEAD), "git gets it, and lab doctor names it"

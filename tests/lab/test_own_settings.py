@@ -13,6 +13,7 @@ import pytest
 from checkout import ROOT, tracked
 
 from common.environment import TOP_LEVEL, own_first
+from common.errors import LabError
 from lab import own_settings
 from lab.services import environments, processes, up
 from warehouse.paths import Paths
@@ -125,3 +126,25 @@ def test_what_is_started_gets_no_settings_but_ours(
     asked = [sys.executable, "-c", script]
     done = subprocess.run(asked, env=page, cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "True", "the file in the user's home says False"
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"a": 1}', '{"a": "b"}'),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", "a: b", "{}"),
+        ("PREFECT_API_SSL_CERT_FILE", "/nonexistent", __file__),
+        ("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "perhaps", "true"),
+    ],
+)
+def test_how_to_reach_a_server_is_read_or_refused(
+    name: str, wrong: str, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is passed on to Prefect fails there while it is imported, with a page of text."""
+    monkeypatch.setattr(os, "environ", dict(os.environ) | {name: wrong})
+    with pytest.raises(LabError, match=f"{name} is not") as refused:
+        own_settings.keep_others_out()
+    assert refused.value.mend == f"unset {name}"
+    os.environ[name] = right
+    own_settings.keep_others_out()
+    assert os.environ[name] == right

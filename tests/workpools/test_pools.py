@@ -56,6 +56,8 @@ def fake_server() -> Iterator[str]:
         "http://a:b/api",
         "http://a:99999/api",
         "ftp://a/api",
+        "http://a..b/api",
+        f"http://{'a' * 64}/api",
     ],
 )
 def test_what_is_no_http_address_is_refused_with_one_that_is(url: str) -> None:
