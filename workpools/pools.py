@@ -33,7 +33,10 @@ def unreachable(url: str) -> LabError:
     if variable := proxies.variable_for(url):
         what = f"no Prefect server answers at {url}, which was asked through the proxy of {variable}"
         return LabError(what, f"if it needs no proxy: export no_proxy={proxies.host_of(url)}")
-    return LabError(f"no Prefect server answers at {url}", "start one: lab up, or prefect server start")
+    mend = "start one: lab up, or prefect server start"
+    if urlsplit(url).path.strip("/") == "":
+        mend = f"where one runs its API is below /api: export PREFECT_API_URL={without_secrets(url).rstrip('/')}/api; else {mend}"
+    return LabError(f"no Prefect server answers at {url}", mend)
 
 
 def checked_url(url: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from checkout import ROOT
 
 from common.errors import LabError
-from workpools.pools import DEFAULT_API, checked_url, connect
+from workpools.pools import DEFAULT_API, checked_url, connect, unreachable
 
 
 class FakeServer(BaseHTTPRequestHandler):
@@ -125,3 +125,9 @@ def test_prefect_alone_knows_the_server_in_a_checkout_only(inside: bool, found: 
     )
     assert done.stdout.strip() == found
     assert "export PREFECT_API_URL=" in (ROOT / "docs" / "troubleshooting.md").read_text()
+
+
+def test_an_address_without_the_path_of_the_api_is_mended() -> None:
+    """A server that runs was said to be missing, and a second one would have been started."""
+    assert "export PREFECT_API_URL=http://desk:4200/api; else start one" in unreachable("http://desk:4200/").mend
+    assert unreachable("http://desk:4200/api").mend.startswith("start one: lab up")
