@@ -188,5 +188,7 @@ def _in_network(host: str, given: list[str]) -> bool:
 
 
 def _write(environment: MutableMapping[str, str], entries: list[str]) -> None:
+    # httpx compares a name that begins with another script's letters decoded, and an entry only if it has a scheme.
+    written = [form for e in entries for form in ([e, f"all://{e}"] if e.startswith("xn--") else [e])]
     for name in NO_PROXY:
-        environment[name] = ",".join(dict.fromkeys(entries))
+        environment[name] = ",".join(dict.fromkeys(written))
