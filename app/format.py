@@ -16,7 +16,8 @@ from common.text import number as number
 from common.text import size as size
 from common.text import with_interval as with_interval
 
-ENDS = {  # unit -> ends of the metrics that have it
+ENDS = {  # unit -> ends of the metrics that have it, the first that fits
+    "share of memos": ("retrieval_precision", "precision_difference", "seed_spread"),
     "attempts": ("attempts_mean", "difference"),
     "share": ("accuracy", "accuracy_groupwise", "rate", "score", "share", "type_match", "families", "recall_at_k"),
     "0 to 1": ("quality", "relevance", "mrr", "ndcg_at_k"),
@@ -52,12 +53,20 @@ CONDITIONS = {
     "tuned_r": "tuned R",
     "tuned_s_random": "tuned S, random",
     "tuned_s_none": "tuned S, none",
+    "write_base_solve_s": "query by base, solved by S",
+    "write_base_solve_r": "query by base, solved by R",
+    "write_s_solve_base": "query by S, solved by base",
+    "write_s_solve_r": "query by S, solved by R",
+    "write_r_solve_base": "query by R, solved by base",
+    "write_r_solve_s": "query by R, solved by S",
 }
 _CONDITION = re.compile(rf"\b(?:{'|'.join(sorted(CONDITIONS, key=len, reverse=True))})\b", re.IGNORECASE)
 
 
 def lower_is_better(metric: str) -> bool:
     """Return True for p-values, times, attempts and their differences, and perplexity."""
+    if metric == "precision_difference":
+        return False
     return (
         metric == "p" or metric.startswith("perplexity") or metric.endswith(("_p", "_s", "difference", "attempts_mean"))
     )

@@ -1,16 +1,18 @@
 """E2 - can fine-tuning teach the model to retrieve better from its memory of solved problems?
 
     lab run e2 --scale demo
-    e2  INCONCLUSIVE  mean_difference -0.11 (-0.53 to 0.30)   tuned_s - base_query, n 12: weak_signal not confirmed
+    e2  INCONCLUSIVE  precision_difference 0.05 (-0.03 to 0.13)   tuned_s - base_query, n 12: weak_signal inconclusive
 
-Two adapters are trained on E1's memos: S on distilled solutions, R on raw trajectories. The model then writes its own
-retrieval query (its hunch); what the query brings back is what the solver sees. E1's hypothesis decides which base
-conditions the tuned ones must beat; tuned_s with random and with no retrieval are the controls.
+Adapters are trained on E1's memos: S on distilled solutions, R on raw trajectories. The model then writes its own
+retrieval query (its hunch), which is compared with the analyses of the memos; what it brings back is what the solver sees.
+The first question is whether a tuned model's queries bring back more memos of the right class than the untuned model's, the
+second whether it then needs fewer attempts than the base conditions of E1's hypothesis. Writers and solvers are crossed on
+some problems; tuned_s with random and with no retrieval are the controls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,31 +22,35 @@ from pydantic import Field
 from common.errors import LabError
 from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
-from experiments.analysis.e2_analysis import (
+from experiments.analysis.e2_analysis import gate, metrics
+from experiments.analysis.e2_settings import (
     CONDITIONS,
     CONTROLS,
+    CROSSED,
     PROTOCOL_LORA,
+    TUNED_WRITERS,
+    WRITERS,
     AnalysisConfig,
     Findings,
-    gate,
     level_of,
-    metrics,
+    solver_of,
 )
 from experiments.backends.model_cache import Backends
-from experiments.backends.protocols import LanguageModel, Reply, TooLong, Unavailable, Unreadable
+from experiments.backends.protocols import LanguageModel, Reply, Unavailable
 from experiments.contract import Json, Result, Sides, Trial, Unit
 from experiments.data import universe
-from experiments.domains import Domain, Problem, get_domain
+from experiments.domains import Problem, get_domain
 from experiments.expected import Details, Expected, Key, Number, Solved, solving, without_costs
 from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.choice import calibrate_batch
-from experiments.solving.distillation import dataset, hunch_prompt, query_quality
-from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, bank_of
-from experiments.solving.replies import UNFINISHED, answers, check_room, failed
+from experiments.solving.distillation import dataset, query_quality
+from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, analysis_of, bank_of, vote
+from experiments.solving.queries import written
+from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.solving import effort, memo_seeds, planned_seeds, solve
+from experiments.solving.solving import effort, planned_seeds, solve
 
 NAME = "e2"
 TITLE = "Fine-tuned retrieval"
@@ -56,6 +62,8 @@ NEEDS = ("embedder", "language_model", "lora")
 TRAINING_S, EVALUATION_S = 3.0, 2.2
 # Analyses of the protocol (docs/science.md, E2); what is measured beyond them is marked exploratory.
 PLANNED = """
+    retrieval_precision vote_accuracy empty_query_share precision_difference precision_adjusted_p precision_p
+    precision_rank_biserial no_gain_p seed_spread crossed_difference
     adjusted_p mean_difference improvement_percent cv_ratio attempts_mean p success_rate censoring_rate
     accuracy query_quality hypothesis_quality tokens_mean training_time_s training_tokens adapter_bytes
     break_even_problems criterion ceiling_share floor_share above_chance_p ceiling_p rank_biserial
@@ -67,6 +75,8 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "run_seeds": (100, 200),
         "n_test": 3,
         "n_train": 4,
+        "train_seeds": (42,),
+        "n_crossed": 1,
         "k": 2,
         "per_unit": 3,
         "max_guesses": 3,
@@ -77,6 +87,8 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "run_seeds": (100,),
         "n_test": 12,
         "n_train": 20,
+        "train_seeds": (42,),
+        "n_crossed": 2,
         "per_unit": 6,
         "max_guesses": 6,
         "lora": PROTOCOL_LORA.model_copy(update={"epochs": 2}),
@@ -87,13 +99,17 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 
 READS = (e0.Findings, e1.Findings)
 EXPECTED = None
-__all__ = ("Findings", "gate", "level_of", "metrics")  # of the analysis; the registry expects them here
+__all__ = ("CONDITIONS", "Findings", "gate", "level_of", "metrics")  # of the analysis; the registry expects them here
 
 
 class Config(AnalysisConfig):
     """E2's protocol."""
 
     n_test: int = Field(150, gt=1, description="of E1's test problems, solved under every condition")
+    n_crossed: int = Field(
+        150, ge=0, description="of them, solved by each model with the queries of the others as well"
+    )
+    train_seeds: tuple[int, ...] = Field((42, 43, 44), min_length=1, description="trainings of each dataset")
     k: int = Field(5, gt=0, description="memos shown")
     validation: float = Field(0.2, gt=0, lt=1, description="share of each dataset")
     query_tokens: int = Field(24, gt=0, description="tokens of a query at most")
@@ -101,7 +117,7 @@ class Config(AnalysisConfig):
 
 
 def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
-    """Return the trainings of both adapters; after them, every condition of the hypothesis and the controls.
+    """Return the trainings; after them every condition of the hypothesis and the controls; then the crossed ones.
 
     Raises:
         LabError: E1 has no memos.
@@ -118,28 +134,87 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
     ask = partial(make_unit, NAME, config, models=[config.model, retrieval["embedder"]])
     if not so_far:
         cost = TRAINING_S * config.n_train * config.lora.epochs
-        return [ask({**base, "role": "train", "dataset": d}, cost=cost) for d in ("s", "r")]
-    if any(unit.spec["role"] == "evaluate" for unit, _ in so_far):
+        trainings = [{"dataset": d, "seed": seed} for seed in config.train_seeds for d in ("s", "r")]
+        return [ask({**base, "role": "train", **one}, cost=cost) for one in trainings]
+    roles = {unit.spec["role"] for unit, _ in so_far}
+    if "cross" in roles:
         return []
-    adapters = {u.spec["dataset"]: t[0].details["adapter"] for u, t in so_far if t[0].error is None}
-    names = (*CONDITIONS[found.hypothesis], *CONTROLS)
-    needed = {c: c.split("_")[1] if c.startswith("tuned_") else "" for c in names}  # the adapter's dataset
-    test = found.test[: config.n_test]
-    slim = {**base, "memos": [m.shown() for m in found.memos], "role": "evaluate", "best": found.best}
+    trained = [r for r in so_far if r.unit.spec["role"] == "train"]
+    adapters = {(u.spec["dataset"], u.spec["seed"]): t[0].details["adapter"] for u, t in trained if t[0].error is None}
+    slim = {**base, "memos": [m.shown() for m in found.memos], "best": found.best}
+    make = partial(_solving, ask, config, slim, found.test[: config.n_test], adapters)
+    if "evaluate" not in roles:
+        return make(asked(config, found.hypothesis), so_far)
+    return make([(c, None) for c in CROSSED], so_far)
+
+
+def asked(config: Config, hypothesis: str) -> list[tuple[str, int | None]]:
+    """Return the conditions, with the training seed where each training of an adapter is asked: not for the controls."""
     return [
-        ask(
-            {**slim, "condition": name, "adapter": adapter, "problems": list(test[i : i + config.per_unit])},
-            round=2,
-            depends_on=[u.unit_id for u, _ in so_far],
-            files=[adapter] if adapter else [],
-            n_trials=len(test[i : i + config.per_unit]) * len(planned_seeds(config, _draws(name, found.best))),
-            cost=EVALUATION_S * len(test[i : i + config.per_unit]) * effort(config),
-        )
-        for name, dataset_name in needed.items()
-        if not dataset_name or dataset_name in adapters
-        for adapter in [adapters.get(dataset_name, "")]
-        for i in range(0, len(test), config.per_unit)
+        (c, seed)
+        for c in (*CONDITIONS[hypothesis], *CONTROLS)
+        for seed in (config.train_seeds if c in TUNED_WRITERS else (None,))
     ]
+
+
+def _solving(
+    ask: Callable[..., Unit],
+    config: Config,
+    spec: Json,
+    test: Sequence[str],
+    adapters: Mapping[tuple[str, int], str],
+    asked: Sequence[tuple[str, int | None]],
+    so_far: Sequence[Result],
+) -> list[Unit]:
+    """Return the units that solve the test problems under these conditions, where their adapter was trained."""
+    made = []
+    queries = _queries_of(so_far, config.train_seeds[0])
+    for condition, seed in asked:
+        solver = solver_of(condition)
+        adapter = adapters.get((solver, seed or config.train_seeds[0]), "") if solver else ""
+        if solver and not adapter:
+            continue
+        own = {**spec, "role": "evaluate", "condition": condition, "seed": seed, "adapter": adapter}
+        taken, ids = {}, list(test)
+        if condition in CROSSED:
+            taken = queries.get(CROSSED[condition].writer, {})
+            own["role"], ids = "cross", [p for p in test[: config.n_crossed] if p in taken]
+        for part in (ids[i : i + config.per_unit] for i in range(0, len(ids), config.per_unit)):
+            given = {"queries": [taken[p] for p in part]} if taken else {}
+            made.append(
+                ask(
+                    {**own, "problems": part, **given},
+                    round=3 if taken else 2,
+                    depends_on=[u.unit_id for u, _ in so_far if u.spec["role"] == ("evaluate" if taken else "train")],
+                    files=[adapter] if adapter else [],
+                    n_trials=len(part) * len(_seeds(config, own)),
+                    cost=EVALUATION_S * len(part) * effort(config),
+                )
+            )
+    return made
+
+
+def _queries_of(so_far: Sequence[Result], first: int) -> dict[str, dict[str, str]]:
+    """Return the queries that were written, by condition and problem; of several trainings those of the `first` seed."""
+    found: dict[str, dict[str, str]] = {}
+    for unit, trials in so_far:
+        if unit.spec.get("condition") in WRITERS and unit.spec["seed"] in (None, first):
+            own = found.setdefault(unit.spec["condition"], {})
+            own |= {t.problem_id: t.details["query"] for t in trials if "query" in t.details}
+    return found
+
+
+def _seeds(config: Config, spec: Json) -> tuple[int | None, ...]:
+    """Return the seeds of a problem's trials: of the training, or the run seeds where they draw, else (None,)."""
+    return planned_seeds(config, *_drawn(spec))
+
+
+def _drawn(spec: Json) -> tuple[bool, Sequence[int] | None]:
+    """Return whether seeds make a problem's trials, and which if they are not the run seeds."""
+    if spec["seed"] is not None:
+        return True, (spec["seed"],)
+    drawn = spec["condition"] in ("base_temporal", "tuned_s_random")
+    return drawn or (spec["condition"], spec["best"]) == ("base_best", "temporal"), None
 
 
 def sides(config: Config, findings: Earlier) -> Sides:
@@ -164,35 +239,18 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     except Unavailable as error:
         if train:
             return [_untrained(spec, str(error))]
-        seeds = planned_seeds(config, _draws(spec["condition"], spec["best"]))
-        return [t for p in problems for t in failed(p, spec["condition"], seeds, error)]
+        return [t for p in problems for t in failed(p, spec["condition"], _seeds(config, spec), error)]
     trials: list[Trial] = []
-    written = _queries(problems, config, lm, domain) if _writes_query(spec["condition"]) else {}
+    by_model = written(problems, config.query_tokens, config, lm, domain) if spec["condition"] in WRITERS else {}
+    given = dict(zip(spec["problems"], spec["queries"], strict=True)) if "queries" in spec else {}
     for problem in problems:
-        reply = written.get(problem.problem_id)
+        reply = by_model.get(problem.problem_id)
         if isinstance(reply, Exception):
-            trials += failed(problem, spec["condition"], planned_seeds(config, drawn=False), reply)
+            trials += failed(problem, spec["condition"], _seeds(config, spec), reply)
         else:
-            trials += _solve(problem, reply, spec, config, bank, lm)
+            query = given.get(problem.problem_id) if reply is None else reply.text.strip()
+            trials += _solve(problem, query, reply, spec, config, bank, lm)
     return calibrate_batch(trials, domain, config)
-
-
-def _queries(
-    problems: Sequence[Problem], config: Config, lm: LanguageModel, domain: Domain
-) -> dict[str, Reply | TooLong | Unreadable]:
-    """Return by problem the query that the model wrote, or why there is none."""
-    found: dict[str, Reply | TooLong | Unreadable] = {}
-    prompts: dict[str, str] = {}
-    for problem in problems:
-        prompt = hunch_prompt(domain, problem, config)
-        try:
-            check_room(lm, prompt, config.query_tokens)
-            prompts[problem.problem_id] = prompt
-        except TooLong as error:
-            found[problem.problem_id] = error
-    replies = answers(lm, list(prompts.values()), config.query_tokens, stop="\n") if prompts else []
-    written = zip(prompts, replies, strict=True)
-    return found | {i: Unreadable(UNFINISHED) if reply.unfinished else reply for i, reply in written}
 
 
 class Training(Details):
@@ -212,8 +270,20 @@ class Evaluated(Solved):
 
     hypothesis: str
     hypothesis_quality: Number
-    query_quality: Number = 0.0  # and the tokens of the query, where the model wrote one
+    type_match: Number | None = None  # of what was retrieved, and whether its labels vote for the right one
+    vote_right: bool | None = None
+    query: str | None = None  # that the model wrote, with its quality, tokens and time
+    analysis_match: Number | None = None  # type match if the analysis itself is the query
+    query_quality: Number = 0.0
     query_tokens: int = 0
+
+
+class Written(Evaluated):
+    """Of a trial whose model wrote its own query."""
+
+    type_match: Number
+    vote_right: bool
+    query: str
 
 
 def expected(unit: Unit) -> Expected:
@@ -221,53 +291,27 @@ def expected(unit: Unit) -> Expected:
     config, spec = Config(**unit.config), unit.spec
     fixed = {"hypothesis": spec["hypothesis"]}
     if spec["role"] != "train":
-        name = spec["condition"]
-        drawn = [name] if _draws(name, spec["best"]) else []
-        return solving(config, spec["problems"], [name], Evaluated, drawn=drawn, fixed={name: fixed})
+        name, (drawn, seeds) = spec["condition"], _drawn(spec)
+        details = Written if name in WRITERS or name in CROSSED else Evaluated
+        draws = [name] if drawn else []
+        return solving(config, spec["problems"], [name], details, drawn=draws, seeds=seeds, fixed={name: fixed})
     name = f"train_{spec['dataset']}"
-    failed, key = [Key("training", name)], Key("training", name, config.data_seed)
+    failed, key = [Key("training", name)], Key("training", name, spec["seed"])
     return Expected([key], Training, failed, fixed={name: fixed}, attached="adapter", more=without_costs)
 
 
-def _draws(condition: str, best: str) -> bool:
-    """Return True if each run seed draws the memos of a condition; `best` is E1's strategy."""
-    return condition in ("base_temporal", "tuned_s_random") or (condition, best) == ("base_best", "temporal")
-
-
-def _writes_query(condition: str) -> bool:
-    return condition in ("base_query", "tuned_s", "tuned_r")
-
-
 def _solve(
-    problem: Problem, reply: Reply | None, spec: Json, config: Config, bank: Bank, lm: LanguageModel
+    problem: Problem, query: str | None, reply: Reply | None, spec: Json, config: Config, bank: Bank, lm: LanguageModel
 ) -> list[Trial]:
-    """Return the problem's trials; `reply` is the query that the model wrote, whose tokens and time are part of the price."""
-    query = None if reply is None else reply.text.strip()
+    """Return the problem's trials; `reply` is where the model wrote the query now: its tokens and time are part of the price."""
+    drawn, seeds = _drawn(spec)
     trials: list[Trial] = []
-    for seed in memo_seeds(config, _draws(spec["condition"], spec["best"])):
+    for seed in (seeds or config.run_seeds) if drawn else (None,):
         found = _ask(problem, query, spec, seed, bank)
-        trials += _answers(problem, found, reply, query, seed, spec, config, bank, lm)
-    return trials
-
-
-def _answers(
-    problem: Problem,
-    found: Found,
-    reply: Reply | None,
-    query: str | None,
-    seed: int | None,
-    spec: Json,
-    config: Config,
-    bank: Bank,
-    lm: LanguageModel,
-) -> list[Trial]:
-    extra: dict[str, object] = {**found.facts, "hypothesis": spec["hypothesis"]}
-    if reply is not None and query is not None:
-        quality = query_quality(bank.domain, query, float(found.facts["type_match"]))  # type: ignore[arg-type]
-        extra |= {"query": query, "query_tokens": reply.tokens_in + reply.tokens_out, "query_quality": quality}
-    trials = solve(lm, bank.domain, problem, found.memos, config, NAME, spec["condition"], extra, drawn=seed)
-    done = [t for t in trials if t.error is None]
-    for t in done:
+        extra = {**found.facts, "hypothesis": spec["hypothesis"], **_of_retrieval(problem, query, reply, found, bank)}
+        name = spec["condition"]
+        trials += solve(lm, bank.domain, problem, found.memos, config, NAME, name, extra, drawn=seed)
+    for t in (t for t in trials if t.error is None):
         # Nearness of the solver's first idea to the truth: what its hypothesis is worth before it hears anything.
         t.details["hypothesis_quality"] = bank.domain.similarity(problem.truth, str(t.details["guesses"][0]))
     if reply is None:
@@ -275,12 +319,24 @@ def _answers(
     return [t if t.latency_s is None else replace(t, latency_s=t.latency_s + reply.latency_s) for t in trials]
 
 
+def _of_retrieval(problem: Problem, query: str | None, reply: Reply | None, found: Found, bank: Bank) -> Json:
+    """Return what a trial says of its query and of what was retrieved."""
+    facts: Json = {"vote_right": vote(found.memos) == problem.label} if found.memos else {}
+    if query is None:
+        return facts
+    facts |= {"query": query, "query_quality": query_quality(bank.domain, query, float(str(found.facts["type_match"])))}
+    if reply is not None:
+        facts["query_tokens"] = reply.tokens_in + reply.tokens_out
+        facts["analysis_match"] = bank.by_query(analysis_of(bank.domain, problem), problem).facts["type_match"]
+    return facts
+
+
 def _ask(problem: Problem, query: str | None, spec: Json, seed: int | None, bank: Bank) -> Found:
     condition = spec["condition"]
     if condition == "base_best":
         condition = f"base_{spec['best']}"
     if query is not None:
-        # An empty query finds nothing to be like: the embedder then ranks by its vector of the empty text.
+        # An empty query is like nothing: the embedder then ranks by its vector of the empty text, alike for all problems.
         return bank.by_query(query, problem)
     if condition == "base_semantic":
         return bank.semantic(problem)
@@ -296,14 +352,12 @@ def _train(spec: Json, config: Config, memos: Sequence[MemoRecord], bank: Bank, 
     examples, held = dataset(name, bank.domain, memos, bank, config, config.n_train, config.validation)
     if not examples:
         return _untrained(spec, f"no memo for dataset {name}: the baseline solved nothing")
-    training = backends.train(
-        config.model, examples, held, config.lora, config.data_seed, config.precision, config.trainer
-    )
-    adapter = backends.attach(f"e2-{name}.safetensors", training.adapter)
+    training = backends.train(config.model, examples, held, config.lora, spec["seed"], config.precision, config.trainer)
+    adapter = backends.attach(f"e2-{name}-{spec['seed']}.safetensors", training.adapter)
     return Trial(
         "training",
         f"train_{name}",
-        seed=config.data_seed,
+        seed=spec["seed"],
         tokens_in=training.tokens,
         latency_s=training.seconds,
         details={

@@ -36,6 +36,7 @@ NAMES = {
     ("e1", 2): "evaluation",
     ("e2", 1): "training",
     ("e2", 2): "evaluation",
+    ("e2", 3): "crossed writers and solvers",
 }
 
 
@@ -68,9 +69,11 @@ def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> li
     module: Any = get_phase(phase)
     config: Any = configs[phase]
     if phase == "e2":
-        conditions = len(module.CONDITIONS[known.of(e1.Findings).hypothesis]) + len(module.CONTROLS)
-        evaluation = _parts(_e2_tests(configs), config.per_unit, module.EVALUATION_S * effort(config))
-        return [[module.TRAINING_S * config.n_train * config.lora.epochs] * 2, evaluation * conditions]
+        each, trainings = module.EVALUATION_S * effort(config), len(config.train_seeds)
+        training = [module.TRAINING_S * config.n_train * config.lora.epochs] * 2 * trainings
+        asked, tests = module.asked(config, known.of(e1.Findings).hypothesis), _e2_tests(configs)
+        crossed = _parts(min(tests, config.n_crossed), config.per_unit, each) * len(module.CROSSED)
+        return [training, _parts(tests, config.per_unit, each) * len(asked), *([crossed] if crossed else [])]
     units = module.units(config, known, [])
     first = [u.cost for u in units]
     if phase == "p3":

@@ -74,6 +74,12 @@ def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
         ("e1", "gain_share", "label_only", 0.93, 0.8, 1.1),
     ]
     rows += [("e2", "query_quality", c, 0.3, 0.2, 0.4) for c in ("base_query", "tuned_s")]
+    rows += [("e2", "retrieval_precision", c, 0.4, 0.3, 0.5) for c in ("base_query", "tuned_s", "tuned_r", "analysis")]
+    rows += [
+        ("e2", "precision_difference", "tuned_s - base_query", 0.1, 0.02, 0.18),
+        ("e2", "precision_adjusted_p", "tuned_s - base_query", 0.03, None, None),
+        ("e2", "empty_query_share", "tuned_r", 0.25, 0.1, 0.4),
+    ]
     rows += [
         ("e2", "criterion", "efficiency_moderate", 1.0, None, None),
         ("e2", "criterion", "token_efficiency", 0.0, None, None),

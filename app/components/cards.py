@@ -81,7 +81,12 @@ def note(verdict: Row) -> str:
             return f"{'below' if lower else 'above'} {threshold:g}, but another condition is not met"
         return f"threshold {threshold:g}, {'lower' if lower else 'higher'} is better"
     line = reference(verdict)
-    return {0.0: "line at zero, fewer is better", 1.0: "line at 1, no change"}.get(line, "") if line is not None else ""
+    better = "fewer" if words.lower_is_better(verdict["main_metric"]) else "more"
+    return (
+        {0.0: f"line at zero, {better} is better", 1.0: "line at 1, no change"}.get(line, "")
+        if line is not None
+        else ""
+    )
 
 
 def card(phase: str, verdict: Row | None, done: Progress | None, by_host: str = "", last: str = "") -> str:

@@ -80,9 +80,18 @@ def _tuning(verdicts: Mapping[str, Row], find: Find) -> str:
     if (verdict := verdicts.get("e2")) is None:
         return ""
     steady = (verdicts["e1"]["findings"].get("hypothesis") if "e1" in verdicts else "") == "stabilization"
-    did, do = (
-        ("made attempts steadier", "make attempts steadier") if steady else ("improved on that", "improve on that")
-    )
-    return {"PASS": f"fine-tuning {did}", "FAIL": f"fine-tuning did not {do}"}.get(
-        verdict["status"], f"it is open if fine-tuning can {do}"
-    )
+    if verdict["main_metric"] != "precision_difference":
+        # Runs before retrieval precision came first: the verdict was on attempts.
+        did, do = (
+            ("made attempts steadier", "make attempts steadier") if steady else ("improved on that", "improve on that")
+        )
+        return {"PASS": f"fine-tuning {did}", "FAIL": f"fine-tuning did not {do}"}.get(
+            verdict["status"], f"it is open if fine-tuning can {do}"
+        )
+    found = {
+        "PASS": "fine-tuning taught the model to search better",
+        "FAIL": "fine-tuning did not teach the model to search better",
+    }.get(verdict["status"], "it is open if fine-tuning teaches the model to search better")
+    if verdict["status"] != "PASS" or verdict["findings"].get("attempts_verdict") != "confirmed":
+        return found
+    return f"{found}, and made attempts {'steadier' if steady else 'fewer'}"

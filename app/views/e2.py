@@ -21,18 +21,42 @@ ORDER = "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_
 
 
 def body(phase: phase_page.Phase) -> None:
-    """Draw attempts, tuned against base, queries and losses, then the price and the criteria as tables."""
+    """Draw what queries find, attempts, tuned against base, queries and losses, then the price and the criteria as tables."""
     phase.note(EXPLAINED)
     attempts = partial(comparisons.attempts, order=ORDER)
     pairs = partial(comparisons.pairs, margin=phase.setting("margin"))
-    phase.beside(conditions, against_base, attempts, pairs, queries, losses)
+    phase.beside(precision, conditions, against_base, attempts, pairs, queries, losses)
     cost(phase)
     criteria(phase)
 
 
+def precision(phase: phase_page.Phase) -> None:
+    """Draw the share of retrieved memos that are of the problem's class: the primary outcome."""
+    rows = phase.of("retrieval_precision")
+    if not rows:
+        return
+    gains = [
+        r for r in phase.defined("precision_difference") if phase.find("precision_adjusted_p", str(r["condition"]))
+    ]
+    best = max(gains, key=lambda r: float(r["value"]), default=None)
+    finding = "Retrieval precision of what each condition searches by"
+    if best:
+        tuned = str(best["condition"]).split(" - ")[0]
+        shown = phase.verdict and phase.verdict["status"] == "PASS" and best["condition"] == phase.main
+        what = "finds more of the right class" if shown else "is not shown to find more of the right class"
+        finding = f"{tuned} {what}: {words.estimate(best)} against the untuned model's queries"
+    basis = f"n {rows[0]['n']:,} problems a condition · share of the memos shown · {rows[0]['method']}"
+    phase.draw(plots.rows_with_intervals(rows, finding, basis, "retrieval precision (share of memos)"), "precision")
+    empty = [r for r in phase.defined("empty_query_share") if r["value"]]
+    if empty:
+        shares = ", ".join(f"{100 * r['value']:.0f} % of {r['condition']}" for r in empty)
+        phase.note(words.conditions(f"Queries that search for nothing: {shares}."))
+
+
 def conditions(phase: phase_page.Phase) -> None:
     """Draw the mean attempts of every condition, controls included."""
-    rows, best = phase.of("attempts_mean"), phase.best("attempts_mean")
+    rows = [r for r in phase.of("attempts_mean") if r["condition"] in ORDER]
+    best = min((r for r in rows if words.defined(r["value"])), key=lambda r: float(r["value"]), default=None)
     if not best:
         return
     finding = f"Fewest attempts: {best['condition']}, {words.estimate(best)}"

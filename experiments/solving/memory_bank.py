@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,12 @@ class MemoRecord(BaseModel):
     def shown(self) -> Json:
         """Return what a solver sees of it, as plain JSON."""
         return self.model_dump(include={"problem_id", "answer", "order"})
+
+
+@lru_cache(maxsize=8192)
+def analysis_of(domain: Domain, problem: Problem) -> str:
+    """Return `domain.describe(problem)`, read off its text once a process: all units of E2 search the same memory."""
+    return domain.describe(problem)
 
 
 class Bank:
@@ -118,10 +125,22 @@ class Bank:
         found = self.semantic(problem)
         return found.under([self.memos[int(i)].answer for i in rng.permutation(len(self.memos))[: len(found.memos)]])
 
+    @cached_property
+    def analyses(self) -> Memory:
+        """What each memo's problem contains in words (`Domain.describe`), the index that queries search."""
+        texts = [analysis_of(self.domain, m.problem) for m in self.memos]
+        return Memory(self.embedder.embed(texts)[0], np.zeros((len(texts), 1)), texts)
+
     def by_query(self, query: str, problem: Problem) -> Found:
-        """The k memos most like a text that the model wrote; a query has no features, so text alone counts."""
+        """The k memos whose analysis is most like a query, the most like last; never the problem itself.
+
+        A query is a few words on a problem, and so is an analysis; compared with the texts of problems it finds nothing
+        (docs/science.md, E2).
+        """
         vector, _ = self.embedder.embed([query])
-        return self._search(self._scores(query, vector, None), problem)
+        scores = self.analyses.scores(vector, None, 1.0, self.retrieval.distance, [query])
+        others = np.array([m.problem.problem_id != problem.problem_id for m in self.memos])
+        return self._search(scores, problem, others)
 
     def _likeness(self, problem: Problem) -> NDArray[np.float64]:
         vector, _ = self.embedder.embed([problem.text])

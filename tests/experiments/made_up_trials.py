@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from experiments.contract import Metric, Metrics, Trial
@@ -38,6 +39,17 @@ def choice_trials(
                     )
                 )
     return trials
+
+
+def with_queries(trials: Iterable[Trial], matches: Mapping[str, Sequence[float]], query: str = "a loop") -> list[Trial]:
+    """E2's trials with a query and what it brought back: each problem's type match by condition, of the others none."""
+    found = []
+    for t in trials:
+        if t.condition in matches and t.error is None:
+            match = matches[t.condition][int(t.problem_id[1:])]
+            t = replace(t, details={**t.details, "query": query, "type_match": match, "vote_right": match > 0.5})
+        found.append(t)
+    return found
 
 
 def compared(

@@ -66,7 +66,7 @@ def made_up_results(unit: Unit) -> list[Trial]:
             Trial(p, "memo", 100, 1, True, "O(n)", "O(n)", details={"order": first + i, "guesses": ["O(n)"]})
             for i, p in enumerate(unit.spec["problems"])
         ]
-    return [Trial("x", "x")]
+    return [Trial(p, "x", details={"query": f"of {p}"}) for p in unit.spec.get("problems", ["x"])]
 
 
 def rounds(phase: str, shuffled: int | None = None) -> list[list[Unit]]:
@@ -127,7 +127,7 @@ def test_a_scale_only_changes_counts(name: str) -> None:
             if key == "lora":
                 assert ours.epochs <= whole.epochs
                 assert ours == whole.model_copy(update={"epochs": ours.epochs})
-            elif key in ("embedders", "run_seeds"):
+            elif key in ("embedders", "run_seeds", "train_seeds"):
                 assert set(ours) <= set(whole) and ours[0] == whole[0]
             elif key == "controls":
                 assert set(ours) <= set(whole)
@@ -196,7 +196,7 @@ def test_settings_within_settings_are_finite_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [2, 10])]
+    ("name", "sizes"), [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [6, 18, 12])]
 )
 def test_units_come_in_rounds_that_end(name: str, sizes: list[int]) -> None:
     """[] ends a phase; the later round exists only once the earlier one has results, and depends on it."""

@@ -15,7 +15,7 @@ from experiments.backends import transformers_backend
 from experiments.backends.lora import LoraSettings, Training
 from experiments.backends.model_cache import Backends, no_files
 from experiments.backends.peft_trainer import PeftTrainer
-from experiments.contract import Json, Status, Trial, Unit
+from experiments.contract import Json, Result, Status, Trial, Unit
 from experiments.data import universe
 from experiments.registry import configure, get_phase
 from experiments.solving.retrieval import RetrievalConfig
@@ -116,8 +116,8 @@ def test_an_adapter_that_cannot_be_fetched_fails_every_trial_of_its_units(name: 
     """As many rows as were promised, each with the reason: P3 pairs prompts by id, and a missing row would go unseen."""
     phase, config = get_phase(name), configure(name, "smoke", SMALL[name])
     first = phase.units(config, earlier(findings()), [])
-    so_far: list[tuple[Unit, list[Trial]]] = [
-        (u, [Trial("training", "train", details={"adapter": "a" * 64})] if u.spec["role"] == "train" else [])
+    so_far = [
+        Result(u, [Trial("training", "train", details={"adapter": "a" * 64})] if u.spec["role"] == "train" else [])
         for u in first
     ]
     backends = Backends(no_files, {MINI: FakeEmbedder()}, {(MODEL, "", "float32"): FakeLanguageModel()})
@@ -165,14 +165,14 @@ def test_e2_asks_each_condition_in_its_own_way(hypothesis: str, best: str) -> No
         own = trials[condition]
         temporal = condition == "base_temporal" or (condition == "base_best" and best == "temporal")
         drawn = temporal or condition == "tuned_s_random"
-        assert len(own) == len(TEST) * (2 if drawn else 1) and {t.seed for t in own} == (
-            {100, 200} if drawn else {None}
-        )
+        seeds = {100, 200} if drawn else {42} if condition in e2.TUNED_WRITERS else {None}
+        assert len(own) == len(TEST) * len(seeds) and {t.seed for t in own} == seeds
         queries = {t.details.get("query") for t in own}
         shown = [t.details["retrieved"] for t in own]
         if condition in ("base_query", "tuned_s", "tuned_r"):
             assert queries == {"nested loops" if condition == "base_query" else "halving of a value"}
             assert all(t.details["query_tokens"] > 0 and 0 <= t.details["query_quality"] <= 1 for t in own)
+            assert all(isinstance(t.details["vote_right"], bool) and t.details["analysis_match"] >= 0 for t in own)
             # One query text for all problems, so the same memos for all.
             assert len({tuple(s) for s in shown}) == 1
         else:
@@ -205,7 +205,10 @@ def test_e2_without_a_solved_memo_trains_r_only() -> None:
     done, verdict = drive("e2", SMALL["e2"], {**findings(), "memos": failures}, backends, {})
     trials = by_condition(done)
     assert "no memo for dataset s" in (trials["train_s"][0].error or "")
-    assert set(trials) == {"train_s", "train_r", "base_query", "tuned_r"}
+    assert set(trials) == {
+        *("train_s", "train_r", "base_query", "tuned_r"),
+        *("write_r_solve_base", "write_base_solve_r"),
+    }
     assert verdict.reason.startswith("weak_signal")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from driving import by_condition, drive
 
+from experiments import e2_finetuned_retrieval as e2
 from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
 from experiments.backends.model_cache import Backends
@@ -168,6 +169,7 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
         "train_r": 1,
         **dict.fromkeys(asked, 2),
         "tuned_s_random": 4,
+        **dict.fromkeys(e2.CROSSED, 1),
     }
     adapters = {t.details["adapter"] for c in ("train_s", "train_r") for t in trials[c]}
     assert len(adapters) == 2 and adapters <= set(files)
@@ -178,6 +180,7 @@ def test_e2_trains_both_adapters_and_solves_with_them(engines: Backends, files: 
             assert len(t.details["retrieved"]) == (0 if condition == "tuned_s_none" else 1)
             assert 0 <= t.details["hypothesis_quality"] <= 1
     assert trials["tuned_s"][0].details["logprobs"] != trials["base_query"][0].details["logprobs"]
+    assert trials["write_s_solve_base"][0].details["query"] == trials["tuned_s"][0].details["query"]
     assert set(verdict.findings.criteria) == {
         "efficiency_moderate",
         "efficiency_strong",

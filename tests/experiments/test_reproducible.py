@@ -54,7 +54,7 @@ def done(weights_home: Path, files: dict[str, bytes], _shared: Backends) -> Done
             ("e0", {**TINY, "n_memory": 12, "n_queries": 6, "embedders": [MINI]}, {}),
             (
                 "e2",
-                {**small, "n_train": 4, "query_tokens": 6, "lora": LORA},
+                {**small, "n_train": 4, "n_crossed": 0, "query_tokens": 6, "lora": LORA},
                 {"retrieval": RETRIEVAL, "memos": memos, "hypothesis": "weak_signal", "best": "semantic", "test": test},
             ),
         ]

@@ -19,7 +19,8 @@ from warehouse.queries.agreement import Mark
 
 
 def verdict(status: str, **findings: str | float) -> dict[str, Any]:
-    return {"status": status, "main_condition": "semantic - none", "findings": findings}
+    found = {"status": status, "main_condition": "semantic - none", "findings": findings}
+    return found | {"main_metric": "precision_difference"}
 
 
 def difference(value: float | None) -> found.Find:
@@ -37,7 +38,12 @@ def test_the_headline_is_what_was_found() -> None:
         "e2": verdict("FAIL"),
     }
     assert found.sentence(verdicts, difference(-1.5)) == (
-        "Similar memories save 1.5 attempts a problem; against recent ones they save 1.5; fine-tuning did not improve on that."
+        "Similar memories save 1.5 attempts a problem; against recent ones they save 1.5; "
+        "fine-tuning did not teach the model to search better."
+    )
+    verdicts["e2"]["main_metric"] = "mean_difference"
+    assert found.sentence(verdicts, difference(-1.5)).endswith("; fine-tuning did not improve on that."), (
+        "an earlier run"
     )
     copied = {"e1": verdict("PASS", hypothesis="amplification", labels_copied=0.934)}
     assert found.sentence(copied, difference(-1.5)).endswith("and 93% of what they save against none is copied labels.")
@@ -48,13 +54,16 @@ def test_the_headline_is_what_was_found() -> None:
 @pytest.mark.parametrize("value", [-1.5, 0.0, 2.0, None])
 def test_the_headline_says_no_more_than_the_verdicts(value: float | None) -> None:
     """A saving beside FAIL, or an improvement beside INCONCLUSIVE, is what a reader takes home."""
-    for p2, e1, e2 in product(("PASS", "FAIL", "INCONCLUSIVE"), repeat=3):
+    outcomes = ("PASS", "FAIL", "INCONCLUSIVE")
+    for p2, e1, e2, attempts in product(outcomes, outcomes, outcomes, ("confirmed", "refuted")):
         for hypothesis in ("amplification", "correction", "stabilization", "weak_signal"):
             verdicts = {"p2": verdict(p2), "e1": verdict(e1, hypothesis=hypothesis), "e2": verdict(e2)}
+            verdicts["e2"]["findings"]["attempts_verdict"] = attempts
             memory, *strategy, tuning = found.sentence(verdicts, difference(value)).lower().rstrip(".").split("; ")
             assert ("memories save" in memory) == (p2 == "PASS")
             assert ("save" in strategy[0]) <= (e1 == "PASS" and hypothesis in ("amplification", "correction"))
-            assert ("improved" in tuning or "made attempts steadier" in tuning) == (e2 == "PASS")
+            assert ("taught" in tuning) == (e2 == "PASS")
+            assert ("made attempts" in tuning) == (e2 == "PASS" and attempts == "confirmed")
 
 
 def test_a_card_shows_the_number_that_decided(home: Path) -> None:

@@ -109,7 +109,7 @@ def test_what_cannot_change_a_result_keeps_the_version(
     ("file", "old", "new", "changed"),
     [
         ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
-        ("analysis/e2_analysis.py", "0.65, 0.95", "0.66, 0.95", {"e2"}),
+        ("analysis/e2_settings.py", "0.65, 0.95", "0.66, 0.95", {"e2"}),
         ("analysis/attempts.py", "np.rint(x) == 1", "np.rint(x) == 2", {"e2"}),
         ("capability/judges.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
         ("seeds.py", '"\\x1f"', '"\\x1e"', set(LOOKED_AT)),
@@ -131,7 +131,7 @@ def test_what_can_change_a_result_changes_the_version(
 @pytest.mark.parametrize(
     ("file", "old", "new", "changed"),
     [
-        ("analysis/e2_analysis.py", "0.65, 0.95", "0.66, 0.95", set()),
+        ("analysis/e2_settings.py", "0.65, 0.95", "0.66, 0.95", set()),
         ("statistics.py", "RESAMPLES = 1000", "RESAMPLES = 999", set()),
         ("analysis/attempts.py", "np.rint(x) == 1", "np.rint(x) == 2", set()),
         ("p1_embedding_validity.py", "NOISE = 1e-9", "NOISE = 1e-8", set()),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_trials import OPTIONS, choice_trials
+from made_up_trials import OPTIONS, choice_trials, with_queries
 
 from experiments import e1_retrieval_strategies as e1
 from experiments import p1_embedding_validity as p1
@@ -40,7 +40,9 @@ def solved(phase: str, **numbers: Sequence[int | None]) -> Callable[..., tuple[V
     """A path of P2, E1 or E2: attempts of each condition; E2 with both adapters trained."""
     trials = choice_trials(numbers, hypothesis="weak_signal")
     if phase == "e2":
-        trials += [trained("s"), trained("r")]
+        # The fewer attempts, the more precise its query was.
+        matches = {c: [1 - (n or 0) / 10 for n in own] for c, own in numbers.items()}
+        trials = [*with_queries(trials, matches), trained("s"), trained("r")]
     return lambda scale, **given: concluded(phase, trials, scale, **given)
 
 

@@ -11,8 +11,16 @@ from experiments import e2_finetuned_retrieval as e2
 from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.solving.choice import option_order
-from experiments.solving.distillation import dataset, distilled, hunch_prompt, query_quality, raw
-from experiments.solving.memory_bank import Bank, MemoRecord
+from experiments.solving.distillation import (
+    candidates,
+    dataset,
+    distilled,
+    hunch_prompt,
+    query_quality,
+    raw,
+    target_query,
+)
+from experiments.solving.memory_bank import Bank, MemoRecord, vote
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, prompt_for
 
@@ -40,24 +48,47 @@ def bank(k: int = 3) -> Bank:
 def test_the_hunch_prompt_asks_for_a_query_and_tells_no_answer() -> None:
     """The model must search by what the problem looks like; the truth may stand nowhere but among the options."""
     prompt = hunch_prompt(DOMAIN, PROBLEMS[0], CONFIG)
-    assert prompt.endswith("\nQuery:")
+    assert prompt.endswith("\nQuery: function with")
     assert f"Analysis: {DOMAIN.describe(PROBLEMS[0])}" in prompt
     assert PROBLEMS[0].label not in prompt.partition("\n\n")[2]
 
 
 @pytest.mark.parametrize("i", range(10))
-def test_a_memo_never_retrieves_itself(i: int) -> None:
-    """Every problem here is in the bank and nearest to itself: its own answer may not come out of the search."""
-    found, _ = bank().semantic(PROBLEMS[i])
-    assert found[-1].problem == PROBLEMS[i]
-    prompt, completion = distilled(DOMAIN, PROBLEMS[i], bank(), CONFIG)
-    retrieved = completion.split("Retrieved: ")[1].splitlines()[0].split(", ")
-    assert retrieved == [m.answer for m in found[:-1]]
-    assert completion.endswith(f"Answer: {PROBLEMS[i].label}")
+def test_a_target_query_is_what_finds_most_and_never_the_problem_itself(i: int) -> None:
+    """Every problem here is in the bank under its own analysis: its own answer may not come out of the search."""
+    own = bank()
+    queries = candidates(DOMAIN, PROBLEMS[i])
+    assert queries[0] == DOMAIN.describe(PROBLEMS[i]).rstrip(".").lower()
+    assert not any(option in query for query in queries for option in DOMAIN.options)
+    found = {q: own.by_query(q, PROBLEMS[i]).memos for q in queries}
+    assert all(len(memos) == 3 and PROBLEMS[i] not in [m.problem for m in memos] for memos in found.values())
+    hits = {q: sum(m.problem.label == PROBLEMS[i].label for m in memos) for q, memos in found.items()}
+    target = target_query(DOMAIN, PROBLEMS[i], own)
+    assert target.query == next(q for q in queries if hits[q] == max(hits.values()))
+    assert target.precision == pytest.approx(max(hits.values()) / 3)
+    prompt, completion = distilled(DOMAIN, PROBLEMS[i], own, CONFIG)
+    query, retrieved, _, answer = completion.splitlines()
+    assert query == f" {target.query}" and answer == f"Answer: {PROBLEMS[i].label}"
+    assert retrieved == f"Retrieved: {', '.join(m.answer for m in found[target.query])}"
     assert prompt == hunch_prompt(DOMAIN, PROBLEMS[i], CONFIG)
-    query, *rest = completion.splitlines()
-    assert query.startswith(" function with ") and len(rest) == 3
-    assert not any(option in query for option in DOMAIN.options)
+
+
+def test_a_query_searches_the_analyses_of_memos_and_not_their_texts() -> None:
+    """The words of an analysis bring back the memos that are described so, nearest last; a text's own words do not count."""
+    analyses = [DOMAIN.describe(p) for p in PROBLEMS[:10]]
+    for problem, analysis in zip(PROBLEMS[:10], analyses, strict=True):
+        nearest = bank(1).by_query(analysis, PROBLEMS[11]).memos[-1].problem
+        assert DOMAIN.describe(nearest) == analysis
+        alike = [p for p, a in zip(PROBLEMS[:10], analyses, strict=True) if a == analysis and p != problem]
+        found = bank(9).by_query(analysis, problem).memos
+        assert {m.problem.problem_id for m in found[9 - len(alike) :]} == {p.problem_id for p in alike}
+
+
+def test_labels_vote_and_ties_go_to_the_more_relevant() -> None:
+    """The last memo is the most relevant one: of two labels seen twice the one that stands last wins."""
+    by_label = {p.label: p for p in PROBLEMS}
+    memos = [Memo(by_label[label], label, i) for i, label in enumerate(("O(n)", "O(1)", "O(n)", "O(1)"))]
+    assert (vote(memos), vote(memos[:3]), vote(memos[::-1]), vote([])) == ("O(1)", "O(n)", "O(n)", "")
 
 
 def test_alone_in_memory_nothing_is_retrieved() -> None:
@@ -81,14 +112,15 @@ def test_a_raw_trajectory_keeps_its_failures_up_to_the_right_guess() -> None:
     assert prompt == prompt_for(DOMAIN, PROBLEMS[0], [], listed).removesuffix("Answer:") + "Attempts:\n"
 
 
-@pytest.mark.parametrize(("name", "size"), [("s", 5), ("r", 10)])
-def test_s_takes_the_solved_memos_and_r_all(name: str, size: int) -> None:
-    """S distils what worked; R is raw. 80/20, no pair on both sides, the same split every time."""
+@pytest.mark.parametrize(("name", "size"), [("s", 5), ("r", 5)])
+def test_s_takes_solved_memos_and_r_as_many_of_all(name: str, size: int) -> None:
+    """S distils what worked, R is raw, from as many examples. 80/20, no pair on both sides, the same split every time."""
     train, held = dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 100, 0.2)
     assert (len(train), len(held)) == (size - round(size / 5), round(size / 5))
     assert not set(train) & set(held)
     assert dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 100, 0.2) == (train, held)
     assert sum(map(len, dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 4, 0.2))) == 4
+    assert any("Wrong" in pair.completion for pair in (*train, *held)) == (name == "r")
 
 
 def test_nothing_solved_leaves_s_empty() -> None:

@@ -294,7 +294,7 @@ def test_e2_runs_on_equations(
         "best": "semantic",
     }
     trials = run_phase(
-        "e2", findings, engines, files, model=tiny, n_test=2, n_train=2, per_unit=2, query_tokens=4, **FEW
+        "e2", findings, engines, files, model=tiny, n_test=2, n_train=2, n_crossed=0, per_unit=2, query_tokens=4, **FEW
     )
     assert {t.condition for t in trials} == {"train_s", "train_r", "base_query", "tuned_s", "tuned_r"}
     assert all(0 <= t.details["hypothesis_quality"] <= 1 for t in trials if t.condition == "tuned_s")
