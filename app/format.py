@@ -51,6 +51,7 @@ CONDITIONS = {
     "base_best": "base, best",
     "tuned_s": "tuned S",
     "tuned_r": "tuned R",
+    "tuned_tokens": "tuned S or R, as many tokens",
     "tuned_s_random": "tuned S, random",
     "tuned_s_none": "tuned S, none",
     "write_base_solve_s": "query by base, solved by S",

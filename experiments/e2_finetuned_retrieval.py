@@ -24,12 +24,14 @@ from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
 from experiments.analysis.e2_analysis import gate, metrics
 from experiments.analysis.e2_settings import (
+    BY_TOKENS,
     CONDITIONS,
     CONTROLS,
     CROSSED,
     PROTOCOL_LORA,
     TUNED_WRITERS,
     WRITERS,
+    WRITES,
     AnalysisConfig,
     Findings,
     level_of,
@@ -45,7 +47,7 @@ from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.choice import calibrate_batch
-from experiments.solving.distillation import dataset, query_quality
+from experiments.solving.distillation import Dataset, cut_to_tokens, dataset, query_quality
 from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, analysis_of, bank_of, vote
 from experiments.solving.queries import written
 from experiments.solving.replies import failed
@@ -76,6 +78,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "n_test": 3,
         "n_train": 4,
         "train_seeds": (42,),
+        "n_by_tokens": 0,
         "n_crossed": 1,
         "k": 2,
         "per_unit": 3,
@@ -88,6 +91,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "n_test": 12,
         "n_train": 20,
         "train_seeds": (42,),
+        "n_by_tokens": 0,
         "n_crossed": 2,
         "per_unit": 6,
         "max_guesses": 6,
@@ -110,6 +114,9 @@ class Config(AnalysisConfig):
         150, ge=0, description="of them, solved by each model with the queries of the others as well"
     )
     train_seeds: tuple[int, ...] = Field((42, 43, 44), min_length=1, description="trainings of each dataset")
+    n_by_tokens: int = Field(
+        3, ge=0, description="of them, repeated with as many tokens for S and R instead of examples"
+    )
     k: int = Field(5, gt=0, description="memos shown")
     validation: float = Field(0.2, gt=0, lt=1, description="share of each dataset")
     query_tokens: int = Field(24, gt=0, description="tokens of a query at most")
@@ -135,6 +142,7 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
     if not so_far:
         cost = TRAINING_S * config.n_train * config.lora.epochs
         trainings = [{"dataset": d, "seed": seed} for seed in config.train_seeds for d in ("s", "r")]
+        trainings += [{"dataset": "tokens", "seed": seed} for seed in config.train_seeds[: config.n_by_tokens]]
         return [ask({**base, "role": "train", **one}, cost=cost) for one in trainings]
     roles = {unit.spec["role"] for unit, _ in so_far}
     if "cross" in roles:
@@ -150,11 +158,12 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
 
 def asked(config: Config, hypothesis: str) -> list[tuple[str, int | None]]:
     """Return the conditions, with the training seed where each training of an adapter is asked: not for the controls."""
-    return [
+    found = [
         (c, seed)
         for c in (*CONDITIONS[hypothesis], *CONTROLS)
         for seed in (config.train_seeds if c in TUNED_WRITERS else (None,))
     ]
+    return [*found, *((BY_TOKENS, seed) for seed in config.train_seeds[: config.n_by_tokens])]
 
 
 def _solving(
@@ -241,7 +250,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
             return [_untrained(spec, str(error))]
         return [t for p in problems for t in failed(p, spec["condition"], _seeds(config, spec), error)]
     trials: list[Trial] = []
-    by_model = written(problems, config.query_tokens, config, lm, domain) if spec["condition"] in WRITERS else {}
+    by_model = written(problems, config.query_tokens, config, lm, domain) if spec["condition"] in WRITES else {}
     given = dict(zip(spec["problems"], spec["queries"], strict=True)) if "queries" in spec else {}
     for problem in problems:
         reply = by_model.get(problem.problem_id)
@@ -261,6 +270,7 @@ class Training(Details):
     adapter_bytes: int
     examples: int
     held: int
+    of: str  # the dataset that its examples are of: s or r
     best_epoch: int | None
     validation_loss: list[Number] | None
 
@@ -292,7 +302,7 @@ def expected(unit: Unit) -> Expected:
     fixed = {"hypothesis": spec["hypothesis"]}
     if spec["role"] != "train":
         name, (drawn, seeds) = spec["condition"], _drawn(spec)
-        details = Written if name in WRITERS or name in CROSSED else Evaluated
+        details = Written if name in WRITES or name in CROSSED else Evaluated
         draws = [name] if drawn else []
         return solving(config, spec["problems"], [name], details, drawn=draws, seeds=seeds, fixed={name: fixed})
     name = f"train_{spec['dataset']}"
@@ -348,8 +358,16 @@ def _ask(problem: Problem, query: str | None, spec: Json, seed: int | None, bank
 
 
 def _train(spec: Json, config: Config, memos: Sequence[MemoRecord], bank: Bank, backends: Backends) -> Trial:
-    name = spec["dataset"]
-    examples, held = dataset(name, bank.domain, memos, bank, config, config.n_train, config.validation)
+    name = of = spec["dataset"]
+
+    def made(name: str) -> Dataset:
+        return dataset(name, bank.domain, memos, bank, config, config.n_train, config.validation)
+
+    if name == "tokens":
+        counting = backends.language_model(config.model, precision=config.precision)
+        of, (examples, held) = cut_to_tokens(made("s"), made("r"), counting.count_tokens)
+    else:
+        examples, held = made(name)
     if not examples:
         return _untrained(spec, f"no memo for dataset {name}: the baseline solved nothing")
     training = backends.train(config.model, examples, held, config.lora, spec["seed"], config.precision, config.trainer)
@@ -365,6 +383,7 @@ def _train(spec: Json, config: Config, memos: Sequence[MemoRecord], bank: Bank, 
             "adapter": adapter,
             "adapter_bytes": len(training.adapter),
             "examples": len(examples),
+            "of": of,
             "held": len(held),
             "engine": training.engine,
             "train_loss": training.train_loss,

@@ -70,7 +70,8 @@ def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> li
     config: Any = configs[phase]
     if phase == "e2":
         each, trainings = module.EVALUATION_S * effort(config), len(config.train_seeds)
-        training = [module.TRAINING_S * config.n_train * config.lora.epochs] * 2 * trainings
+        by_tokens = min(config.n_by_tokens, trainings)
+        training = [module.TRAINING_S * config.n_train * config.lora.epochs] * (2 * trainings + by_tokens)
         asked, tests = module.asked(config, known.of(e1.Findings).hypothesis), _e2_tests(configs)
         crossed = _parts(min(tests, config.n_crossed), config.per_unit, each) * len(module.CROSSED)
         return [training, _parts(tests, config.per_unit, each) * len(asked), *([crossed] if crossed else [])]

@@ -17,7 +17,9 @@ EXPLAINED = (
     "S is the model tuned on distilled memories (analysis, query, answer), R the one tuned on raw ones; base is the same "
     "model without tuning, which searches with its own query or gets similar or recent memories."
 )
-ORDER = "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_s_random tuned_s_none".split()
+ORDER = (
+    "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_tokens tuned_s_random tuned_s_none".split()
+)
 
 
 def body(phase: phase_page.Phase) -> None:

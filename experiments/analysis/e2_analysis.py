@@ -9,6 +9,7 @@ import numpy as np
 from experiments.analysis import attempts, e2_attempts, e2_precision, e2_price
 from experiments.analysis.e2_settings import (
     BASE,
+    BY_TOKENS,
     CONDITIONS,
     CONTROLS,
     CROSSED,
@@ -30,7 +31,7 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
     """Measure E2: retrieval precision, attempts, quality, costs; the hypothesis in the trials decides the base of attempts."""
     hypothesis = next((t.details["hypothesis"] for t in trials if "hypothesis" in t.details), "weak_signal")
     present = {t.condition for t in trials}
-    conditions = [c for c in (*CONDITIONS[hypothesis], *CONTROLS) if c in present]
+    conditions = [c for c in (*CONDITIONS[hypothesis], *CONTROLS, BY_TOKENS) if c in present]
     crossed = [c for c in CROSSED if c in present]
     base = CONDITIONS[hypothesis][0]
     tuned = [c for c in TUNED_WRITERS if c in conditions]
@@ -48,9 +49,12 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
     training, facts = e2_price.training(trials)
     values += training
     criteria = e2_price.criteria(main, facts)
-    if e2_price.performance_ratio(main) is not None:
-        ratio = by.ratio(main["tuned_r"], main["tuned_s"])
-        values.append(attempts.row("performance_ratio", "tuned_s / tuned_r", ratio))
+    for ours, theirs in _s_and_r(trials, main):
+        ratio = by.ratio(main[theirs], main[ours])
+        values.append(attempts.row("performance_ratio", f"{ours} / {theirs}", ratio))
+        if ours in precision and theirs in precision:
+            more = by.mean(attempts.differences(precision, ours, theirs))
+            values.append(attempts.row("precision_difference", f"{ours} - {theirs}", more))
     values += [
         Metric("criterion", float(met), n=1, condition=name, method=why, timing="time" in why)
         for name, (met, why) in criteria.items()
@@ -70,6 +74,13 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
             "flags": flags_of(main, scale, by),
         },
     )
+
+
+def _s_and_r(trials: Sequence[Trial], table: attempts.Table) -> list[tuple[str, str]]:
+    """Return the conditions of S and R that learned from as many examples, and from as many tokens, where both answered."""
+    cut = next((t.details["of"] for t in trials if t.condition == "train_tokens" and t.error is None), None)
+    by_tokens = {"s": [(BY_TOKENS, "tuned_r")], "r": [("tuned_s", BY_TOKENS)]}.get(cut or "", [])
+    return [pair for pair in (TUNED_WRITERS, *by_tokens) if all(table.get(c) for c in pair)]
 
 
 def _missing(trials: Sequence[Trial], conditions: Sequence[str]) -> dict[str, str]:

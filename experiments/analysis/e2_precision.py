@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from common.outcome import Outcome, outcome_of
 from experiments.analysis import attempts
-from experiments.analysis.e2_settings import BASE, TUNED_WRITERS, WRITERS, AnalysisConfig
+from experiments.analysis.e2_settings import BASE, TUNED_WRITERS, WRITERS, WRITES, AnalysisConfig
 from experiments.analysis.resampling import Resampling
 from experiments.contract import Metric, Metrics, Trial
 from experiments.solving.queries import usable
@@ -51,7 +51,7 @@ def rows(trials: Sequence[Trial], table: attempts.Table, config: AnalysisConfig,
     for c in table:
         votes = _by_problem(trials, c, lambda t: t.details.get("vote_right"))
         found += [attempts.row("vote_accuracy", c, by.share(votes))] if votes else []
-    for c in WRITERS:
+    for c in WRITES:
         empty = _by_problem(
             trials, c, lambda t: float(not usable(t.details["query"])) if "query" in t.details else None
         )
@@ -64,7 +64,7 @@ def rows(trials: Sequence[Trial], table: attempts.Table, config: AnalysisConfig,
         note = f"; {gain.note}" if gain.note else ""
         method = f"one-sided paired t test that less than {config.precision_margin:g} is gained{note}"
         found.append(Metric("no_gain_p", gain.p, n=gain.n, condition=" - ".join(pair), method=method))
-    return [*found, *(_spread(trials, c) for c, _ in pairs)]
+    return [*found, *(_spread(trials, c) for c in WRITES[1:] if c in table)]
 
 
 def _spread(trials: Sequence[Trial], condition: str) -> Metric:

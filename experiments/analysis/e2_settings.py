@@ -25,6 +25,9 @@ CONDITIONS = {
 # Condition -> the dataset of the adapter that writes the query, "" for the untuned model.
 WRITERS = {BASE: "", "tuned_s": "s", "tuned_r": "r"}
 TUNED_WRITERS = ("tuned_s", "tuned_r")
+# As a second comparison: of S and R the one whose examples have more tokens, trained on fewer of them.
+BY_TOKENS = "tuned_tokens"
+WRITES = (*WRITERS, BY_TOKENS)
 
 
 class Crossed(NamedTuple):

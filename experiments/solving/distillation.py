@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -135,6 +136,27 @@ def dataset(
             pairs.append(raw(domain, problem, memo.guesses, config))
     held = round(validation * len(pairs))
     return Dataset(pairs[held:], pairs[:held])
+
+
+class Cut(NamedTuple):
+    """The dataset with more tokens, without the examples that the other has no tokens for."""
+
+    of: str  # which it is
+    dataset: Dataset
+
+
+def cut_to_tokens(s: Dataset, r: Dataset, count: Callable[[str], int]) -> Cut:
+    """Return that of S and R which is longer, cut in its drawn order to what the other's training pairs have in tokens.
+
+    Args:
+        count: tokens of a text.
+    """
+    tokens = {name: [count(f"{p.prompt}{p.completion}") for p in own.train] for name, own in (("s", s), ("r", r))}
+    of = max(tokens, key=lambda name: sum(tokens[name]))
+    most = min(sum(own) for own in tokens.values())
+    kept = sum(total <= most for total in accumulate(tokens[of]))
+    longer = {"s": s, "r": r}[of]
+    return Cut(of, Dataset(longer.train[:kept], longer.held))
 
 
 def query_quality(domain: Domain, query: str, type_match: float) -> float:

@@ -36,7 +36,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "e2": {**SMALL, "n_test": 4, "n_train": 4, "k": 2, "per_unit": 2},
 }
 RETRIEVAL = RetrievalConfig().model_dump()
-ADAPTERS = {"s": "a" * 64, "r": "b" * 64, "p3": "c" * 64}
+ADAPTERS = {"s": "a" * 64, "r": "b" * 64, "p3": "c" * 64, "tokens": "d" * 64}
 
 
 def findings_for(without: str = "") -> Earlier:
@@ -196,7 +196,7 @@ def test_settings_within_settings_are_finite_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [6, 18, 12])]
+    ("name", "sizes"), [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [9, 24, 12])]
 )
 def test_units_come_in_rounds_that_end(name: str, sizes: list[int]) -> None:
     """[] ends a phase; the later round exists only once the earlier one has results, and depends on it."""

@@ -85,7 +85,7 @@ def lesson(base: Callable[[str], str], tuned: Callable[[str], str], **given: obj
 
 def test_a_pupil_that_writes_the_target_analysis_is_confirmed() -> None:
     """Protocol 1 could not: it compared queries with the texts of problems, with which they share no words."""
-    done, verdict = lesson(vague, perfect, train_seeds=[42, 43])
+    done, verdict = lesson(vague, perfect, train_seeds=[42, 43], n_by_tokens=1)
     assert verdict.status is Status.PASS and verdict.findings.hypothesis_verdict == "confirmed"
     assert verdict.main.metric == "precision_difference" and verdict.main.condition == "tuned_s - base_query"
     assert verdict.main.value is not None and verdict.main.value > 0.05 and verdict.main.n == 18
@@ -94,6 +94,11 @@ def test_a_pupil_that_writes_the_target_analysis_is_confirmed() -> None:
     assert verdict.findings.attempts_verdict == "inconclusive"
     trials = by_condition(done)
     assert {t.seed for t in trials["tuned_s"]} == {42, 43} and len(trials["tuned_s"]) == 36
+    # S has more tokens, so on as many tokens as R's it learns from fewer examples.
+    (by_tokens,), examples = trials["train_tokens"], trials["train_s"][0].details["examples"]
+    assert by_tokens.details["of"] == "s" and by_tokens.details["examples"] < examples == 3
+    assert len(trials["train_r"]) == 2 and {t.details["examples"] for t in trials["train_r"]} == {3}
+    assert {t.seed for t in trials["tuned_tokens"]} == {42} and "Queries that search" not in verdict.reason
     # Whose query it is shows in what the others are shown.
     crossed = {c: [t.details["query"] for t in own] for c, own in trials.items() if c.startswith("write_")}
     assert len(crossed) == 6 and all(len(queries) == 3 for queries in crossed.values())

@@ -89,7 +89,7 @@ def test_from_trials_to_the_hypothesis_to_the_units_of_e2(hypothesis: str) -> No
         LEADS[hypothesis][0]
     )
     assert bool(verdict.next_steps) == (hypothesis == "weak_signal")
-    config = e2.Config(n_problems=24, n_test=3, n_train=2, per_unit=2, train_seeds=(42,))
+    config = e2.Config(n_problems=24, n_test=3, n_train=2, per_unit=2, train_seeds=(42,), n_by_tokens=0)
     findings = Earlier((e0.Findings(retrieval=RETRIEVAL), verdict.findings))
     training = e2.units(config, findings, [])
     assert {(u.spec["role"], u.spec["dataset"], u.spec["hypothesis"]) for u in training} == {

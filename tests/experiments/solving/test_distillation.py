@@ -12,7 +12,10 @@ from experiments.data import universe
 from experiments.domains import get_domain
 from experiments.solving.choice import option_order
 from experiments.solving.distillation import (
+    Dataset,
+    Pair,
     candidates,
+    cut_to_tokens,
     dataset,
     distilled,
     hunch_prompt,
@@ -121,6 +124,19 @@ def test_s_takes_solved_memos_and_r_as_many_of_all(name: str, size: int) -> None
     assert dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 100, 0.2) == (train, held)
     assert sum(map(len, dataset(name, DOMAIN, MEMOS, bank(), CONFIG, 4, 0.2))) == 4
     assert any("Wrong" in pair.completion for pair in (*train, *held)) == (name == "r")
+
+
+def test_the_longer_dataset_is_cut_to_the_tokens_of_the_shorter() -> None:
+    """Words as tokens, by hand: 3 + 2 + 4 of S against 5 of R leave two examples of S; held out ones stay."""
+    pairs = [Pair("a b", " c"), Pair("a", " b"), Pair("a b", " c d")]
+    s, r = Dataset(pairs, [Pair("x", "y")]), Dataset([Pair("a b c", " d e")], [Pair("u", "v")])
+
+    def words(text: str) -> int:
+        return len(text.split())
+
+    assert cut_to_tokens(s, r, words) == ("s", Dataset(pairs[:2], s.held))
+    assert cut_to_tokens(r, s, words) == ("r", Dataset(pairs[:2], s.held)), "whichever is longer"
+    assert cut_to_tokens(Dataset([], []), r, words) == ("r", Dataset([], r.held)), "no S to be as long as"
 
 
 def test_nothing_solved_leaves_s_empty() -> None:
