@@ -42,13 +42,13 @@ from experiments.backends.protocols import LanguageModel, Reply, Unavailable
 from experiments.contract import Json, Result, Sides, Trial, Unit
 from experiments.data import universe
 from experiments.domains import Problem, get_domain
-from experiments.expected import Details, Expected, Key, Number, Solved, solving, without_costs
+from experiments.expected import Details, Expected, Key, Number, Share, Solved, solving, without_costs
 from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
 from experiments.solving.choice import calibrate_batch
 from experiments.solving.distillation import Dataset, cut_to_tokens, dataset, query_quality
-from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, analysis_of, bank_of, vote
+from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, analysis_of, bank_of
 from experiments.solving.queries import written
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
@@ -280,10 +280,10 @@ class Evaluated(Solved):
 
     hypothesis: str
     hypothesis_quality: Number
-    type_match: Number | None = None  # of what was retrieved, and whether its labels vote for the right one
-    vote_right: bool | None = None
+    type_match: Share | None = None  # of what was retrieved, and the probability that its labels vote for the right one
+    vote_first_right: Share | None = None
     query: str | None = None  # that the model wrote, with its quality, tokens and time
-    analysis_match: Number | None = None  # type match if the analysis itself is the query
+    analysis_match: Share | None = None  # type match if the analysis itself is the query
     query_quality: Number = 0.0
     query_tokens: int = 0
 
@@ -291,8 +291,7 @@ class Evaluated(Solved):
 class Written(Evaluated):
     """Of a trial whose model wrote its own query."""
 
-    type_match: Number
-    vote_right: bool
+    type_match: Share
     query: str
 
 
@@ -318,7 +317,7 @@ def _solve(
     trials: list[Trial] = []
     for seed in (seeds or config.run_seeds) if drawn else (None,):
         found = _ask(problem, query, spec, seed, bank)
-        extra = {**found.facts, "hypothesis": spec["hypothesis"], **_of_retrieval(problem, query, reply, found, bank)}
+        extra = {**found.facts, "hypothesis": spec["hypothesis"], **_of_query(problem, query, reply, found, bank)}
         name = spec["condition"]
         trials += solve(lm, bank.domain, problem, found.memos, config, NAME, name, extra, drawn=seed)
     for t in (t for t in trials if t.error is None):
@@ -329,12 +328,14 @@ def _solve(
     return [t if t.latency_s is None else replace(t, latency_s=t.latency_s + reply.latency_s) for t in trials]
 
 
-def _of_retrieval(problem: Problem, query: str | None, reply: Reply | None, found: Found, bank: Bank) -> Json:
-    """Return what a trial says of its query and of what was retrieved."""
-    facts: Json = {"vote_right": vote(found.memos) == problem.label} if found.memos else {}
+def _of_query(problem: Problem, query: str | None, reply: Reply | None, found: Found, bank: Bank) -> Json:
+    """Return what a trial says of its query."""
     if query is None:
-        return facts
-    facts |= {"query": query, "query_quality": query_quality(bank.domain, query, float(str(found.facts["type_match"])))}
+        return {}
+    facts: Json = {
+        "query": query,
+        "query_quality": query_quality(bank.domain, query, float(str(found.facts["type_match"]))),
+    }
     if reply is not None:
         facts["query_tokens"] = reply.tokens_in + reply.tokens_out
         facts["analysis_match"] = bank.by_query(analysis_of(bank.domain, problem), problem).facts["type_match"]

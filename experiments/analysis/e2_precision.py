@@ -49,7 +49,7 @@ def rows(trials: Sequence[Trial], table: attempts.Table, config: AnalysisConfig,
     """Measure precision, votes and empty queries of each condition, and compare tuned writers with the untuned one."""
     found = [attempts.row("retrieval_precision", c, by.mean(values)) for c, values in table.items()]
     for c in table:
-        votes = _by_problem(trials, c, lambda t: t.details.get("vote_right"))
+        votes = _by_problem(trials, c, lambda t: t.details.get("vote_first_right"))
         found += [attempts.row("vote_accuracy", c, by.share(votes))] if votes else []
     for c in WRITES:
         empty = _by_problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from experiments.domains import Domain, Problem
 from experiments.seeds import generator
 from experiments.solving.choice import option_order
 from experiments.solving.guessing import feedback
-from experiments.solving.memory_bank import Bank, Found, MemoRecord, analysis_of, vote
+from experiments.solving.memory_bank import Bank, Found, MemoRecord, analysis_of
 from experiments.solving.solving import prompt_for
 
 
@@ -80,7 +81,8 @@ def distilled(domain: Domain, problem: Problem, bank: Bank, config: PhaseConfig)
     """S: analysis, query, what it retrieved, approach, answer, in a few lines."""
     target = target_query(domain, problem, bank)
     memos = target.found.memos
-    common = vote(memos) or "nothing"
+    labels = Counter(m.problem.label for m in reversed(memos))  # of two as frequent the more relevant one
+    common = labels.most_common(1)[0][0] if labels else "nothing"
     completion = (
         f" {target.query}\nRetrieved: {', '.join(m.answer for m in memos) or 'nothing'}\n"
         f"Approach: similar ones are mostly {common}; check it against the analysis.\n{domain.lead} {problem.truth}"

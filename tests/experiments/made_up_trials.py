@@ -47,7 +47,7 @@ def with_queries(trials: Iterable[Trial], matches: Mapping[str, Sequence[float]]
     for t in trials:
         if t.condition in matches and t.error is None:
             match = matches[t.condition][int(t.problem_id[1:])]
-            t = replace(t, details={**t.details, "query": query, "type_match": match, "vote_right": match > 0.5})
+            t = replace(t, details={**t.details, "query": query, "type_match": match, "vote_first_right": match})
         found.append(t)
     return found
 

@@ -23,7 +23,7 @@ from experiments.solving.distillation import (
     raw,
     target_query,
 )
-from experiments.solving.memory_bank import Bank, MemoRecord, vote
+from experiments.solving.memory_bank import Bank, MemoRecord
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, prompt_for
 
@@ -85,13 +85,6 @@ def test_a_query_searches_the_analyses_of_memos_and_not_their_texts() -> None:
         alike = [p for p, a in zip(PROBLEMS[:10], analyses, strict=True) if a == analysis and p != problem]
         found = bank(9).by_query(analysis, problem).memos
         assert {m.problem.problem_id for m in found[9 - len(alike) :]} == {p.problem_id for p in alike}
-
-
-def test_labels_vote_and_ties_go_to_the_more_relevant() -> None:
-    """The last memo is the most relevant one: of two labels seen twice the one that stands last wins."""
-    by_label = {p.label: p for p in PROBLEMS}
-    memos = [Memo(by_label[label], label, i) for i, label in enumerate(("O(n)", "O(1)", "O(n)", "O(1)"))]
-    assert (vote(memos), vote(memos[:3]), vote(memos[::-1]), vote([])) == ("O(1)", "O(n)", "O(n)", "")
 
 
 def test_alone_in_memory_nothing_is_retrieved() -> None:
