@@ -147,8 +147,11 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
     roles = {unit.spec["role"] for unit, _ in so_far}
     if "cross" in roles:
         return []
-    trained = [r for r in so_far if r.unit.spec["role"] == "train"]
-    adapters = {(u.spec["dataset"], u.spec["seed"]): t[0].details["adapter"] for u, t in trained if t[0].error is None}
+    adapters = {
+        (u.spec["dataset"], u.spec["seed"]): t[0].details["adapter"]
+        for u, t in so_far
+        if u.spec["role"] == "train" and t[0].error is None
+    }
     slim = {**base, "memos": [m.shown() for m in found.memos], "best": found.best}
     make = partial(_solving, ask, config, slim, found.test[: config.n_test], adapters)
     if "evaluate" not in roles:
