@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -61,9 +61,13 @@ class MemoRecord(BaseModel):
 
 
 @lru_cache(maxsize=8192)
+def _described(describe: Callable[[Problem], str], problem: Problem) -> str:
+    return describe(problem)
+
+
 def analysis_of(domain: Domain, problem: Problem) -> str:
     """Return `domain.describe(problem)`, read off its text once a process: all units of E2 search the same memory."""
-    return domain.describe(problem)
+    return _described(domain.describe, problem)
 
 
 class Bank:
