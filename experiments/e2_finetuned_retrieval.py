@@ -68,8 +68,8 @@ PLANNED = """
     precision_rank_biserial no_gain_p seed_spread crossed_difference adjusted_p mean_difference
     improvement_percent cv_ratio attempts_mean p success_rate censoring_rate accuracy query_quality
     hypothesis_quality tokens_mean training_time_s training_tokens adapter_bytes break_even_problems criterion
-    ceiling_share floor_share above_chance_p ceiling_p rank_biserial
-    noninferiority_p inferiority_p no_saving_p smallest_effect
+    ceiling_share floor_share above_chance_p ceiling_p rank_biserial noninferiority_p
+    inferiority_p no_saving_p smallest_effect
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -101,8 +101,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-READS = (e0.Findings, e1.Findings)
-EXPECTED = None
+READS, EXPECTED = (e0.Findings, e1.Findings), None
 __all__ = ("CONDITIONS", "Findings", "gate", "level_of", "metrics")  # of the analysis; the registry expects them here
 
 
