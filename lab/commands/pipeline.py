@@ -48,6 +48,7 @@ from warehouse.ingest.collector import collect as take
 from warehouse.paths import Paths
 from workpools.pools import SERVER_PORT
 
+DEMO = "lab demo"
 DEMO_WHY = "the demo shows every phase, whatever its gates say"
 
 
@@ -191,6 +192,7 @@ def _on_this_machine(
         print(f"\n{closing(chain_rows(run.run_id))}")
         return done if exit_code else 0
     end_as_by_ctrl_c()
+    up.check(port, app_port, True, DEMO, up.Listener())
     if done is None:
         assessing.measure_speed(lambda text: print(text, flush=True))
         expected = sum(expected_seconds(run).values())
@@ -200,7 +202,7 @@ def _on_this_machine(
     try:
         before = {s.name for s in up.status() if s.alive}
         try:
-            found = up.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command="lab demo")
+            found = up.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command=DEMO)
         finally:
             started = tuple(s.name for s in up.status() if s.name not in before)
         code = follow_pipeline(run, None if gates else override, brief=True) if done is None else done

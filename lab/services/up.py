@@ -136,23 +136,8 @@ def up(
     `say` receives each line for the user; messages that propose another port begin with `command`. `serve` names the pools of
     this machine's worker; by default those of its tier and below.
     """
-    from warehouse.database.connection import refuse_newer
-
     paths, listener = Paths.local(), listener or Listener()
-    # Mistakes are reported before anything is started.
-    host_name()
-    home_folder()  # Prefect asks for it
-    code_commit()
-    Store.configured(paths)
-    database()
-    refuse_newer(paths)
-    alive = {s.name: s for s in processes.recorded(paths) if s.alive}
-    check_serve(serve, alive)
-    if page and port == app_port:
-        raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {free_port(port + 1)}")
-    check_port(alive, SERVER, port, f"{command} --port", listener)
-    if page:
-        check_port(alive, PAGE, app_port, f"{command} --app-port", listener)
+    alive = check(port, app_port, page, command, listener, serve)
     processes.record(paths, list(alive.values()))
     forget(paths)
     started: list[str] = []
@@ -175,6 +160,33 @@ def up(
     if page:
         _wait_for_page(paths, listener, alive[PAGE])
     return Up(listener.url(port), listener.url(app_port), f"{listener.url(port)}/api", tuple(started))
+
+
+def check(
+    port: int, app_port: int, page: bool, command: str, listener: Listener, serve: Sequence[str] = ()
+) -> dict[str, processes.Service]:
+    """Refuse what `up` could not start, before anything is started; return the services that run.
+
+    Raises:
+        LabError: a setting, a port or the warehouse is not right; the message says which.
+    """
+    from warehouse.database.connection import refuse_newer
+
+    paths = Paths.local()
+    host_name()
+    home_folder()  # Prefect asks for it
+    code_commit()
+    Store.configured(paths)
+    database()
+    refuse_newer(paths)
+    alive = {s.name: s for s in processes.recorded(paths) if s.alive}
+    check_serve(serve, alive)
+    if page and port == app_port:
+        raise LabError(f"server and page cannot share port {port}", f"{command} --app-port {free_port(port + 1)}")
+    check_port(alive, SERVER, port, f"{command} --port", listener)
+    if page:
+        check_port(alive, PAGE, app_port, f"{command} --app-port", listener)
+    return alive
 
 
 def check_port(
