@@ -229,7 +229,8 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
     # The retriever whose weaker comparison is the strongest.
     name = min(known, key=lambda c: max(_rank(a) for a in known[c].values()))
     weakest = max(known[name].values(), key=_rank)
-    ending = controls.copying_in_words(metrics) + ending
+    if name == "semantic":
+        ending = controls.copying_in_words(metrics, config.alpha) + ending
     text = f"{'; '.join(map(str, known[name].values()))} (each needs < {config.alpha}), n {weakest.difference.n}"
     shown = {a.shown for a in known[name].values()}
     if shown == {Outcome.FEWER}:
@@ -259,10 +260,12 @@ def _answers(metrics: Metrics, condition: str, config: Config) -> dict[str, Answ
     return found
 
 
-def _rank(answer: Answer) -> tuple[bool, float, float]:
-    """Order answers from the strongest to the weakest."""
-    assert answer.p.value is not None and answer.difference.value is not None  # noqa: S101
-    return answer.shown is not Outcome.FEWER, answer.p.value, answer.difference.value
+def _rank(answer: Answer) -> tuple[int, float, float]:
+    """Order answers from the strongest to the weakest: the p, which has two sides, counts against one that costs attempts."""
+    p, difference = answer.p.value, answer.difference.value
+    assert p is not None and difference is not None  # noqa: S101
+    place = (Outcome.FEWER, Outcome.MIXED, Outcome.OPEN, Outcome.MORE).index(answer.shown)
+    return place, p if difference < 0 else 2 - p, difference
 
 
 def _next(metrics: Metrics, answer: Answer, config: Config) -> tuple[NextStep, ...]:

@@ -17,13 +17,13 @@ from common.system_errors import explained, system_error
 from common.text import with_interval
 from experiments.contract import Unit, Verdict
 from experiments.protocol.forecast import foretold
-from experiments.registry import PHASES, module_of
+from experiments.registry import PHASES
 from flows.attempts import Attempts
 from flows.chain import Step, conclude, open_run, stops
 from flows.dispatch import Dispatcher, UnitOnHost
 from flows.forecast import forecast
 from flows.intake import existing, not_taken_in, take_in
-from flows.plan import Run, checked_why, pipeline_command, plan
+from flows.plan import Run, checked_why, pipeline_command, plan, up_to
 from flows.progress import ProgressTable
 from flows.reports import registered
 from flows.reuse import reuse_of
@@ -65,14 +65,13 @@ def pipeline(
         The verdict of each phase that was decided.
     """
     checked_why(override)
-    if until is not None:
-        module_of(until)
+    wanted = up_to(until)
     pins = checked_pins(on or {}, list(PHASES))
     paths = Paths.local()
     store = Store.configured(paths)
     log = get_run_logger()
     with writing(paths, publish=True) as con:
-        run = open_run(con, plan(scale, config), source)
+        run = open_run(con, plan(scale, config, wanted), source)
         records.try_again(con, run.run_id)
         collect(paths, store, con)
         dispatcher = Dispatcher(store, run, pins)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,15 +44,18 @@ class Plan:
     content: Json
 
 
-def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
+def plan(
+    scale: str, given: Mapping[str, Mapping[str, Any]] | None = None, phases: Collection[str] = tuple(PHASES)
+) -> Plan:
     """Return the plan that `scale` and the user's values name.
 
     Args:
         scale: smoke, demo or full.
         given: values that differ from the scale's, by phase.
+        phases: those that are to run; what a phase asks of its model is checked for these alone.
 
     Raises:
-        LabError: unknown scale, phase or key, a value out of range, or a model that is not installed.
+        LabError: unknown scale, phase or key, a value out of range, or a model that is not installed or not fit.
     """
     from experiments.backends.catalog import backend, digest_of, engines_of
 
@@ -62,7 +65,7 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Pl
     configs = {name: configure(name, scale, given.get(name)) for name in PHASES}
     for name, config in configs.items():
         _check_engine(config)
-        if "chat" in get_phase(name).NEEDS:  # else it would be found out after the training
+        if name in phases and "chat" in get_phase(name).NEEDS:  # else it would be found out after the training
             backend(config.model).check_chat(config.model)
     used = {name: tuple(sorted({c.model, *getattr(c, "embedders", ())} - {"hybrid"})) for name, c in configs.items()}
     content: Json = {
@@ -81,6 +84,19 @@ def plan(scale: str, given: Mapping[str, Mapping[str, Any]] | None = None) -> Pl
     }
     plan_id = sha256_of(content)[:16]
     return Plan(Run(f"{scale}-{plan_id[:8]}", plan_id, scale, configs, given), content)
+
+
+def up_to(until: str | None) -> Sequence[str]:
+    """Return the phases of a pipeline that ends with `until`; all for None.
+
+    Raises:
+        LabError: there is no such phase.
+    """
+    names = list(PHASES)
+    if until is None:
+        return names
+    module_of(until)
+    return names[: names.index(until) + 1]
 
 
 def _decided(given: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:

@@ -22,7 +22,7 @@ class View(Protocol):
     """What shows phases and lines; as a context manager it leaves the terminal as it was."""
 
     def line(self, text: str, urgent: bool = False) -> None:
-        """Show a line above the phases; an urgent one on the standard error."""
+        """Show a line above the phases; an urgent one stands out."""
 
     def phases(self, rows: Sequence[PhaseProgress], elapsed_s: float) -> None:
         """Show the phases that have begun, in order."""
@@ -76,7 +76,9 @@ class Plain:
         counts = f"{row.phase.upper()}  {row.done} of {row.total} units"
         if counts != self._last:
             self._last = counts
-            times = f"elapsed {duration(elapsed_s)}, about {duration(left_s(row, elapsed_s, self._expected))} left"
+            times = (
+                f"elapsed {duration(elapsed_s)}, about {duration(left_s(row, elapsed_s, self._expected))} left in all"
+            )
             print(f"{counts}   {times}", flush=True)
 
     def __enter__(self) -> Self:
@@ -109,7 +111,7 @@ class Live:
             if row.verdict:
                 where, state = "", f"[{COLOURS.get(row.verdict, 'bold')}]{row.verdict}[/]"
             elif row is rows[-1]:
-                state = f"about {duration(left_s(row, elapsed_s, self._expected))} left"
+                state = f"{duration(left_s(row, elapsed_s, self._expected))} left in all"
             self._bars.update(
                 self._tasks[row.phase],
                 total=max(1, row.total),
@@ -124,6 +126,9 @@ class Live:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for task in self._bars.tasks:  # nothing is left any more, and a phase without a verdict has none
+            if task.fields["state"].endswith("left in all"):
+                self._bars.update(task.id, where="", state="")
         self._bars.stop()
 
 

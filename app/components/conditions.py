@@ -30,11 +30,12 @@ def attempts(phase: Phase, order: Sequence[str]) -> None:
     phase.draw(plots.attempts(rows, order, finding), "attempts")
 
 
-def accuracies(phase: Phase) -> None:
-    """Draw the share of first guesses that are right, with its interval."""
-    best = phase.best("accuracy")
-    if not best:
+def accuracies(phase: Phase, order: Sequence[str]) -> None:
+    """Draw the share of first guesses that are right, with its interval; `order` has the conditions of the phase's question."""
+    known = [r for r in phase.defined("accuracy") if r["condition"] in order]
+    if not known:
         return
+    best = max(known, key=lambda r: float(r["value"]))  # a control may be higher: it says what a gain is made of
     finding = f"Accuracy is highest with {best['condition']}: {words.estimate(best)}"
     basis = f"n {best['n']:,} problems a condition · {best['method']}"
     title = "accuracy (share of first guesses that are right)"
@@ -91,7 +92,8 @@ def shown(phase: Phase, pair: str) -> Outcome:
 
 def pairs(phase: Phase, margin: float | None = None) -> None:
     """Draw the paired differences of the comparison that the reader chooses, of each in a report."""
-    found = [r["condition"] for r in phase.of("mean_difference") if " - " in r["condition"]]
+    # A vote has no trials, and so no pairs to draw.
+    found = [c for r in phase.of("mean_difference") if " - " in (c := str(r["condition"])) and "vote" not in c]
     if found:
 
         def draw(pair: str) -> None:

@@ -66,11 +66,10 @@ def _strategy(verdicts: Mapping[str, Row], find: Find) -> str:
             f"against recent ones they save {short}" if named else f"similar memories save {saved} against recent ones"
         )
         copied = verdict["findings"].get("labels_copied")
-        return (
-            f"{text}, and {copied:.0%} of what they save against none is copied labels"
-            if words.defined(copied)
-            else text
-        )
+        if not words.defined(copied):
+            return text
+        part = "all" if copied >= 1 else "nothing" if copied <= 0 else f"{copied:.0%}"
+        return f"{text}, and {part} of what they save against none is copied labels"
     if verdict["status"] == "PASS" and chosen == "correction" and row and words.defined(row["value"]):
         return f"recent memories save {abs(row['value']):.2g} attempts a problem against similar ones"
     return "similar and recent memories were not shown to differ"

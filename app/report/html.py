@@ -215,7 +215,8 @@ def _verified() -> str:
     for last in reading_checks.verified(1):
         faults = words.count(last["faults"], "fault") if last["faults"] else "no fault"
         since = words.count(last["bundles_since"], "result")
-        return f"{words.utc_time(last['verified_at'])} on {last['host']}, of {last['phase'] or 'everything'}: {faults}; {since} since"
+        checked = f"{words.utc_time(last['verified_at'])} on {last['host']}, checked {last['phase'] or 'everything'}"
+        return f"{checked}: {faults}; {since} arrived since then"
     return "never"
 
 

@@ -43,7 +43,7 @@ def differences(runs: Sequence[Row]) -> None:
     if not rows:
         st.caption(f"Nothing: all {equal:,} settings, versions and digests are equal.")
         return
-    st.caption(f"{words.count(len(rows), 'setting')} or versions differ; {equal:,} are equal.")
+    st.caption(f"{len(rows):,} settings, versions or digests differ; {equal:,} are equal.")
     shown = [{"setting": r["key"], **dict(zip(LETTERS, r["values"], strict=False))} for r in rows]
     tables.show(shown, f"{_name(runs)}-plan")
 
@@ -144,7 +144,7 @@ def by_metric(first: Row, second: Row) -> None:
     )
 
     def line(r: Row) -> Row:
-        about = {"metric": words.words(r["metric"]), "condition": r["condition"]}
+        about = {"metric": words.words(r["metric"]), "condition": words.conditions(r["condition"])}
         return _row(r, about, {"n A": r["first_n"], "n B": r["second_n"]})
 
     tables.show(list(map(line, rows)), f"{first['run_id']}-{second['run_id']}-metrics", _numbers("B"), height=420)
@@ -190,9 +190,6 @@ def body(view: filters.View) -> None:
         for letter, r in zip(LETTERS, chosen, strict=False)
     )
     st.html(f'<div class="lab-pair">{"".join(lines)}</div>')
-    if len(chosen) < 2:
-        st.caption("Choose at least one other run.")
-        return None
     differences(chosen)
     verdicts(chosen)
     if len(chosen) == 2:

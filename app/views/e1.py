@@ -74,7 +74,7 @@ def by_class(phase: phase_page.Phase) -> None:
 
 def effects(phase: phase_page.Phase) -> None:
     """Draw Cliff's delta and the matched-pairs rank-biserial of each pair, between -1 and 1."""
-    pairs = [r["condition"] for r in phase.of("cliffs_delta")]
+    pairs = [c for r in phase.of("cliffs_delta") if set((c := str(r["condition"])).split(" - ")) <= set(CONDITIONS)]
     main = phase.find("cliffs_delta", "semantic - temporal")
     if not pairs:
         return
@@ -90,7 +90,7 @@ def effects(phase: phase_page.Phase) -> None:
         ("cliffs_delta", "Cliff's delta", style.BLUE, "circle"),
         ("rank_biserial", "rank-biserial, matched pairs", style.RED, "diamond"),
     ):
-        own = phase.defined(metric)
+        own = [r for r in phase.defined(metric) if r["condition"] in pairs]
         x, y = [r["value"] for r in own], [pairs.index(r["condition"]) for r in own]
         look = {"mode": "markers+text", "marker": {"color": colour, "size": 11, "symbol": shape}}
         text = {"text": [f"{v:+.2f}" for v in x], "textfont": {"size": style.FONT_PX - 1}}
@@ -105,7 +105,7 @@ def effects(phase: phase_page.Phase) -> None:
 
 def relevance(phase: phase_page.Phase) -> None:
     """Draw attempts by relevance of what was retrieved."""
-    rows = phase.read(reading_phases.relevance_against_attempts)
+    rows = [r for r in phase.read(reading_phases.relevance_against_attempts) if r["condition"] in CONDITIONS]
     if not rows:
         return
     found = phase.find("relevance_attempts_correlation", "semantic")

@@ -40,7 +40,8 @@ def precision(phase: phase_page.Phase) -> None:
     gains = [
         r for r in phase.defined("precision_difference") if phase.find("precision_adjusted_p", str(r["condition"]))
     ]
-    best = max(gains, key=lambda r: float(r["value"]), default=None)
+    decided = [r for r in gains if r["condition"] == phase.main]
+    best = max(decided or gains, key=lambda r: float(r["value"]), default=None)
     finding = "Retrieval precision of what each condition searches by"
     if best:
         tuned = str(best["condition"]).split(" - ")[0]
@@ -90,10 +91,12 @@ def against_base(phase: phase_page.Phase) -> None:
 
 def queries(phase: phase_page.Phase) -> None:
     """Draw the quality of the queries that the model writes."""
-    rows, best = phase.of("query_quality"), phase.best("query_quality")
-    if not best:
+    rows = [r for r in phase.of("query_quality") if r["condition"] in ORDER]  # a crossed condition has other problems
+    known = [r for r in rows if words.defined(r["value"])]
+    if not known:
         return
-    same = all(r["value"] == best["value"] for r in phase.defined("query_quality"))
+    best = max(known, key=lambda r: float(r["value"]))
+    same = all(r["value"] == best["value"] for r in known)
     which = "All write queries of the same quality," if same else f"{best['condition']} writes the best queries:"
     finding = f"{which} {words.estimate(best)}"
     basis = f"n {best['n']:,} problems · type match, diversity, length, domain terms · {best['method']}"

@@ -14,8 +14,8 @@ CONDITIONS = ("none", "random", "recent", "semantic", "lexical")
 
 def body(phase: phase_page.Phase) -> None:
     """Draw four plots; the differences are of one retrieval, which the reader chooses."""
-    attempts = partial(conditions.attempts, order=CONDITIONS)
-    phase.beside(attempts, against_none, conditions.accuracies, conditions.pairs)
+    attempts, accuracies = (partial(f, order=CONDITIONS) for f in (conditions.attempts, conditions.accuracies))
+    phase.beside(attempts, against_none, accuracies, conditions.pairs)
 
 
 def against_none(phase: phase_page.Phase) -> None:

@@ -47,7 +47,9 @@ def write_note(run_id: str, note: run_notes.RunNote) -> None:
         tags = st.text_input("Tags, with commas between them", ", ".join(note.tags), key=f"tags-{run_id}")
         text = st.text_area("Note", note.note, key=f"text-{run_id}", max_chars=run_notes.MOST_CHARACTERS)
         saved = st.form_submit_button("Save")
-    st.caption(f"On {run_id}. Kept beside the results, in backups, and written by lab export run_notes.")
+    st.caption(
+        f"This note belongs to run {run_id}. Backups have it, and lab export run_notes writes all notes to a file."
+    )
     if saved:
         try:
             run_notes.save(Paths.local(), run_id, run_notes.parsed(text, tags))

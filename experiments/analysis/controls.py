@@ -121,30 +121,33 @@ def gain_share(table: Table, condition: str, by: Resampling) -> Metric:
     return row("gain_share", condition, by.ratio(own, gain), note="; (none - condition) / (none - semantic)")
 
 
-def copied(metrics: Metrics) -> Metric | None:
-    """Return the share of the gain that labels alone have; None where no gain is shown or the control was not run."""
+def copied(metrics: Metrics, alpha: float = LEVEL) -> Metric | None:
+    """Return the share of the gain that labels alone have; None where no gain is shown at `alpha` or the control was not run."""
     found = metrics.find("gain_share", LABEL_ONLY)
-    return found if _gained(metrics) and found is not None and found.value is not None else None
+    return found if _gained(metrics, alpha) and found is not None and found.value is not None else None
 
 
-def _gained(metrics: Metrics) -> bool:
-    return attempts.outcome(metrics, "semantic - none", LEVEL) is Outcome.FEWER
+def _gained(metrics: Metrics, alpha: float) -> bool:
+    return attempts.outcome(metrics, "semantic - none", alpha) is Outcome.FEWER
 
 
-def copying_in_words(metrics: Metrics) -> str:
-    """Return how much of the gain of semantic memos is copying labels, as the end of a reason; "" without any control."""
-    share = copied(metrics)
+def copying_in_words(metrics: Metrics, alpha: float = LEVEL) -> str:
+    """Return how much of the gain of semantic memos is copying labels, as the end of a reason; "" without any control.
+
+    `alpha` is the level of the gain itself, which the gate has tested.
+    """
+    share = copied(metrics, alpha)
     none, semantic, labels, vote = (_mean(metrics, c) for c in ("none", "semantic", LABEL_ONLY, VOTE))
     if none is None or semantic is None or (labels is None and vote is None):
         return ""
     parts = []
-    if not _gained(metrics):
+    if not _gained(metrics, alpha):
         parts.append("semantic memos are not shown to save attempts against none, so there is no gain to explain")
     elif share is not None and share.value is not None:
         between = "" if share.low is None or share.high is None else f" ({share.low:.0%} to {share.high:.0%})"
         parts.append(
             f"unrelated problems under the labels of the semantic memos save {share.value:.0%}{between} of the "
-            f"{none - semantic:.2f} attempts that semantic memos save against none: so much of the gain is copying labels"
+            f"{none - semantic:.2f} attempts that semantic memos save against none: {_part(share.value)} of the gain is copying labels"
         )
     if vote is not None:
         parts.append(
@@ -152,6 +155,10 @@ def copying_in_words(metrics: Metrics) -> str:
             f"the model with the memos {semantic:.2f}"
         )
     return f" {parts[0][0].upper()}{'; '.join(parts)[1:]}." if parts else ""
+
+
+def _part(share: float) -> str:
+    return "all" if share >= 1 else "none" if share <= 0 else "so much"
 
 
 def _mean(metrics: Metrics, condition: str) -> float | None:

@@ -143,9 +143,9 @@ def gate(metrics: Metrics, config: AnalysisConfig) -> Verdict:
     met = ", ".join(k for k, ok in criteria.items() if ok)
     trainings = metrics.facts["trainings"]
     reason = (
-        f"{hypothesis} {word}: {found.main.condition} {found.text}, n {found.main.n}"
+        f"better retrieval {word}: {found.main.condition} {found.text}, n {found.main.n}"
         f"{', one training of each adapter, whose spread is unknown' if trainings == 1 else ''}."
-        f" Attempts {by_attempts}: {second.text}."
+        f" Attempts {by_attempts}: {second.text}, hypothesis {hypothesis}."
         f" Use {best} (fewest attempts). Success criteria met: {met or 'none'}."
         f"{e2_precision.empty_in_words(metrics, found.empty, config)}{ends_in_words(metrics.facts['flags'])}{missing}"
     )

@@ -40,7 +40,10 @@ def join(
         list[str] | None, typer.Option(help="A lower tier to serve as well, weak or medium; repeatable.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Do not measure speeds; the plan then assumes an average machine.")
+        bool,
+        typer.Option(
+            "--quick", help="Do not measure speeds; the plan then assumes speed 1, that of the reference machine."
+        ),
     ] = False,
     key_file: Annotated[
         Path | None,

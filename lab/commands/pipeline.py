@@ -14,7 +14,7 @@ import typer
 from common.errors import LabError
 from common.text import duration, printable
 from flows.forecast import expected_seconds
-from flows.plan import Run, checked_why, plan
+from flows.plan import Run, checked_why, plan, up_to
 from lab import PAGE_PORT
 from lab.commands import results_hosts
 from lab.commands.options import (
@@ -84,7 +84,7 @@ def pipeline(
     """
     given = chosen(context, config, settings, domain, data, on, allow_leakage)
     file = given.file
-    planned = plan(given.scale, given.given)
+    planned = plan(given.scale, given.given, up_to(until or given.file.until))
     why = checked_why(file.override if override is None else override)
     mode = mode if was_given(context, "mode") else file.mode or mode
     source = f"{config.name}, SHA-256 {file.digest}" if config else None
@@ -167,8 +167,8 @@ def demo(
     with --gates it stops there. Exit code 0 when the pipeline completed, since a FAIL is a result; 3 with --exit-code.
 
     With --machines 3 the chain runs on three machines of 4, 8 and 16 GB, each with its own name, folder, cores and limit of
-    memory. In the middle of E1 the laptop's plug is pulled, and its work goes elsewhere; then it joins again, P1 runs once on
-    each machine, and the page Hosts compares them.
+    memory. In the middle of E1 all processes of the laptop are killed, as by a power cut, and its work goes elsewhere;
+    then it joins again, P1 runs once on each machine, and the page Hosts compares them.
 
     Example: lab demo --once
     """
@@ -230,5 +230,6 @@ def closing(rows: Sequence[Mapping[str, Any]]) -> str:
     found = ", ".join(f"{status} for {' '.join(phases)}" for status, phases in sorted(verdicts.items(), reverse=True))
     return (
         f"The verdicts are {found}; the reasons and what to try are in: lab results\n"
-        "A FAIL of P1 or E0 is the honest finding for so small a model, not an error; the full run is in docs/results/full.md."
+        "A FAIL of P1 or E0 is the honest finding for so small a model, not an error; "
+        "a full run of an earlier protocol is in docs/results/full.md."
     )

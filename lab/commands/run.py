@@ -54,7 +54,7 @@ def run(
     paths = Paths.local()
     if resume and not _named_a_run(context):
         scale, given = _last_arguments(paths, phase)
-    planned = plan(scale, given)
+    planned = plan(scale, given, (phase,))
     for line in _lowered(planned.run, phase):
         print(line, file=sys.stderr)
     warnings = [foretold(phase, planned.run.configs[phase])]  # printed before the first unit

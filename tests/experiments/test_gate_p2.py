@@ -7,7 +7,7 @@ import pytest
 from made_up_trials import choice_trials, compared, metrics_of
 
 from experiments import p2_retrieval_utility as p2
-from experiments.contract import Metrics, Status
+from experiments.contract import Metric, Metrics, Status
 
 CONFIG = p2.Config(controls=())
 FLAGS: dict[str, list[str]] = {"ceiling": [], "floor": []}
@@ -135,6 +135,37 @@ def test_which_comparison_decides(none: Seen, random: Seen, status: Status, name
     assert verdict.status is status
     assert verdict.main.condition == (f"semantic - {named}" if named else "")
     assert verdict.findings == (p2.Findings(retrieval_helps="semantic") if status is Status.PASS else None)
+
+
+@pytest.mark.parametrize(
+    ("semantic", "lexical", "status", "named"),
+    [
+        (
+            (0.06, -0.3),
+            (0.001, 0.5),
+            Status.FAIL,
+            "semantic",
+        ),  # a retriever that costs attempts is not the stronger one
+        ((0.001, -0.1, 0.3), (0.001, 0.5), Status.INCONCLUSIVE, "semantic"),
+        ((0.001, 0.5), (0.2, -0.1), Status.FAIL, "lexical"),
+        ((0.9, 0.1), (0.3, 0.1), Status.FAIL, "semantic"),
+        ((0.001, 0.5), (0.001, -0.5), Status.PASS, "lexical"),
+    ],
+)
+def test_the_stronger_retriever_decides(semantic: Seen, lexical: Seen, status: Status, named: str) -> None:
+    """By the side of its difference, then by p: p has two sides, and 0.001 may say that it costs attempts."""
+    rows = []
+    for retriever, seen in (("semantic", semantic), ("lexical", lexical)):
+        p, d, *ranks = seen
+        for baseline in p2.BASELINES:
+            rows += compared(f"{retriever} - {baseline}", p, d, ranks=ranks[0] if ranks else None)
+    rows += [
+        Metric("attempts_mean", value, condition=c) for c, value in (("none", 3.0), ("semantic", 3.2), ("vote", 2.0))
+    ]
+    config = p2.Config(controls=("lexical",))
+    verdict = p2.gate(metrics_of(rows, flags=FLAGS, errors=[]), config)
+    assert (verdict.status, verdict.main.condition.split(" - ")[0]) == (status, named)
+    assert ("gain to explain" in verdict.reason) == (named == "semantic"), "what is said of labels is of semantic memos"
 
 
 @pytest.mark.parametrize("lost", [p2.CONDITIONS, ("none",)])

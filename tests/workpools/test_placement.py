@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from made_up_host import ALL, made_up_report
 
 from common.errors import LabError
-from experiments.registry import PHASES, get_phase
+from experiments.registry import PHASES, configure
 from workpools.assess import CapabilityReport
 from workpools.hosts import UNNAMED
+from workpools.needs import demand
 from workpools.placement import Placement, fit_hosts, out_of_use, place
 from workpools.tiers import TIERS, serves, tiers_for
 
@@ -166,5 +167,5 @@ def test_no_unit_goes_to_a_machine_that_cannot_run_it(
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_phase_can_be_placed(phase: str) -> None:
     """A phase with a profile or an engine that no machine has would wait for ever."""
-    module = get_phase(phase)
-    assert place(module.PROFILE, module.NEEDS, {"strong": ["c"]}, [made_up_report("c")]).pool == "strong"
+    profile, needs = demand(phase, configure(phase, "smoke"))
+    assert place(profile, needs, {"strong": ["c"]}, [made_up_report("c")]).pool == "strong"

@@ -161,7 +161,7 @@ def test_training_examples_hold_formulas(engines: Backends) -> None:
     """E2's datasets: S ends in the right formula under its analysis, R in it after what was tried and heard."""
     bank = Bank(DOMAIN, MEMOS, engines.embedder("all-MiniLM-L6-v2"), RetrievalConfig(k=3))
     prompt, completion = distilled(DOMAIN, MEMORY[0], bank, CONFIG)
-    assert prompt == hunch_prompt(DOMAIN, MEMORY[0], CONFIG) and prompt.endswith("\nQuery:")
+    assert prompt == hunch_prompt(DOMAIN, MEMORY[0], CONFIG) and prompt.endswith("\nQuery: points with")
     assert completion.endswith(f"\nFormula: y = {MEMORY[0].answer}")
     assert MEMORY[0].answer not in completion.split("Formula")[0]
     before, after = raw(DOMAIN, LINE, ["0*x", LINE.answer, "never reached"], CONFIG)

@@ -161,8 +161,9 @@ def test_semantic_finds_the_problem_itself_last(distance: str, weight: float) ->
 
 def test_a_query_is_matched_by_text_alone() -> None:
     """What the model wrote has no features; it must not be given those of the problem it was written for."""
-    asked = bank(text_weight=0.0).by_query(PROBLEMS[6].text, PROBLEMS[12])
-    assert orders(asked)[-1] == 6
+    wanted = DOMAIN.describe(PROBLEMS[6])
+    (*_, nearest), _ = bank(text_weight=0.0).by_query(wanted, PROBLEMS[12])
+    assert DOMAIN.describe(nearest.problem) == wanted
     empty, _ = bank().by_query("", PROBLEMS[12])
     assert len(empty) == 3
 

@@ -21,7 +21,7 @@ from warehouse.paths import Paths
 CLOSING = (
     "The verdicts are PASS for P2 P3 E1 E2, FAIL for P1 E0; the reasons and what to try are in: lab results\n"
     "A FAIL of P1 or E0 is the honest finding for so small a model, not an error; "
-    "the full run is in docs/results/full.md.\n"
+    "a full run of an earlier protocol is in docs/results/full.md.\n"
 )
 
 

@@ -106,6 +106,9 @@ class FakeDispatcher:
     def under_way(self) -> set[Any]:
         return set()
 
+    def at_work(self) -> list[str]:
+        return []
+
     def submit(self, phase: str, units: Sequence[Unit], attempt: int, above: str | None) -> None:
         self.submitted += 1
 
@@ -126,7 +129,7 @@ def test_a_unit_whose_bundle_is_in_the_archive_is_never_given_up(
         before = rows(con)
         lose_rows(con)
     dispatcher: Any = FakeDispatcher(store, run)
-    progress: Any = SimpleNamespace(report=lambda *_: None)
+    progress: Any = SimpleNamespace(report=lambda *_, **__: None)
     runner = pipeline._PhaseRunner(run_home, dispatcher, progress, "split", None)
     real = collector.read_bundle
 
