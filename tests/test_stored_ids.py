@@ -10,7 +10,7 @@ from experiments.registry import configure, expected_findings, get_phase
 STORED = {
     "p1": "20539ceec418abceb5ef4c6a567a3b47",
     "p3": "570084f6cea1c43e2f01102e000527f8",
-    "e1": "eb0a9458bb61b901a44319d626476f32",
+    "e1": "a60e03e056c47876525cadf7bd4d15a9",
 }
 
 

@@ -48,7 +48,7 @@ def test_retrieval_precision_of_written_queries_decides(
     assert verdict.findings.hypothesis_verdict == word
     assert verdict.status is STATUSES[word]
     assert verdict.main.metric == "precision_difference" and verdict.main.condition == f"{named} - base_query"
-    assert verdict.reason.startswith(f"{hypothesis} {word}: {named} - base_query ") and verdict.main.n == 16
+    assert verdict.reason.startswith(f"better retrieval {word}: {named} - base_query ") and verdict.main.n == 16
     assert f" Attempts {verdict.findings.attempts_verdict}: " in verdict.reason
     assert bool(verdict.next_steps) == (word != "confirmed")
     rows = {m.condition: m for m in metrics.values if m.metric == "precision_adjusted_p"}
