@@ -230,6 +230,9 @@ def unmeasured(rows: Sequence[Row], details: Sequence[Remembering]) -> str | Non
     for row, one in zip(rows, details, strict=True):
         if row.condition != "none" and (one.relevance is None or one.type_match is None):
             return "the relevance of what was retrieved is missing"
+        measured: list[Remembering | Retrieved] = [one, *one.unseen.values()]
+        if any((m.vote_attempts is None) != (m.vote_first_right is None) for m in measured):
+            return "one of the two measures of a vote is missing"
         if row.condition == "semantic" and set(one.unseen) != set(RETRIEVALS):
             return f"the measures of {', '.join(RETRIEVALS)} are missing"
     return None

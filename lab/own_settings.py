@@ -30,7 +30,7 @@ READ = (*ACCESS, "PREFECT_API_URL", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_H
 FORMS: dict[str, tuple[str, Callable[[str], object]]] = {
     "PREFECT_API_SSL_CERT_FILE": ("a file of certificates", os.path.isfile),
     "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": ("true or false", re.compile("true|false|[01]", re.IGNORECASE).fullmatch),
-    "PREFECT_CLIENT_CUSTOM_HEADERS": ("a JSON object of names and texts", lambda text: _is_headers(text)),
+    "PREFECT_CLIENT_CUSTOM_HEADERS": ("a JSON object of names and texts in ASCII", lambda text: _is_headers(text)),
 }
 OWN = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_PROFILES_PATH": os.path.join(os.devnull, "none")}  # noqa: PTH118
 # Programs that lab starts, by what their variables begin with, and others that the server's program reads.
@@ -44,7 +44,8 @@ def _is_headers(text: str) -> bool:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    # Headers that are not ASCII cannot be sent.
+    return isinstance(found, dict) and all(isinstance(v, str) and v.isascii() and k.isascii() for k, v in found.items())
 
 
 class _Without(MetaPathFinder):

@@ -67,13 +67,22 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
             "base": base,
             "tuned": tuned,
             "training": facts,
-            "trainings": len({t.seed for t in trials if t.condition == "train_s" and t.error is None}),
+            "trainings": _trainings(trials),
             "criteria": criteria,
             "best": _best(main, base),
             "missing": _missing(trials, (base, *conditions)),
             "flags": flags_of(main, scale, by),
         },
     )
+
+
+def _trainings(trials: Sequence[Trial]) -> int:
+    """Return how many trainings each dataset had that was trained at all, the fewest."""
+    seeds: dict[str, set[int | None]] = {}
+    for t in trials:
+        if t.condition.startswith("train_") and t.error is None:
+            seeds.setdefault(t.condition, set()).add(t.seed)
+    return min(map(len, seeds.values()), default=0)
 
 
 def _s_and_r(trials: Sequence[Trial], table: attempts.Table) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ def test_formulas_have_no_vote_and_no_controls_no_sentence() -> None:
 
 
 def test_retrieval_is_measured_once_a_problem_whether_a_model_saw_it_or_not() -> None:
-    """Three trials of a problem are one observation; what the condition itself found counts before what was unseen."""
+    """Three trials of a problem are one observation; what the condition itself found counts as well."""
     seen = {**FACTS, "unseen": {"lexical": {**FACTS, "recall": 0.5}, "oracle": {**FACTS, "recall": 1.0}}}
     found = analysed({"none": NONE, "semantic": less(1)}, seen)
     for metric, condition, wanted in (

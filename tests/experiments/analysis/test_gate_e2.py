@@ -141,7 +141,7 @@ def test_one_missing_adapter_leaves_the_other_to_be_judged() -> None:
         attempts_verdict="confirmed",
         best_model="tuned_r",
         criteria={},
-        training_seeds=0,
+        training_seeds=1,
     )
     pays = metrics.find("break_even_problems", "tuned_r")
     assert pays is not None and pays.value == pytest.approx(200.0)
