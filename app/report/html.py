@@ -92,9 +92,12 @@ def page(run_id: str, note: str = "") -> str:
     last = {phase: words.local_time(at, None) for phase, at in snapshot.latest_results(run_id).items()}
     known = [h["host"] for h in snapshot.hosts()]
     decided = {phase: card_parts.deciding(run_id, v) for phase, v in verdicts.items()}
-    shown = [p for p in ORDER if p in verdicts or p in snapshot.measured_phases(run_id)]
-    content = {p: _phase(run, p, verdicts.get(p), known) for p in shown}
-    content |= {name: text for name, text in (("hosts", _hosts(run_id)), ("provenance", _provenance(run_id))) if text}
+    origins, measured = snapshot.provenance(run_id), snapshot.measured_phases(run_id)
+    plan = origins["content"] if origins else None
+    shown = [p for p in ORDER if p in verdicts or p in measured]
+    content = {p: _phase(run, p, verdicts.get(p), known, plan) for p in shown}
+    more = {"hosts": _hosts(run_id), "provenance": _provenance(run_id, origins)}
+    content |= {name: text for name, text in more.items() if text}
     parts = [
         _head(run, verdicts, state),
         _quiet(note),
@@ -137,7 +140,7 @@ def _quiet(text: str) -> str:
     return f'<p class="lab-quiet"><bdi>{escape(text)}</bdi></p>' if text else ""
 
 
-def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> str:
+def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str], plan: Row | None) -> str:
     """Return a phase's question, its verdict with the reason, plots and numbers."""
     run_id = str(run["run_id"])
     rows = snapshot.phase_metrics(run_id, phase)
@@ -152,17 +155,16 @@ def _phase(run: Row, phase: str, verdict: Row | None, known: Sequence[str]) -> s
     whole = f"{len(rows):,} numbers" if len(rows) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(rows):,} numbers"
     numbers = _table(tables.metric_rows(rows[:MOST_ROWS]), ("value",))
     return (
-        f'<p class="question">{escape(text_of(phase).question)}</p>{_verdict(run, phase, verdict)}'
+        f'<p class="question">{escape(text_of(phase).question)}</p>{_verdict(phase, verdict, plan)}'
         f'<div class="plots">{"".join(map(_plot, drawn.figures))}</div>'
         f"{''.join(map(_quiet, drawn.notes))}{''.join(drawn.tables)}"
         f"<details><summary>{whole}</summary>{numbers}</details>"
     )
 
 
-def _verdict(run: Row, phase: str, verdict: Row | None) -> str:
+def _verdict(phase: str, verdict: Row | None, plan: Row | None) -> str:
     """Return the verdict of a phase, its reason, the facts behind it and what to try next."""
-    plan = snapshot.provenance(str(run["run_id"]))
-    facts = origin.facts_of_phase(phase, verdict, plan["content"] if plan else None, None)
+    facts = origin.facts_of_phase(phase, verdict, plan, None)
     if verdict is None:
         return f"<p>Not decided yet.</p>{_quiet(' · '.join(facts))}"
     steps = "".join(
@@ -191,9 +193,8 @@ def _hosts(run_id: str) -> str:
     return f'{said}<div class="plots">{"".join(map(_plot, figures))}</div>{_table(work)}{compared}'
 
 
-def _provenance(run_id: str) -> str:
+def _provenance(run_id: str, found: Row | None) -> str:
     """Return what is needed to compute the same numbers again."""
-    found = snapshot.provenance(run_id)
     if found is None:
         return ""
     checks, rows = reading_checks.results(run_id), origin.facts_of(found, None)
