@@ -12,34 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_chain
 from emulated_windows import refused_names
+from small_chain import TRIALS, VERDICTS, WHY
 
 from benchmarks.chaos.laboratory import BUNDLES, HOST, METRICS, Lab
 from flows.plan import plan
 
 PHASES = ("p1", "p2", "p3", "e0", "e1", "e2")
-WHY = "a test looks at every phase"
-# As little work for the real model as leaves each phase all its kinds of units, and the larger phases several of a kind.
-LITTLE: dict[str, Any] = {"max_guesses": 2, "run_seeds": [100, 200]}
-SMALL = {
-    "p2": {"per_unit": 1, "n_test": 2} | LITTLE,
-    "e1": {"n_memory": 4, "memos_per_unit": 2, "n_test": 3, "controls": []} | LITTLE,
-    "e2": {"n_test": 2} | LITTLE,
-}
-# E2's findings name the success criteria, which rest on a clock.
-VERDICTS = (
-    "SELECT phase, status, main_metric, value, low, high, n, CASE WHEN phase <> 'e2' THEN findings END FROM verdicts "
-    "WHERE run_id = ? ORDER BY phase"
-)
-TRIALS = (
-    "SELECT problem_id, condition, seed, attempts, answer, tokens_in, tokens_out, error FROM counted_trials JOIN units "
-    "USING (unit_id) WHERE run_id = ? ORDER BY unit_id, ordinal"
-)
+# The controls of E1 have tests of their own.
+SMALL = small_chain.SMALL | {"e1": small_chain.SMALL["e1"] | {"controls": []}}
 
 
-def pipeline(*more: str) -> list[str]:
-    small = [f"{phase}.{name}={json.dumps(value)}" for phase, values in SMALL.items() for name, value in values.items()]
-    return ["pipeline", "--scale", "smoke", *(part for s in small for part in ("--set", s)), *more]
+def pipeline() -> list[str]:
+    return small_chain.pipeline(SMALL, "--override", WHY)
 
 
 @cache
@@ -54,7 +40,7 @@ def undisturbed(new_lab: Callable[[str], Lab], first_load: Any) -> tuple[Lab, su
     lab = new_lab("real")
     (lab.home / "models").symlink_to(first_load.models)
     lab.up()
-    command = lab.start(*pipeline("--override", WHY), log="undisturbed")
+    command = lab.start(*pipeline(), log="undisturbed")
     ended = command.wait(900)
     return lab, subprocess.CompletedProcess([], ended, (lab.home / "logs" / "undisturbed.log").read_text(), "")
 
@@ -186,7 +172,7 @@ def test_a_second_run_followed_from_another_machine_computes_nothing(
     before = [lab.query(sql, run_id()) for sql in (BUNDLES, METRICS, VERDICTS)]
     submitted = len(lab.shards(*run_id()))
     elsewhere = {"LAB_HOME": str(tmp_path), "PREFECT_API_URL": f"http://127.0.0.1:{lab.port}/api"}
-    again = lab.lab(*pipeline("--override", WHY), **elsewhere)
+    again = lab.lab(*pipeline(), **elsewhere)
     assert again.returncode == done.returncode, again.stdout + again.stderr
     assert [lab.query(sql, run_id()) for sql in (BUNDLES, METRICS, VERDICTS)] == before
     assert len(lab.shards(*run_id())) == submitted
