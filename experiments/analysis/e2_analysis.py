@@ -77,10 +77,11 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
 
 
 def _trainings(trials: Sequence[Trial]) -> int:
-    """Return how many trainings each dataset had that was trained at all, the fewest."""
+    """Return how many trainings S and R had, of those that were trained at all, the fewer."""
     seeds: dict[str, set[int | None]] = {}
     for t in trials:
-        if t.condition.startswith("train_") and t.error is None:
+        # The dataset that is cut to equal tokens is a control, trained on fewer seeds by its setting.
+        if t.condition in ("train_s", "train_r") and t.error is None:
             seeds.setdefault(t.condition, set()).add(t.seed)
     return min(map(len, seeds.values()), default=0)
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from common.resources import GB, LENT
 
 CGROUPS = Path("/sys/fs/cgroup")
 TRY_S = 5.0  # for systemd to say whether it may
+LEAVE_S = 10.0  # for the ends of what was killed; the group is left behind after that
 
 
 def group_for(name: str, ram_gb: float, root: Path = CGROUPS) -> Path | None:
@@ -35,11 +37,16 @@ def group_for(name: str, ram_gb: float, root: Path = CGROUPS) -> Path | None:
     return None
 
 
-def leave(name: str, root: Path = CGROUPS) -> None:
-    """Remove the control group of this name, once nothing runs in it."""
-    for top in (root, root / "memory"):
-        with suppress(OSError):
-            (top / f"lab-{name}").rmdir()
+def leave(name: str, root: Path = CGROUPS, wait_s: float = LEAVE_S) -> None:
+    """Remove the control group of this name. A killed process is in its group until its parent has read its end."""
+    until = time.monotonic() + wait_s
+    for folder in (root / f"lab-{name}", root / "memory" / f"lab-{name}"):
+        while folder.is_dir():
+            with suppress(OSError):
+                folder.rmdir()
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)
 
 
 def command_within(name: str, ram_gb: float, command: Sequence[str]) -> list[str]:

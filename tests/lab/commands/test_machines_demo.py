@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import duckdb
@@ -67,6 +68,16 @@ def test_the_work_of_the_laptop_goes_elsewhere_and_all_are_compared(tmp_path: Pa
         compared = {str(host) for (host,) in rows("SELECT DISTINCT host FROM host_comparison WHERE phase = 'p1'")}
         assert compared == {"pi-4", "laptop", "desktop"}
     assert not list(Path("/sys/fs/cgroup").glob("*/lab-pi-4"))
+
+
+def test_a_control_group_is_removed_once_its_last_process_is_gone(tmp_path: Path) -> None:
+    """A killed process stays in its group for a moment, and the group stayed behind for good."""
+    process = tmp_path / "memory" / "lab-pi-4" / "process"
+    process.mkdir(parents=True)
+    threading.Timer(0.3, process.rmdir).start()
+    within.leave("pi-4", tmp_path)
+    assert list((tmp_path / "memory").iterdir()) == []
+    within.leave("pi-4", tmp_path)  # nothing is there
 
 
 def test_the_machines_are_those_of_the_example() -> None:
