@@ -79,6 +79,8 @@ def pipeline(
     log.info("run %s, plan %s", run.run_id, run.plan_id)
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
+    if flow_run and run.run_id not in flow_run.tags:  # it was started by Prefect's pages or its command
+        dispatcher.client.update_flow_run(flow_run.id, tags=[*flow_run.tags, run.run_id])
     progress = ProgressTable(dispatcher.client, run.run_id, flow_run.id if flow_run else None)
     return _PhaseRunner(paths, dispatcher, progress, mode, override).run_phases(until)
 

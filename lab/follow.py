@@ -1,4 +1,4 @@
-"""Submit the pipeline, follow it line by line on any machine, and print its verdicts."""
+"""Follow the pipeline line by line on any machine, and print its verdicts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from common.errors import LabError
 from common.text import duration, printable
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 from lab.progress_view import Screen, View, view
+from lab.submitting import submit, untaken
 from lab.verdict_lines import print_chain, print_lines
 
 if TYPE_CHECKING:
@@ -77,11 +78,9 @@ def follow_pipeline(
 
     expected = expected_seconds(run)
     client = connected()
-    parameters: dict[str, Any] = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
-    parameters |= {"until": until} if until else {}
-    parameters |= {"on": dict(pins)} if pins else {}
-    parameters |= {"source": source} if source else {}
-    flow_run = _submit(client, run.scale, parameters)
+    flow_run = submit(client, run, override, mode, until, pins, source)
+    if flow_run.joined:
+        print(f"joining the pipeline run {flow_run.name} that is under way", flush=True)
     again = pipeline_command(run, override, mode)
     state, progress = watch(client, flow_run, run.run_id, expected, again)
     if not state.is_completed():
@@ -146,25 +145,6 @@ def ending(rows: Sequence[Mapping[str, Any]], phases: Sequence[str], again: str,
         return Ending(EXIT_GATE, f'{last.upper()} stopped the chain. To go on all the same: {again} --override "why"')
     failed = [r["phase"].upper() for r in rows if r["status"] == "FAIL"]
     return Ending(EXIT_GATE, f"The pipeline completed; FAIL: {', '.join(failed)}.") if failed else Ending(0, "")
-
-
-def _submit(client: Any, scale: str, parameters: dict[str, Any]) -> Any:
-    from prefect.exceptions import ObjectNotFound
-    from prefect.states import Scheduled
-
-    from workpools.hosts import unfinished
-    from workpools.server_rows import flow_runs
-
-    try:
-        deployment = client.read_deployment_by_name(f"pipeline/{scale}")
-    except ObjectNotFound:
-        raise LabError(f"pipeline/{scale} is not deployed on this server", "prefect deploy --all") from None
-    under_way = flow_runs(client, unfinished(deployment_id={"any_": [str(deployment.id)]}))
-    same = [r for r in under_way if all(r.parameters.get(k) == v for k, v in parameters.items())]
-    if same:
-        print(f"joining the pipeline run {same[0].name} that is under way", flush=True)
-        return same[0]
-    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters, state=Scheduled())
 
 
 class _Patience:
@@ -233,7 +213,7 @@ def watch(client: Any, flow_run: Any, run_id: str, expected: Mapping[str, float]
                 return _Followed(state, progress)
             waited_s = time.monotonic() - screen.started - patience.away_s
             if state and state.is_waiting() and waited_s > START_WAIT_S:
-                raise LabError("no worker took the pipeline", "prefect worker start --pool coordinator, or lab up")
+                raise untaken()
             time.sleep(AGAIN_S)
 
 

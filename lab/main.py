@@ -32,6 +32,7 @@ COMMANDS = {
     "status": "machine:status",
     "down": "machine:down",
     "pipeline": "pipeline:pipeline",
+    "stop": "pipeline:stop",
     "plan": "plan:plan",
     "config": "pipeline:config",
     "run": "run:run",

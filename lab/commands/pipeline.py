@@ -1,4 +1,4 @@
-"""Commands for whole runs: pipeline, results, collect, demo."""
+"""Commands for whole runs: pipeline, stop, results, collect, demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.errors import LabError
 from common.text import duration, printable
 from flows.forecast import expected_seconds
 from flows.plan import Run, checked_why, plan, up_to
-from lab import PAGE_PORT
+from lab import PAGE_PORT, submitting
 from lab.commands import results_hosts
 from lab.commands.options import (
     AllowLeakage,
@@ -71,10 +71,12 @@ def pipeline(
     until: Annotated[str | None, typer.Option(help="The last phase to run; by default e2.")] = None,
     on: On = None,
     config: Config = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it, and do not follow it.")] = False,
 ) -> None:
     """Run all phases through Prefect and follow their progress.
 
-    If the same pipeline is running already, this follows it. Exit code 3: a gate said FAIL or stopped the chain.
+    If the same pipeline is running already, this follows it. Ctrl-C ends the following only; lab stop ends the pipeline.
+    Exit code 3: a gate said FAIL or stopped the chain.
 
     With --mode replicate every host that can run a phase runs all of it, so that hosts can be compared. Values are set
     for one phase, as p2.n_test=8; values that all phases share, such as domain, are set without a phase. --config takes
@@ -88,7 +90,26 @@ def pipeline(
     why = checked_why(file.override if override is None else override)
     mode = mode if was_given(context, "mode") else file.mode or mode
     source = f"{config.name}, SHA-256 {file.digest}" if config else None
-    raise typer.Exit(follow_pipeline(planned.run, why, mode, until or file.until, given.pins, source))
+    how = (why, mode, until or file.until, given.pins, source)
+    if not detach:
+        raise typer.Exit(follow_pipeline(planned.run, *how))
+    found = submitting.start(up.connected(), planned.run, *how)
+    known = "is under way already" if found.joined else "is started"
+    print(f"Run {planned.run.run_id} {known}. To stop it: lab stop {planned.run.run_id}")
+
+
+def stop(
+    run: Annotated[str | None, typer.Argument(help="Id of the run; the only one under way unless given.")] = None,
+) -> None:
+    """Stop a pipeline that is under way, on all machines.
+
+    Results that are there stay, and the same lab pipeline goes on from them. It does not stop a lab run in a terminal.
+
+    Example: lab stop demo-1a2b3c4d
+    """
+    stopped = submitting.stop(up.connected(), run)
+    shards = f" and {stopped.shards} of its shards" if stopped.shards else ""
+    print(printable(f"stopped {', '.join(stopped.pipelines)}{shards}; what has a result is not computed again"))
 
 
 def config(scale: Scale = "demo") -> None:
