@@ -98,8 +98,8 @@ STEADIER = {"no effect": TRUTHS["no effect"], "effect for": Truth(STEADY, USUAL)
 class Gate:
     """A phase's gate, the conditions that it compares, and which of its outcomes are wrong under which truth.
 
-    An outcome is the verdict's status, in E1 the hypothesis of a PASS. `wrong` lists those that are not true,
-    `opposite` those that say the opposite of it.
+    An outcome is the verdict's status; of a PASS what it found: in P2 the retriever, in E1 the hypothesis. `wrong` lists
+    those that are not true, `opposite` those that say the opposite of it.
     """
 
     conditions: Sequence[str]
@@ -143,8 +143,19 @@ GATES = {
         10,
         TRUTHS,
         _judged(p2, p2.Config(controls=())),
-        NO_PASS,
-        {"effect against": ("PASS",)},
+        dict.fromkeys(NO_PASS, p2.RETRIEVERS),
+        {"effect against": ("semantic",)},
+    ),
+    # Lexical retrieval has the effect, semantic none: each has comparisons of its own, and the gate takes either.
+    "p2, lexical": Gate(
+        (*p2.CONDITIONS, "lexical"),
+        ("lexical",),
+        60,  # of ten families one of six comparisons is shown in 17 of 40 studies only
+        12,
+        TRUTHS,
+        _judged(p2, p2.Config(controls=("lexical",))),
+        {**dict.fromkeys(NO_PASS, p2.RETRIEVERS), "effect for": ("semantic",)},
+        {"effect against": ("lexical",)},
     ),
     "e1": Gate(
         e1.CONDITIONS,
@@ -236,10 +247,16 @@ def outcomes(gate: Gate, truth: str, icc: float, simulations: int, seed: int) ->
     rng = np.random.default_rng([seed, list(gate.truths).index(truth), round(100 * icc), gate.families])
     found: Counter[str] = Counter()
     for _ in range(simulations):
-        verdict = gate.verdict(trials_of(gate, gate.truths[truth], icc, rng))
-        led = verdict.status is Status.PASS and isinstance(verdict.findings, e1.Findings)
-        found[verdict.findings.hypothesis if led else verdict.status.value] += 1  # type: ignore[union-attr]
+        found[_outcome(gate.verdict(trials_of(gate, gate.truths[truth], icc, rng)))] += 1
     return found
+
+
+def _outcome(verdict: Verdict) -> str:
+    if verdict.status is Status.PASS and isinstance(verdict.findings, p2.Findings):
+        return verdict.findings.retrieval_helps
+    if verdict.status is Status.PASS and isinstance(verdict.findings, e1.Findings):
+        return verdict.findings.hypothesis
+    return verdict.status.value
 
 
 def type_one(by_group: bool, icc: float, families: int, simulations: int, seed: int) -> float:

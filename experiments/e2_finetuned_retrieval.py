@@ -34,6 +34,7 @@ from experiments.analysis.e2_settings import (
     WRITES,
     AnalysisConfig,
     Findings,
+    first_trained,
     level_of,
     solver_of,
 )
@@ -46,8 +47,9 @@ from experiments.expected import Details, Expected, Key, Number, Share, Solved, 
 from experiments.findings import Earlier
 from experiments.protocol.identity import make_unit
 from experiments.seeds import generator
+from experiments.solving.adapters import Recipe, train_adapter, untrained
 from experiments.solving.choice import calibrate_batch
-from experiments.solving.distillation import Dataset, cut_to_tokens, dataset, query_quality
+from experiments.solving.distillation import query_quality
 from experiments.solving.memory_bank import NOTHING, Bank, Found, MemoRecord, analysis_of, bank_of
 from experiments.solving.queries import written
 from experiments.solving.replies import failed
@@ -109,12 +111,8 @@ class Config(AnalysisConfig):
     """E2's protocol."""
 
     n_test: int = Field(150, gt=1, description="of E1's test problems, solved under every condition")
-    n_crossed: int = Field(
-        150, ge=0, description="of them, solved by each model with the queries of the others as well"
-    )
-    train_seeds: tuple[int, ...] = Field((42, 43, 44), min_length=1, description="trainings of each dataset")
     n_by_tokens: int = Field(
-        3, ge=0, description="of them, repeated with as many tokens for S and R instead of examples"
+        3, ge=0, description="of train_seeds, repeated with as many tokens for S and R instead of examples"
     )
     k: int = Field(5, gt=0, description="memos shown")
     validation: float = Field(0.2, gt=0, lt=1, description="share of each dataset")
@@ -176,10 +174,11 @@ def _solving(
 ) -> list[Unit]:
     """Return the units that solve the test problems under these conditions, where their adapter was trained."""
     made = []
-    queries = _queries_of(so_far, config.train_seeds[0])
+    first = {c: first_trained(config, (s for d, s in adapters if d == name)) for c, name in WRITERS.items()}
+    queries = _queries_of(so_far, first)
     for condition, seed in asked:
         solver = solver_of(condition)
-        adapter = adapters.get((solver, seed or config.train_seeds[0]), "") if solver else ""
+        adapter = adapters.get((solver, first[f"tuned_{solver}"] if seed is None else seed), "") if solver else ""
         if solver and not adapter:
             continue
         own = {**spec, "role": "evaluate", "condition": condition, "seed": seed, "adapter": adapter}
@@ -202,12 +201,13 @@ def _solving(
     return made
 
 
-def _queries_of(so_far: Sequence[Result], first: int) -> dict[str, dict[str, str]]:
+def _queries_of(so_far: Sequence[Result], first: Mapping[str, int | None]) -> dict[str, dict[str, str]]:
     """Return the queries that were written, by condition and problem; of several trainings those of the `first` seed."""
     found: dict[str, dict[str, str]] = {}
     for unit, trials in so_far:
-        if unit.spec.get("condition") in WRITERS and unit.spec["seed"] in (None, first):
-            own = found.setdefault(unit.spec["condition"], {})
+        condition = unit.spec.get("condition")
+        if condition in WRITERS and unit.spec["seed"] == first[condition]:
+            own = found.setdefault(condition, {})
             own |= {t.problem_id: t.details["query"] for t in trials if "query" in t.details}
     return found
 
@@ -242,11 +242,12 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     try:
         bank = Bank(domain, bank_of(memos, config), backends.embedder(retrieval.embedder), retrieval)
         if train:
-            return [_train(spec, config, memos, bank, backends)]
+            recipe = Recipe(config.n_train, config.validation, config.lora)
+            return [train_adapter(spec, config, recipe, memos, bank, backends)]
         lm = backends.language_model(config.model, spec["adapter"], config.precision)
     except Unavailable as error:
         if train:
-            return [_untrained(spec, str(error))]
+            return [untrained(spec, str(error))]
         return [t for p in problems for t in failed(p, spec["condition"], _seeds(config, spec), error)]
     trials: list[Trial] = []
     by_model = written(problems, config.query_tokens, config, lm, domain) if spec["condition"] in WRITES else {}
@@ -305,9 +306,7 @@ def expected(unit: Unit) -> Expected:
         return solving(config, spec["problems"], [name], details, drawn=draws, seeds=seeds, fixed={name: fixed})
     name = f"train_{spec['dataset']}"
     key = Key("training", name, spec["seed"])
-    return Expected(
-        [key], Training, [Key("training", name)], fixed={name: fixed}, attached="adapter", more=without_costs
-    )
+    return Expected([key], Training, fixed={name: fixed}, attached="adapter", more=without_costs)
 
 
 def _solve(
@@ -357,44 +356,3 @@ def _ask(problem: Problem, query: str | None, spec: Json, seed: int | None, bank
     if condition == "tuned_s_random" and seed is not None:
         return bank.random(generator(seed, NAME, problem.problem_id, condition), problem)
     return NOTHING
-
-
-def _train(spec: Json, config: Config, memos: Sequence[MemoRecord], bank: Bank, backends: Backends) -> Trial:
-    name = of = spec["dataset"]
-
-    def made(name: str) -> Dataset:
-        return dataset(name, bank.domain, memos, bank, config, config.n_train, config.validation)
-
-    if name == "tokens":
-        counting = backends.language_model(config.model, precision=config.precision)
-        of, (examples, held) = cut_to_tokens(made("s"), made("r"), counting.count_tokens)
-    else:
-        examples, held = made(name)
-    if not examples:
-        return _untrained(spec, f"no memo for dataset {name}: the baseline solved nothing")
-    training = backends.train(config.model, examples, held, config.lora, spec["seed"], config.precision, config.trainer)
-    adapter = backends.attach(f"e2-{name}-{spec['seed']}.safetensors", training.adapter)
-    return Trial(
-        "training",
-        f"train_{name}",
-        seed=spec["seed"],
-        tokens_in=training.tokens,
-        latency_s=training.seconds,
-        details={
-            "hypothesis": spec["hypothesis"],
-            "adapter": adapter,
-            "adapter_bytes": len(training.adapter),
-            "examples": len(examples),
-            "of": of,
-            "held": len(held),
-            "engine": training.engine,
-            "train_loss": training.train_loss,
-            "validation_loss": training.validation_loss,
-            "best_epoch": training.best_epoch,
-        },
-    )
-
-
-def _untrained(spec: Json, why: str) -> Trial:
-    # With the hypothesis, so that a verdict on failures alone still names it.
-    return Trial("training", f"train_{spec['dataset']}", error=why, details={"hypothesis": spec["hypothesis"]})

@@ -110,11 +110,12 @@ def losses(rows: Sequence[Row], finding: str, basis: str) -> go.Figure:
     figure = style.titled(finding, basis, "epoch", "loss (nats a token)", height=230)
     for row in rows:
         colour = style.colour(row["condition"])
+        seed = f", seed {row['seed']}" if sum(r["condition"] == row["condition"] for r in rows) > 1 else ""
         for kind, first, dash in (("train_loss", 1, "solid"), ("validation_loss", 0, "dash")):
             values = row[kind] or []
             if not values:
                 continue
-            name = f"{row['condition']}, {'training' if kind == 'train_loss' else 'validation'}"
+            name = f"{row['condition']}{seed}, {'training' if kind == 'train_loss' else 'validation'}"
             line = {"color": colour, "width": 2, "dash": dash}
             marker = {"size": 7, "symbol": "circle" if first else "circle-open"}
             look = {"mode": "lines+markers", "name": escape(name), "line": line, "marker": marker}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from statistics import mean
 
 from app import format as words
 from app.components import conditions as comparisons
@@ -17,6 +19,7 @@ EXPLAINED = (
     "S is the model tuned on distilled memories (analysis, query, answer), R the one tuned on raw ones; base is the same "
     "model without tuning, which searches with its own query or gets similar or recent memories."
 )
+NAMES = {"s": "S", "r": "R", "tokens": "equal tokens"}  # of the datasets
 ORDER = (
     "base_semantic base_temporal base_best base_query tuned_s tuned_r tuned_tokens tuned_s_random tuned_s_none".split()
 )
@@ -108,33 +111,42 @@ def losses(phase: phase_page.Phase) -> None:
     rows = phase.read(reading_phases.trainings)
     for row in rows:
         if row["error"]:
-            phase.note(f"{row['condition']} was not trained: {words.shortened(str(row['error']), 200)}")
+            phase.note(f"{_which(row)} was not trained: {words.shortened(str(row['error']), 200)}")
     known = [r for r in rows if r["train_loss"]]
     if not known:
         return
-    ends = [
-        f"{_which(r)} {words.number((r['validation_loss'] or r['train_loss'])[0])} to "
-        f"{words.number(min(r['validation_loss'] or r['train_loss']))}"
-        for r in known
-    ]
-    finding = f"Best validation loss: {'; '.join(ends)}"
-    basis = " · ".join(f"{_which(r)}: {r['examples']:,} examples, {r['held'] or 0:,} held out" for r in known)
+    of = {_dataset(r): [other for other in known if _dataset(other) == _dataset(r)] for r in known}
+    finding = f"Best validation loss: {'; '.join(f'{NAMES[name]} {_ends(own)}' for name, own in of.items())}"
+    basis = " · ".join(
+        f"{NAMES[name]}: {own[0]['examples']:,} examples, {own[0]['held'] or 0:,} held out" for name, own in of.items()
+    )
     basis += " · S and R predict other texts, so their losses are not compared"
     phase.draw(plots.losses(known, finding, basis), "losses")
 
 
+def _ends(trainings: Sequence[Row]) -> str:
+    """Return the loss before training and the best one, the mean over the trainings of a dataset."""
+    losses = [r["validation_loss"] or r["train_loss"] for r in trainings]
+    ends = f"{words.number(mean(own[0] for own in losses))} to {words.number(mean(map(min, losses)))}"
+    return ends + (f" (mean of {len(losses)} trainings)" if len(losses) > 1 else "")
+
+
+def _dataset(row: Row) -> str:
+    return str(row["condition"]).removeprefix("train_")
+
+
 def _which(row: Row) -> str:
-    return str(row["condition"]).removeprefix("train_").upper()
+    return NAMES[_dataset(row)] + ("" if row["seed"] is None else f", seed {row['seed']}")
 
 
 def cost(phase: phase_page.Phase) -> None:
-    """List what each training took, and after how many problems it has paid back."""
+    """List what each training took, and after how many problems the mean of its dataset's trainings has paid back."""
     trainings = [r for r in phase.read(reading_phases.trainings) if not r["error"]]
     if not trainings:
         return
     rows = []
     for t in trainings:
-        tuned = f"tuned_{_which(t).lower()}"
+        tuned = f"tuned_{_dataset(t)}"
         pays = next((r for r in phase.of("break_even_problems") if r["condition"] == tuned), None)
         after = pays["method"] if pays else ""
         if pays and words.defined(pays["value"]):
@@ -153,9 +165,7 @@ def criteria(phase: phase_page.Phase) -> None:
     if not rows:
         return
     met = [words.words(r["condition"]) for r in rows if r["value"]]
-    note = (
-        "Performance is 1 / mean attempts. Times and tokens are those of one training each, so they have no interval."
-    )
+    note = "Performance is 1 / mean attempts. Times and tokens are the means of each dataset's trainings."
     if ratio := phase.find("performance_ratio", "tuned_s / tuned_r"):
         note = f"Performance S / R {words.estimate(ratio)}, n {ratio['n']:,} problems. {note}"
     title = f"Success criteria: {len(met)} of {len(rows)} met" + (f" ({words.listed(met)})" if met else "")

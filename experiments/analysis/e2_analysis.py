@@ -14,6 +14,7 @@ from experiments.analysis.e2_settings import (
     CONTROLS,
     CROSSED,
     TUNED_WRITERS,
+    WRITERS,
     AnalysisConfig,
     Findings,
     level_of,
@@ -23,6 +24,7 @@ from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.contract import Metric, Metrics, NextStep, Status, Trial, Verdict
 from experiments.protocol import next_steps
 
+ADAPTERS = {"s": "adapter S", "r": "adapter R", "tokens": "adapter by tokens"}  # dataset -> its name in a reason
 TUNED = frozenset(("adapter S", "adapter R", *TUNED_WRITERS))
 STATUSES = {"confirmed": Status.PASS, "refuted": Status.FAIL, "inconclusive": Status.INCONCLUSIVE}
 
@@ -45,7 +47,7 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
         values += e2_attempts.rows(main, tuned, base, config, by)
     written = [(c, BASE) for c in tuned if c in precision and BASE in precision]
     values.append(attempts.smallest_visible(attempts.fewest_pairs(precision, written), level_of(config)))
-    values += [*e2_attempts.crossed(trials, by), *_described(trials, [*conditions, *crossed], by)]
+    values += [*e2_attempts.crossed(trials, config, by), *_described(trials, [*conditions, *crossed], by)]
     training, facts = e2_price.training(trials)
     values += training
     criteria = e2_price.criteria(main, facts)
@@ -70,7 +72,7 @@ def metrics(trials: Sequence[Trial], config: AnalysisConfig) -> Metrics:
             "trainings": _trainings(trials),
             "criteria": criteria,
             "best": _best(main, base),
-            "missing": _missing(trials, (base, *conditions)),
+            "missing": _missing(trials, (base, *conditions), config),
             "flags": flags_of(main, scale, by),
         },
     )
@@ -93,14 +95,30 @@ def _s_and_r(trials: Sequence[Trial], table: attempts.Table) -> list[tuple[str, 
     return [pair for pair in (TUNED_WRITERS, *by_tokens) if all(table.get(c) for c in pair)]
 
 
-def _missing(trials: Sequence[Trial], conditions: Sequence[str]) -> dict[str, str]:
-    """Return the adapters that were not trained and conditions in which every trial failed, each with the cause."""
-    why = {}
-    for name, condition in (("adapter S", "train_s"), ("adapter R", "train_r"), *((c, c) for c in conditions)):
+def _missing(trials: Sequence[Trial], conditions: Sequence[str], config: AnalysisConfig) -> dict[str, str]:
+    """Return the trainings that failed, conditions in which every trial failed, and crossed ones that were not asked."""
+    why, trained = dict[str, str](), {""}
+    for dataset, name in ADAPTERS.items():
+        mine = [t for t in trials if t.condition == f"train_{dataset}"]
+        lost = [t for t in mine if t.error is not None]
+        if len(lost) < len(mine):
+            trained.add(dataset)
+            why |= {f"{name} with seed {t.seed}": _cause(t) for t in lost}
+        elif lost or dataset in WRITERS.values():
+            why[name] = _cause(*lost[:1])
+    for condition in conditions:
         mine = [t for t in trials if t.condition == condition]
         if all(t.error is not None for t in mine):
-            why[name] = (mine[0].error or "").rstrip(".") if mine else "it has no trial"
+            why[condition] = _cause(*mine[:1])
+    there = {t.condition for t in trials}
+    for condition, own in CROSSED.items() if config.n_crossed else ():
+        if condition not in there and {WRITERS[own.writer], own.solver} <= trained:
+            why[condition] = f"{own.writer} wrote no query for it"
     return why
+
+
+def _cause(*failed: Trial) -> str:
+    return (failed[0].error or "").rstrip(".") if failed else "it has no trial"
 
 
 def _best(table: attempts.Table, base: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.outcome import Outcome
 from experiments.analysis import attempts
-from experiments.analysis.e2_settings import BASE, CROSSED, TUNED_WRITERS, WRITERS, AnalysisConfig
+from experiments.analysis.e2_settings import BASE, CROSSED, TUNED_WRITERS, WRITERS, AnalysisConfig, first_trained
 from experiments.analysis.resampling import Resampling
 from experiments.contract import Metric, Metrics, Trial
 
@@ -109,19 +109,19 @@ def answer(metrics: Metrics, hypothesis: str, base: str, tuned: Sequence[str], c
     return _by_variation(known, config) if hypothesis == "stabilization" else _by_attempts(known)
 
 
-def crossed(trials: Sequence[Trial], by: Resampling) -> list[Metric]:
+def crossed(trials: Sequence[Trial], config: AnalysisConfig, by: Resampling) -> list[Metric]:
     """Measure what the writer and what the solver change: main effects of the 3 x 3 layout, in attempts.
 
     A tuned writer's effect is attempts with its queries less attempts with those of the untuned one, the mean over the
     three solvers, over problems with all nine results; a solver's likewise (Fisher 1935, The Design of Experiments,
-    chapter VI). All cells are of the first training.
+    chapter VI). All cells of an adapter are of its first training that succeeded.
     """
     own = {"": BASE, "s": "tuned_s", "r": "tuned_r"}
     cells = {(own_of.writer, own[own_of.solver]): name for name, own_of in CROSSED.items()} | {
         (c, c): c for c in WRITERS
     }
-    first = min((t.seed for t in trials if t.condition in TUNED_WRITERS and t.seed is not None), default=None)
-    of_first = [t for t in trials if t.condition not in TUNED_WRITERS or t.seed == first]
+    first = {c: first_trained(config, (t.seed for t in trials if t.condition == c)) for c in TUNED_WRITERS}
+    of_first = [t for t in trials if t.seed == first.get(t.condition, t.seed)]
     table = attempts.whole(attempts.median_attempts(of_first, list(cells.values())), list(cells.values()))
     problems = list(table[BASE])
     if not problems:

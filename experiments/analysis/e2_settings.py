@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self
 
 from pydantic import Field
@@ -67,6 +67,10 @@ class AnalysisConfig(PhaseConfig):
     """The fields of E2's Config that its analysis reads."""
 
     n_train: int = Field(1500, gt=1, description="memos at most in each dataset")
+    n_crossed: int = Field(
+        150, ge=0, description="of the test problems, solved by each model with the queries of the others as well"
+    )
+    train_seeds: tuple[int, ...] = Field((42, 43, 44), min_length=1, description="trainings of each dataset")
     lora: LoraSettings = PROTOCOL_LORA
     margin: float = Field(0.25, gt=0, description="attempts; the smallest saving worth having, fixed beforehand")
     precision_margin: float = Field(
@@ -76,6 +80,12 @@ class AnalysisConfig(PhaseConfig):
     )
     empty_limit: float = Field(0.2, gt=0, le=1, description="share of empty queries up to which a writer is judged")
     alpha: float = Field(0.05, description="level of the one-sided tests, after Holm")
+
+
+def first_trained(config: AnalysisConfig, seeds: Iterable[int | None]) -> int | None:
+    """Return the first of `train_seeds` that is among `seeds`, None if none is: a dataset's training for crossed cells."""
+    known = set(seeds)
+    return next((seed for seed in config.train_seeds if seed in known), None)
 
 
 class Findings(PhaseFindings, phase="e2", what="verdict on the hypothesis"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from made_up_trials import choice_trials, with_queries
+from made_up_trials import SEEDS, choice_trials, with_queries
 
 from experiments import e2_finetuned_retrieval as e2
 from experiments.contract import Metrics, Status, Trial, Verdict
 
-CONFIG = e2.Config()
+CONFIG = e2.Config(n_crossed=0, train_seeds=SEEDS)
 FLAT = [3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4]
 SWAPPED = FLAT[1:] + FLAT[:1]
 NEARLY = [4, 3, *FLAT[2:]]  # one attempt more on one problem, one less on another

@@ -82,13 +82,13 @@ def relevance_against_attempts(run_id: str, phase: str, host: str | None = None)
 
 
 def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
-    """Return each training: condition, seconds, tokens, examples, losses (a list by epoch, or None), error."""
+    """Return each training: condition, seed, seconds, tokens, examples, losses (a list by epoch, or None), error."""
     rows = _of_chosen(
         ", training AS (SELECT DISTINCT c.sha256 FROM chosen c JOIN attempt_counts a USING (number) "
         "WHERE starts_with(a.condition, 'train')) "
-        "SELECT condition, latency_s AS seconds, tokens_in AS tokens, error, details FROM trials "
+        "SELECT condition, seed, latency_s AS seconds, tokens_in AS tokens, error, details FROM trials "
         "WHERE rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM training)) "
-        "AND starts_with(condition, 'train') ORDER BY condition",
+        "AND starts_with(condition, 'train') ORDER BY condition, seed",
         (run_id, phase, host),
     )
     for row in rows:

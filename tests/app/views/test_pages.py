@@ -155,6 +155,18 @@ def test_trainings_bring_their_losses(home: Path) -> None:
     assert [t["condition"] for t in reading_phases.trainings("r1", "e2")] == ["train_r", "train_s"]
 
 
+def test_trainings_of_a_dataset_are_told_apart_and_their_price_is_a_mean(home: Path) -> None:
+    """At full scale S and R stood there three times, all alike, under a note on one training each."""
+    with changed(publish(home, FULL, more=enrich)) as con:
+        con.execute("INSERT INTO trials SELECT * REPLACE (200 AS seed) FROM trials WHERE condition = 'train_s'")
+    page = shown("e2")
+    [adapters] = [list(d.value["adapter"]) for d in page.dataframe if "adapter" in d.value]
+    assert adapters == ["R, seed 100", "S, seed 100", "S, seed 200"]
+    titles = " ".join(str(c.proto.spec) for c in page.get("plotly_chart")).replace("<br>", " ")
+    assert "(mean of 2 trainings)" in titles.replace("\u00a0", " ") and "train_s, seed 200" in titles
+    assert "one training each" not in text_on(page)
+
+
 def cell(weight: float, k: int, value: float, time_s: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Relevance and time of one configuration."""
     name = f"{MINILM} | text {weight:g} | k {k} | cosine"

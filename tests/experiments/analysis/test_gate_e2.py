@@ -126,6 +126,41 @@ def test_writer_and_solver_are_told_apart_by_hand() -> None:
     assert "write_" not in verdict.reason, "some problems of a crossed condition are no condition to use"
 
 
+@pytest.mark.parametrize(("lost", "first"), [((), 300), ((300,), 100)])
+def test_crossed_cells_of_an_adapter_are_of_one_training(
+    lost: tuple[int, ...], first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of train_seeds that succeeded, whatever their order: the smallest had been taken, and units took another."""
+    monkeypatch.setattr("experiments.statistics.RESAMPLES", 2)
+    config = CONFIG.model_copy(update={"train_seeds": (300, 100, 200), "n_crossed": 3})
+    taken = {100: 5, 200: 9, 300: 2}  # attempts by the training
+    cells = {c: [4, 4, 4] for c in (*WRITERS, *e2.CROSSED)}
+    trials = [
+        replace(t, attempts=taken[t.seed or 0]) if t.condition == "tuned_s" else t
+        for t in choice_trials(cells, hypothesis="weak_signal", query_quality=0.5, hypothesis_quality=0.5)
+        if t.condition != "tuned_s" or t.seed not in lost
+    ]
+    metrics = e2.metrics(with_queries(trials, dict.fromkeys(WRITERS, [0.4] * 3)), config)
+    effect = metrics.find("crossed_difference", "solver: tuned_s - base_query")
+    assert effect is not None and effect.value == pytest.approx((taken[first] - 4) / 3)
+
+
+def test_what_was_not_trained_or_crossed_is_named() -> None:
+    """One training of several failed, and so did the one on equal tokens; a writer without a query crosses with nobody."""
+    gone = [replace(untrained(name, "weak_signal"), seed=44) for name in ("s", "tokens")]
+    training = [trained("s", "weak_signal"), trained("r", "weak_signal"), *gone]
+    numbers = dict.fromkeys((*WRITERS, *(c for c in e2.CROSSED if not c.startswith("write_s"))), FLAT)
+    trials = with_queries(choice_trials(numbers, hypothesis="weak_signal"), dict.fromkeys(WRITERS, PRECISE))
+    metrics = e2.metrics([*training, *trials], CONFIG.model_copy(update={"n_crossed": 3}))
+    assert metrics.facts["missing"] == {
+        "adapter S with seed 44": "nothing solved",
+        "adapter by tokens": "nothing solved",
+        "write_s_solve_base": "tuned_s wrote no query for it",
+        "write_s_solve_r": "tuned_s wrote no query for it",
+    }
+    assert "adapter S with seed 44 is missing: nothing solved." in e2.gate(metrics, CONFIG).reason
+
+
 def test_one_missing_adapter_leaves_the_other_to_be_judged() -> None:
     """Dataset S can be empty when the baseline solves nothing; R is then still compared, the criteria are not."""
     training = [untrained("s", "weak_signal"), trained("r", "weak_signal")]

@@ -18,6 +18,8 @@ MOST_WRONG = 0.05 + 3 * (0.05 * 0.95 / SIMULATIONS) ** 0.5
     [
         ("p2", "no effect", 0.5),
         ("p2", "effect against", 0.3),
+        ("p2, lexical", "no effect", 0.5),
+        ("p2, lexical", "effect against", 0.3),
         ("e1", "no effect", 0.3),
         ("e1", "effect against", 0.0),
         ("e1", "chance", 0.5),
@@ -34,7 +36,14 @@ def test_verdicts_are_wrong_no_more_often_than_their_level(gate: str, truth: str
 
 
 @pytest.mark.parametrize(
-    ("gate", "outcome"), [("p2", "PASS"), ("e1", "amplification"), ("e2", "PASS"), ("e2, stabilization", "PASS")]
+    ("gate", "outcome"),
+    [
+        ("p2", "semantic"),
+        ("p2, lexical", "lexical"),
+        ("e1", "amplification"),
+        ("e2", "PASS"),
+        ("e2, stabilization", "PASS"),
+    ],
 )
 def test_effects_that_are_there_are_found(gate: str, outcome: str) -> None:
     """Gates that never pass are never wrong either."""
