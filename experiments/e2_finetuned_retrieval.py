@@ -168,7 +168,7 @@ def _solving(
     config: Config,
     spec: Json,
     test: Sequence[str],
-    adapters: Mapping[tuple[str, int], str],
+    adapters: Mapping[tuple[str, int | None], str],
     asked: Sequence[tuple[str, int | None]],
     so_far: Sequence[Result],
 ) -> list[Unit]:
