@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from prefect import get_client, get_run_logger
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
-from prefect.states import Crashed
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Crashed
 
 from common.environment import is_host
 from common.errors import LabError
@@ -35,13 +37,15 @@ from workpools.placement import Placement, fit_hosts, out_of_use, place
 from workpools.pools import online_workers, queue_of
 from workpools.report import CapabilityReport
 from workpools.roles import Pins, elsewhere, with_roles
-from workpools.server_rows import flow_run
+from workpools.server_rows import StateRow, flow_run
 from workpools.shards import cut
 
 POLL_S = 1.0
 STATES_S = 2.0  # between two questions to the server about shards
 WORKERS_S = 15.0  # between two about workers; Prefect calls one offline after about 80 s (measured)
-NOT_BEGUN_S = 90.0  # a free worker begins within about ten; longer, and the machine it is meant for is busy or stuck
+NOT_BEGUN_S = 90.0  # a free worker takes it within about ten; longer, and the machine it is meant for is busy or stuck
+# From being taken to the flow's first line: 22 s on two busy cores (measured), of which a Raspberry Pi has a ninth of the speed.
+BEGINNING = timedelta(minutes=10)
 WORKER_WAIT_S = 60.0  # workers that start together with the pipeline may be a little late
 NO_HEARTBEATS = "its machine sends no heartbeats"
 STRAY = re.compile(rf"{GIVEN_BACK} by ([a-z0-9-]{{1,63}}): meant for ")
@@ -238,6 +242,19 @@ class Dispatcher:
         self.open_shards.clear()
         return outcome
 
+    def cancel(self, own: UUID) -> None:
+        """Cancel the open shards if their pipeline, the flow run `own`, is being cancelled.
+
+        The server itself would do so up to 20 s after the pipeline's process has ended.
+        """
+        with get_client(sync_client=True) as client:  # the other one may have been interrupted in a request
+            state = flow_run(client, own).state
+            if state is None or state.type != "CANCELLING":
+                return
+            for run_id in self.open_shards:
+                with suppress(ObjectNotFound):
+                    client.set_flow_run_state(run_id, Cancelling(message="its pipeline was cancelled"))
+
     def _misnamed(self, strays: Sequence[Stray]) -> list[Fault]:
         """Return the workers that are named after another machine than theirs: it gives back what is meant for the name."""
         online = {name for names in online_workers(self.client).values() for name in names} if strays else set()
@@ -307,16 +324,29 @@ def _crash_abandoned(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUI
 
 
 def _take_back(client: Any, open_shards: dict[UUID, Shard], runs: dict[UUID, Any], outcome: Outcome) -> None:
-    """Take back shards that the machine they are meant for has not begun; a comparison of machines waits for them."""
+    """Take back shards that have not begun in time."""
     for run_id, shard in list(open_shards.items()):
-        state = runs[run_id].state
-        waits = state is None or state.is_waiting()
-        if shard.host is None or shard.replicate or not waits or time.monotonic() - shard.at < NOT_BEGUN_S:
-            continue
-        message = f"{GIVEN_BACK}: {shard.host} did not begin it within {NOT_BEGUN_S:.0f} s"
-        _crash(client, open_shards, run_id, message, outcome)
-        outcome.given_back |= shard.attempted
-        _log_error(outcome, f"{runs[run_id].name} {message}")
+        if why := not_begun(shard, runs[run_id].state):
+            message = f"{GIVEN_BACK}: {why}"
+            _crash(client, open_shards, run_id, message, outcome)
+            outcome.given_back |= shard.attempted
+            _log_error(outcome, f"{runs[run_id].name} {message}")
+
+
+def not_begun(shard: Shard, state: StateRow | None) -> str | None:
+    """Return why a shard is not waited for any longer; None while it is.
+
+    One that a worker has taken, Pending, is beginning, which takes long on a slow machine. It is lost after BEGINNING: its worker
+    was started anew meanwhile. One that no worker has taken waits NOT_BEGUN_S for the machine that it is meant for; in a
+    comparison of machines for as long as it takes.
+    """
+    if state and state.type == "PENDING":
+        lost = state.timestamp and datetime.now(UTC) - state.timestamp > BEGINNING
+        return f"a worker took it and did not begin it within {BEGINNING.seconds // 60} min" if lost else None
+    waits = state is None or state.type == "SCHEDULED"
+    if shard.host is None or shard.replicate or not waits or time.monotonic() - shard.at < NOT_BEGUN_S:
+        return None
+    return f"{shard.host} did not take it within {NOT_BEGUN_S:.0f} s"
 
 
 def _crash(client: Any, open_shards: dict[UUID, Shard], run_id: UUID, message: str, outcome: Outcome) -> None:

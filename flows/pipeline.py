@@ -12,6 +12,7 @@ from duckdb import DuckDBPyConnection
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 
 from common.system_errors import explained, system_error
 from common.text import with_interval
@@ -82,7 +83,12 @@ def pipeline(
     if flow_run and run.run_id not in flow_run.tags:  # it was started by Prefect's pages or its command
         dispatcher.client.update_flow_run(flow_run.id, tags=[*flow_run.tags, run.run_id])
     progress = ProgressTable(dispatcher.client, run.run_id, flow_run.id if flow_run else None)
-    return _PhaseRunner(paths, dispatcher, progress, mode, override).run_phases(until)
+    try:
+        return _PhaseRunner(paths, dispatcher, progress, mode, override).run_phases(until)
+    except TerminationSignal:
+        if flow_run:
+            dispatcher.cancel(flow_run.id)
+        raise
 
 
 def _predict(con: DuckDBPyConnection, dispatcher: Dispatcher) -> None:

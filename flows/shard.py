@@ -32,7 +32,7 @@ from warehouse.delivery.transports.choice import SETTING
 from warehouse.paths import Paths
 from workpools.faults import GIVEN_BACK, RUN, Fault, message
 from workpools.fit import lacks_now, unfit_now
-from workpools.hosts import HOST_TAG, drained
+from workpools.hosts import HOST_TAG, drained, given_up
 from workpools.needs import demand
 
 ASKED_AGAIN = 3  # times, after 2, 4 and 8 s: by its settings Prefect's client may wait many minutes for its server
@@ -86,9 +86,19 @@ def _add_host(phase: str, label: str) -> None:
     _if_answered(lambda client: client.update_flow_run(this, name=name, tags=[*tags, f"{HOST_TAG}{host_name()}"]))
 
 
-def is_drained(host: str) -> bool:
-    """Return True if the server says that this host is drained; False if it does not answer."""
-    return host in (_if_answered(drained) or ())
+def unwanted() -> str | None:
+    """Return why the server says that this shard must not begin; None also if it does not answer."""
+    context = FlowRunContext.get()
+    this = context.flow_run if context else None
+
+    def ask(client: Any) -> str | None:
+        if host_name() in drained(client):
+            return "it was drained"
+        why = given_up(client, this.id) if this else None
+        return None if why is None else f"it began after the shard had been given up: {why}"
+
+    found: str | None = _if_answered(ask)
+    return found
 
 
 def _if_answered(ask: Callable[[Any], Any]) -> Any:
@@ -104,12 +114,12 @@ def _if_answered(ask: Callable[[Any], Any]) -> Any:
 
 
 def _check_host(host: str | None) -> None:
-    """Give the shard back if this host must not run it; that may have changed since it was submitted."""
+    """Give the shard back if it was given up or this host must not run it; either may have changed since it was submitted."""
     local = host_name()
     if host is not None and host != local:
         _give_back(f"meant for {host}, taken by {local}, whose worker polls all queues")
-    if is_drained(local):
-        _give_back("it was drained")
+    if why := unwanted():
+        _give_back(why)
 
 
 def _check_fit(units: Sequence[Unit], store: Store) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Files that are run one after the other by one process, since they share a server; all others are run each by itself.
 GROUPS = {
-    "one_server": "test_monitor_live test_other_origins test_gates test_two_hosts test_upkeep test_deaths".split()
+    "one_server": "test_monitor_live test_other_origins test_gates test_cancelled test_two_hosts test_upkeep test_deaths".split()
 }
 # The longest first, so that in the end no process works on one of them while the others have nothing left to do.
 FIRST = (

@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from common.environment import checked_host
 from common.errors import LabError
 from workpools.faults import recent_faults
 from workpools.report import CapabilityReport
-from workpools.server_rows import RunRow, flow_runs, workers
+from workpools.server_rows import RunRow, flow_runs, states, workers
 from workpools.tiers import POOLS
 
 HOST_TAG = "host:"  # on a shard's flow run: the host that runs it
@@ -174,6 +175,20 @@ def give_up(client: Any, host: str) -> list[str]:
     for run in found:
         client.set_flow_run_state(run.id, Crashed(message=f"{host} was given up by a user"), force=True)
     return [run.name for run in found]
+
+
+def given_up(client: Any, run_id: UUID) -> str | None:
+    """Return why a flow run was ended before it began; None if it was not, or was scheduled again since.
+
+    Prefect lets a run that was marked as crashed or cancelled begin all the same, and then shows it as running.
+    """
+    why = None
+    for state in states(client, run_id):
+        if state.is_final():
+            why = state.message or state.name
+        elif state.type == "SCHEDULED":
+            why = None
+    return why
 
 
 def _hosts_of(run: RunRow) -> list[str]:

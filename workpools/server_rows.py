@@ -42,6 +42,7 @@ class StateRow(_Row):
     type: Kind
     name: str
     message: str | None = None
+    timestamp: AwareDatetime | None = None  # since when, by the server's clock
 
     def is_final(self) -> bool:
         """Return True for a run that has ended."""
@@ -151,6 +152,12 @@ def flow_run(client: Any, run_id: UUID) -> RunRow:
             raise ObjectNotFound(error) from error
         raise
     return next(iter(readable(RunRow, [row])), RunRow(id=run_id, name=str(run_id)))
+
+
+def states(client: Any, run_id: UUID) -> list[StateRow]:
+    """Read all states that a flow run has had, the first one first."""
+    rows = client.request("GET", "/flow_run_states/", params={"flow_run_id": str(run_id)}).json()
+    return readable(StateRow, rows)
 
 
 def workers(client: Any, pool: str) -> list[WorkerRow]:

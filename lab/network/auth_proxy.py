@@ -38,7 +38,7 @@ ASKED = re.compile(
         f"(?:{method} /api/(?:{path}))"
         for method, path in (
             ("GET", r"(?:admin/)?version|admin/storage|health|ready|csrf-token"),
-            ("GET", rf"(?:flow_runs|task_runs|flows|deployments|work_queues)/{ID}"),
+            ("GET", rf"(?:flow_runs|task_runs|flows|deployments|work_queues)/{ID}|flow_run_states/"),
             ("GET", rf"work_pools/(?:{POOL}|coordinator)(?:/queues/{NAME})?"),
             ("GET", rf"(?:variables|flows|concurrency_limits/tag)/(?:name/)?{NAME}"),
             ("GET", rf"deployments/name/{NAME}/{NAME}"),

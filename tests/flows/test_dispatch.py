@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from flows.dispatch import Dispatcher, Outcome, Shard, UnitOnHost, without_worke
 from flows.plan import Run
 from lab.services import environments
 
+LONG_AGO = datetime.now(UTC) - timedelta(days=1)
 RUN = Run("smoke-1", "1", "smoke", {})
 
 
@@ -41,6 +43,7 @@ class FakeRuns:
     def __init__(self, **names: str) -> None:
         self.names = {UUID(int=int(i.removeprefix("run"))): name for i, name in names.items()}
         self.set: dict[UUID, str] = {}
+        self.since: dict[UUID, datetime] = {}  # when it came into its state
 
     def set_flow_run_state(self, run_id: UUID, state: Any, force: bool) -> None:
         assert state.is_crashed() and force
@@ -49,7 +52,8 @@ class FakeRuns:
     def request(self, method: str, path: str) -> Any:
         assert (method, path[:11]) == ("GET", "/flow_runs/")
         name = self.names[UUID(path[11:])]
-        state = {"type": name.upper(), "name": name, "message": name}
+        since = self.since.get(UUID(path[11:]), LONG_AGO).isoformat()
+        state = {"type": name.upper(), "name": name, "message": name, "timestamp": since}
         return reply(run_row("a shard", id=path[11:], state=state))
 
 
@@ -73,7 +77,8 @@ def test_a_failed_shard_is_not_waited_for_beside_the_others(
 
 def test_a_shard_that_its_machine_does_not_begin_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose one place is taken by a process that hangs stays online: what is meant for it would wait for ever.
-    What runs, what anybody may take and what compares machines is left alone, and no attempt is counted."""
+    What begins slowly, what runs, what anybody may take and what compares machines is left alone, and no attempt is counted;
+    a slow machine's shard was taken back after 90 s while it began, and ran as well."""
     for name in ("POLL_S", "STATES_S", "WORKERS_S"):
         monkeypatch.setattr(dispatch, name, 0.0)
     monkeypatch.setattr(dispatch, "online_workers", lambda client: {"weak": ["pi"]})
@@ -85,14 +90,21 @@ def test_a_shard_that_its_machine_does_not_begin_is_taken_back(monkeypatch: pyte
         "c": Shard(UUID(int=3), "weak", ("c",), "pi", at=long),
         "d": Shard(UUID(int=4), "weak", ("d",), None, at=long),
         "e": Shard(UUID(int=5), "weak", ("e",), "pi", True, at=long),
+        "f": Shard(UUID(int=6), "weak", ("f",), "pi", at=long),
+        "g": Shard(UUID(int=7), "weak", ("g",), None, at=long),
     }
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher.client = FakeRuns(run1="Scheduled", run2="Scheduled", run3="Running", run4="Scheduled", run5="Scheduled")
+    states = "Scheduled Scheduled Running Scheduled Scheduled Pending Pending".split()
+    dispatcher.client = FakeRuns(**{f"run{i + 1}": state for i, state in enumerate(states)})
+    dispatcher.client.since = {UUID(int=6): datetime.now(UTC) - dispatch.BEGINNING / 2, UUID(int=7): LONG_AGO}
     dispatcher.open_shards = {s.flow_run_id: s for s in shards.values()}
     outcome = dispatcher.wait(lambda: False)
-    assert outcome.given_back == {("a", None)} and outcome.failed and not outcome.too_small
-    assert dispatcher.client.set == {UUID(int=1): "given back: pi did not begin it within 90 s"}
-    assert dispatcher.under_way() == {("b", None), ("c", None), ("d", None), ("e", "pi")}
+    assert outcome.given_back == {("a", None), ("g", None)} and outcome.failed and not outcome.too_small
+    assert dispatcher.client.set == {
+        UUID(int=1): "given back: pi did not take it within 90 s",
+        UUID(int=7): "given back: a worker took it and did not begin it within 10 min",
+    }
+    assert dispatcher.under_way() == {("b", None), ("c", None), ("d", None), ("e", "pi"), ("f", None)}
     unit, counted = Unit("a", "p2", 1, {}, {}, {}), Attempts(RUN, "p2")
     for _ in range(MAX_ATTEMPTS):
         counted.begin([unit])

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from server_double import reply
 
 from common.errors import LabError
 from experiments.backends import placement
@@ -80,7 +83,7 @@ def test_a_shard_does_not_wait_for_ever_for_another(paths: Paths, monkeypatch: p
 def unit(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Unit:
     """A unit of P2, on a machine that must not run it."""
     monkeypatch.setattr(shard, "work", lambda *_: pytest.fail("it was run"))
-    monkeypatch.setattr(shard, "is_drained", lambda here: False)
+    monkeypatch.setattr(shard, "unwanted", lambda: None)
     monkeypatch.setattr(shard, "unfit_now", lambda profile: "")
     config = configure("p2", "smoke", {"n_problems": 24, "n_memory": 6, "n_test": 2})
     return get_phase("p2").units(config, expected_findings(), [])[0]
@@ -166,3 +169,33 @@ def test_a_shard_loads_no_database() -> None:
     code = "import sys, flows.shard; assert not {'duckdb', 'torch', 'pandas'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("states", "why"),
+    [
+        ("SCHEDULED PENDING RUNNING", None),
+        ("SCHEDULED PENDING CRASHED RUNNING", "it began after the shard had been given up: CRASHED"),
+        ("SCHEDULED CRASHED SCHEDULED PENDING RUNNING", None),  # by Prefect's retry
+        ("SCHEDULED CANCELLING CANCELLED RUNNING", "it began after the shard had been given up: CANCELLED"),
+    ],
+)
+def test_a_shard_asks_before_its_first_unit_whether_it_was_given_up(
+    states: str, why: str | None, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect lets a run that was marked as crashed begin all the same: its units were computed twice."""
+    asked = []
+
+    def request(method: str, path: str, params: dict[str, str]) -> Any:
+        asked.append((method, path, params))
+        return reply([{"type": kind, "name": kind} for kind in states.split()])
+
+    client, this = SimpleNamespace(request=request, read_variable_by_name=lambda name: None), uuid4()
+    monkeypatch.setattr(shard, "_if_answered", lambda ask: ask(client))
+    monkeypatch.setattr(shard.FlowRunContext, "get", lambda: SimpleNamespace(flow_run=SimpleNamespace(id=this)))
+    if why is None:
+        shard._check_host("pi")
+    else:
+        with pytest.raises(LabError, match=f"given back by pi: {why}"):
+            shard._check_host("pi")
+    assert asked == [("GET", "/flow_run_states/", {"flow_run_id": str(this)})]

@@ -46,7 +46,7 @@ def answering(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_a_shard_begins_its_work_while_the_server_is_gone(said: pytest.LogCaptureFixture) -> None:
     """Else a machine would stand still for as long as the coordinator is away, or lose a try of each of its units."""
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
-        assert not shard.is_drained("pi")
+        assert shard.unwanted() is None
     assert "the server does not answer (ConnectError); work goes on without it" in said.text
 
 
@@ -54,7 +54,7 @@ def test_a_shard_begins_its_work_while_the_server_is_gone(said: pytest.LogCaptur
 def test_a_server_in_trouble_is_as_good_as_gone(answering: int, said: pytest.LogCaptureFixture) -> None:
     """Its database is busy, maybe: that is no reason to give the shard up."""
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{answering}/api"}):
-        assert not shard.is_drained("pi")
+        assert shard.unwanted() is None
     assert "the server does not answer (PrefectHTTPStatusError)" in said.text
 
 
@@ -72,7 +72,7 @@ def test_a_shard_is_less_patient_than_the_client(
     monkeypatch.setattr("prefect.client.base.time.sleep", wait)
     address = f"http://127.0.0.1:{answering}/api"
     with temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 8}):
-        assert not shard.is_drained("pi")
+        assert shard.unwanted() is None
     # Prefect's client waits once more after its last try, unless that one broke off.
     assert shard.ASKED_AGAIN <= len(waits) <= shard.ASKED_AGAIN + 1
     assert "the server does not answer" in said.text
@@ -85,4 +85,4 @@ def test_a_server_that_refuses_is_believed(answering: int, said: pytest.LogCaptu
         temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{answering}/api"}),
         pytest.raises(httpx.HTTPStatusError, match="403"),
     ):
-        shard.is_drained("pi")
+        shard.unwanted()
