@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     from prefect.utilities.processutils import setup_signal_handlers_worker
 
+    from workpools import patient_workers
+
+    patient_workers.install()
     setup_signal_handlers_worker(os.getpid(), "the worker", _say)
     if sys.platform == "linux":
         from lab.services import forking
