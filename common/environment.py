@@ -26,7 +26,7 @@ MARK = 8  # hexadecimal digits that tell apart names of which the rest is the sa
 MARKED = 63 - 1 - MARK  # characters before them
 HOST_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one RFC 1123 label
 VERSIONED_PACKAGES = (
-    "bitsandbytes duckdb mlx mlx-lm numpy peft prefect pyarrow scikit-learn scipy sentence-transformers statsmodels torch "
+    "bitsandbytes duckdb mlx mlx-lm numpy peft prefect pyarrow scikit-learn scipy sentence-transformers statsmodels tokenizers torch "
     "transformers".split()
 )
 

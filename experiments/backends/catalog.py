@@ -239,6 +239,8 @@ def engines_of(models: Sequence[str], config: PhaseConfig) -> dict[str, dict[str
         if is_language_model(name):
             module = backend(name)
             found[module.ENGINE] = module.versions(config.precision)
+        elif name in EMBEDDERS:
+            found["numpy"] = {}  # releases of what it needs are not known to move vectors by more than rounding
         else:
             found["sentence-transformers"] = releases_of(("torch", "transformers"))
     return dict(sorted(found.items()))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from common.environment import lab_home, package_versions
 from common.files import file_sha256
-from experiments.backends import sentence_embedder
+from experiments.backends import bert_encoder, sentence_embedder
 from experiments.backends.catalog import embedder_folder, folder_digest, is_language_model
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Embedded, Embedder, Embeddings, Reading, stacked
@@ -31,7 +31,14 @@ FILE = "embeddings.sqlite"
 TIMED = ("p1", "e0")  # phases whose trials hold embedding times: a time of another day must not decide
 WAIT_S = 30.0  # for another process that writes; a write takes milliseconds
 DECIDING = ("*.safetensors", "**/*.json", "**/*.txt")  # of an embedder's folder: weights, tokenizer, pooling
-PACKAGES = ("numpy", "sentence-transformers", "torch", "transformers")  # other versions may round otherwise
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)  # other versions may round otherwise
 UNIT_LENGTH = 1e-3  # a vector whose length is further from 1 was damaged on the disk
 
 TABLE = """CREATE TABLE IF NOT EXISTS embeddings (
@@ -86,7 +93,7 @@ class CachedEmbedder:
 def key_of(folder: Path) -> str:
     """Return the SHA-256 of all that decides an embedder's vectors on this host."""
     versions = {name: version for name, version in package_versions().items() if name in PACKAGES}
-    code = file_sha256(Path(sentence_embedder.__file__))
+    code = [file_sha256(Path(str(module.__file__))) for module in (sentence_embedder, bert_encoder)]
     return text_sha256(json.dumps([folder_digest(folder, DECIDING), versions, code], sort_keys=True))
 
 

@@ -1,4 +1,4 @@
-"""Text embeddings, each distinct text once: all-MiniLM-L6-v2 through transformers, all others through sentence-transformers."""
+"""Text embeddings, each distinct text once: all-MiniLM-L6-v2 by numpy, all others through sentence-transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import LabError
-from experiments.backends.bert_encoder import BertEncoder
+from experiments.backends.bert_encoder import WINDOW_TOKENS, BertEncoder, BertTokenizer
 from experiments.backends.catalog import EMBEDDERS, embedder_folder, hub_name
 from experiments.backends.placement import exact_float32
 from experiments.backends.protocols import Embedded, Embeddings, Reading, Unavailable, embed_distinct
@@ -19,8 +19,8 @@ from experiments.backends.quiet import quiet
 def _encoder(name: str) -> Any:
     folder = embedder_folder(name)
     if name in EMBEDDERS and folder:
-        with quiet():
-            return BertEncoder(folder)
+        return BertEncoder(folder)
+    exact_float32()
     from sentence_transformers import SentenceTransformer
 
     with quiet():
@@ -36,7 +36,6 @@ class SentenceEmbedder:
     """
 
     def __init__(self, name: str) -> None:
-        exact_float32()
         self.name = name
         try:
             self.model: Any = _encoder(name)
@@ -59,7 +58,11 @@ class SentenceEmbedder:
         return np.asarray(vector, dtype=np.float64)
 
     def reads(self, texts: Sequence[str]) -> list[Reading]:
-        tokenizer, limit = self.model.tokenizer, self.model.max_seq_length
+        tokenizer = self.model.tokenizer
+        if isinstance(tokenizer, BertTokenizer):
+            known = map(tokenizer.tokens, texts)
+            return [Reading(len(ids), WINDOW_TOKENS, unknown) for ids, unknown in known]
+        limit = self.model.max_seq_length
         if limit is None or not hasattr(tokenizer, "unk_token_id"):
             return []  # a model without a transformer, which has no window
         with quiet():  # transformers warns of each text that is longer than the window

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import LabError
-from experiments.backends.bert_encoder import WINDOW_TOKENS, tokenizer_of
+from experiments.backends.bert_encoder import WINDOW_TOKENS, BertTokenizer
 from experiments.backends.catalog import backend, embedder_folder
 from experiments.backends.protocols import Unavailable
 from experiments.protocol.defects import DEFECTS
@@ -78,18 +78,18 @@ class Counted:
             folder = embedder_folder(self.embedder)
             if folder is None:
                 raise Unavailable(f"{self.embedder} is not on this machine")
-            self.tokenizer = tokenizer_of(folder)
+            self.tokenizer = BertTokenizer(folder)
         except (ImportError, Unavailable, LabError) as error:
             self.missing.append(f"tokens of {self.embedder} are not counted: {str(error).splitlines()[0]}")
 
     def _embedded(self, text: str) -> None:
         if self.tokenizer is None:
             return
-        ids = self.tokenizer(text, add_special_tokens=True).input_ids
+        ids, unknown = self.tokenizer.tokens(text)
         self.read += 1
         self.tokens += len(ids)
         self.cut += len(ids) > WINDOW_TOKENS
-        self.unknown += sum(i == self.tokenizer.unk_token_id for i in ids)
+        self.unknown += unknown
         # The last one of what is read is the end mark.
         head = hashlib.blake2b(repr(ids[: WINDOW_TOKENS - 1]).encode(), digest_size=8).digest()
         self.heads[head] = self.heads.get(head, 0) + 1

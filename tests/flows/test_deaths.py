@@ -12,7 +12,7 @@ import psutil
 import pytest
 from deaths import ASLEEP, BOTH, FLOW, HOSTS, WORKER, Disturbed, delivered, disturb, kill_each_flow, register
 
-from benchmarks.chaos.fake_models import EMBEDDERS, embedders
+from benchmarks.chaos.fake_models import embedders
 from benchmarks.chaos.laboratory import HOST, Lab, given, kill
 from flows import attempts, dispatch
 from lab.services import up
@@ -20,6 +20,7 @@ from workpools import heartbeats
 from workpools.hosts import HOST_TAG
 from workpools.pools import create_queues, online_workers, queue_of
 
+UNITS = 15  # embedders of P1: three for each of five machines, so that each that dies owes some
 METRICS = (
     "SELECT metric, condition, value, low, high, n, failed, method FROM metrics WHERE run_id = ? AND host = 'all' "
     "AND NOT timing ORDER BY position"
@@ -40,7 +41,7 @@ def begun(new_lab: Callable[[str], Lab]) -> tuple[Lab, subprocess.Popen[bytes]]:
     """Where one process computes the same undisturbed, while the laboratory starts."""
     lab = new_lab("alone")
     lab.more = embedders(lab.home)
-    return lab, lab.start("run", "p1", *given(len(EMBEDDERS), 16))
+    return lab, lab.start("run", "p1", *given(UNITS, 16))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def disturbed(several: tuple[Lab, dict[str, psutil.Process]]) -> Disturbed:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(heartbeats.HEARTBEAT_WITHIN, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
         watch_anew(lab)
-    seen = disturb(lab, workers, given(len(EMBEDDERS), 16))
+    seen = disturb(lab, workers, given(UNITS, 16))
     watch_anew(lab)
     return seen
 
@@ -96,11 +97,11 @@ def test_nothing_is_lost_or_doubled_and_every_number_is_the_undisturbed_one(
     assert begun[1].wait(600) == 3, alone.logs()
     assert disturbed.done.returncode == 3, disturbed.done.stdout.decode() + lab.logs()
     run = lab.run_of(per_class=16)
-    assert lab.query(COUNTED, [run]) == [(len(EMBEDDERS) + 1, len(EMBEDDERS) + 1)]
+    assert lab.query(COUNTED, [run]) == [(UNITS + 1, UNITS + 1)]
     assert lab.query("SELECT * FROM quarantine") == []
     for sql in (VERDICTS, METRICS, TRIALS):
         assert lab.query(sql, [run]) == alone.query(sql, [alone.run_of(per_class=16)])
-    assert len(lab.query(TRIALS, [run])) == len(EMBEDDERS) * 96 + 1
+    assert len(lab.query(TRIALS, [run])) == UNITS * 96 + 1
     for host in HOSTS:
         print(f"{host}: {died(lab, host).state.message}; others went on after", end=" ")
         print(disturbed.goes_on_s(host, died(lab, host).parameters["unit_ids"]), "s")
@@ -182,7 +183,7 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
     lab, _ = several
     seen: dict[str, dict[str, Any]] = {}
     before, alive = sum(map(len, delivered(lab, seen).values())), len(online_workers(lab.client())["weak"])
-    command = lab.start("pipeline", *given(len(EMBEDDERS), 14), log="away")
+    command = lab.start("pipeline", *given(UNITS, 14), log="away")
     deadline = time.monotonic() + 800
 
     def until(check: Callable[[], object]) -> None:
@@ -199,13 +200,13 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
     there = sum(map(len, delivered(lab, seen).values()))
     server = psutil.Process(lab.services()[up.SERVER])
     kill([server, *server.children(recursive=True)])
-    assert there < before + len(EMBEDDERS) + 1
-    until(lambda: sum(map(len, delivered(lab, seen).values())) == before + len(EMBEDDERS) + 1)
+    assert there < before + UNITS + 1
+    until(lambda: sum(map(len, delivered(lab, seen).values())) == before + UNITS + 1)
     lab.up()
     run = lab.run_of(per_class=14)
     until(lambda: lab.query("SELECT 1 FROM verdicts WHERE run_id = ?", [run]))
     until(lambda: all(s.state.is_completed() for s in lab.shards(run)))
     assert command.wait(120) == 3, lab.logs()
-    assert lab.query(COUNTED, [run]) == [(len(EMBEDDERS) + 1, len(EMBEDDERS) + 1)]
+    assert lab.query(COUNTED, [run]) == [(UNITS + 1, UNITS + 1)]
     said = (lab.home / "logs" / "away.log").read_text()
     assert said.count("the server does not answer") == said.count("the server answers again") == 1, said
