@@ -1,15 +1,15 @@
-"""Is any result or verdict lost, doubled or distorted by kills and injected errors at random moments?
+"""Is any result or verdict lost, doubled or distorted by kills, injected errors and bad bundles?
 
-    nice -n 19 python -m benchmarks.chaos --kills 500 --errors 500 --seed 1
+    nice -n 19 python -m benchmarks.chaos --kills 500 --errors 500 --bad 200 --seed 1
 
 It prints JSON: how many died where, how many units and verdicts were looked at afterwards, and what was wrong with them, which
 has to be nothing; the exit code is 1 otherwise. Homes in a temporary folder have two writers, two collectors, a judge that
 decides runs, one that writes a backup after the other, one that rebuilds, one that makes new warehouses. They are killed (-9)
 role by role, most often within one stage of their work. A tenth of the kills falls on a laboratory with a real server, worker
 and pipelines. Errors are injected into calls of single steps of the same work (write, deliver, collect, decide, back up,
-rebuild), each of which is then taken again without one. In the end all that was written is looked for in each warehouse, and
-in the newest backup, restored elsewhere. The same seed strikes the same roles in the same order; at which instruction is the
-system's choice.
+rebuild), each of which is then taken again without one. Bad bundles of sixteen kinds lie between good ones in an inbox. In the
+end all that was written is looked for in each warehouse, and in the newest backup, restored elsewhere. The same seed strikes
+the same roles in the same order; at which instruction is the system's choice.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos import errors, homes, pipeline
+from benchmarks.chaos import bad_inputs, errors, homes, pipeline
 from benchmarks.chaos.found import Found
 from experiments.seeds import generator
 
+ERRORS, BAD = "errors", "bad inputs"  # parts that kill nothing
 OF_PIPELINE = 10  # one kill in so many
 
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=500, help="processes to kill")
     parser.add_argument("--errors", type=int, default=500, help="calls into the system that fail")
+    parser.add_argument("--bad", type=int, default=200, help="bad bundles in an inbox")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn")
     parser.add_argument("--seconds", type=float, default=7200.0, help="begin nothing new after so long")
     given = parser.parse_args(arguments)
@@ -48,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts: dict[str, tuple[Callable[..., Any], int]] = {
         "homes": (homes.run, given.kills - given.kills // OF_PIPELINE),
         "pipelines": (pipeline.run, given.kills // OF_PIPELINE),
-        "errors": (errors.run, given.errors),
+        ERRORS: (errors.run, given.errors),
+        BAD: (bad_inputs.run, given.bad),
     }
     total, hits = Found(), dict[str, dict[str, int]]()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hit, found = part(folder / name, number, generator(given.seed, "chaos", name), until)
         hits[name] = dict(sorted(hit.items()))
         total.add(found)
-        print(f"{name}: {sum(hit.values())} strikes, {len(found.wrong)} faults", file=sys.stderr)
+        print(f"{name}: {sum(hit.values())}, {len(found.wrong)} faults", file=sys.stderr)
     print(json.dumps(_report(given.seed, time.monotonic() - began, hits, total), indent=1))
     if total.wrong:
         print(f"the homes are in {folder}", file=sys.stderr)
@@ -72,8 +75,9 @@ def _report(seed: int, seconds: float, hits: dict[str, dict[str, int]], found: F
         "benchmark": "chaos",
         "seed": seed,
         "seconds": round(seconds),
-        "kills": sum(n for name, hit in hits.items() if name != "errors" for n in hit.values()),
-        "errors": sum(hits.get("errors", {}).values()),
+        "kills": sum(n for name, hit in hits.items() if name not in (ERRORS, BAD) for n in hit.values()),
+        "errors": sum(hits.get(ERRORS, {}).values()),
+        "bad_inputs": sum(hits.get(BAD, {}).values()),
         "where": hits,
         "units": found.units,
         "verdicts": found.verdicts,

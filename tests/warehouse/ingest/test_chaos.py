@@ -10,9 +10,11 @@ from unittest.mock import patch
 import pytest
 
 from benchmarks import injected_errors
+from benchmarks.chaos import bad_inputs
 from benchmarks.chaos.__main__ import main
 from benchmarks.chaos.found import Found, look
 from benchmarks.chaos.work import BLOCK, WRITERS, labels_of, plan, put_bundle, unit_id_of
+from experiments.seeds import generator
 from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
@@ -52,6 +54,15 @@ def test_a_lost_result_is_found(home: Path) -> None:
         home, *(f"DELETE FROM {table} WHERE unit_id = '{UNIT}'" for table in ("trials", "bundles", "files"))
     )
     assert found.lost == [f"unit {labels_of(WRITERS[0])[0]}"]
+
+
+def test_a_bad_bundle_that_is_taken_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part with bad bundles would say "0 faults" of a collector that takes everything in."""
+    monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
+    monkeypatch.setattr(bad_inputs, "KINDS", {"good": lambda path, rng: None})
+    hit, found = bad_inputs.offer(tmp_path, 1, generator(1, "chaos"), float("inf"))
+    assert hit == {"good": 1}
+    assert found.distorted[0].startswith("1 of 0 good bundles were taken in, of 1 bad ones refused: []")
 
 
 def test_a_doubled_result_is_found(home: Path) -> None:
