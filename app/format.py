@@ -146,6 +146,11 @@ def axis(metric: str) -> str:
     return f"{words(metric)} ({next((unit for unit, ends in ENDS.items() if metric.endswith(ends)), 'no unit')})"
 
 
+def plain(text: str) -> str:
+    """Escape Markdown in a text for a label or a message of Streamlit."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|~$:<>" else c for c in text)
+
+
 def listed(names: list[str]) -> str:
     """Return "P1, P2 and P3"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

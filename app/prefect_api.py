@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from app import format as words
+from app.commands import PAGE_AUTH
 from common import proxies
 from common.errors import LabError
 from common.urls import without_secrets
+from workpools.pipelines import TAG, run_of
+from workpools.pipelines import UNDER_WAY as UNFINISHED
 from workpools.pools import DEFAULT_API
-from workpools.server_rows import RunRow, WorkerRow, readable
+from workpools.server_rows import FINAL, RunRow, WorkerRow, readable
 from workpools.tiers import POOLS
 
 CONNECT_S, ANSWER_S = 0.8, 2.5  # a server that is away is known within a second; a busy one on SQLite may take two
@@ -25,6 +28,7 @@ UNDER_WAY, WAITING, ENDED_BADLY = ("RUNNING", "PENDING", "CANCELLING"), ("SCHEDU
 LISTED, ERRORS = 100, 10  # runs of a list; last errors
 LOGIN = "export PREFECT_API_AUTH_STRING=user:password"
 Json = dict[str, Any]
+Answer = TypeVar("Answer")
 CSRF_CLIENT = str(uuid4())  # of this process
 # By the server's address; Prefect takes one in the place of a request from its own pages.
 CSRF_TOKENS: dict[str, str] = {}
@@ -53,6 +57,7 @@ class Machine:
 class FlowRun:
     """A run of the pipeline or of a shard."""
 
+    id: str
     name: str
     state: str  # as Prefect's pages show it
     kind: str  # of the state: RUNNING, PENDING ...
@@ -60,6 +65,7 @@ class FlowRun:
     host: str
     since: datetime | None  # start, or the time for which it is meant
     message: str = ""
+    run_id: str = ""  # of the run that it belongs to; empty until it has begun
 
 
 @dataclass(frozen=True)
@@ -92,17 +98,33 @@ def shown_address() -> str:
 
 
 def look(url: str) -> Now:
-    """Ask the server at `url` for machines, runs, queue and errors.
+    """Ask the server at `url` for machines, runs, queue and errors. Raises AwayError as `pipelines` does."""
+    return _answer(url, _look)
+
+
+def pipelines(url: str, run_id: str | None = None) -> list[FlowRun]:
+    """Ask the server at `url` for the pipelines under way, and the last one of a run, ended or not.
 
     Raises:
         AwayError: nothing answers in time, the server refuses this user, or it is no Prefect server.
     """
+
+    def ask(client: Any) -> list[FlowRun]:
+        found = _runs(client, UNFINISHED, "EXPECTED_START_TIME_DESC", LISTED, [TAG])
+        if run_id and not any(run_of(r.tags) == run_id for r in found):
+            found += _runs(client, FINAL, "EXPECTED_START_TIME_DESC", 1, [TAG, run_id])
+        return [_run(r) for r in found]
+
+    return _answer(url, ask)
+
+
+def _answer(url: str, question: Callable[[Any], Answer]) -> Answer:
     import httpx
 
     shown = without_secrets(url)[:200]
     what, mend = f"The Prefect server at {shown}", "lab status"
     try:
-        return _asked(url)
+        return _asked(url, question)
     except httpx.ConnectError:
         what, mend = f"No Prefect server answers at {shown}", "lab up"
     except httpx.TimeoutException:
@@ -117,24 +139,25 @@ def look(url: str) -> Now:
     raise AwayError(f"{what}.", mend)
 
 
-def _asked(url: str) -> Now:
+def _asked(url: str, question: Callable[[Any], Answer]) -> Answer:
     import httpx
 
-    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    own = os.environ.get(PAGE_AUTH) or os.environ.get("PREFECT_API_AUTH_STRING", "")
+    user, colon, password = own.partition(":")
     limits, login = httpx.Timeout(ANSWER_S, connect=CONNECT_S), (user, password) if colon else None
     through_proxies = not proxies.is_own(proxies.host_of(url))
     with httpx.Client(base_url=f"{url.rstrip('/')}/", timeout=limits, auth=login, trust_env=through_proxies) as client:
         known = url in CSRF_TOKENS
         try:
             client.headers.update(_csrf_headers(client, url))
-            return _look(client)
+            return question(client)
         except httpx.HTTPStatusError as error:
             # A token is valid for an hour, or until the server has another database.
             if error.response.status_code != 403 or not known:
                 raise
         del CSRF_TOKENS[url]
         client.headers.update(_csrf_headers(client, url))
-        return _look(client)
+        return question(client)
 
 
 def _look(client: Any) -> Now:
@@ -174,8 +197,9 @@ def _post(client: Any, path: str, body: Json) -> Any:
     return reply.json()
 
 
-def _runs(client: Any, states: Sequence[str], sort: str, limit: int) -> list[RunRow]:
-    wanted = {"flow_runs": {"state": {"type": {"any_": list(states)}}}, "sort": sort, "limit": limit}
+def _runs(client: Any, states: Sequence[str], sort: str, limit: int, tags: Sequence[str] = ()) -> list[RunRow]:
+    runs = {"state": {"type": {"any_": list(states)}}} | ({"tags": {"all_": list(tags)}} if tags else {})
+    wanted = {"flow_runs": runs, "sort": sort, "limit": limit}
     return readable(RunRow, _post(client, "flow_runs/filter", wanted))
 
 
@@ -215,6 +239,7 @@ def _run(run: RunRow, only: Mapping[str, str] | None = None) -> FlowRun:
     pool, state = run.work_pool_name or "", run.state
     tagged = (t.removeprefix(HOST_TAG) for t in run.tags if t.startswith(HOST_TAG))
     return FlowRun(
+        id=str(run.id),
         name=run.name,
         state=(state.name or state.type) if state else "",
         kind=state.type if state else "",
@@ -222,4 +247,5 @@ def _run(run: RunRow, only: Mapping[str, str] | None = None) -> FlowRun:
         host=next(tagged, (only or {}).get(pool, "")),
         since=run.end_time or run.start_time or run.expected_start_time,
         message=(state.message if state else None) or "",
+        run_id=run_of(run.tags) or "",
     )

@@ -2,7 +2,8 @@
 
 A page that the user visits may send requests to this machine, also to loopback: HTML forms, fetch without CORS, web sockets.
 With DNS rebinding its own name leads to this machine, and the browser takes the answers for the page's own. The browser
-then names the page in the header Origin, or its server in Host, and a page cannot change these two.
+then names the page in the header Origin, or its server in Host, and a page cannot change these two. A page in a frame of
+another sends its own Origin, and its user may be led to click on a button that is not seen: it is not shown there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ Server = Callable[[Message, Receive, Send], Awaitable[None]]
 # A browser asks no name service for localhost (RFC 6761), so these are never another machine's.
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 MISDIRECTED, FORBIDDEN = 421, 403  # RFC 9110
+OWN_FRAMES = (b"content-security-policy", b"frame-ancestors 'self'")
 
 
 def machine_names() -> frozenset[str]:
@@ -53,12 +55,23 @@ class SameOrigin:
         elif (origin := _header(scope, b"origin")) != "" and not _matches(origin, host):
             await _refuse(scope, receive, send, FORBIDDEN, f"A page of {origin!r:.200} may not use this server.\n")
         else:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send if scope["type"] == "websocket" else _unframed(send))
 
     def _is_own(self, host: str, scope: Message) -> bool:
         name = _name(host)
         reached = scope.get("server") or ("", None)
         return bool(name) and (name in self.names or name == _standard(str(reached[0])))
+
+
+def _unframed(send: Send) -> Send:
+    """Return a `send` that forbids pages of other origins to show an answer in a frame, where a click would not be for them."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), OWN_FRAMES]}
+        await send(message)
+
+    return sending
 
 
 def _name(host: str) -> str:

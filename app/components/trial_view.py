@@ -191,7 +191,7 @@ def memos(details: Row) -> None:
         st.code("\n".join(words.shortened(i, 300) for i in ids), language=None)
     for i, (name, text, answer) in enumerate(cut):
         label = f"{i + 1}. {words.shortened(name, 60)}: {words.shortened(answer, 60)}"
-        with st.expander(_plain(label)):
+        with st.expander(words.plain(label)):
             st.code(words.shortened(text, MOST_SHOWN), language=None, wrap_lines=True)
 
 
@@ -227,8 +227,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list) and len(value) > 12:
         return f"{len(value)} values"
     return words.shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 600) or "empty"
-
-
-def _plain(text: str) -> str:
-    """Escape Markdown for a label of Streamlit."""
-    return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|~$:<>" else c for c in text)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from html import escape
 
 import streamlit as st
 
 from app import format as words
-from app.components import filters, shell, tables
+from app.components import filters, shell, start_run, tables, under_way
 from app.phase_names import ORDER
 from app.reading import Row, read
+from common.environment import host_name
 from common.errors import LabError
 from warehouse import run_notes
 from warehouse.paths import Paths
+from warehouse.queries import hosts as reading_hosts
 from warehouse.queries import runs as reading_runs
 from warehouse.queries import snapshot
 
@@ -64,6 +67,7 @@ def body(view: filters.View) -> None:
     runs, verdicts, hosts = read(snapshot.runs), read(reading_runs.verdicts), read(reading_runs.hosts)
     notes = run_notes.notes(Paths.local())
     shell.title("Runs", "What was run, and what came out?", [words.count(len(runs), "run")])
+    under_way.show()
     tags = sorted({tag for note in notes.values() for tag in note.tags})
     shown = runs
     if tags:
@@ -80,8 +84,23 @@ def body(view: filters.View) -> None:
     write_note(view.run_id, _note(notes, view.run))
 
 
+def start() -> None:
+    """Show the form that starts a run, with the values of those that there are."""
+    runs: Sequence[Row] = ()
+    models: list[str] = []
+    if snapshot.state().kind == "ready":
+        with suppress(*snapshot.READ_ERRORS):
+            runs = read(snapshot.runs)
+            reports = {h["host"]: h["report"] for h in read(reading_hosts.reports).hosts}
+            models = reports.get(host_name(), {}).get("models") or []
+    if not runs:
+        under_way.show()
+    start_run.show(runs, models, words.zone(st.context.timezone))
+
+
 def _note(notes: Mapping[str, run_notes.RunNote], run: Row) -> run_notes.RunNote:
     return notes.get(run["run_id"], run_notes.RunNote())
 
 
 shell.show(body)
+start()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import Any
 
+from app.commands import PAGE_AUTH
 from common.errors import LabError
 from common.same_origin import Message, Receive, SameOrigin, Send, Server, machine_names
 from common.wrong_passwords import WrongPasswords, client_of
@@ -26,7 +27,6 @@ from lab.network import state_data
 from workpools.tiers import TIERS
 
 COORDINATOR_AUTH, WORKER_AUTH = "PREFECT_SERVER_API_AUTH_STRING", "LAB_WORKER_AUTH_STRING"
-PAGE_AUTH = "LAB_PAGE_AUTH_STRING"
 MAX_BODY_BYTES = 8 * 2**20  # Prefect's own limit for a run's parameters is far below
 log = logging.getLogger("uvicorn.error")
 
@@ -53,7 +53,7 @@ ASKED = re.compile(
         )
     )
 )
-# Requests of the page (app/prefect_api.py), which starts nothing: its buttons turn pages and clear filters.
+# Requests of the page (app/prefect_api.py), which only reads: it starts and stops runs by commands of lab (app/commands.py).
 PAGE_ASKED = re.compile(
     rf"POST /api/(?:(?:work_pools|flow_runs)|work_pools/(?:{POOL}|coordinator)/workers)/filter"
     r"|GET /api/(?:variables/name/drained_hosts|csrf-token)"

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 
 import flows
+from app.commands import PAGE_AUTH, USER_HOME
 from app.gate import PASSWORD, USER
 from common.environment import code_commit, home_folder, host_name, project_files, python
 from common.errors import LabError
@@ -230,8 +231,10 @@ def page_command(port: int, listener: Listener) -> list[str]:
 def _start_page(paths: Paths, app_port: int, listener: Listener, environment: dict[str, str]) -> processes.Service:
     # The page asks the server what the machines do; where the server has roles, by a password that can only read.
     access = {name: environment[name] for name in ("PREFECT_API_URL", *ACCESS) if name in environment}
+    access[USER_HOME] = str(home_folder())
     if listener.keys:
-        access |= {PASSWORD: listener.keys.page, "PREFECT_API_AUTH_STRING": secrets.page_auth(listener.keys)}
+        del access["PREFECT_API_AUTH_STRING"]  # the coordinator's
+        access |= {PASSWORD: listener.keys.page, PAGE_AUTH: secrets.page_auth(listener.keys)}
     # Streamlit reads its settings from .streamlit in the folder that it is started in, and in the user's home.
     own = processes.clean_environment(paths, **access, HOME=str(paths.home), USERPROFILE=str(paths.home))
     return processes.start(paths, PAGE, page_command(app_port, listener), own, app_port, listener, project_files())

@@ -53,8 +53,12 @@ class FakePrefect(BaseHTTPRequestHandler):
         if self.token is not None and self.headers["Prefect-Csrf-Token"] != f"{self.token} of {client}":
             return self.send_error(403)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        states = body.get("flow_runs", {}).get("state", {}).get("type", {}).get("any_", [""])
-        return self._reply(ANSWERS.get(self.path) if self.path in ANSWERS else ANSWERS.get(states[0]))
+        if self.path != "/api/flow_runs/filter":
+            return self._reply(ANSWERS.get(self.path))
+        wanted = body["flow_runs"]
+        tags = set(wanted.get("tags", {}).get("all_", ()))
+        rows = ANSWERS.get(wanted["state"]["type"]["any_"][0], [])
+        return self._reply([r for r in rows if not tags or tags <= set(r["tags"])])
 
     def do_GET(self) -> None:
         path, _, client = self.path.partition("?client=")

@@ -72,6 +72,9 @@ ATTEMPTS = """async ({url, body, socket, protocol, first}) => {
     socket: await open(),
   };
 }"""
+FRAMED = """(url) => new Promise((done) => {
+  const frame = document.createElement('iframe'); frame.src = url; frame.onload = done; document.body.append(frame);
+})"""
 # What a page of the same origin may do, as one under a rebound name would be: ask for Prefect's token and use it.
 WITH_TOKEN = """async (body) => {
   const asked = await fetch('/api/csrf-token?client=page');
@@ -212,6 +215,14 @@ def test_pages_of_others_see_no_results(doors: Doors, visited: Page) -> None:
     page = f"127.0.0.1:{doors.page}"
     stream = f"ws://{page}/_stcore/stream"
     assert attempts(visited, f"http://{page}/_stcore/health", {}, stream, "streamlit", []) == REFUSED
+
+
+@elsewhere
+def test_pages_of_others_show_neither_page_nor_server_in_a_frame(doors: Doors, visited: Page) -> None:
+    """Under a button of theirs, without a colour, a click would stop a run or start one."""
+    for port in (doors.page, doors.lab.port):
+        visited.evaluate(FRAMED, f"http://127.0.0.1:{port}/")
+    assert {frame.url for frame in visited.frames[1:]} == {"chrome-error://chromewebdata/"}
 
 
 @elsewhere

@@ -23,6 +23,7 @@ from ports import free_port
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect as open_socket
 
+from app import commands
 from app.prefect_api import look
 from lab.network import secrets
 from lab.services.processes import wait_until
@@ -216,10 +217,13 @@ def test_the_pages_process_has_only_the_password_that_reads(
     rows = json.loads((laboratory.coordinator.home / "services.json").read_text())
     page = psutil.Process(next(row["pid"] for row in rows if row["name"] == "page"))
     given = page.environ()
-    assert given["PREFECT_API_AUTH_STRING"] == secrets.page_auth(laboratory.keys)
-    assert secrets.coordinator_auth(laboratory.keys) not in given.values()
-    monkeypatch.setenv("PREFECT_API_AUTH_STRING", given["PREFECT_API_AUTH_STRING"])
+    assert given[commands.PAGE_AUTH] == secrets.page_auth(laboratory.keys)
+    assert secrets.coordinator_auth(laboratory.keys) not in given.values() and "PREFECT_API_AUTH_STRING" not in given
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     assert {m.name for m in look(given["PREFECT_API_URL"]).machines} >= {"coordinator", "desk"}
+    # Only the commands that it starts read the coordinator's key, as in the user's own terminal.
+    assert commands.lab("stop", "demo-00000000").text.startswith("no pipeline is under way")
 
 
 def entered(url: str, token: str | None, subprotocol: bool = True) -> bool:
