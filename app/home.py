@@ -19,7 +19,13 @@ SECTIONS = {
 }
 SIDEBAR_PX = 240  # narrow, so that six cards stand in a row beside it
 
-st.set_page_config(page_title="LLM memory experiments", layout="wide", initial_sidebar_state=SIDEBAR_PX)
+# Without an icon of its own the browser's tab has the page's, which Streamlit asks of Google's server.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M3 8h10" stroke="#2563EB" stroke-width="1.6"/>'
+    '<g fill="#2563EB"><circle cx="3" cy="8" r="2.4"/><circle cx="8" cy="8" r="2.4"/><circle cx="13" cy="8" r="2.4"/></g></svg>'
+)
+
+st.set_page_config(page_title="LLM memory experiments", page_icon=ICON, layout="wide", initial_sidebar_state=SIDEBAR_PX)
 page = st.navigation(
     {
         "": [st.Page(PAGES / "overview.py", title="Overview", icon=":material/home:", default=True)],
@@ -35,4 +41,6 @@ page = st.navigation(
     expanded=True,
 )
 st.html(HERE / "style.css")
+scripts = ((HERE / name).read_text(encoding="utf-8") for name in ("address.js", "plots/save.js"))
+st.html("".join(f"<script>{text}</script>" for text in scripts), unsafe_allow_javascript=True)
 page.run()

@@ -111,6 +111,12 @@ def lab_home() -> Path:
     return in_utf8(path, "choose another: export LAB_HOME=/another/folder")
 
 
+def no_such_home() -> str:
+    """Return what is wrong if LAB_HOME names a folder that does not exist, as a mistyped one does; else ""."""
+    given = os.environ.get("LAB_HOME")
+    return f"LAB_HOME is {given}, and there is no such folder" if given and not lab_home().exists() else ""
+
+
 def in_utf8(path: Path, mend: str) -> Path:
     """Return `path` if DuckDB and Arrow, which read all paths as UTF-8, open the same file as Python.
 

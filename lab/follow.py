@@ -235,16 +235,17 @@ def latest_chain() -> Chain:
     Raises:
         LabError: nothing was decided yet.
     """
+    from common.environment import no_such_home
     from warehouse.database.connection import reading
     from warehouse.database.record_files import refuse_lost
     from warehouse.database.records import chain_of
     from warehouse.paths import Paths
 
     nothing = LabError("no phase was decided yet", "make demo, or lab run p1 --scale smoke")
-    paths = Paths.local()
+    paths, mistyped = Paths.local(), no_such_home()
     refuse_lost(paths)
     if not paths.warehouse.exists():
-        raise nothing
+        raise LabError(mistyped, "unset LAB_HOME") if mistyped else nothing
     with reading(paths) as con:
         row = con.execute("SELECT run_id FROM verdicts ORDER BY decided_at DESC LIMIT 1").fetchone()
         if row is None:

@@ -32,15 +32,12 @@ def chosen(
     known: Sequence[str],
     file_end: str = "",
     default: str | None = None,
-    title: str = "Metrics by host",
 ) -> Chosen | None:
     """Ask for phase and metric and draw the forest plot; without metrics say so and return None.
 
     `known` are the hosts in the order of their colours; `file_end` ends the plot's file name. `default` is the
-    phase shown before one is chosen, else the last one; `title` stands above, "" for none.
+    phase shown before one is chosen, else the last one.
     """
-    if title:
-        st.subheader(title)
     phases = read(snapshot.measured_phases, view.run_id)
     if not phases:
         st.caption("No metric yet: they are computed when a phase is decided.")

@@ -113,6 +113,6 @@ def probabilities(pairs: Sequence[Row], answers: list[str], known: list[str]) ->
             marker_color=colour,
             **style.hovering(hover),
         )
-    style.rows(figure, [f"{words.shortened(o, 24)}{' (right)' if o == pairs[0]['truth'] else ''}" for o in answers])
+    style.rows(figure, [f"{o}{' (right)' if o == pairs[0]['truth'] else ''}" for o in answers], 44)
     figure.update_xaxes(rangemode="tozero")
     return style.with_legend(figure)

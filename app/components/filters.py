@@ -18,6 +18,7 @@ from app.reading import Row
 
 ANY = "all"  # the option that filters nothing; never written into the address
 CHOSEN, WRITTEN, SHOWN = "lab-chosen", "lab-written", "lab-shown"
+FILTERS = ("scale", "domain", "model", "host")  # of runs and results, in the sidebar
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,19 @@ def _remember(name: str, key: str) -> None:
 
 def clear() -> None:
     """Forget scale, domain, model and host."""
-    for name in ("scale", "domain", "model", "host"):
+    for name in FILTERS:
         st.session_state[CHOSEN].pop(name, None)
 
 
 def sidebar(runs: Sequence[Row], hosts: Sequence[str]) -> View | None:
-    """Show the sidebar and return its choices; None if no run has them. `runs` are all runs, the latest first."""
+    """Show the sidebar and return its choices; None if no run has them. `runs` are all runs, the latest first.
+
+    With one run there is next to nothing to choose, so the filters are folded unless one of them is in use.
+    """
     where = words.zone(st.context.timezone)
-    with st.sidebar:
+    in_use = any(asked(name) is not None for name in FILTERS)
+    folded = st.sidebar.expander("Filters", expanded=in_use) if len(runs) == 1 else st.sidebar
+    with folded:
         above = st.container()
         left = list(runs)
         for name in ("scale", "domain", "model"):

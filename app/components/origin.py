@@ -25,7 +25,7 @@ def show(found: Row | None, where: tzinfo | None) -> None:
         "The plan, as stored": found["content"],
     }.items():
         with st.expander(title):
-            st.code(json.dumps(content, indent=2, ensure_ascii=False), language="json", wrap_lines=True, height=400)
+            st.code(json.dumps(content, indent=2, ensure_ascii=False), language=None, wrap_lines=True, height=400)
 
 
 def facts_of(found: Row, where: tzinfo | None) -> list[Fact]:

@@ -54,7 +54,7 @@ def show(body: Callable[..., None], needs_run: bool = True) -> None:
 def _of_a_run(body: Callable[[filters.View], None]) -> None:
     state = snapshot.state()
     if state.kind != "ready":
-        return empty(UNREADY[state.kind], state.mend, "" if state.kind == "missing" else state.detail)
+        return empty(UNREADY[state.kind], state.mend, state.detail)
     try:
         runs = read(snapshot.runs)
         if not runs:

@@ -156,7 +156,7 @@ def probability_figure(
     colours = [style.GREEN if o == right else style.GREY for o in options]
     hover = [f"{escape(words.shortened(o, 80))}: {words.number(p)} %" for o, p in zip(options, percents, strict=True)]
     figure.add_trace(style.bars(percents, colours, label, hover, "outside"))
-    style.rows(figure, [words.shortened(o, 28) for o in options])
+    style.rows(figure, options, 30)
     figure.update_xaxes(range=[0, 100 * min(1.0, max(shares) * 1.3)])
     return figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from app.reading import Row
 from warehouse.queries.snapshot import ALL_HOSTS
 
 MAX_CONDITIONS = 24  # rows that can be read at once; E0's grid has 120
-ROW_PX, LINE_PX = 34, 17
+ROW_PX = 34
 
 
 class Mark(NamedTuple):
@@ -137,10 +136,8 @@ def distinct_parts(conditions: Sequence[str]) -> list[str]:
 
 
 def _lay_out(figure: go.Figure, conditions: Sequence[str], hosts: Sequence[str]) -> None:
-    lines = [textwrap.wrap(_label(c), 24)[:3] for c in distinct_parts(conditions)]
-    row_px = max(ROW_PX, LINE_PX * max(map(len, lines), default=1) + 8)
-    inner = row_px * len(conditions) + 14 * len(conditions) * max(0, len(hosts) - 1)
-    figure.update_layout(height=figure.layout.margin.t + figure.layout.margin.b + 16 + inner)
+    row_px = ROW_PX + 14 * max(0, len(hosts) - 1)
+    figure.update_layout(height=figure.layout.margin.t + figure.layout.margin.b + 16 + row_px * len(conditions))
     if len(hosts) > 1:
         style.with_legend(figure)
-    style.rows(figure, ["\n".join(own) for own in lines])
+    style.rows(figure, [_label(c) for c in distinct_parts(conditions)], row_px)

@@ -98,16 +98,17 @@ def _bars(phase: str, own: Sequence[tuple[Row, int]], lasted_s: float, where: tz
         f"{words.duration(took)}<br>{words.count(s['units'], 'result')}, {words.duration(s['work_s'])} of work"
         for (s, _), took in zip(own, lengths, strict=True)
     ]
+    colour = style.OKABE_ITO[list(ORDER).index(phase)]
     inside = {"textposition": "inside", "insidetextanchor": "middle", "textangle": 0}
     return go.Bar(
         orientation="h",
         name=phase.upper(),
-        marker={"color": style.OKABE_ITO[list(ORDER).index(phase)], "line": {"width": 0}},
+        marker={"color": colour, "line": {"width": 0}},
         base=[s["begun_at"].astimezone(where).replace(tzinfo=None) for s, _ in own],
         x=[1000 * max(took, lasted_s / 400) for took in lengths],  # in ms; none so short that it cannot be seen
         y=[lane for _, lane in own],
         text=[phase.upper() if took > lasted_s / 16 else "" for took in lengths],
-        textfont={"size": style.FONT_PX},
+        textfont={"size": style.FONT_PX, "color": style.ink(colour)},
         **inside,
         **style.hovering(hover),
     )
@@ -133,6 +134,6 @@ def predicted(rows: Sequence[Row]) -> go.Figure:
         hover = style.hovering([f"{r['phase'].upper()} {name}: {words.duration(r[field])}" for r in rows])
         x, y = [r[field] / size for r in rows], list(range(len(rows)))
         figure.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker, **hover)
-    style.rows(figure, [named(r["phase"]) for r in rows])
+    style.rows(figure, [named(r["phase"]) for r in rows], LANE_PX)
     figure.update_xaxes(rangemode="tozero")
     return style.with_legend(figure)

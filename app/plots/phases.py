@@ -11,7 +11,7 @@ from app import format as words
 from app.plots import style
 from app.reading import Row
 
-ROW_PX = 40
+ROW_PX = 36
 
 
 def rows_with_intervals(
@@ -36,11 +36,11 @@ def rows_with_intervals(
             continue
         colour = (colours or {}).get(names[i]) or style.colour(names[i], among)
         point = {"x": [row["value"]], "y": [i], "error_x": style.error_bars([row], colour), "cliponaxis": False}
-        look = {"mode": "markers+text", "marker": {"color": colour, "size": 10}}
-        text = {"text": [words.number(row["value"])], "textposition": "top center"}
+        look = {"mode": "markers", "marker": {"color": colour, "size": 10}}
         hover = style.hovering(f"{escape(names[i] or 'all')}: {words.estimate(row)}, n {row['n']:,}")
-        figure.add_scatter(**point, **look, **text, textfont={"size": style.FONT_PX - 1}, **hover)
-    style.rows(figure, [words.shortened((labels or {}).get(n, n) or "all", 26) for n in names], 0.8, 0.5)
+        figure.add_scatter(**point, **look, **hover)
+        style.beside(figure, i, words.number(row["value"]))
+    style.rows(figure, [(labels or {}).get(n, n) or "all" for n in names], ROW_PX)
     return figure
 
 
@@ -96,12 +96,11 @@ def differences(
     top = max((r["problems"] for r in rows), default=1)
     if main is not None and words.defined(main["value"]):
         ends = {**style.error_bars([main], style.GREY), "thickness": 2.5}
-        look = {"mode": "markers+text", "marker": {"color": style.GREY, "size": 11, "symbol": "diamond"}}
-        text = {"text": [f"mean {main['value']:+.2f}"], "textposition": "top center"}
+        look = {"mode": "markers", "marker": {"color": style.GREY, "size": 11, "symbol": "diamond"}}
         above = style.hovering(f"mean {words.estimate(main)}, n {main['n']:,}")
-        size = {"size": style.FONT_PX}
-        figure.add_scatter(x=[main["value"]], y=[top * 1.12], error_x=ends, **look, **text, textfont=size, **above)
-    figure.update_yaxes(range=[0, top * 1.3])
+        figure.add_scatter(x=[main["value"]], y=[top * 1.12], error_x=ends, **look, **above)
+        style.beside(figure, top * 1.12, f"mean<br>{main['value']:+.2f}")
+    figure.update_yaxes(range=[0, top * 1.25])
     return figure
 
 

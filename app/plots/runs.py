@@ -12,7 +12,7 @@ from app import format as words
 from app.plots import style
 from app.reading import Row
 
-ROW_PX = 30
+ROW_PX = 32
 
 
 class Measure(NamedTuple):
@@ -66,5 +66,5 @@ def differences(rows: Sequence[Row], measure: str, other: str = "B") -> go.Figur
         x=values, y=list(range(len(rows))), mode="markers", marker=mark, error_x=ends, **style.hovering(hover)
     )
     style.threshold(figure, 0, "no difference", solid=True)
-    style.rows(figure, [f"{r['phase'].upper()} {words.shortened(r['condition'], 24)}" for r in rows])
+    style.rows(figure, [f"{r['phase'].upper()} {r['condition']}" for r in rows], ROW_PX)
     return figure

@@ -1,6 +1,6 @@
 """The style of every plot: the finding as its title, axes with units, thresholds as labelled lines, fixed colours.
 
-Colours and sizes suit white and near-black; text takes its colour from Streamlit's theme.
+Colours and sizes suit white and near-black; text takes its colour from the theme (style.css), so it has none here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -23,15 +23,17 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = OKABE_ITO
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 GREY = "#8A8F98"
-FONT_PX, TITLE_PX = 13, 15
-TOP_PX = 16  # above the title: with 6 the first of several lines is cut in half (seen in Chromium, plotly.js 3)
-BOTTOM_PX = 60  # numbers and title of the axis
+FONT_PX, TITLE_PX, LINE_PX = 13, 15, 17
+TOP_PX = 16  # above the title of a file: with 6 the first of several lines is cut in half (in Chromium, plotly.js 3)
+ABOVE_PX, BOTTOM_PX, NUMBER_PX = 26, 60, 68  # labels of lines; numbers and title of the axis; the column of numbers
 # Title and legend begin at the left edge of the figure, not of its axes.
 LEFT: dict[str, Any] = {"x": 0, "xref": "container"}
 TOP, BOTTOM = ({"y": y, "yref": "container", "yanchor": anchor} for y, anchor in ((1, "top"), (0, "bottom")))
-TITLE = {**LEFT, "xanchor": "left", **TOP, "pad": {"t": TOP_PX, "l": 0}, "font": {"size": TITLE_PX}}
+TITLE = {**LEFT, "xanchor": "left", **TOP, "pad": {"t": TOP_PX, "l": 8}, "font": {"size": TITLE_PX}}
 LEGEND = {"orientation": "h", **LEFT, **BOTTOM, "font": {"size": FONT_PX}, "title": {"text": ""}}
-TITLE_CHARS, BASIS_CHARS = 54, 62  # a line of each on a phone of 420 px, measured
+SAVED_PX, TITLE_CHARS, BASIS_CHARS = 720, 84, 100  # a file: its width, and a line of title and basis in it
+AXIS_CHARS = 36  # a line of an axis title, which must fit beside labels of rows on a phone of 420 px
+LABEL_CHARS, LABEL_LINES = 24, 3  # of a row; a longer label ends in an ellipsis
 
 # One colour a name, on every page. Conditions of a kind share it: base_semantic is semantic's.
 NAMES = {
@@ -58,43 +60,82 @@ def symbol(name: str, among: Sequence[str]) -> str:
     return SYMBOLS[list(among).index(name) % len(SYMBOLS)] if name in among else SYMBOLS[0]
 
 
+class Drawing(NamedTuple):
+    """A figure as it is shown: its title as HTML, which wraps at the width of the plot, and the plot without it."""
+
+    head: str
+    plot: go.Figure
+
+
 def titled(finding: str, basis: str, x_title: str, y_title: str, height: int = 280) -> go.Figure:
-    """Return an empty figure with the finding as its title and n, test or interval below it; all texts are escaped.
+    """Return an empty figure with the finding as its title and n, test or interval below it.
 
     `height` is that of the plot inside its axes, in pixels.
     """
     finding, basis, x_title = map(conditions, (finding, basis, x_title))
-    lines, small = balanced(finding, TITLE_CHARS) or [""], balanced(basis, BASIS_CHARS)
-    text = f"<b>{'<br>'.join(map(escape, lines))}</b>"
-    if small:
-        quiet = f"font-size:{FONT_PX}px;color:{GREY};font-weight:400"
-        text += f'<br><span style="{quiet}">{"<br>".join(map(escape, small))}</span>'
-    above = TOP_PX + 8 + 20 * len(lines) + 18 * len(small)
-    sizes = {"height": above + 20 + height + BOTTOM_PX, "margin": {"l": 8, "r": 16, "t": above + 20, "b": BOTTOM_PX}}
+    across, up = balanced(x_title, AXIS_CHARS), balanced(y_title, AXIS_CHARS)
+    below = BOTTOM_PX + LINE_PX * max(0, len(across) - 1)
+    sizes = {"height": ABOVE_PX + height + below, "margin": {"l": 8, "r": 16, "t": ABOVE_PX, "b": below}}
     legend = {"hovermode": "closest", "showlegend": False, "legend": LEGEND}
     figure = go.Figure()
-    figure.update_layout(title={"text": text, **TITLE}, **sizes, **legend, hoverlabel={"font": {"size": FONT_PX}})
+    figure.update_layout(meta={"finding": finding, "basis": basis}, **sizes, **legend)
+    figure.update_layout(hoverlabel={"font": {"size": FONT_PX}})
     fixed = {"automargin": True, "zeroline": False, "fixedrange": True}
     axes = {"title_font_size": FONT_PX, "tickfont_size": FONT_PX, **fixed}
-    figure.update_xaxes(title_text=escape(x_title), **axes)
-    figure.update_yaxes(title_text=escape(y_title), ticklabelstandoff=6, **axes)
+    figure.update_xaxes(title_text=lined(across), **axes)
+    figure.update_yaxes(title_text=lined(up), ticklabelstandoff=6, **axes)
     return figure
 
 
-def balanced(text: str, most: int) -> list[str]:
-    """Break a text into as few lines of at most `most` characters as possible, all about as long.
-
-    An interval in brackets and a number with its letter or sign are not broken; a dot ends a line.
-    """
-    unbroken = re.sub(
-        r"\([^()]{1,24}\)| %| ·|\b(?:text|k|rho|delta) (?=[-+\d])", lambda found: found[0].replace(" ", "\u00a0"), text
+def drawing(figure: go.Figure, name: str = "plot") -> Drawing:
+    """Return a figure as it is shown; its meta has what a file of this name has in addition, for save.js."""
+    finding, basis = figure.layout.meta["finding"], figure.layout.meta["basis"]
+    lines, small = balanced(finding, TITLE_CHARS) or [""], balanced(basis, BASIS_CHARS)
+    text = f"<b>{lined(lines)}</b>"
+    text += "".join(f'<br><span style="font-size:{FONT_PX}px">{lined([line])}</span>' for line in small)
+    above = TOP_PX + 8 + 20 * len(lines) + 18 * len(small)
+    margin = figure.layout.margin.to_plotly_json()
+    saved = {
+        "title": {"text": text, **TITLE},
+        "margin": margin | {"t": margin["t"] + above},
+        "height": figure.layout.height + above,
+        "width": SAVED_PX,
+        "filename": name,
+    }
+    plot = go.Figure(figure).update_layout(meta={**figure.layout.meta, "saved": saved})
+    head, quiet = (escape(unbroken(text)) for text in (finding, basis))
+    head = (
+        f'<div class="lab-plot"><div><p><strong>{head}</strong></p><p class="lab-quiet">{quiet}</p></div>'
+        f"<span>{''.join(map(_button, ('png', 'svg')))}</span></div>"
     )
-    lines = textwrap.wrap(unbroken, most)
+    return Drawing(head, plot)
+
+
+def lined(lines: Sequence[str]) -> str:
+    """Return lines as one text of a plot, in which nothing is markup; plotly knows no entity for a quotation mark."""
+    return "<br>".join(escape(line, quote=False) for line in lines)
+
+
+def _button(kind: str) -> str:
+    name = kind.upper()
+    return f'<button type="button" data-save="{kind}" aria-label="Save this plot as {name}"><i></i>{name}</button>'
+
+
+def balanced(text: str, most: int) -> list[str]:
+    """Break a text into as few lines of at most `most` characters as possible, all about as long."""
+    text = unbroken(text)
+    lines = textwrap.wrap(text, most)
     for width in range(most - 1, most // 2, -1):
-        if len(narrower := textwrap.wrap(unbroken, width)) > len(lines):
+        if len(narrower := textwrap.wrap(text, width)) > len(lines):
             break
         lines = narrower
     return lines
+
+
+def unbroken(text: str) -> str:
+    """Tie together an interval in brackets, and a number with its letter or sign; a dot ends a line."""
+    tied = r"\([^()]{1,24}\)| %| ·|\b(?:text|k|rho|delta) (?=[-+\d])"
+    return re.sub(tied, lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def with_legend(figure: go.Figure) -> go.Figure:
@@ -128,7 +169,7 @@ def threshold(
 
 
 def _note(text: str) -> dict[str, Any]:
-    return {"annotation_text": escape(text), "annotation_font_size": FONT_PX, "annotation_font_color": GREY}
+    return {"annotation_text": lined([text]), "annotation_font_size": FONT_PX}
 
 
 def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x") -> None:
@@ -141,17 +182,56 @@ def band(figure: go.Figure, low: float, high: float, label: str, axis: str = "x"
         figure.add_hrect(y0=low, y1=high, annotation_position="top left", **shape, **note)
 
 
-def rows(figure: go.Figure, labels: Sequence[str], above: float = 0.6, below: float = 0.4) -> None:
-    """Make the y axis a list, its first label at the top; "\n" breaks a line, `above` and `below` are room in rows."""
-    ticks = ["<br>".join(map(escape, conditions(label).split("\n"))) for label in labels]
-    ends = [len(ticks) - below, -above]
-    figure.update_yaxes(tickvals=list(range(len(ticks))), ticktext=ticks, range=ends, showgrid=False)
+def rows(figure: go.Figure, labels: Sequence[str], row_px: int) -> None:
+    """Make the y axis a list, its first label at the top; rows of `row_px` grow where a label has more lines."""
+    broken = [wrapped(conditions(label)) for label in labels]
+    ticks = [lined(lines) for lines in broken]
+    more = max(0, LINE_PX * max(map(len, broken), default=1) + 8 - row_px) * len(labels)
+    figure.update_layout(height=figure.layout.height + more)
+    figure.update_yaxes(
+        tickvals=list(range(len(ticks))), ticktext=ticks, range=[len(ticks) - 0.4, -0.6], showgrid=False
+    )
+
+
+def wrapped(label: str) -> list[str]:
+    """Break a label of a row into lines; the last of LABEL_LINES ends in an ellipsis if some of it is left out."""
+    lines = textwrap.wrap(label, LABEL_CHARS, max_lines=LABEL_LINES, placeholder="…")
+    return lines or [""]
+
+
+def beside(figure: go.Figure, y: float, text: str) -> None:
+    """Write a text in the column at the right of the plot, where no line or interval crosses it."""
+    figure.update_layout(margin_r=max(figure.layout.margin.r, NUMBER_PX))
+    where = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 8, "y": y, "yanchor": "middle", "align": "left"}
+    figure.add_annotation(text=text, showarrow=False, font_size=FONT_PX, **where)
+
+
+def within(figure: go.Figure, low: float, high: float) -> None:
+    """Show the x axis from `low` to `high`; what goes on beyond, an interval or a point, ends in an arrow at the edge."""
+    for trace in list(figure.data):
+        ends, colour = trace.error_x, trace.marker.color
+        for i, (x, y) in enumerate(zip(trace.x, trace.y, strict=True)):
+            left, right = x - (ends.arrayminus or [0] * (i + 1))[i], x + (ends.array or [0] * (i + 1))[i]
+            for beyond, at, symbol in ((left < low, low, "triangle-left"), (right > high, high, "triangle-right")):
+                if beyond:
+                    trace.cliponaxis = True
+                    arrow = {"mode": "markers", "marker": {"symbol": symbol, "size": 11, "color": colour}}
+                    figure.add_scatter(x=[at], y=[y], cliponaxis=False, showlegend=False, hoverinfo="skip", **arrow)
+    figure.update_xaxes(range=[low, high])
 
 
 def undefined(figure: go.Figure, row: int) -> None:
     """Write "undefined" in a row that has no value."""
-    font = {"color": GREY, "size": FONT_PX}
-    figure.add_annotation(x=0, xref="paper", xanchor="left", y=row, text=UNDEFINED, showarrow=False, font=font)
+    where = {"x": 0, "xref": "paper", "xanchor": "left", "y": row}
+    figure.add_annotation(text=UNDEFINED, showarrow=False, font_size=FONT_PX, **where)
+
+
+def ink(colour: str) -> str:
+    """Return white or black, whichever is read better on a colour such as "#0072B2"; 4.5:1 or more (WCAG 2.2, 1.4.3)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#FFFFFF" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000000"
 
 
 def bars(
@@ -179,7 +259,8 @@ def error_bars(rows: Sequence[Row], colour: str) -> dict[str, Any]:
 
 
 def draw(figure: go.Figure, name: str) -> None:
-    """Show a figure on the page; its one button saves it as <name>.svg with its title."""
-    bar = {"displaylogo": False, "modeBarButtons": [["toImage"]], "displayModeBar": "hover"}
-    image = {"format": "svg", "filename": name, "width": 720, "height": figure.layout.height}
-    st.plotly_chart(figure, config={**bar, "toImageButtonOptions": image}, key=f"plot-{name}")
+    """Show a figure on the page, its title above it; two buttons save it, with its title, as <name>.png and <name>.svg."""
+    shown = drawing(figure, name)
+    with st.container(key=f"plot-{name}", gap="xxsmall"):
+        st.html(shown.head)
+        st.plotly_chart(shown.plot, config={"displayModeBar": False}, key=f"chart-{name}")

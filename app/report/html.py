@@ -19,7 +19,7 @@ from app import format as words
 from app.components import card_parts, cards, filters, found, origin, story, tables
 from app.components.phase_page import Phase
 from app.phase_names import ORDER, named, text_of
-from app.plots import forest
+from app.plots import forest, style
 from app.plots import hosts as host_figures
 from app.reading import Row
 from app.views import e0, e1, e2, p1, p2, p3
@@ -226,9 +226,13 @@ def _section(name: str, content: str) -> str:
 
 
 def _plot(figure: go.Figure) -> str:
-    """Return a figure as data, in which nothing can end the script, and the element that it is drawn in."""
-    content = figure.update_layout(template="none").to_json().replace("<", "\\u003c")
-    return f'<div class="plot" style="height:{int(figure.layout.height or 360)}px"><script type="application/json">{content}</script></div>'
+    """Return a figure's title, the element that it is drawn in, and the figure as data, in which nothing can end the script."""
+    shown = style.drawing(figure)
+    content = shown.plot.update_layout(template="none").to_json().replace("<", "\\u003c")
+    return (
+        f'<div class="drawing">{shown.head}<div class="plot" style="height:{int(shown.plot.layout.height or 360)}px">'
+        f'<script type="application/json">{content}</script></div></div>'
+    )
 
 
 def _table(rows: Sequence[Row], numbers: Sequence[str] = ()) -> str:
@@ -252,13 +256,13 @@ def _cell(value: Any, measured: bool) -> str:
 def _file(title: str, body: str) -> str:
     """Return the file: a policy that forbids every request, the styles, plotly once (compressed), and the script that draws."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
-    style = (HERE.parent / "style.css").read_text(encoding="utf-8") + (HERE / "report.css").read_text(encoding="utf-8")
-    draw = (HERE / "report.js").read_text(encoding="utf-8")
+    look = "".join((HERE / name).read_text(encoding="utf-8") for name in ("../style.css", "report.css"))
+    draw = "".join(f"{(HERE / name).read_text(encoding='utf-8')}\n" for name in ("report.js", "../plots/save.js"))
     plotly = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{body}</main>"
+        f"<title>{escape(title)}</title><style>{look}</style></head><body><main>{body}</main>"
         f'<script id="plotly" type="text/plain">{plotly}</script><script>{draw}</script></body></html>\n'
     )

@@ -19,8 +19,7 @@ function draw() {
     const data = place.querySelector("script");
     if (data) { place.figure = JSON.parse(data.textContent); data.remove(); }
     Plotly.react(place, place.figure.data, themed(place.figure.layout), {
-      responsive: true, displaylogo: false, modeBarButtons: [["toImage"]],
-      toImageButtonOptions: { format: "svg", width: 720, height: place.figure.layout.height },
+      responsive: true, displayModeBar: false,
     });
   }
 }

@@ -11,6 +11,7 @@ from app.components import phase_page
 from app.plots import pareto, phases, style
 from app.reading import Row
 
+PALE, DARK = (227, 239, 249), (11, 79, 133)  # red, green, blue of the lowest and the highest relevance
 CHOSEN = {"symbol": "diamond-open", "line": {"width": 3}}
 
 
@@ -52,24 +53,26 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
         z=[[found[w, k]["value"] if (w, k) in found else None for w in weights] for k in ks],
         hoverinfo="text",
         hovertext=[[say(w, k) for w in weights] for k in ks],
-        colorscale=[[0, "#E3EFF9"], [1, "#0B4F85"]],
+        colorscale=[[0, f"rgb{PALE}"], [1, f"rgb{DARK}"]],
     )
     low, high = min(float(c["value"]) for c in cells), max(float(c["value"]) for c in cells)
 
-    def ink(cell: Row) -> str:
-        return "#16181D" if cell["value"] - low < 0.45 * (high - low) else "#FFFFFF"
+    def write(cell: Row, y: float, text: str) -> None:
+        share = (cell["value"] - low) / (high - low or 1)
+        shade = "".join(f"{round(a + share * (b - a)):02X}" for a, b in zip(PALE, DARK, strict=True))
+        coloured = f'<span style="color:{style.ink(f"#{shade}")}">{text}</span>'  # its own colour, not the theme's
+        x = weights.index(cell["weight"])
+        figure.add_annotation(x=x, y=y, text=coloured, showarrow=False, font_size=style.FONT_PX)
 
-    for (w, k), c in found.items():
-        font = {"size": style.FONT_PX, "color": ink(c)}
-        x, y = weights.index(w), ks.index(k)
-        figure.add_annotation(x=x, y=y, text=words.number(c["value"]), showarrow=False, font=font)
+    for (_, k), c in found.items():
+        write(c, ks.index(k), words.number(c["value"]))
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)
     if chosen and (chosen["embedder"], chosen["distance"]) == (best["embedder"], best["distance"]):
         x, y = weights.index(chosen["weight"]), ks.index(chosen["k"])
         corners = {"x0": x - 0.48, "x1": x + 0.48, "y0": y - 0.48, "y1": y + 0.48}
         figure.add_shape(type="rect", **corners, line={"color": style.ORANGE, "width": 3})
-        figure.add_annotation(x=x, y=y - 0.3, text="chosen", showarrow=False, font={"size": 12, "color": ink(chosen)})
+        write(chosen, y - 0.3, "chosen")
     phase.draw(figure, f"grid-{best['embedder']}-{best['distance']}")
 
 

@@ -67,7 +67,7 @@ def by_class(phase: phase_page.Phase) -> None:
         ends = style.error_bars(own, style.colour(strategy))
         hover = style.hovering([f"{escape(r['condition'])}: {words.estimate(r)}, n {r['n']}" for r in own])
         figure.add_scatter(x=x, y=y, name=strategy, mode="markers", marker=marker, error_x=ends, **hover)
-    style.rows(figure, [words.shortened(x, 24) for x in labels])
+    style.rows(figure, labels, 48)
     figure.update_xaxes(range=[-0.02, 1.02])
     phase.draw(style.with_legend(figure), "classes")
 
@@ -91,15 +91,16 @@ def effects(phase: phase_page.Phase) -> None:
         ("rank_biserial", "rank-biserial, matched pairs", style.RED, "diamond"),
     ):
         own = [r for r in phase.defined(metric) if r["condition"] in pairs]
-        x, y = [r["value"] for r in own], [pairs.index(r["condition"]) for r in own]
-        look = {"mode": "markers+text", "marker": {"color": colour, "size": 11, "symbol": shape}}
-        text = {"text": [f"{v:+.2f}" for v in x], "textfont": {"size": style.FONT_PX - 1}}
-        side = "top center" if shape == "circle" else "bottom center"
+        lower = -0.18 if shape == "circle" else 0.18
+        x, y = [r["value"] for r in own], [pairs.index(r["condition"]) + lower for r in own]
+        look = {"mode": "markers", "marker": {"color": colour, "size": 11, "symbol": shape}}
         hover = style.hovering([f"{escape(r['condition'])}: {name} {r['value']:+.3f}, n {r['n']}" for r in own])
-        figure.add_scatter(x=x, y=y, name=name, **look, **text, textposition=side, **hover)
+        figure.add_scatter(x=x, y=y, name=name, **look, **hover)
+        for value, row in zip(x, y, strict=True):
+            style.beside(figure, row, f"{value:+.2f}")
     style.threshold(figure, 0, "no effect", solid=True)
     figure.update_xaxes(range=[-1.05, 1.05])
-    style.rows(figure, [words.shortened(p, 26) for p in pairs], 0.7)
+    style.rows(figure, pairs, 52)
     phase.draw(style.with_legend(figure), "effects")
 
 

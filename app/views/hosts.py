@@ -106,7 +106,7 @@ def _opened(view: filters.View, found: RunAgreement, known: list[str], verdicts:
     mark_of = found.of(chosen).marks
     compared = [h for h, m in mark_of.items() if m.kind in ("same", "differs") and view.host in (None, h)]
     st.subheader(f"{named(chosen)} by host", anchor="differences")
-    by_host.chosen(view, verdicts, known, "-by-host", default=chosen, title="")
+    by_host.chosen(view, verdicts, known, "-by-host", default=chosen)
     if compared:
         first = next((h for h in compared if mark_of[h].kind == "differs"), compared[0])
         with st.columns(2)[0]:

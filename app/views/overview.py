@@ -49,7 +49,18 @@ def reasons(verdicts: Mapping[str, Row]) -> None:
 
 
 def metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
-    """Show one metric by host as a plot, and the table of its whole phase with this metric first."""
+    """Show one metric by host as a plot, and the table of its whole phase with this metric first, once it is opened.
+
+    Plots and tables are most of what a browser has to load, so the page is read before they are there.
+    """
+    asked = filters.asked("phase") is not None or filters.asked("metric") is not None
+    folded = st.expander("Metrics by host", expanded=asked, key="metrics-by-host", on_change="rerun")
+    if folded.open:
+        with folded:
+            _metrics_by_host(view, verdicts)
+
+
+def _metrics_by_host(view: filters.View, verdicts: Mapping[str, Row]) -> None:
     found = by_host.chosen(view, verdicts, [h["host"] for h in read(snapshot.hosts)])
     if found is None:
         return

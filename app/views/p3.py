@@ -38,7 +38,7 @@ def retention(phase: phase_page.Phase) -> None:
         if needed := phase.setting(f"{which}_threshold"):
             style.threshold(figure, 100 * needed, f"{name} {100 * needed:.0f} %", place=place)
     widest = max((r["high"] for r in rows if words.defined(r["high"])), default=0)
-    figure.update_xaxes(range=[0, min(max(widest, 120) * 1.05, WIDEST)])
+    style.within(figure, 0, min(max(widest, 120) * 1.05, WIDEST))
     phase.draw(figure, "retention")
 
 

@@ -24,7 +24,7 @@ def report(
     """
     state = snapshot.state()
     if state.kind == "missing":
-        raise LabError("there are no results on this host yet", state.mend)
+        raise LabError(state.detail or "there are no results on this host yet", state.mend)
     if state.kind != "ready":
         raise LabError(f"the results cannot be shown: {state.detail}", state.mend)
     if not out.absolute().parent.is_dir():

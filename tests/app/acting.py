@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, expect
+from contextlib import suppress
+from pathlib import Path
+
+from playwright.sync_api import Page, TimeoutError, expect
+
+LEGIBLE = Path(__file__).with_name("legible.js").read_text()
 
 
 def settled(page: Page) -> None:
@@ -20,3 +25,10 @@ def choose(page: Page, label: str, text: str) -> None:
     page.get_by_role("option").filter(has_text=text).click()
     expect(page.get_by_role("listbox")).to_have_count(0)
     settled(page)
+
+
+def assert_legible(page: Page) -> None:
+    """No small text has little contrast; no text of a plot is cut, crossed by a line or by another text."""
+    with suppress(TimeoutError):  # plots are drawn anew for another width or theme
+        page.wait_for_function(f"({LEGIBLE})().length === 0")
+    assert page.evaluate(LEGIBLE) == []

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import duckdb
 
-from common.environment import upgrade_command
+from common.environment import no_such_home, upgrade_command
 from common.errors import LabError
 from experiments.contract import NextStep as NextStep
 from experiments.protocol.leakage_gate import MARK as LEAKY
@@ -96,7 +96,8 @@ def state() -> State:
     except LabError as error:
         return State("unreadable", error.what, error.mend)
     if not path.is_file():
-        return State("missing", str(path), "make demo")
+        detail = no_such_home()
+        return State("missing", detail, "unset LAB_HOME" if detail else "make demo")
     try:
         number = query("SELECT coalesce(max(number), 0) AS number FROM schema_migrations")[0]["number"]
     except duckdb.CatalogException:

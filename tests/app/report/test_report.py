@@ -50,7 +50,7 @@ def test_the_file_is_whole_and_every_text_in_it_is_text(text: str) -> None:
     )
     figures = [json.loads(re.sub("<.*?>", "", s)) for s in scripts if s.startswith('<script type="application/json"')]
     assert len(figures) >= 6
-    assert all(f["layout"]["title"]["text"] for f in figures)
+    assert all(f["layout"]["meta"]["saved"]["title"]["text"].startswith("<b>") for f in figures)
 
 
 def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
@@ -58,14 +58,14 @@ def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
     publish(home, FULL, more=enrich)
     text = html.page("demo-full")
     drawn = [
-        json.loads(s)["layout"]["xaxis"]["title"]["text"]
+        json.loads(s)["layout"]["xaxis"]["title"]["text"].replace("<br>", " ").replace("\u00a0", " ")
         for s in re.findall(r'<script type="application/json">(.*?)</script>', text, flags=re.S)
     ]
     for axis in (
         "t-SNE 1 (no unit)",
         "cosine similarity of two problems",
         "attempts more (+) or fewer (-) than none",
-        "retention (% of the base model&#x27;s score)",
+        "retention (% of the base model's score)",
         "epoch",
         "time of a retrieval (s, median)",
         "share of variance (%)",
@@ -159,13 +159,15 @@ def test_the_written_file_draws_itself_without_a_network(
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
-    title = page.locator(".plot .gtitle").first
-    assert title.evaluate("e => getComputedStyle(e).fill") == "rgb(22, 24, 29)", "on white paper"
+    expect(page.locator(".drawing strong").first).to_have_css("color", "rgb(22, 24, 29)")  # on white paper
     widths = page.locator(".plot .main-svg").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
-    assert max(widths) <= 681 and page.locator(".csv:visible, details:visible").count() == 0
+    assert max(widths) <= 681 and page.locator("button:visible, details:visible").count() == 0
     page.emulate_media(media="screen")
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     with page.expect_download() as saved:
         page.get_by_role("button", name="CSV").last.click()
     assert saved.value.suggested_filename == "table.csv"
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save this plot as PNG").first.click()
+    assert saved.value.suggested_filename == "plot.png"
     context.close()

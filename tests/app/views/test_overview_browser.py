@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acting import choose
+from acting import choose, settled
 from made_up_snapshot import publish
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
@@ -50,8 +50,11 @@ def test_six_cards_at_both_widths_and_in_both_themes(page: Page, served: tuple[s
     """Six cards say verdict, number, interval, trials, hosts and duration; markup in data stays text; nothing scrolls sideways."""
     url, home = served
     publish(home, FULL)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{url}/?run=demo-full")
     assert_cards(page)
+    assert [other for other in asked if not other.startswith((url, "data:", "blob:"))] == []  # it was the tab's icon
     tops = page.evaluate(
         "[...document.querySelectorAll('.lab-card')].map(e => Math.round(e.getBoundingClientRect().top))"
     )
@@ -60,8 +63,10 @@ def test_six_cards_at_both_widths_and_in_both_themes(page: Page, served: tuple[s
     expect(page.locator(".lab-head")).to_contain_text("P2 says FAIL, overridden")
     expect(page.get_by_text("pilot says go on <img src=x")).to_have_count(1)  # the reason of an override stands once
     assert page.evaluate("window.hurt") is None
-    expect(page.locator(".js-plotly-plot")).to_contain_text("no difference")
     page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollHeight <= 3 * 900")
+    page.get_by_text("Metrics by host").click()
+    expect(page.locator(".js-plotly-plot")).to_contain_text("no difference")
     app = page.locator("[data-testid=stApp]")
     expect(app).to_have_css("background-color", "rgb(255, 255, 255)")
     assert_cards(page)
@@ -80,6 +85,9 @@ def test_choices_outlive_a_new_snapshot(page: Page, served: tuple[str, Path]) ->
     choose(page, "Run", "15:00")
     expect(page.locator("[data-phase=e0] .lab-pill")).to_have_text("PASS")
     expect(page).to_have_url(f"{url}/?run=older")
+    page.get_by_text("Metrics by host").click()
+    expect(page.locator(".js-plotly-plot")).to_be_visible()
+    settled(page)
     choose(page, "Phase", "P1 Embedding validity")
     plot = page.locator(".js-plotly-plot").filter(has_text="threshold 1.2")
     expect(plot).to_be_visible()

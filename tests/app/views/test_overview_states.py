@@ -46,6 +46,14 @@ def half(home: Path) -> None:
         con.execute("DROP VIEW phase_metrics; DROP VIEW host_comparison; DROP VIEW gate_history; DROP TABLE runs")
 
 
+def test_a_mistyped_home_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All results seemed to be gone, and the page advised to compute them again."""
+    monkeypatch.setenv("LAB_HOME", str(home / "typo"))
+    shown = AppTest.from_file(str(PAGE), default_timeout=20).run()
+    assert [c.value for c in shown.code] == ["unset LAB_HOME"]
+    assert f"LAB_HOME is {home / 'typo'}, and there is no such folder" in str(shown.get("html")[0].proto.body)
+
+
 @pytest.mark.parametrize(
     ("prepare", "sentence", "command"),
     [

@@ -189,7 +189,9 @@ def test_a_name_keeps_its_colour_and_markup_in_titles_is_text() -> None:
     assert style.colour("base_semantic") == style.colour("semantic") != style.colour("temporal")
     assert style.colour("pi-4", ["laptop", "pi-4"]) == style.OKABE_ITO[1]
     figure = style.titled("<b>bold</b> & more", "<i>n 3</i>", "<x>", "<y>")
-    assert "&lt;b&gt;bold" in figure.layout.title.text and "&lt;i&gt;n 3" in figure.layout.title.text
+    shown = style.drawing(figure)
+    for title in (shown.head, shown.plot.layout.meta["saved"]["title"]["text"]):
+        assert "&lt;b&gt;bold" in title and "&lt;i&gt;n 3" in title
     assert figure.layout.xaxis.title.text == "&lt;x&gt;"
 
 
@@ -201,6 +203,28 @@ def test_the_margin_and_the_mean_are_drawn() -> None:
     assert [(s.x0, s.x1) for s in figure.layout.shapes if s.type == "rect"] == [(-0.25, 0.25)]
     mean = figure.data[1]
     assert (mean.x[0], mean.error_x.array[0], mean.error_x.arrayminus[0]) == pytest.approx((-0.4, 0.3, 0.2))
+
+
+def test_rows_are_not_cut_their_numbers_stand_beside_and_intervals_end_in_arrows() -> None:
+    """ "all-MiniLM-L6-v2, familie…" hid what was drawn; a threshold went through a number; an interval just stopped."""
+    names = ("all-MiniLM-L6-v2, families apart", "short")
+    rows = [{"condition": c, "value": 100.0, "low": 80.0, "high": 450.0, "n": 9} for c in names]
+    figure = plots.rows_with_intervals(rows, "finding", "n 9", "percent")
+    style.within(figure, 0, 220)
+    assert list(figure.layout.yaxis.ticktext) == ["all-MiniLM-L6-v2,<br>families apart", "short"]
+    assert [(a.text, a.xref, a.x) for a in figure.layout.annotations] == [("100", "paper", 1)] * 2
+    arrows = [(t.x[0], t.y[0], t.marker.symbol) for t in figure.data[2:]]
+    assert arrows == [(220, 0, "triangle-right"), (220, 1, "triangle-right")]
+    assert {style.ink(c) for c in style.OKABE_ITO} == {"#000000", "#FFFFFF"} and style.ink("#777777") == "#000000"
+
+
+def test_one_run_folds_the_filters(home: Path) -> None:
+    """With one run there is nothing to choose; a filter in use is never hidden."""
+    publish(home, ("r1", "p1", None))
+    assert [e.proto.expanded for e in shown("p1").sidebar.expander] == [False]
+    assert [e.proto.expanded for e in shown("p1", host="pi-4").sidebar.expander] == [True]
+    publish(home, ("r1", "p1", None), ("r2", "p1", None))
+    assert not shown("p1").sidebar.expander
 
 
 def test_a_title_is_cut_where_it_reads_well() -> None:

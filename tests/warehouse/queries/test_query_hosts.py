@@ -65,9 +65,8 @@ def test_only_ended_phases_are_compared_with_their_prediction(home: Path) -> Non
         {"phase": "p1", "predicted_s": 180.0, "actual_s": 200.0},
         {"phase": "p2", "predicted_s": 180.0, "actual_s": 48.2},
     ]
-    assert "P2 was furthest off, 0.268 times" in host_figures.predicted(
-        reading_hosts.predictions("r1")
-    ).layout.title.text.replace("<br>", " ")
+    figure = host_figures.predicted(reading_hosts.predictions("r1"))
+    assert "P2 was furthest off, 0.268 times" in figure.layout.meta["finding"]
 
 
 def test_the_order_of_lanes_leaves_no_bar_over_another(home: Path) -> None:
