@@ -59,7 +59,7 @@ from benchmarks.common import show
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
 from experiments import p2_retrieval_utility as p2
-from experiments import power, statistics
+from experiments import power, sequential, statistics
 from experiments.analysis.e2_analysis import STATUSES
 from experiments.contract import Metric, PhaseConfig, Status, Trial, Verdict
 
@@ -116,6 +116,22 @@ def _judged(module: object, config: PhaseConfig) -> Callable[[Sequence[Trial]], 
     return lambda trials: module.gate(module.metrics(trials, config), config)  # type: ignore[attr-defined]
 
 
+def _looking(module: object, config: PhaseConfig, every: int) -> Callable[[Sequence[Trial]], Verdict]:
+    """Return a gate that is asked after each `every` families, and answers at the first PASS or FAIL."""
+    judged = _judged(module, config)
+
+    def verdict(trials: Sequence[Trial]) -> Verdict:
+        families = list(dict.fromkeys(t.details["group"] for t in trials))
+        for n in range(every, len(families) + 1, every):
+            there = set(families[:n])
+            found = judged([t for t in trials if t.details["group"] in there])
+            if found.status is not Status.INCONCLUSIVE:
+                break
+        return found
+
+    return verdict
+
+
 def _of_e2(hypothesis: str, by_attempts: bool = False) -> Callable[[Sequence[Trial]], Verdict]:
     """Return E2's gate, which goes by retrieval precision, or with its second outcome in the verdict's place."""
     judged = _judged(e2, e2.Config())
@@ -156,6 +172,17 @@ GATES = {
         _judged(p2, p2.Config(controls=("lexical",))),
         {**dict.fromkeys(NO_PASS, p2.RETRIEVERS), "effect for": ("semantic",)},
         {"effect against": ("lexical",)},
+    ),
+    # Looked at six times, up to 96 problems of 48 families.
+    "p2, looks": Gate(
+        p2.CONDITIONS,
+        ("semantic",),
+        96,
+        48,
+        TRUTHS,
+        _looking(p2, p2.Config(controls=(), n_test=96, look_every=16), 8),
+        {**dict.fromkeys(NO_PASS, p2.RETRIEVERS), "effect for": ("FAIL",)},
+        {"effect for": ("FAIL",), "effect against": ("semantic",)},
     ),
     "e1": Gate(
         e1.CONDITIONS,
@@ -272,6 +299,26 @@ def type_one(by_group: bool, icc: float, families: int, simulations: int, seed: 
     return found / simulations
 
 
+class AtAnyLook(NamedTuple):
+    """How often a difference that is not there is found, by a test that is made after every third family of up to 60."""
+
+    betting: float  # experiments.sequential
+    wilcoxon: float  # for a fixed number of families
+
+
+def type_one_at_any_look(icc: float, simulations: int, seed: int) -> AtAnyLook:
+    """Look 19 times at 3 to 60 families of three problems, from six families on with Wilcoxon's test."""
+    rng, found = np.random.default_rng([seed, round(100 * icc)]), np.zeros(2)
+    for _ in range(simulations):
+        shared, single = rng.normal(size=(60, 1)), rng.normal(size=(60, 3))
+        differences = np.clip(1.5 * (np.sqrt(icc) * shared + np.sqrt(1 - icc) * single), -5, 5)
+        means = differences.mean(axis=1)
+        capital = max(sequential.capital_below(signed, 0.0, -5.0, 5.0).max() for signed in (means, -means))
+        ps = (statistics.wilcoxon_paired(means[:n], np.zeros(n)).p for n in range(6, 61, 3))
+        found += capital >= 2 / LEVEL, any(p is not None and p < LEVEL for p in ps)
+    return AtAnyLook(*(found / simulations).tolist())
+
+
 def power_of(level: power.Level, n: int, simulations: int, seed: int) -> float:
     """Return how often a test at this level sees its own smallest visible effect, in normal differences."""
     effect, rng = power.smallest_effect(n, level) or 0.0, np.random.default_rng([seed, n])
@@ -353,6 +400,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for families in (6, 10)
             for icc in ICCS
             for by_group in (False, True)
+        },
+        found_at_any_look={
+            f"icc {icc:g}": type_one_at_any_look(icc, given.simulations, given.seed)._asdict() for icc in ICCS
         },
         power={
             name: power_of(level, n, 2000, given.seed)

@@ -120,6 +120,26 @@ def parts(problems: Sequence[Problem], size: int) -> list[list[str]]:
     return [[p.problem_id for p in problems[i : i + size]] for i in range(0, len(problems), size)]
 
 
+def batches(problems: Sequence[Problem], size: int) -> list[list[Problem]]:
+    """Return the problems in batches of at least `size` but the last: whole groups, the classes' groups in turn.
+
+    So each batch is of new groups, and of all classes as evenly as its size allows.
+    """
+    groups: dict[str, list[Problem]] = defaultdict(list)
+    for p in problems:
+        groups[p.group].append(p)
+    by_class: dict[str, list[list[Problem]]] = defaultdict(list)
+    for own in groups.values():
+        by_class[own[0].label].append(own)
+    turns = [((i + 0.5) / len(own), label, i) for label, own in by_class.items() for i in range(len(own))]
+    found: list[list[Problem]] = [[]]
+    for _, label, i in sorted(turns):
+        if len(found[-1]) >= size:
+            found.append([])
+        found[-1] += by_class[label][i]
+    return found
+
+
 class Split(NamedTuple):
     """Problems in memory, in solving order, and problems to solve."""
 

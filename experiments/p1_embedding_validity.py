@@ -323,6 +323,6 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
 
 
 def _next(config: Config) -> tuple[NextStep, ...]:
-    """The failure protocol: embedders that were not tried, hybrid always among them; more problems."""
-    more = next_steps.doubled(NAME, config, "per_class", "more problems narrow the interval")
+    """The failure protocol: embedders that were not tried, hybrid always among them; other problems, twice as many."""
+    more = next_steps.others_doubled(NAME, config, "per_class", "twice as many other problems: a narrower interval")
     return (*next_steps.other_embedders(NAME, config.embedders, [HYBRID]), *more)

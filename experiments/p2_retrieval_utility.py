@@ -11,19 +11,20 @@ well is no use of retrieval. Controls say what else could explain a gain.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from common.outcome import Outcome
 from experiments import p1_embedding_validity as p1
-from experiments.analysis import attempts, controls
+from experiments.analysis import attempts, controls, looks
 from experiments.analysis.ends import ends, ends_in_words, flags_of, scale_of
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
-from experiments.data import parts, split, universe
+from experiments.data import batches, parts, split, universe
 from experiments.domains import get_domain
 from experiments.expected import Expected, Remembering, solving, unmeasured
 from experiments.findings import Earlier, PhaseFindings
@@ -87,6 +88,11 @@ class Config(PhaseConfig):
         description="lexical retrieval, and conditions that say why memos help",
     )
     per_unit: int = Field(5, gt=0, description="test problems a unit")
+    look_every: int = Field(
+        0,
+        ge=0,
+        description="test problems between two looks, each of which may end the phase, n_test at most; 0 for one look",
+    )
     alpha: float = Field(0.05, description="the gate's level, after Holm")
 
 
@@ -116,27 +122,36 @@ READS = (p1.Findings,)
 EXPECTED = None
 
 
-def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
-    """One unit for every few test problems, each under all conditions."""
-    if so_far:
-        return []
+def rounds(config: Config, findings: Earlier) -> list[list[Unit]]:
+    """Return all units, by round: one for every few test problems, each under all conditions; a round up to each look."""
     _, test = split(config, config.n_memory, config.n_test)
     best = findings.of(p1.Findings)
     retrieval = RetrievalConfig(embedder=best.embedder, text_weight=best.text_weight, k=config.k).model_dump()
+    seeds = [c in DRAWN for c in conditions_of(config)]
+    each = PROMPT_S * sum(len(memo_seeds(config, drawn)) for drawn in seeds) * effort(config)
     return [
-        make_unit(
-            NAME,
-            config,
-            {"problems": ids, "retrieval": retrieval},
-            models=[config.model, best.embedder],
-            n_trials=len(ids) * sum(len(planned_seeds(config, c in DRAWN)) for c in conditions_of(config)),
-            cost=PROMPT_S
-            * len(ids)
-            * sum(len(memo_seeds(config, c in DRAWN)) for c in conditions_of(config))
-            * effort(config),
-        )
-        for ids in parts(test, config.per_unit)
+        [
+            make_unit(
+                NAME,
+                config,
+                {"problems": ids, "retrieval": retrieval},
+                models=[config.model, best.embedder],
+                round=number,
+                n_trials=len(ids) * sum(len(planned_seeds(config, drawn)) for drawn in seeds),
+                cost=each * len(ids),
+            )
+            for ids in parts(batch, config.per_unit)
+        ]
+        for number, batch in enumerate(batches(test, config.look_every) if config.look_every else [test], 1)
     ]
+
+
+def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[Unit]:
+    """Return the units of the next round; whether a look has decided the phase is asked before (flows.chain)."""
+    if so_far and not config.look_every:
+        return []
+    done = max((u.round for u, _ in so_far), default=0)
+    return next(iter(rounds(config, findings)[done:]), [])
 
 
 def sides(config: Config, findings: Earlier) -> Sides:
@@ -187,13 +202,12 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     conditions = [c for c in conditions_of(config) if c in CONDITIONS or c in RETRIEVERS or c in there]
     seen, by, scale = attempts.median_attempts(trials, conditions), resampling_of(trials, config), scale_of(config)
     table = {c: v for c, v in seen.items() if c in CONDITIONS or c in RETRIEVERS}
-    values = [
-        *attempts.per_condition(trials, seen, by),
-        *ends(seen, scale, by),
-        *attempts.comparisons(table, pairs, by=by),
-        *controls.rows(trials, seen, by),
-        attempts.smallest_visible(attempts.fewest_pairs(table, pairs), level_of(config)),
-    ]
+    values = [*attempts.per_condition(trials, seen, by), *ends(seen, scale, by), *controls.rows(trials, seen, by)]
+    if config.look_every:
+        values = [*looks.comparisons(table, pairs, by, scale), *looks.marked(values)]
+    else:
+        values += attempts.comparisons(table, pairs, by=by)
+        values.append(attempts.smallest_visible(attempts.fewest_pairs(table, pairs), level_of(config)))
     errors = attempts.errors_of(trials)
     return Metrics(tuple(values), {"flags": flags_of(table, scale, by), "errors": errors[:3]})
 
@@ -245,7 +259,19 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         reason = f"{lost} could not be compared. {reason}{failures}"
         return Verdict(Status.INCONCLUSIVE, reason, None, weakest.p, config.alpha, (install, *steps))
     status = Status.INCONCLUSIVE if shown <= {Outcome.FEWER, Outcome.MIXED} else Status.FAIL
+    if config.look_every:
+        return _looked(metrics, Verdict(status, reason, None, weakest.p, config.alpha, steps), weakest, config)
     return Verdict(status, reason, None, weakest.p, config.alpha, steps)
+
+
+def _looked(metrics: Metrics, verdict: Verdict, weakest: Answer, config: Config) -> Verdict:
+    """Return the verdict of a study with looks: FAIL once no retriever can save much, open until then."""
+    scale, n = scale_of(config), weakest.difference.n
+    if all(any(looks.saves_nothing(metrics, f"{c} - {b}", scale) for b in BASELINES) for c in retrievers_of(config)):
+        why = f" Each retriever is shown to save less than {scale.room:.2f} attempts against one of them."
+        return replace(verdict, status=Status.FAIL, reason=verdict.reason + why)
+    why = f" Open after {n} problems, of {config.n_test} at most, with a look after every {config.look_every}."
+    return replace(verdict, status=Status.INCONCLUSIVE, reason=verdict.reason + why)
 
 
 def _answers(metrics: Metrics, condition: str, config: Config) -> dict[str, Answer]:
@@ -271,7 +297,7 @@ def _rank(answer: Answer) -> tuple[int, float, float]:
 def _next(metrics: Metrics, answer: Answer, config: Config) -> tuple[NextStep, ...]:
     """The failure protocol: a new study, as large as the seen effect asks for; other problems; another embedder."""
     steps: tuple[NextStep, ...] = ()
-    if (answer.difference.value or 0) < 0:
+    if (answer.difference.value or 0) < 0 and not config.look_every:  # a confidence sequence has no spread to plan by
         steps = next_steps.new_study(NAME, config, answer.difference, level_of(config), config.n_memory)
     for end, other in (("ceiling", next_steps.harder), ("floor", next_steps.easier)):
         if names := metrics.facts["flags"][end]:

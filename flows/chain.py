@@ -20,8 +20,9 @@ from experiments.findings import Earlier, PhaseFindings
 from experiments.protocol import leakage_gate
 from experiments.registry import PHASES, get_phase
 from flows.plan import Plan, Run, defaulted, options, pipeline_command, steps_of
+from flows.second_look import refuse_second_look
 from warehouse.database import records
-from warehouse.database.metrics import measure, results
+from warehouse.database.metrics import flat, measure, results
 from warehouse.delivery.results_store import Store
 
 log = logging.getLogger(__name__)
@@ -91,12 +92,23 @@ def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
         if pending:
             return Step(tuple(asked), tuple(pending))
         so_far = results(con, run.run_id, phase)
+        if so_far and _decided_by_look(con, run, phase):
+            return Step(tuple(asked), ())
         new = leakage_gate.next_units(phase, run.configs[phase], findings_for(con, run, phase), so_far)
         known = {u.unit_id for u in asked}
         fresh = [u for u in new if u.unit_id not in known]
         if not fresh:
             return Step(tuple(asked), ())
         records.save_units(con, run.run_id, phase, fresh)
+
+
+def _decided_by_look(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> bool:
+    """Return True if the phase is looked at between its rounds, and what it has decides it: PASS or FAIL."""
+    config = run.configs[phase]
+    if not getattr(config, "look_every", 0):
+        return False
+    found = leakage_gate.measured(phase, config, findings_for(con, run, phase), flat(results(con, run.run_id, phase)))
+    return leakage_gate.decided(phase, config, found).status is not Status.INCONCLUSIVE
 
 
 def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str | None = None) -> Verdict:
@@ -146,6 +158,7 @@ def open_phase(con: duckdb.DuckDBPyConnection, planned: Plan, phase: str) -> Run
     Refuse if an earlier phase has to run first. A run that cannot start is not stored.
     """
     known = records.has_run(con, planned.run.run_id)
+    refuse_second_look(con, planned.run, [phase])
     run = open_run(con, planned)
     try:
         for earlier in list(PHASES)[: list(PHASES).index(phase)]:

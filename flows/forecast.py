@@ -75,6 +75,8 @@ def _costs(phase: str, configs: Mapping[str, PhaseConfig], known: Earlier) -> li
         asked, tests = module.asked(config, known.of(e1.Findings).hypothesis), _e2_tests(configs)
         crossed = _parts(min(tests, config.n_crossed), config.per_unit, each) * len(module.CROSSED)
         return [training, _parts(tests, config.per_unit, each) * len(asked), *([crossed] if crossed else [])]
+    if phase == "p2":
+        return [[u.cost for u in units] for units in module.rounds(config, known)]  # all, though a look may end it
     units = module.units(config, known, [])
     first = [u.cost for u in units]
     if phase == "p3":

@@ -28,6 +28,7 @@ from flows.plan import Run, checked_why, pipeline_command, plan, up_to
 from flows.progress import ProgressTable
 from flows.reports import registered
 from flows.reuse import reuse_of
+from flows.second_look import refuse_second_look
 from warehouse.database import durations, records
 from warehouse.database.agreement import agreement_of, of_phase
 from warehouse.database.connection import writing
@@ -72,7 +73,9 @@ def pipeline(
     store = Store.configured(paths)
     log = get_run_logger()
     with writing(paths, publish=True) as con:
-        run = open_run(con, plan(scale, config, wanted), source)
+        planned = plan(scale, config, wanted)
+        refuse_second_look(con, planned.run, wanted)
+        run = open_run(con, planned, source)
         records.try_again(con, run.run_id)
         collect(paths, store, con)
         dispatcher = Dispatcher(store, run, pins)

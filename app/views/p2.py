@@ -31,7 +31,8 @@ def against_none(phase: phase_page.Phase) -> None:
         finding = f"No retrieval is shown to save attempts; nearest: {name}, {words.estimate(best)} attempts{chance}"
         if conditions.shown(phase, best["condition"]) is Outcome.FEWER:
             finding = f"{name.capitalize()} memos save {words.estimate_abs(best)} attempts a problem{chance}"
-    basis = f"n {rows[0]['n']:,} problems, paired · {rows[0]['method']} · Wilcoxon, Holm"
+    test = "betting" if phase.setting("look_every") else "Wilcoxon"
+    basis = f"n {rows[0]['n']:,} problems, paired · {rows[0]['method']} · {test}, Holm"
     colours = {r["condition"]: style.colour(r["condition"].split(" - ")[0]) for r in rows}
     title = "attempts more (+) or fewer (-) than none"
     figure = phases.rows_with_intervals(rows, finding, basis, title, colours=colours)

@@ -12,6 +12,8 @@ def foretold(phase: str, config: PhaseConfig) -> str:
     level_of, n = getattr(get_phase(phase), "level_of", None), getattr(config, "n_test", None)
     if level_of is None or n is None:
         return ""
+    if every := getattr(config, "look_every", 0):
+        return f"{n} problems at most, with a look after every {every}, each of which may decide"
     level: power.Level = level_of(config)
     dz = power.smallest_effect(n, level)
     if dz is None:

@@ -96,14 +96,22 @@ def _has_room(config: PhaseConfig, settings: dict[str, Any], *counts: int) -> bo
 
 
 def doubled(phase: str, config: PhaseConfig, field: str, why: str, *others: int) -> tuple[NextStep, ...]:
-    """Twice as many problems of one kind, beside `others`; () where the domain cannot make so many.
-
-    Of problems that a threshold or a memory rests on: a test of differences has `new_study`.
-    """
+    """Twice as many problems in a memory, beside `others`; () where the domain cannot make so many."""
     count = 2 * getattr(config, field)
     settings = {field: count}
-    problems = count * len(get_domain(config.domain).options) if field == "per_class" else count
-    return (command(phase, settings, why),) if _has_room(config, settings, problems, *others) else ()
+    return (command(phase, settings, why),) if _has_room(config, settings, count, *others) else ()
+
+
+def others_doubled(phase: str, config: PhaseConfig, field: str, why: str) -> tuple[NextStep, ...]:
+    """Twice as many *other* problems of each class, under another data seed, for a threshold that a share of them must reach.
+
+    () where the domain cannot make so many, and for files of rows, as in `new_study`.
+    """
+    count, domain = 2 * getattr(config, field), get_domain(config.domain)
+    settings: dict[str, Any] = {field: count}
+    if isinstance(domain, JsonLines) or not _has_room(config, settings, count * len(domain.options)):
+        return ()
+    return (command(phase, {**settings, "data_seed": config.data_seed + 1}, why),)
 
 
 def other_embedders(phase: str, tried: Sequence[str], also: Sequence[str] = ()) -> tuple[NextStep, ...]:

@@ -15,7 +15,7 @@ from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
 from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
-from experiments.data import balanced, natural, split, universe
+from experiments.data import balanced, batches, natural, split, universe
 from experiments.domains import Problem, get_domain
 from experiments.domains.leakage import inspect, refuse
 from experiments.findings import Earlier
@@ -100,6 +100,22 @@ def test_the_test_has_many_families_with_few_problems_each() -> None:
     assert len({p.group for p in test}) == 30
     _, test = split(configure("e1", "full", {"split": "group"}), 100, 90)
     assert len({p.group for p in test}) >= 30
+
+
+def test_batches_have_whole_families_of_all_classes_in_turn() -> None:
+    """A family in two batches, or classes one after the other, and a look would not be at new and like observations."""
+    problems = split(p2.Config(), 100, 180).test
+    found = batches(problems, 12)
+    assert sorted(p.problem_id for b in found for p in b) == sorted(p.problem_id for p in problems)
+    families = [{p.group for p in b} for b in found]
+    assert sum(map(len, families)) == len(set().union(*families)) > 60
+    of_class = Counter({p.group: p.label for p in problems}.values())
+    for n in range(1, len(found)):
+        there = set().union(*families[:n])
+        seen = Counter({p.group: p.label for p in problems if p.group in there}.values())
+        share = len(there) / sum(of_class.values())
+        assert all(abs(seen[label] - share * of_class[label]) < 1.5 for label in of_class), "each class by its share"
+    assert all(len(b) >= 12 for b in found[:-1]) and max(map(len, found)) <= 12 + 5
 
 
 def test_natural_shares_by_hand() -> None:

@@ -222,3 +222,33 @@ def test_the_smallest_visible_effect_is_among_the_numbers() -> None:
     found = p2.metrics(choice_trials(dict.fromkeys(p2.CONDITIONS, BASE)), CONFIG).find("smallest_effect")
     assert found is not None and found.value is not None and 0.8 < found.value < 1.0 and found.n == 18
     assert "two-sided 0.05 over 4 comparisons" in found.method
+
+
+MANY = [4, 5, 3, 4] * 12  # 48 problems
+LOOKS = p2.Config(controls=(), n_test=96, look_every=12)
+
+
+@pytest.mark.parametrize(
+    ("semantic", "status", "words"),
+    [
+        ([a - 2 for a in MANY], Status.PASS, "semantic needs fewer attempts than none and than random: "),
+        ([a + 1 for a in MANY], Status.FAIL, "Each retriever is shown to save less than 0.25 attempts"),
+        ([a - (i % 3 == 0) for i, a in enumerate(MANY)], Status.INCONCLUSIVE, "Open after 48 problems, of 96 at most"),
+    ],
+)
+def test_a_look_decides_or_leaves_it_open(semantic: list[int], status: Status, words: str) -> None:
+    """With one look the third is a FAIL; between two looks it is a reason to go on."""
+    numbers = {"none": MANY, "random": MANY, "recent": MANY, "semantic": semantic}
+    metrics = p2.metrics(choice_trials(numbers), LOOKS)
+    verdict = p2.gate(metrics, LOOKS)
+    assert verdict.status is status and words in verdict.reason, verdict.reason
+    assert not any("n_test" in str(step) for step in verdict.next_steps), "no more problems for this study"
+    difference, p = (metrics.find(m, "semantic - none") for m in ("mean_difference", "adjusted_p"))
+    assert difference is not None and difference.low is not None and difference.high is not None and p is not None
+    assert difference.low <= np.mean(semantic) - np.mean(MANY) <= difference.high
+    assert (
+        "confidence sequence" in difference.method and "valid at every look" in p.method and "Holm over 4" in p.method
+    )
+    assert metrics.find("smallest_effect") is metrics.find("mcnemar_p", "semantic - none") is None
+    others = [m for m in metrics.values if m.metric in ("attempts_mean", "above_chance_p")]
+    assert others and all("holds for one look" in m.method for m in others)

@@ -109,10 +109,14 @@ def test_the_rounds_foreseen_are_those_that_come(scale: str, hypothesis: str) ->
 def test_odd_counts_and_guessed_answers_are_foreseen_too(domain: str) -> None:
     """Units that do not come out even, more problems for E2 than E1 has, and equations, which take many guesses a problem: a
     forecast that took them for choices would be hours short."""
-    given: Any = {"e1": {"n_test": 7, "per_unit": 2}, "e2": {"n_test": 20, "per_unit": 3}}
+    given: Any = {
+        "p2": {"n_test": 12, "per_unit": 2, "look_every": 5},
+        "e1": {"n_test": 7, "per_unit": 2},
+        "e2": {"n_test": 20, "per_unit": 3},
+    }
     configs = {name: configure(name, "smoke", {"domain": domain} | given.get(name, {})) for name in PHASES}
     findings = findings_by(configs, "correction")
-    for phase in ("e1", "e2"):
+    for phase in ("p2", "e1", "e2"):
         coming, foreseen = rounds_by_phase(configs, phase, findings), costs(rounds_of(configs, findings), phase)
         assert [sorted(c) for c in foreseen] == [pytest.approx(sorted(c)) for c in coming]
 

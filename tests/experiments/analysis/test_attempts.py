@@ -237,6 +237,8 @@ def test_what_can_be_seen_is_told_without_a_trial() -> None:
     assert "two-sided 0.01 over 3" in foretold("e1", e1_retrieval_strategies.Config())
     assert "one-sided 0.05 over 2" in foretold("e2", e2_finetuned_retrieval.Config())
     assert foretold("p1", p1_embedding_validity.Config()) == ""
+    looked = foretold("p2", p2_retrieval_utility.Config(n_test=180, look_every=12))
+    assert looked == "180 problems at most, with a look after every 12, each of which may decide"
 
 
 def test_errors_are_told_the_most_frequent_first() -> None:

@@ -208,7 +208,10 @@ def test_every_step_is_a_command_that_changes_something(name: str, scale: str) -
                 assert changed != config, f"{step} is what was run"
                 assert sum(getattr(changed, f, 0) for f in ("n_memory", "n_test", "n_queries")) <= changed.n_problems
         # A test of n problems allows one look, so a larger study has other problems.
-        assert "n_test" not in values.get(phase, {}) or (values[phase]["data_seed"] == 43 and "new study" in step)
+        own = values.get(phase, {})
+        assert not {"n_test", "per_class", "n_queries"} & set(own) or (
+            own["data_seed"] == 43 and "other problems" in step
+        )
     assert any(phase == wanted and words in step for step, phase, _ in found), verdict.next_steps
     assert len({step for step, *_ in found}) == len(found), "a step twice"
 
@@ -246,6 +249,8 @@ def test_rows_of_a_file_have_no_other_problems(tmp_path: Path) -> None:
     config = configure("p2", "demo", {"domain": f"jsonl:{file}"})
     difference = Metric("mean_difference", -0.5, -1.48, 0.48, n=16)
     assert next_steps.new_study("p2", config, difference, PLAIN, 30) == ()
+    p1s = configure("p1", "smoke", {"domain": f"jsonl:{file}"})
+    assert next_steps.others_doubled("p1", p1s, "per_class", "") == ()
 
 
 def test_more_problems_than_there_are_ask_for_more_of_them() -> None:
