@@ -234,24 +234,22 @@ def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
     return Verdict(Status(status), reason, read_findings(phase, json.loads(findings)), main, threshold, next_steps)
 
 
-class TestMade(NamedTuple):
+class EarlierTest(NamedTuple):
     """A verdict that rests on a number, with the configuration of its phase."""
-
-    __test__ = False  # pytest collects classes called Test
 
     run_id: str
     status: str
     config: Json
 
 
-def tests_of(con: Connection, phase: str) -> list[TestMade]:
+def tests_of(con: Connection, phase: str) -> list[EarlierTest]:
     """Return all verdicts of a phase that rest on a number, the earliest first."""
     rows = con.execute(
         "SELECT v.run_id, v.status, p.content FROM verdicts v JOIN runs r USING (run_id) JOIN plans p USING (plan_id) "
         "WHERE v.phase = ? AND v.value IS NOT NULL ORDER BY v.decided_at, v.run_id",
         [phase],
     ).fetchall()
-    return [TestMade(run_id, status, json.loads(content)["configs"][phase]) for run_id, status, content in rows]
+    return [EarlierTest(run_id, status, json.loads(content)["configs"][phase]) for run_id, status, content in rows]
 
 
 def findings_of(con: Connection, run_id: str, before: str | None = None) -> Earlier:
