@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from benchmarks.simulated_verdicts import type_one_at_any_look
+from benchmarks.simulated_tests import type_one_at_any_look
 from experiments.sequential import BETS, capital_below, zero_mean
 
 FLIPS = np.array(list(product((-1.0, 1.0), repeat=10)))  # all outcomes of ten fair bets

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import simulated_tests
 from benchmarks import simulated_verdicts as simulated
 from experiments import e1_retrieval_strategies as e1
 from experiments import p2_retrieval_utility as p2
+from experiments.power import Level
 
 SIMULATIONS = 100
 # Three standard deviations of a share of 0.05 in a hundred above it.
@@ -54,13 +56,13 @@ def test_effects_that_are_there_are_found(gate: str, outcome: str) -> None:
 @pytest.mark.parametrize("icc", [0.3, 0.5])
 def test_six_families_of_alike_problems_are_six_observations(icc: float) -> None:
     """By problem differences are found where there are none, in one case of five or four; by group in 5 % at most."""
-    alone, grouped = (simulated.type_one(by_group, icc, 6, 300, seed=5) for by_group in (False, True))
+    alone, grouped = (simulated_tests.type_one(by_group, icc, 6, 300, seed=5) for by_group in (False, True))
     assert alone > 0.12
     assert grouped <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
 
 
 @pytest.mark.parametrize(("level", "n"), [(p2.level_of(p2.Config()), 30), (e1.level_of(e1.Config()), 60)])
-def test_the_smallest_visible_effect_is_seen_at_80_percent(level: simulated.power.Level, n: int) -> None:
+def test_the_smallest_visible_effect_is_seen_at_80_percent(level: Level, n: int) -> None:
     """At the level of one of four or three comparisons; at 5 % it would be seen more often than was said."""
-    seen = simulated.power_of(level, n, 400, seed=5)
+    seen = simulated_tests.power_of(level, n, 400, seed=5)
     assert abs(seen - 0.8) < 3 * (0.8 * 0.2 / 400) ** 0.5 + 0.02, seen
