@@ -10,7 +10,7 @@ from acting import choose, settled
 from made_up_snapshot import publish
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-WAIT_MS = 20_000
+WAIT_MS = 60_000  # a busy machine draws a page in seconds
 FULL = ("demo-full", "p1 p2 p3 e0 e1 e2", None)
 
 

@@ -13,7 +13,7 @@ from made_up_snapshot import HOSTILE, MINILM, START, changed, publish
 from app import format as words
 from app.components import cards, story
 from app.phase_names import named
-from app.plots import forest
+from app.plots import forest, style
 from app.reading import read
 from experiments.domains import get_domain
 from experiments.registry import PHASES, get_phase
@@ -314,7 +314,7 @@ def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
     ticks = list(figure.layout.yaxis.ticktext)
     assert ticks[0] == "text 0.3 | k 5 | cosine" and len(set(ticks)) == len(grid)
     most = max(t.count("<br>") + 1 for t in ticks)
-    assert most == 2 and figure.layout.height >= most * forest.LINE_PX * len(grid)
+    assert most == 2 and figure.layout.height >= most * style.LINE_PX * len(grid)
     assert forest.distinct_parts(["one"]) == ["one"]
     assert forest.distinct_parts(["a | b", "a | c"]) == ["b", "c"]
 
