@@ -61,7 +61,7 @@ def offer(home: Path, number: int, rng: Generator, until: float) -> tuple[Counte
         for label in some:
             put_bundle(store.inbox, label)
         _collect(paths, store, len(some), 0, found)
-    shutil.rmtree(paths.quarantine)  # as `look` takes what is in it for a loss
+    shutil.rmtree(paths.quarantine, ignore_errors=True)  # as `look` takes what is in it for a loss
     journal = "".join(f"{i}\n" for i in range(sum(hit.values())))
     found.add(look(home, {WRITER: journal}))
     return hit, found

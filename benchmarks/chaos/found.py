@@ -17,6 +17,7 @@ from warehouse.database.connection import migrations, schema_version, writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance import verify as checks
+from warehouse.maintenance.backup import backup_into
 from warehouse.maintenance.clean import removable, remove
 from warehouse.maintenance.verify import Verified
 from warehouse.paths import Paths
@@ -151,7 +152,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def left_behind(home: Path) -> list[str]:
-    """Return the half-written files that are still there after a day, a delivery, a collection and `lab clean`."""
+    """Return the half-written files that are still there after a day, a delivery, a collection, `lab clean` and a backup."""
     paths = Paths(home)
     store = Store.configured(paths)
     for path in leftovers(home):
@@ -160,4 +161,6 @@ def left_behind(home: Path) -> list[str]:
     with writing(paths, publish=True) as con:
         collect(paths, store, con)
         remove(con, removable(con, paths, store, timedelta(days=1)))
+    if (saved := home / "saved").is_dir():
+        backup_into(paths, store, str(saved))
     return leftovers(home)

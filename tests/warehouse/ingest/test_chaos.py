@@ -56,13 +56,13 @@ def test_a_lost_result_is_found(home: Path) -> None:
     assert found.lost == [f"unit {labels_of(WRITERS[0])[0]}"]
 
 
-def test_a_bad_bundle_that_is_taken_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The part with bad bundles would say "0 faults" of a collector that takes everything in."""
+def test_a_bad_bundle_that_nobody_refused_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part with bad bundles would say "0 faults" of a collector that drops them without a word."""
     monkeypatch.delenv("LAB_RESULTS_URL", raising=False)
-    monkeypatch.setattr(bad_inputs, "KINDS", {"good": lambda path, rng: None})
+    monkeypatch.setattr(bad_inputs, "KINDS", {"dropped": lambda path, rng: path.unlink()})
     hit, found = bad_inputs.offer(tmp_path, 1, generator(1, "chaos"), float("inf"))
-    assert hit == {"good": 1}
-    assert found.distorted[0].startswith("1 of 0 good bundles were taken in, of 1 bad ones refused: []")
+    assert hit == {"dropped": 1}
+    assert found.distorted[0].startswith("0 of 0 good bundles were taken in, of 1 bad ones refused: []")
 
 
 def test_a_doubled_result_is_found(home: Path) -> None:
