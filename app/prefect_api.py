@@ -57,7 +57,6 @@ class Machine:
 class FlowRun:
     """A run of the pipeline or of a shard."""
 
-    id: str
     name: str
     state: str  # as Prefect's pages show it
     kind: str  # of the state: RUNNING, PENDING ...
@@ -66,6 +65,7 @@ class FlowRun:
     since: datetime | None  # start, or the time for which it is meant
     message: str = ""
     run_id: str = ""  # of the run that it belongs to; empty until it has begun
+    id: str = ""
 
 
 @dataclass(frozen=True)
