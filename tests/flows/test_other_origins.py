@@ -222,7 +222,10 @@ def test_pages_of_others_show_neither_page_nor_server_in_a_frame(doors: Doors, v
     """Under a button of theirs, without a colour, a click would stop a run or start one."""
     for port in (doors.page, doors.lab.port):
         visited.evaluate(FRAMED, f"http://127.0.0.1:{port}/")
-    assert {frame.url for frame in visited.frames[1:]} == {"chrome-error://chromewebdata/"}
+    frames = visited.frames[1:]
+    while not all(frame.url for frame in frames):  # the browser reports another site's frame a little later
+        visited.wait_for_timeout(50)
+    assert {frame.url for frame in frames} == {"chrome-error://chromewebdata/"}
 
 
 @elsewhere
