@@ -129,7 +129,7 @@ def shown(found: Sequence[Process]) -> dict[str, Any]:
 
 def at_rest(home: Path, port: int, rest_s: float) -> list[Process]:
     """Start a laboratory and measure it after `rest_s` without work."""
-    lab(home, "up", "--port", str(port), "--app-port", str(free_port(port + 1)), LAB_HOST="coordinator")
+    lab(home, "up", "--quick", "--port", str(port), "--app-port", str(free_port(port + 1)), LAB_HOST="coordinator")
     time.sleep(rest_s)
     return measured(home)
 

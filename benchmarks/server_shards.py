@@ -62,7 +62,7 @@ def _laboratory(home: Path, workers: int, url: str | None) -> Iterator[None]:
     os.environ.update(ours)
     lab = [sys.executable, "-m", "lab"]
     try:
-        up = [*lab, "up", "--no-page", "--port", str(port)]
+        up = [*lab, "up", "--quick", "--no-page", "--port", str(port)]
         told = ours | ({"LAB_DATABASE_URL": url} if url else {})
         subprocess.run(up, env=told, check=True, stdout=sys.stderr)  # noqa: S603
         _join(port, range(2, workers + 1))

@@ -194,11 +194,13 @@ def one_shard_at_a_time(paths: Paths) -> Iterator[None]:
         waited = 0.0
         while True:
             try:
-                held.enter_context(locked_file(paths.home / f"shard-{host_name()}.lock", 0))
+                held.enter_context(locked_file(paths.shard_lock(host_name()), 0))
                 break
             except TimeoutError:
                 if not waited:
-                    get_run_logger().info("%s works on another shard; this one waits for it", host_name())
+                    get_run_logger().info(
+                        "%s works on another shard or measures its speed; this one waits", host_name()
+                    )
             if waited >= ALONE_S:
                 _give_back(f"another shard has been running there for {ALONE_S:.0f} s or more")
             time.sleep(ALONE_AGAIN_S)

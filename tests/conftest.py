@@ -139,7 +139,7 @@ def prepared(once: Once) -> Callable[[Path], None]:
     def make(home: Path) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LAB_"))}
         environment |= {"LAB_HOME": str(home), "LAB_HOST": "test-host"}
-        for arguments in (["up", "--port", str(free_port()), "--no-page"], ["down"]):
+        for arguments in (["up", "--port", str(free_port()), "--no-page", "--quick"], ["down"]):
             done = subprocess.run(
                 [sys.executable, "-m", "lab", *arguments],
                 env=environment,

@@ -29,6 +29,10 @@ class Paths:
         self.embeddings = home / "embeddings.sqlite"  # computed by this host (experiments/backends/embedding_cache.py)
         self.transports = home / "ways"  # state of transports, such as git's copy of the store; an old folder name
 
+    def shard_lock(self, host: str) -> Path:
+        """Return the lock of a host that a shard, or the measuring of speeds, holds: others may share this folder."""
+        return self.home / f"shard-{host}.lock"
+
     def refused(self, name: str) -> Path:
         """Return a path in the quarantine that is free, for an entry of any name."""
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150]

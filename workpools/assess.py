@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,7 @@ from workpools.tiers import UNFIT, decide
 CLOCK_SLACK = timedelta(minutes=10)  # a host's clock may be this much ahead, as for the collector
 # For all programs and servers that are asked, in parallel: with --quick the whole assessment must end in 5 s.
 IDLE_KNOWN = timedelta(days=30)  # then something has been using the memory for good
+SPEEDS_KNOWN = timedelta(days=30)  # of the same cores, limit of memory and packages
 PROBE_S = 10.0
 PROBE_QUICKLY_S = 3.0
 MAKERS = ("NVIDIA", "AMD", "Intel", "Apple")  # of graphics processors
@@ -50,7 +51,8 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
     found = _probe(api_url, PROBE_QUICKLY_S if quick else PROBE_S)
     reasons: list[str] = found.pop("reasons")
     memory, disk_free_gb, own = resources.memory(), resources.disk_free_gb(home), resources.cores()
-    idle = idle_memory(memory, saved(home, host))
+    before, versions = saved(home, host), package_versions()
+    idle = idle_memory(memory, before)
     decision = decide(idle.gb, disk_free_gb)
     if disk_free_gb is None:
         reasons.append(f"disk: the file system of {home} does not say how much is free")
@@ -58,6 +60,7 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
     lacking = packages.unmet(decision.tier)
     fit = decision.tier != UNFIT
     speeds = asdict(measure.Speeds() if quick else measure.speeds(home, installed if fit else [], budget))
+    speeds |= known_speeds(before, own.usable, memory.limit_gb, versions) if quick else {"speeds_at": datetime.now(UTC)}
     unmet = [*(u.reason for u in lacking or ()), *speeds.pop("reasons")]
     if not quick and not fit:
         # Loading a model could bring down a host that is too small for it.
@@ -68,7 +71,7 @@ def assess(quick: bool = False, api_url: str | None = None) -> CapabilityReport:
         os=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         python=platform.python_version(),
-        versions=package_versions(),
+        versions=versions,
         cores_physical=own.physical,
         cores_logical=own.logical,
         cores_usable=own.usable,
@@ -113,6 +116,20 @@ def idle_memory(now: resources.Memory, before: CapabilityReport | None) -> Idle:
     if gb is None or seen is None or gb <= now.available_gb or at - seen > IDLE_KNOWN or seen > at:
         return Idle(now.available_gb, at)
     return Idle(gb, seen, f"memory: {now.available_gb:.2f} GB available now, {gb:.2f} when idle, on {seen:%Y-%m-%d}")
+
+
+def known_speeds(
+    before: CapabilityReport | None, cores_usable: float | None, ram_limit_gb: float | None, versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the speeds of an earlier assessment by field, for SPEEDS_KNOWN; none if cores, limit or packages are others now."""
+    now = datetime.now(UTC)
+    if before is None or before.speeds_at is None or not timedelta(0) <= now - before.speeds_at <= SPEEDS_KNOWN:
+        return {}
+    if (before.cores_usable, before.ram_limit_gb, before.versions) != (cores_usable, ram_limit_gb, versions):
+        return {}
+    return {f.name: getattr(before, f.name) for f in fields(measure.Speeds) if f.name != "reasons"} | {
+        "speeds_at": before.speeds_at
+    }
 
 
 def saved(home: Path, host: str) -> CapabilityReport | None:

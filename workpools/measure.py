@@ -161,7 +161,7 @@ def engine_speeds(engines: Sequence[str], seconds: float) -> EngineSpeeds:
         conversions.remove_of(child.pid)
     found = parse_output(printed.decode(errors="replace").splitlines())
     unknown = {e: EngineSpeed(e, None, ended) for e in asked}
-    if not _converted():
+    if not converted():
         why = f"{ended}; its weights are not converted yet, which the first run of a phase does"
         unknown |= {e: EngineSpeed(e, None, why) for e in ("language_model", "bfloat16")}
     all_ = [found.get(e, unknown[e]) for e in asked]
@@ -184,9 +184,15 @@ def parse_output(lines: Sequence[str]) -> dict[str, EngineSpeed]:
     return found
 
 
-def _converted() -> bool:
+def converted() -> bool:
     """Return True if a language model's weights are converted on this host, which takes 21 s (measured)."""
     return any(not conversions.MAKING.fullmatch(p.name) for p in (lab_home() / "models").glob("*"))
+
+
+def convert(seconds: float) -> None:
+    """Convert the default language model's weights, if none are: within the budget of an assessment there may be no time for it."""
+    if not converted():
+        engine_speeds(("language_model",), seconds)
 
 
 def _measured(engine: str) -> EngineSpeed:

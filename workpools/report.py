@@ -113,6 +113,10 @@ class CapabilityReport(BaseModel):
     prefill_bfloat16_tokens_per_s: float | None = Field(
         None, ge=0, le=MOST, description="the same in bfloat16, which a plan may choose (--set precision=auto)"
     )
+    speeds_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+        None,
+        description="when the speeds were measured, with time zone; an assessment that measures none has the last ones",
+    )
     ollama_models: Texts | None = Field(None, description="models that Ollama has; null when it does not answer")
     models: Texts | None = Field(
         None, description="language models that can be loaded, by the names that phases take; null where not known"

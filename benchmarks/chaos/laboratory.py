@@ -118,7 +118,7 @@ class Lab:
     def up(self) -> None:
         if self.prepare and not (self.home / "prefect").exists():
             self.prepare(self.home)
-        done = self.lab("up", "--port", str(self.port), "--no-page")
+        done = self.lab("up", "--port", str(self.port), "--no-page", "--quick")
         if done.returncode:
             raise AssertionError(done.stdout + done.stderr + self.logs())
 

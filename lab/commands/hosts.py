@@ -17,7 +17,7 @@ from common.environment import checked_host
 from common.errors import LabError
 from common.text import printable
 from flows.reports import registered
-from lab.commands.options import AsJson
+from lab.commands.options import NO_SPEEDS, AsJson
 from lab.network.lan import read_key
 from lab.services.join import join as join_it
 from lab.services.joined import use_its_store
@@ -39,12 +39,7 @@ def join(
     also: Annotated[
         list[str] | None, typer.Option(help="A lower tier to serve as well, weak or medium; repeatable.")
     ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick", help="Do not measure speeds; the plan then assumes speed 1, that of the reference machine."
-        ),
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help=NO_SPEEDS)] = False,
     key_file: Annotated[
         Path | None,
         typer.Option(help="File with the server's key, or - for standard input; by default it is asked for."),
@@ -57,7 +52,8 @@ def join(
 
     Commit, code and the versions that move numbers must be the coordinator's, its results store too, and no other machine
     may have this name. --upgrade moves a checkout forward by git, and installs packages with pip. Workers that run already
-    are left running. A server in a LAN requires the key that lab invite --key shows there; it is saved for the next time.
+    are left running. The speeds of a machine that joins for the first time are measured in the background, once nothing else
+    runs there. A server in a LAN requires the key that lab invite --key shows there; it is saved for the next time.
     Workers started by hand (prefect worker start --pool strong) get work as well.
 
     Example: lab join http://coordinator:4200 --also weak

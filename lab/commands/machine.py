@@ -15,7 +15,7 @@ from common.limits import MAX_REPORT_BYTES
 from common.text import printable
 from lab import PAGE_PORT
 from lab.commands.invite import print_invitation
-from lab.commands.options import AppPort, AsJson, Port
+from lab.commands.options import NO_SPEEDS, AppPort, AsJson, Port
 from lab.network.lan import lan_listener
 from lab.services import inbox
 from lab.services import up as services
@@ -125,11 +125,13 @@ def up(
         list[str] | None,
         typer.Option(help="A pool that this machine serves, weak, medium or strong; repeatable. coordinator: no tier."),
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help=NO_SPEEDS)] = False,
 ) -> None:
     """Start the Prefect server, this machine's workers and the page; what runs already is left running.
 
-    Pools and deployments are created, and the machine is assessed if it has no report of the last day. Without --lan
-    only users of this machine can connect. With --lan other machines can join with the key that lab invite shows.
+    Pools and deployments are created, and the machine is assessed if it has no report of the last day; its speeds are measured
+    in the background, once nothing else runs. Without --lan only users of this machine can connect. With --lan other
+    machines can join with the key that lab invite shows.
 
     Example: lab up --port 4300
     """
@@ -139,7 +141,9 @@ def up(
     listener = lan_listener(address) if lan else None
     if listener and (why := inbox.start(listener, inbox_port, command)):
         print(why)
-    found = services.up(port, app_port, page=page, say=print, command=command, listener=listener, serve=serve or ())
+    found = services.up(
+        port, app_port, page=page, say=print, command=command, listener=listener, serve=serve or (), quick=quick
+    )
     print(f"Prefect  {found.ui_url}")
     if page:
         print(f"Results  {found.app_url}")

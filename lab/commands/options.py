@@ -18,6 +18,7 @@ from warehouse.database.record_files import sources
 from warehouse.paths import Paths
 from workpools.roles import checked_pins, parse_pins
 
+NO_SPEEDS = "Do not measure speeds; the plan then assumes speed 1, that of the reference machine."
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Port = Annotated[int, typer.Option(help="Port of the Prefect server.")]
 AppPort = Annotated[int, typer.Option(help="Port of the page.")]

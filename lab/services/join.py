@@ -6,7 +6,6 @@ import ipaddress
 import os
 import shlex
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ import psutil
 from packaging.version import InvalidVersion, Version
 
 from common import proxies
-from common.environment import host_name, python
+from common.environment import host_name
 from common.errors import LabError
 from common.urls import without_secrets
 from lab.network import secrets
@@ -34,17 +33,16 @@ from lab.services.upgrade import refuse_other, start_again, upgrade
 from warehouse.delivery.results_store import Store, UnreachableError
 from warehouse.paths import Paths
 from workpools import packages
-from workpools.assess import CapabilityReport, parse_report
 from workpools.heartbeats import create_watches
 from workpools.hosts import drained, worker_states
 from workpools.installation import Installation, differences, installation, published
 from workpools.pools import SERVER_PORT, RefusedError, checked_url, connect, create_pools, create_queues, unreachable
+from workpools.report import CapabilityReport
 from workpools.tiers import TIERS, UNFIT, serves
 
 EXAMPLE = f"http://coordinator:{SERVER_PORT}"
 NAMESAKE_S = 35.0  # a worker sends a heartbeat each 15 s, a plain one each 30 s
 NAMESAKE_AGAIN_S = 2.0
-ASSESS_S = 180.0  # a minute at most on a machine with nothing else to do; more is given to a busy one
 # Five idle workers that asked a server on SQLite each second lost three heartbeats in 4 min to "database is locked", and at
 # work it stood still for two minutes at a time. At 5 s the idle ones lost none, and it never stood still (measured).
 POLL_S = 5
@@ -89,11 +87,11 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     if theirs:
         check_same_store(store, theirs.host)
     beats, since = ({} if alive else _beats(client, host)), time.monotonic()
-    # Measuring beside running workers would give a lower tier.
+    # Beside running workers it would have a lower tier.
     report = assessing.saved_report(paths) if alive else None
     if report is None:
-        say(f"looking at {host}" if quick else f"measuring {host}, which takes up to a minute")
-        report = _assess(quick, environment)
+        say(f"looking at {host}")
+        report = assessing.assess(environment)
     pools = pools_for(report, also)
     refuse_namesake(client, host, beats, since, say)
     store.put_report(host, report.model_dump_json(indent=1).encode())
@@ -103,7 +101,10 @@ def join(url: str, also: Sequence[str], quick: bool, say: Say, key: str | None =
     create_pools(client)
     create_watches(client)
     create_queues(client, pools, host)
-    started = start_workers(paths, client, pools, alive, environment, say)
+    measure = not quick and report.matrix_gflops is None
+    started = start_workers(paths, client, pools, alive, environment, say, measure)
+    if started and measure:
+        say(up.NOT_MEASURED)
     if host in drained(client):
         say(f"{host} is drained and gets no work until: lab undrain {host}")
     return Joined(host, report.tier, api, started, tuple(p for p in pools if p not in started))
@@ -324,19 +325,6 @@ def check_same_server(service: processes.Service, environment: Mapping[str, str]
             raise LabError(wrong, f"lab down, then: lab join {shlex.quote(url)}")
 
 
-def _assess(quick: bool, environment: Mapping[str, str]) -> CapabilityReport:
-    """Run `lab assess` in a process of its own, so that this one loads no engines."""
-    command = [*python(), "lab", "assess", "--json", *(["--quick"] if quick else [])]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=ASSESS_S, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        raise LabError(f"this machine was not assessed within {ASSESS_S:.0f} s", "lab join --quick") from None
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise LabError(f"this machine could not be assessed: {lines[-1][:300]}", "lab assess")
-    return parse_report(done.stdout)
-
-
 def start_workers(
     paths: Paths,
     client: Any,
@@ -344,6 +332,7 @@ def start_workers(
     alive: Mapping[str, processes.Service],
     environment: Mapping[str, str],
     say: Say,
+    measure: bool = False,
 ) -> tuple[str, ...]:
     """Start the workers that do not run and wait until all are online; return the pools of those that were started."""
     host = host_name()
@@ -351,7 +340,7 @@ def start_workers(
     missing = tuple(p for p in pools if f"worker-{p}" not in alive)
     if missing:
         say(f"starting workers: {', '.join(missing)}")
-    begun = up.start_worker(paths, missing, environment)
+    begun = up.start_worker(paths, missing, environment, measure)
 
     def online() -> bool:
         # The server shows a worker online for a minute after it ended, so a new one counts from its own first heartbeat.

@@ -46,6 +46,9 @@ ORPHAN = "orphaned"  # started by a service that has died since
 DEFAULT_PORTS = {SERVER: SERVER_PORT, PAGE: PAGE_PORT}
 # A fresh server takes 18 s on two cores, over 90 were seen on busy ones; one that dies is reported at once.
 START_S = 300.0
+NOT_MEASURED = (
+    "its speed is measured once nothing else runs, within a minute; until then lab plan assumes an average machine"
+)
 Say = Callable[[str], Any]
 
 
@@ -131,11 +134,12 @@ def up(
     command: str = "lab up",
     listener: Listener | None = None,
     serve: Sequence[str] = (),
+    quick: bool = False,
 ) -> Up:
     """Start the services that do not run, in parallel where none depends on another.
 
     `say` receives each line for the user; messages that propose another port begin with `command`. `serve` names the pools of
-    this machine's worker; by default those of its tier and below.
+    this machine's worker; by default those of its tier and below. Unless `quick`, that worker measures the machine if it was not.
     """
     paths, listener = Paths.local(), listener or Listener()
     alive = check(port, app_port, page, command, listener, serve)
@@ -157,7 +161,7 @@ def up(
     assessment.start()
     if not processes.wait_until(lambda: answers(f"{listener.url(port)}/api/health"), START_S, alive[SERVER]):
         raise LabError("the Prefect server did not come up", f"see {paths.home / 'logs' / 'server.log'}")
-    started += _start_workers(paths, environment, alive, fresh, assessment, serve, say)
+    started += _start_workers(paths, environment, alive, fresh, assessment, serve, quick, say)
     if page:
         _wait_for_page(paths, listener, alive[PAGE])
     return Up(listener.url(port), listener.url(app_port), f"{listener.url(port)}/api", tuple(started))
@@ -268,11 +272,14 @@ def worker_command(*pools: str) -> list[str]:
     return [*python(), "lab.services.worker", "--name", host_name(), *pools]
 
 
-def start_worker(paths: Paths, pools: Sequence[str], environment: Mapping[str, str]) -> list[processes.Service]:
-    """Start one process that serves all `pools`, and record it as the worker of each."""
+def start_worker(
+    paths: Paths, pools: Sequence[str], environment: Mapping[str, str], measure: bool = False
+) -> list[processes.Service]:
+    """Start one process that serves all `pools`, and record it as the worker of each; have it `measure` the machine."""
     if not pools:
         return []
-    first = processes.start(paths, f"worker-{pools[0]}", worker_command(*pools), environment)
+    command = [*worker_command(*pools), *(["--measure"] if measure else [])]
+    first = processes.start(paths, f"worker-{pools[0]}", command, environment)
     others = [replace(first, name=f"worker-{pool}") for pool in pools[1:]]
     names = {s.name for s in others}
     processes.record(paths, [*(s for s in processes.recorded(paths) if s.name not in names), *others])
@@ -286,6 +293,7 @@ def _start_workers(
     fresh: bool,
     assessment: threading.Thread,
     serve: Sequence[str],
+    quick: bool,
     say: Say,
 ) -> list[str]:
     client = connect(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING"))
@@ -303,15 +311,16 @@ def _start_workers(
     # Machines that join look for it, and the results store may be another one than when it was made.
     Store.configured(paths).put_report(report.host, report.model_dump_json(indent=1).encode())
     say(f"{report.host} is {report.tier}" + "".join(f"; {r}" for r in report.reasons))
-    if report.matrix_gflops is None:
-        say("its speed is not measured, so lab plan assumes an average machine; to measure it: lab assess")
     pools = (COORDINATOR, *pools_served(report, serve))
+    measure = not quick and report.matrix_gflops is None and len(pools) > 1
     create_queues(client, pools, host_name())
-    begun = start_worker(paths, [p for p in pools if f"worker-{p}" not in alive], environment)
+    begun = start_worker(paths, [p for p in pools if f"worker-{p}" not in alive], environment, measure)
     alive |= {service.name: service for service in begun}
     started = [service.name for service in begun]
     if started:
         say(f"starting workers: {', '.join(pools)}")
+    if started and measure:
+        say(NOT_MEASURED)
     ready = processes.wait_until(lambda: all(host_name() in online_workers(client).get(p, []) for p in pools), START_S)
     if not ready:
         raise LabError("the workers did not come online", f"see {paths.home / 'logs'}")

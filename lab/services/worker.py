@@ -11,9 +11,12 @@ import argparse
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lab.services.measuring import measure_when_quiet
+from warehouse.paths import Paths
 from workpools.pools import queue_of
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Serve work pools in one process.")
     parser.add_argument("--name", required=True, help="of the host, as lab hosts shows it")
     parser.add_argument("pools", nargs="+")
+    parser.add_argument("--measure", action="store_true", help="measure this machine's speeds once it is quiet")
     given = parser.parse_args(argv)
     from prefect.utilities.processutils import setup_signal_handlers_worker
 
@@ -73,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from lab.services import forking
 
         forking.install()
+    if given.measure:
+        threading.Thread(target=measure_when_quiet, args=(Paths.local(),), daemon=True).start()
     try:
         asyncio.run(serve(given.pools, given.name))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -29,7 +29,7 @@ def test_a_pipeline_runs_on_postgresql(database_url: str, new_lab: Callable[[str
     """The setting reaches the server and nothing else; the chain does not know which database stands behind Prefect."""
     lab = new_lab("postgresql")
     lab.more = embedders(lab.home)
-    up = lab.lab("up", "--port", str(lab.port), "--no-page", LAB_DATABASE_URL=database_url)
+    up = lab.lab("up", "--port", str(lab.port), "--no-page", "--quick", LAB_DATABASE_URL=database_url)
     assert up.returncode == 0, up.stdout + up.stderr + lab.logs()
     done = lab.lab("pipeline", *given(2, 5))
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from made_up_report import report_file
 
 from workpools import measure
+from workpools.assess import SPEEDS_KNOWN, known_speeds, parse_report
 from workpools.measure import Budget, disk_write_mb_s, engine_speeds, matrix_gflops, speeds
 
 MODEL = "language_model"
@@ -163,3 +166,43 @@ def test_the_speeds_of_this_machine_are_of_the_right_order(home: Path) -> None:
     assert found.disk_write_mb_s
     assert 0.5 < found.matrix_gflops < 20_000
     assert 1 < found.disk_write_mb_s < 50_000
+
+
+def test_weights_are_converted_before_they_are_measured_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a fresh machine the conversion took the whole budget, and the model's speed was never measured."""
+    asked = []
+    monkeypatch.setattr(measure, "engine_speeds", lambda *given: asked.append(given))
+    for done in (False, True):
+        monkeypatch.setattr(measure, "converted", lambda done=done: done)
+        measure.convert(600.0)
+    assert asked == [(("language_model",), 600.0)]
+
+
+@pytest.mark.parametrize(
+    ("age", "cores", "versions", "known"),
+    [
+        (timedelta(hours=25), 4.0, {"torch": "2.7"}, True),
+        (SPEEDS_KNOWN + timedelta(hours=1), 4.0, {"torch": "2.7"}, False),
+        (timedelta(hours=25), 0.5, {"torch": "2.7"}, False),
+        (timedelta(hours=25), 4.0, {"torch": "2.8"}, False),
+        (None, 4.0, {"torch": "2.7"}, False),
+    ],
+)
+def test_a_quick_look_has_the_speeds_that_were_measured_before(
+    age: timedelta | None, cores: float, versions: dict[str, str], known: bool
+) -> None:
+    """A machine that joined again, or a day later, had lost them, and the plan took it for an average one."""
+    at = age and datetime.now(UTC) - age
+    before = parse_report(
+        report_file(
+            "pi",
+            report_version=2,
+            matrix_gflops=20.0,
+            cores_usable=4.0,
+            versions={"torch": "2.7"},
+            speeds_at=at and at.isoformat(),
+        )
+    )
+    found = known_speeds(before, cores, None, versions)
+    assert (found.get("matrix_gflops"), found.get("speeds_at")) == ((20.0, at) if known else (None, None))
+    assert known_speeds(None, cores, None, versions) == {}

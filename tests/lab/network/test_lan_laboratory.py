@@ -119,7 +119,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     port, app_port, inbox_port = (free_port(ADDRESS) for _ in range(3))
     ports = ["--port", str(port), "--app-port", str(app_port), "--inbox-port", str(inbox_port)]
     try:
-        up = one.lab("up", "--lan", "--address", ADDRESS, *ports)
+        up = one.lab("up", "--quick", "--lan", "--address", ADDRESS, *ports)
         assert up.returncode == 0, up.stdout + up.stderr + one.logs()
         key = one.lab("invite", "--key").stdout
         assert (
