@@ -57,6 +57,7 @@ TOKENS_A_CHARACTER = 2  # of other scripts (measured, SmolLM2: 1.9 in Chinese, 1
 END = re.compile(r"[ \t]*[\r\n]|<\|.+\|>$|</s>$|<end_of_turn>$|$")  # a token that ends an answer: of a line, or a turn
 NEVER = -20.7  # nats, one in 10^9: of text that goes on where the model stops and the server names no alternative
 INSTALL = "pip install '.[medium]'"
+LIST = "its models"  # what is asked of a server, in place of a model: every Ollama has a list
 OTHER_BACKENDS = "name the model hf/<repository> or mlx/<repository>"
 
 
@@ -102,18 +103,24 @@ def _asking(model: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
         what, hint = f"no Ollama server answers at {address()}", "start it: ollama serve; or set OLLAMA_HOST"
         raise OllamaError(what, "ollama serve", hint) from error
     except ResponseError as error:
+        if error.status_code == 404 and model == LIST:
+            raise _no_ollama() from error
         if error.status_code == 404:
             raise OllamaError(f"Ollama at {address()} has no model {model!r}", f"ollama pull {model}") from error
         raise OllamaError(f"Ollama at {address()}: {' '.join(str(error).split())[:300]}", "ollama ps") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # HTML, or JSON of another server
-        what = f"what answers at {address()} is no Ollama server"
-        raise OllamaError(what, "", "export OLLAMA_HOST=127.0.0.1:11434, or where the server is") from error
+        raise _no_ollama() from error
+
+
+def _no_ollama() -> OllamaError:
+    what = f"what answers at {address()} is no Ollama server"
+    return OllamaError(what, "", "export OLLAMA_HOST=127.0.0.1:11434, or where the server is")
 
 
 def _tags() -> dict[str, str]:
     """Return the server's models with their digests. Raises OllamaError."""
     client = _client(LOOK_S)
-    with _asking("its models", LOOK_S):
+    with _asking(LIST, LOOK_S):
         found = client.list()
         models = found.models
         if "models" not in found.model_fields_set or not all(m.digest for m in models):

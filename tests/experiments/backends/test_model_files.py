@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_loaded_is_refused_before_the_plan(
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
     made = folder(tmp_path / "model")
     spoil(made)
-    with pytest.raises(LabError, match=words) as raised:
+    with pytest.raises(LabError, match="is no Ollama server") as raised:
         plan("smoke", {"p2": {"model": f"hf/{made}"}})
     assert "\n" not in str(raised.value) and not (tmp_path / "home").exists()
 
@@ -190,21 +190,22 @@ def test_a_model_that_loads_and_cannot_score_is_found_at_once(
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("status", "body"),
     [
-        (b"<!DOCTYPE html><title>Login</title>", "is no Ollama server"),
-        (b'{"error": "Unexpected endpoint or method. (GET /api/tags)"}', "is no Ollama server"),
-        (b'{"models": [{"name": "a:latest", "model": "a:latest"}]}', "is no Ollama server"),
+        (200, b"<!DOCTYPE html><title>Login</title>"),
+        (200, b'{"error": "Unexpected endpoint or method. (GET /api/tags)"}'),
+        (200, b'{"models": [{"name": "a:latest", "model": "a:latest"}]}'),
+        (404, b'{"detail": "Not Found"}'),
     ],
 )
 def test_something_else_at_ollama_host_is_said_as_such(
-    body: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+    status: int, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page to log in, or another server's JSON, is no model that is missing."""
 
     class FakeServer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -216,7 +217,7 @@ def test_something_else_at_ollama_host_is_said_as_such(
     Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
     try:
-        with pytest.raises(LabError, match=words) as raised:
+        with pytest.raises(LabError, match="is no Ollama server") as raised:
             ollama_backend.digest("ollama/a")
         assert "\n" not in str(raised.value)
     finally:
