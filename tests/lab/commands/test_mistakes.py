@@ -63,7 +63,7 @@ MISTAKES = {
     "no equals sign": (["run", "p1", "--set", "n_test"], ["'n_test' is not KEY=VALUE", "--set n_test=20"]),
     "unknown model": (["run", "p1", "--set", "model=gpt"], ["unknown model 'gpt'", "smollm2-135m"]),
     "no verdict before": (["run", "p2", "--scale", "smoke"], ["p2 needs p1's embedder", "lab run p1 --scale smoke\n"]),
-    "nothing decided": (["results"], ["no phase was decided", "make demo"]),
+    "mistyped LAB_HOME": (["results"], ["LAB_HOME is /", "there is no such folder. unset LAB_HOME"]),
     "unknown option": (["run", "p1", "--bogus"], ["No such option: --bogus", "lab run --help"]),
 }
 
