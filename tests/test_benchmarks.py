@@ -17,7 +17,9 @@ from benchmarks.common import KEYS, Clock, ForgetfulEmbedder, show
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = sorted(
-    p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common", "injected_errors", "postgresql")
+    p.stem
+    for p in FOLDER.glob("*.py")
+    if p.stem not in ("__init__", "common", "injected_errors", "postgresql", "simulated_tests")
 )
 
 

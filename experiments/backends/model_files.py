@@ -74,7 +74,9 @@ def _fault_of_folder(folder: Path) -> Fault | None:
 
 
 def gguf_fault(path: Path) -> Fault | None:
-    """Return what is wrong with the parts of a GGUF file, None if it is whole or the package gguf is missing.
+    """Return what is wrong with the parts of a GGUF file, or that transformers cannot convert it; None if nothing is.
+
+    None also where transformers, torch or gguf is missing.
 
     It takes seconds; what was asked before is known.
     """
@@ -85,15 +87,26 @@ def gguf_fault(path: Path) -> Fault | None:
 @lru_cache(maxsize=64)
 def _parts_fault(path: Path, size: int, mtime_ns: int) -> Fault | None:
     try:
+        import torch  # noqa: F401 - what follows needs it, and says so at another place
         from gguf import GGUFReader
+        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
     except ImportError:
         return None
     try:
         GGUFReader(str(path))
     except Exception as error:  # whatever it meets where it expects something else
-        why = next(iter(str(error).splitlines()), "")[:200]
-        return Fault(f"{path} is damaged or cut off: {type(error).__name__}: {why}", AGAIN.format(path.name))
+        return Fault(f"{path} is damaged or cut off: {_why(error)}", AGAIN.format(path.name))
+    try:
+        load_gguf_checkpoint(str(path), return_tensors=False)
+    except Exception as error:
+        return Fault(
+            f"{path} cannot be converted: {_why(error)}", "choose another model, or run it by Ollama: ollama/NAME"
+        )
     return None
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
 
 
 def has_chat_template(path: Path) -> bool:

@@ -14,6 +14,7 @@ from common.errors import LabError
 from experiments import e1_retrieval_strategies as e1
 from experiments.data import split, universe
 from experiments.domains import get_domain
+from experiments.domains.jsonl_file import MIN_LINES, MIN_OF_LABEL
 from experiments.findings import Earlier
 from experiments.fitting import smaller_counts, unused_rows
 from experiments.registry import PHASES, SCALES, configure, get_phase
@@ -79,19 +80,21 @@ def test_a_domain_that_makes_its_problems_is_left_alone() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.integers(3, 60), min_size=2, max_size=4).filter(lambda s: sum(s) >= 12),
+    st.lists(st.integers(MIN_OF_LABEL, 60), min_size=2, max_size=4).filter(lambda s: sum(s) >= MIN_LINES),
     st.sampled_from(["smoke", "demo", "full"]),
 )
-def test_any_file_with_three_of_each_label_can_be_split(
+def test_any_file_that_the_check_calls_ready_can_be_split(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], scale: str
 ) -> None:
-    """Whatever the sizes of the labels, P2, E0 and E1 find two sides, with every label on both."""
+    """Whatever the sizes of the labels, P1 has enough of each, and P2, E0 and E1 find two sides, with every label on both."""
     domain = data(tmp_path_factory.mktemp("own"), *sizes)
     for name in ("p2", "e0", "e1"):
         config = configure(name, scale, {"domain": domain})
         memory, test = get_phase(name).sides(config, {})
         assert test is not None
         assert {p.label for p in memory} == {p.label for p in test} == set("abcd"[: len(sizes)])
+    memory, _ = get_phase("p1").sides(configure("p1", scale, {"domain": domain}), {})
+    assert {p.label for p in memory} == set("abcd"[: len(sizes)])
 
 
 @pytest.mark.parametrize("scale", SCALES)

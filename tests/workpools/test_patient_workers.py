@@ -30,6 +30,7 @@ def test_a_worker_outlives_its_server_being_away_for_a_night(capsys: pytest.Capt
             request = httpx.Request("GET", "http://pi")
             raise httpx.HTTPStatusError("403", request=request, response=httpx.Response(403, request=request))
 
+    patient_workers.install()  # other tests may have imported the module anew
     loops = [base.critical_service_loop, observers.critical_service_loop]
     assert loops == [patient_workers.patient_loop] * 2
     with pytest.raises(httpx.HTTPStatusError, match="403"):

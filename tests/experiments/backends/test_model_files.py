@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
 from common.errors import LabError
@@ -75,7 +76,7 @@ def test_a_folder_that_cannot_be_loaded_is_refused_before_the_plan(
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
     made = folder(tmp_path / "model")
     spoil(made)
-    with pytest.raises(LabError, match="is no Ollama server") as raised:
+    with pytest.raises(LabError, match=words) as raised:
         plan("smoke", {"p2": {"model": f"hf/{made}"}})
     assert "\n" not in str(raised.value) and not (tmp_path / "home").exists()
 
@@ -89,6 +90,24 @@ def test_a_gguf_file_that_is_none_is_refused(tmp_path: Path) -> None:
     file.write_bytes(POINTER)
     with pytest.raises(LabError, match="is a Git LFS pointer"):
         catalog.digest_of(f"gguf/{file}")
+
+
+def test_a_gguf_file_that_is_never_converted_is_refused_before_the_plan(tmp_path: Path) -> None:
+    """A whole file of an architecture that transformers does not know failed in every unit, with exit code 0."""
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(file := tmp_path / "x.gguf", "gemma3n")
+    writer.add_name("x")
+    writer.add_tensor("token_embd.weight", np.zeros((16, 8), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(
+        LabError, match=r"x\.gguf cannot be converted: ValueError: GGUF model with architecture gemma3n"
+    ) as raised:
+        plan("smoke", {"p2": {"model": f"gguf/{file}"}})
+    assert raised.value.mend.startswith("choose another model")
 
 
 def test_a_model_that_cannot_chat_is_refused_before_anything_is_trained(

@@ -169,7 +169,7 @@ def test_a_rare_label_is_named_with_what_to_do(called: Run, tmp_path: Path) -> N
     rare = write(tmp_path / "rare.jsonl", [*GOOD, {"id": "x", "text": "Unclear.", "label": "other"}])
     done = called("data", "check", str(rare))
     assert done.returncode == 2 and "ready" not in done.stdout
-    why = "label 'other' has 1 text; P1 needs 4 of each label, and all phases draw equally many: merge it with another label"
+    why = "label 'other' has 1 text; P1 needs 5 of each label, and all phases draw equally many: merge it with another label"
     assert why in done.stderr
     done = called("run", "p1", "--domain", "jsonl", "--data", str(rare), "--scale", "smoke")
     assert done.returncode == 2 and why in done.stderr and len(done.stderr.splitlines()) == 1
