@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from made_up_bundles import plan, put, query
 
 from common.errors import LabError
 from experiments.contract import Unit
@@ -233,3 +234,27 @@ def test_an_index_that_names_a_path_is_refused(run_home: Paths) -> None:
     run_home.warehouse.unlink()
     with pytest.raises(LabError, match="cannot be read"):
         rebuild(run_home, Store.configured(run_home))
+
+
+def test_a_clock_that_goes_back_a_day_changes_no_order(
+    paths: Paths, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first bundle of a unit counts, and stays the one that counts after a rebuild, whatever the coordinator's clock said."""
+
+    class WrongClock(datetime):
+        days = 0
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=cls.days)
+
+    monkeypatch.setattr("warehouse.ingest.collector.datetime", WrongClock)
+    plan(paths, "a", "b")
+    for WrongClock.days, attempt in ((1, 1), (-1, 2), (0, 3)):
+        for label in ("a", "b"):
+            put(store.inbox, label, attempt)
+        assert collect(paths, store).ingested == 2
+    asked = "SELECT unit_id, attempt, replicate FROM bundles ORDER BY unit_id, attempt"
+    before = query(paths, asked)
+    assert [(attempt, replicate) for _, attempt, replicate in before] == [(1, 0), (2, 1), (3, 2)] * 2
+    assert rebuild(paths, store).lost == [] and query(paths, asked) == before
