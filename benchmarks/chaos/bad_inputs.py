@@ -93,6 +93,16 @@ def _rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     _renamed(path, sink.getvalue().to_pybytes())
 
 
+def _with_column(path: Path, name: str, change: Callable[[pa.Table], pa.Array]) -> None:
+    """Rewrite a bundle with other values in one column."""
+
+    def changed(table: pa.Table) -> pa.Table:
+        index = table.schema.get_field_index(name)
+        return table.set_column(index, table.schema.field(index), change(table))
+
+    _rewritten(path, changed)
+
+
 def _flipped(path: Path, rng: Generator) -> None:
     content = bytearray(path.read_bytes())
     content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
@@ -129,33 +139,19 @@ def _trials_twice(path: Path, rng: Generator) -> None:
 
 
 def _no_details(path: Path, rng: Generator) -> None:
-    def change(table: pa.Table) -> pa.Table:
-        index = table.schema.get_field_index("details")
-        return table.set_column(index, table.schema.field(index), pa.array(["{}"] * len(table)))
-
-    _rewritten(path, change)
+    _with_column(path, "details", lambda table: pa.array(["{}"] * len(table)))
 
 
 def _no_manifest(path: Path, rng: Generator) -> None:
     _rewritten(path, lambda table: table.replace_schema_metadata(None))
 
 
-def _other_truth(path: Path, rng: Generator) -> None:
-    def change(table: pa.Table) -> pa.Table:
-        index = table.schema.get_field_index("problem_id")
-        return table.set_column(index, table.schema.field(index), pc.utf8_reverse(table["problem_id"]))
-
-    _rewritten(path, change)
+def _other_problems(path: Path, rng: Generator) -> None:
+    _with_column(path, "problem_id", lambda table: pc.utf8_reverse(table["problem_id"]))
 
 
 def _huge(path: Path, rng: Generator) -> None:
-    def change(table: pa.Table) -> pa.Table:
-        index = table.schema.get_field_index("details")
-        return table.set_column(
-            index, table.schema.field(index), pa.array(["\0" * HUGE_BYTES] + [""] * (len(table) - 1))
-        )
-
-    _rewritten(path, change)
+    _with_column(path, "details", lambda table: pa.array(["\0" * HUGE_BYTES] + [""] * (len(table) - 1)))
 
 
 def _pipe(path: Path, rng: Generator) -> None:
@@ -190,7 +186,7 @@ KINDS: dict[str, Callable[[Path, Generator], None]] = {
     "trials twice": _trials_twice,
     "no details": _no_details,
     "no manifest": _no_manifest,
-    "other problems": _other_truth,
+    "other problems": _other_problems,
     "a value of 64 MB": _huge,
     "a pipe": _pipe,
     "a link": _link,

@@ -18,7 +18,7 @@ from benchmarks.chaos.laboratory import Lab, given, kill
 
 NUMBER = 6  # embedders of a run, each a unit
 FIRST_SIZE = (
-    4  # per_class of the first run; each run has one more, so that it has other units. P1 takes 4 to 16 at this scale
+    4  # problems of each class, of 4 to 16 at this scale; one more for each run, so that each has units of its own
 )
 PAUSE_S = 0.01  # of the fake embedder at each text: a unit takes seconds
 LONGEST_PAUSE_S = 6.0  # between two kills

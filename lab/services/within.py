@@ -37,14 +37,13 @@ def group_for(name: str, ram_gb: float, root: Path = CGROUPS) -> Path | None:
     return None
 
 
-def leave(name: str, root: Path = CGROUPS, wait_s: float = LEAVE_S) -> None:
+def leave(name: str, root: Path = CGROUPS) -> None:
     """Remove the control group of this name. A killed process is in its group until its parent has read its end."""
-    until = time.monotonic() + wait_s
+    until = time.monotonic() + LEAVE_S
     for folder in (root / f"lab-{name}", root / "memory" / f"lab-{name}"):
-        while folder.is_dir():
+        while folder.is_dir() and time.monotonic() < until:
             with suppress(OSError):
                 folder.rmdir()
-            if time.monotonic() > until:
                 break
             time.sleep(0.1)
 
