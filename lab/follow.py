@@ -12,7 +12,7 @@ from common.errors import LabError
 from common.text import duration, printable
 from lab.exit_codes import EXIT_FAILED, EXIT_GATE
 from lab.progress_view import Screen, View, view
-from lab.submitting import submit, untaken
+from lab.submitting import How, submit, untaken
 from lab.verdict_lines import print_chain, print_lines
 
 if TYPE_CHECKING:
@@ -46,24 +46,12 @@ class _Followed(NamedTuple):
     progress: Progress | None
 
 
-def follow_pipeline(
-    run: Run,
-    override: str | None,
-    mode: str = "split",
-    until: str | None = None,
-    pins: Mapping[str, str] | None = None,
-    source: str | None = None,
-    brief: bool = False,
-) -> int:
+def follow_pipeline(run: Run, how: How, brief: bool = False) -> int:
     """Submit the pipeline, or join the one under way; follow it and print its verdicts.
 
     Args:
         run: the planned run.
-        override: the reason to go on after a gate that is not PASS.
-        mode: split or replicate, as for the flow.
-        until: the last phase to run; all unless given.
-        pins: the host or tier that gets a phase, by phase.
-        source: the file that has the values, and its digest.
+        how: its other parameters.
         brief: print one line a phase, without reasons and next steps.
 
     Returns:
@@ -78,10 +66,10 @@ def follow_pipeline(
 
     expected = expected_seconds(run)
     client = connected()
-    flow_run = submit(client, run, override, mode, until, pins, source)
+    flow_run = submit(client, run, how)
     if flow_run.joined:
         print(f"joining the pipeline run {flow_run.name} that is under way", flush=True)
-    again = pipeline_command(run, override, mode)
+    again = pipeline_command(run, how.override, how.mode)
     state, progress = watch(client, flow_run, run.run_id, expected, again)
     if not state.is_completed():
         print(printable(f"the pipeline ended as {state.name}: {state.message or ''}"), file=sys.stderr)
@@ -92,7 +80,7 @@ def follow_pipeline(
     elif progress:
         # The coordinator's warehouse is on another machine.
         rows = _verdict_lines(progress)
-    return _print_ending(rows, tuple(expected), pipeline_command(run, None, mode), until)
+    return _print_ending(rows, tuple(expected), pipeline_command(run, None, how.mode), how.until)
 
 
 def show_finished(run: Run, brief: bool = False) -> int | None:

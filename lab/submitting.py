@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import LabError
@@ -21,6 +22,17 @@ AGAIN_S = 0.5
 BY_A_USER = "stopped by a user"
 
 
+@dataclass(frozen=True)
+class How:
+    """A pipeline's parameters beside its plan."""
+
+    override: str | None = None  # the reason to go on after a gate that is not PASS
+    mode: str = "split"  # or replicate
+    until: str | None = None  # the last phase to run; all unless given
+    pins: Mapping[str, str] | None = None  # the host or tier that gets a phase, by phase
+    source: str | None = None  # the file that has the values, and its digest
+
+
 class Submitted(NamedTuple):
     """A flow run of the pipeline."""
 
@@ -36,21 +48,13 @@ class Stopped(NamedTuple):
     shards: int
 
 
-def submit(
-    client: Any,
-    run: Run,
-    override: str | None,
-    mode: str = "split",
-    until: str | None = None,
-    pins: Mapping[str, str] | None = None,
-    source: str | None = None,
-) -> Submitted:
+def submit(client: Any, run: Run, how: How) -> Submitted:
     """Submit the pipeline of a planned run, or find the same one under way.
 
     Args:
         client: a synchronous Prefect client.
         run: the planned run.
-        override, mode, until, pins, source: as for lab.follow.follow_pipeline.
+        how: its other parameters.
 
     Raises:
         LabError: the server has no such deployment.
@@ -61,10 +65,15 @@ def submit(
     from workpools.hosts import unfinished
     from workpools.server_rows import flow_runs
 
-    parameters: dict[str, Any] = {"scale": run.scale, "override": override, "config": run.given or None, "mode": mode}
-    parameters |= {"until": until} if until else {}
-    parameters |= {"on": dict(pins)} if pins else {}
-    parameters |= {"source": source} if source else {}
+    parameters: dict[str, Any] = {
+        "scale": run.scale,
+        "override": how.override,
+        "config": run.given or None,
+        "mode": how.mode,
+    }
+    parameters |= {"until": how.until} if how.until else {}
+    parameters |= {"on": dict(how.pins)} if how.pins else {}
+    parameters |= {"source": how.source} if how.source else {}
     try:
         deployment = client.read_deployment_by_name(f"pipeline/{run.scale}")
     except ObjectNotFound:
@@ -79,7 +88,7 @@ def submit(
     return Submitted(new.id, new.name, joined=False)
 
 
-def start(client: Any, run: Run, *given: Any) -> Submitted:
+def start(client: Any, run: Run, how: How) -> Submitted:
     """Submit the pipeline as `submit` does, without following it.
 
     Raises:
@@ -89,7 +98,7 @@ def start(client: Any, run: Run, *given: Any) -> Submitted:
 
     if not online_workers(client).get(COORDINATOR):
         raise untaken()
-    return submit(client, run, *given)
+    return submit(client, run, how)
 
 
 def untaken() -> LabError:

@@ -20,6 +20,7 @@ from lab.follow import follow_pipeline
 from lab.services import up
 from lab.services.machines import COORDINATOR, Box, Machine, example_machines, plug_when_working
 from lab.services.processes import end_as_by_ctrl_c
+from lab.submitting import How
 from warehouse.delivery.results_store import Store
 from warehouse.delivery.transports.choice import SETTING
 from warehouse.paths import Paths
@@ -94,7 +95,7 @@ def _play(
     _say(f"plugging {script.unplugged} in again")
     box.join(found.ui_url, [_named(box, script.unplugged)])
     _say(f"{script.replicated.upper()} once more on every machine, so that they can be compared")
-    compared = follow_pipeline(planned.run, override, "replicate", script.replicated, brief=True)
+    compared = follow_pipeline(planned.run, How(override, "replicate", script.replicated), brief=True)
     if compared == EXIT_FAILED or once:
         return EXIT_FAILED if compared == EXIT_FAILED else 0
     page = f"{found.app_url}/hosts"
@@ -113,7 +114,7 @@ def _unplugged_pipeline(box: Box, script: Script, planned: Plan, override: str |
     watcher = threading.Thread(target=plug_when_working, args=arguments, daemon=True)
     watcher.start()
     try:
-        code = follow_pipeline(planned.run, override, "split", script.until, brief=True)
+        code = follow_pipeline(planned.run, How(override, until=script.until), brief=True)
     finally:
         ended.set()
     watcher.join()

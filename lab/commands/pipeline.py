@@ -90,10 +90,10 @@ def pipeline(
     why = checked_why(file.override if override is None else override)
     mode = mode if was_given(context, "mode") else file.mode or mode
     source = f"{config.name}, SHA-256 {file.digest}" if config else None
-    how = (why, mode, until or file.until, given.pins, source)
+    how = submitting.How(why, mode, until or file.until, given.pins, source)
     if not detach:
-        raise typer.Exit(follow_pipeline(planned.run, *how))
-    found = submitting.start(up.connected(), planned.run, *how)
+        raise typer.Exit(follow_pipeline(planned.run, how))
+    found = submitting.start(up.connected(), planned.run, how)
     known = "is under way already" if found.joined else "is started"
     print(f"Run {planned.run.run_id} {known}. To stop it: lab stop {planned.run.run_id}")
 
@@ -226,7 +226,7 @@ def _on_this_machine(
             found = up.up(port, app_port, page=True, say=lambda text: print(text, flush=True), command=DEMO)
         finally:
             started = tuple(s.name for s in up.status() if s.name not in before)
-        code = follow_pipeline(run, None if gates else override, brief=True) if done is None else done
+        code = follow_pipeline(run, submitting.How(None if gates else override), brief=True) if done is None else done
         if code != EXIT_FAILED:
             print(f"\n{closing(chain_rows(run.run_id))}")
         code = 0 if code == EXIT_GATE and not exit_code else code

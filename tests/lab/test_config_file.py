@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def test_the_example_has_every_value_as_it_is(tmp_path: Path, scale: str) -> Non
 def test_a_file_and_the_options_name_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is another way to write the options, so the run and its results must be the same; options have precedence."""
     seen: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("lab.commands.pipeline.follow_pipeline", lambda *given: seen.append(given) or 0)
+    monkeypatch.setattr(
+        "lab.commands.pipeline.follow_pipeline", lambda run, how: seen.append((run, *astuple(how))) or 0
+    )
     file = str(written(tmp_path, WRITTEN))
 
     def pipeline(*arguments: str) -> tuple[Any, ...]:

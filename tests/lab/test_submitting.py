@@ -13,7 +13,7 @@ from server_double import reply, run_row
 from common.errors import LabError
 from flows.plan import plan
 from lab import submitting
-from lab.submitting import start, stop
+from lab.submitting import How, start, stop
 from workpools.pipelines import run_of
 
 
@@ -87,11 +87,11 @@ def test_a_detached_start_says_which_run_and_refuses_where_nobody_would_begin_it
     """Nobody watches it, so a run that waits forever would be noticed by nobody."""
     run = plan("smoke").run
     with pytest.raises(LabError, match="no worker took the pipeline"):
-        start(Server([], workers=()), run, None)
+        start(Server([], workers=()), run, How())
     server = Server([])
-    assert not start(server, run, "why", "split", "p2").joined
+    assert not start(server, run, How("why", until="p2")).joined
     assert (server.created["deployment"], run_of(server.created["tags"])) == ("pipeline/smoke", run.run_id)
     expected = {"scale": "smoke", "override": "why", "config": None, "mode": "split", "until": "p2"}
     assert server.created["parameters"] == expected
     same = pipeline(run.run_id) | {"parameters": expected}
-    assert start(Server([same]), run, "why", "split", "p2").joined
+    assert start(Server([same]), run, How("why", until="p2")).joined
