@@ -25,7 +25,6 @@ from workpools.pools import connect, online_workers
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "test-host"
-BEAT_S = 5  # of the workers that tests add: offline after three that were missed, and the server looks every 15 s
 METRICS = (
     "SELECT phase, host, metric, condition, value, low, high, n, failed, method FROM metrics "
     "WHERE run_id = ? AND NOT timing ORDER BY phase, host, position"
@@ -39,10 +38,10 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
     return kept | {"LAB_HOME": str(home), "LAB_HOST": HOST, "HF_HUB_OFFLINE": "1"} | extra
 
 
-def given(number: int, per_class: int) -> list[str]:
+def given(number: int, per_class: int, *more: str) -> list[str]:
     """Return values of a chain that ends with P1, whose units are so many embedders; another `per_class` makes other units."""
-    names = json.dumps(EMBEDDERS[:number])
-    return ["--scale", "smoke", "--set", f"p1.embedders={names}", "--set", f"p1.per_class={per_class}"]
+    values = [f"p1.embedders={json.dumps(EMBEDDERS[:number])}", f"p1.per_class={per_class}", *more]
+    return ["--scale", "smoke", *(word for value in values for word in ("--set", value))]
 
 
 def free_port() -> int:
@@ -79,7 +78,6 @@ class Lab:
 
     def worker(self, host: str, pool: str, queues: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
         """A plain worker that believes to be on another host; it polls these queues, or else all of the pool."""
-        settings = {"PREFECT_WORKER_HEARTBEAT_SECONDS": str(BEAT_S)} | settings
         ours = prefect_environment(Paths(self.home), self.port)
         told = {k: v for k, v in ours.items() if k.startswith("PREFECT_")} | settings
         command = [

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import sys
 import time
 import traceback
@@ -30,6 +32,7 @@ from warehouse.maintenance.rebuild import rebuild
 from warehouse.paths import Paths
 
 DONE, TOLD, CRASHED, DIED = "done", "told", "crashed", "died"
+LIMIT_S = 120.0  # of a step, which takes less than one; it hangs otherwise
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,13 @@ def main() -> None:
                 answer.write(json.dumps(asdict(take(step))))
             os._exit(0)
         os.close(to_write)
+        if not (ended := select.select([to_read], [], [], LIMIT_S)[0]):
+            os.kill(pid, signal.SIGKILL)
         with os.fdopen(to_read) as answer:
             found = answer.read()
         _, status = os.waitpid(pid, 0)
-        print(found or json.dumps(asdict(Ended(DIED, f"exit code {os.waitstatus_to_exitcode(status)}"))), flush=True)
+        why = f"exit code {os.waitstatus_to_exitcode(status)}" if ended else f"not ended after {LIMIT_S:.0f} s"
+        print(found or json.dumps(asdict(Ended(DIED, why))), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from workpools.hosts import HOST_TAG
 from workpools.pools import create_queues, online_workers, queue_of
 
 UNITS = 15  # embedders of P1: three for each of five machines, so that each that dies owes some
+OTHER_DOMAIN = "domain=equations"  # in which no machine's speed is recorded by earlier tests: each gets an equal part
 METRICS = (
     "SELECT metric, condition, value, low, high, n, failed, method FROM metrics WHERE run_id = ? AND host = 'all' "
     "AND NOT timing ORDER BY position"
@@ -41,7 +42,7 @@ def begun(new_lab: Callable[[str], Lab]) -> tuple[Lab, subprocess.Popen[bytes]]:
     """Where one process computes the same undisturbed, while the laboratory starts."""
     lab = new_lab("alone")
     lab.more = embedders(lab.home)
-    return lab, lab.start("run", "p1", *given(UNITS, 16))
+    return lab, lab.start("run", "p1", *given(UNITS, 16, OTHER_DOMAIN))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def disturbed(several: tuple[Lab, dict[str, psutil.Process]]) -> Disturbed:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(heartbeats.HEARTBEAT_WITHIN, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
         watch_anew(lab)
-    seen = disturb(lab, workers, given(UNITS, 16))
+    seen = disturb(lab, workers, given(UNITS, 16, OTHER_DOMAIN))
     watch_anew(lab)
     return seen
 
@@ -101,7 +102,7 @@ def test_nothing_is_lost_or_doubled_and_every_number_is_the_undisturbed_one(
     assert lab.query("SELECT * FROM quarantine") == []
     for sql in (VERDICTS, METRICS, TRIALS):
         assert lab.query(sql, [run]) == alone.query(sql, [alone.run_of(per_class=16)])
-    assert len(lab.query(TRIALS, [run])) == UNITS * 96 + 1
+    assert len(lab.query(TRIALS, [run])) == UNITS * 64 + 1
     for host in HOSTS:
         print(f"{host}: {died(lab, host).state.message}; others went on after", end=" ")
         print(disturbed.goes_on_s(host, died(lab, host).parameters["unit_ids"]), "s")

@@ -1,7 +1,7 @@
 """Run by test_injected_errors with the error-injecting layer: does one piece of work a command, each in a process of its own.
 
-A command is one line of JSON: scenario, template, home, kinds, at, number. The child copies the template, works with one call
-failing, looks at what is left, works again without errors, and looks again. The answer is one line of JSON.
+A command is one line of JSON: scenario, template, home, kinds, at, number, environment. The child copies the template, works with
+one call failing, looks at what is left, works again without errors, and looks again. The answer is one line of JSON.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Scenario:
 
 
 def store_of(paths: Paths) -> Store:
-    """The store of this home; a delivery goes to another folder, as to a mount."""
+    """The store that LAB_RESULTS_URL names; else one of this home, to which bundles are delivered as to a mount."""
+    if "LAB_RESULTS_URL" in os.environ:
+        return Store.configured(paths)
     root = paths.home / "results"
     return Store(root, paths.spool, paths.bundles, Directory(root, own=True))
 
@@ -118,8 +120,8 @@ def seen(paths: Paths, store: Store) -> list[str]:
     return wrong
 
 
-def lost(scenario: str, paths: Paths, store: Store) -> list[str]:
-    folders = (paths.spool, store.inbox, paths.bundles)
+def lost(scenario: str, paths: Paths, inbox: Path) -> list[str]:
+    folders = (paths.spool, inbox, paths.bundles)
     there = {p.name.split(".")[0] for folder in folders for p in folder.glob("*.parquet")}
     wanted = SCENARIOS[scenario].labels if scenario != "write" else ()
     return [f"lost: {label}" for label in wanted if make_unit(label).unit_id not in there]
@@ -129,11 +131,11 @@ def left_half(root: Path) -> list[str]:
     return [f"left: {p.name}" for p in root.rglob("*") if p.name.startswith(TEMPORARY)]
 
 
-def finished(scenario: str, paths: Paths, store: Store) -> list[str]:
-    """What is wrong after a second try without errors."""
+def finished(scenario: str, paths: Paths, store: Store, inbox: Path) -> list[str]:
+    """What is wrong after a second try without errors; `inbox` is the store's own, where that is another machine's."""
     wrong = left_half(paths.home)
     if scenario in ("deliver", "write"):
-        folder = store.inbox if scenario == "deliver" else paths.spool
+        folder = inbox if scenario == "deliver" else paths.spool
         names = sorted(p.name.split(".")[0] for p in folder.glob("*.parquet"))
         wanted = sorted(make_unit(label).unit_id for label in SCENARIOS[scenario].labels)
         return wrong + ([] if names == wanted else [f"{folder.name} has {names}"])
@@ -145,7 +147,7 @@ def finished(scenario: str, paths: Paths, store: Store) -> list[str]:
     ids = sorted(make_unit(label).unit_id for label in LABELS)
     wrong += [] if rows == [(i, 0) for i in ids] else [f"rows {rows}"]
     wrong += [] if trials == [(i, 2) for i in ids] else [f"trials {trials}"]
-    wrong += [f"still in the inbox: {p.name}" for p in store.inbox.iterdir()]
+    wrong += [f"still in the inbox: {p.name}" for p in inbox.iterdir()]
     with writing(paths) as con:
         done = Verified()
         checks.check_schema(con, done)
@@ -158,7 +160,9 @@ def finished(scenario: str, paths: Paths, store: Store) -> list[str]:
 def case(asked: dict[str, Any]) -> dict[str, Any]:
     scenario, paths = SCENARIOS[asked["scenario"]], Paths(Path(asked["home"]))
     shutil.copytree(asked["template"], paths.home)
+    os.environ |= asked["environment"]
     store = store_of(paths)
+    inbox = Path(asked["inbox"]) if "inbox" in asked else store.inbox
     injection = layer.Injection(paths.home, tuple(asked["kinds"]), at=asked["at"], number=asked["number"])
     said, wrong = "", list[str]()
     layer.aim(injection)
@@ -170,15 +174,27 @@ def case(asked: dict[str, Any]) -> dict[str, Any]:
             wrong.append(f"a defect: {''.join(traceback.format_exception(error))}")
     calls, hit = layer.counted(), layer.injected()
     layer.rest()
-    wrong += seen(paths, store) + lost(asked["scenario"], paths, store)
     if asked["kinds"] != ["remove"]:
         wrong += left_half(paths.home)
+    return {"calls": calls, "injected": hit, "said": said, "wrong": wrong + second_try(asked, paths, store, inbox)}
+
+
+def second_try(asked: dict[str, Any], paths: Paths, store: Store, inbox: Path) -> list[str]:
+    """What is wrong before and after the same work without errors."""
+    wrong = seen(paths, store) + lost(asked["scenario"], paths, inbox)
     try:
-        scenario.work(paths, store)
-        wrong += seen(paths, store) + finished(asked["scenario"], paths, store)
+        SCENARIOS[asked["scenario"]].work(paths, store)
+        return wrong + seen(paths, store) + finished(asked["scenario"], paths, store, inbox)
     except Exception as error:
-        wrong.append(f"the second try: {''.join(traceback.format_exception(error))}")
-    return {"calls": calls, "injected": hit, "said": said, "wrong": wrong}
+        return [*wrong, f"the second try: {''.join(traceback.format_exception(error))}"]
+
+
+def after_death(asked: dict[str, Any]) -> dict[str, Any]:
+    """What the next process finds, where the first one died of the error."""
+    os.environ |= asked["environment"]
+    paths = Paths(Path(asked["home"]))
+    wrong = second_try(asked, paths, store_of(paths), Path(asked["inbox"]))
+    return {"calls": 0, "injected": 1, "said": "died", "wrong": wrong}
 
 
 def main() -> None:
@@ -193,16 +209,19 @@ def main() -> None:
                 os._exit(0)
             answer: Any = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         else:
-            answer = _forked(asked)
+            answer = _forked(case, asked)
+            if answer is None and asked["may_die"]:
+                answer = _forked(after_death, asked)
+            answer = answer or {"calls": 0, "injected": 0, "said": "", "wrong": ["the process died"]}
         print(json.dumps(answer), flush=True)
 
 
-def _forked(asked: dict[str, Any]) -> dict[str, Any]:
+def _forked(work: Callable[[dict[str, Any]], dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any] | None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            answer = case(asked)
+            answer = work(asked)
         except BaseException:
             layer.rest()
             answer = {"calls": 0, "injected": 0, "said": "", "wrong": [traceback.format_exc()]}
@@ -211,8 +230,8 @@ def _forked(asked: dict[str, Any]) -> dict[str, Any]:
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
         content = file.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return json.loads(content) if content else {"calls": 0, "injected": 0, "said": "", "wrong": [f"ended with {code}"]}
+    os.waitpid(pid, 0)
+    return json.loads(content) if content else None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from experiments.contract import Trial, Unit
 from experiments.domains import get_domain
 from experiments.protocol.agreement import Outcome, compare_trials
 from warehouse.database.records import trials_in
-from warehouse.database.statements import transaction
+from warehouse.database.statements import insert_arrow, transaction
 
 TABLE = "comparisons"
 MOST_COMPARED = (
@@ -52,7 +52,7 @@ def refresh(con: Connection) -> int:
         ]
         if rows:
             with transaction(con):
-                con.from_arrow(pa.Table.from_pylist(rows)).insert_into(TABLE)
+                insert_arrow(con, TABLE, pa.Table.from_pylist(rows))
     return len(left)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
 from common.canonical_json import canonical
@@ -38,6 +39,18 @@ def insert(con: Connection, table: str, rows: Sequence[Mapping[str, object]], co
             + (f" ON CONFLICT {conflict}" if conflict else ""),
             values,
         )
+
+
+def insert_arrow(con: Connection, table: str, rows: pa.Table, columns: str = "*") -> None:
+    """Insert the rows of an Arrow table into a table of the warehouse; `columns` are SQL expressions of its columns, in order.
+
+    DuckDB reads a capsule by itself. A pyarrow.Table it reads through pyarrow's scanner, whose threads it waits for: for ever,
+    where the system refuses to start one.
+
+    Raises:
+        duckdb.DataError: DuckDB refuses a value.
+    """
+    con.from_arrow(rows.__arrow_c_stream__()).project(columns).insert_into(table)
 
 
 def rows_of(con: Connection, sql: str, values: Sequence[object] | dict[str, Any] = ()) -> list[dict[str, Any]]:

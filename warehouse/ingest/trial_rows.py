@@ -8,9 +8,10 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 
 from common.canonical_json import canonical
+from warehouse.database.statements import insert_arrow
 from warehouse.delivery.bundles import Bundle
 
-# Of a table that `table_of` made, by whatever name it is registered.
+# Of a table that `table_of` made.
 ROWS = (
     "bundle_sha256, unit_id, host, ordinal, problem_id, condition, seed, attempts, solved, answer, truth, tokens_in, "
     "tokens_out, latency_s, error, details::JSON AS details, first_right"
@@ -39,4 +40,4 @@ def insert_trials(con: Connection, tables: Sequence[pa.Table]) -> None:
     Raises:
         duckdb.DataError: DuckDB refuses a value.
     """
-    con.from_arrow(pa.concat_tables(tables)).project(ROWS).insert_into("trials")
+    insert_arrow(con, "trials", pa.concat_tables(tables), ROWS)

@@ -22,7 +22,7 @@ from experiments.contract import Json, Unit
 from warehouse.database import record_files
 from warehouse.database.connection import migrate, migrations, schema_version
 from warehouse.database.records import OF_BUNDLES
-from warehouse.database.statements import column_of, number_of, rows_of
+from warehouse.database.statements import column_of, insert_arrow, number_of, rows_of
 from warehouse.delivery import signing
 from warehouse.delivery.bundles import NAME, BadBundle, Bundle
 from warehouse.delivery.reading import read_bundle
@@ -198,15 +198,15 @@ def _compare_trials(con: Connection, batch: Mapping[str, pa.Table], done: Verifi
     if not batch:
         return
     done.counts["trials"] += sum(t.num_rows for t in batch.values())
-    con.register("incoming", pa.concat_tables(batch.values()))
+    con.execute("CREATE OR REPLACE TEMP TABLE incoming AS FROM trials LIMIT 0")
+    insert_arrow(con, "incoming", pa.concat_tables(batch.values()), ROWS)
     try:
-        theirs = f"SELECT {ROWS} FROM incoming"  # noqa: S608 - fixed words
         ours = f"FROM trials WHERE {OF_BUNDLES}"
-        differ = f"({ours} EXCEPT ALL {theirs}) UNION ALL (SELECT * FROM ({theirs}) EXCEPT ALL {ours})"  # noqa: S608
+        differ = f"({ours} EXCEPT ALL FROM incoming) UNION ALL (FROM incoming EXCEPT ALL {ours})"
         sql = f"SELECT DISTINCT bundle_sha256 FROM ({differ}) ORDER BY 1"  # noqa: S608 - fixed words
         found = column_of(con, sql, [list(batch)] * 2)
     finally:
-        con.unregister("incoming")
+        con.execute("DROP TABLE temp.incoming")
     for sha256 in found:
         done.add("trials", f"trials of bundle {sha256[:12]} are not those in its file", sha256)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from programs import missing
+from stores import scene
 
 from benchmarks import injected_errors as layer
 
@@ -43,12 +44,13 @@ class Roles:
     def prepare(self, scenario: str) -> None:
         assert self.ask(scenario=scenario, prepare=str(self.root / scenario)) == 0
 
-    def case(self, scenario: str, kind: str, at: int, number: int) -> dict[str, Any]:
+    def case(
+        self, scenario: str, kind: str, at: int, number: int, environment: Any = None, **more: Any
+    ) -> dict[str, Any]:
         self.cases += 1
         home, template = self.root / f"home-{self.cases}", self.root / scenario
-        found: dict[str, Any] = self.ask(
-            scenario=scenario, template=str(template), home=str(home), kinds=[kind], at=at, number=number
-        )
+        asked = {"scenario": scenario, "template": str(template), "home": str(home), "may_die": False, **more}
+        found: dict[str, Any] = self.ask(**asked, kinds=[kind], at=at, number=number, environment=environment or {})
         return found
 
 
@@ -64,13 +66,13 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", CASES)
 def test_no_error_of_the_system_loses_doubles_or_refuses_anything(roles: Roles, scenario: str) -> None:
-    """Permission, input/output, a lost mount, too many files, no memory, no room, at opens, reads, writes, syncs, renames,
-    removals and looks of Python, Arrow and DuckDB: the error is reported as one, every bundle is still there, whole, none is in
-    quarantine, nothing half-written is left, and a second try brings all in exactly once."""
+    """Permission, input/output, a lost mount, too many files, no memory, no room, no thread, at opens, reads, writes, syncs,
+    renames, removals, looks and new threads of Python, Arrow and DuckDB: the error is reported as one, every bundle is still
+    there, whole, none is in quarantine, nothing half-written is left, and a second try brings all in exactly once."""
     seed = random.SystemRandom().randrange(2**32)
     rng, wrong, calls = random.Random(seed), list[str](), list[tuple[str, int]]()
     roles.prepare(scenario)
-    for kind in layer.FILES:
+    for kind in (*layer.FILES, "thread"):
         found = roles.case(scenario, kind, 0, 0)
         assert found["wrong"] == [], "without an error"
         calls += [(kind, at) for at in range(1, found["calls"] + 1)]
@@ -81,5 +83,31 @@ def test_no_error_of_the_system_loses_doubles_or_refuses_anything(roles: Roles, 
         hit += found["injected"]
         wrong += [f"{kind} {at} {os.strerror(number)} ({found['said'][:200]}): {w}" for w in found["wrong"]]
     print(f"{scenario}: seed {seed}, {len(calls)} calls, {hit} failed")
+    assert hit > 0
+    assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["quack", "sftp"])
+def test_a_connection_that_cannot_be_made_leaves_what_was_to_be_delivered(
+    roles: Roles, tmp_path: Path, kind: str
+) -> None:
+    """Refused, timed out, no route, and no thread for it: bundles wait, and the next delivery brings each once and whole."""
+    wrong, hit = list[str](), 0
+    roles.prepare("deliver")
+    with scene(kind, tmp_path) as store:
+        inbox = (store.coordinator_home / "results" if store.coordinator_home else store.folder / "store") / "inbox"
+        # DuckDB's extension ends the process where it cannot start a thread for a request.
+        how: dict[str, Any] = {"may_die": kind == "quack", "environment": store.environment, "inbox": str(inbox)}
+        for call in ("connect", "thread"):
+            calls = roles.case("deliver", call, 0, 0, **how)["calls"]
+            for at in range(1, min(calls, 6) + 1):
+                for number in layer.ERRORS[call]:
+                    for path in inbox.iterdir():
+                        path.unlink()
+                    found = roles.case("deliver", call, at, number, **how)
+                    hit += found["injected"]
+                    wrong += [f"{call} {at} {os.strerror(number)} ({found['said'][:200]}): {w}" for w in found["wrong"]]
+    print(f"{kind}: {hit} failed")
     assert hit > 0
     assert wrong == []
