@@ -41,6 +41,6 @@ page = st.navigation(
     expanded=True,
 )
 st.html(HERE / "style.css")
-scripts = ((HERE / name).read_text(encoding="utf-8") for name in ("address.js", "plots/save.js"))
+scripts = ((HERE / name).read_text(encoding="utf-8") for name in ("address.js", "components/copy.js", "plots/save.js"))
 st.html("".join(f"<script>{text}</script>" for text in scripts), unsafe_allow_javascript=True)
 page.run()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import Literal
 
 import streamlit as st
 
@@ -73,20 +74,29 @@ def empty(sentence: str, command: str, detail: str = "") -> None:
     """Show one sentence as the headline, and one command to copy."""
     st.html(_sentence(sentence, detail))
     if command:
-        st.code(command, language=None, width=480)
+        show_command(command, width=480)
 
 
 def hint(sentence: str, command: str, width: int = 480) -> None:
     """Write a quiet sentence and a command to copy."""
     st.caption(sentence)
-    st.code(command, language=None, width=width)
+    show_command(command, width)
 
 
 def step(remark: str, command: str) -> None:
     """Show a command to copy with its reason above it."""
     with st.container(gap="xxsmall"):
         st.html(f'<div class="lab-remark lab-quiet">{escape(remark)}</div>')
-        st.code(command, language=None, wrap_lines=True)
+        show_command(command)
+
+
+def show_command(command: str, width: int | Literal["stretch"] = "stretch") -> None:
+    """Show a command with a button that copies it.
+
+    st.code would load a highlighter of 1.6 MB before the page's first content is drawn.
+    """
+    button = '<button type="button" data-copy aria-label="Copy this command"><i></i></button>'
+    st.html(f'<div class="lab-command"><pre>{escape(command)}</pre>{button}</div>', width=width)
 
 
 def _sentence(sentence: str, detail: str) -> str:

@@ -28,17 +28,23 @@ AUDITS = {  # column of audits -> as it is shown
 
 
 def show(
-    rows: Sequence[Row], name: str, numbers: Sequence[str] = (), height: int = 0, files: Sequence[Row] | None = None
+    rows: Sequence[Row],
+    name: str,
+    numbers: Sequence[str] = (),
+    height: int = 0,
+    files: Sequence[Row] | None = None,
+    missing: str = words.UNDEFINED,
 ) -> None:
     """Show a table and its two downloads.
 
     Args:
         rows: one mapping a row, with the same names in the same order; the names are the columns.
         name: of the files, without an ending, and unique on the page.
-        numbers: columns shown with three significant digits, "undefined" for None; they stay numbers, so they sort. Whole
+        numbers: columns shown with three significant digits; they stay numbers, so they sort. Whole
             numbers are shown with commas.
         height: pixels; 0 for as many rows as fit ten.
         files: rows of the files, where they hold more than the table shows.
+        missing: what stands for None; a metric that has no value is undefined.
     """
     frame = pd.DataFrame(list(rows))
     for column in numbers:
@@ -46,11 +52,11 @@ def show(
     shown: Any = frame
     whole = [str(c) for c in frame.columns if pd.api.types.is_integer_dtype(frame[c])]
     if numbers:
-        shown = frame.style.format(lambda x: words.number(float(str(x))), subset=list(numbers), na_rep=words.UNDEFINED)
+        shown = frame.style.format(lambda x: words.number(float(str(x))), subset=list(numbers), na_rep=missing)
         shown = shown.format("{:,}", subset=whole)
     counts = {} if numbers else {c: st.column_config.NumberColumn(format="localized") for c in whole}
     size: Any = {"width": "stretch", "height": height or "auto"}
-    st.dataframe(shown, hide_index=True, placeholder=words.UNDEFINED, column_config=counts, **size)
+    st.dataframe(shown, hide_index=True, placeholder=missing, column_config=counts, **size)
     saved = frame if files is None else pd.DataFrame(list(files))
     downloads(name, lambda: saved, "this table")
 

@@ -155,7 +155,7 @@ def speeds(view: filters.View) -> None:
         assessed = {s.column: reports[host][m] if host in reports else None for m, s in measured.items()}
         rows.append({"host": host, **assessed, **{f"{p.upper()}, s a trial": took.get(p) for p in phases}})
     st.caption("Measured by lab assess; then the mean seconds of a trial in this run, by phase.")
-    tables.show(rows, f"{view.run_id}-speed", numbers=[c for c in rows[0] if c != "host"])
+    tables.show(rows, f"{view.run_id}-speed", numbers=[c for c in rows[0] if c != "host"], missing="\u2013")
 
 
 def hardware(view: filters.View) -> None:

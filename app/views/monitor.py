@@ -149,7 +149,7 @@ def spool() -> None:
         f"{words.count(found['bundles'], 'result')}, {words.size(found['size_bytes'])}, wait to be delivered, "
         f"the oldest for {since}.{why}"
     )
-    st.code("lab sync", language=None, width=480)
+    shell.show_command("lab sync", width=480)
 
 
 shell.show(live, needs_run=False)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from html import unescape
 from pathlib import Path
 
 from playwright.sync_api import Page, TimeoutError, expect
+from streamlit.testing.v1 import AppTest
 
 LEGIBLE = Path(__file__).with_name("legible.js").read_text()
+
+
+def commands_on(page: AppTest) -> list[str]:
+    """The commands to copy that a page shows."""
+    html = " ".join(h.proto.body for h in page.get("html"))
+    return [unescape(found) for found in re.findall(r'<div class="lab-command"><pre>(.*?)</pre>', html, re.DOTALL)]
 
 
 def settled(page: Page) -> None:

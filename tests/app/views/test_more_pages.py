@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from acting import commands_on
 from fake_prefect import serving
 from made_up_report import report_file
 from made_up_snapshot import HOSTILE, changed, publish
@@ -44,7 +45,7 @@ def test_without_results_each_page_names_the_command(home: Path, name: str) -> N
     """A fresh checkout shows a sentence and a command on every page, never a traceback."""
     page = shown(name)
     assert "There are no results on this host yet." in text_on(page)
-    assert [c.value for c in page.code] == ["make demo"]
+    assert commands_on(page) == ["make demo"]
 
 
 def test_a_run_that_has_only_begun_is_a_state_of_each_page(home: Path) -> None:
@@ -61,7 +62,7 @@ def test_hosts_shows_agreement_work_and_durations(home: Path) -> None:
     publish(home, FULL)
     page = shown("hosts", phase="p1")
     assert "laptop and pi-4 shared the work; they had different problems: not a test." in text_on(page)
-    assert [c.value for c in page.code] == ["lab assess", "lab audit --fraction 0.05"]
+    assert commands_on(page) == ["lab assess", "lab audit --fraction 0.05"]
     assert [d.value["host"].tolist() for d in page.dataframe if "trials" in d.value] == [["laptop", "pi-4"]]
 
 
@@ -233,7 +234,7 @@ def test_the_page_of_the_machines_says_that_no_server_answers(home: Path, monkey
     monkeypatch.setenv("PREFECT_API_URL", url)
     page = shown("monitor")
     assert f"No Prefect server answers at {url}." in text_on(page)
-    assert [c.value for c in page.code] == ["lab up"]
+    assert commands_on(page) == ["lab up"]
     assert "every result of this machine is delivered" in text_on(page)
 
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_up_hosts
 import pytest
+from acting import assert_legible, settled
 from made_up_snapshot import publish
 from playwright.sync_api import Browser, Page, expect
 
@@ -60,3 +62,55 @@ def test_pages_fit_a_phone(page: Page, served: tuple[str, Path]) -> None:
         top = page.evaluate("document.querySelector('.lab-head').getBoundingClientRect().top")
         bar = page.evaluate("document.querySelector('[data-testid=stHeader]').getBoundingClientRect().bottom")
         assert top >= bar
+
+
+@pytest.mark.slow
+def test_the_host_that_deviates_is_found_in_the_matrix_and_its_trials_opened(
+    page: Page, served: tuple[str, Path]
+) -> None:
+    """Three machines that computed the same: the headline names the one with other answers, a click shows them, Back leads back."""
+    url, home = served
+    made_up_hosts.publish(home, made_up_hosts.names_of(3), "replicate", "pi-4")
+    for width in (420, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(f"{url}/hosts")
+        settled(page)
+        expect(page.locator(".lab-head h1")).to_have_text(re.compile(r"^pi-4 gives other answers"))
+        expect(page.locator("[data-testid=stMain]")).to_contain_text("53 of 210 shared E1 trials")
+        assert (
+            page.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('[data-testid=stMain]'))") == 0
+        )
+        assert_legible(page)
+    marks = page.locator(".lab-mark")
+    assert marks.filter(has_text="53 of 210 differ").count() == marks.filter(has_text="43 of 144 differ").count() == 1
+    assert marks.filter(has_text=re.compile("^same$")).count() == 8
+    page.get_by_role("link").filter(has_text="43 of 144 differ").click()
+    expect(page).to_have_url(re.compile(r"phase=p2&with=pi-4"))
+    expect(page.locator("[data-testid=stMain]")).to_contain_text("144 trials of 12 problems, pi-4 with desktop")
+    settled(page)
+    page.go_back()
+    expect(page.locator("[data-testid=stMain]")).to_contain_text("210 trials of 14 problems, pi-4 with desktop")
+
+
+@pytest.mark.slow
+def test_trials_are_searched_by_what_is_in_their_prompts_and_answers(page: Page, served: tuple[str, Path]) -> None:
+    """A word typed into Search leaves the trials that have it, is in the address, and goes again when it is removed."""
+    url, home = served
+    made_up_hosts.publish(home, made_up_hosts.names_of(3), "split")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto(f"{url}/trials?phase=e1")
+    main, search = page.locator("[data-testid=stMain]"), page.get_by_role("textbox", name="Search")
+    expect(main).to_contain_text("of 210 trials")
+    search.fill("O(log n)")
+    search.press("Enter")
+    expect(main).not_to_contain_text("of 210 trials")
+    expect(page).to_have_url(re.compile(r"problem=O"))
+    settled(page)
+    shown = int(re.search(r"of ([0-9]+) trials", main.inner_text())[1])
+    assert 0 < shown < 210
+    search.fill("in no prompt of these")
+    search.press("Enter")
+    expect(main).to_contain_text("No trial matches these filters.")
+    search.fill("")
+    search.press("Enter")
+    expect(main).to_contain_text("of 210 trials")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from acting import commands_on
 from made_up_snapshot import changed, publish
 from streamlit.testing.v1 import AppTest
 
@@ -50,7 +51,7 @@ def test_a_mistyped_home_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -
     """All results seemed to be gone, and the page advised to compute them again."""
     monkeypatch.setenv("LAB_HOME", str(home / "typo"))
     shown = AppTest.from_file(str(PAGE), default_timeout=20).run()
-    assert [c.value for c in shown.code] == ["unset LAB_HOME"]
+    assert commands_on(shown) == ["unset LAB_HOME"]
     assert f"LAB_HOME is {home / 'typo'}, and there is no such folder" in str(shown.get("html")[0].proto.body)
 
 
@@ -71,5 +72,5 @@ def test_each_state_is_a_sentence_and_a_command(home: Path, prepare: object, sen
     prepare(home)
     shown = AppTest.from_file(str(PAGE), default_timeout=20).run()
     assert [e.value for e in shown.exception] == []
-    assert [c.value for c in shown.code] == [command]
+    assert commands_on(shown) == [command]
     assert sentence in "".join(str(html.proto.body) for html in shown.get("html"))

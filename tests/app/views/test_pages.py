@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from acting import commands_on
 from made_up_phases import CLASSES, RTL, enrich
 from made_up_snapshot import MINILM, changed, publish
 from streamlit.testing.v1 import AppTest
@@ -57,7 +58,7 @@ def test_a_phase_that_failed_shows_the_failure_protocol(home: Path) -> None:
     """What to try is a command that can be copied, its reason beside it."""
     publish(home, FULL)
     page = shown("p2")
-    assert next(c.value for c in page.code) == "lab run p2 --set n_test=64"
+    assert commands_on(page)[0] == "lab run p2 --set n_test=64"
     assert "the seen effect asks for 64 problems" in text_on(page)
     assert "lab-fail" in text_on(page)
 
@@ -65,10 +66,10 @@ def test_a_phase_that_failed_shows_the_failure_protocol(home: Path) -> None:
 def test_a_phase_that_is_not_run_says_what_goes_on(home: Path) -> None:
     """A page without results names the command that brings them; one that waits for a failed phase says which."""
     publish(home, ("r1", "p1", None), ("r2", "p1 p2 p3", None))
-    assert [c.value for c in shown("p2", run="r1").code] == ["lab pipeline --scale demo"]
+    assert commands_on(shown("p2", run="r1")) == ["lab pipeline --scale demo"]
     stopped = shown("e1", run="r2")
     assert "The chain stopped at P3" in text_on(stopped)
-    assert not stopped.code
+    assert not commands_on(stopped)
 
 
 def test_a_phase_that_runs_shows_its_units(home: Path) -> None:

@@ -59,7 +59,7 @@ def test_every_page_with_data_and_without_at_both_widths(page: Page, served: tup
     (home / "snapshot.duckdb").unlink()
     for phase in PHASE_TEXTS:
         page.goto(f"{url}/{phase}")
-        expect(page.locator("[data-testid=stCode]")).to_have_text("make demo")
+        expect(page.locator(".lab-command pre")).to_have_text("make demo")
 
 
 @pytest.mark.slow
@@ -138,4 +138,4 @@ def test_a_page_follows_a_run_in_progress(page: Page, served: tuple[str, Path]) 
     publish(home, ("live", "p1 p2", None), more=enrich)
     expect(page.locator(".lab-head .lab-pill")).to_have_text("FAIL")
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
-    expect(page.locator("[data-testid=stCode]").first).to_contain_text("lab run p2 --set n_test=64")
+    expect(page.locator(".lab-command pre").first).to_contain_text("lab run p2 --set n_test=64")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from acting import commands_on
 from fake_prefect import ANSWERS, run, serving
 from made_up_snapshot import changed, publish
 from streamlit.testing.v1 import AppTest
@@ -118,7 +119,7 @@ def test_a_page_that_was_started_by_hand_or_has_no_server_starts_nothing(
         commands.lab("stop")
     monkeypatch.setenv(commands.USER_HOME, str(home))
     page = page_over("http://127.0.0.1:1/api", monkeypatch)
-    assert "lab up" in [c.value for c in page.code] and not page.button
+    assert "lab up" in commands_on(page) and not page.button
 
 
 def test_a_refused_value_is_answered_by_the_command_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
