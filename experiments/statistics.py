@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -224,13 +225,21 @@ def standard_error(values: Numbers, groups: Groups = None) -> StandardError | No
     return StandardError(error, count - 1)
 
 
-def _resampled(n: int, seed: int | np.random.Generator, groups: Groups) -> list[NDArray[np.intp]]:
+def _resampled(n: int, seed: int | np.random.Generator, groups: Groups) -> Sequence[NDArray[np.intp]]:
+    names = None if groups is None else tuple(groups)
+    return _drawn(n, seed, names) if isinstance(seed, int) else _draw(n, seed, names)
+
+
+def _draw(n: int, seed: int | np.random.Generator, groups: tuple[str, ...] | None) -> Sequence[NDArray[np.intp]]:
     rng = np.random.default_rng(seed)
     if groups is None:
         return [rng.integers(0, n, n) for _ in range(RESAMPLES)]
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(member == g) for g in range(len(names))]
     return [np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(RESAMPLES)]
+
+
+_drawn = lru_cache(maxsize=2)(_draw)  # metrics of a phase are of the same problems: half of their time was drawing
 
 
 def bootstrap(

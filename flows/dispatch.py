@@ -40,7 +40,7 @@ from workpools.roles import Pins, elsewhere, with_roles
 from workpools.server_rows import StateRow, flow_run
 from workpools.shards import cut
 
-POLL_S = 1.0
+POLL_S = 0.25  # between two looks at what has arrived, a list of a folder
 STATES_S = 2.0  # between two questions to the server about shards
 WORKERS_S = 15.0  # between two about workers; Prefect calls one offline after about 80 s (measured)
 NOT_BEGUN_S = 90.0  # a free worker takes it within about ten; longer, and the machine it is meant for is busy or stuck
@@ -176,7 +176,7 @@ class Dispatcher:
                 if not logged:
                     get_run_logger().warning("%s; waiting up to %.0f s for one", error, WORKER_WAIT_S)
                 logged = True
-                time.sleep(POLL_S)
+                time.sleep(STATES_S)
 
     def _log_nameless(self, online: Mapping[str, Sequence[str]]) -> None:
         """Log each worker once whose name no machine can have: nothing can be meant for it, or compared by it."""
@@ -233,6 +233,8 @@ class Dispatcher:
                 states_at = time.monotonic()
                 runs = {i: flow_run(self.client, i) for i in self.open_shards}
                 take_ended(self.open_shards, runs, outcome)
+                if len(self.open_shards) < len(runs):
+                    self.store.look_soon()  # what an ended shard has computed is there
                 self._leave_out([*outcome.faults, *self._misnamed(outcome.strays)])
                 if time.monotonic() - workers_at > WORKERS_S:
                     workers_at = time.monotonic()

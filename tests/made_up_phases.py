@@ -104,13 +104,19 @@ def details_of(phase: str, condition: str, i: int) -> dict[str, Any]:
     return {"relevance": (i % 10) / 10}
 
 
+def _insert(
+    con: duckdb.DuckDBPyConnection, table: str, one: str, rows: Sequence[Sequence[object]], last: str = ""
+) -> None:
+    """Insert rows in one statement, which is much faster than executemany."""
+    if rows:
+        values = [value for row in rows for value in row]
+        con.execute(f"INSERT INTO {table} VALUES {', '.join([one] * len(rows))} {last}", values)
+
+
 def enrich(con: duckdb.DuckDBPyConnection, run_id: str, phases: Sequence[str]) -> None:
     """Add metrics of all hosts, and trials to the first bundle of each phase."""
     rows = [[run_id, phase, 100 + at, *row] for at, (phase, *row) in enumerate(phase_metrics()) if phase in phases]
-    con.executemany(
-        "INSERT INTO metrics VALUES (?, ?, 'all', ?, ?, ?, ?, ?, ?, 30, 0, 'made up', false) ON CONFLICT DO NOTHING",
-        rows,
-    )
+    _insert(con, "metrics", "(?, ?, 'all', ?, ?, ?, ?, ?, ?, 30, 0, 'made up', false)", rows, "ON CONFLICT DO NOTHING")
     conditions = {
         "p1": (MINILM, RTL),
         "p2": ("none", "random", "recent", "semantic"),
@@ -134,6 +140,4 @@ def enrich(con: duckdb.DuckDBPyConnection, run_id: str, phases: Sequence[str]) -
         for c, condition in enumerate(conditions.get(phase, ()))
         for i in range(1 if condition.startswith("train") else 24)
     ]
-    sql = "INSERT INTO trials VALUES (?, ?, 'laptop', ?, ?, ?, 100, ?, true, 'a', ?, 90, 9, 1.5, NULL, ?, ?)"
-    if trials:
-        con.executemany(sql, trials)
+    _insert(con, "trials", "(?, ?, 'laptop', ?, ?, ?, 100, ?, true, 'a', ?, 90, 9, 1.5, NULL, ?, ?)", trials)

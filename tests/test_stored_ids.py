@@ -10,7 +10,7 @@ from experiments.registry import configure, expected_findings, get_phase
 STORED = {
     "p1": "c5ec2f6902e8428fabc3f1e0e518684d",
     "p3": "dbc7554747d5591dbed22051c2b09ffd",
-    "e1": "8b8ccac16f9a53572cd31f115793b70f",
+    "e1": "03c74a2835325c1db4c03360b1213f44",
 }
 
 

@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from flows.attempts import MAX_ATTEMPTS, MAX_RETURNS, Attempts
 from flows.dispatch import Dispatcher, Outcome, Shard, UnitOnHost, without_worker
 from flows.plan import Run
 from lab.services import environments
+from warehouse.delivery.results_store import Store
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
 RUN = Run("smoke-1", "1", "smoke", {})
@@ -62,13 +64,13 @@ class FakeRuns:
     [({"run1": "Running", "run2": "Crashed"}, ("a",)), ({"run1": "Completed", "run2": "Failed"}, ())],
 )
 def test_a_failed_shard_is_not_waited_for_beside_the_others(
-    states: dict[str, str], left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    states: dict[str, str], left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A machine that died in the first minute must not keep its units from the others for the hours these still need."""
     monkeypatch.setattr(dispatch, "POLL_S", 0.0)
     monkeypatch.setattr(dispatch, "STATES_S", 0.0)
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher.client = FakeRuns(**states)
+    dispatcher.client, dispatcher.store = FakeRuns(**states), Store(tmp_path, tmp_path / "spool", tmp_path / "bundles")
     dispatcher.open_shards = {UUID(int=i): Shard(UUID(int=i), "weak", (unit,)) for i, unit in ((1, "a"), (2, "b"))}
     outcome = dispatcher.wait(lambda: False)
     assert outcome.failed and dispatcher.under_way() == {(unit, None) for unit in left}

@@ -147,6 +147,10 @@ class Store:
             self.fetch()
         return self.inbox.is_dir() and any(self.inbox.glob("*.parquet"))
 
+    def look_soon(self) -> None:
+        """Have the next `arrived` ask a remote store, however long ago the last one did."""
+        self._fetched_at = -FETCH_S
+
     def waiting(self) -> set[str]:
         """Return the ids of the units whose bundles are in the spool or the inbox."""
         return {p.name.split(".")[0] for folder in (self.spool, self.inbox) for p in bundles_in(folder)}
