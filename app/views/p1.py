@@ -45,18 +45,21 @@ def ratio(phase: phase_page.Phase) -> None:
 
 def knn(phase: phase_page.Phase) -> None:
     """Draw the accuracy of the nearest neighbours, with families mixed and with families separated."""
-    mixed, apart = phase.of("knn_accuracy"), phase.of("knn_accuracy_groupwise")
+    mixed = phase.of("knn_accuracy")
+    apart = {r["condition"]: r for r in phase.of("knn_accuracy_groupwise")}
     if not mixed:
         return
     needed, embedders = phase.setting("knn_threshold"), phase.read(reading_phases.embedders_of)
     rows = [
         {**r, "condition": f"{r['condition']}, {kind}"}
-        for m, a in zip(mixed, apart, strict=True)
-        for r, kind in ((m, "mixed"), (a, "families apart"))
+        for m in mixed
+        for r, kind in ((m, "mixed"), (apart.get(m["condition"]), "families apart"))
+        if r
     ]
     best = max(mixed, key=lambda r: r["value"] or 0.0)
     finding = f"Neighbours of {best['condition']} share its class in {_against(best, needed)}"
-    basis = f"n {mixed[0]['n']:,} held out, {apart[0]['n']:,} with families separated · {mixed[0]['method']}"
+    separated = "".join(f", {r['n']:,} with families separated" for r in list(apart.values())[:1])
+    basis = f"n {mixed[0]['n']:,} held out{separated} · {mixed[0]['method']}"
     colours = {r["condition"]: style.colour(r["condition"].rpartition(", ")[0], embedders) for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "kNN accuracy (share)", colours=colours)
     style.threshold(figure, needed)
