@@ -15,7 +15,8 @@ from common.environment import in_utf8, lab_home
 from common.errors import LabError
 from common.files import cached_sha256, write_whole
 from experiments.domains.base import Problem
-from experiments.domains.jsonl_rows import TABLES, Columns, Wrong, rows_of
+from experiments.domains.jsonl_rows import LONG, TABLES, Columns, Row, Wrong, rows_of
+from experiments.domains.long_texts import LongTexts
 from experiments.domains.scripts import composed, first_of, normal_text
 
 MAX_LABELS = 50  # each is scored for every problem
@@ -49,12 +50,14 @@ class Report:
     longest: int = 0  # characters
     errors: list[Finding] = field(default_factory=list)  # the first LISTED
     n_errors: int = 0
+    n_long: int = 0  # errors that are texts too long for a prompt
     leaks: list[Finding] = field(default_factory=list)  # the first LISTED
     n_leaks: int = 0
     notes: list[str] = field(default_factory=list)  # what the user should know, and no mistake
 
-    def wrong(self, line: int, field: str, what: str) -> None:
+    def wrong(self, line: int, field: str, what: str, kind: str = "") -> None:
         self.n_errors += 1
+        self.n_long += kind == LONG
         if len(self.errors) < LISTED:
             self.errors.append(Finding(line, field, what))
 
@@ -64,21 +67,32 @@ class Report:
             self.leaks.append(Finding(line, "text", what))
 
 
-def check(path: Path, too_long: Callable[[str], str] | None = None, columns: Columns | None = None) -> Report:
+def check(
+    path: Path,
+    too_long: Callable[[str], str] | None = None,
+    columns: Columns | None = None,
+    long_texts: LongTexts | None = None,
+) -> Report:
     """Check a whole file row by row; memory grows by some hundred bytes a row, however long it is.
 
     Args:
         too_long: returns the error of a text that is too long for a model, "" if it is not.
         columns: of a table.
+        long_texts: what happens to texts that are too long; they are refused unless given.
 
     Raises:
         LabError: there is no such file, or no table with these columns.
     """
     report = Report()
+
+    def rows() -> Iterator[Row]:
+        changed = map(long_texts.apply, rows_of(path, columns)) if long_texts else rows_of(path, columns)
+        return (row for row in changed if row is not None)
+
     groups: set[bytes] = set()
     ids: dict[bytes, int] = {}
     forms: dict[bytes, int] = {}
-    for row in rows_of(path, columns):
+    for row in rows():
         number = row.number
         if number > MAX_LINES:
             report.wrong(number, "file", f"more than {MAX_LINES:,} lines")
@@ -89,7 +103,7 @@ def check(path: Path, too_long: Callable[[str], str] | None = None, columns: Col
             if first != number:
                 raise Wrong("id", f"{problem.problem_id[:40]!r} is also in line {first}")
             if too_long and (what := too_long(problem.text)):
-                raise Wrong("text", what)
+                raise Wrong("text", what, LONG)
         except Wrong as wrong:
             report.wrong(number, *wrong.args)
             continue
@@ -109,7 +123,7 @@ def check(path: Path, too_long: Callable[[str], str] | None = None, columns: Col
     if not report.n_errors:
         # A second reading, since only now all labels are known.
         labels = tuple(report.labels)
-        for row in rows_of(path, columns):
+        for row in rows():
             if label := first_of(labels, row.problem().text):
                 report.leak(row.number, f"holds the label {label!r}")
     return report

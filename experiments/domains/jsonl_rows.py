@@ -23,11 +23,12 @@ MAX_LABEL = 100  # characters of a label
 MAX_LINE_BYTES = 2**20
 SEPARATORS = {".csv": ",;|\t", ".tsv": "\t"}  # of a table's columns: the one that its first line has most of
 TABLES = (*SEPARATORS, ".parquet")
+LONG = "long"
 JOINERS = "\u200c\u200d"  # inside a word they spell it, in Persian and in emoji
 
 
 class Wrong(Exception):
-    """An error in one row; args are its field and what is wrong."""
+    """An error in one row; args are its field and what is wrong, and LONG where a shorter text would do."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,15 @@ class Row(NamedTuple):
     number: int
     content: bytes | dict[str, Any] | Wrong
 
-    def problem(self) -> Problem:
-        """Return its problem. Raises Wrong."""
+    def fields(self) -> dict[str, Any]:
+        """Return its fields, whose values are not checked. Raises Wrong."""
         if isinstance(self.content, Wrong):
             raise self.content
-        return _problem(_fields(self.content) if isinstance(self.content, bytes) else self.content)
+        return _fields(self.content) if isinstance(self.content, bytes) else self.content
+
+    def problem(self) -> Problem:
+        """Return its problem. Raises Wrong."""
+        return _problem(self.fields())
 
 
 def rows_of(path: Path, columns: Columns | None = None) -> Iterator[Row]:
@@ -208,7 +213,7 @@ def _string(row: dict[str, Any], name: str, most: int) -> str:
         raise Wrong(name, "empty")
     text = text if name == "text" else text.strip()
     if len(text) > most:
-        raise Wrong(name, f"{len(text):,} characters, more than {most:,}")
+        raise Wrong(name, f"{len(text):,} characters, more than {most:,}", *([LONG] if name == "text" else []))
     if "\x00" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
         raise Wrong(name, "a character that no text has (NUL or half of a pair)")
     return text

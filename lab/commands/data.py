@@ -21,6 +21,7 @@ from experiments.domains import DOMAINS, Problem, get_domain
 from experiments.domains.jsonl_file import Report, check_enough
 from experiments.domains.jsonl_file import check as examine
 from experiments.domains.jsonl_rows import TABLES, Columns, rows_of
+from experiments.domains.long_texts import Choice, LongTexts
 from experiments.protocol.token_checks import Counted
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_MISTAKE
@@ -72,6 +73,12 @@ def check(
     if report.n_errors or report.n_leaks:
         if as_json:
             raise typer.Exit(EXIT_MISTAKE)
+        if report.n_errors == report.n_long > 0:
+            given = [*_options(columns), *([f"--model {shlex.quote(model)}"] if model else [])]
+            out = shlex.quote(f"{file.stem}-short.jsonl")
+            words = ["lab data make", shlex.quote(str(file)), *given, "--long cut", f"--out {out}"]
+            long = f"{report.n_long:,} text{'' if report.n_long == 1 else 's'} too long for a prompt"
+            raise LabError(f"{file}: {long}", f"to cut them (--long skip leaves them out): {' '.join(words)}")
         counts = ((report.n_errors, "error"), (report.n_leaks, "leak"))
         found = " and ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counts if n)
         again = " ".join(["lab data check", shlex.quote(str(file)), *_options(columns)])
@@ -113,7 +120,7 @@ def _print_report(file: Path, report: Report, columns: Columns | None) -> None:
 
 
 def make(
-    domain: Annotated[str, typer.Argument(help="big_o or equations, or a table: .csv, .tsv or .parquet.")],
+    domain: Annotated[str, typer.Argument(help="big_o or equations, or a file: .csv, .tsv, .parquet or .jsonl.")],
     out: Annotated[Path, typer.Option(help="File to write; it must not exist yet.")],
     n: Annotated[int, typer.Option("--n", help="Number of problems.")] = 1650,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 42,
@@ -124,14 +131,22 @@ def make(
     label: Label = None,
     id: Id = None,
     group: Group = None,
+    long: Annotated[
+        Choice, typer.Option(help="What happens to texts that are too long for a prompt: refuse, cut or skip.")
+    ] = "refuse",
+    model: Annotated[str | None, typer.Option(help="With --long: the model whose prompts count.")] = None,
 ) -> None:
-    """Write generated problems, or the rows of a table, to a file in the format of lab data check.
+    """Write generated problems, or the rows of a file, to a file in the format of lab data check.
+
+    A text that is cut ends with a line or a word. How many were cut or left out is printed, and the file that a run
+    reads is the one that was written, so that its SHA-256 stands for this choice.
 
     Example: lab data make r.csv --text review --label stars --out r.jsonl
     """
-    if (table := Path(domain)).suffix.lower() in TABLES:
+    if (rows := Path(domain)).suffix.lower() in (*TABLES, ".jsonl"):
         _check_out(out)
-        _convert(table, _columns(text, label, id, group), out)
+        counted = Counted(model or DEFAULT_MODEL, DEFAULT_EMBEDDER)
+        _convert(rows, _columns(text, label, id, group), out, LongTexts(long, lambda t: not counted.too_long(t)))
         return
     made = [d for d in DOMAINS if d != "jsonl"]
     if domain not in made:
@@ -149,13 +164,15 @@ def _check_out(out: Path) -> None:
         raise LabError(f"no folder {out.absolute().parent}", f"mkdir -p {shlex.quote(str(out.absolute().parent))}")
 
 
-def _convert(table: Path, columns: Columns | None, out: Path) -> None:
-    report = examine(table, columns=columns)
+def _convert(table: Path, columns: Columns | None, out: Path, long: LongTexts) -> None:
+    report = examine(table, columns=columns, long_texts=long)
     if report.n_errors:
         again = " ".join(["lab data check", shlex.quote(str(table)), *_options(columns)])
         raise LabError(f"{table}: {report.n_errors} errors, first {report.errors[0]}", again)
-    _write(out, (row.problem() for row in rows_of(table, columns)))
-    print(f"{report.lines:,} rows of {table} in {out}. check them: lab data check {shlex.quote(str(out))}")
+    long.cut = long.skipped = 0  # each row was seen twice
+    _write(out, (kept.problem() for row in rows_of(table, columns) if (kept := long.apply(row)) is not None))
+    changed = "".join(f", {n:,} texts {what}" for n, what in ((long.cut, "cut"), (long.skipped, "left out")) if n)
+    print(f"{report.lines:,} rows of {table} in {out}{changed}. check them: lab data check {shlex.quote(str(out))}")
 
 
 def _write(out: Path, problems: Iterable[Problem]) -> None:

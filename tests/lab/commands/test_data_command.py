@@ -205,3 +205,30 @@ def test_what_the_models_will_read_is_known_before(called: Run, tmp_path: Path) 
         notes[0],
     )
     assert "memos fit beside a problem in a prompt of smollm2-135m" in notes[-1]
+
+
+def test_texts_that_are_too_long_are_cut_or_left_out_as_the_user_says(called: Run, tmp_path: Path) -> None:
+    """A file with a few long programs was refused as a whole; the command that cuts them is proposed, and its file is ready."""
+    rows: list[object] = [
+        *GOOD,
+        *({"id": f"l{i}", "text": f"line {i} of many\n" * 800, "label": "late"} for i in range(3)),
+    ]
+    path = write(tmp_path / "programs.jsonl", rows)
+    refused = called("data", "check", str(path))
+    assert refused.returncode == 2
+    assert "line 25: text: 12,000 characters, more than 4,000" in refused.stderr
+    proposed = shlex.split(refused.stderr.splitlines()[-1].rpartition("leaves them out): ")[2])
+    assert proposed[:5] == ["lab", "data", "make", str(path), "--long"]
+    out = tmp_path / "cut.jsonl"
+    cut = called(*proposed[1:-1], str(out))
+    assert (cut.returncode, cut.stderr) == (0, "")
+    assert f"27 rows of {path} in {out}, 3 texts cut." in cut.stdout
+    texts = [json.loads(line)["text"] for line in out.read_text().splitlines()]
+    assert all(text.endswith("of many") and 3900 < len(text) <= 4000 for text in texts[24:])
+    assert called("data", "check", str(out)).returncode == 0
+    left = tmp_path / "left.jsonl"
+    done = called("data", "make", str(path), "--long", "skip", "--out", str(left))
+    assert f"24 rows of {path} in {left}, 3 texts left out." in done.stdout
+    assert len(left.read_text().splitlines()) == 24
+    refused = called("data", "make", str(path), "--out", str(tmp_path / "none.jsonl"))
+    assert refused.returncode == 2 and not (tmp_path / "none.jsonl").exists()
