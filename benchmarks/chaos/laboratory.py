@@ -154,9 +154,15 @@ class Lab:
             return con.execute(sql, parameters or []).fetchall()
 
     def run_of(self, **p1: object) -> str:
-        """Return the id of the run that was given these values of P1; "" where none has been planned."""
+        """Return the id of the run that was given these values of P1; "" where none has been planned.
+
+        Raises:
+            ValueError: there are several.
+        """
         runs = self.query("SELECT run_id, arguments_given FROM runs")
         found = [run_id for run_id, given in runs if json.loads(given)["config"].get("p1", {}).items() >= p1.items()]
+        if len(found) > 1:
+            raise ValueError(f"{len(found)} runs were given {p1}: {found}")
         return str(found[0]) if found else ""
 
     def shards(self, run_id: str, host: str | None = None) -> list[Any]:

@@ -103,11 +103,8 @@ def test_trials_are_searched_by_what_is_in_their_prompts_and_answers(page: Page,
     expect(main).to_contain_text("of 210 trials")
     search.fill("O(log n)")
     search.press("Enter")
-    expect(main).not_to_contain_text("of 210 trials")
+    expect(main).to_contain_text(re.compile(r"of (?!210 )[1-9]\d* trials"))
     expect(page).to_have_url(re.compile(r"problem=O"))
-    settled(page)
-    shown = int(re.search(r"of ([0-9]+) trials", main.inner_text())[1])
-    assert 0 < shown < 210
     search.fill("in no prompt of these")
     search.press("Enter")
     expect(main).to_contain_text("No trial matches these filters.")
