@@ -333,7 +333,9 @@ def _share(cells: Sequence[Cell], factor: str) -> float | None:
     if total == 0:
         return None
     between = 0.0
-    for level in {getattr(c.retrieval, factor) for c in cells}:
+    for level in dict.fromkeys(  # sums depend on the order, and the order of a set on the process
+        getattr(c.retrieval, factor) for c in cells
+    ):
         part = np.array([c.relevance for c in cells if getattr(c.retrieval, factor) == level])
         between += len(part) * float((part.mean() - found.mean()) ** 2)
     return between / total

@@ -8,9 +8,9 @@ from experiments.registry import configure, expected_findings, get_phase
 
 # The first unit of a phase at smoke scale. A change that moves one throws finished trials away: it belongs into LOG.md.
 STORED = {
-    "p1": "c5ec2f6902e8428fabc3f1e0e518684d",
-    "p3": "dbc7554747d5591dbed22051c2b09ffd",
-    "e1": "03c74a2835325c1db4c03360b1213f44",
+    "p1": "79ddac0c90f44f994738d0527fdce700",
+    "p3": "7c80fabbd64a159da43894db6cb7513e",
+    "e1": "d25990daf5e1bddf91e319fc8919cf40",
 }
 
 

@@ -131,7 +131,6 @@ def save(paths: Paths, role: str) -> None:
         Path(f"{done.path}{WRITTEN}").write_text(json.dumps(before))
         if done.damaged:
             raise AssertionError(done)
-        time.sleep(1)  # a name has the second in it
 
     _until_stopped(paths, step)
 

@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,7 +26,6 @@ from warehouse.database.connection import writing
 from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.maintenance.backup import backup_into
-from warehouse.maintenance.backup_folder import new_name
 from warehouse.maintenance.rebuild import rebuild
 from warehouse.paths import Paths
 
@@ -83,8 +81,6 @@ def judge(paths: Paths, step: Step) -> None:
 def save(paths: Paths, step: Step) -> None:
     into = paths.home / "saved"
     into.mkdir(exist_ok=True)
-    while (into / new_name()).exists():
-        time.sleep(0.05)  # a name has the second in it
     done = backup_into(paths, Store.configured(paths), str(into), KEEP)
     Path(f"{done.path}{WRITTEN}").write_text(json.dumps({"writer-a": step.written}))
 

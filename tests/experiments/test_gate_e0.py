@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from experiments import e0_retrieval_parameters as e0
@@ -162,3 +167,23 @@ def test_times_that_follow_closely_are_one_but_the_limit_is_kept() -> None:
     assert [c.time_s for c in cells] == [0.098, 0.098, 0.3]
     chosen = e0.choose(cells, cells, CONFIG).cell
     assert chosen is not None and chosen.relevance == 0.8
+
+
+def test_no_number_depends_on_the_process(tmp_path: Path) -> None:
+    """Shares of variance were summed in the order of a set of words, which each process has its own: the last digit changed."""
+    found = set()
+    for seed in range(1, 6):
+        code = (
+            "from test_gate_e0 import *\n"
+            "names = [f'embedder-{i}' for i in range(7)]\n"
+            "grid = [(0.7, k, 'cosine', 0.0137 * k, 0.02) for k in (1, 3, 5, 7)]\n"
+            "of = lambda i: [(*c[:3], c[3] * (i + 1) ** 0.5, c[4]) for c in grid]\n"
+            "trials = [t for i, name in enumerate(names) for t in trials_of(*of(i), embedder=name)]\n"
+            "print([(m.metric, m.condition, m.value) for m in e0.metrics(trials, CONFIG).values if not m.timing])"
+        )
+        paths = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parent)))
+        environment = os.environ | {"PYTHONHASHSEED": str(seed), "LAB_HOME": str(tmp_path), "PYTHONPATH": paths}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
+    assert len(found) == 1

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tarfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,7 +82,10 @@ def backup_into(paths: Paths, store: Store, place: str, keep: int | None = None)
     Raises:
         LabError: see `backup`, and `folder_at` for `place`.
     """
-    folder, name = folder_at(place, paths), new_name()
+    folder = folder_at(place, paths)
+    there = folder.names()
+    while (name := new_name()) in there:
+        time.sleep(0.1)  # a name has the second in it
     done = _backup_as(paths, store, folder, name)
     if keep is not None and not done.damaged:
         older = [b.name for b in dated(folder.names(), host_name()) if b.name != name]

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -52,7 +53,11 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engines:
 
 def forkers() -> list[psutil.Process]:
     """Return the processes that fork engines; other tests may have left children of other kinds."""
-    return [p for p in psutil.Process().children() if "serve_fake_engines" in p.cmdline()]
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            found += [process] if "serve_fake_engines" in process.cmdline() else []
+    return found
 
 
 def within(engines: Engines, test: Callable[[], Awaitable[None]]) -> None:
