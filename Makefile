@@ -50,7 +50,7 @@ resolve: $(SETUP)
 	@$(BIN)/python -m docs.generate.platforms build/uv/bin/uv > build/platforms.md
 	@mv build/platforms.md docs/platforms.md
 
-# Retakes the README's pictures from the page that a running `make demo` serves.
+# Retakes the pictures of README and docs from the page that a running `make demo MACHINES=3` serves.
 screenshots: $(SETUP) programs
 	@$(BIN)/python -m docs.generate.screenshots http://127.0.0.1:8501 docs/overview.png
 	@$(BIN)/python -m docs.generate.screenshots http://127.0.0.1:8501/hosts docs/hosts.png
