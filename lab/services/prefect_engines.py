@@ -2,7 +2,7 @@
 
 An engine's own process imports Prefect with the flow (2 s of processor time), and for most phases torch and transformers (6 s
 more). Here one process imports both once, and each engine is a copy of it. What engines need beyond Prefect depends on the model,
-so nothing is guessed: what one engine has imported is imported here once it has ended.
+so nothing is guessed: what one engine has imported is imported here before the next one is started.
 
 Standard input is a socket. It takes a line of JSON for each engine (`Request`) and gives two (`Started`, `Ended`); when it is
 closed this process ends, and engines that still run go on.
@@ -90,6 +90,7 @@ def serve(link: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler nothing is written to the wake-up socket
     signal.set_wakeup_fd(ended_write.fileno())
     running: dict[int, Engine] = {}
+    wanted: list[str] = []  # modules to import before the next engine
     received = b""
     with selectors.DefaultSelector() as selector:
         selector.register(link, selectors.EVENT_READ)
@@ -99,7 +100,7 @@ def serve(link: socket.socket) -> None:
             if ended_read in ready:
                 with suppress(BlockingIOError):
                     ended_read.recv(4096)
-                _import(_report_ended(link, running))  # now, while the pipeline decides what comes next
+                wanted += _report_ended(link, running)
             if link not in ready:
                 continue
             more = link.recv(1 << 16)
@@ -107,6 +108,8 @@ def serve(link: socket.socket) -> None:
                 return
             *lines, received = (received + more).split(b"\n")
             for line in lines:
+                _import(wanted)
+                wanted.clear()
                 engine = Engine(Request(**json.loads(line)), os.fdopen(os.memfd_create("imported"), "w+"))
                 pid = _fork(engine, (link, ended_read, ended_write))
                 running[pid] = engine
