@@ -111,3 +111,29 @@ def test_a_connection_that_cannot_be_made_leaves_what_was_to_be_delivered(
     print(f"{kind}: {hit} failed")
     assert hit > 0
     assert wrong == []
+
+
+@pytest.mark.slow
+def test_a_store_that_cannot_be_reached_costs_the_collector_nothing(roles: Roles, tmp_path: Path) -> None:
+    """What lies in a remote store stays there when a connection, or a thread for it, is refused; what is here is taken in, and the
+    next collection brings the rest in exactly once."""
+    wrong, hit = list[str](), 0
+    roles.prepare("collect")
+    with scene("sftp", tmp_path) as store:
+        inbox = store.folder / "store" / "inbox"
+        for call in ("connect", "thread"):
+            calls = 6
+            for at in range(calls + 1):  # 0: no error, to count the calls
+                for path in inbox.iterdir():
+                    path.unlink()
+                for path in (roles.root / "collect" / "results" / "inbox").glob("*.parquet"):
+                    (inbox / path.name).write_bytes(path.read_bytes())
+                if at > calls:
+                    break
+                found = roles.case("collect", call, at, layer.ERRORS[call][0], environment=store.environment)
+                calls = min(6, found["calls"]) if at == 0 else calls
+                hit += found["injected"]
+                wrong += [f"{call} {at} ({found['said'][:200]}): {w}" for w in found["wrong"]]
+    print(f"{hit} failed")
+    assert hit > 0
+    assert wrong == []
