@@ -58,7 +58,7 @@ def knn(phase: phase_page.Phase) -> None:
     ]
     best = max(mixed, key=lambda r: r["value"] or 0.0)
     finding = f"Neighbours of {best['condition']} share its class in {_against(best, needed)}"
-    separated = "".join(f", {r['n']:,} with families separated" for r in list(apart.values())[:1])
+    separated = f", {next(iter(apart.values()))['n']:,} with families separated" if apart else ""
     basis = f"n {mixed[0]['n']:,} held out{separated} · {mixed[0]['method']}"
     colours = {r["condition"]: style.colour(r["condition"].rpartition(", ")[0], embedders) for r in rows}
     figure = plots.rows_with_intervals(rows, finding, basis, "kNN accuracy (share)", colours=colours)

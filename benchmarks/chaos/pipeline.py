@@ -17,9 +17,8 @@ from benchmarks.chaos.found import Found
 from benchmarks.chaos.laboratory import Lab, given, kill
 
 NUMBER = 6  # embedders of a run, each a unit
-FIRST_SIZE = (
-    4  # problems of each class, of 4 to 16 at this scale; one more for each run, so that each has units of its own
-)
+# Problems of each class, of 4 to 16 at this scale; one more for each run, so that each has units of its own.
+FIRST_SIZE = 4
 PAUSE_S = 0.01  # of the fake embedder at each text: a unit takes seconds
 LONGEST_PAUSE_S = 6.0  # between two kills
 AWAY_S = 600.0  # for a run to come to its verdict after the last kill

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,21 @@ class Roles:
         found: dict[str, Any] = self.ask(**asked, kinds=[kind], at=at, number=number, environment=environment or {})
         return found
 
+    def fail(
+        self, scenario: str, calls: Iterable[tuple[str, int, int]], begin: Callable[[], None] | None = None, **how: Any
+    ) -> None:
+        """Let each of these calls (kind, number of the call, errno) fail, after `begin`; nothing may be wrong afterwards."""
+        hit, wrong = 0, list[str]()
+        for kind, at, number in calls:
+            if begin:
+                begin()
+            found = self.case(scenario, kind, at, number, **how)
+            hit += found["injected"]
+            wrong += [f"{kind} {at} {os.strerror(number)} ({found['said'][:200]}): {w}" for w in found["wrong"]]
+        print(f"{scenario}: {hit} failed")
+        assert hit > 0
+        assert wrong == []
+
 
 @pytest.fixture(scope="module")
 def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
@@ -70,21 +86,15 @@ def test_no_error_of_the_system_loses_doubles_or_refuses_anything(roles: Roles, 
     renames, removals, looks and new threads of Python, Arrow and DuckDB: the error is reported as one, every bundle is still
     there, whole, none is in quarantine, nothing half-written is left, and a second try brings all in exactly once."""
     seed = random.SystemRandom().randrange(2**32)
-    rng, wrong, calls = random.Random(seed), list[str](), list[tuple[str, int]]()
+    rng, calls = random.Random(seed), list[tuple[str, int]]()
     roles.prepare(scenario)
     for kind in (*layer.FILES, "thread"):
         found = roles.case(scenario, kind, 0, 0)
         assert found["wrong"] == [], "without an error"
         calls += [(kind, at) for at in range(1, found["calls"] + 1)]
-    hit = 0
-    for kind, at in rng.sample(calls, min(len(calls), CASES[scenario])):
-        number = rng.choice(layer.ERRORS[kind])
-        found = roles.case(scenario, kind, at, number)
-        hit += found["injected"]
-        wrong += [f"{kind} {at} {os.strerror(number)} ({found['said'][:200]}): {w}" for w in found["wrong"]]
-    print(f"{scenario}: seed {seed}, {len(calls)} calls, {hit} failed")
-    assert hit > 0
-    assert wrong == []
+    print(f"seed {seed}, {len(calls)} calls")
+    sample = rng.sample(calls, min(len(calls), CASES[scenario]))
+    roles.fail(scenario, [(kind, at, rng.choice(layer.ERRORS[kind])) for kind, at in sample])
 
 
 @pytest.mark.slow
@@ -93,47 +103,42 @@ def test_a_connection_that_cannot_be_made_leaves_what_was_to_be_delivered(
     roles: Roles, tmp_path: Path, kind: str
 ) -> None:
     """Refused, timed out, no route, and no thread for it: bundles wait, and the next delivery brings each once and whole."""
-    wrong, hit = list[str](), 0
     roles.prepare("deliver")
     with scene(kind, tmp_path) as store:
         inbox = (store.coordinator_home / "results" if store.coordinator_home else store.folder / "store") / "inbox"
         # DuckDB's extension ends the process where it cannot start a thread for a request.
         how: dict[str, Any] = {"may_die": kind == "quack", "environment": store.environment, "inbox": str(inbox)}
-        for call in ("connect", "thread"):
-            calls = roles.case("deliver", call, 0, 0, **how)["calls"]
-            for at in range(1, min(calls, 6) + 1):
-                for number in layer.ERRORS[call]:
-                    for path in inbox.iterdir():
-                        path.unlink()
-                    found = roles.case("deliver", call, at, number, **how)
-                    hit += found["injected"]
-                    wrong += [f"{call} {at} {os.strerror(number)} ({found['said'][:200]}): {w}" for w in found["wrong"]]
-    print(f"{kind}: {hit} failed")
-    assert hit > 0
-    assert wrong == []
+        calls = [
+            (call, at, number)
+            for call in ("connect", "thread")
+            for at in range(1, min(roles.case("deliver", call, 0, 0, **how)["calls"], 6) + 1)
+            for number in layer.ERRORS[call]
+        ]
+        roles.fail("deliver", calls, lambda: emptied(inbox), **how)
 
 
 @pytest.mark.slow
 def test_a_store_that_cannot_be_reached_costs_the_collector_nothing(roles: Roles, tmp_path: Path) -> None:
     """What lies in a remote store stays there when a connection, or a thread for it, is refused; what is here is taken in, and the
     next collection brings the rest in exactly once."""
-    wrong, hit = list[str](), 0
     roles.prepare("collect")
     with scene("sftp", tmp_path) as store:
         inbox = store.folder / "store" / "inbox"
+
+        def filled() -> None:
+            emptied(inbox)
+            for path in (roles.root / "collect" / "results" / "inbox").glob("*.parquet"):
+                shutil.copy(path, inbox)
+
+        calls = []
         for call in ("connect", "thread"):
-            calls = 6
-            for at in range(calls + 1):  # 0: no error, to count the calls
-                for path in inbox.iterdir():
-                    path.unlink()
-                for path in (roles.root / "collect" / "results" / "inbox").glob("*.parquet"):
-                    (inbox / path.name).write_bytes(path.read_bytes())
-                if at > calls:
-                    break
-                found = roles.case("collect", call, at, layer.ERRORS[call][0], environment=store.environment)
-                calls = min(6, found["calls"]) if at == 0 else calls
-                hit += found["injected"]
-                wrong += [f"{call} {at} ({found['said'][:200]}): {w}" for w in found["wrong"]]
-    print(f"{hit} failed")
-    assert hit > 0
-    assert wrong == []
+            filled()
+            found = roles.case("collect", call, 0, 0, environment=store.environment)
+            assert found["wrong"] == [], "without an error"
+            calls += [(call, at, layer.ERRORS[call][0]) for at in range(1, min(found["calls"], 6) + 1)]
+        roles.fail("collect", calls, filled, environment=store.environment)
+
+
+def emptied(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
