@@ -26,7 +26,7 @@ class Roles:
     """The process that forks one child a case, with the layer below it."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.cases = root, 0
+        self.root, self.cases, self.prepared = root, 0, set[str]()
         folders = (ROOT, ROOT / "tests", ROOT / "tests" / "warehouse")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LAB_")}
         environment |= {"PYTHONPATH": os.pathsep.join(map(str, folders))} | layer.environment(layer.build(root))
@@ -43,6 +43,10 @@ class Roles:
         return json.loads(self.process.stdout.readline())
 
     def prepare(self, scenario: str) -> None:
+        """Build what all cases of the scenario begin from, once: its tests share it, in any order."""
+        if scenario in self.prepared:
+            return
+        self.prepared.add(scenario)
         assert self.ask(scenario=scenario, prepare=str(self.root / scenario)) == 0
 
     def case(
