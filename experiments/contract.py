@@ -57,6 +57,12 @@ class PhaseConfig(BaseModel):
     calibration: Literal["none", "contextual", "batch"] = Field(
         "none", description="of option log-probabilities: against a prompt without content, or over a unit's problems"
     )
+    option_order: Literal["balanced", "listed", "reversed"] = Field(
+        "balanced", description="of the options in a prompt: balanced over problems, or one order for all"
+    )
+    memory_draw: int = Field(
+        0, ge=0, description="which problems are remembered where there are more than asked for: each number is a draw"
+    )
     max_guesses: int = Field(20, ge=2, description="guesses at most, where answers are guessed (docs/science.md)")
     # Measured with SmolLM2-135M: at 0.5 five of six guesses are formulas and differ, at 0.8 two of three are none.
     guess_temperature: float = Field(0.5, gt=0, description="of the softmax over tokens, where answers are guessed")

@@ -186,11 +186,19 @@ def split(config: PhaseConfig, n_memory: int, n_test: int, side: Literal["test",
             raise
         test = take((*own, *zones.memory), n_test)
     ids = {p.problem_id for p in test}
-    memory = take([p for p in zones.memory if p.problem_id not in ids], n_memory)
+    memory = take(_drawn([p for p in zones.memory if p.problem_id not in ids], config), n_memory)
     if config.allow_leakage is None:
         refuse(inspect(get_domain(config.domain), memory, test))
     order = generator(config.data_seed, "split", config.split).permutation(len(memory))
     return Split([memory[i] for i in order], test)
+
+
+def _drawn(problems: Sequence[Problem], config: PhaseConfig) -> Sequence[Problem]:
+    """Return the problems in the order in which the memory takes them: as they are, or as `memory_draw` draws them."""
+    if not config.memory_draw:
+        return problems
+    order = generator(config.data_seed, "memory", config.memory_draw).permutation(len(problems))
+    return [problems[i] for i in order]
 
 
 def zones_of(config: PhaseConfig) -> Zones:

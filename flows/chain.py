@@ -22,7 +22,7 @@ from experiments.registry import PHASES, get_phase
 from flows.plan import Plan, Run, defaulted, options, pipeline_command, steps_of
 from flows.second_look import refuse_second_look
 from warehouse.database import records
-from warehouse.database.metrics import flat, measure, results
+from warehouse.database.metrics import flat, measure, results, whole_hosts
 from warehouse.delivery.results_store import Store
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def open_run(con: duckdb.DuckDBPyConnection, planned: Plan, source: str | None =
         source: the file that has the user's values, and its digest, if there is one.
     """
     run, content = planned.run, planned.content
+    more = {"source": source, "specification_of": planned.specification_of}
     commit = code_commit()
     record = records.RunRecord(
         run_id=run.run_id,
@@ -54,7 +55,7 @@ def open_run(con: duckdb.DuckDBPyConnection, planned: Plan, source: str | None =
         code_commit=commit.sha,
         dirty=commit.dirty,
         versions=package_versions(),
-        arguments_given={"scale": run.scale, "config": dict(run.given)} | ({"source": source} if source else {}),
+        arguments_given={"scale": run.scale, "config": dict(run.given)} | {k: v for k, v in more.items() if v},
         arguments_defaulted=defaulted(run.configs, run.given),
     )
     records.save_plan(con, run.plan_id, content)
@@ -122,6 +123,8 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
     found = measure(con, run.run_id, phase, config, findings)
     for host, metrics in found.items():
         records.save_metrics(con, run.run_id, phase, host, metrics)
+    of_hosts = {h: leakage_gate.decided(phase, config, found[h]) for h in whole_hosts(con, run.run_id, phase)}
+    records.save_host_verdicts(con, run.run_id, phase, of_hosts)
     verdict = leakage_gate.decided(phase, config, found[ALL_HOSTS])
     verdict = replace(verdict, next_steps=steps_of(run, verdict.next_steps))
     needed = override if stops(phase, verdict) else None

@@ -31,6 +31,7 @@ def run_local(
     on_unit: Callable[[int, int, Unit], None],
     on_reuse: Callable[[Reuse], None] = lambda _: None,
     resume: bool = False,
+    backends: Backends | None = None,
 ) -> Verdict:
     """Run one phase; what has a result, from whatever run, is not computed again.
 
@@ -41,6 +42,7 @@ def run_local(
         on_unit: called as on_unit(done, total, unit) after each unit and once before the first.
         on_reuse: called once for each round of units, before any of them runs.
         resume: refuse to begin the phase anew.
+        backends: hands out the models; by default one of its own.
 
     Raises:
         LabError: this machine lacks the model's engine.
@@ -48,7 +50,7 @@ def run_local(
     """
     store = Store.configured(paths)
     store.deliver(paths.spool)  # what an earlier run computed and could not deliver is not computed again
-    backends = backends_for(phase, Backends(store.get_file))
+    backends = backends or backends_for(phase, Backends(store.get_file))
     conversions.remove_unfinished()
     reported: set[str] = set()
     if "language_model" in get_phase(phase).NEEDS:

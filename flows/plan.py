@@ -42,6 +42,7 @@ class Plan:
 
     run: Run
     content: Json
+    specification_of: str | None = None  # the run whose study it varies (experiments.protocol.specifications)
 
 
 def plan(

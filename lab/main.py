@@ -36,6 +36,7 @@ COMMANDS = {
     "plan": "plan:plan",
     "config": "pipeline:config",
     "run": "run:run",
+    "robust": "robust:robust",
     "results": "pipeline:results",
     "report": "report:report",
     "audit": "audit:audit",

@@ -73,6 +73,10 @@ class Phase:
         """Write a quiet line beside the plots."""
         st.caption(text)
 
+    def suggest(self, text: str, command: str) -> None:
+        """Name a command that would add to the page; a report, which cannot change, leaves it out."""
+        shell.hint(text, command, 660)
+
     def table(self, title: str, rows: Sequence[Row], what: str, numbers: Sequence[str] = (), note: str = "") -> None:
         """Show a table with its title; its files are named by run, phase and `what`."""
         st.subheader(title)

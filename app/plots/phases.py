@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import plotly.graph_objects as go
@@ -42,6 +42,22 @@ def rows_with_intervals(
         style.beside(figure, i, words.number(row["value"]))
     style.rows(figure, [(labels or {}).get(n, n) or "all" for n in names], ROW_PX)
     return figure
+
+
+def curve(rows: Sequence[Row], finding: str, basis: str, title: str, say: Callable[[Row], str]) -> go.Figure:
+    """Draw many effects in their order, those with another conclusion in another colour; `say` names one on hover."""
+    figure = style.titled(finding, basis, "specifications, by their effect", title, height=260)
+    for same, colour, name in ((True, style.BLUE, "the same conclusion"), (False, style.RED, "another conclusion")):
+        own = [(i, r) for i, r in enumerate(rows, 1) if r["same"] is same and words.defined(r["value"])]
+        if not own:
+            continue
+        ends = style.error_bars([r for _, r in own], colour)
+        hover = [f"{escape(say(r))}: {escape(r['conclusion'])}, {words.estimate(r)}, n {r['n']:,}" for _, r in own]
+        x, y = [i for i, _ in own], [r["value"] for _, r in own]
+        look = {"mode": "markers", "marker": {"color": colour, "size": 6}, "name": name}
+        figure.add_scatter(x=x, y=y, error_y=ends, **look, **style.hovering(hover))
+    figure.add_hline(y=0, line_width=1, line_color=style.GREY)
+    return style.with_legend(figure)
 
 
 def attempts(rows: Sequence[Row], order: Sequence[str], finding: str) -> go.Figure:

@@ -50,6 +50,9 @@ class Drawn(Phase):
         """Collect the line."""
         self.notes.append(text)
 
+    def suggest(self, text: str, command: str) -> None:
+        """Leave it out: a file cannot change."""
+
     def table(self, title: str, rows: Sequence[Row], what: str, numbers: Sequence[str] = (), note: str = "") -> None:
         """Collect the table; `what` names it on a page only."""
         self.tables.append(f"<h3>{escape(title)}</h3>{_quiet(note)}{_table(rows, numbers)}")

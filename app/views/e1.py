@@ -6,7 +6,7 @@ from functools import partial
 from html import escape
 
 from app import format as words
-from app.components import conditions, phase_page
+from app.components import conditions, phase_page, robustness
 from app.plots import phases as plots
 from app.plots import style
 from common.outcome import Outcome
@@ -22,6 +22,7 @@ def body(phase: phase_page.Phase) -> None:
     margin = phase.setting("margin")
     difference = partial(conditions.differences, first="semantic", second="temporal", margin=margin)
     phase.beside(attempts, difference, copying, by_class, effects, relevance, tokens)
+    robustness.draw(phase)
 
 
 def copying(phase: phase_page.Phase) -> None:

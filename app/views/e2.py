@@ -8,7 +8,7 @@ from statistics import mean
 
 from app import format as words
 from app.components import conditions as comparisons
-from app.components import phase_page
+from app.components import phase_page, robustness
 from app.plots import phases as plots
 from app.plots import style
 from app.reading import Row
@@ -31,6 +31,7 @@ def body(phase: phase_page.Phase) -> None:
     attempts = partial(comparisons.attempts, order=ORDER)
     pairs = partial(comparisons.pairs, margin=phase.setting("margin"))
     phase.beside(precision, conditions, against_base, attempts, pairs, queries, losses)
+    robustness.draw(phase)
     cost(phase)
     criteria(phase)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from app import format as words
-from app.components import conditions, phase_page
+from app.components import conditions, phase_page, robustness
 from app.plots import phases, style
 from common.outcome import Outcome
 
@@ -16,6 +16,7 @@ def body(phase: phase_page.Phase) -> None:
     """Draw four plots; the differences are of one retrieval, which the reader chooses."""
     attempts, accuracies = (partial(f, order=CONDITIONS) for f in (conditions.attempts, conditions.accuracies))
     phase.beside(attempts, against_none, accuracies, conditions.pairs)
+    robustness.draw(phase)
 
 
 def against_none(phase: phase_page.Phase) -> None:

@@ -113,10 +113,13 @@ def option_order(config: PhaseConfig, domain: Domain, problem: Problem) -> tuple
     """Return the options in the order in which this problem's prompt lists them; none where answers are guessed.
 
     Successive problems of a class take the rows of Latin squares (Fisher 1925), each with rows and symbols drawn anew:
-    among as many problems as there are options each option stands once at each place.
+    among as many problems as there are options each option stands once at each place. With `option_order` listed or reversed
+    all prompts have one order.
     """
     if domain.answers == "guessing":
         return ()
+    if config.option_order != "balanced":
+        return tuple(domain.options) if config.option_order == "listed" else tuple(reversed(domain.options))
     n = len(domain.options)
     block, row = divmod(universe(config).places.get(problem.problem_id, 0), n)
     rng = generator(config.data_seed, "options", problem.label, block)

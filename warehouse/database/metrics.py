@@ -12,6 +12,7 @@ from experiments.findings import Earlier
 from experiments.protocol import leakage_gate
 from experiments.protocol.giving_up import failed_trials
 from warehouse.database import records
+from warehouse.database.statements import column_of
 
 
 def results(con: Connection, run_id: str, phase: str, until: int | None = None) -> list[Result]:
@@ -43,6 +44,20 @@ def measure(
         if any(t.condition != leakage_gate.LEAKAGE for t in trials):
             found[host] = overall if len(hosts) == 1 else leakage_gate.measured(phase, config, findings, trials)
     return found
+
+
+def whole_hosts(con: Connection, run_id: str, phase: str, until: int | None = None) -> list[str]:
+    """Return the hosts that have a result of every unit of this phase, by name; the search for leaks may be another's.
+
+    Args:
+        until: leave out results with a higher number of arrival.
+    """
+    units = [u.unit_id for u in records.units_of(con, run_id, phase) if u.spec.get("role") != leakage_gate.LEAKAGE]
+    sql = (
+        "SELECT host FROM bundles WHERE unit_id IN (SELECT unnest(?::VARCHAR[])) AND (arrival <= ? OR ? IS NULL) "
+        "GROUP BY 1 HAVING count(DISTINCT unit_id) = ? ORDER BY 1"
+    )
+    return column_of(con, sql, [units, until, until, len(units)])
 
 
 def flat(results: Sequence[Result]) -> list[Trial]:

@@ -86,7 +86,7 @@ def has_run(con: Connection, run_id: str) -> bool:
 def forget_run(con: Connection, run_id: str, plan_id: str) -> None:
     """Delete a run that could not start, and its plan if no other run has it; trials stay."""
     with transaction(con):
-        for table in ("units", "metrics", "verdicts", "predictions", "given_up", "runs"):
+        for table in ("units", "metrics", "verdicts", "host_verdicts", "predictions", "given_up", "runs"):
             con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - only fixed words are put in
         con.execute("DELETE FROM plans WHERE plan_id = ? AND plan_id NOT IN (SELECT plan_id FROM runs)", [plan_id])
 
@@ -217,6 +217,19 @@ def save_verdict(
     insert(con, "verdicts", [row], f"(run_id, phase) DO UPDATE SET {', '.join(changes)}")
 
 
+def save_host_verdicts(con: Connection, run_id: str, phase: str, verdicts: Mapping[str, Verdict]) -> None:
+    """Replace what the gate says of the results of single hosts, by host: those that have all of them."""
+    of = {"run_id": run_id, "phase": phase}
+    rows = []
+    for host, verdict in verdicts.items():
+        row: Json = {**of, "host": host, "status": verdict.status.value, "reason": verdict.reason}
+        row["findings"] = verdict.findings.model_dump(mode="json") if verdict.findings else {}
+        rows.append(row)
+    with transaction(con):
+        con.execute("DELETE FROM host_verdicts WHERE run_id = ? AND phase = ?", [run_id, phase])
+        insert(con, "host_verdicts", rows)
+
+
 def verdict_of(con: Connection, run_id: str, phase: str) -> Verdict | None:
     """Return the stored verdict, or None. `chain_of` has its override."""
     row = con.execute(
@@ -321,7 +334,8 @@ def last_arguments(con: Connection, phase: str) -> Arguments | None:
     row = con.execute(
         """
         SELECT r.run_id, r.arguments_given FROM runs r JOIN units u USING (run_id) LEFT JOIN bundles b USING (unit_id)
-        WHERE u.phase = ? GROUP BY r.run_id, r.arguments_given, r.started_at
+        WHERE u.phase = ? AND (r.arguments_given ->> 'specification_of') IS NULL
+        GROUP BY r.run_id, r.arguments_given, r.started_at
         ORDER BY greatest(max(b.received_at), r.started_at) DESC LIMIT 1
         """,
         [phase],

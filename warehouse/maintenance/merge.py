@@ -18,7 +18,7 @@ from warehouse.ingest.outcome import Collected
 from warehouse.paths import Paths
 
 # Tables of a run that only the other warehouse has; summaries, bundles and files are made from its bundles.
-OF_A_RUN = ("runs", "units", "given_up", "metrics", "predictions", "verdicts", "assignments")
+OF_A_RUN = ("runs", "units", "given_up", "metrics", "predictions", "verdicts", "host_verdicts", "assignments")
 NUMBERED = ("verdicts", "assignments")  # with the number of the last bundle that was there
 
 

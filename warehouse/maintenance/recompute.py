@@ -77,6 +77,7 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     stored = _stored(con, one)
     wrong: list[tuple[Check, str]] = [("metrics", text) for text in _differences(found, stored)]
     wrong += [("verdicts", text) for text in _verdict(con, one, config, found[ALL_HOSTS])]
+    wrong += [("verdicts", text) for text in _of_hosts(con, one, config, found)]
     done.counts["metrics"] = done.counts.get("metrics", 0) + sum(len(m.values) for m in found.values())
     done.counts["verdicts"] = done.counts.get("verdicts", 0) + 1
     models = tuple(sorted({config.model, *getattr(config, "embedders", ())} - {"hybrid"}))
@@ -132,6 +133,20 @@ def _verdict(con: Connection, one: Decided, config: PhaseConfig, overall: Metric
     numbers = [(f, getattr(verdict.main, f), getattr(stored.main, f)) for f in NUMBERS]
     numbers.append(("threshold", verdict.threshold, stored.threshold))
     return wrong + [f"{name} {now}, stored {then}" for name, now, then in numbers if not _same(now, then)]
+
+
+def _of_hosts(con: Connection, one: Decided, config: PhaseConfig, found: Mapping[str, Metrics]) -> list[str]:
+    """List the differences of what the gate says of single hosts; runs before schema 12 stored nothing of it."""
+    sql = "SELECT host, status, reason FROM host_verdicts WHERE run_id = ? AND phase = ? ORDER BY host"
+    wrong = []
+    for host, status, reason in con.execute(sql, [one.run_id, one.phase]).fetchall():
+        if host not in found:
+            wrong.append(f"the verdict of {host} is stored, and it has no result")
+            continue
+        now = leakage_gate.decided(one.phase, config, found[host])
+        pairs = (("status", now.status.value, status), ("reason", now.reason, reason))
+        wrong += [f"{name} of {host} {new[:120]}, stored {old[:120]}" for name, new, old in pairs if new != old]
+    return wrong
 
 
 def _same(a: float | None, b: float | None) -> bool:

@@ -29,7 +29,7 @@ from warehouse.paths import Paths
 PHASE_ORDER: tuple[str, ...] = tuple(PHASES)
 ALL_HOSTS = "all hosts"  # cannot be a host's name, which has no blanks
 METRIC = "metric, condition, value, low, high, n, failed, method, timing"  # columns
-SCHEMA = 11  # newest migration whose tables these queries know
+SCHEMA = 12  # newest migration whose tables these queries know
 Row = dict[str, Any]
 READ_ERRORS = (duckdb.Error, OSError)  # raised by a query if the file is missing or damaged
 
@@ -126,10 +126,11 @@ def reporting_damage() -> Iterator[None]:
 
 
 def runs() -> list[Row]:
-    """Return all runs, the latest first; `arguments_given` is a dictionary."""
+    """Return all runs, the latest first, and after them the specifications of others; `arguments_given` is a dictionary."""
     rows = query(
         "SELECT run_id, plan_id, scale, domain, model, epoch(started_at) AS started_at, epoch(finished_at) AS finished_at, "
-        "host, code_commit, dirty, arguments_given FROM runs ORDER BY runs.started_at DESC, run_id"
+        "host, code_commit, dirty, arguments_given FROM runs "
+        "ORDER BY (arguments_given ->> 'specification_of') IS NOT NULL, runs.started_at DESC, run_id"
     )
     for row in rows:
         row["arguments_given"] = json.loads(row["arguments_given"])

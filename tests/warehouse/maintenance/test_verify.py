@@ -104,6 +104,11 @@ FORGED = {
         False,
     ),
     "a verdict's reason": (sql("UPDATE verdicts SET reason = 'because'"), "verdicts", False),
+    "a host's verdict": (
+        sql("UPDATE host_verdicts SET status = CASE status WHEN 'FAIL' THEN 'PASS' ELSE 'FAIL' END"),
+        "verdicts",
+        False,
+    ),
     "findings": (sql("UPDATE verdicts SET findings = '{}'"), "verdicts", False),
     "a plan": (sql('UPDATE plans SET content = json_merge_patch(content, \'{"scale": "full"}\')'), "plans", False),
     "a unit": (sql('UPDATE units SET spec = json_merge_patch(spec, \'{"spec": {"k": 9}}\')'), "plans", False),
