@@ -48,6 +48,7 @@ CONDITIONS = {
     "base_query": "base, own query",
     "base_semantic": "base, similar",
     "base_temporal": "base, recent",
+    "weak_signal": "weak signal",  # a hypothesis of E1, which stands in reasons as conditions do
     "base_best": "base, best",
     "tuned_s": "tuned S",
     "tuned_r": "tuned R",

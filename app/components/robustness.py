@@ -38,7 +38,7 @@ def draw(phase: Phase) -> None:
     if len(hosts) > 1:
         own = rows[0]["conclusion"]
         same = sum(h["conclusion"] == own for h in hosts)
-        said = "; ".join(f"{h['host']} {h['conclusion']}" for h in hosts)
+        said = "; ".join(f"{h['host']} {words.conditions(h['conclusion'])}" for h in hosts)
         phase.note(f"By the results of each host alone, the verdict stays on {same} of {len(hosts)}: {said}.")
 
 
@@ -55,7 +55,7 @@ def _value(value: object) -> str:
 def finding(rows: Sequence[Row]) -> str:
     """Summarise the specifications in a sentence."""
     same, effects = sum(r["same"] for r in rows), [r["value"] for r in rows if words.defined(r["value"])]
-    said = f"{rows[0]['conclusion']} stays in {same} of {len(rows)} specifications"
+    said = f"{words.conditions(rows[0]['conclusion'])} stays in {same} of {len(rows)} specifications"
     return f"{said}; the effect is {min(effects):+.2f} to {max(effects):+.2f}" if effects else said
 
 
@@ -64,7 +64,7 @@ def _curve(phase: Phase, rows: Sequence[Row]) -> None:
     basis = f"{words.words(first['metric'])}, {words.conditions(first['condition'])} · each with its own interval · exploratory"
     title = words.axis(str(first["metric"]))
     if len(rows) <= MOST_ROWS:
-        named = [{**r, "condition": f"{name_of(r)}: {r['conclusion']}"} for r in rows]
+        named = [{**r, "condition": f"{name_of(r)}: {words.conditions(r['conclusion'])}"} for r in rows]
         colours = {n["condition"]: style.BLUE if n["same"] else style.RED for n in named}
         figure = plots.rows_with_intervals(named, finding(rows), basis, title, colours=colours)
         style.threshold(figure, 0, "no difference", solid=True)
