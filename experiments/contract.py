@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Trainer = Literal["peft", "mlx"]  # trains LoRA adapters
-# Values that follow from a model's prefix where none are given.
+# Values that follow from the domain, or from a model's prefix, where none are given.
+OF_DOMAIN: Mapping[str, Json] = {"big_o": {"names": "natural"}}  # docs/science.md, "The default task"
 OF_PREFIX: Mapping[str, Json] = {"ollama": {"precision": Precision.STORED.value}, "mlx": {"trainer": "mlx"}}
 
 
@@ -40,7 +41,9 @@ class PhaseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str = Field("big_o", description="domain name (docs/science.md), or jsonl:/path/to/your/file.jsonl")
-    names: Literal["neutral", "natural"] = Field("neutral", description="of functions in big_o: neutral, or telling")
+    names: Literal["neutral", "natural"] = Field(
+        "neutral", description="of functions in big_o: what they do (natural, its default), or nothing (neutral)"
+    )
     n_problems: int = Field(1880, ge=12, description="problems made in all; every phase draws from them")
     balance: Literal["equal", "natural"] = Field(
         "equal", description="of classes: equal, or as often as in your own data, of which then all rows count"
@@ -74,10 +77,15 @@ class PhaseConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_prefix(cls, values: Any) -> Any:
+    def _of_others(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {**OF_PREFIX.get(str(values.get("model")).partition("/")[0], {}), **values}
+        domain = values.get("domain", cls.model_fields["domain"].default)
+        return {
+            **OF_DOMAIN.get(str(domain), {}),
+            **OF_PREFIX.get(str(values.get("model")).partition("/")[0], {}),
+            **values,
+        }
 
     @field_validator("*", mode="before")
     @classmethod

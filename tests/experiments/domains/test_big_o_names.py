@@ -57,3 +57,10 @@ def test_names_are_another_version_of_the_data() -> None:
         DOMAIN.problems(12, 42, "honest")
     with pytest.raises(LabError, match="names = 'honest'"):
         configure("p1", "smoke", {"names": "honest"})
+
+
+def test_the_default_task_is_the_one_that_the_default_model_can_answer() -> None:
+    """Natural names in big_o (docs/science.md, The default task); other domains have no names, and what is given stays."""
+    assert configure("e1", "full").names == "natural"
+    assert configure("e1", "full", {"names": "neutral"}).names == "neutral"
+    assert configure("e1", "full", {"domain": "equations"}).names == "neutral"
