@@ -4,7 +4,7 @@
     e1  INCONCLUSIVE  mean_difference -0.20 (-0.60 to 0.13)   semantic - temporal, n 15: weak_signal
 
 The baseline solver first fills a memory with memos of what it solved and how. Then every test problem is solved with no
-memory, with the five latest memos and with the five most similar ones. What comes out is the hypothesis for E2.
+memory, with the five latest memos of a stream and with the five most similar ones. What comes out is the hypothesis for E2.
 Only the strategy differs between temporal and semantic: both show k memos, and semantic searches as E0 chose. Controls
 say how much of a gain is copying labels.
 """
@@ -26,7 +26,7 @@ from experiments.analysis.ends import ENDS, Flags, ends, ends_in_words, flags_of
 from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import Metric, Metrics, NextStep, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import parts, split, universe
 from experiments.domains import get_domain
 from experiments.expected import Expected, Remembering, Solved, solving, unmeasured
@@ -41,6 +41,7 @@ from experiments.solving.memory_bank import Bank, MemoRecord, bank_of
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import effort, memo_seeds, planned_seeds, solve
+from experiments.solving.stream import StreamConfig
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
@@ -87,7 +88,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Config(PhaseConfig):
+class Config(StreamConfig):
     """E1's protocol."""
 
     n_memory: int = Field(1500, gt=0, description="problems that the baseline solver turns into memos")
@@ -204,7 +205,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         if spec["role"] != MEMO:
             retrieval = RetrievalConfig(**spec["retrieval"])
             memos = bank_of([MemoRecord(**m) for m in spec["memos"]], config)
-            bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
+            bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval, config.topics)
     except Unavailable as error:
         return [t for p in problems for c in names for t in failed(p, c, planned_seeds(config, c in DRAWN, own), error)]
     trials: list[Trial] = []

@@ -240,7 +240,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     memos = [MemoRecord(**m) for m in spec["memos"]]
     problems = [] if train else [universe(config).by_id()[i] for i in spec["problems"]]
     try:
-        bank = Bank(domain, bank_of(memos, config), backends.embedder(retrieval.embedder), retrieval)
+        bank = Bank(domain, bank_of(memos, config), backends.embedder(retrieval.embedder), retrieval, config.topics)
         if train:
             recipe = Recipe(config.n_train, config.validation, config.lora)
             return [train_adapter(spec, config, recipe, memos, bank, backends)]

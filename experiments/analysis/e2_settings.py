@@ -8,9 +8,9 @@ from typing import NamedTuple, Self
 from pydantic import Field
 
 from experiments.backends.lora import LoraSettings
-from experiments.contract import PhaseConfig
 from experiments.findings import PhaseFindings
 from experiments.power import Level
+from experiments.solving.stream import StreamConfig
 
 BASE = "base_query"  # the untuned model writes its query and solves: what every writer is compared with
 CONTROLS = ("tuned_s_random", "tuned_s_none")
@@ -63,7 +63,7 @@ def solver_of(condition: str) -> str:
     return condition.split("_")[1] if condition.startswith("tuned_") else ""
 
 
-class AnalysisConfig(PhaseConfig):
+class AnalysisConfig(StreamConfig):
     """The fields of E2's Config that its analysis reads."""
 
     n_train: int = Field(1500, gt=1, description="memos at most in each dataset")
