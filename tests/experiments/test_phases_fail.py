@@ -19,7 +19,7 @@ from experiments.contract import Json, Result, Status, Trial
 from experiments.data import universe
 from experiments.registry import configure, get_phase
 from experiments.solving.retrieval import RetrievalConfig
-from experiments.solving.stream import stream_of
+from experiments.solving.stream import TOPICS, stream_of
 
 MINI, MISSING, MODEL = "all-MiniLM-L6-v2", "no-such-embedder", "smollm2-135m"
 PROBLEMS = universe(configure("e2", "smoke", {"n_problems": 24})).problems
@@ -184,7 +184,11 @@ def test_e2_asks_each_condition_in_its_own_way(hypothesis: str, best: str) -> No
         if condition == "tuned_s_none":
             assert all(s == [] for s in shown)
         elif temporal:
-            assert len({(t.seed, *s) for t, s in zip(own, shown, strict=True)}) == 2, "the latest of each seed's order"
+            memory, known = [p.problem_id for p in PROBLEMS[:6]], {p.problem_id: p for p in PROBLEMS}
+            for t, ids in zip(own, shown, strict=True):
+                stream = stream_of([known[m].group for m in memory], TOPICS, t.seed or 0)
+                latest = stream.before(t.problem_id, known[t.problem_id].group, 2)
+                assert ids == [memory[i] for i in latest], "the latest in each seed's stream"
         else:
             assert all(len(s) == 2 for s in shown)
         asked = tuned if condition.startswith("tuned_") else base
