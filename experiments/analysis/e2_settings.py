@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 from pydantic import Field
 
+from experiments.analysis.ends import ROOM
 from experiments.backends.lora import LoraSettings
 from experiments.findings import PhaseFindings
 from experiments.power import Level
@@ -72,7 +73,12 @@ class AnalysisConfig(StreamConfig):
     )
     train_seeds: tuple[int, ...] = Field((42, 43, 44), min_length=1, description="trainings of each dataset")
     lora: LoraSettings = PROTOCOL_LORA
-    margin: float = Field(0.25, gt=0, description="attempts; the smallest saving worth having, fixed beforehand")
+    margin: float = Field(
+        ROOM,
+        gt=0,
+        lt=1,
+        description="share of the range of attempts; the smallest saving worth having, fixed beforehand",
+    )
     precision_margin: float = Field(
         0.05,
         gt=0,
