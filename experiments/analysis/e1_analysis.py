@@ -119,7 +119,7 @@ def _together(table: attempts.Table, config: Config, by: Resampling) -> list[Met
     method = noted(f"TOST, margin {margin:.3g} attempts", tost.note)
     return [
         Metric("friedman_p", overall.p, n=overall.n, method=noted("Friedman", overall.note)),
-        margin_row(scale, config.margin, PAIR),
+        margin_row(scale, config.margin),
         Metric("equivalence_p", tost.p, n=tost.n, condition=PAIR, method=method),
         Metric("equivalence_power", chance, n=tost.n, condition=PAIR, method=assumed),
     ]

@@ -52,10 +52,10 @@ def scale_of(config: PhaseConfig) -> Scale:
     return Scale(most, (most + 1) / 2 if domain.answers == "choice" else float(most))
 
 
-def margin_row(scale: Scale, share: float, condition: str = "") -> Metric:
+def margin_row(scale: Scale, share: float) -> Metric:
     """Return a margin that is a share of the range of attempts, in attempts."""
     method = f"{share:.3g} of the range of attempts, 1 to {scale.most}; fixed beforehand"
-    return Metric("equivalence_margin", scale.part(share), condition=condition, method=method)
+    return Metric("equivalence_margin", scale.part(share), method=method)
 
 
 def ends(table: Table, scale: Scale, by: Resampling = BY_PROBLEM) -> list[Metric]:

@@ -274,13 +274,13 @@ def test_nothing_is_stabilised_at_the_floor() -> None:
 def test_the_margin_is_a_share_of_the_range() -> None:
     """5 % of 1 to 6 attempts are 0.25; of 1 to 20 guesses 0.95: a mean difference of 0.5 is then equal enough."""
     found, _ = concluded(FLAT, NEARLY, FLAT)
-    margin = found.find("equivalence_margin", e1.PAIR)
+    margin = found.find("equivalence_margin")
     assert margin is not None and margin.value == pytest.approx(0.25)
     guesses = e1.Config(domain="equations", n_problems=48, n_memory=8, n_test=4)
     more = [a + (i % 2) for i, a in enumerate(FLAT * 4)]
     for config, equal in ((guesses, True), (guesses.model_copy(update={"margin": 0.02}), False)):
         metrics, _ = concluded(more, FLAT * 4, FLAT * 4, config)
-        margin, p = metrics.find("equivalence_margin", e1.PAIR), metrics.find("equivalence_p", e1.PAIR)
+        margin, p = metrics.find("equivalence_margin"), metrics.find("equivalence_p", e1.PAIR)
         assert margin is not None and margin.value == pytest.approx(19 * config.margin)
         assert p is not None and p.value is not None and (p.value < 0.05) == equal
 
