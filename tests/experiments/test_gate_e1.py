@@ -2,66 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from made_up_trials import choice_trials, compared, metrics_of
+from made_up_e1 import CHANCE, CONFIG, FLAT, LEADS, SWAPPED, WIDE, concluded, memo_trials, rules
+from made_up_trials import choice_trials
 
 from experiments import e0_retrieval_parameters as e0
 from experiments import e1_retrieval_strategies as e1
 from experiments import e2_finetuned_retrieval as e2
-from experiments import power
 from experiments.analysis.ends import ENDS
-from experiments.contract import Metric, Metrics, Result, Status, Trial, Verdict
+from experiments.contract import Metrics, Result, Status, Trial
 from experiments.findings import Earlier
 from experiments.solving.memory_bank import MemoRecord
 from experiments.solving.retrieval import RetrievalConfig
 
-CONFIG = e1.Config(n_problems=24, n_memory=6, n_test=3)
-RETRIEVAL = RetrievalConfig()
-FLAT = [2, 3] * 8  # 16 problems, better than chance (3.5), coefficient of variation 0.2
-SWAPPED = FLAT[1:] + FLAT[:1]  # the same spread, one attempt apart on every problem, no mean difference
-NEARLY = [3, 2, *FLAT[2:]]  # one attempt more on one problem and one less on another
-WIDE = [1, 1, 1, 4] * 12  # better than chance; 48 problems, coefficient of variation 0.75
-WIDE_SWAPPED = WIDE[3:] + WIDE[:3]
-
-
-def memo_trials(n: int = 4, solved: bool = True) -> list[Trial]:
-    return [
-        Trial(
-            f"m{i}",
-            e1.MEMO,
-            100,
-            attempts=1 if solved else 5,
-            solved=solved,
-            answer="O(1)",
-            truth="O(n)",
-            details={"order": n - i, "guesses": ["O(1)", "O(n)"]},
-        )
-        for i in range(n)
-    ]
-
-
-def concluded(
-    semantic: Sequence[int | None],
-    temporal: Sequence[int | None],
-    none: Sequence[int | None],
-    config: e1.Config = CONFIG,
-) -> tuple[Metrics, Verdict]:
-    trials = choice_trials({"none": none, "temporal": temporal, "semantic": semantic})
-    metrics = e1.metrics([*memo_trials(), *trials], config)
-    return metrics, e1.gate(metrics, config)
-
-
-LEADS = {
-    "amplification": ([a - 1 for a in FLAT], FLAT, FLAT),
-    "correction": (FLAT, [a - 1 for a in FLAT], FLAT),
-    "awakening": (FLAT, NEARLY, FLAT),
-    "stabilization": (WIDE, WIDE_SWAPPED, WIDE),
-    "weak_signal": (FLAT, SWAPPED, FLAT),
-}
 # The conditions by hypothesis of docs/science.md, E2, written anew, with the two controls.
 ASKED = {
     "amplification": {"base_semantic", "base_query", "tuned_s", "tuned_r", "tuned_s_random", "tuned_s_none"},
@@ -92,7 +46,7 @@ def test_from_trials_to_the_hypothesis_to_the_units_of_e2(hypothesis: str) -> No
     )
     assert bool(verdict.next_steps) == (hypothesis == "weak_signal")
     config = e2.Config(n_problems=24, n_test=3, n_train=2, per_unit=2, train_seeds=(42,), n_by_tokens=0)
-    findings = Earlier((e0.Findings(retrieval=RETRIEVAL), verdict.findings))
+    findings = Earlier((e0.Findings(retrieval=RetrievalConfig()), verdict.findings))
     training = e2.units(config, findings, [])
     assert {(u.spec["role"], u.spec["dataset"], u.spec["hypothesis"]) for u in training} == {
         ("train", "s", hypothesis),
@@ -133,30 +87,6 @@ def test_a_failed_memo_keeps_the_truth_or_is_dropped() -> None:
     dropped = e1.memos_of(trials, CONFIG.model_copy(update={"memo_on_failure": "drop"}))
     assert len(dropped) == 2 and all(memo.success for memo in dropped)
     assert all(memo.answer == "O(n)" for memo in e1.memos_of(trials, CONFIG))
-
-
-def rules(
-    p: float | None,
-    difference: float | None,
-    tost: float | None = 1.0,
-    ratio: float | None = 0.1,
-    temporal: float = 2.0,
-    ranks: float | None = None,
-) -> Metrics:
-    return metrics_of(
-        [
-            *compared("semantic - temporal", p, difference, ranks=ranks),
-            Metric("equivalence_p", tost, condition="semantic - temporal"),
-            Metric("attempts_sd_ratio", ratio, low=ratio, condition="semantic"),
-            Metric("attempts_mean", temporal, condition="temporal"),
-            Metric("attempts_mean", 2.0 + (difference or 0.0), condition="semantic"),
-        ],
-        memos=[],
-        test=[],
-        errors=[],
-        flags={},
-        base_above_chance=True,
-    )
 
 
 @pytest.mark.parametrize(
@@ -242,115 +172,8 @@ def test_strategies_that_never_differ_show_no_equivalence() -> None:
     assert verdict.findings.hypothesis == "weak_signal" and verdict.status is Status.INCONCLUSIVE
 
 
-def test_the_variation_is_over_that_of_a_solver_that_picks_by_lot() -> None:
-    """Of six options one by one: a standard deviation of sqrt(35 / 12); attempts of 1, 1, 1, 4 have sqrt(27 / 16 * 48 / 47)."""
-    metrics, verdict = concluded(*LEADS["stabilization"])
-    found = metrics.find("attempts_sd_ratio", "semantic")
-    assert found is not None and found.value == pytest.approx((27 / 16 * 48 / 47 / (35 / 12)) ** 0.5)
-    assert found.low is not None and found.low > 0.5 and "jackknife" in found.method
-    assert "attempts vary widely, 0.77 of a chance solver's standard deviation, at least 0.6" in verdict.reason
-    cv = metrics.find("attempts_cv", "semantic")
-    assert cv is not None and cv.value is not None and cv.value > 0.7, "protocol 1's criterion stays reported"
-
-
-def test_a_variation_that_may_be_smaller_stabilises_nothing() -> None:
-    """Five attempts of 1 and one of 4, twice: a ratio of 0.68, and of 0.36 as well by its interval."""
-    seen = [1, 1, 1, 1, 1, 4] * 2
-    metrics, verdict = concluded(seen[::-1], seen, FLAT)
-    variation = metrics.find("attempts_sd_ratio", "semantic")
-    assert variation is not None and variation.value is not None and variation.low is not None
-    assert variation.value > 0.6 and variation.low < 0.5
-    assert verdict.findings.hypothesis == "weak_signal"
-
-
-def test_nothing_is_stabilised_at_the_floor() -> None:
-    """Semantic varies as widely as chance does and is at chance: there is nothing to make steady."""
-    wide = rules(0.9, 0.0, ratio=0.9)
-    at_floor = metrics_of(wide.values, **{**wide.facts, "flags": {"floor": ["semantic"]}})
-    assert e1.hypothesis_of(wide, CONFIG).name == "stabilization"
-    assert e1.hypothesis_of(at_floor, CONFIG).name == "weak_signal"
-
-
-def test_the_margin_is_a_share_of_the_range() -> None:
-    """5 % of 1 to 6 attempts are 0.25; of 1 to 20 guesses 0.95: a mean difference of 0.5 is then equal enough."""
-    found, _ = concluded(FLAT, NEARLY, FLAT)
-    margin = found.find("equivalence_margin")
-    assert margin is not None and margin.value == pytest.approx(0.25)
-    guesses = e1.Config(domain="equations", n_problems=48, n_memory=8, n_test=4)
-    more = [a + (i % 2) for i, a in enumerate(FLAT * 4)]
-    for config, equal in ((guesses, True), (guesses.model_copy(update={"margin": 0.02}), False)):
-        metrics, _ = concluded(more, FLAT * 4, FLAT * 4, config)
-        margin, p = metrics.find("equivalence_margin"), metrics.find("equivalence_p", e1.PAIR)
-        assert margin is not None and margin.value == pytest.approx(19 * config.margin)
-        assert p is not None and p.value is not None and (p.value < 0.05) == equal
-
-
-def test_what_could_be_shown_stands_beside_what_was() -> None:
-    """The powers at the problems there are: of equivalence, and the smallest variation that is seen to be wide."""
-    metrics, _ = concluded(*LEADS["stabilization"])
-    chance, ratio = metrics.find("equivalence_power", e1.PAIR), metrics.find("smallest_ratio", "semantic")
-    assert chance is not None and chance.value == power.equivalence(48, 0.25, (35 / 12) ** 0.5)
-    assert ratio is not None and ratio.value == power.smallest_ratio(48, 0.5) and ratio.n == 48
-
-
-def retrieved(found: dict[str, list[float]], seen: dict[str, Sequence[int | None]]) -> Verdict:
-    """The verdict where each problem's memos have these shares of its class."""
-    trials = choice_trials(seen)
-    made = [
-        replace(t, details={**t.details, "type_match": found[t.condition][int(t.problem_id[1:])]})
-        if t.condition in found
-        else t
-        for t in trials
-    ]
-    return e1.gate(e1.metrics([*memo_trials(), *made], CONFIG), CONFIG)
-
-
-@pytest.mark.parametrize(
-    ("semantic", "verb", "best"),
-    [
-        ([0.8] * 15 + [0.2], "finds more memos of the problem's class than temporal: type match +0.36 (", "semantic"),
-        ([0.0] * 15 + [0.6], "finds fewer memos of the problem's class than temporal: type match -0.36 (", "temporal"),
-        ([0.6, 0.2] * 8, "is not shown to find other memos than temporal: type match +0.00 (", "temporal"),
-        # Fifteen a little worse and one far better: the ranks say one thing, the mean another.
-        ([0.38] * 15 + [1.0], "differs from temporal in what it finds, but mean and signed ranks do not", "semantic"),
-    ],
-)
-def test_a_base_at_chance_is_said_first_and_only_retrieval_is_judged(
-    semantic: list[float], verb: str, best: str
-) -> None:
-    """Semantic memos carry the right label, the model copies it, and no attempt says anything of a memory."""
-    copied = [1] * 16
-    verdict = retrieved(
-        {"semantic": semantic, "temporal": [0.4] * 16},
-        {"none": CHANCE[:16], "temporal": CHANCE[1:17], "semantic": copied},
-    )
-    assert verdict.status is Status.INCONCLUSIVE
-    start = (
-        "Without memory the model is not shown to be better than chance (3.25 attempts, chance 3.50, p 0.282, n 16), "
-    )
-    assert verdict.reason.startswith(start)
-    assert f"so nothing that rests on attempts is judged. Semantic retrieval {verb}" in verdict.reason
-    assert verdict.main.metric == "precision_difference" and verdict.main.condition == e1.PAIR
-    assert "model=" in str(verdict.next_steps[0]) and "a larger model" in str(verdict.next_steps[0])
-    assert verdict.findings.hypothesis == "weak_signal" and verdict.findings.labels_copied is None
-    assert verdict.findings.base_above_chance is False and verdict.findings.best == best
-    # What E2 then asks by retrieval precision: the model's own query, untuned and tuned.
-    assert "base_query" in e2.CONDITIONS[verdict.findings.hypothesis]
-
-
-def test_a_base_without_a_result_is_open() -> None:
-    """All trials without memory failed: nobody knows whether the model can solve anything, and what failed comes first."""
-    verdict = concluded([a - 1 for a in FLAT], FLAT, [None] * 16)[1]
-    assert verdict.status is Status.INCONCLUSIVE and verdict.findings.hypothesis == "weak_signal"
-    assert verdict.reason.startswith(
-        "Without memory no problem has a result, so nothing that rests on attempts is judged."
-    )
-    assert str(verdict.next_steps[0]).startswith("pip install ")
-
-
 NOTHING_SOLVED = [6] * 16
 ONE_SOLVED = [6] * 15 + [1]
-CHANCE = [1, 2, 3, 4, 5, 6] * 3
 FOUR_SOLVED = [6] * 12 + [1] * 4
 
 
@@ -408,12 +231,6 @@ def test_a_difference_that_shows_in_spite_of_a_floor_is_a_difference() -> None:
     p = metrics.find("adjusted_p", "semantic - temporal")
     assert p is not None and p.value == pytest.approx(2 / 2**10)
     assert verdict.findings.hypothesis == "amplification"
-
-
-def test_without_a_base_above_chance_no_difference_counts() -> None:
-    """The same ten of a hundred, and nothing is solved without memory: it was amplification."""
-    _, verdict = concluded([6] * 90 + [1] * 10, [6] * 100, [6] * 100)
-    assert verdict.status is Status.INCONCLUSIVE and verdict.findings.hypothesis == "weak_signal"
 
 
 def test_each_number_rests_on_the_problems_it_can() -> None:
