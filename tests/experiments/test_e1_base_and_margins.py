@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_up_e1 import CHANCE, CONFIG, FLAT, LEADS, NEARLY, concluded, memo_trials, rules
 from made_up_trials import choice_trials, metrics_of
 
@@ -125,3 +128,21 @@ def test_without_a_base_above_chance_no_difference_counts() -> None:
     """The same ten of a hundred, and nothing is solved without memory: it was amplification."""
     _, verdict = concluded([6] * 90 + [1] * 10, [6] * 100, [6] * 100)
     assert verdict.status is Status.INCONCLUSIVE and verdict.findings.hypothesis == "weak_signal"
+
+
+@given(*(st.lists(st.integers(1, 6), min_size=14, max_size=14) for _ in e1.CONDITIONS))
+@settings(max_examples=40, deadline=None)
+def test_no_attempts_pass_a_gate_whose_base_is_not_above_chance(
+    none: list[int], temporal: list[int], semantic: list[int]
+) -> None:
+    """Whatever the strategies need: PASS asks for a base above chance, and stabilization for a semantic above chance too."""
+    with patch("experiments.statistics.RESAMPLES", 2):
+        metrics, verdict = concluded(semantic, temporal, none)
+    floor = metrics.facts["flags"]["floor"]
+    assert ("none" in floor) == verdict.reason.startswith(
+        "Without memory the model is not shown to be better than chance"
+    )
+    if "none" in floor:
+        assert verdict.status is Status.INCONCLUSIVE and verdict.findings.hypothesis == "weak_signal"
+    if verdict.findings.hypothesis == "stabilization":
+        assert "semantic" not in floor
