@@ -18,8 +18,18 @@ from common.text import with_interval as with_interval
 
 ENDS = {  # unit -> ends of the metrics that have it, the first that fits
     "share of memos": ("retrieval_precision", "precision_difference", "seed_spread"),
-    "attempts": ("attempts_mean", "difference"),
-    "share": ("accuracy", "accuracy_groupwise", "rate", "score", "share", "type_match", "families", "recall_at_k"),
+    "attempts": ("attempts_mean", "difference", "equivalence_margin"),
+    "share": (
+        "equivalence_power",
+        "accuracy",
+        "accuracy_groupwise",
+        "rate",
+        "score",
+        "share",
+        "type_match",
+        "families",
+        "recall_at_k",
+    ),
     "0 to 1": ("quality", "relevance", "mrr", "ndcg_at_k"),
     "cosine": ("similarity", "similarity_std", "separation"),
     "tokens": ("tokens_mean", "_tokens"),
@@ -32,6 +42,7 @@ ENDS = {  # unit -> ends of the metrics that have it, the first that fits
     "tuned / base": ("retention",),
     "nats a token": ("loss",),
     "Cohen's dz": ("smallest_effect",),
+    "of a chance solver's": ("attempts_sd_ratio", "smallest_ratio"),
 }
 
 

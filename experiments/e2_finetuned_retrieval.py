@@ -71,7 +71,7 @@ PLANNED = """
     improvement_percent cv_ratio attempts_mean p success_rate censoring_rate accuracy query_quality
     hypothesis_quality tokens_mean training_time_s training_tokens adapter_bytes break_even_problems criterion
     ceiling_share floor_share above_chance_p ceiling_p rank_biserial noninferiority_p
-    inferiority_p no_saving_p smallest_effect
+    inferiority_p no_saving_p equivalence_margin smallest_effect
 """.split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -240,7 +240,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     memos = [MemoRecord(**m) for m in spec["memos"]]
     problems = [] if train else [universe(config).by_id()[i] for i in spec["problems"]]
     try:
-        bank = Bank(domain, bank_of(memos, config), backends.embedder(retrieval.embedder), retrieval)
+        bank = Bank(domain, bank_of(memos, config), backends.embedder(retrieval.embedder), retrieval, config.topics)
         if train:
             recipe = Recipe(config.n_train, config.validation, config.lora)
             return [train_adapter(spec, config, recipe, memos, bank, backends)]

@@ -3,9 +3,9 @@
     lab run p2 --scale demo
     p2  FAIL  adjusted_p 0.21 (needs < 0.05)   semantic - none: -0.25 attempts (-0.67 to 0.17), n 12
 
-The same test problems are solved with no memory, with five random memos, the five most recent, and the five most
-similar. Every retrieval is compared with none, and semantic with random, problem by problem: what random memos do as
-well is no use of retrieval. Controls say what else could explain a gain.
+The same test problems are solved with no memory, with five random memos, the five most recent of a stream in which families
+come in sessions, and the five most similar. Every retrieval is compared with none, and semantic with random, problem by
+problem: what random memos do as well is no use of retrieval. Controls say what else could explain a gain.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from experiments.analysis.ends import ends, ends_in_words, flags_of, scale_of
 from experiments.analysis.resampling import resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
-from experiments.contract import Metric, Metrics, NextStep, PhaseConfig, Result, Sides, Status, Trial, Unit, Verdict
+from experiments.contract import Metric, Metrics, NextStep, Result, Sides, Status, Trial, Unit, Verdict
 from experiments.data import batches, parts, split, universe
 from experiments.domains import get_domain
 from experiments.expected import Expected, Remembering, solving, unmeasured
@@ -37,6 +37,7 @@ from experiments.solving.memory_bank import Bank
 from experiments.solving.replies import failed
 from experiments.solving.retrieval import RetrievalConfig
 from experiments.solving.solving import Memo, effort, memo_seeds, planned_seeds, solve
+from experiments.solving.stream import StreamConfig
 
 NAME = "p2"
 TITLE = "Retrieval utility"
@@ -77,7 +78,7 @@ BASELINES = ("none", "random")  # whether they beat both
 PROMPT_S = 1.4  # cost of a prompt, in seconds on two cores (measured at demo scale)
 
 
-class Config(PhaseConfig):
+class Config(StreamConfig):
     """P2's protocol."""
 
     n_memory: int = Field(100, gt=0, description="solved problems in memory, with their right answers")
@@ -168,7 +169,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     problems = [universe(config).by_id()[i] for i in unit.spec["problems"]]
     try:
         lm = backends.language_model(config.model, precision=config.precision)
-        bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval)
+        bank = Bank(domain, memos, backends.embedder(retrieval.embedder), retrieval, config.topics)
     except Unavailable as error:
         return [
             t

@@ -1,4 +1,4 @@
-"""The smallest effect that n pairs show, and the number of pairs that an effect needs, at the level really tested."""
+"""What n pairs show, at the level really tested: the smallest effect, equivalence, a wide variation; and the pairs needed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
+from experiments.statistics import LEVEL
+
 WILCOXON_EFFICIENCY = 3 / math.pi  # asymptotic, against the paired t test under normality (Hodges and Lehmann 1956)
 MOST_PAIRS = 1_000_000  # what asks for more is not worth planning
 POWER = 0.8  # docs/science.md, Statistics
+QUANTILES = 2000  # of a distribution that is averaged over: the mean is exact to some 1e-4
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,52 @@ def required_n(dz: float, level: Level = PLAIN) -> int | None:
     if not (dz > 0 and level.tail and _power(dz, MOST_PAIRS, level) >= POWER):
         return None
     return bisect_left(range(MOST_PAIRS), POWER, lo=level.fewest_pairs, key=lambda n: _power(dz, n, level))
+
+
+def equivalence(n: int, margin: float, sd: float, alpha: float = 0.05) -> float | None:
+    """Power of two one-sided paired t tests if both are truly equal (Phillips 1990, J. Pharmacokinet. Biopharm. 18:137).
+
+    Given the standard deviation of the sample, the mean must lie within the margin less t standard errors; the power is the
+    mean of that chance over the standard deviation's distribution.
+
+    Args:
+        n: pairs.
+        margin: of equivalence, in the unit of `sd`.
+        sd: standard deviation of the paired differences, above 0.
+        alpha: level of each of both tests.
+
+    Returns:
+        The probability that equivalence is shown; None with fewer than two pairs.
+    """
+    from scipy.special import chdtri, ndtr, stdtrit
+
+    if n < 2:
+        return None
+    above = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    sample = sd * np.sqrt(chdtri(n - 1, above) / (n - 1))
+    within = margin - stdtrit(n - 1, 1 - alpha) * sample / math.sqrt(n)
+    return float(np.maximum(2 * ndtr(within * math.sqrt(n) / sd) - 1, 0).mean())
+
+
+@cache
+def largest_sd(n: int, margin: float, alpha: float = 0.05) -> float | None:
+    """Largest standard deviation of paired differences at which n pairs show equivalence at 80 % power; None for n < 2."""
+    from scipy.optimize import brentq
+
+    if n < 2:
+        return None
+    wide = margin * math.sqrt(n)  # where the margin is one standard error, the power is under a half
+    return float(brentq(lambda sd: (equivalence(n, margin, sd, alpha) or 0.0) - POWER, wide / 1000, wide))
+
+
+def smallest_ratio(n: int, bound: float) -> float | None:
+    """Smallest true ratio of standard deviations whose 95 % interval lies above `bound` at 80 % power; None for n < 2.
+
+    Of the interval that is Student's t around the logarithm (statistics.jackknife), whose error for normal values is
+    1 / sqrt(2 (n - 1)) (Miller 1974, Biometrika 61:1).
+    """
+    from scipy.special import ndtri, stdtrit
+
+    if n < 2:
+        return None
+    return float(bound * math.exp((stdtrit(n - 1, (1 + LEVEL) / 2) + ndtri(POWER)) / math.sqrt(2 * (n - 1))))

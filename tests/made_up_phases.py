@@ -69,6 +69,12 @@ def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
     rows += [
         ("e1", "relevance_attempts_correlation", "semantic", -0.5, -0.7, -0.2),
         ("e1", "equivalence_p", PAIRS[0], 0.9, None, None),
+        ("e1", "equivalence_margin", "", 0.25, None, None),
+        ("e1", "type_match", "temporal", 0.25, 0.2, 0.3),
+        ("e1", "type_match", "semantic", 0.6, 0.5, 0.7),
+        ("e1", "precision_difference", PAIRS[0], 0.35, 0.3, 0.4),
+        ("e1", "precision_adjusted_p", PAIRS[0], 0.001, None, None),
+        ("e1", "precision_rank_biserial", PAIRS[0], 0.8, None, None),
         ("e1", "attempts_mean", "label_only", 2.4, 2.0, 2.8),
         ("e1", "attempts_mean", "vote", 2.1, 1.8, 2.4),
         ("e1", "gain_share", "label_only", 0.93, 0.8, 1.1),

@@ -78,8 +78,19 @@ def differences(phase: Phase, first: str, second: str, margin: float | None = No
     phase.draw(figure, f"paired-{first}-{second}")
 
 
+def margin_of(phase: Phase) -> float | None:
+    """Return the margin of equivalence in attempts; runs before it was a share of their range have it as a setting."""
+    found = phase.find("equivalence_margin")
+    return float(found["value"]) if found else phase.setting("margin")
+
+
 def shown(phase: Phase, pair: str) -> Outcome:
-    """Return what a comparison shows, by the gate's own test and level, so that no title says what a verdict denies."""
+    """Return what a comparison shows, by the gate's own test and level, so that no title says what a verdict denies.
+
+    Where the model without memory is not above chance, attempts show nothing.
+    """
+    if phase.verdict and phase.verdict["findings"].get("base_above_chance") is False:
+        return Outcome.OPEN
     found = [phase.find(name, pair) for name in ("adjusted_p", "mean_difference", "rank_biserial")]
     p, mean, ranks = (None if row is None else row["value"] for row in found)
     # E1 has a level for each direction.

@@ -58,6 +58,8 @@ def _memory(verdicts: Mapping[str, Row], find: Find) -> str:
 def _strategy(verdicts: Mapping[str, Row], find: Find) -> str:
     if (verdict := verdicts.get("e1")) is None:
         return ""
+    if verdict["findings"].get("base_above_chance") is False:
+        return "without memory the model was not shown to be better than chance, so it is open which memories help more"
     chosen, row = verdict["findings"].get("hypothesis"), find("e1", "mean_difference", "semantic - temporal")
     if verdict["status"] == "PASS" and chosen == "amplification" and (saved := _saved(row)):
         named = _memory(verdicts, find).startswith("similar memories save")

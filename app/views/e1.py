@@ -1,4 +1,4 @@
-"""E1: what was solved last, or what is most similar? Attempts, the paired difference, labels alone, classes, tokens."""
+"""E1: what was solved last, or what is most similar? Attempts, their difference, retrieval, labels alone, classes, tokens."""
 
 from __future__ import annotations
 
@@ -9,20 +9,43 @@ from app import format as words
 from app.components import conditions, phase_page, robustness
 from app.plots import phases as plots
 from app.plots import style
-from common.outcome import Outcome
+from common.outcome import LEVEL, Outcome, outcome_of
 from warehouse.queries import phases as reading_phases
 
 CONDITIONS = ("none", "temporal", "semantic")
+RETRIEVING = ("temporal", "semantic", "lexical", "other_families", "oracle")
 EXPLAINING = ("none", "semantic", "label_only", "vote", "shuffled_labels", "other_families", "vote_other_families")
 
 
 def body(phase: phase_page.Phase) -> None:
-    """Draw seven plots."""
+    """Draw eight plots."""
     attempts = partial(conditions.attempts, order=CONDITIONS)
-    margin = phase.setting("margin")
+    margin = conditions.margin_of(phase)
     difference = partial(conditions.differences, first="semantic", second="temporal", margin=margin)
-    phase.beside(attempts, difference, copying, by_class, effects, relevance, tokens)
+    phase.beside(attempts, difference, retrieval, copying, by_class, effects, relevance, tokens)
     robustness.draw(phase)
+
+
+def retrieval(phase: phase_page.Phase) -> None:
+    """Draw the share of the memos shown that are of the problem's class: what holds where attempts say nothing."""
+    rows = [r for r in phase.of("type_match") if r["condition"] in RETRIEVING]
+    if not rows:
+        return
+    finding = "Memos of the problem's class among those shown"
+    pair = "semantic - temporal"
+    difference, p, ranks = (
+        phase.find(f"precision_{name}", pair) for name in ("difference", "adjusted_p", "rank_biserial")
+    )
+    if difference and p:
+        outcome = outcome_of(p["value"], difference["value"], ranks["value"] if ranks else None, LEVEL)
+        often = {Outcome.MORE: "are more often", Outcome.FEWER: "are less often"}.get(
+            outcome, "are not shown to be more often"
+        )
+        finding = f"Semantic memos {often} of the right class than temporal ones: {words.estimate(difference)}"
+    basis = f"n {rows[0]['n']:,} problems · share of the memos shown · {rows[0]['method']}"
+    figure = plots.rows_with_intervals(rows, finding, basis, "type match (share)")
+    figure.update_xaxes(range=[-0.02, 1.02])
+    phase.draw(figure, "retrieval")
 
 
 def copying(phase: phase_page.Phase) -> None:

@@ -29,7 +29,7 @@ def body(phase: phase_page.Phase) -> None:
     """Draw what queries find, attempts, tuned against base, queries and losses, then the price and the criteria as tables."""
     phase.note(EXPLAINED)
     attempts = partial(comparisons.attempts, order=ORDER)
-    pairs = partial(comparisons.pairs, margin=phase.setting("margin"))
+    pairs = partial(comparisons.pairs, margin=comparisons.margin_of(phase))
     phase.beside(precision, conditions, against_base, attempts, pairs, queries, losses)
     robustness.draw(phase)
     cost(phase)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from common.outcome import Outcome
 from experiments.analysis import attempts
 from experiments.analysis.e2_settings import BASE, CROSSED, TUNED_WRITERS, WRITERS, AnalysisConfig, first_trained
+from experiments.analysis.ends import margin_row, scale_of
 from experiments.analysis.resampling import Resampling
 from experiments.contract import Metric, Metrics, Trial
 
@@ -24,6 +25,7 @@ def rows(
         *attempts.comparisons(table, [(c, base) for c in tuned], "less", by),
         *(m for c in tuned for m in _against(table, c, base, by)),
         *(m for c in tuned for m in _by_margin(table, c, base, config, by)),
+        margin_row(scale_of(config), config.margin),
     ]
 
 
@@ -51,12 +53,13 @@ def _against(table: attempts.Table, tuned: str, base: str, by: Resampling) -> li
 
 def _by_margin(table: attempts.Table, tuned: str, base: str, config: AnalysisConfig, by: Resampling) -> list[Metric]:
     """Test a tuned condition against the margin: not worse by it, worse by it, and no saving as large."""
+    margin = scale_of(config).part(config.margin)
     more, saved = attempts.differences(table, tuned, base), attempts.differences(table, base, tuned)
     rows = []
     for metric, values, bound, words in (
-        ("noninferiority_p", more, config.margin, f"fewer than {config.margin} more attempts are needed"),
-        ("inferiority_p", saved, -config.margin, f"over {config.margin} more attempts are needed"),
-        ("no_saving_p", saved, config.margin, f"fewer than {config.margin} attempts are saved"),
+        ("noninferiority_p", more, margin, f"fewer than {margin:.3g} more attempts are needed"),
+        ("inferiority_p", saved, -margin, f"over {margin:.3g} more attempts are needed"),
+        ("no_saving_p", saved, margin, f"fewer than {margin:.3g} attempts are saved"),
     ):
         test = by.under(values, bound)
         note = f"; {test.note}" if test.note else ""
@@ -163,7 +166,7 @@ def _by_variation(rows: Sequence[Compared], config: AnalysisConfig) -> Answer:
     steadier = [(r, m) for r, m in found if m.high is not None and m.high < 1.0]
     confirmed = [(r, m) for r, m in steadier if r.not_worse]
     row, best = min(confirmed or steadier or found, key=lambda pair: number(pair[1]))
-    worse = "" if row.not_worse else f", not shown to be within {config.margin}"
+    worse = "" if row.not_worse else f", not shown to be within {scale_of(config).part(config.margin):.3g}"
     text = f"{best.condition} CV ratio {number(best):.2f}, {number(row.difference):+.2f} attempts{worse}"
     refuted = all(r.worse or (m.low is not None and m.low > 1.0) for r, m in found)
     return Answer("confirmed" if confirmed else "refuted" if refuted else "inconclusive", best, text)

@@ -1,47 +1,29 @@
 """E2's primary outcome: does a tuned model write queries that bring back more memos of the problem's class?
 
-Retrieval precision is the share of the k memos with the problem's own label (precision at k: Manning, Raghavan and Schuetze
-2008, Introduction to Information Retrieval, section 8.4), one value a problem, the mean over the trainings.
+Retrieval precision has one value a problem, the mean over the trainings (experiments.analysis.precision).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from common.outcome import Outcome, outcome_of
+from common.outcome import Outcome
 from experiments.analysis import attempts
 from experiments.analysis.e2_settings import BASE, TUNED_WRITERS, WRITERS, WRITES, AnalysisConfig
+from experiments.analysis.precision import by_problem, compared, outcome, precision_of
 from experiments.analysis.resampling import Resampling
 from experiments.contract import Metric, Metrics, Trial
 from experiments.solving.queries import usable
 
 ANALYSIS = "analysis"  # the analysis itself as the query, without a model
-COMPARED = {
-    "mean_difference": "precision_difference",
-    "p": "precision_p",
-    "adjusted_p": "precision_adjusted_p",
-    "rank_biserial": "precision_rank_biserial",
-    "p_by_problem": "precision_p_by_problem",
-}  # metric of attempts -> the same of precision
-
-
-def _by_problem(trials: Sequence[Trial], condition: str, value: Callable[[Trial], float | None]) -> dict[str, float]:
-    """Return the mean value of each problem under a condition; problems in order, those without a value left out."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for t in trials:
-        if t.condition == condition and t.error is None and (number := value(t)) is not None:
-            found[t.problem_id].append(number)
-    return {p: mean(found[p]) for p in sorted(found)}
 
 
 def table_of(trials: Sequence[Trial], conditions: Sequence[str]) -> attempts.Table:
     """Return the retrieval precision of each problem under each condition that searches, and of the analysis as a query."""
-    table = {c: _by_problem(trials, c, lambda t: t.details.get("type_match")) for c in conditions}
-    table[ANALYSIS] = _by_problem(trials, BASE, lambda t: t.details.get("analysis_match"))
+    table = {c: precision_of(trials, c) for c in conditions}
+    table[ANALYSIS] = by_problem(trials, BASE, lambda t: t.details.get("analysis_match"))
     return {c: values for c, values in table.items() if values}
 
 
@@ -49,16 +31,13 @@ def rows(trials: Sequence[Trial], table: attempts.Table, config: AnalysisConfig,
     """Measure precision, votes and empty queries of each condition, and compare tuned writers with the untuned one."""
     found = [attempts.row("retrieval_precision", c, by.mean(values)) for c, values in table.items()]
     for c in table:
-        votes = _by_problem(trials, c, lambda t: t.details.get("vote_first_right"))
+        votes = by_problem(trials, c, lambda t: t.details.get("vote_first_right"))
         found += [attempts.row("vote_accuracy", c, by.share(votes))] if votes else []
     for c in WRITES:
-        empty = _by_problem(
-            trials, c, lambda t: float(not usable(t.details["query"])) if "query" in t.details else None
-        )
+        empty = by_problem(trials, c, lambda t: float(not usable(t.details["query"])) if "query" in t.details else None)
         found += [attempts.row("empty_query_share", c, by.share(empty))] if empty else []
     pairs = [(c, BASE) for c in TUNED_WRITERS if c in table and BASE in table]
-    compared = attempts.comparisons(table, pairs, "greater", by)
-    found += [replace(m, metric=COMPARED[m.metric]) for m in compared if m.metric in COMPARED]
+    found += compared(table, pairs, "greater", by)
     for pair in pairs:
         gain = by.under(attempts.differences(table, *pair), config.precision_margin)
         note = f"; {gain.note}" if gain.note else ""
@@ -70,9 +49,7 @@ def rows(trials: Sequence[Trial], table: attempts.Table, config: AnalysisConfig,
 def _spread(trials: Sequence[Trial], condition: str) -> Metric:
     """Return the standard deviation of the mean precision over trainings that differ in their seed."""
     seeds = sorted({t.seed for t in trials if t.condition == condition and t.seed is not None})
-    own = [
-        _by_problem([t for t in trials if t.seed == s], condition, lambda t: t.details.get("type_match")) for s in seeds
-    ]
+    own = [precision_of([t for t in trials if t.seed == s], condition) for s in seeds]
     means = [mean(values.values()) for values in own if values]
     if len(means) < 2:
         return Metric("seed_spread", None, n=len(means), condition=condition, method="one training has no spread")
@@ -102,7 +79,7 @@ def answer(metrics: Metrics, config: AnalysisConfig) -> Answer | None:
         return None
     empty = tuple(c for c in WRITERS if _value(metrics, "empty_query_share", c, 0.0) > config.empty_limit)
     judged = [(pair, d) for pair, d in known if not {BASE, pair.partition(" - ")[0]} & set(empty)]
-    better = [(pair, d) for pair, d in judged if _better(metrics, pair, config.alpha)]
+    better = [(pair, d) for pair, d in judged if outcome(metrics, pair, config.alpha) is Outcome.MORE]
     pair, main = max(better or judged or known, key=lambda one: one[1].value or 0.0)
     text = f"{main.value:+.2f} retrieval precision, adjusted p {_value(metrics, 'precision_adjusted_p', pair, 1.0):.3g}"
     if better:
@@ -115,13 +92,6 @@ def empty_in_words(metrics: Metrics, empty: Sequence[str], config: AnalysisConfi
     """Return which writers are not judged, as the end of a reason; "" for none."""
     shares = ", ".join(f"{_value(metrics, 'empty_query_share', c, 0.0):.0%} of {c}" for c in empty)
     return f" Queries that search for nothing: {shares}; at most {config.empty_limit:.0%} may." if empty else ""
-
-
-def _better(metrics: Metrics, pair: str, level: float) -> bool:
-    """Return True if the first is shown to be more precise: mean and signed ranks above zero, and p under the level."""
-    names = ("precision_adjusted_p", "precision_difference", "precision_rank_biserial")
-    p, difference, ranks = (None if (m := metrics.find(name, pair)) is None else m.value for name in names)
-    return outcome_of(p, difference, ranks, level) is Outcome.MORE
 
 
 def _value(metrics: Metrics, metric: str, condition: str, otherwise: float) -> float:

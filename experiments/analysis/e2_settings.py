@@ -7,10 +7,11 @@ from typing import NamedTuple, Self
 
 from pydantic import Field
 
+from experiments.analysis.ends import ROOM
 from experiments.backends.lora import LoraSettings
-from experiments.contract import PhaseConfig
 from experiments.findings import PhaseFindings
 from experiments.power import Level
+from experiments.solving.stream import StreamConfig
 
 BASE = "base_query"  # the untuned model writes its query and solves: what every writer is compared with
 CONTROLS = ("tuned_s_random", "tuned_s_none")
@@ -63,7 +64,7 @@ def solver_of(condition: str) -> str:
     return condition.split("_")[1] if condition.startswith("tuned_") else ""
 
 
-class AnalysisConfig(PhaseConfig):
+class AnalysisConfig(StreamConfig):
     """The fields of E2's Config that its analysis reads."""
 
     n_train: int = Field(1500, gt=1, description="memos at most in each dataset")
@@ -72,7 +73,12 @@ class AnalysisConfig(PhaseConfig):
     )
     train_seeds: tuple[int, ...] = Field((42, 43, 44), min_length=1, description="trainings of each dataset")
     lora: LoraSettings = PROTOCOL_LORA
-    margin: float = Field(0.25, gt=0, description="attempts; the smallest saving worth having, fixed beforehand")
+    margin: float = Field(
+        ROOM,
+        gt=0,
+        lt=1,
+        description="share of the range of attempts; the smallest saving worth having, fixed beforehand",
+    )
     precision_margin: float = Field(
         0.05,
         gt=0,

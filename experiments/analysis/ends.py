@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from experiments.contract import Metric, Metrics, PhaseConfig
 from experiments.domains import get_domain
 from experiments.solving.solving import most_attempts
 
-ROOM = 0.05  # of the range of attempts: the smallest difference worth having (docs/science.md, E1: 0.25 of 1 to 6)
+ROOM = 0.05  # of the range of attempts: the smallest difference worth having (docs/science.md, E1; 0.25 of 1 to 6)
 ENDS = {"ceiling": "solved at the first guess or nearly so", "floor": "not shown to be better than chance"}
 Flags = Mapping[str, Sequence[str]]  # end -> the conditions at it
 
@@ -25,10 +26,19 @@ class Scale:
     most: int
     chance: float
 
+    def part(self, share: float) -> float:
+        """Return a share of the range of attempts, in attempts."""
+        return share * (self.most - 1)
+
     @property
     def room(self) -> float:
         """The smallest difference worth having, in attempts."""
-        return ROOM * (self.most - 1)
+        return self.part(ROOM)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of attempts that are any of 1 to `most` equally often, as those of a solver that picks by lot."""
+        return math.sqrt((self.most**2 - 1) / 12)
 
 
 def scale_of(config: PhaseConfig) -> Scale:
@@ -40,6 +50,12 @@ def scale_of(config: PhaseConfig) -> Scale:
     domain = get_domain(config.domain)
     most = most_attempts(domain, config)
     return Scale(most, (most + 1) / 2 if domain.answers == "choice" else float(most))
+
+
+def margin_row(scale: Scale, share: float) -> Metric:
+    """Return a margin that is a share of the range of attempts, in attempts."""
+    method = f"{share:.3g} of the range of attempts, 1 to {scale.most}; fixed beforehand"
+    return Metric("equivalence_margin", scale.part(share), method=method)
 
 
 def ends(table: Table, scale: Scale, by: Resampling = BY_PROBLEM) -> list[Metric]:

@@ -15,11 +15,11 @@ from experiments.backends.protocols import Embedder
 from experiments.contract import Json, PhaseConfig
 from experiments.data import universe
 from experiments.domains import Domain, Problem
-from experiments.seeds import generator
 from experiments.solving.choice import attempts_of_vote
 from experiments.solving.ranking import ranking_of
 from experiments.solving.retrieval import Memory, RetrievalConfig, features_of, relevance, top_k
 from experiments.solving.solving import Memo
+from experiments.solving.stream import TOPICS, Stream, stream_of
 
 
 class Found(NamedTuple):
@@ -44,7 +44,7 @@ class MemoRecord(BaseModel):
 
     problem_id: str
     answer: str
-    order: int  # when it was solved, from 0
+    order: int  # its place in the memory, from 0
     attempts: float | None = None
     success: bool = True
     guesses: tuple[str, ...] = ()
@@ -71,9 +71,16 @@ def analysis_of(domain: Domain, problem: Problem) -> str:
 
 
 class Bank:
-    """Memos in the order in which they were solved, embedded once (the embedder caches each text)."""
+    """Memos in a fixed order, embedded once (the embedder caches each text); `topics` is of the stream that they come in."""
 
-    def __init__(self, domain: Domain, memos: Sequence[Memo], embedder: Embedder, retrieval: RetrievalConfig) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        memos: Sequence[Memo],
+        embedder: Embedder,
+        retrieval: RetrievalConfig,
+        topics: int = TOPICS,
+    ) -> None:
         self.domain = domain
         self.memos = sorted(memos, key=lambda m: m.order)
         self.embedder = embedder
@@ -83,6 +90,8 @@ class Bank:
         self.memory = Memory(vectors, features_of(domain, [m.problem for m in self.memos]), texts)
         self.labels = np.array([m.problem.label for m in self.memos], dtype=object)
         self.groups = np.array([m.problem.group for m in self.memos], dtype=object)
+        self.topics = topics
+        self.streams: dict[int, Stream] = {}  # by run seed
 
     def random(self, rng: np.random.Generator, problem: Problem) -> Found:
         """k memos drawn without replacement."""
@@ -90,9 +99,10 @@ class Bank:
         return self._found([int(i) for i in chosen], problem)
 
     def recent(self, seed: int, problem: Problem) -> Found:
-        """The k memos solved last, the newest last, in the order in which this run seed fills the memory."""
-        order = generator(seed, "memory order").permutation(len(self.memos))
-        return self._found([int(i) for i in order[-self.retrieval.k :]], problem)
+        """The k memos just before the problem is asked, the newest last, in the stream that this run seed draws."""
+        if seed not in self.streams:
+            self.streams[seed] = stream_of([m.problem.group for m in self.memos], self.topics, seed)
+        return self._found(self.streams[seed].before(problem.problem_id, problem.group, self.retrieval.k), problem)
 
     def semantic(self, problem: Problem) -> Found:
         """The k memos most like the problem by weighted text and feature similarity, the most like last."""

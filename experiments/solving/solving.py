@@ -25,7 +25,7 @@ class Memo:
 
     problem: Problem
     answer: str
-    order: int  # when it was solved, from 0
+    order: int  # its place in the memory, from 0: what is equal otherwise keeps this order
 
 
 def question(domain: Domain, problem: Problem) -> str:

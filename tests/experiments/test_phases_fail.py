@@ -19,6 +19,7 @@ from experiments.contract import Json, Result, Status, Trial
 from experiments.data import universe
 from experiments.registry import configure, get_phase
 from experiments.solving.retrieval import RetrievalConfig
+from experiments.solving.stream import TOPICS, stream_of
 
 MINI, MISSING, MODEL = "all-MiniLM-L6-v2", "no-such-embedder", "smollm2-135m"
 PROBLEMS = universe(configure("e2", "smoke", {"n_problems": 24})).problems
@@ -132,16 +133,19 @@ def test_an_adapter_that_cannot_be_fetched_fails_every_trial_of_its_units(name: 
 
 
 def test_e1_asks_each_strategy_for_what_it_means() -> None:
-    """None shows nothing, temporal the last two of each seed's order, semantic the most alike; conditions come in an order
-    drawn per problem."""
+    """None shows nothing, temporal what came last in each seed's stream, semantic the most alike; conditions come in an
+    order drawn per problem."""
     backends, _, _ = fakes()
-    done, _ = drive("e1", SMALL["e1"], {"retrieval": RetrievalConfig().model_dump()}, backends, {})
+    config = {**SMALL["e1"], "topics": 1}
+    done, _ = drive("e1", config, {"retrieval": RetrievalConfig().model_dump()}, backends, {})
     trials = by_condition(done)
     assert all(t.details["retrieved"] == [] for t in trials["none"])
-    latest = {
-        seed: {tuple(t.details["retrieved"]) for t in trials["temporal"] if t.seed == seed} for seed in (100, 200)
-    }
-    assert all(len(shown) == 1 for shown in latest.values()) and latest[100] != latest[200]
+    known = universe(configure("e1", "smoke", config)).by_id()
+    memos = [known[t.problem_id] for t in sorted(trials["memo"], key=lambda t: t.details["order"])]
+    streams = {seed: stream_of([p.group for p in memos], 1, seed) for seed in (100, 200)}
+    for t in trials["temporal"]:
+        latest = streams[t.seed].before(t.problem_id, known[t.problem_id].group, 2)
+        assert t.details["retrieved"] == [memos[i].problem_id for i in latest]
     assert {len(t.details["retrieved"]) for t in trials["semantic"]} == {2}
     assert all(len(t.details["guesses"]) == 6 and t.seed is None for t in trials["memo"])
     orders = {
@@ -180,7 +184,11 @@ def test_e2_asks_each_condition_in_its_own_way(hypothesis: str, best: str) -> No
         if condition == "tuned_s_none":
             assert all(s == [] for s in shown)
         elif temporal:
-            assert len({(t.seed, *s) for t, s in zip(own, shown, strict=True)}) == 2, "the latest of each seed's order"
+            memory, known = [p.problem_id for p in PROBLEMS[:6]], {p.problem_id: p for p in PROBLEMS}
+            for t, ids in zip(own, shown, strict=True):
+                stream = stream_of([known[m].group for m in memory], TOPICS, t.seed or 0)
+                latest = stream.before(t.problem_id, known[t.problem_id].group, 2)
+                assert ids == [memory[i] for i in latest], "the latest in each seed's stream"
         else:
             assert all(len(s) == 2 for s in shown)
         asked = tuned if condition.startswith("tuned_") else base

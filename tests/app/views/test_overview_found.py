@@ -18,7 +18,7 @@ from warehouse.queries import snapshot
 from warehouse.queries.agreement import Mark
 
 
-def verdict(status: str, **findings: str | float) -> dict[str, Any]:
+def verdict(status: str, **findings: str | float | bool) -> dict[str, Any]:
     found = {"status": status, "main_condition": "semantic - none", "findings": findings}
     return found | {"main_metric": "precision_difference"}
 
@@ -47,6 +47,8 @@ def test_the_headline_is_what_was_found() -> None:
     )
     copied = {"e1": verdict("PASS", hypothesis="amplification", labels_copied=0.934)}
     assert found.sentence(copied, difference(-1.5)).endswith("and 93% of what they save against none is copied labels.")
+    chance = {"e1": verdict("INCONCLUSIVE", hypothesis="weak_signal", base_above_chance=False)}
+    assert found.sentence(chance, difference(-1.5)).startswith("Without memory the model was not shown to be better")
     assert found.sentence({}, difference(-1.5)) == ""
     assert found.sentence({"p1": verdict("PASS")}, difference(-1.5)) == ""
 

@@ -18,7 +18,7 @@ from warehouse.queries import phases as reading_phases
 
 APP = Path(__file__).resolve().parents[3] / "app" / "views"
 FULL = ("r1", "p1 p2 p3 e0 e1 e2", None)
-PLOTS = {"p1": 4, "p2": 3, "p3": 4, "e0": 3, "e1": 6, "e2": 6}  # with what enrich writes
+PLOTS = {"p1": 4, "p2": 3, "p3": 4, "e0": 3, "e1": 7, "e2": 6}  # with what enrich writes
 
 
 def shown(phase: str, **address: str) -> AppTest:
@@ -61,6 +61,19 @@ def test_a_phase_that_failed_shows_the_failure_protocol(home: Path) -> None:
     assert commands_on(page)[0] == "lab run p2 --set n_test=64"
     assert "the seen effect asks for 64 problems" in text_on(page)
     assert "lab-fail" in text_on(page)
+
+
+def test_e1_says_what_retrieval_finds_and_no_more_of_attempts_than_its_verdict(home: Path) -> None:
+    """Where the model without memory is at chance, a saving of attempts is no finding, and what was retrieved is."""
+    path = publish(home, ("r1", "e1", None), more=enrich)
+    charts = [str(c.proto) for c in shown("e1").get("plotly_chart")]
+    assert any("Similar memos are more often of the right class than recent ones: 0.35" in c for c in charts)
+    assert any("Similar saves 0.43" in c for c in charts) and any("equivalence" in c and "0.25" in c for c in charts)
+    with changed(path) as con:
+        con.execute("UPDATE verdicts SET findings = '{\"base_above_chance\": false}' WHERE phase = 'e1'")
+    charts = [str(c.proto) for c in shown("e1").get("plotly_chart")]
+    assert not any("saves" in c for c in charts) and not any("Labels alone save" in c for c in charts)
+    assert any("Similar memos are more often of the right class" in c for c in charts)
 
 
 def test_a_phase_that_is_not_run_says_what_goes_on(home: Path) -> None:

@@ -101,11 +101,14 @@ def test_retrieval_is_measured_once_a_problem_whether_a_model_saw_it_or_not() ->
     assert {f["recall"] for facts in controls.found_by(trials)["lexical"].values() for f in facts} >= {0.25}
 
 
+COPYING = [1, 2, 1] * 6
+
+
 def e1_says(labels: Sequence[int | None]) -> Verdict:
     numbers: dict[str, Sequence[int | None]] = {
-        "none": NONE,
-        "temporal": NONE,
-        "semantic": less(2),
+        "none": less(1),  # 3 in the mean, better than chance
+        "temporal": less(1),
+        "semantic": COPYING,
         "label_only": labels,
     }
     trials: list[Trial] = [
@@ -116,8 +119,8 @@ def e1_says(labels: Sequence[int | None]) -> Verdict:
 
 def test_e1_says_how_much_is_copying_and_hands_it_on() -> None:
     """In the reason, which is what commands and pages show, and among the findings; doubt takes it back."""
-    verdict = e1_says(less(2))
-    assert "save 100% (100% to 100%) of the 2.00 attempts" in verdict.reason
+    verdict = e1_says(COPYING)
+    assert "save 100% (100% to 100%) of the 1.67 attempts" in verdict.reason
     assert isinstance(verdict.findings, e1.Findings) and verdict.findings.labels_copied == 1.0
     assert verdict.findings.hypothesis == "amplification" and verdict.findings.doubted().labels_copied is None
     failed = e1_says([None] * 18)

@@ -163,7 +163,7 @@ def test_every_phase_takes_groups_as_wholes(of_phase: Any) -> None:
         assert one and one != other, metric
     values = [[(m.metric, m.condition, m.value, m.n) for m in found.values] for found in (metrics, plain)]
     own = {"p", "adjusted_p", "bonferroni_p", "p_by_problem", "equivalence_p"}
-    own |= {m for m, *_ in values[0] if m.endswith("_p") and m != "mcnemar_p"}
+    own |= {m for m, *_ in values[0] if m.endswith(("_p", "_p_by_problem")) and m != "mcnemar_p"}
     rest = [[v for v in found if v[0] not in own] for found in values]
     # P1 measures by group as well, so its values change with the groups.
     assert rest[0] == rest[1] or of_phase is of_p1, "what is estimated does not depend on how it is resampled"

@@ -130,10 +130,9 @@ def test_relevance_is_the_protocols_sum() -> None:
     assert Relevance(1.0, 1.0, 1.0).total == pytest.approx(1.0)
 
 
-def test_recent_are_the_last_in_the_order_that_a_seed_draws() -> None:
-    """The latest memos are the same for all problems, and other ones where the memory was filled in another order."""
+def test_recent_are_k_memos_of_the_stream_that_a_seed_draws() -> None:
+    """Another seed draws another stream, so all memos are shown in the end; a memory smaller than k is shown whole."""
     shown = [orders(bank().recent(seed, PROBLEMS[12])) for seed in range(60)]
-    assert [orders(bank().recent(seed, PROBLEMS[13])) for seed in range(60)] == shown
     assert all(len(set(s)) == 3 for s in shown) and {i for s in shown for i in s} == set(range(10))
     assert sorted(orders(bank(2).recent(100, PROBLEMS[12]))) == [0, 1]
 
