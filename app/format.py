@@ -20,7 +20,7 @@ ENDS = {  # unit -> ends of the metrics that have it, the first that fits
     "share of memos": ("retrieval_precision", "precision_difference", "seed_spread"),
     "attempts": ("attempts_mean", "difference"),
     "share": ("accuracy", "accuracy_groupwise", "rate", "score", "share", "type_match", "families", "recall_at_k"),
-    "0 to 1": ("quality", "relevance", "mrr", "ndcg_at_k"),
+    "0 to 1": ("quality", "relevance", "relevance_choosing", "optimism", "mrr", "ndcg_at_k"),
     "cosine": ("similarity", "similarity_std", "separation"),
     "tokens": ("tokens_mean", "_tokens"),
     "%": ("percent",),
