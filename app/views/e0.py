@@ -110,10 +110,10 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None, hel
         figure.add_scatter(x=x, y=y, name=name, **look, **style.hovering(hover))
     if chosen and held:
         look = {"mode": "markers", "marker": {"color": style.ORANGE, "size": 10, "symbol": "diamond"}}
-        hover = f"{escape(chosen['cell'])}<br>relevance {words.estimate(held)} on held-out queries"
+        said = f"{escape(chosen['cell'])}<br>relevance {words.estimate(held)} on held-out queries"
         interval = {"error_y": style.error_bars([held], style.ORANGE)}
-        x, y = [chosen["time_s"]], [held["value"]]
-        figure.add_scatter(x=x, y=y, name="chosen, held-out queries", **look, **interval, **style.hovering([hover]))
+        at = {"x": [chosen["time_s"]], "y": [held["value"]]}
+        figure.add_scatter(**at, name="chosen, held-out queries", **look, **interval, **style.hovering([said]))
     style.threshold(figure, needed, axis="y")
     if bound_s is not None and max(float(c["time_s"]) for c in cells) > bound_s / 3:
         style.threshold(figure, bound_s, f"at most {bound_s:g} s")
