@@ -30,7 +30,7 @@ ENDS = {  # unit -> ends of the metrics that have it, the first that fits
         "families",
         "recall_at_k",
     ),
-    "0 to 1": ("quality", "relevance", "mrr", "ndcg_at_k"),
+    "0 to 1": ("quality", "relevance", "relevance_choosing", "optimism", "mrr", "ndcg_at_k"),
     "cosine": ("similarity", "similarity_std", "separation"),
     "tokens": ("tokens_mean", "_tokens"),
     "%": ("percent",),

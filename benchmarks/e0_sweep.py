@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--memory", type=int, default=150, help="problems in memory")
     parser.add_argument("--queries", type=int, default=50, help="problems that ask")
-    parser.add_argument("--sample", type=int, default=4, help="configurations measured in the plain way, of 100")
+    parser.add_argument("--sample", type=int, default=4, help="configurations measured in the plain way, of 150")
     given = parser.parse_args(arguments)
     config = e0.Config(n_memory=given.memory, n_queries=given.queries, embedders=(EMBEDDER,))
     sweep, cells = unit_of(config), single(config)

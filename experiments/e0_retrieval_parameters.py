@@ -4,25 +4,26 @@
     e0  PASS  relevance 0.79 (0.74 to 0.83), needs > 0.75   all-MiniLM-L6-v2, text 0.7, k 5, cosine
 
 A grid of embedder x text weight x k x distance is swept over the same queries. Text is embedded once an embedder and
-features are read once; the grid itself is array arithmetic. The choice is constrained; the gate never stops the chain.
+features are read once; the grid itself is array arithmetic. Half of the queries choose a cell within bounds; the other half
+says how relevant it is, and the gate looks at that. The gate never stops the chain.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from experiments.analysis import controls
+from experiments.analysis import controls, e0_choice
 from experiments.analysis.attempts import row
-from experiments.analysis.resampling import resampling_of
+from experiments.analysis.e0_choice import FACTORS, Bounds, Cell
+from experiments.analysis.resampling import Resampling, resampling_of
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Unavailable
 from experiments.contract import (
@@ -42,6 +43,7 @@ from experiments.data import split
 from experiments.domains import Domain, Problem, get_domain
 from experiments.expected import Details, Expected, Key, Number, ReadingRecord, Row, Share
 from experiments.findings import Earlier, PhaseFindings
+from experiments.halves import held_out
 from experiments.protocol import next_steps
 from experiments.protocol.identity import make_unit
 from experiments.solving.choice import attempts_of_vote
@@ -56,32 +58,34 @@ BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder",)
 # Analyses of the protocol (docs/science.md, E0); what is measured beyond them is marked exploratory.
-PLANNED = tuple("relevance retrieval_time_s efficiency variance_share type_match recall_at_k mrr ndcg_at_k".split())
+PLANNED = """
+relevance relevance_choosing optimism retrieval_time_s efficiency variance_share type_match recall_at_k mrr ndcg_at_k
+""".split()
 SCALES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"n_problems": 96, "n_memory": 18, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},
-    "demo": {"n_problems": 360, "n_memory": 60, "n_queries": 18, "embedders": ("all-MiniLM-L6-v2",)},
+    "smoke": {"n_problems": 96, "n_memory": 12, "n_queries": 6, "embedders": ("all-MiniLM-L6-v2",)},
+    "demo": {"n_problems": 360, "n_memory": 48, "n_queries": 36, "embedders": ("all-MiniLM-L6-v2",)},
     "full": {},
 }
-FACTORS = ("embedder", "text_weight", "k", "distance")  # of the grid
-LEAST_BOUND = 1e-3  # relevance is 0 to 1; relaxing further says nothing, and would never reach a relevance of 0
 
 
 class Config(PhaseConfig):
     """E0's protocol."""
 
-    n_memory: int = Field(150, gt=0, description="problems in memory")
-    n_queries: int = Field(50, gt=1, description="problems that ask")
+    n_memory: int = Field(1500, gt=0, description="problems in memory, as many as E1 has")
+    n_queries: int = Field(100, gt=1, description="problems that ask: half of them choose, the others are held out")
     embedders: tuple[str, ...] = Field(
         ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "paraphrase-MiniLM-L6-v2"), min_length=1, description="text embedders"
     )
     text_weights: tuple[float, ...] = Field(
         (1.0, 0.7, 0.5, 0.3, 0.0), min_length=1, description="weight of text; the rest is features"
     )
-    ks: tuple[int, ...] = Field((3, 5, 7, 10), min_length=1, description="memos brought back")
+    ks: tuple[int, ...] = Field(
+        (1, 3, 5, 7, 10, 20), min_length=1, description="memos brought back, at most what is in memory"
+    )
     distances: tuple[Distance, ...] = Field(
         ("cosine", "euclidean", "centred", "bm25", "fused"), min_length=1, description="how likeness is measured"
     )
-    relevance_threshold: float = Field(0.75, description="the gate: relevance must be above")
+    relevance_threshold: float = Field(0.75, description="the gate: relevance must be above, on held-out queries")
     choice_time_s: float = Field(0.100, description="the choice: retrieval time at most")
     choice_relevance: float = Field(0.7, description="the choice: relevance at least, relaxed by x0.9 until one fits")
     choice_ks: tuple[int, ...] = Field((5, 7), description="the choice: k one of")
@@ -100,24 +104,6 @@ class Findings(PhaseFindings, phase=NAME, what="retrieval parameters"):
         return self.model_copy(update={"retrieval": RetrievalConfig()})
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One configuration of the grid."""
-
-    name: str
-    retrieval: RetrievalConfig
-    relevance: float  # mean over the queries
-    measured_s: float  # median time of a retrieval
-    time_s: float  # the same, equal for times that are nearer to each other than the resolution
-
-
-class Choice(NamedTuple):
-    """The configuration that was chosen, and what was relaxed for it; without one, why there is none."""
-
-    cell: Cell | None
-    note: str
-
-
 READS = ()
 EXPECTED = Findings(retrieval=RetrievalConfig())
 
@@ -126,7 +112,7 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
     """One unit an embedder: the whole grid below it is array arithmetic."""
     if so_far:
         return []
-    cells = len(config.text_weights) * len(config.ks) * len(config.distances)
+    cells = len(list(grid(config)))
     return [
         make_unit(
             NAME,
@@ -138,6 +124,24 @@ def units(config: Config, findings: Earlier, so_far: Sequence[Result]) -> list[U
         )
         for name in config.embedders
     ]
+
+
+class Point(NamedTuple):
+    """A configuration of the grid, but for its embedder."""
+
+    text_weight: float
+    k: int
+    distance: Distance
+
+
+def grid(config: Config) -> Iterator[Point]:
+    """Yield the configurations of every embedder."""
+    return itertools.starmap(Point, itertools.product(config.text_weights, ks_of(config.ks, config), config.distances))
+
+
+def ks_of(ks: Sequence[int], config: Config) -> tuple[int, ...]:
+    """Return each k, but no more than the memory has; those that become equal once."""
+    return tuple(dict.fromkeys(min(k, config.n_memory) for k in ks))
 
 
 def cell_name(embedder: str, weight: float, k: int, distance: str) -> str:
@@ -164,6 +168,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     bank = Memory(stored, features_of(domain, memory), [p.text for p in memory])
     labels, groups = (np.array([getattr(p, name) for p in memory], dtype=object) for name in ("label", "group"))
     own = np.array([groups == q.group for q in queries])
+    ks, held = ks_of(config.ks, config), held_out(queries, config.data_seed)
     if set(BY_WORDS) & set(config.distances):
         _ = bank.words  # the index is made here, as vectors are, so that no search is timed with it
     readings = readings_of(embedder, [q.text for q in queries], asked)
@@ -174,12 +179,12 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     for weight, distance in itertools.product(config.text_weights, config.distances):
         started = time.perf_counter()
         scores = bank.scores(asked, features, weight, distance, [q.text for q in queries])
-        ranked = top_k(scores, max(config.ks))
+        ranked = top_k(scores, max(ks))
         search_s = (time.perf_counter() - started) / len(queries) + (features_s if weight < 1 else 0.0)
-        elsewhere = top_k(np.where(own, -np.inf, scores), max(config.ks))
-        for k, (i, query) in itertools.product(config.ks, enumerate(queries)):
+        elsewhere = top_k(np.where(own, -np.inf, scores), max(ks))
+        for k, (i, query) in itertools.product(ks, enumerate(queries)):
             chosen = ranked[i, :k]
-            found = relevance(domain, query, [memory[j] for j in chosen], stored[chosen])
+            found = relevance(domain, query, [memory[j] for j in chosen], bank.directions[chosen])
             others = [j for j in elsewhere[i, :k] if not own[i, j]]
             cell = cell_name(name, weight, k, distance)
             trials.append(
@@ -193,6 +198,8 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
                         "text_weight": weight,
                         "k": k,
                         "distance": distance,
+                        "group": query.group,
+                        "held_out": query.problem_id in held,
                         "relevance": found.total,
                         "type_match": found.type_match,
                         "solution_similarity": found.solution_similarity,
@@ -222,6 +229,8 @@ class Retrieved(Details):
     text_weight: float
     k: int
     distance: str
+    group: str
+    held_out: bool
     relevance: Number
     type_match: Share
     recall: Share | None
@@ -236,12 +245,11 @@ def expected(unit: Unit) -> Expected:
     """Return the trials that a unit yields: one a configuration and query; one a query where the embedder is missing."""
     config, name = Config(**unit.config), unit.spec["embedder"]
     queries, fixed = _queries(config), {}
-    for weight, k, distance in itertools.product(config.text_weights, config.ks, config.distances):
-        cell = {"embedder": name, "text_weight": weight, "k": k, "distance": distance}
-        fixed[cell_name(*cell.values())] = cell
+    for point in grid(config):
+        fixed[cell_name(name, *point)] = {"embedder": name, **point._asdict()}
     keys = [Key(query.problem_id, cell, truth=query.label) for cell in fixed for query in queries]
     failed = [Key(query.problem_id, name, truth=query.label) for query in queries]
-    return Expected(keys, Retrieved, failed=failed, fixed=fixed, more=_timeless)
+    return Expected(keys, Retrieved, failed=failed, fixed=fixed, more=partial(_wrong, config))
 
 
 @cache
@@ -249,12 +257,24 @@ def _queries(config: Config) -> list[Problem]:
     return split(config, config.n_memory, config.n_queries, "tuning").test
 
 
-def _timeless(rows: Sequence[Row], details: Sequence[Retrieved]) -> str | None:
-    return None if all(r.latency_s for r in rows) else "a retrieval took no time"
+def _wrong(config: Config, rows: Sequence[Row], details: Sequence[Retrieved]) -> str | None:
+    """Find a retrieval that took no time, or a query in another half or family than its own."""
+    queries = _queries(config)
+    held, groups = held_out(queries, config.data_seed), {q.problem_id: q.group for q in queries}
+    for trial, one in zip(rows, details, strict=True):
+        if not trial.latency_s:
+            return "a retrieval took no time"
+        if (one.held_out, one.group) != (trial.problem_id in held, groups[trial.problem_id]):
+            return f"query {trial.problem_id} is of another half or family"
+    return None
 
 
 def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
-    """Relevance, time and efficiency of every configuration, the Pareto front, factor shares, the constrained choice."""
+    """Relevance, time and efficiency of every configuration, the Pareto front, factor shares, the constrained choice.
+
+    `relevance` and the measures of rankings are of the queries held out, `relevance_choosing` is of the others; of these are
+    the front, the shares and the choice.
+    """
     done = [t for t in trials if t.error is None]
     skipped = {t.condition: t.error for t in trials if t.error is not None}
     by_cell: dict[str, list[Trial]] = {}
@@ -264,85 +284,48 @@ def metrics(trials: Sequence[Trial], config: Config) -> Metrics:
     values: list[Metric] = []
     cells: list[Cell] = []
     for name, rows in by_cell.items():
-        mean, n = by.mean({t.problem_id: t.details["relevance"] for t in rows}), len(rows)
-        value, seconds = mean.value or 0.0, float(np.median([t.latency_s for t in rows]))
-        values += [
-            row("relevance", name, mean),
-            Metric("retrieval_time_s", seconds, n=n, condition=name, method="median, measured", timing=True),
-            Metric("efficiency", value / seconds, n=n, condition=name, method="relevance / s", timing=True),
-            *controls.ranking_means(name, rows),
-        ]
-        retrieval = RetrievalConfig(**{factor: rows[0].details[factor] for factor in FACTORS})
-        cells.append(Cell(name, retrieval, value, seconds, seconds))
-    cells = merge_times(cells, config.time_resolution_s)
-    front = _front(cells)
-    chosen = choose(cells, front, config)
+        seconds = float(np.median([t.latency_s for t in rows]))
+        values += _of_cell(name, rows, seconds, by)
+        if chose := _relevance(rows, held=False):
+            retrieval = RetrievalConfig(**{factor: rows[0].details[factor] for factor in FACTORS})
+            cells.append(Cell(name, retrieval, float(np.mean(list(chose.values()))), seconds, seconds))
+    cells = e0_choice.merge_times(cells, config.time_resolution_s)
+    front = e0_choice.front(cells)
+    bounds = Bounds(config.choice_time_s, config.choice_relevance, ks_of(config.choice_ks, config))
+    chosen = e0_choice.choose(cells, front, bounds)
+    if chosen.cell is not None:
+        rows = by_cell[chosen.cell.name]
+        gained = e0_choice.optimism(_relevance(rows, held=False), _relevance(rows, held=True), by)
+        values.append(row("optimism", chosen.cell.name, gained))
     for factor in FACTORS:
-        share, method = _share(cells, factor), "main effect, eta squared"
+        share, method = e0_choice.variance_share(cells, factor), "main effect, eta squared, on the half that chooses"
         values.append(Metric("variance_share", share, n=len(cells), condition=factor, method=method))
     facts = {"front": [c.name for c in front], "chosen": chosen.cell, "relaxed": chosen.note, "skipped": skipped}
     return Metrics(tuple(values), facts)
 
 
-def merge_times(cells: Sequence[Cell], resolution_s: float) -> list[Cell]:
-    """Return the cells with one time for all whose times follow each other more closely than the resolution: the least.
-
-    Rounding would split equal times at a boundary, and the choice would change from run to run.
-    """
-    merged: dict[str, float] = {}
-    group = last = -np.inf
-    for cell in sorted(cells, key=lambda c: c.measured_s):
-        if cell.measured_s - last >= resolution_s:
-            group = cell.measured_s
-        last, merged[cell.name] = cell.measured_s, group
-    return [replace(c, time_s=merged[c.name]) for c in cells]
+def _relevance(trials: Sequence[Trial], held: bool) -> dict[str, float]:
+    """Return the relevance of each query of one half."""
+    return {t.problem_id: t.details["relevance"] for t in trials if t.details["held_out"] == held}
 
 
-def _front(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells that no other beats in relevance without being slower."""
-
-    def beaten(c: Cell) -> bool:
-        atleast = (o for o in cells if o.relevance >= c.relevance and o.time_s <= c.time_s)
-        return any(o.relevance > c.relevance or o.time_s < c.time_s for o in atleast)
-
-    return [c for c in cells if not beaten(c)]
-
-
-def choose(cells: Sequence[Cell], front: Sequence[Cell], config: Config) -> Choice:
-    """Return the most relevant cell that is on the front, in time, relevant enough, and of an allowed k."""
-    for group, note in ((front, ""), (cells, "no allowed k on the front; ")):
-        fit = [c for c in group if c.measured_s <= config.choice_time_s and c.retrieval.k in config.choice_ks]
-        bound = config.choice_relevance
-        while fit and bound > LEAST_BOUND and not any(c.relevance >= bound for c in fit):
-            bound *= 0.9
-        if fit:
-            best = max(fit, key=lambda c: (c.relevance, -c.time_s))
-            lowered = f"relevance bound lowered to {bound:.2f}" if bound < config.choice_relevance else ""
-            return Choice(best, (note + lowered).strip("; "))
-    if not cells:
-        return Choice(None, "none was measured")
-    if not any(c.retrieval.k in config.choice_ks for c in cells):
-        return Choice(None, f"no configuration has a k of {', '.join(map(str, config.choice_ks))}")
-    return Choice(None, "no configuration is fast enough")
-
-
-def _share(cells: Sequence[Cell], factor: str) -> float | None:
-    """Main-effect share of variance of mean relevance: between-level sum of squares over the total."""
-    found = np.array([c.relevance for c in cells])
-    total = float(((found - found.mean()) ** 2).sum()) if len(found) else 0.0
-    if total == 0:
-        return None
-    between = 0.0
-    for level in dict.fromkeys(  # sums depend on the order, and the order of a set on the process
-        getattr(c.retrieval, factor) for c in cells
-    ):
-        part = np.array([c.relevance for c in cells if getattr(c.retrieval, factor) == level])
-        between += len(part) * float((part.mean() - found.mean()) ** 2)
-    return between / total
+def _of_cell(name: str, trials: Sequence[Trial], seconds: float, by: Resampling) -> list[Metric]:
+    mean, chose = by.mean(_relevance(trials, held=True)), list(_relevance(trials, held=False).values())
+    efficiency = None if mean.value is None else mean.value / seconds
+    half = "mean over the half that chooses" if chose else "no query that chooses"
+    return [
+        row("relevance", name, mean, note=", queries held out"),
+        Metric(
+            "relevance_choosing", float(np.mean(chose)) if chose else None, n=len(chose), condition=name, method=half
+        ),
+        Metric("retrieval_time_s", seconds, n=len(trials), condition=name, method="median, measured", timing=True),
+        Metric("efficiency", efficiency, n=mean.n, condition=name, method="relevance / s", timing=True),
+        *controls.ranking_means(name, [t for t in trials if t.details["held_out"]]),
+    ]
 
 
 def gate(metrics: Metrics, config: Config) -> Verdict:
-    """Return PASS when the chosen configuration has relevance > 0.75; else the defaults are handed on."""
+    """Return PASS if the chosen configuration has relevance > 0.75 on held-out queries; else the defaults are handed on."""
     chosen, skipped, threshold = metrics.facts["chosen"], metrics.facts["skipped"], config.relevance_threshold
     note = "".join(f"; {name} was skipped: {why}" for name, why in skipped.items())
     defaults = Findings(retrieval=RetrievalConfig())
@@ -351,10 +334,15 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         why = f"No configuration could be chosen: {metrics.facts['relaxed']}{note}; the defaults are used."
         steps = _next_without_choice(metrics, config)
         return Verdict(Status.INCONCLUSIVE, why, defaults, nothing, threshold, steps)
-    main = metrics.find("relevance", chosen.name)
-    assert main is not None and main.value is not None  # noqa: S101
+    main, chose = (metrics.find(name, chosen.name) for name in ("relevance", "relevance_choosing"))
+    assert main is not None and chose is not None  # noqa: S101
     relaxed = f" ({metrics.facts['relaxed']})" if metrics.facts["relaxed"] else ""
-    text = f"{chosen.name}: relevance {main.value:.3f} (needs > {threshold}){relaxed}{note}"
+    looked = f"{chosen.relevance:.3f} on the {chose.n} that chose it"
+    if main.value is None:
+        why = f"{chosen.name} has no held-out query; {looked}{relaxed}{note}; the defaults are used."
+        return Verdict(Status.INCONCLUSIVE, why, defaults, main, threshold, _next(chosen.retrieval.text_weight, config))
+    on = f"relevance {main.value:.3f} on {main.n} held-out queries (needs > {threshold})"
+    text = f"{chosen.name}: {on}, {looked}{relaxed}{note}"
     if main.value > threshold:
         return Verdict(Status.PASS, f"{text}.", Findings(retrieval=chosen.retrieval), main, threshold)
     steps = _next(chosen.retrieval.text_weight, config)
@@ -362,14 +350,13 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
 
 
 def _next(weight: float, config: Config) -> tuple[NextStep, ...]:
-    """The failure protocol: weights between those that were tried, a larger memory, another embedder."""
+    """The failure protocol: weights between those that were tried, another embedder. The memory's size is that of E1."""
     tried = sorted({*config.text_weights, weight, 0.0, 1.0})
     at = tried.index(weight)
     between = {round((weight + w) / 2, 4) for w in tried[max(0, at - 1) : at + 2] if w != weight}
     weights = {"text_weights": sorted({weight, *between}, reverse=True)}
     return (
         next_steps.command(NAME, weights, "finer weights around the best"),
-        *next_steps.doubled(NAME, config, "n_memory", "a larger memory holds nearer problems", config.n_queries),
         *next_steps.other_embedders(NAME, config.embedders),
     )
 
@@ -379,7 +366,7 @@ def _next_without_choice(metrics: Metrics, config: Config) -> tuple[NextStep, ..
     skipped: dict[str, str] = metrics.facts["skipped"]
     if len(skipped) == len(config.embedders):
         return (next_steps.install(skipped.values(), next_steps.BUNDLED_EMBEDDER),)
-    if not set(config.ks) & set(config.choice_ks):
+    if not set(ks_of(config.ks, config)) & set(ks_of(config.choice_ks, config)):
         ks = sorted({*config.ks, *config.choice_ks})
         return (next_steps.command(NAME, {"ks": ks}, "with a k that may be chosen"),)
     smallest = {"embedders": list(next_steps.EMBEDDERS[:1])}

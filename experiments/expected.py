@@ -45,6 +45,7 @@ class Key(NamedTuple):
 class Row:
     """The columns of one trial without error that a phase may have to check."""
 
+    problem_id: str
     condition: str
     tokens_in: int | None
     latency_s: float | None
@@ -120,7 +121,7 @@ class Expected:
                     return f"trial {i} has another {name} than its unit"
             if self.attached and getattr(one, self.attached) not in attachments:
                 return f"trial {i} names a file that did not come with it"
-        rows = [Row(found.condition[i], found.tokens_in[i], found.latency_s[i]) for i in done]
+        rows = [Row(found.problem_id[i], found.condition[i], found.tokens_in[i], found.latency_s[i]) for i in done]
         return self.more(rows, details)
 
     def _wrong_keys(self, found: Columns) -> str | None:

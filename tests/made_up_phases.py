@@ -62,6 +62,7 @@ def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
             cell = f"{MINILM} | text {weight:g} | k {k} | cosine"
             rows += [
                 ("e0", "relevance", cell, 0.6 + weight / 4, 0.5, 0.9),
+                ("e0", "relevance_choosing", cell, 0.62 + weight / 4, None, None),
                 ("e0", "retrieval_time_s", cell, 0.01 + weight / 20, None, None),
             ]
     rows += [("e0", "variance_share", f, 0.2, None, None) for f in ("embedder", "text_weight", "k", "distance")]

@@ -1,4 +1,7 @@
-"""E0: which retrieval parameters are most useful in bounded time? Heat map, Pareto front, what each factor explains."""
+"""E0: which retrieval parameters are most useful in bounded time? Heat map, Pareto front, what each factor explains.
+
+The grid and the front are of the queries that choose; the chosen configuration is judged on those held out.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,17 @@ CHOSEN = {"symbol": "diamond-open", "line": {"width": 3}}
 
 def body(phase: phase_page.Phase) -> None:
     """Draw the grid of one embedder and distance, all configurations in relevance and time, the factors."""
-    cells = pareto.cells(phase.of("relevance"), phase.of("retrieval_time_s"))
+    # Before protocol 2 the same queries chose and judged, and there is one relevance.
+    choosing = phase.of("relevance_choosing")
+    cells = pareto.cells(choosing or phase.of("relevance"), phase.of("retrieval_time_s"))
     if cells:
         chosen = next((c for c in cells if c["cell"] == phase.main), None)
         default = chosen or max(cells, key=lambda c: float(c["value"]))
         options = {factor: sorted({str(c[factor]) for c in cells}) for factor in ("embedder", "distance")}
         of = phase.choose_each(options, {factor: str(default[factor]) for factor in options})
         own = [c for c in cells if all(c[factor] == value for factor, value in of.items())]
-        phase.beside(partial(grid, cells=own, chosen=chosen), partial(front, cells=cells, chosen=chosen))
+        held = phase.find("relevance", str(phase.main)) if choosing and chosen else None
+        phase.beside(partial(grid, cells=own, chosen=chosen), partial(front, cells=cells, chosen=chosen, held=held))
     phase.beside(shares)
 
 
@@ -36,7 +42,7 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
     found = {(c["weight"], c["k"]): c for c in cells}
     best = max(cells, key=lambda c: float(c["value"]))
     finding = f"Relevance is highest at text {best['weight']:g}, k {best['k']}: {words.estimate(best)}"
-    basis = f"n {best['n']:,} queries a cell · {best['embedder']}, {best['distance']} · {best['method']}"
+    basis = f"n {best['n']:,} queries a configuration · {best['embedder']}, {best['distance']} · {best['method']}"
     figure = style.titled(finding, basis, "weight of text (the rest is features)", "k (memos brought back)", height=260)
 
     def say(w: float, k: int) -> str:
@@ -76,18 +82,20 @@ def grid(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> N
     phase.draw(figure, f"grid-{best['embedder']}-{best['distance']}")
 
 
-def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> None:
-    """Draw relevance against time: all configurations, the front, the choice, the bounds."""
+def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None, held: Row | None) -> None:
+    """Draw relevance against time: all configurations, the front, the choice, its relevance on held-out queries, bounds."""
     best = pareto.front(cells, phase.setting("time_resolution_s") or 0.0)
     bound_s, needed = phase.setting("choice_time_s"), phase.setting("relevance_threshold")
     finding = "No configuration could be chosen"
     if chosen:
-        side = f", {words.side(chosen['value'], needed)} {needed:g}" if needed is not None else ""
-        finding = (
-            f"Chosen: text {chosen['weight']:g}, k {chosen['k']}, {chosen['distance']}: "
-            f"relevance {words.estimate(chosen)}{side}"
-        )
+        judged = held or chosen
+        side = f", {words.side(judged['value'], needed)} {needed:g}" if needed is not None else ""
+        where = f" on held-out queries{side}; {words.number(chosen['value'])} where it was chosen" if held else side
+        what = f"Chosen: text {chosen['weight']:g}, k {chosen['k']}, {chosen['distance']}"
+        finding = f"{what}: relevance {words.estimate(judged)}{where}"
     basis = f"n {cells[0]['n']:,} queries for each of {len(cells)} configurations · {len(best)} on the Pareto front"
+    if held:
+        basis += f" · n {held['n']:,} held out"
     figure = style.titled(finding, basis, "time of a retrieval (s, median)", "relevance (0 to 1)", height=260)
     on_front = {c["cell"] for c in best}
     for name, own, colour, size, mode in (
@@ -100,6 +108,12 @@ def front(phase: phase_page.Phase, cells: Sequence[Row], chosen: Row | None) -> 
         look = {"mode": mode, "line": {"color": colour, "width": 1.5}, "marker": marker}
         hover = [f"{escape(c['cell'])}<br>relevance {words.estimate(c)}, {c['time_s']:.3g} s" for c in own]
         figure.add_scatter(x=x, y=y, name=name, **look, **style.hovering(hover))
+    if chosen and held:
+        look = {"mode": "markers", "marker": {"color": style.ORANGE, "size": 10, "symbol": "diamond"}}
+        said = f"{escape(chosen['cell'])}<br>relevance {words.estimate(held)} on held-out queries"
+        interval = {"error_y": style.error_bars([held], style.ORANGE)}
+        at = {"x": [chosen["time_s"]], "y": [held["value"]]}
+        figure.add_scatter(**at, name="chosen, held-out queries", **look, **interval, **style.hovering([said]))
     style.threshold(figure, needed, axis="y")
     if bound_s is not None and max(float(c["time_s"]) for c in cells) > bound_s / 3:
         style.threshold(figure, bound_s, f"at most {bound_s:g} s")

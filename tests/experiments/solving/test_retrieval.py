@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from fake_engines import FakeEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from experiments.data import universe
@@ -20,6 +23,7 @@ from experiments.solving.retrieval import (
     RetrievalConfig,
     Scale,
     features_of,
+    relevance,
     similarities,
     top_k,
     unit_rows,
@@ -29,6 +33,14 @@ from experiments.solving.solving import Memo
 DOMAIN = get_domain("big_o")
 PROBLEMS = universe(configure("p2", "smoke", {"n_problems": 24})).problems
 FLOATS = st.floats(-5, 5, allow_nan=False, width=32)
+
+
+class Narrow(FakeEmbedder):
+    """Gives nearly the same vector to every text."""
+
+    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[float]]:
+        vectors, seconds = super().embed(texts)
+        return unit_rows(vectors + 1.0), seconds
 
 
 def bank(n: int = 10, **retrieval: object) -> Bank:
@@ -173,6 +185,33 @@ def test_relevance_of_what_was_found_by_hand() -> None:
     memos = [Memo(twin, twin.label, i) for i in range(3)]
     _, facts = Bank(DOMAIN, memos, FakeEmbedder(), RetrievalConfig(k=3)).semantic(PROBLEMS[0])
     assert (facts["relevance"], facts["type_match"]) == (pytest.approx(0.8), 1.0)
+
+
+def test_diversity_is_measured_in_one_space_whatever_the_embedder() -> None:
+    """Embedders that found the same memos brought back the same diversity; the embedder's own space said 0.48 and 0.90."""
+    memos = [Memo(p, p.label, order) for order, p in enumerate(PROBLEMS[:10])]
+    banks = [Bank(DOMAIN, memos, embedder, RetrievalConfig(k=4)) for embedder in (FakeEmbedder(), Narrow())]
+    draws = [[b.random(generator(seed, "test"), PROBLEMS[12]) for seed in range(5)] for b in banks]
+    assert (banks[1].memory.vectors @ banks[1].memory.vectors.T).min() > 0.9
+    for first, second in zip(*draws, strict=True):
+        assert orders(first) == orders(second) and first.facts["relevance"] == second.facts["relevance"]
+
+
+def test_diversity_by_hand() -> None:
+    """Features opposite to each other are capped at 1; equal ones have none, at the memory's mean too; nor has one alone."""
+    memory = Memory(np.zeros((5, 1)), np.array([[1.0], [1.0], [-1.0], [0.0], [-1.0]]) + 0.2)
+    assert memory.directions[:3].ravel().tolist() == [1.0, 1.0, -1.0]
+
+    def diversity(*chosen: int) -> float:
+        directions = memory.directions[list(chosen)]
+        return relevance(DOMAIN, PROBLEMS[0], [PROBLEMS[i] for i in chosen], directions).diversity
+
+    assert [diversity(0, 1), diversity(0, 2), diversity(0)] == [0.0, 1.0, 0.0]
+    # Cosines 1, -1 and -1: their mean is -1/3, so 4/3, at most 1; of three alike and one unlike 1 - (3 - 3) / 6 = 1.
+    assert diversity(0, 1, 2) == 1.0
+    plain = Memory(np.zeros((2, 1)), np.array([[3.0], [3.0]]))
+    alike = relevance(DOMAIN, PROBLEMS[0], PROBLEMS[:2], plain.directions)
+    assert alike.diversity == 0.0
 
 
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"text_weight": 1.5}, {"distance": "manhattan"}, {"kk": 5}])

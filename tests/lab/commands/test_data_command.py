@@ -232,3 +232,16 @@ def test_texts_that_are_too_long_are_cut_or_left_out_as_the_user_says(called: Ru
     assert len(left.read_text().splitlines()) == 24
     refused = called("data", "make", str(path), "--out", str(tmp_path / "none.jsonl"))
     assert refused.returncode == 2 and not (tmp_path / "none.jsonl").exists()
+
+
+def test_programs_are_made_in_java(called: Run, tmp_path: Path) -> None:
+    """Twelve programs in the format of the user's files; a language or domain without programs is refused by name."""
+    path = tmp_path / "java.jsonl"
+    done = called("data", "make", "big_o", "--language", "java", "--n", "12", "--out", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert set(Counter(r["label"] for r in rows).values()) == {2}
+    assert all("static int " in r["text"] for r in rows)
+    for domain, language in (("equations", "java"), ("big_o", "rust")):
+        done = called("data", "make", domain, "--language", language, "--out", str(tmp_path / "no.jsonl"))
+        assert done.returncode == 2 and f"no {language} programs of {domain}" in done.stderr
