@@ -19,7 +19,8 @@ from common.text import with_interval as with_interval
 ENDS = {  # unit -> ends of the metrics that have it, the first that fits
     "share of memos": ("retrieval_precision", "precision_difference", "seed_spread"),
     "attempts": ("attempts_mean", "difference"),
-    "share": ("accuracy", "accuracy_groupwise", "rate", "score", "share", "type_match", "families", "recall_at_k"),
+    "0 to 1, 0.5 by chance": ("auc", "auc_other_families"),
+    "share": ("accuracy", "over_chance", "by_memory", "rate", "score", "share", "type_match", "families", "recall_at_k"),
     "0 to 1": ("quality", "relevance", "mrr", "ndcg_at_k"),
     "cosine": ("similarity", "similarity_std", "separation"),
     "tokens": ("tokens_mean", "_tokens"),
@@ -61,6 +62,7 @@ CONDITIONS = {
     "write_r_solve_base": "query by R, solved by base",
     "write_r_solve_s": "query by R, solved by S",
 }
+SPELT = {"knn": "kNN", "auc": "AUC"}  # words of metrics' names that are not written as they are stored
 _CONDITION = re.compile(rf"\b(?:{'|'.join(sorted(CONDITIONS, key=len, reverse=True))})\b", re.IGNORECASE)
 
 
@@ -135,8 +137,8 @@ def conditions(text: str) -> str:
 
 
 def words(name: str) -> str:
-    """Return a metric's name with blanks: "adjusted p", "mean difference"."""
-    return name.replace("_", " ")
+    """Return a metric's name with blanks: "adjusted p", "mean difference", "kNN accuracy"."""
+    return " ".join(SPELT.get(word, word) for word in name.split("_"))
 
 
 def axis(metric: str) -> str:

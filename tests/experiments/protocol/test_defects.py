@@ -146,7 +146,7 @@ def test_p1_takes_an_embedder_that_reads_the_texts(engines: Backends, tmp_path: 
     rows = [{"id": i, "text": f"{head}{i}", "label": ("good", "bad")[i % 2]} for i in range(12)]
     file = tmp_path / "footer.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
-    config = configure("p1", "smoke", {"domain": f"jsonl:{file}"})
+    config = configure("p1", "smoke", {"domain": f"jsonl:{file}", "embedders": ["all-MiniLM-L6-v2", "hybrid"]})
     trials = [t for unit in p1.units(config, Earlier(), []) for t in p1.run(unit, engines)]  # type: ignore[arg-type]
     metrics = p1.metrics(trials, config)  # type: ignore[arg-type]
     metrics = Metrics((*metrics.values, *defects.rows(trials)), metrics.facts)

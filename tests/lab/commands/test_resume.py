@@ -76,9 +76,9 @@ def test_a_run_says_what_is_reused_and_resume_finds_the_last_one(called: Run, pa
 
 def test_resume_refuses_when_all_would_be_computed_anew(called: Run, paths: Paths, begun: str) -> None:
     """Settings that make every unit new are another run: it is named what changed, and nothing is left of it."""
-    done = called("run", "p1", "--scale", "smoke", "--set", "per_class=7", "--resume")
+    done = called("run", "p1", "--scale", "smoke", "--set", "n_memory=18", "--resume")
     assert done.returncode == 2
-    assert f"settings changed: per_class 5, now 7 since run {begun}" in done.stderr.splitlines()[-1]
+    assert f"settings changed: n_memory 12, now 18 since run {begun}" in done.stderr.splitlines()[-1]
     assert _runs(paths) == [begun]
     with writing(paths) as con:
         assert con.execute("SELECT DISTINCT run_id FROM units").fetchall() == [(begun,)]
