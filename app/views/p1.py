@@ -27,8 +27,10 @@ def body(phase: phase_page.Phase) -> None:
     """Draw what decides, the learning curve, the candidates side by side; map and similarities of one, as chosen."""
     phase.beside(knn, learning)
     candidates(phase)
-    if embedders := phase.read(reading_phases.embedders_of):
-        embedder = phase.choose("Embedder of the map and of the similarities", embedders, "embedder", phase.main)
+    without = {r["condition"] for r in phase.of("silhouette") if not words.defined(r["value"])}
+    if embedders := [e for e in phase.read(reading_phases.embedders_of) if e not in without]:
+        first = phase.main if phase.main in embedders else None
+        embedder = phase.choose("Candidate of the map and of the similarities", embedders, "embedder", first)
         phase.beside(partial(clusters, embedder=embedder), partial(similarities, embedder=embedder))
 
 
@@ -71,7 +73,7 @@ def learning(phase: phase_page.Phase) -> None:
     finding = f"With {first['memos']:,} to {last['memos']:,} memos {best['condition']} goes {change}"
     basis = f"n {last['n']:,} problems · the first memos, of all classes alike; bars: 95 % of the best"
     figure = plots.curves(lines, best["condition"], finding, basis, "memos (log scale)", "kNN accuracy (share)")
-    style.threshold(figure, phase.setting("knn_threshold"), axis="y")
+    style.threshold(figure, phase.setting("knn_threshold"), axis="y", place="top left")
     phase.draw(figure, "learning")
 
 
