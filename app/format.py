@@ -15,12 +15,23 @@ from common.text import interval as interval
 from common.text import number as number
 from common.text import size as size
 from common.text import with_interval as with_interval
+from common.text import words as words
 
 ENDS = {  # unit -> ends of the metrics that have it, the first that fits
     "share of memos": ("retrieval_precision", "precision_difference", "seed_spread"),
     "attempts": ("attempts_mean", "difference"),
     "0 to 1, 0.5 by chance": ("auc", "auc_other_families"),
-    "share": ("accuracy", "over_chance", "by_memory", "rate", "score", "share", "type_match", "families", "recall_at_k"),
+    "share": (
+        "accuracy",
+        "over_chance",
+        "by_memory",
+        "rate",
+        "score",
+        "share",
+        "type_match",
+        "families",
+        "recall_at_k",
+    ),
     "0 to 1": ("quality", "relevance", "mrr", "ndcg_at_k"),
     "cosine": ("similarity", "similarity_std", "separation"),
     "tokens": ("tokens_mean", "_tokens"),
@@ -62,7 +73,6 @@ CONDITIONS = {
     "write_r_solve_base": "query by R, solved by base",
     "write_r_solve_s": "query by R, solved by S",
 }
-SPELT = {"knn": "kNN", "auc": "AUC"}  # words of metrics' names that are not written as they are stored
 _CONDITION = re.compile(rf"\b(?:{'|'.join(sorted(CONDITIONS, key=len, reverse=True))})\b", re.IGNORECASE)
 
 
@@ -134,11 +144,6 @@ def conditions(text: str) -> str:
         return name[0].upper() + name[1:] if found[0][0].isupper() else name
 
     return _CONDITION.sub(named, text)
-
-
-def words(name: str) -> str:
-    """Return a metric's name with blanks: "adjusted p", "mean difference", "kNN accuracy"."""
-    return " ".join(SPELT.get(word, word) for word in name.split("_"))
 
 
 def axis(metric: str) -> str:

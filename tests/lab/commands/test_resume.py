@@ -68,7 +68,7 @@ def test_a_run_says_what_is_reused_and_resume_finds_the_last_one(called: Run, pa
     """A user goes on without having kept the command line; the scale and values are those of the run that is there."""
     done = called("run", "p1", "--resume")
     assert f"p1  as in run {begun}: --scale smoke" in done.stderr
-    assert "p1  3 of 3 units reused" in done.stderr and "units done" not in done.stderr
+    assert "p1  7 of 7 units reused" in done.stderr and "units done" not in done.stderr
     assert done.stdout.startswith("p1  INCONCLUSIVE")
     assert done.returncode == 0
     assert _runs(paths) == [begun]
