@@ -15,14 +15,17 @@ from common.text import interval as interval
 from common.text import number as number
 from common.text import size as size
 from common.text import with_interval as with_interval
+from common.text import words as words
 
 ENDS = {  # unit -> ends of the metrics that have it, the first that fits
     "share of memos": ("retrieval_precision", "precision_difference", "seed_spread"),
     "attempts": ("attempts_mean", "difference", "equivalence_margin"),
+    "0 to 1, 0.5 by chance": ("auc", "auc_other_families"),
     "share": (
         "equivalence_power",
         "accuracy",
-        "accuracy_groupwise",
+        "over_chance",
+        "by_memory",
         "rate",
         "score",
         "share",
@@ -144,11 +147,6 @@ def conditions(text: str) -> str:
         return name[0].upper() + name[1:] if found[0][0].isupper() else name
 
     return _CONDITION.sub(named, text)
-
-
-def words(name: str) -> str:
-    """Return a metric's name with blanks: "adjusted p", "mean difference"."""
-    return name.replace("_", " ")
 
 
 def axis(metric: str) -> str:

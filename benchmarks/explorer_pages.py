@@ -106,7 +106,7 @@ def metric_rows() -> list[tuple[str, str, str]]:
     """(phase, metric, condition) of what the pages draw."""
     rows = [
         ("p1", m, e)
-        for m in ("similarity_ratio", "knn_accuracy", "knn_accuracy_groupwise", "silhouette")
+        for m in ("similarity_ratio", "knn_accuracy", "knn_accuracy_other_families", "silhouette")
         for e in EMBEDDERS
     ]
     rows += [("p3", "retention", c) for c in ("instruction", "arithmetic", "format", "knowledge", "overall")]

@@ -108,7 +108,7 @@ def _plan(shards: int) -> tuple[Any, list[Any]]:
 
     p1, units = get_phase("p1"), []
     for i in range(shards):
-        config = configure("p1", "smoke", {"embedders": ["all-MiniLM-L6-v2"], "per_class": 4, "k": i + 1})
+        config = configure("p1", "smoke", {"embedders": ["all-MiniLM-L6-v2"], "n_memory": 12, "k": i + 1})
         (unit,) = p1.units(config, Earlier(), [])
         units.append(replace(unit, cost=SHARD_SECONDS))  # so that each is a shard
     with writing(Paths.local()) as con:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+SPELT = {"knn": "kNN", "auc": "AUC"}  # words in names of metrics that are not written as they are stored
 UNDEFINED = "undefined"
 
 
@@ -68,3 +69,8 @@ def printable(text: str) -> str:
         return c.encode("unicode_escape").decode() if steers or turns or alone else c
 
     return "".join(map(shown, text))
+
+
+def words(name: str) -> str:
+    """Return a metric's name with blanks: "adjusted p", "mean difference", "kNN accuracy"."""
+    return " ".join(SPELT.get(word, word) for word in name.split("_"))

@@ -49,7 +49,15 @@ from experiments.protocol.identity import make_unit
 from experiments.solving.choice import attempts_of_vote
 from experiments.solving.ranking import ranking_of
 from experiments.solving.readings import readings_of
-from experiments.solving.retrieval import BY_WORDS, Distance, Memory, RetrievalConfig, features_of, relevance, top_k
+from experiments.solving.retrieval import (
+    BY_WORDS_ALONE,
+    Distance,
+    Memory,
+    RetrievalConfig,
+    features_of,
+    relevance,
+    top_k,
+)
 
 NAME = "e0"
 TITLE = "Retrieval parameters"
@@ -169,8 +177,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
     labels, groups = (np.array([getattr(p, name) for p in memory], dtype=object) for name in ("label", "group"))
     own = np.array([groups == q.group for q in queries])
     ks, held = ks_of(config.ks, config), held_out(queries, config.data_seed)
-    if set(BY_WORDS) & set(config.distances):
-        _ = bank.words  # the index is made here, as vectors are, so that no search is timed with it
+    bank.index(config.distances)
     readings = readings_of(embedder, [q.text for q in queries], asked)
     started = time.perf_counter()
     features = features_of(domain, queries)
@@ -192,7 +199,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
                     query.problem_id,
                     cell,
                     truth=query.label,
-                    latency_s=search_s + (embedding_s[i] if weight > 0 and distance != "bm25" else 0.0),
+                    latency_s=search_s + (embedding_s[i] if weight > 0 and distance not in BY_WORDS_ALONE else 0.0),
                     details={
                         "embedder": name,
                         "text_weight": weight,

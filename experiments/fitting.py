@@ -10,7 +10,6 @@ from experiments.data import universe, zone_of, zones_of
 from experiments.domains import Problem, get_domain
 from experiments.domains.jsonl import JsonLines
 
-PER_CLASS = "per_class"
 STORED, ASKED = ("n_memory", "n_train"), ("n_test", "n_queries")  # fields of a Config: problems of memory, and to solve
 
 
@@ -67,7 +66,6 @@ def _of_groups(config: PhaseConfig, given: Collection[str]) -> dict[str, int]:
     times = 1 if config.balance == "natural" else classes
     sides = dict.fromkeys(STORED, zones.memory) | {"n_test": zones.test, "n_queries": zones.tuning}
     rooms = {f: times * _fewest(side, config) for f, side in sides.items()}
-    rooms[PER_CLASS] = min(Counter(p.label for p in (*zones.tuning, *zones.memory)).values())
     return {f: room for f, room in rooms.items() if f not in given and getattr(config, f, 0) > room}
 
 
@@ -75,9 +73,6 @@ def _of_variants(config: PhaseConfig, given: Collection[str]) -> dict[str, int]:
     labels = Counter(p.label for p in universe(config).problems)
     equal = config.balance == "equal"
     zones = {label: zone_of(n) for label, n in labels.items()}
-    if hasattr(config, PER_CLASS):
-        most = min(n - zones[label] for label, n in labels.items())
-        return {PER_CLASS: most} if PER_CLASS not in given and getattr(config, PER_CLASS) > most else {}
     classes = len(labels) if equal else 1
     rarest = min(labels, key=lambda label: labels[label])
     n, zone = (labels[rarest], zones[rarest]) if equal else (sum(labels.values()), sum(zones.values()))

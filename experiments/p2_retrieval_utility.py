@@ -127,7 +127,8 @@ def rounds(config: Config, findings: Earlier) -> list[list[Unit]]:
     """Return all units, by round: one for every few test problems, each under all conditions; a round up to each look."""
     _, test = split(config, config.n_memory, config.n_test)
     best = findings.of(p1.Findings)
-    retrieval = RetrievalConfig(embedder=best.embedder, text_weight=best.text_weight, k=config.k).model_dump()
+    how = {"embedder": best.embedder, "text_weight": best.text_weight, "distance": best.distance}
+    retrieval = RetrievalConfig(**how, k=config.k).model_dump()
     seeds = [c in DRAWN for c in conditions_of(config)]
     each = PROMPT_S * sum(len(memo_seeds(config, drawn)) for drawn in seeds) * effort(config)
     return [

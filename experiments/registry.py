@@ -17,7 +17,7 @@ from experiments.domains.jsonl import JsonLines
 from experiments.domains.jsonl_file import MIN_LINES, MIN_OF_LABEL, too_rare
 from experiments.expected import Expected
 from experiments.findings import Earlier, PhaseFindings
-from experiments.fitting import PER_CLASS, smaller_counts
+from experiments.fitting import smaller_counts
 
 PHASES = {
     "p1": "experiments.p1_embedding_validity",
@@ -80,14 +80,14 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
     if isinstance(values.get("domain"), str):
         values["domain"] = resolved(values["domain"])
         if "n_problems" not in (given or {}):
-            values |= _enough_for_labels(values, scale)
+            values |= _enough_for_labels(values)
     try:
         config = phase.Config(**values)
         return phase.Config(**{**values, **smaller_counts(config, given or ())})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        if key in (PER_CLASS, "n_problems") and key not in (given or {}) and (why := _too_few(values)):
+        if key == "n_problems" and key not in (given or {}) and (why := _too_few(values)):
             raise LabError(why, "lab data check FILE") from None
         if first["type"] == "extra_forbidden":
             known = ", ".join(phase.Config.model_fields)
@@ -126,18 +126,13 @@ class Phase(Protocol):
     def gate(self, metrics: Metrics, config: Any) -> Verdict: ...
 
 
-def _enough_for_labels(values: Mapping[str, Any], scale: str) -> dict[str, int]:
-    """Return n_problems with as many problems of each label as P1 takes at this scale, where a file has many labels.
-
-    It is the same for all phases of a run, which draw from the same problems.
-    """
+def _enough_for_labels(values: Mapping[str, Any]) -> dict[str, int]:
+    """Return n_problems with the least problems of each label that a file may have, where it has many labels."""
     domain = get_domain(values["domain"])
     if not isinstance(domain, JsonLines):
         return {}
-    p1 = get_phase("p1")
-    each = p1.SCALES.get(scale, {}).get(PER_CLASS, p1.Config.model_fields[PER_CLASS].default)
     usual = values.get("n_problems", PhaseConfig.model_fields["n_problems"].default)
-    return {"n_problems": max(usual, each * len(domain.options))}
+    return {"n_problems": max(usual, MIN_OF_LABEL * len(domain.options))}
 
 
 def _too_few(values: Mapping[str, Any]) -> str:

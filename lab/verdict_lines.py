@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from common.text import number, printable, with_interval
+from common.text import number, printable, with_interval, words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +95,7 @@ def _number(row: Mapping[str, Any]) -> str:
     """Return the main metric in words, with its interval, n and threshold."""
     needs = "" if row["threshold"] is None else f", threshold {number(row['threshold'])}"
     value = with_interval(row["value"], row["low"], row["high"])
-    return f"{row['main_metric'].replace('_', ' ')} {value}, n {row['n']}{needs}"
+    return f"{words(row['main_metric'])} {value}, n {row['n']}{needs}"
 
 
 def _sentences(row: Mapping[str, Any]) -> Iterator[str]:

@@ -18,11 +18,18 @@ PAIRS = ("semantic - temporal", "semantic - none", "temporal - none")
 def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
     """(phase, metric, condition, value, low, high)."""
     rows: list[tuple[str, str, str, Number, Number, Number]] = []
+    rows.append(("p1", "chance_accuracy", "", 1 / 3, None, None))
     for embedder, ratio in ((MINILM, 1.342), (RTL, None)):
         rows += [
             ("p1", "similarity_ratio", embedder, ratio, 1.28, 1.41),
             ("p1", "knn_accuracy", embedder, 0.8, 0.7, 0.9),
-            ("p1", "knn_accuracy_groupwise", embedder, 0.6, 0.4, 0.8),
+            ("p1", "knn_accuracy_other_families", embedder, 0.6, 0.4, 0.8),
+            *(
+                ("p1", "knn_accuracy_by_memory", f"{embedder} | {m} memos", m / 60, m / 80, m / 50)
+                for m in (6, 12, 24, 48)
+            ),
+            ("p1", "auc", embedder, 0.7, 0.6, 0.8),
+            ("p1", "probe_accuracy", embedder, ratio and 0.9, 0.8, 0.95),
             ("p1", "silhouette", embedder, 0.31, None, None),
             ("p1", "within_similarity", embedder, 0.5, None, None),
             ("p1", "between_similarity", embedder, 0.4, None, None),
@@ -98,7 +105,9 @@ def phase_metrics() -> list[tuple[str, str, str, Number, Number, Number]]:
 def details_of(phase: str, condition: str, i: int) -> dict[str, Any]:
     """What a trial's details hold that pages read."""
     if phase == "p1":
-        return {"vector": [1.0, i % 3 / 3, i / 24], "map": [i % 5, i // 5], "group": HOSTILE}
+        # Bins of a width of 0.5: two memos of the class at 0.75, three others at 0.25 and -0.75.
+        counts = {"within": [0, 0, 0, 2], "between": [1, 0, 2, 0]}
+        return {"histogram": counts, "map": [i % 5, i // 5], "group": HOSTILE}
     if condition.startswith("train"):
         validation = [1.3, 1.2, 1.1] if phase == "e2" else None
         return {

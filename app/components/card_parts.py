@@ -18,7 +18,7 @@ THRESHOLD = "_threshold"  # ends the name of a setting; what is before it begins
 def deciding(run_id: str, verdict: Row) -> Row:
     """Return the verdict with the number that decided: of a FAIL whose main metric is met, the first one that is not.
 
-    Such a gate has more than one threshold, as P1, whose setting knn_threshold is that of knn_accuracy.
+    Such a gate has more than one threshold, as P1's of protocol 1, whose setting knn_threshold is that of knn_accuracy.
     """
     value, needed = verdict["value"], verdict["threshold"]
     if verdict["status"] != "FAIL" or not words.defined(value) or not words.defined(needed):

@@ -60,6 +60,31 @@ def curve(rows: Sequence[Row], finding: str, basis: str, title: str, say: Callab
     return style.with_legend(figure)
 
 
+def curves(
+    lines: Mapping[str, Sequence[Row]], best: str, finding: str, basis: str, x_title: str, y_title: str
+) -> go.Figure:
+    """Draw shares by the number of memos, a line a candidate, on a log scale; the best is wider and has its intervals.
+
+    Args:
+        lines: name -> rows with memos, value, low and high, in the order of memos.
+    """
+    figure = style.titled(finding, basis, x_title, y_title, height=300)
+    names = list(lines)
+    for name, rows in lines.items():
+        colour, marked = style.colour(name, names), name == best
+        x, y = [r["memos"] for r in rows], [r["value"] for r in rows]
+        line = {"color": colour, "width": 3 if marked else 1.5}
+        marker = {"color": colour, "size": 9 if marked else 7, "symbol": style.symbol(name, names)}
+        ends = {"error_y": style.error_bars(rows, colour)} if marked else {}
+        hover = [f"{escape(name)}, {r['memos']:,} memos: {words.estimate(r)}" for r in rows]
+        look = {"mode": "lines+markers", "name": escape(words.shortened(name, 24)), "line": line, "marker": marker}
+        figure.add_scatter(x=x, y=y, **look, **ends, **style.hovering(hover))
+    ticks = sorted({r["memos"] for rows in lines.values() for r in rows})
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{n:,}" for n in ticks])
+    figure.update_yaxes(range=[-0.02, 1.02])
+    return style.with_legend(figure)
+
+
 def attempts(rows: Sequence[Row], order: Sequence[str], finding: str) -> go.Figure:
     """Draw the share of trials by attempts needed, grouped bars, one colour per condition."""
     named = [c for c in order if any(r["condition"] == c for r in rows)]

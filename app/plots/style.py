@@ -37,13 +37,14 @@ LABEL_CHARS, LABEL_LINES = 24, 3  # of a row; a longer label ends in an ellipsis
 
 # One colour a name, on every page. Conditions of a kind share it: base_semantic is semantic's.
 NAMES = {
-    GREY: ("none", "memo", "tuned_s_none"),
+    GREY: ("none", "memo", "tuned_s_none", "bm25"),
     BLUE: ("semantic", "base_semantic", "base_best", "within", "all-MiniLM-L6-v2", "O(1)"),
-    SKY: ("base", "base_query", "lexical", "O(n)"),
+    SKY: ("base", "base_query", "lexical", "centred", "O(n)"),
     GREEN: ("label_only", "tuned", "tuned_s", "train", "train_s", "all-mpnet-base-v2", "O(log n)"),
-    RED: ("vote", "tuned_r", "train_r", "O(n^2)"),
+    RED: ("vote", "tuned_r", "train_r", "structure", "O(n^2)"),
     ORANGE: ("recent", "temporal", "base_temporal", "between", "hybrid", "O(2^n)"),
-    PURPLE: ("random", "tuned_s_random", "paraphrase-MiniLM-L6-v2", "O(n log n)"),
+    PURPLE: ("random", "tuned_s_random", "paraphrase-MiniLM-L6-v2", "tfidf", "O(n log n)"),
+    YELLOW: ("lm:smollm2-135m@20",),
 }
 NAMED = {name: colour for colour, names in NAMES.items() for name in names}
 
@@ -165,7 +166,7 @@ def threshold(
     if axis == "x":
         figure.add_vline(x=at, annotation_position=place, annotation_yanchor="bottom", **style, **note)
     else:
-        figure.add_hline(y=at, annotation_position="top right", **style, **note)
+        figure.add_hline(y=at, annotation_position="top right" if place == "top" else place, **style, **note)
 
 
 def _note(text: str) -> dict[str, Any]:

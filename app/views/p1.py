@@ -1,4 +1,4 @@
-"""P1: do embeddings put problems with the same answer near each other? Ratio, kNN, map of clusters, similarities."""
+"""P1: do embeddings put problems with the same answer near each other? kNN, learning curve, candidates, map, similarities."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ from app.plots import style
 from app.reading import Row
 from warehouse.queries import phases as reading_phases
 
+NUMBERS = {  # metrics of the table of candidates -> the names of their columns
+    "knn_accuracy": "kNN accuracy",
+    "knn_accuracy_other_families": "kNN, other families",
+    "auc": "AUC",
+    "auc_other_families": "AUC, other families",
+    "probe_accuracy": "probe accuracy",
+    "similarity_ratio": "similarity ratio",
+    "silhouette": "silhouette",
+}
+
 
 def body(phase: phase_page.Phase) -> None:
-    """Draw the plots; those of vectors are of one embedder, which the reader chooses."""
-    phase.beside(ratio, knn)
-    if embedders := phase.read(reading_phases.embedders_of):
-        embedder = phase.choose("Embedder of the map and of the similarities", embedders, "embedder", phase.main)
+    """Draw what decides, the learning curve, the candidates side by side; map and similarities of one, as chosen."""
+    phase.beside(knn, learning)
+    candidates(phase)
+    without = {r["condition"] for r in phase.of("silhouette") if not words.defined(r["value"])}
+    if embedders := [e for e in phase.read(reading_phases.embedders_of) if e not in without]:
+        first = phase.main if phase.main in embedders else None
+        embedder = phase.choose("Candidate of the map and of the similarities", embedders, "embedder", first)
         phase.beside(partial(clusters, embedder=embedder), partial(similarities, embedder=embedder))
 
 
@@ -27,44 +40,61 @@ def _against(row: Row, needed: float | None) -> str:
     return words.estimate(row) + side
 
 
-def ratio(phase: phase_page.Phase) -> None:
-    """Draw the within / between similarity of each embedder against the threshold."""
-    rows = phase.of("similarity_ratio")
-    if not rows:
-        return
-    needed = phase.setting("ratio_threshold")
-    finding = "No embedder has a defined ratio"
-    if best := phase.best("similarity_ratio"):
-        finding = f"{best['condition']} has the highest ratio: {_against(best, needed)}"
-    basis = f"n {rows[0]['n']:,} problems · {rows[0]['method']}"
-    title, embedders = "similarity within / between classes", phase.read(reading_phases.embedders_of)
-    figure = plots.rows_with_intervals(rows, finding, basis, title, among=embedders)
-    style.threshold(figure, needed)
-    phase.draw(figure, "ratio")
-
-
 def knn(phase: phase_page.Phase) -> None:
-    """Draw the accuracy of the nearest neighbours, with families mixed and with families separated."""
-    mixed = phase.of("knn_accuracy")
-    apart = {r["condition"]: r for r in phase.of("knn_accuracy_groupwise")}
-    if not mixed:
+    """Draw the kNN accuracy of each candidate with the threshold and chance."""
+    rows = phase.of("knn_accuracy")
+    best = phase.best("knn_accuracy")
+    if not rows or best is None:
         return
-    needed, embedders = phase.setting("knn_threshold"), phase.read(reading_phases.embedders_of)
-    rows = [
-        {**r, "condition": f"{r['condition']}, {kind}"}
-        for m in mixed
-        for r, kind in ((m, "mixed"), (apart.get(m["condition"]), "families apart"))
-        if r
-    ]
-    best = max(mixed, key=lambda r: r["value"] or 0.0)
-    finding = f"Neighbours of {best['condition']} share its class in {_against(best, needed)}"
-    separated = f", {next(iter(apart.values()))['n']:,} with families separated" if apart else ""
-    basis = f"n {mixed[0]['n']:,} held out{separated} · {mixed[0]['method']}"
-    colours = {r["condition"]: style.colour(r["condition"].rpartition(", ")[0], embedders) for r in rows}
-    figure = plots.rows_with_intervals(rows, finding, basis, "kNN accuracy (share)", colours=colours)
-    style.threshold(figure, needed)
+    needed, chance = phase.setting("knn_threshold"), phase.find("chance_accuracy")
+    finding = f"Nearest memos of {best['condition']} share the problem's class in {_against(best, needed)}"
+    basis = f"n {rows[0]['n']:,} problems · {rows[0]['method']}"
+    names = [r["condition"] for r in rows]
+    figure = plots.rows_with_intervals(rows, finding, basis, "kNN accuracy (share)", among=names)
+    style.threshold(figure, needed, place="top right")
+    if chance:
+        style.threshold(figure, chance["value"], f"chance {words.number(chance['value'])}", solid=True)
     figure.update_xaxes(range=[-0.02, 1.02])
     phase.draw(figure, "knn")
+
+
+def learning(phase: phase_page.Phase) -> None:
+    """Draw the kNN accuracy of each candidate with more and more memos."""
+    lines: dict[str, list[Row]] = {}
+    for row in phase.defined("knn_accuracy_by_memory"):
+        name, _, memos = row["condition"].rpartition(" | ")
+        lines.setdefault(name, []).append({**row, "memos": int(memos.partition(" ")[0])})
+    best = phase.best("knn_accuracy")
+    if not lines or best is None or best["condition"] not in lines:
+        return
+    own = lines[best["condition"]]
+    first, last = own[0], own[-1]
+    change = f"from {words.number(first['value'])} to {words.number(last['value'])}"
+    finding = f"With {first['memos']:,} to {last['memos']:,} memos {best['condition']} goes {change}"
+    basis = f"n {last['n']:,} problems · the first memos, of all classes alike; bars: 95 % of the best"
+    figure = plots.curves(lines, best["condition"], finding, basis, "memos (log scale)", "kNN accuracy (share)")
+    style.threshold(figure, phase.setting("knn_threshold"), axis="y", place="top left")
+    phase.draw(figure, "learning")
+
+
+def candidates(phase: phase_page.Phase) -> None:
+    """Show what else was measured of each candidate, without vectors or not."""
+    rows = [
+        {"candidate": one["condition"]}
+        | {title: _of(phase, metric, one["condition"]) for metric, title in NUMBERS.items()}
+        for one in phase.of("knn_accuracy")
+    ]
+    if rows:
+        note = (
+            "Other families: the problem's own family is left out of memory. The probe is an upper bound of what a linear rule "
+            "finds. The similarity ratio was protocol 1's criterion and decides nothing."
+        )
+        phase.table("Candidates", rows, "candidates", tuple(NUMBERS.values()), note)
+
+
+def _of(phase: phase_page.Phase, metric: str, candidate: str) -> float | None:
+    row = phase.find(metric, candidate)
+    return row["value"] if row else None
 
 
 def clusters(phase: phase_page.Phase, embedder: str) -> None:
@@ -109,13 +139,13 @@ def similarities(phase: phase_page.Phase, embedder: str) -> None:
         finding = f"Pairs of one class are {words.number(abs(gap))} {'more' if gap > 0 else 'less'} similar than others in {embedder}"
     totals = {kind: sum(b["pairs"] for b in bins if b["kind"] == kind) for kind in ("within", "between")}
     basis = f"n {totals['within']:,} pairs within a class, {totals['between']:,} between; lines at the means"
-    figure = style.titled(finding, basis, "cosine similarity of two problems", "share of pairs (%)", height=330)
+    figure = style.titled(finding, basis, "cosine similarity of a problem and a memo", "share of pairs (%)", height=330)
     for kind in ("between", "within"):
         own = [b for b in bins if b["kind"] == kind]
         figure.add_bar(
             x=[b["cosine"] for b in own],
             y=[100 * b["pairs"] / totals[kind] for b in own],
-            width=2 / reading_phases.BINS,
+            width=[b["width"] for b in own],
             name=f"{kind} classes" if kind == "between" else "within a class",
             marker_color=style.colour(kind),
             opacity=0.6,

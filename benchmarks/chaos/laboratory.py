@@ -38,9 +38,9 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
     return kept | {"LAB_HOME": str(home), "LAB_HOST": HOST, "HF_HUB_OFFLINE": "1"} | extra
 
 
-def given(number: int, per_class: int, *more: str) -> list[str]:
-    """Return values of a chain that ends with P1, whose units are so many embedders; another `per_class` makes other units."""
-    values = [f"p1.embedders={json.dumps(EMBEDDERS[:number])}", f"p1.per_class={per_class}", *more]
+def given(number: int, n_memory: int, *more: str) -> list[str]:
+    """Return values of a chain that ends with P1, whose units are so many embedders; another `n_memory` makes other units."""
+    values = [f"p1.embedders={json.dumps(EMBEDDERS[:number])}", f"p1.n_memory={n_memory}", *more]
     return ["--scale", "smoke", *(word for value in values for word in ("--set", value))]
 
 

@@ -23,7 +23,8 @@ NOTE = (
     "and not its trials, hosts and plan."
 )
 UNKNOWN = {"plans": ("created_at",), "runs": ("started_at",), "verdicts": ("decided_at",)}  # and so without a time here
-THRESHOLDS = {"p1": "ratio_threshold", "p3": "overall_threshold", "e0": "relevance_threshold"}  # of the main metric
+# Main metric -> the setting with its threshold.
+THRESHOLDS = {"knn_accuracy": "knn_threshold", "retention": "overall_threshold", "relevance": "relevance_threshold"}
 
 
 class Estimate(NamedTuple):
@@ -123,7 +124,11 @@ def store(results: Results, path: Path) -> None:
         for name in PHASES
         if (p := get_phase(name))
     }
-    known = {v["phase"]: {THRESHOLDS[v["phase"]]: v["threshold"]} for v in results.verdicts if v["phase"] in THRESHOLDS}
+    known = {
+        v["phase"]: {THRESHOLDS[v["main_metric"]]: v["threshold"]}
+        for v in results.verdicts
+        if v["main_metric"] in THRESHOLDS
+    }
     empty = {"host": "", "code_commit": "", "dirty": False, "versions": {}, "arguments_given": {}}
     with duckdb.connect(str(path)) as con:
         migrate(con)

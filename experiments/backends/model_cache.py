@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from common.errors import LabError
 from common.system_errors import of_machine
@@ -59,16 +59,27 @@ class Backends:
     def embedder(self, name: str) -> Embedder:
         """Return the text embedder called `name`. Raises Unavailable."""
         if name not in self.embedders:
-            from experiments.backends.catalog import is_language_model
-            from experiments.backends.sentence_embedder import SentenceEmbedder
-
-            # Ollama embeds with the model that it is asked for; models of the other engines do not embed.
-            stored = is_language_model(name)
-            found: Any = self.language_model(name, precision=Precision.STORED) if stored else SentenceEmbedder(name)
-            if not hasattr(found, "embed"):
-                raise Unavailable(f"{name!r} is no embedder")
-            self.embedders[name] = found
+            self.embedders[name] = self._embedder(name)
         return self.embedders[name]
+
+    def _embedder(self, name: str) -> Embedder:
+        from experiments.backends.catalog import STATES, is_language_model, layer_of
+        from experiments.backends.hidden_states import HiddenStates
+        from experiments.backends.sentence_embedder import SentenceEmbedder
+
+        if layer := layer_of(name):
+            try:
+                model = self.language_model(layer.model, precision=STATES)
+            except LabError as error:
+                raise Unavailable(f"embedder {name!r} cannot be loaded on this host: {error}") from error
+            return HiddenStates(name, layer, model)
+        if not is_language_model(name):
+            return SentenceEmbedder(name)
+        # Ollama embeds with the model that it is asked for; models of the other engines embed by a layer (layer_of).
+        found: Any = self.language_model(name, precision=Precision.STORED)
+        if not hasattr(found, "embed"):
+            raise Unavailable(f"{name!r} is no embedder")
+        return cast("Embedder", found)
 
     def language_model(self, name: str, adapter: str = "", precision: Precision = Precision.FLOAT32) -> LanguageModel:
         """Return the model called `name`, tuned by the adapter with SHA-256 `adapter` if given. Raises Unavailable."""

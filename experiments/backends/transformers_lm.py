@@ -10,6 +10,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.backends import weights
 from experiments.backends.answer_end import end_tokens, spelling, with_ends
@@ -272,6 +273,20 @@ class TransformersModel:
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
         )
+
+    def states(self, text: str, layer: int) -> NDArray[np.float64]:
+        """Return the hidden states after `layer`, shape (tokens, width); the text is cut at the window."""
+        import torch
+
+        ids = self._ids([self.tokenizer(text).input_ids[: self.window]])
+        with torch.inference_mode():
+            found = self.model(input_ids=ids, output_hidden_states=True, use_cache=False, logits_to_keep=1)
+        return np.asarray(found.hidden_states[layer][0].float().cpu().numpy(), dtype=np.float64)
+
+    @property
+    def layers(self) -> int:
+        """The number of layers."""
+        return int(self.model.config.num_hidden_layers)
 
     def negative_log_likelihood(self, text: str) -> TextLoss:
         import torch

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import LabError
+from experiments.domains import code_text
 from experiments.domains.base import Problem, judged_by_choice
 from experiments.domains.jsonl_file import data_file, data_name, read_rows
 from experiments.domains.scripts import WORD, first_of, normal_text
@@ -49,6 +50,7 @@ class JsonLines:
     feature_names = (
         *"log_characters log_words log_sentences word_length distinct_words".split(),
         *"digits capitals marks questions exclamations".split(),
+        *code_text.NAMES,
     )
 
     def __init__(self, named: str) -> None:
@@ -102,11 +104,11 @@ class JsonLines:
     judge = staticmethod(judged_by_choice)
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
-        """Return lengths, and shares of characters and words, shape (10,)."""
+        """Return lengths, shares of characters and words, and counts that see the structure of code; shape (22,)."""
         text = problem.text
         words = [w.casefold() for w in WORD.findall(text)]
         characters, n = max(1, len(text)), max(1, len(words))
-        return np.array(
+        shares = np.array(
             [
                 np.log1p(len(text)),
                 np.log1p(len(words)),
@@ -120,6 +122,7 @@ class JsonLines:
                 text.count("!") / n,
             ]
         )
+        return np.concatenate([shares, code_text.features(text)])
 
     def describe(self, problem: Problem) -> str:
         """Return length and marks of the text: "A text of 9 words, with digits."; a part that names a label is left out."""

@@ -21,7 +21,7 @@ from experiments.domains.scripts import composed, first_of, normal_text
 
 MAX_LABELS = 50  # each is scored for every problem
 MIN_LINES = 12  # the least n_problems of a phase
-MIN_OF_LABEL = 5  # the least per_class of P1, 4, beside the one of each label that is for the test
+MIN_OF_LABEL = 5  # one for the test, one for tuning, three for the memory: a majority of P1's five neighbours
 MAX_LINES = 200_000  # the protocol needs 1,880
 MAX_FILE_BYTES = 2**28  # a run holds its problems in memory
 LISTED = 20  # findings that are listed; the rest are counted

@@ -48,7 +48,8 @@ FOLLOWING = ("attempts", "first_right", "solved", "answer")  # of a trial, from 
 CLOCKS = frozenset({"latency_s"})
 TRAINED = frozenset({"adapter"})  # the digest of floats, whose last bits are another thread count's
 COMPUTED_BY = frozenset({"device", "version", "torch", "mlx"})  # of "engine": releases are in the id, devices agree
-LEFT_OUT = CLOCKS | TRAINED | COMPUTED_BY
+COUNTED = frozenset({"histogram"})  # of cosines, for a plot: a last bit moves one over the edge of a bin
+LEFT_OUT = CLOCKS | TRAINED | COMPUTED_BY | COUNTED
 
 
 class Outcome(StrEnum):

@@ -58,13 +58,13 @@ def code_version(phase: str, domain: str, analysis: bool = False, models: tuple[
         domain: as in a Config.
         models: names of the models that are used; the backends of the language models among them count.
     """
-    from experiments.backends.catalog import BACKENDS, is_language_model, prefix_of
+    from experiments.backends.catalog import BACKENDS, language_models, prefix_of
     from experiments.domains import domain_module
     from experiments.registry import module_of
 
     module = module_of(phase).partition(".")[2]
     roots = [Name(module, name) for name in (*TRIALS, *(ANALYSIS if analysis else ()))]
-    backends = {f"backends.{BACKENDS[prefix_of(name)]}" for name in models if is_language_model(name)}
+    backends = {f"backends.{BACKENDS[prefix_of(name)]}" for name in language_models(models)}
     roots += [Name(m, WHOLE) for m in (*ENGINES, *sorted(backends), domain_module(domain).partition(".")[2])]
     # The search for near pairs is a unit of every phase.
     gate = ("next_units", "run", *(("measured", "decided") if analysis else ()))

@@ -85,13 +85,14 @@ def other_releases(unit: Unit, config: PhaseConfig) -> str:
 
 def unable(unit: Unit, config: PhaseConfig) -> str:
     """Return why this host cannot compute in the unit's numbers now, "" if it can; else the unit belongs on another host."""
-    from experiments.backends.catalog import backend, is_language_model
+    from experiments.backends.catalog import STATES, backend, language_models
     from experiments.backends.protocols import Unavailable
 
     if why := other_releases(unit, config):
         return why
-    models = filter(is_language_model, unit.identity["models"])
+    models = language_models(unit.identity["models"])
+    asked = [(name, config.precision if name in unit.identity["models"] else STATES) for name in models]
     try:
-        return next(filter(None, (backend(name).refusal(name, config.precision) for name in models)), "")
-    except Unavailable:
+        return next(filter(None, (backend(name).refusal(name, precision) for name, precision in asked)), "")
+    except (Unavailable, LabError):
         return ""  # its trials fail with the reason

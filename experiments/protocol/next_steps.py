@@ -102,14 +102,14 @@ def doubled(phase: str, config: PhaseConfig, field: str, why: str, *others: int)
     return (command(phase, settings, why),) if _has_room(config, settings, count, *others) else ()
 
 
-def others_doubled(phase: str, config: PhaseConfig, field: str, why: str) -> tuple[NextStep, ...]:
-    """Twice as many *other* problems of each class, under another data seed, for a threshold that a share of them must reach.
+def others_doubled(phase: str, config: PhaseConfig, field: str, why: str, *others: int) -> tuple[NextStep, ...]:
+    """Twice as many *other* problems, under another data seed, beside `others`, for a threshold that a share must reach.
 
     () where the domain cannot make so many, and for files of rows, as in `new_study`.
     """
-    count, domain = 2 * getattr(config, field), get_domain(config.domain)
+    count = 2 * getattr(config, field)
     settings: dict[str, Any] = {field: count}
-    if isinstance(domain, JsonLines) or not _has_room(config, settings, count * len(domain.options)):
+    if isinstance(get_domain(config.domain), JsonLines) or not _has_room(config, settings, count, *others):
         return ()
     return (command(phase, {**settings, "data_seed": config.data_seed + 1}, why),)
 

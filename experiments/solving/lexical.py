@@ -1,4 +1,4 @@
-"""Retrieval by words: Okapi BM25, and the fusion of several rankings."""
+"""Retrieval by words: Okapi BM25, TF-IDF, and the fusion of several rankings."""
 
 from __future__ import annotations
 
@@ -47,6 +47,28 @@ class BM25:
         """Return scores of all texts, shape (queries, texts), from 0 upwards."""
         asked = self._counter.transform(queries).astype(np.float64)
         return np.asarray((asked @ self._weights).toarray())
+
+
+class Tfidf:
+    """Texts as vectors of their words: term frequency x inverse document frequency (Salton and Buckley 1988).
+
+    Scikit-learn's, with its defaults: idf ln((1 + N) / (1 + n)) + 1, rows of unit length. Words and idf are those of the
+    texts that it is made of; other words of a query count for nothing.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._made: Any = TfidfVectorizer(tokenizer=tokens_of, lowercase=False, token_pattern=None)
+        self.rows: Any = self._made.fit_transform(texts).tocsr()  # sparse, shape (texts, words)
+
+    def vectors(self, texts: Sequence[str]) -> Any:
+        """Return sparse rows of unit length, shape (texts, words); a row is zero where no word is known."""
+        return self._made.transform(texts).tocsr()
+
+    def scores(self, queries: Sequence[str]) -> NDArray[np.float64]:
+        """Return the cosines of queries and texts, shape (queries, texts), 0 to 1."""
+        return np.asarray((self.vectors(queries) @ self.rows.T).toarray())
 
 
 def reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:

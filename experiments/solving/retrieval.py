@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.domains import Domain, Problem
-from experiments.solving.lexical import BM25, reciprocal_ranks
+from experiments.solving.lexical import BM25, Tfidf, reciprocal_ranks
 
 Vectors = NDArray[np.float64]
 # How likeness is measured: of vectors, of vectors less the memory's mean, by words, or by the ranks of vectors and words.
-Distance = Literal["cosine", "euclidean", "centred", "bm25", "fused"]
-BY_WORDS = ("bm25", "fused")
+Distance = Literal["cosine", "euclidean", "centred", "bm25", "tfidf", "fused"]
+BY_WORDS_ALONE = ("bm25", "tfidf")  # nothing is embedded for these
 
 
 class RetrievalConfig(BaseModel):
@@ -91,6 +91,18 @@ class Memory:
         """The texts, to be searched by their words."""
         return BM25(self.texts)
 
+    @cached_property
+    def tfidf(self) -> Tfidf:
+        """The texts as vectors of their words."""
+        return Tfidf(self.texts)
+
+    def index(self, distances: Collection[Distance]) -> None:
+        """Make the indexes of words that searches by these distances need, so that no search is timed with it."""
+        if {"bm25", "fused"} & set(distances):
+            _ = self.words
+        if "tfidf" in distances:
+            _ = self.tfidf
+
     def scores(
         self,
         vectors: Vectors,
@@ -103,7 +115,7 @@ class Memory:
 
         Args:
             features: None where a query has none; then text alone counts.
-            texts: of the queries, which bm25 and fused search by.
+            texts: of the queries, which bm25, tfidf and fused search by.
         """
         text = self._by_text(vectors, texts, distance)
         if features is None or text_weight == 1.0:
@@ -115,7 +127,7 @@ class Memory:
         return text_weight * text + (1.0 - text_weight) * by_features
 
     def _by_text(self, vectors: Vectors, texts: Sequence[str], distance: Distance) -> Vectors:
-        """Similarity by text: cosine between -1 and 1, Euclidean and BM25 (over the best of each query) 0 to 1.
+        """Similarity by text: cosine between -1 and 1; Euclidean, TF-IDF and BM25 (over the best of each query) 0 to 1.
 
         Centred is the cosine after the memory's mean vector is subtracted, which all texts share (Mu and Viswanath 2018,
         arXiv:1702.01417). Fused is the mean of the reciprocal ranks by cosine and by BM25 (Cormack et al. 2009).
@@ -124,6 +136,8 @@ class Memory:
             found = self.words.scores(texts)
             most = found.max(axis=1, keepdims=True)
             return np.asarray(found / np.where(most > 0, most, 1.0))
+        if distance == "tfidf":
+            return self.tfidf.scores(texts)
         if distance == "centred":
             mean = self.vectors.mean(axis=0)
             return similarities(vectors - mean, self.vectors - mean, "cosine")

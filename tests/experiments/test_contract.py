@@ -28,7 +28,7 @@ from experiments.solving.retrieval import RetrievalConfig
 
 SMALL = {"n_problems": 24}
 GIVEN: dict[str, dict[str, Any]] = {
-    "p1": {**SMALL, "per_class": 4},
+    "p1": {**SMALL, "n_memory": 12, "n_queries": 6},
     "p2": {**SMALL, "n_memory": 6, "n_test": 4, "per_unit": 2},
     "p3": {**SMALL, "n_train": 4},
     "e0": {**SMALL, "n_memory": 12, "n_queries": 6},
@@ -196,7 +196,7 @@ def test_settings_within_settings_are_finite_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("p1", [3]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [9, 24, 12])]
+    ("name", "sizes"), [("p1", [8]), ("p2", [2]), ("p3", [6, 5]), ("e0", [3]), ("e1", [2, 2]), ("e2", [9, 24, 12])]
 )
 def test_units_come_in_rounds_that_end(name: str, sizes: list[int]) -> None:
     """[] ends a phase; the later round exists only once the earlier one has results, and depends on it."""

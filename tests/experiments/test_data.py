@@ -85,9 +85,10 @@ def test_a_group_split_keeps_families_whole() -> None:
 def test_no_phase_that_chooses_sees_a_problem_that_is_reported_on(scale: str, how: str) -> None:
     """P1 and E0 choose on problems that are neither in the test of P2 and E1 nor, of E0's queries, in any memory."""
     given = {"split": how}
-    chosen = {p.problem_id for p in p1.sides(configure("p1", scale, given), Earlier()).memory}
-    e0_memory, queries = e0.sides(configure("e0", scale, given), Earlier())
-    chosen |= {p.problem_id for p in (*e0_memory, *(queries or ()))}
+    chosen: set[str] = set()
+    for phase in (p1, e0):
+        stored, queries = phase.sides(configure(phase.NAME, scale, given), Earlier())
+        chosen |= {p.problem_id for p in (*stored, *(queries or ()))}
     for phase in (p2, e1):
         memory, test = phase.sides(configure(phase.NAME, scale, given), Earlier())
         assert not chosen & {p.problem_id for p in test or ()}

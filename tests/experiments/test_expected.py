@@ -30,7 +30,7 @@ TRIES = 25  # in each phase; 150 of each found nothing more
 PROBLEMS = universe(configure("e2", "smoke", {"n_problems": 24})).problems
 MEMOS = [[p.problem_id, p.label, i, 1, True, [p.label]] for i, p in enumerate(PROBLEMS[:6])]
 SMALL: dict[str, Json] = {
-    "p1": {"n_problems": 24, "per_class": 4, "embedders": [MINI]},
+    "p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": [MINI]},
     "p2": {"n_problems": 24, "n_memory": 6, "n_test": 2, "per_unit": 1},
     "p3": {"n_problems": 24, "n_train": 2, "per_category": 2, "n_texts": 1},
     "e0": {

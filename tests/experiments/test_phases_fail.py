@@ -26,7 +26,7 @@ PROBLEMS = universe(configure("e2", "smoke", {"n_problems": 24})).problems
 MEMOS = [[p.problem_id, p.label, i, 1, True, [p.label]] for i, p in enumerate(PROBLEMS[:6])]
 TEST = [p.problem_id for p in PROBLEMS[6:9]]
 SMALL: dict[str, Json] = {
-    "p1": {"n_problems": 24, "per_class": 4, "embedders": [MISSING]},
+    "p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": [MISSING]},
     "p2": {"n_problems": 24, "n_memory": 6, "n_test": 2},
     "p3": {"n_problems": 24, "n_train": 2, "per_category": 2, "n_texts": 1},
     "e0": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": [MISSING]},

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from driving import by_condition, drive
 
 from experiments import e2_finetuned_retrieval as e2
-from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
 from experiments.backends.model_cache import Backends
 from experiments.capability import judges
@@ -27,20 +25,24 @@ LORA: Json = {"rank": 2, "alpha": 4, "dropout": 0.05, "learning_rate": 1e-4, "ep
 
 
 def test_p1_measures_what_loads_and_skips_the_rest_by_name(engines: Backends, files: dict[str, bytes]) -> None:
-    """Vectors of the real embedder, with and without features, and a third that cannot be had here."""
-    given = {"n_problems": 24, "per_class": 4, "embedders": [MINI, p1.HYBRID, MISSING]}
+    """Vectors of the real embedder, features and words without one, and an embedder that cannot be had here."""
+    names = [MINI, "structure", "bm25", MISSING]
+    given = {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": names}
     done, verdict = drive("p1", given, {}, engines, files)
     trials = by_condition(done)
-    assert {c: len(t) for c, t in trials.items()} == {MINI: 24, p1.HYBRID: 24, MISSING: 24}
-    for name, size in ((MINI, 384), (p1.HYBRID, 384 + len(DOMAIN.feature_names))):
+    assert {c: len(t) for c, t in trials.items()} == dict.fromkeys(names, 6)
+    for name in names[:-1]:
         for t in trials[name]:
-            assert np.linalg.norm(t.details["vector"]) == pytest.approx(1.0, abs=1e-6)
-            assert len(t.details["vector"]) == size and len(t.details["map"]) == 2
-            assert t.truth in DOMAIN.options and t.details["group"] and t.latency_s
+            assert {size: len(found) for size, found in t.details["nearest"].items()} == {"6": 5, "12": 5}
+            assert t.truth in DOMAIN.options and t.details["group"] and 0 <= t.details["auc"] <= 1
+            assert bool(t.latency_s) == ("reading" in t.details) == (name == MINI)
+            pairs = t.details.get("histogram", {"within": [], "between": []})
+            assert (sum(pairs["within"]), sum(pairs["between"])) == ((0, 0) if name == "bm25" else (2, 10))
+            assert ("map" in t.details) == ("probe" in t.details) == (name != "bm25")
     assert all(MISSING in (t.error or "") for t in trials[MISSING])
     assert f"{MISSING} was skipped" in verdict.reason
     assert verdict.main.value is not None and verdict.main.low is not None
-    assert verdict.findings.embedder == MINI
+    assert verdict.findings.embedder == MINI and verdict.main.condition in names[:-1]
 
 
 def test_e0_sweeps_the_grid_on_one_embedding(engines: Backends, files: dict[str, bytes]) -> None:

@@ -37,7 +37,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 def units(paths: Paths) -> list[Unit]:
     """P1's units of a planned run, each with a made-up result of the host pi-4, and one of another code's."""
     with writing(paths) as con:
-        run = chain.open_run(con, plan("smoke", {"p1": {"per_class": 4}}))
+        run = chain.open_run(con, plan("smoke", {"p1": {"n_memory": 11}}))
         found = list(chain.advance(con, run, "p1").units)
         old = replace(found[0], unit_id="0" * 32, identity={**found[0].identity, "code": "0" * 16})
         records.save_units(con, run.run_id, "p1", [old])

@@ -12,7 +12,7 @@ from prefect.states import Cancelling
 
 from benchmarks.chaos.laboratory import HOST, Lab, given
 
-PER_CLASS = 13  # units that no other test has had computed; each takes the fake embedder 0.4 s
+N_MEMORY = 52  # units that no other test has had computed; each takes the fake embedder 0.4 s
 STOPS_WITHIN_S = 10.0
 
 
@@ -20,13 +20,13 @@ STOPS_WITHIN_S = 10.0
 @pytest.mark.timeout(600)
 def test_the_shards_of_a_cancelled_pipeline_stop_within_ten_seconds(light: Lab) -> None:
     """Prefect looks for such shards every 20 s (12.9 s were seen); meanwhile machines computed what nobody waits for."""
-    client, running = light.client(), light.start("pipeline", *given(30, PER_CLASS))
+    client, running = light.client(), light.start("pipeline", *given(30, N_MEMORY))
     worker, begun = psutil.Process(light.services()["worker-weak"]), list[Any]()
     light.wait_for("FROM runs", running)
     deadline = time.monotonic() + 120
     while not begun:
         assert time.monotonic() < deadline and running.poll() is None, light.logs()
-        begun = [s for s in light.shards(light.run_of(per_class=PER_CLASS), HOST) if s.state.is_running()]
+        begun = [s for s in light.shards(light.run_of(n_memory=N_MEMORY), HOST) if s.state.is_running()]
     engines = light.flow_processes(worker, "shard")
     assert engines
     wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=["pipeline"]))

@@ -42,7 +42,7 @@ def begun(new_lab: Callable[[str], Lab]) -> tuple[Lab, subprocess.Popen[bytes]]:
     """Where one process computes the same undisturbed, while the laboratory starts."""
     lab = new_lab("alone")
     lab.more = embedders(lab.home)
-    return lab, lab.start("run", "p1", *given(UNITS, 16, OTHER_DOMAIN))
+    return lab, lab.start("run", "p1", *given(UNITS, 64, OTHER_DOMAIN))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def disturbed(several: tuple[Lab, dict[str, psutil.Process]]) -> Disturbed:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(heartbeats.HEARTBEAT_WITHIN, "shard", timedelta(seconds=60))  # a heartbeat comes every 30 s
         watch_anew(lab)
-    seen = disturb(lab, workers, given(UNITS, 16, OTHER_DOMAIN))
+    seen = disturb(lab, workers, given(UNITS, 64, OTHER_DOMAIN))
     watch_anew(lab)
     return seen
 
@@ -84,7 +84,7 @@ def watch_anew(lab: Lab) -> None:
 
 
 def died(lab: Lab, host: str) -> Any:
-    (shard, *_) = lab.shards(lab.run_of(per_class=16), host)
+    (shard, *_) = lab.shards(lab.run_of(n_memory=64), host)
     return shard
 
 
@@ -97,12 +97,12 @@ def test_nothing_is_lost_or_doubled_and_every_number_is_the_undisturbed_one(
     lab, alone = several[0], begun[0]
     assert begun[1].wait(600) == 3, alone.logs()
     assert disturbed.done.returncode == 3, disturbed.done.stdout.decode() + lab.logs()
-    run = lab.run_of(per_class=16)
+    run = lab.run_of(n_memory=64)
     assert lab.query(COUNTED, [run]) == [(UNITS + 1, UNITS + 1)]
     assert lab.query("SELECT * FROM quarantine") == []
     for sql in (VERDICTS, METRICS, TRIALS):
-        assert lab.query(sql, [run]) == alone.query(sql, [alone.run_of(per_class=16)])
-    assert len(lab.query(TRIALS, [run])) == UNITS * 64 + 1
+        assert lab.query(sql, [run]) == alone.query(sql, [alone.run_of(n_memory=64)])
+    assert len(lab.query(TRIALS, [run])) == UNITS * 12 + 1
     for host in HOSTS:
         print(f"{host}: {died(lab, host).state.message}; others went on after", end=" ")
         print(disturbed.goes_on_s(host, died(lab, host).parameters["unit_ids"]), "s")
@@ -130,7 +130,7 @@ def test_what_a_killed_flow_owed_goes_to_a_bigger_tier_once(
     assert shard.state.is_crashed() and "status code: -9" in shard.state.message
     owed = set(shard.parameters["unit_ids"]) - set(delivered(lab, disturbed.seen)[FLOW])
     later = [
-        s for s in lab.shards(lab.run_of(per_class=16)) if set(s.parameters["unit_ids"]) & owed and s.id != shard.id
+        s for s in lab.shards(lab.run_of(n_memory=64)) if set(s.parameters["unit_ids"]) & owed and s.id != shard.id
     ]
     assert owed and later and all("medium" in s.tags for s in later), [(s.name, s.tags) for s in later]
 
@@ -164,10 +164,10 @@ def test_a_stopped_process_that_wakes_up_after_its_replacement_does_no_harm(
 def test_a_unit_that_fails_everywhere_is_given_up_on_record(several: tuple[Lab, dict[str, psutil.Process]]) -> None:
     """A unit that kills each machine must end after three tries; where it is all of a phase, nothing is decided of it."""
     lab, workers = several
-    arguments = given(1, 15)
+    arguments = given(1, 60)
     killed = kill_each_flow(lab, workers, command := lab.start("pipeline", *arguments))
     assert command.returncode == 1, lab.logs()
-    run = lab.run_of(per_class=15)
+    run = lab.run_of(n_memory=60)
     assert killed == len(lab.shards(run)) == attempts.MAX_ATTEMPTS
     assert [s.tags for s in lab.shards(run) if "weak" not in s.tags] and "weak" in lab.shards(run)[0].tags
     lost = lab.query("SELECT why FROM given_up WHERE run_id = ?", [run])
@@ -184,7 +184,7 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
     lab, _ = several
     seen: dict[str, dict[str, Any]] = {}
     before = sum(map(len, delivered(lab, seen).values()))
-    command = lab.start("pipeline", *given(UNITS, 14), log="away")
+    command = lab.start("pipeline", *given(UNITS, 56), log="away")
     deadline = time.monotonic() + 800
 
     def until(check: Callable[[], object]) -> None:
@@ -193,7 +193,7 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
             time.sleep(0.2)
 
     def all_at_work() -> bool:
-        there = lab.shards(lab.run_of(per_class=14)) if lab.run_of(per_class=14) else []
+        there = lab.shards(lab.run_of(n_memory=56)) if lab.run_of(n_memory=56) else []
         # As many as the machines' recorded speeds make worth their start.
         number = int(there[0].parameters["label"].rpartition(" ")[2]) if there else 0
         # Prefect itself waits for its server between Running and the flow's first line, which says where it runs.
@@ -206,7 +206,7 @@ def test_a_server_that_is_gone_for_a_while_costs_nothing_but_time(
     assert there < before + UNITS + 1
     until(lambda: sum(map(len, delivered(lab, seen).values())) == before + UNITS + 1)
     lab.up()
-    run = lab.run_of(per_class=14)
+    run = lab.run_of(n_memory=56)
     until(lambda: lab.query("SELECT 1 FROM verdicts WHERE run_id = ?", [run]))
     until(lambda: all(s.state.is_completed() for s in lab.shards(run)))
     assert command.wait(120) == 3, lab.logs()

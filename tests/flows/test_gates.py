@@ -12,7 +12,7 @@ from prefect.states import Failed
 
 from benchmarks.chaos.laboratory import BUNDLES, ROOT, Lab, environment, given
 
-SMALL = given(2, 7)  # units that no other test has had computed
+SMALL = given(2, 28)  # units that no other test has had computed
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_a_run_is_started_stopped_and_started_again_from_the_page(light: Lab, pa
     values.fill("p1.embeddings=2")
     start.click()
     expect(said).to_contain_text("embeddings")
-    values.fill(f"p1.per_class=12\np1.embedders={json.dumps(EMBEDDERS)}")
+    values.fill(f"p1.n_memory=12\np1.embedders={json.dumps(EMBEDDERS)}")
     start.click()
     expect(said).to_contain_text("is started")
     run_id = said.inner_text().split()[1]
@@ -93,8 +93,8 @@ def test_a_run_is_started_stopped_and_started_again_from_the_page(light: Lab, pa
     assert {shard.state.name for shard in light.shards(run_id)} <= {"Completed", "Cancelled"}
     page.get_by_role("combobox", name="Run again with changes").click()
     page.get_by_role("option").filter(has_text=run_id).click()
-    expect(values).to_have_value(re.compile(r"per_class=12$"))
-    values.fill(f"p1.per_class=11\np1.embedders={json.dumps(EMBEDDERS[:1])}")
+    expect(values).to_have_value(re.compile(r"n_memory=12$"))
+    values.fill(f"p1.n_memory=11\np1.embedders={json.dumps(EMBEDDERS[:1])}")
     start.click()
     started = said.filter(has_text="is started")
     expect(started).not_to_contain_text(run_id)
@@ -112,7 +112,7 @@ def test_it_follows_a_pipeline_by_itself_and_says_when_the_server_is_away(light:
     expect(head).to_contain_text("machine online")
     expect(head).to_contain_text("nothing under way")
     page.evaluate(WATCH)
-    running = light.start("pipeline", *given(2, 5))
+    running = light.start("pipeline", *given(2, 20))
     expect(head).to_contain_text("under way")
     expect(head).not_to_contain_text("nothing under way")
     expect(page.locator("[data-testid=stMain]")).to_contain_text(HOST)  # the table's own text, for screen readers

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.chaos.laboratory import HOST, METRICS, Lab, given, kill
 from workpools.pools import create_queues, queue_of
 
-PER_CLASS = 4  # units that no other test has had computed
+N_MEMORY = 16  # units that no other test has had computed
 OTHER = "other-host"
 
 
@@ -34,9 +34,9 @@ def two_hosts(light: Lab) -> Iterator[Lab]:
 def test_a_replicated_phase_runs_on_both_and_they_agree(two_hosts: Lab) -> None:
     """Hosts can only be compared on the same units; a unit is its own whoever computes it, and counts once."""
     lab = two_hosts
-    done = lab.lab("pipeline", "--mode", "replicate", *given(2, PER_CLASS))
+    done = lab.lab("pipeline", "--mode", "replicate", *given(2, N_MEMORY))
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
-    run, hosts = [lab.run_of(per_class=PER_CLASS)], {HOST, OTHER}
+    run, hosts = [lab.run_of(n_memory=N_MEMORY)], {HOST, OTHER}
     rows = lab.query("SELECT DISTINCT host FROM host_comparison WHERE run_id = ? AND phase = 'p1'", run)
     assert {host for (host,) in rows} == hosts
     per_unit = lab.query(
@@ -52,7 +52,7 @@ def test_a_replicated_phase_runs_on_both_and_they_agree(two_hosts: Lab) -> None:
     assert numbers[HOST] == numbers[OTHER] == numbers["all"]
     counts = "SELECT host, count(*) FROM trials JOIN units USING (unit_id) WHERE run_id = ? AND phase = 'p1' GROUP BY 1"
     trials = dict(lab.query(counts, run))
-    assert trials[HOST] == trials[OTHER] == 1 + 2 * 6 * PER_CLASS
+    assert trials[HOST] == trials[OTHER] == 1 + 2 * 12
 
 
 @pytest.mark.slow
@@ -83,13 +83,13 @@ def test_a_machine_with_another_results_store_is_left_out(two_hosts: Lab, tmp_pa
     worker = lab.worker(name, "weak", [queue_of(name)], LAB_RESULTS_URL=str(tmp_path / "store"))
     try:
         lab.wait_online("weak", {HOST, OTHER, name})
-        done = lab.lab("pipeline", "--mode", "replicate", *given(1, PER_CLASS + 2))
+        done = lab.lab("pipeline", "--mode", "replicate", *given(1, N_MEMORY + 2))
     finally:
         family = psutil.Process(worker.pid)
         kill([family, *family.children(recursive=True)])
         worker.wait(10)
     assert done.returncode in (0, 3), done.stdout + done.stderr + lab.logs()
-    run = [lab.run_of(per_class=PER_CLASS + 2)]
+    run = [lab.run_of(n_memory=N_MEMORY + 2)]
     rows = lab.query("SELECT DISTINCT host FROM host_comparison WHERE run_id = ? AND phase = 'p1'", run)
     assert {host for (host,) in rows} == {HOST, OTHER}
     assert lab.query("SELECT count(*) FROM given_up WHERE run_id = ?", run) == [(0,)]

@@ -64,7 +64,7 @@ def test_long_and_foreign_text_is_folded_whole(capsys: pytest.CaptureFixture[str
     assert max(map(len, shown.splitlines())) <= PIPED_WIDTH
 
 
-COMMAND = 'lab pipeline --scale demo --set p1.per_class=34 --set \'p1.embedders=["all-MiniLM-L6-v2","hybrid"]\''
+COMMAND = 'lab pipeline --scale demo --set p1.n_memory=96 --set \'p1.embedders=["all-MiniLM-L6-v2","hybrid"]\''
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

@@ -24,7 +24,7 @@ from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 
 EMBEDDER = "all-MiniLM-L6-v2"
-GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": [EMBEDDER]}}
+GIVEN = {"p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": [EMBEDDER]}}
 
 
 @pytest.fixture

@@ -24,8 +24,6 @@ WITH chosen AS (
   SELECT * FROM trials WHERE rowid IN (SELECT rowid FROM trials WHERE bundle_sha256 IN (SELECT sha256 FROM chosen))
 )
 """
-MOST_PAIRED = 300  # problems that are compared with each other for a histogram: 44,850 pairs
-BINS = 40  # of a histogram of cosines, which lie between -1 and 1
 MOST_POINTS = 2000  # of a map; more cannot be told apart
 
 
@@ -99,7 +97,7 @@ def trainings(run_id: str, phase: str, host: str | None = None) -> list[Row]:
 
 
 def embedders_of(run_id: str, phase: str, host: str | None = None) -> list[str]:
-    """Return the conditions of P1 that have vectors."""
+    """Return the conditions of P1 that were measured."""
     conditions = "SELECT DISTINCT condition FROM attempt_counts JOIN chosen USING (number)"
     sql = f"{conditions} WHERE NOT failed AND condition <> 'leakage' ORDER BY condition"
     return [r["condition"] for r in _of_chosen(sql, (run_id, phase, host))]
@@ -117,17 +115,16 @@ def map_points(run_id: str, phase: str, embedder: str, host: str | None = None) 
 
 
 def similarity_bins(run_id: str, phase: str, embedder: str, host: str | None = None) -> list[Row]:
-    """Count pairs of problems by cosine, within a class and between classes: kind, cosine (middle of a bin), pairs.
+    """Count P1's pairs of a query and a memo by cosine: kind (within a class or between), cosine, width, pairs.
 
-    At most MOST_PAIRED problems are compared, chosen by the hash of the problem.
+    The cosine is the middle of a bin, and each trial has its own counts.
     """
     return _of_chosen(
-        ", own AS (SELECT problem_id, truth, (details -> 'vector')::DOUBLE[] AS vector FROM mine "
-        "WHERE condition = $embedder AND error IS NULL ORDER BY hash(problem_id) LIMIT $most), "
-        "pair AS (SELECT a.truth = b.truth AS same, list_cosine_similarity(a.vector, b.vector) AS cosine "
-        "FROM own a JOIN own b ON a.problem_id < b.problem_id) "
-        "SELECT if(same, 'within', 'between') AS kind, (floor(cosine * $bins / 2) + 0.5) * 2 / $bins AS cosine, "
-        "count(*) AS pairs FROM pair WHERE cosine IS NOT NULL GROUP BY ALL ORDER BY ALL",
+        ", own AS (SELECT kind, (details -> 'histogram' -> kind)::BIGINT[] AS counts "
+        "FROM mine, (VALUES ('within'), ('between')) kinds(kind) WHERE condition = $embedder AND error IS NULL), "
+        "bin AS (SELECT kind, len(counts) AS bins, unnest(range(len(counts))) AS i, unnest(counts) AS pairs FROM own) "
+        "SELECT kind, (i + 0.5) * 2 / bins - 1 AS cosine, 2 / bins AS width, sum(pairs)::BIGINT AS pairs "
+        "FROM bin WHERE pairs > 0 GROUP BY ALL ORDER BY ALL",
         (run_id, phase, host),
-        {"embedder": embedder, "most": MOST_PAIRED, "bins": BINS},
+        {"embedder": embedder},
     )

@@ -140,12 +140,15 @@ def test_paired_differences_are_of_the_same_problem(home: Path) -> None:
 
 
 def test_similarities_and_map_are_of_one_embedder(home: Path) -> None:
-    """24 problems of three classes in turn make 276 pairs, 84 of them within a class."""
+    """24 problems have 2 memos of their class each, and 3 others in two bins."""
     publish(home, ("r1", "p1", None), more=enrich)
     assert reading_phases.embedders_of("r1", "p1") == sorted([MINILM, "none", RTL])
     bins = reading_phases.similarity_bins("r1", "p1", MINILM)
-    totals = {kind: sum(b["pairs"] for b in bins if b["kind"] == kind) for kind in ("within", "between")}
-    assert totals == {"within": 84, "between": 192}
+    assert [(b["kind"], b["cosine"], b["width"], b["pairs"]) for b in bins] == [
+        ("between", -0.75, 0.5, 24),
+        ("between", 0.25, 0.5, 48),
+        ("within", 0.75, 0.5, 48),
+    ]
     points = reading_phases.map_points("r1", "p1", RTL)
     assert {p["truth"] for p in points} == set(CLASSES) and len(points) == 24
     assert {(p["x"], p["y"]) for p in points if p["problem_id"] == "problem-7"} == {(2.0, 1.0)}

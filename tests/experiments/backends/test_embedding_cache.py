@@ -86,15 +86,16 @@ def test_other_weights_packages_or_code_are_another_key(tmp_path: Path, monkeypa
     (folder / "1_Pooling").mkdir(parents=True)
     for name in ("model.safetensors", "vocab.txt", "1_Pooling/config.json"):
         (folder / name).write_text("as it was")
-    keys = [embedding_cache.key_of(folder)]
-    assert keys[0] == embedding_cache.key_of(folder)
+    monkeypatch.setattr(embedding_cache, "embedder_folder", lambda name: folder)
+    keys = [embedding_cache.key_of(MINI)]
+    assert keys[0] == embedding_cache.key_of(MINI)
     for name in ("model.safetensors", "vocab.txt", "1_Pooling/config.json"):
         (folder / name).write_text("changed since")
-        keys.append(embedding_cache.key_of(folder))
+        keys.append(embedding_cache.key_of(MINI))
     monkeypatch.setattr(embedding_cache, "package_versions", lambda: {"torch": "9"})
-    keys.append(embedding_cache.key_of(folder))
-    monkeypatch.setattr(sentence_embedder, "__file__", str(folder / "vocab.txt"))
-    keys.append(embedding_cache.key_of(folder))
+    keys.append(embedding_cache.key_of(MINI))
+    monkeypatch.setattr(embedding_cache, "file_sha256", lambda path: "changed since")
+    keys.append(embedding_cache.key_of(MINI))
     assert len(set(keys)) == len(keys)
 
 

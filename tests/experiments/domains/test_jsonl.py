@@ -294,7 +294,15 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     home: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The whole way: planned from a path, submitted, and run where neither the path nor a copy is."""
-    given = {"p1": {"domain": f"jsonl:{reviews}", "n_problems": 36, "per_class": 6, "embedders": ["all-MiniLM-L6-v2"]}}
+    given = {
+        "p1": {
+            "domain": f"jsonl:{reviews}",
+            "n_problems": 36,
+            "n_memory": 18,
+            "n_queries": 9,
+            "embedders": ["all-MiniLM-L6-v2"],
+        }
+    }
     (tmp_path / "results" / "inbox").mkdir(parents=True)
     monkeypatch.setenv("LAB_RESULTS_URL", str(tmp_path / "results"))
     planned = plan("smoke", given)
@@ -309,11 +317,11 @@ def test_a_unit_planned_here_runs_on_a_host_without_the_file(
     backends = Backends(no_files)
     backends.embedders["all-MiniLM-L6-v2"] = FakeEmbedder()
     there = Paths.local()
-    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.configured(there), 1) == 18
+    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.configured(there), 1) == 9
     assert [p.name.split(".")[0] for p in (tmp_path / "results" / "inbox").iterdir()] == [units[0].unit_id]
     # And when the results cannot leave that host, its log says why.
     (tmp_path / "results").rename(tmp_path / "elsewhere")
-    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.configured(there), 2) == 18
+    assert run_unit(Unit.from_json(job["units"][0]), backends, there, Store.configured(there), 2) == 9
     assert "1 bundles wait in the spool" in caplog.text and "not mounted" in caplog.text
 
 
@@ -371,11 +379,17 @@ def test_the_domain_keeps_what_the_phases_rest_on(home: Path, reviews: Path) -> 
 def test_a_real_phase_runs_on_it(
     home: Path, engines: Backends, reviews: Path, monkeypatch: pytest.MonkeyPatch, weights_home: Path
 ) -> None:
-    """P1 with the real embedder: labels of the user's own, and the kNN and ratio that its gate needs."""
-    given = {"domain": f"jsonl:{reviews}", "n_problems": 36, "per_class": 6, "embedders": ("all-MiniLM-L6-v2",)}
+    """P1 with the real embedder: labels of the user's own, and the kNN that its gate needs."""
+    given = {
+        "domain": f"jsonl:{reviews}",
+        "n_problems": 36,
+        "n_memory": 18,
+        "n_queries": 9,
+        "embedders": ("all-MiniLM-L6-v2",),
+    }
     module, config = get_phase("p1"), configure("p1", "smoke", given)
     (unit,) = module.units(config, {}, [])
     trials = module.run(unit, engines)
     assert {t.truth for t in trials} == {"bad", "good", "mixed"} and all(t.error is None for t in trials)
     verdict = module.gate(module.metrics(trials, config), config)
-    assert verdict.main.metric == "similarity_ratio" and verdict.main.value is not None
+    assert verdict.main.metric == "knn_accuracy" and verdict.main.value is not None

@@ -100,7 +100,7 @@ def test_our_own_domains_do_not_leak(phase: str, domain: str) -> None:
     held, asked = get_phase(phase).sides(config, earlier(e1))
     found = inspect(get_domain(domain), held, asked)
     assert found.none and found.pairs > 0
-    assert (asked is not None) == (phase != "p1")
+    assert asked is not None
 
 
 def leaking(path: Path, name: str = "leaking.jsonl") -> str:
@@ -127,13 +127,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_nothing_is_planned_on_leaking_data(home: Path) -> None:
     """The refusal names the first pairs and the way on, before a model is loaded; split refuses as well."""
-    given = {"domain": leaking(home), "n_problems": 28, "per_class": 14}
+    given = {"domain": leaking(home), "n_problems": 28, "n_memory": 16, "n_queries": 8}
     config = configure("p1", "smoke", given)
     with pytest.raises(LabError) as caught:
         leakage_gate.next_units("p1", config, Earlier(), [])
-    assert str(caught.value).startswith("2 pairs are equal (")
-    assert all(name in str(caught.value) for name in ("twin", "r0", "shout", "r1", '--allow-leakage "why"'))
-    del given["per_class"]
+    assert str(caught.value).startswith("1 test problems are also in memory (r0 = twin)")
+    assert '--allow-leakage "why"' in str(caught.value)
+    del given["n_memory"], given["n_queries"]
     with pytest.raises(LabError, match=r"test problems are also in memory|name an answer"):
         split(configure("p2", "smoke", {**given, "data_seed": 1}), 16, 8)
     memory, test = split(configure("p2", "smoke", {**given, "data_seed": 1, "allow_leakage": WHY}), 16, 8)
@@ -188,11 +188,15 @@ def test_near_pairs_are_refused_where_that_is_asked_for(home: Path) -> None:
     given = {"near_duplicates": "refuse", "embedders": ("all-MiniLM-L6-v2",)}
     config = configure("p1", "smoke", given)
     (unit,) = leakage_gate.next_units("p1", config, Earlier(), [])
-    assert unit.spec["role"] == "leakage" and len(unit.spec["memory"]) == 30 and unit.n_trials == 1
-    clean = Trial("leakage", "leakage", details={"near": 0, "pairs": [], "compared": 435})
+    assert (
+        unit.spec["role"] == "leakage"
+        and len(unit.spec["memory"]) == len(unit.spec["test"]) == 12
+        and unit.n_trials == 1
+    )
+    clean = Trial("leakage", "leakage", details={"near": 0, "pairs": [], "compared": 144})
     own = get_phase("p1").units(config, Earlier(), [])
     assert leakage_gate.next_units("p1", config, Earlier(), [Result(unit, [clean])]) == own
-    near = replace(clean, details={"near": 1, "pairs": [["a", "b", 0.99]], "compared": 435})
+    near = replace(clean, details={"near": 1, "pairs": [["a", "b", 0.99]], "compared": 144})
     with pytest.raises(LabError, match=r"1 pairs are nearly alike, similarity 0.98 or more \(a ~ b 0.990\)"):
         leakage_gate.next_units("p1", config, Earlier(), [Result(unit, [near])])
     with pytest.raises(LabError, match="could not be looked for: no embedder"):
@@ -224,16 +228,24 @@ def test_clean_data_leave_counts_and_no_mark() -> None:
         "leak_named": 0.0,
         "leak_near_pairs": None,
     }
-    assert (rows["leak_exact_pairs"].n, rows["leak_named"].n, rows["leak_near_pairs"].failed) == (435, 30, 1)
+    assert (rows["leak_exact_pairs"].n, rows["leak_named"].n, rows["leak_near_pairs"].failed) == (144, 24, 1)
     assert not any(m.method.startswith(leakage_gate.MARK) for m in metrics.values)
     assert not leakage_gate.decided("p1", config, metrics).reason.startswith(leakage_gate.MARK)
 
 
 def test_an_allowed_leak_marks_every_number_on_its_way(home: Path) -> None:
     """A real run of P1 on leaking data: plan, units, warehouse and card; who reads any of its numbers sees the mark."""
-    given = {"p1": {"domain": leaking(home), "n_problems": 28, "per_class": 14, "embedders": ["all-MiniLM-L6-v2"]}}
+    given = {
+        "p1": {
+            "domain": leaking(home),
+            "n_problems": 28,
+            "n_memory": 16,
+            "n_queries": 8,
+            "embedders": ["all-MiniLM-L6-v2"],
+        }
+    }
     paths = Paths.local()
-    with pytest.raises(LabError, match="pairs are equal"):
+    with pytest.raises(LabError, match="also in memory"):
         run_local(paths, plan("smoke", given), "p1", lambda *_: None)
     given["p1"]["allow_leakage"] = WHY
     seen: list[str] = []
@@ -249,8 +261,9 @@ def test_an_allowed_leak_marks_every_number_on_its_way(home: Path) -> None:
         assert verdict_of(con, run_id, "p1") == verdict
     assert len(rows) > 10 and all(method.startswith("LEAKY DATA") for *_, method in rows)
     found = {metric: (value, n) for metric, value, n, _ in rows if metric.startswith("leak_")}
-    assert found["leak_exact_pairs"] == found["leak_normalised_pairs"] == (1.0, 378)
-    assert found["leak_named"] == (1.0, 28)
+    assert found["leak_exact_pairs"] == (1.0, 128), "r0 and its twin; the other pair is on one side"
+    assert found["leak_normalised_pairs"] == (0.0, 128)
+    assert found["leak_named"] == (1.0, 24)
     assert found["leak_near_pairs"][0] >= 0
     told = next(method for metric, *_, method in rows if metric == "leak_exact_pairs")
     assert "twin" in told and "r0" in told
@@ -278,7 +291,7 @@ def test_an_allowed_leak_marks_every_number_on_its_way(home: Path) -> None:
 def test_a_mark_keeps_the_number_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Marking must change no value, interval, n or condition, or the gate would decide on something else."""
     config = configure(
-        "p1", "smoke", {"domain": leaking(home), "n_problems": 28, "per_class": 14, "allow_leakage": WHY}
+        "p1", "smoke", {"domain": leaking(home), "n_problems": 28, "n_memory": 16, "n_queries": 8, "allow_leakage": WHY}
     )
     plain = Metrics((Metric("similarity_ratio", 1.5, 1.25, 1.75, 9, 1, "hybrid", "bootstrap", True),), {"front": [1]})
     monkeypatch.setattr(get_phase("p1"), "metrics", lambda trials, config: plain)

@@ -71,7 +71,9 @@ def test_a_late_result_counts_and_the_next_pipeline_tries_again(
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     paths = Paths(tmp_path)
     store = Store.configured(paths)
-    given = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2", "no-such-embedder"]}}
+    given = {
+        "p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": ["all-MiniLM-L6-v2", "no-such-embedder"]}
+    }
     with writing(paths) as con:
         run = open_run(con, plan("smoke", given))
         pending = advance(con, run, "p1").pending

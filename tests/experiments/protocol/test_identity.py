@@ -85,13 +85,9 @@ def test_every_phase_has_a_code_version_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        (
-            "p1_embedding_validity.py",
-            "HYBRID_TEXT_WEIGHT = 0.5",
-            "# another comment\nHYBRID_TEXT_WEIGHT = (\n    0.5\n)",
-        ),
+        ("solving/candidates.py", "HALF = 0.5", "# another comment\nHALF = (\n    0.5\n)"),
         ("p1_embedding_validity.py", '"""P1 - do embeddings', '"""P1 - do or do not embeddings'),
-        ("p1_embedding_validity.py", '    """Return one unit an embedder."""\n', ""),
+        ("p1_embedding_validity.py", '    """Return one unit a candidate."""\n', ""),
         ("statistics.py", '"""A test of n pairs', '"""One test of n pairs'),
         ("contract.py", "ge=12", "ge=11"),
         ("registry.py", '"smoke", "demo", "full"', '"smoke", "demo"'),
@@ -108,7 +104,7 @@ def test_what_cannot_change_a_result_keeps_the_version(
 @pytest.mark.parametrize(
     ("file", "old", "new", "changed"),
     [
-        ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
+        ("solving/candidates.py", "HALF = 0.5", "HALF = 0.6", {"p1"}),
         ("analysis/e2_settings.py", "0.65, 0.95", "0.66, 0.95", {"e2"}),
         ("analysis/attempts.py", "np.rint(x) == 1", "np.rint(x) == 2", {"e2"}),
         ("capability/judges.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
@@ -134,12 +130,17 @@ def test_what_can_change_a_result_changes_the_version(
         ("analysis/e2_settings.py", "0.65, 0.95", "0.66, 0.95", set()),
         ("statistics.py", "RESAMPLES = 1000", "RESAMPLES = 999", set()),
         ("analysis/attempts.py", "np.rint(x) == 1", "np.rint(x) == 2", set()),
-        ("p1_embedding_validity.py", "NOISE = 1e-9", "NOISE = 1e-8", set()),
-        ("p1_embedding_validity.py", "cost=4 + 0.06 * len(problems)", "cost=5 + 0.1 * len(problems)", set()),
-        ("p1_embedding_validity.py", '"hybrid is text and features"', '"both"', set()),
+        ("analysis/validity.py", "NOISE = 1e-9", "NOISE = 1e-8", set()),
+        (
+            "p1_embedding_validity.py",
+            "cost=cost_of(candidate(name), config)",
+            "cost=2 * cost_of(candidate(name), config)",
+            set(),
+        ),
+        ("p1_embedding_validity.py", '"candidates: embedders, ', '"embedders, ', set()),
         ("protocol/leakage_gate.py", 'MARK = "LEAKY DATA"', 'MARK = "LEAKY"', set()),
         ("protocol/leakage_gate.py", "LISTED = 20", "LISTED = 21", set(LOOKED_AT)),
-        ("p1_embedding_validity.py", "HYBRID_TEXT_WEIGHT = 0.5", "HYBRID_TEXT_WEIGHT = 0.6", {"p1"}),
+        ("solving/candidates.py", "HALF = 0.5", "HALF = 0.6", {"p1"}),
         ("capability/judges.py", "len(lines) == count", "len(lines) >= count", {"p3"}),
         ("solving/distillation.py", "def raw(", "def raw_(", {"e2"}),
         ("solving/memory_bank.py", "m.answer, m.order)", "m.answer, -m.order)", {"e2"}),

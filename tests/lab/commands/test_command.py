@@ -116,7 +116,7 @@ def test_a_phase_run_here_prints_its_verdict_and_is_not_run_twice(
 ) -> None:
     """One real phase: the refusal's own command makes the forerunner, --json parses, the exit code is the gate's."""
     monkeypatch.setenv("LAB_HOME", str(home))
-    values = ["--set", "p2.n_test=8", "--set", "per_class=4", "--set", 'embedders=["all-MiniLM-L6-v2"]']
+    values = ["--set", "p2.n_test=8", "--set", "n_memory=18", "--set", 'embedders=["all-MiniLM-L6-v2"]']
     command = ["run", "p1", "--scale", "smoke", *values]
     first = lab(*command, "--json")
     said = json.loads(first.stdout)
@@ -127,7 +127,7 @@ def test_a_phase_run_here_prints_its_verdict_and_is_not_run_twice(
     again = lab(*command)
     assert again.returncode == first.returncode
     assert again.stderr == "p1  2 of 2 units reused\n"
-    assert again.stdout.startswith(f"p1  {said['verdict']['status']}  similarity_ratio ")
+    assert again.stdout.startswith(f"p1  {said['verdict']['status']}  knn_accuracy ")
     results = json.loads(lab("results", "--json").stdout)
     assert results["run_id"] == said["verdict"]["run_id"]
     assert [{**r, "decided_at": None} for r in results["phases"]] == [{**said["verdict"], "decided_at": None}]

@@ -27,7 +27,7 @@ from warehouse.delivery.results_store import Store
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 
-GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}}
+GIVEN = {"p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": ["all-MiniLM-L6-v2"]}}
 PROBLEMS = "".join(f'{{"id": {i}, "text": "Text {i} of some words.", "label": "{i % 2}"}}\n' for i in range(40))
 
 

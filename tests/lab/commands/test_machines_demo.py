@@ -40,7 +40,7 @@ def test_the_work_of_the_laptop_goes_elsewhere_and_all_are_compared(tmp_path: Pa
     """What the demo promises: the phase has a result although its machine died in the middle, and the machine comes back."""
     home = tmp_path / "home"
     environment = bare_environment(home) | embedders(home, pause_s=0.05) | {"LAB_SECRETS": str(tmp_path / "secrets")}
-    given = json.dumps({"embedders": EMBEDDERS[:UNITS], "per_class": 4})
+    given = json.dumps({"embedders": EMBEDDERS[:UNITS], "n_memory": 24})
     done = subprocess.run(
         [sys.executable, "-c", PLAY, given, json.dumps([free_port(), free_port()])],
         env=environment,

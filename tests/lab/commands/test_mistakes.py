@@ -54,12 +54,12 @@ def rows_of(home: Path) -> dict[str, int]:
 MISTAKES = {
     "unknown phase": (["run", "p9"], ["unknown phase 'p9'", "p1, p2, p3, e0, e1, e2"]),
     "unknown scale": (["run", "p1", "--scale", "huge"], ["unknown scale 'huge'", "smoke, demo, full"]),
-    "unknown key": (["run", "p1", "--set", "foo=1"], ["unknown config key 'foo' of p1", "choose one of", "per_class"]),
+    "unknown key": (["run", "p1", "--set", "foo=1"], ["unknown config key 'foo' of p1", "choose one of", "n_memory"]),
     "unknown key of a phase": (
         ["pipeline", "--set", "p2.foo=1"],
         ["unknown config key 'foo' of p2", "choose one of", "n_test"],
     ),
-    "out of range": (["run", "p1", "--set", "per_class=-5"], ["per_class = -5", "greater than", "lab run p1 --help"]),
+    "out of range": (["run", "p1", "--set", "n_memory=-5"], ["n_memory = -5", "greater than", "lab run p1 --help"]),
     "no equals sign": (["run", "p1", "--set", "n_test"], ["'n_test' is not KEY=VALUE", "--set n_test=20"]),
     "unknown model": (["run", "p1", "--set", "model=gpt"], ["unknown model 'gpt'", "smollm2-135m"]),
     "no verdict before": (["run", "p2", "--scale", "smoke"], ["p2 needs p1's embedder", "lab run p1 --scale smoke\n"]),
@@ -77,7 +77,7 @@ VARIANTS = {
     "unknown scale of the demo": (["demo", "--once", "--scale", "huge"], ["unknown scale 'huge'", "smoke, demo, full"]),
     "key of no phase": (["pipeline", "--set", "n_test=8"], ["--set n_test", "--set p2.n_test=8"]),
     "key of an unknown phase": (["run", "p2", "--set", "p7.n_test=8"], ["unknown phase 'p7'", "p1, p2, p3"]),
-    "of a wrong type": (["run", "p1", "--set", "per_class=many"], ["per_class = 'many'", "lab run p1 --help"]),
+    "of a wrong type": (["run", "p1", "--set", "n_memory=many"], ["n_memory = 'many'", "lab run p1 --help"]),
     "too deep to be JSON": (["run", "p1", "--set", f"k={'[' * 50_000}"], ["p1: k = '[[", "lab run p1 --help"]),
     "unknown model of a phase": (["pipeline", "--set", "p3.model=gpt"], ["unknown model 'gpt'", "smollm2-135m"]),
     "an override that says nothing": (["pipeline", "--override", " "], ["--override ' '", '--override "why"']),

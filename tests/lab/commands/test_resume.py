@@ -68,7 +68,7 @@ def test_a_run_says_what_is_reused_and_resume_finds_the_last_one(called: Run, pa
     """A user goes on without having kept the command line; the scale and values are those of the run that is there."""
     done = called("run", "p1", "--resume")
     assert f"p1  as in run {begun}: --scale smoke" in done.stderr
-    assert "p1  3 of 3 units reused" in done.stderr and "units done" not in done.stderr
+    assert "p1  7 of 7 units reused" in done.stderr and "units done" not in done.stderr
     assert done.stdout.startswith("p1  INCONCLUSIVE")
     assert done.returncode == 0
     assert _runs(paths) == [begun]
@@ -76,9 +76,9 @@ def test_a_run_says_what_is_reused_and_resume_finds_the_last_one(called: Run, pa
 
 def test_resume_refuses_when_all_would_be_computed_anew(called: Run, paths: Paths, begun: str) -> None:
     """Settings that make every unit new are another run: it is named what changed, and nothing is left of it."""
-    done = called("run", "p1", "--scale", "smoke", "--set", "per_class=7", "--resume")
+    done = called("run", "p1", "--scale", "smoke", "--set", "n_memory=18", "--resume")
     assert done.returncode == 2
-    assert f"settings changed: per_class 5, now 7 since run {begun}" in done.stderr.splitlines()[-1]
+    assert f"settings changed: n_memory 12, now 18 since run {begun}" in done.stderr.splitlines()[-1]
     assert _runs(paths) == [begun]
     with writing(paths) as con:
         assert con.execute("SELECT DISTINCT run_id FROM units").fetchall() == [(begun,)]

@@ -22,7 +22,7 @@ from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 from warehouse.queries.checks import verified
 
-GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}}
+GIVEN = {"p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": ["all-MiniLM-L6-v2"]}}
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ from warehouse.ingest import collector
 from warehouse.ingest.collector import collect
 from warehouse.paths import Paths
 
-GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}}  # of the run in `run_home`
+GIVEN = {
+    "p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": ["all-MiniLM-L6-v2"]}
+}  # of the run in `run_home`
 VERDICT = "SELECT status, reason, main_metric, main_condition, value, low, high, n FROM verdicts"
 
 

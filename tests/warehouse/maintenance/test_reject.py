@@ -23,7 +23,7 @@ from warehouse.maintenance.reject import reject
 from warehouse.maintenance.verifications import verified
 from warehouse.paths import Paths
 
-GIVEN = {"p1": {"n_problems": 24, "per_class": 4, "embedders": ["all-MiniLM-L6-v2"]}}
+GIVEN = {"p1": {"n_problems": 24, "n_memory": 12, "n_queries": 6, "embedders": ["all-MiniLM-L6-v2"]}}
 
 
 def test_a_rejected_bundle_is_out_for_good(paths: Paths, store: Store) -> None:
@@ -98,7 +98,7 @@ def useless(store: Store, unit_id: str, phase: str, identity: dict[str, object])
 
 
 def test_a_useless_result_is_refused_and_its_unit_stays_to_be_computed(run_home: Paths) -> None:
-    """One empty trial for a unit of 24 would make the phase crash each time, and lab verify would praise it."""
+    """One empty trial for a unit of 6 would make the phase crash each time, and lab verify would praise it."""
     store = Store.configured(run_home)
     with writing(run_home) as con:
         run = open_run(con, plan_run("smoke", GIVEN))
@@ -108,7 +108,7 @@ def test_a_useless_result_is_refused_and_its_unit_stays_to_be_computed(run_home:
         assert done.verdicts == (f"{run.run_id} p1",)
         bad = useless(store, unit.unit_id, "p1", dict(unit.identity))
         taken = collect(run_home, store, con)
-        assert taken.quarantined == [(bad.name, "1 trials, its unit yields 24")]
+        assert taken.quarantined == [(bad.name, "1 trials, its unit yields 6")]
         assert [u.unit_id for u in advance(con, run, "p1").pending] == [unit.unit_id]
 
 
@@ -130,7 +130,7 @@ def test_verify_finds_a_useless_result_that_an_earlier_version_took(
             conclude(con, run, "p1")
         bad_sha256 = bad.name.split(".")[1]
         [fault] = [f for f in verified(con, run_home, store, None, deep=False).faults if f.check == "bundles"]
-        assert "1 trials, its unit yields 24; take it out: lab reject" in fault.what and fault.about == bad_sha256
+        assert "1 trials, its unit yields 6; take it out: lab reject" in fault.what and fault.about == bad_sha256
         reject(con, run_home, store, bad_sha256, "useless")
         assert [u.unit_id for u in advance(con, run, "p1").pending] == [unit.unit_id]
 

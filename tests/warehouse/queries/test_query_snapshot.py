@@ -324,7 +324,7 @@ def test_long_labels_of_a_grid_do_not_overlap(home: Path) -> None:
     [
         ("mean_difference", "mean difference (attempts)"),
         ("training_time_s", "training time (s)"),
-        ("knn_accuracy", "knn accuracy (share)"),
+        ("knn_accuracy", "kNN accuracy (share)"),
         ("improvement_percent", "improvement percent (%)"),
         ("adjusted_p", "adjusted p (no unit)"),
     ],
