@@ -20,14 +20,16 @@ def java_problems(n: int, seed: int, names: str = "neutral") -> list[Problem]:
         LabError: there are too few that can be translated.
     """
     every = BigO().problems(BigO.maximum, seed, names)
-    found: list[Problem] = []
-    for i, label in enumerate(BigO.options):
-        wanted = n // len(BigO.options) + (i < n % len(BigO.options))
-        own = list(islice(_translated(p for p in every if p.label == label), wanted))
-        if len(own) < wanted:
-            most = len(own) * len(BigO.options)
-            raise LabError(f"{n} problems asked for; in Java there are {most} with seed {seed}", f"--n {most}")
-        found += own
+    classes = len(BigO.options)
+    wanted = [n // classes + (i < n % classes) for i in range(classes)]
+    own = [
+        list(islice(_translated(p for p in every if p.label == label), count))
+        for label, count in zip(BigO.options, wanted, strict=True)
+    ]
+    if any(len(there) < count for there, count in zip(own, wanted, strict=True)):
+        most = classes * min(map(len, own))
+        raise LabError(f"{n} problems asked for; in Java there are {most} with seed {seed}", f"--n {most}")
+    found = [p for there in own for p in there]
     place = {p.problem_id: i for i, p in enumerate(every)}
     return sorted(found, key=lambda p: place[p.problem_id])
 
