@@ -191,7 +191,7 @@ def run(unit: Unit, backends: Backends) -> list[Trial]:
         elsewhere = top_k(np.where(own, -np.inf, scores), max(ks))
         for k, (i, query) in itertools.product(ks, enumerate(queries)):
             chosen = ranked[i, :k]
-            found = relevance(domain, query, [memory[j] for j in chosen], bank.directions[chosen])
+            found = relevance(domain, query, [memory[j] for j in chosen], bank.likeness[np.ix_(chosen, chosen)])
             others = [j for j in elsewhere[i, :k] if not own[i, j]]
             cell = cell_name(name, weight, k, distance)
             trials.append(

@@ -82,9 +82,13 @@ class Memory:
         self.texts = texts
 
     @cached_property
-    def directions(self) -> Vectors:
-        """Each memo's scaled features at length one: no embedder is in them, so all measure diversity in the same space."""
-        return unit_rows(self.features)
+    def likeness(self) -> Vectors:
+        """Cosines of the memos' words (TF-IDF) with each other, shape (memos, memos), 0 to 1.
+
+        No embedder is in them, so what any of them brings back has its diversity measured in the same space.
+        """
+        rows = self.tfidf.rows
+        return np.asarray((rows @ rows.T).toarray())
 
     @cached_property
     def words(self) -> BM25:
@@ -153,31 +157,23 @@ class Relevance:
 
     type_match: float  # share with the query's own answer
     solution_similarity: float  # mean nearness of the answers
-    diversity: float  # 1 - mean cosine between the features of what was retrieved; 0 for one alone
+    diversity: float  # 1 - mean cosine between the words of what was retrieved; 0 for one alone
 
     @property
     def total(self) -> float:
         return 0.4 * self.type_match + 0.4 * self.solution_similarity + 0.2 * self.diversity
 
 
-def relevance(domain: Domain, query: Problem, found: Sequence[Problem], directions: Vectors) -> Relevance:
+def relevance(domain: Domain, query: Problem, found: Sequence[Problem], likeness: Vectors) -> Relevance:
     """Measure how useful the problems `found` are for the problem `query`.
 
     Args:
-        directions: of the found ones, `Memory.directions`; shape (len(found), number of features).
+        likeness: of the found ones with each other, from `Memory.likeness`; shape (len(found), len(found)).
     """
     k = len(found)
     if not k:
         return Relevance(0.0, 0.0, 0.0)
     match = sum(p.label == query.label for p in found) / k
     near = sum(domain.similarity(query.truth, p.truth) for p in found) / k
-    return Relevance(match, near, _diversity(directions))
-
-
-def _diversity(directions: Vectors) -> float:
-    k = len(directions)
-    if k < 2:
-        return 0.0
-    average = ~directions.any(axis=1)  # equal to the memory's mean in every feature, and so to each other
-    cosine = directions @ directions.T + np.outer(average, average)
-    return float(np.clip(1.0 - (cosine.sum() - np.trace(cosine)) / (k * (k - 1)), 0.0, 1.0))
+    alike = (likeness.sum() - np.trace(likeness)) / (k * (k - 1)) if k > 1 else 1.0
+    return Relevance(match, near, float(np.clip(1.0 - alike, 0.0, 1.0)))

@@ -198,20 +198,15 @@ def test_diversity_is_measured_in_one_space_whatever_the_embedder() -> None:
 
 
 def test_diversity_by_hand() -> None:
-    """Features opposite to each other are capped at 1; equal ones have none, at the memory's mean too; nor has one alone."""
-    memory = Memory(np.zeros((5, 1)), np.array([[1.0], [1.0], [-1.0], [0.0], [-1.0]]) + 0.2)
-    assert memory.directions[:3].ravel().tolist() == [1.0, 1.0, -1.0]
+    """One less the mean cosine of every two: equal texts have none, texts without a common word all, and one alone none."""
+    memory = Memory(np.zeros((4, 1)), np.zeros((4, 1)), ["a b", "a b", "c d", "e"])
 
     def diversity(*chosen: int) -> float:
-        directions = memory.directions[list(chosen)]
-        return relevance(DOMAIN, PROBLEMS[0], [PROBLEMS[i] for i in chosen], directions).diversity
+        own = memory.likeness[np.ix_(chosen, chosen)]
+        return relevance(DOMAIN, PROBLEMS[0], [PROBLEMS[i] for i in chosen], own).diversity
 
-    assert [diversity(0, 1), diversity(0, 2), diversity(0)] == [0.0, 1.0, 0.0]
-    # Cosines 1, -1 and -1: their mean is -1/3, so 4/3, at most 1; of three alike and one unlike 1 - (3 - 3) / 6 = 1.
-    assert diversity(0, 1, 2) == 1.0
-    plain = Memory(np.zeros((2, 1)), np.array([[3.0], [3.0]]))
-    alike = relevance(DOMAIN, PROBLEMS[0], PROBLEMS[:2], plain.directions)
-    assert alike.diversity == 0.0
+    assert [diversity(0, 1), diversity(0, 2), diversity(0)] == pytest.approx([0.0, 1.0, 0.0])
+    assert diversity(0, 1, 2) == pytest.approx(2 / 3)  # cosines 1, 0 and 0
 
 
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"text_weight": 1.5}, {"distance": "manhattan"}, {"kk": 5}])
