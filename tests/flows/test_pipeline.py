@@ -81,6 +81,7 @@ def test_findings_are_data_in_the_warehouse(undisturbed: tuple[Lab, subprocess.C
             specs.setdefault(phase, []).append(spec)
     assert {s["retrieval"]["embedder"] for s in specs["p2"]} == {findings["p1"]["embedder"]}
     assert {s["retrieval"]["text_weight"] for s in specs["p2"]} == {findings["p1"]["text_weight"]}
+    assert {s["retrieval"]["distance"] for s in specs["p2"]} == {findings["p1"]["distance"]}
     chosen = findings["e0"]["retrieval"] | {"k": 2}  # E1's own k at this scale
     assert [s["retrieval"] for s in specs["e1"] if s["role"] == "evaluate"] == [chosen, chosen]
     assert {s["hypothesis"] for s in specs["e2"]} == {findings["e1"]["hypothesis"]}
@@ -178,5 +179,5 @@ def test_a_second_run_followed_from_another_machine_computes_nothing(
     assert len(lab.shards(*run_id())) == submitted
     for phase, status in lab.query("SELECT phase, status FROM verdicts WHERE run_id = ?", run_id()):
         assert f"{phase.upper()}  {status}  " in again.stdout
-    assert "p1  3 of 3 units reused" in again.stdout
+    assert "p1  7 of 7 units reused" in again.stdout
     assert not (tmp_path / "warehouse.duckdb").exists()

@@ -63,7 +63,7 @@ def test_each_phase_brings_the_plots_of_its_page(home: Path) -> None:
     ]
     for axis in (
         "t-SNE 1 (no unit)",
-        "cosine similarity of two problems",
+        "cosine similarity of a problem and a memo",
         "attempts more (+) or fewer (-) than none",
         "retention (% of the base model's score)",
         "epoch",
