@@ -41,7 +41,7 @@ class Config(StreamConfig):
     correction_p: float = Field(0.05, description="temporal better below this")
     equivalence_p: float = Field(0.05, description="TOST's level")
     stabilization_ratio: float = Field(
-        0.5, gt=0, description="of the standard deviation of attempts over a chance solver's, above this"
+        1.0, gt=0, description="of the standard deviation of attempts over a chance solver's, above this"
     )
 
 

@@ -179,7 +179,9 @@ class Bank:
             relevant: memos of the problem's class among those that could be chosen, if not all.
         """
         memos = [self.memos[i] for i in chosen]
-        measured = relevance(self.domain, problem, [m.problem for m in memos], self.memory.likeness[np.ix_(chosen, chosen)])
+        measured = relevance(
+            self.domain, problem, [m.problem for m in memos], self.memory.likeness[np.ix_(chosen, chosen)]
+        )
         labels = [m.problem.label for m in reversed(memos)]
         relevant = int((self.labels == problem.label).sum()) if relevant is None else relevant
         ranking = ranking_of([label == problem.label for label in labels], relevant)

@@ -41,7 +41,7 @@ def test_a_variation_that_may_be_smaller_stabilises_nothing() -> None:
 
 def test_nothing_is_stabilised_at_the_floor() -> None:
     """Semantic varies as widely as chance does and is at chance: there is nothing to make steady."""
-    wide = rules(0.9, 0.0, ratio=0.9)
+    wide = rules(0.9, 0.0, ratio=1.1)
     at_floor = metrics_of(wide.values, **{**wide.facts, "flags": {"floor": ["semantic"]}})
     assert e1.hypothesis_of(wide, CONFIG).name == "stabilization"
     assert e1.hypothesis_of(at_floor, CONFIG).name == "weak_signal"

@@ -99,10 +99,10 @@ def test_a_failed_memo_keeps_the_truth_or_is_dropped() -> None:
         (rules(0.05, 0.5), "weak_signal"),
         (rules(0.001, 0.0), "weak_signal"),
         # The first rule that holds decides, in the protocol's order.
-        (rules(0.001, -0.5, tost=0.01, ratio=0.9), "amplification"),
-        (rules(0.03, -0.5, tost=0.01, ratio=0.9), "awakening"),
-        (rules(0.9, 0.0, tost=0.05, ratio=0.9), "stabilization"),
-        (rules(0.9, 0.0, tost=0.5, ratio=0.5), "weak_signal"),
+        (rules(0.001, -0.5, tost=0.01, ratio=1.1), "amplification"),
+        (rules(0.03, -0.5, tost=0.01, ratio=1.1), "awakening"),
+        (rules(0.9, 0.0, tost=0.05, ratio=1.1), "stabilization"),
+        (rules(0.9, 0.0, tost=0.5, ratio=1.0), "weak_signal"),
         (rules(None, 0.3, tost=None, ratio=None), "weak_signal"),
         # Mean and signed ranks on different sides show no direction; the later rules still hold.
         (rules(0.001, -0.5, ranks=0.3), "weak_signal"),

@@ -28,7 +28,7 @@ MOST_WRONG = 0.05 + 3 * (0.05 * 0.95 / SIMULATIONS) ** 0.5
         ("e1", "floor", 0.5),
         ("e1", "copied labels", 0.0),
         ("e1", "copied labels", 0.5),
-        ("e1", "narrow", 0.3),
+        ("e1", "wide", 0.3),
         ("e2", "no effect", 0.5),
         ("e2, stabilization", "effect against", 0.3),
         ("e2, stabilization", "no effect", 0.1),
