@@ -79,6 +79,8 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
     values = {**phase.SCALES.get(scale, {}), **(given or {})}
     if isinstance(values.get("domain"), str):
         values["domain"] = resolved(values["domain"])
+        if why := _too_few(values):
+            raise LabError(why, "lab data check FILE")
         if "n_problems" not in (given or {}):
             values |= _enough_for_labels(values)
     try:
@@ -87,8 +89,6 @@ def configure(name: str, scale: str, given: Mapping[str, Any] | None = None) -> 
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        if key == "n_problems" and key not in (given or {}) and (why := _too_few(values)):
-            raise LabError(why, "lab data check FILE") from None
         if first["type"] == "extra_forbidden":
             known = ", ".join(phase.Config.model_fields)
             raise LabError(f"unknown config key {key!r} of {name}", f"choose one of: {known}") from None

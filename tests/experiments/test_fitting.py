@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common.errors import LabError
@@ -46,7 +46,7 @@ def test_a_small_file_serves_every_phase_at_full_scale(home: Path) -> None:
         shown[name] = smaller_counts(get_phase(name).Config(domain=config.domain))
     # 20 of a label: 2 for the test, 2 for tuning, 16 for the memory.
     assert shown["e1"] == {"n_problems": 60, "n_memory": 48, "n_test": 6}
-    assert shown["p1"] == {"n_problems": 60}  # 17 a label are there without those of the test
+    assert shown["p1"] == {"n_problems": 60, "n_memory": 48, "n_queries": 6}
     # 34 and 10 a label of the 18 that are not for tuning: 18 * 10/44 = 4, and 14.
     assert shown["p2"] == {"n_problems": 60, "n_memory": 42, "n_test": 12}
     assert shown["e0"] == {"n_problems": 60, "n_memory": 48, "n_queries": 6}
@@ -79,6 +79,7 @@ def test_a_domain_that_makes_its_problems_is_left_alone() -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example([29, 30], "full")  # a tenth of 30 is one more than of 29, on both sides
 @given(
     st.lists(st.integers(MIN_OF_LABEL, 60), min_size=2, max_size=4).filter(lambda s: sum(s) >= MIN_LINES),
     st.sampled_from(["smoke", "demo", "full"]),

