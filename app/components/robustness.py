@@ -21,6 +21,7 @@ NAMES = {
     "run_seeds": "seeds",
     "precision": "precision",
     "k": "memos",
+    "topics": "families at a time",
 }
 MOST_ROWS = 24  # of specifications with a name each; more are drawn as a curve
 

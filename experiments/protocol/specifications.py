@@ -24,7 +24,7 @@ OTHER_SEEDS = 300  # from a run seed to that of the other draw: 100, 200, 300 be
 DRAWS = 2  # other memories
 K_STEP = 2  # memos fewer and more: from the protocol's 5 to 3 and 7, the next of E0's grid
 # Factors of a specification, all fields of a phase's configuration, in the order in which they are listed.
-FACTORS = ("option_order", "calibration", "memory_draw", "run_seeds", "precision", "k")
+FACTORS = ("option_order", "calibration", "memory_draw", "run_seeds", "precision", "k", "topics")
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,9 @@ def alternatives(phase: str, config: PhaseConfig, precisions: Sequence[Precision
     )
     k = int(getattr(config, "k"))  # noqa: B009 - a field of the three phases, not of all
     found["k"] = tuple(n for n in (k - K_STEP, k + K_STEP) if 0 < n <= getattr(config, "n_memory", n))
+    if phase == "e1":  # in P2 the gate does not ask about recent memos
+        topics = int(getattr(config, "topics"))  # noqa: B009
+        found["topics"] = tuple(n for n in (topics // 2, topics * 2) if n > 0)
     return {name: values for name, values in found.items() if values}
 
 

@@ -27,7 +27,8 @@ def test_one_at_a_time_each_specification_differs_in_one_value_and_the_study_is_
     """Else a change of the verdict could not be put down to one choice."""
     found = specifications("p2", small(), BOTH, every=False)
     assert [len(one.settings) for one in found] == [0] + [1] * (len(found) - 1)
-    assert {name for one in found for name in one.settings} == set(FACTORS)
+    assert {name for one in found for name in one.settings} == set(FACTORS) - {"topics"}
+    assert alternatives("e1", configure("e1", "smoke"), BOTH)["topics"] == (2, 8)
     for one in found[1:]:
         small(**one.settings)  # a value that the phase takes
 
