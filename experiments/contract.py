@@ -42,7 +42,7 @@ class PhaseConfig(BaseModel):
 
     domain: str = Field("big_o", description="domain name (docs/science.md), or jsonl:/path/to/your/file.jsonl")
     names: Literal["neutral", "natural"] = Field(
-        "neutral", description="of functions in big_o: what they do (natural, its default), or nothing (neutral)"
+        "neutral", description="of functions in big_o: natural says what they do (its default), neutral says nothing"
     )
     n_problems: int = Field(1880, ge=12, description="problems made in all; every phase draws from them")
     balance: Literal["equal", "natural"] = Field(

@@ -1,7 +1,7 @@
 """E0 - which retrieval parameters bring back the most useful memos in bounded time?
 
     lab run e0 --scale demo
-    e0  PASS  relevance 0.79 (0.74 to 0.83), needs > 0.75   all-MiniLM-L6-v2, text 0.7, k 5, cosine
+    e0  FAIL  relevance 0.612 (0.528 to 0.704), n 18
 
 A grid of embedder x text weight x k x distance is swept over the same queries. Text is embedded once an embedder and
 features are read once; the grid itself is array arithmetic. Half of the queries choose a cell within bounds; the other half

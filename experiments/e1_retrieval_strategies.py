@@ -1,7 +1,7 @@
-"""E1 - which memory helps more: what was solved last, or what is most alike?
+"""E1 - which memos help more: the latest ones of a stream, or the most similar ones?
 
     lab run e1 --scale demo
-    e1  INCONCLUSIVE  mean_difference -0.20 (-0.60 to 0.13)   semantic - temporal, n 15: weak_signal
+    e1  INCONCLUSIVE  precision_difference 0.178 (0.0333 to 0.333), n 18
 
 The baseline solver first fills a memory with memos of what it solved and how. Then every test problem is solved with no
 memory, with the five latest memos of a stream and with the five most similar ones. What comes out is the hypothesis for E2.
@@ -46,7 +46,7 @@ from experiments.solving.solving import effort, memo_seeds, planned_seeds, solve
 
 NAME = "e1"
 TITLE = "Retrieval strategies"
-QUESTION = "Which memory helps more: what was solved last, or what is most alike?"
+QUESTION = "Which memos help more: the latest ones of a stream, or the most similar ones?"
 BLOCKING = False
 PROFILE = "e0_e1"
 NEEDS = ("embedder", "language_model")

@@ -4,7 +4,7 @@
     e2  INCONCLUSIVE  precision_difference 0.05 (-0.03 to 0.13)   tuned_s - base_query, n 12: weak_signal inconclusive
 
 Adapters are trained on E1's memos: S on distilled solutions, R on raw trajectories. The model then writes its own
-retrieval query (its hunch), which is compared with the analyses of the memos; what it brings back is what the solver sees.
+retrieval query, which is compared with the analyses of the memos; what it brings back is what the solver sees.
 The first question is whether a tuned model's queries bring back more memos of the right class than the untuned model's, the
 second whether it then needs fewer attempts than the base conditions of E1's hypothesis. Writers and solvers are crossed on
 some problems; tuned_s with random and with no retrieval are the controls.

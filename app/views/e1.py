@@ -1,4 +1,4 @@
-"""E1: what was solved last, or what is most similar? Attempts, their difference, retrieval, labels alone, classes, tokens."""
+"""E1: the latest memos of a stream, or the most similar ones? Attempts, their difference, retrieval, labels alone, classes, tokens."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ def learning(phase: phase_page.Phase) -> None:
     first, last = own[0], own[-1]
     change = f"from {words.number(first['value'])} to {words.number(last['value'])}"
     finding = f"With {first['memos']:,} to {last['memos']:,} memos {best['condition']} goes {change}"
-    basis = f"n {last['n']:,} problems · the first memos, of all classes alike; bars: 95 % of the best"
+    basis = (
+        f"n {last['n']:,} problems · the first memos, of all classes alike; bars: 95 % interval of the best candidate"
+    )
     figure = plots.curves(lines, best["condition"], finding, basis, "memos (log scale)", "kNN accuracy (share)")
     style.threshold(figure, phase.setting("knn_threshold"), axis="y", place="top left")
     phase.draw(figure, "learning")
@@ -86,8 +88,8 @@ def candidates(phase: phase_page.Phase) -> None:
     ]
     if rows:
         note = (
-            "Other families: the problem's own family is left out of memory. The probe is an upper bound of what a linear rule "
-            "finds. The similarity ratio was protocol 1's criterion and decides nothing."
+            "Other families: the problem's own family is left out of memory. The probe is a linear rule that was "
+            "fitted to the memory. The similarity ratio was protocol 1's criterion and decides nothing."
         )
         phase.table("Candidates", rows, "candidates", tuple(NUMBERS.values()), note)
 

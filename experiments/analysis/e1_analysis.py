@@ -159,7 +159,7 @@ def hypothesis_of(metrics: Metrics, config: Config) -> Hypothesis:
     if d is None or d.value is None:
         return Hypothesis(WEAK_SIGNAL, "Too few results to compare")
     if not metrics.facts["base_above_chance"]:
-        return Hypothesis(WEAK_SIGNAL, "attempts say nothing, and E2 judges by retrieval precision")
+        return Hypothesis(WEAK_SIGNAL, "attempts are not judged here, and E2 goes by retrieval precision")
     seen = f"adjusted p {p.value:.3g}" if p and p.value is not None else ""
     if attempts.outcome(metrics, PAIR, config.amplification_p) is Outcome.FEWER:
         return Hypothesis("amplification", f"semantic needs fewer attempts, {seen} < {config.amplification_p}")
@@ -211,7 +211,7 @@ def gate(metrics: Metrics, config: Config) -> Verdict:
         cause, steps = _without_results(metrics, config)
         reason = f"{base}{why}; the hypothesis is {hypothesis}. {cause}".strip()
         return Verdict(Status.INCONCLUSIVE, reason, findings, nothing, None, _after_base(metrics, steps))
-    text = f"{base}{hypothesis}: {why}; {PAIR} {main.value:+.2f} attempts, n {main.n}."
+    text = f"{base}{hypothesis}: {why}; {'' if above else 'for information, '}{PAIR} {main.value:+.2f} attempts, n {main.n}."
     text += controls.copying_in_words(metrics) + ends_in_words(metrics.facts["flags"])
     if not above:
         found = metrics.find("precision_difference", PAIR)

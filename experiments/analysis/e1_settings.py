@@ -87,10 +87,9 @@ def foretold(config: Config) -> str:
     ratio = power.smallest_ratio(n, config.stabilization_ratio)
     # No attempts vary more than those that are half at one end of the range and half at the other.
     most = (scale.most - 1) / 2 / scale.spread
-    of_chance = f"the standard deviation of a chance solver, {scale.spread:.2f} attempts"
-    wide = f"from {ratio:.2f} of it on" if ratio and ratio <= most else "by no attempts of so few problems"
+    wide = f"if they have {ratio:.2f} times that" if ratio and ratio <= most else "by no attempts of so few problems"
     return (
-        f"equal strategies are shown to be within {margin:.3g} attempts at 80 % power where differences have a standard "
-        f"deviation of {narrow:.2f} attempts at most; where they have {of_chance}, the power is {chance:.2f}; a variation over "
-        f"{config.stabilization_ratio:g} of that of a chance solver is shown at 80 % power {wide}"
+        f"that strategies are equivalent within {margin:.3g} attempts is shown at 80 % power if the paired differences have a standard "
+        f"deviation of {narrow:.2f} attempts or less; with {scale.spread:.2f}, that of a solver that guesses by lot, the power is "
+        f"{chance:.2f}; that attempts vary more than that solver's is shown at 80 % power {wide} standard deviation"
     )

@@ -63,7 +63,7 @@ def specifications(
         LabError: the phase has none.
     """
     if phase not in ROBUST:
-        raise LabError(f"the verdict of {phase} is no test with specifications", f"choose one of: {', '.join(ROBUST)}")
+        raise LabError(f"the verdict of {phase} is no test of differences", f"choose one of: {', '.join(ROBUST)}")
     others = alternatives(phase, config, precisions)
     if not every:
         return [Specification({}), *(Specification({name: v}) for name, values in others.items() for v in values)]

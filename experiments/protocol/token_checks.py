@@ -121,4 +121,4 @@ class Counted:
 
 def _undecided(share: float, metric: str) -> str:
     most = DEFECTS[metric].most
-    return f": P1 will decide nothing beyond {most:.0%}" if share > most else ""
+    return f": P1 will not take this embedder, and E0 will decide nothing, beyond {most:.0%}" if share > most else ""

@@ -124,10 +124,10 @@ def _print_report(file: Path, report: Report, columns: Columns | None) -> None:
 def make(
     domain: Annotated[str, typer.Argument(help="big_o or equations, or a file: .csv, .tsv, .parquet or .jsonl.")],
     out: Annotated[Path, typer.Option(help="File to write; it must not exist yet.")],
-    n: Annotated[int, typer.Option("--n", help="Number of problems.")] = 1650,
+    n: Annotated[int, typer.Option("--n", help="Number of problems.")] = 1880,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 42,
     names: Annotated[
-        str, typer.Option(help="neutral: functions have neutral names; natural: names that describe them.")
+        str, typer.Option(help="natural: functions are called what they do; neutral: names say nothing.")
     ] = "neutral",
     language: Annotated[str, typer.Option(help="Of the programs of big_o: python or java.")] = "python",
     text: Text = None,

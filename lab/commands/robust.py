@@ -33,9 +33,10 @@ def robust(
 ) -> None:
     """Decide a phase again under other choices, and say in how many of them its verdict stays.
 
-    Varied are the order of the options, the calibration, the problems in memory, the run seeds, the precision and the number of
-    memos shown, one at a time. Prompts that are the same are sent once, and units with a result are reused, so that an
-    interrupted command goes on where it was. The page of the phase shows the curve.
+    It varies the order of the options, the calibration, the problems in memory (not in E2), the run seeds, the precision, the
+    number of memos shown and, in E1, how many families are under way at a time: one choice at a time, or with --all every
+    combination. Prompts that are the same are sent once, and units with a result are reused, so that an interrupted command
+    goes on where it was. The page of the phase shows the curve.
 
     Example: lab robust p2 --scale demo
     """

@@ -50,7 +50,7 @@ def test_what_cannot_differ_is_left_out() -> None:
     assert not {"option_order", "calibration"} & alternatives("p2", small(domain="equations"), BOTH).keys()
     assert "memory_draw" not in alternatives("e2", configure("e2", "smoke"), BOTH)
     assert "precision" not in alternatives("p2", small(), (Precision.FLOAT32,))
-    with pytest.raises(LabError, match="p1 is no test"):
+    with pytest.raises(LabError, match="p1 is no test of differences"):
         specifications("p1", configure("p1", "smoke"), BOTH, every=False)
 
 
