@@ -16,7 +16,7 @@ from common.errors import LabError
 from common.files import write_whole
 from common.text import printable
 from experiments.backends.catalog import EMBEDDERS
-from experiments.contract import PhaseConfig
+from experiments.contract import OF_DOMAIN, PhaseConfig
 from experiments.domains import DOMAINS, Problem, get_domain
 from experiments.domains.big_o.java_problems import java_problems
 from experiments.domains.jsonl_file import Report, check_enough
@@ -127,8 +127,9 @@ def make(
     n: Annotated[int, typer.Option("--n", help="Number of problems.")] = 1880,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 42,
     names: Annotated[
-        str, typer.Option(help="natural: functions are called what they do; neutral: names say nothing.")
-    ] = "neutral",
+        str | None,
+        typer.Option(help="natural: functions are called what they do; neutral: names say nothing. Natural in big_o."),
+    ] = None,
     language: Annotated[str, typer.Option(help="Of the programs of big_o: python or java.")] = "python",
     text: Text = None,
     label: Label = None,
@@ -157,6 +158,7 @@ def make(
     if language not in LANGUAGES or (language != "python" and domain != "big_o"):
         raise LabError(f"no {language} programs of {domain}", f"big_o with --language {' or '.join(LANGUAGES)}")
     _check_out(out)
+    names = names or OF_DOMAIN.get(domain, {}).get("names", "neutral")
     problems = java_problems(n, seed, names) if language == "java" else get_domain(domain).problems(n, seed, names)
     _write(out, problems)
     print(f"{len(problems):,} problems of {domain} in {out}")
