@@ -37,6 +37,10 @@ class RememberedModel:
         self.model, self.known = model, known
         self.name, self.window, self.scores = model.name, model.window, model.scores
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the model has beyond LanguageModel: hidden states, which are not kept."""
+        return getattr(self.model, name)
+
     def describe(self) -> dict[str, str]:
         return self.model.describe()
 

@@ -99,3 +99,10 @@ def test_stored_trials_answer_instead_of_the_model(fake: FakeBackend) -> None:
     assert fake.asked == []
     model.score("b", [" x", " y"])
     assert [prompt for prompt, _ in fake.asked] == ["b"]
+
+
+def test_hidden_states_are_there_as_well(fake: FakeBackend) -> None:
+    """An embedder of a layer asks the model for more than a language model has to give."""
+    model: Any = RememberingBackends(no_files).language_model("m")
+    assert model.says == "a loop"
+    assert not hasattr(model, "states")
