@@ -16,7 +16,6 @@ from flows.plan import plan
 from flows.robust import decide_each
 from lab.commands.options import AllowLeakage, AsJson, Data, Domain, Scale, Settings, by_phase, settings_of
 from lab.tables import print_table
-from warehouse.database.connection import writing
 from warehouse.paths import Paths
 from warehouse.queries import robustness
 
@@ -53,8 +52,6 @@ def robust(
 
     paths = Paths.local()
     failed = [d for d in decide_each(paths, study, phase, wanted, print_progress) if d.why_not]
-    with writing(paths, publish=True):
-        pass  # so that the queries see what was decided last
     run_id = study.run.run_id
     rows, hosts = robustness.specifications(run_id, phase), robustness.by_host(run_id, phase)
     if as_json:

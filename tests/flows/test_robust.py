@@ -83,13 +83,11 @@ def test_each_specification_is_decided_as_alone_and_asks_nothing_twice(
         assert outcomes(alone, one.run_id) == outcomes(paths, one.run_id)
 
     at(tmp_path / "robust", monkeypatch)
-    look_at_the_queries(paths, study, found)
+    look_at_the_queries(study, found)
 
 
-def look_at_the_queries(paths: Paths, study: Plan, found: list[Decided]) -> None:
+def look_at_the_queries(study: Plan, found: list[Decided]) -> None:
     """The page finds the specifications by their plans, and the run chooser begins with the study."""
-    with writing(paths, publish=True):
-        pass
     rows = robustness.specifications(study.run.run_id, "p2")
     assert rows[0]["settings"] == {}
     known = {d.run_id: d.verdict for d in found if d.verdict}
