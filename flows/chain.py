@@ -83,6 +83,12 @@ def _lacking(findings: Earlier, phase: str) -> type[PhaseFindings] | None:
     return next((kind for kind in get_phase(phase).READS if findings.find(kind) is None), None)
 
 
+def _needed(phase: str) -> set[str]:
+    """Return the phases whose findings `phase` needs, and those that they need."""
+    direct = {kind.PHASE for kind in get_phase(phase).READS}
+    return direct.union(*map(_needed, direct))
+
+
 def advance(con: duckdb.DuckDBPyConnection, run: Run, phase: str) -> Step:
     """Ask a phase for its next units once all earlier ones have results; nothing is pending when the phase is done."""
     while True:
@@ -164,11 +170,14 @@ def open_phase(con: duckdb.DuckDBPyConnection, planned: Plan, phase: str) -> Run
     refuse_second_look(con, planned.run, [phase])
     run = open_run(con, planned)
     try:
+        needed, gap = _needed(phase), False
         for earlier in list(PHASES)[: list(PHASES).index(phase)]:
-            if records.verdict_of(con, run.run_id, earlier) is None:
-                # A phase that cannot begin matters only to the phases that need its findings.
-                if _lacking(records.findings_of(con, run.run_id), earlier) or advance(con, run, earlier).pending:
-                    break
+            # Beyond a phase that has to run first, only those are looked at whose findings this one needs.
+            if records.verdict_of(con, run.run_id, earlier) is not None or (gap and earlier not in needed):
+                continue
+            if _lacking(records.findings_of(con, run.run_id), earlier) or advance(con, run, earlier).pending:
+                gap = True
+            else:
                 conclude(con, run, earlier)
         findings_for(con, run, phase)
     except LabError:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.errors import LabError
+from experiments import e0_retrieval_parameters as e0
 from experiments.contract import Metric, NextStep, Status, Verdict
+from experiments.solving.retrieval import RetrievalConfig
+from flows import chain
 from flows.chain import open_phase, open_run
 from flows.pipeline import pipeline
-from flows.plan import pipeline_command, plan
+from flows.plan import Run, pipeline_command, plan
 from warehouse.database import records
 from warehouse.database.connection import writing
 from warehouse.paths import Paths
@@ -62,6 +67,26 @@ def test_what_was_not_decided_names_the_command_that_decides_it(paths: Paths) ->
     ):
         open_phase(con, plan("smoke"), "e1")
     assert said.value.mend == "lab run e0 --scale smoke"
+
+
+def test_what_it_needs_is_decided_though_a_phase_before_was_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E1 with another number of memos needs E0's results, which are there, and none of P1's, which are not."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    decided: list[str] = []
+
+    def conclude(con: Any, run: Run, phase: str) -> None:
+        decided.append(phase)
+        found = e0.Findings(retrieval=RetrievalConfig())
+        records.save_verdict(con, run.run_id, phase, replace(NONE_LOADED, findings=found))
+
+    lacking: Any = object()
+    monkeypatch.setattr(chain, "advance", lambda con, run, phase: chain.Step((), () if phase == "e0" else (lacking,)))
+    monkeypatch.setattr(chain, "conclude", conclude)
+    with writing(Paths(tmp_path)) as con:
+        open_phase(con, plan("smoke", {"e1": {"k": 1}}), "e1")
+    assert decided == ["e0"]
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
