@@ -71,6 +71,11 @@ def printable(text: str) -> str:
     return "".join(map(shown, text))
 
 
+def value_text(value: object) -> str:
+    """Return a setting as a reader has it: the items of a list with blanks between them."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def words(name: str) -> str:
     """Return a metric's name with blanks: "adjusted p", "mean difference", "kNN accuracy"."""
     return " ".join(SPELT.get(word, word) for word in name.split("_"))

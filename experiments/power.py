@@ -1,4 +1,4 @@
-"""What n pairs show, at the level really tested: the smallest effect, equivalence, a wide variation; and the pairs needed."""
+"""The power of n pairs, at the level really tested: the smallest effect, equivalence, a wide variation; and the pairs needed."""
 
 from __future__ import annotations
 

@@ -129,9 +129,14 @@ def conclude(con: duckdb.DuckDBPyConnection, run: Run, phase: str, override: str
     found = measure(con, run.run_id, phase, config, findings)
     for host, metrics in found.items():
         records.save_metrics(con, run.run_id, phase, host, metrics)
-    of_hosts = {h: leakage_gate.decided(phase, config, found[h]) for h in whole_hosts(con, run.run_id, phase)}
+    overall = found[ALL_HOSTS]
+    verdict = leakage_gate.decided(phase, config, overall)
+    # With one host its metrics are those over all hosts, the same object.
+    of_hosts = {
+        host: verdict if found[host] is overall else leakage_gate.decided(phase, config, found[host])
+        for host in whole_hosts(con, run.run_id, phase)
+    }
     records.save_host_verdicts(con, run.run_id, phase, of_hosts)
-    verdict = leakage_gate.decided(phase, config, found[ALL_HOSTS])
     verdict = replace(verdict, next_steps=steps_of(run, verdict.next_steps))
     needed = override if stops(phase, verdict) else None
     records.save_verdict(con, run.run_id, phase, verdict, host_name() if needed else None, needed)

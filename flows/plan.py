@@ -18,7 +18,7 @@ from experiments.domains import display_name, get_domain
 from experiments.precision import AUTO, QUANTISED
 from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, configure, get_phase, module_of
-from experiments.solving.candidates import models_of
+from experiments.solving.candidates import models_in
 from flows.reports import registered
 from warehouse.delivery.results_store import Store
 from warehouse.paths import Paths
@@ -69,7 +69,7 @@ def plan(
         _check_engine(config)
         if name in phases and "chat" in get_phase(name).NEEDS:  # else it would be found out after the training
             backend(config.model).check_chat(config.model)
-    used = {name: tuple(sorted({c.model, *models_of(getattr(c, "embedders", ()))})) for name, c in configs.items()}
+    used = {name: models_in(c) for name, c in configs.items()}
     content: Json = {
         "scale": scale,
         "domain": display_name(configs["p1"].domain),

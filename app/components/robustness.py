@@ -1,4 +1,4 @@
-"""Does the verdict survive other choices, and the hardware? The specification curve of P2, E1 and E2."""
+"""The specification curve of P2, E1 and E2: in how many other choices, and on which hosts, a verdict stays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.plots import phases as plots
 from app.plots import style
 from app.reading import Row, read
 from common.settings import set_options
+from common.text import value_text
 from warehouse.queries import robustness
 
 NAMES = {
@@ -45,12 +46,8 @@ def draw(phase: Phase) -> None:
 
 def name_of(row: Row) -> str:
     """Return a specification as a reader has it: what differs from the plan."""
-    parts = (f"{NAMES.get(k, k)} {words.words(_value(v))}" for k, v in row["settings"].items())
+    parts = (f"{NAMES.get(k, k)} {words.words(value_text(v))}" for k, v in row["settings"].items())
     return ", ".join(parts) or "as planned"
-
-
-def _value(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def finding(rows: Sequence[Row]) -> str:

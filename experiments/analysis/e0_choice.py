@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a cell must have to be chosen."""
+    """The bounds of the choice of a cell."""
 
     time_s: float  # at most
     relevance: float  # at least; relaxed by x0.9 until one fits

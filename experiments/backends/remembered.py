@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.backends.embedding_cache import CachedBackends
 from experiments.backends.protocols import LanguageModel, Reply, Scores, TextLoss
-from experiments.contract import Trainer, Trial
+from experiments.contract import Trial
 from experiments.precision import Precision
 
 if TYPE_CHECKING:
-    from experiments.backends.lora import LoraSettings, Training
+    from experiments.backends.lora import Training
 
 
 @dataclass
 class Answers:
-    """What a model has answered."""
+    """The answers of a model so far."""
 
     scores: dict[tuple[str, tuple[str, ...]], Scores] = field(default_factory=dict)  # by prompt and options
     replies: dict[str, list[Reply]] = field(default_factory=dict)  # by the hash of all arguments
@@ -59,7 +59,7 @@ class RememberedModel:
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int, **how: Any) -> list[Reply]:
         """Return the replies to these prompts together; LanguageModel.generate has the arguments."""
-        key = _key([list(prompts), max_new_tokens, {k: list(v) if k == "seeds" else v for k, v in how.items()}])
+        key = _key([prompts, max_new_tokens, how])
         if key not in self.known.replies:
             self.known.replies[key] = self.model.generate(prompts, max_new_tokens, **how)
         return self.known.replies[key]
@@ -85,19 +85,11 @@ class RememberingBackends(CachedBackends):
         self.models[key] = RememberedModel(model, self._answers.setdefault(key, Answers()))
         return self.models[key]
 
-    def train(
-        self,
-        name: str,
-        examples: Sequence[tuple[str, str]],
-        validation: Sequence[tuple[str, str]],
-        settings: LoraSettings,
-        seed: int,
-        precision: Precision = Precision.FLOAT32,
-        trainer: Trainer = "peft",
-    ) -> Training:
-        key = _key([name, list(examples), list(validation), settings.model_dump(), seed, precision.value, trainer])
+    def train(self, *asked: Any, **how: Any) -> Training:
+        """Train a LoRA adapter, once on the same examples; Backends.train has the arguments."""
+        key = _key([asked, how])
         if key not in self._tuned:
-            self._tuned[key] = super().train(name, examples, validation, settings, seed, precision, trainer)
+            self._tuned[key] = super().train(*asked, **how)
         return self._tuned[key]
 
     def remember(self, name: str, precision: Precision, trials: Iterable[Trial], options: Sequence[str]) -> int:
@@ -119,4 +111,6 @@ class RememberingBackends(CachedBackends):
 
 
 def _key(asked: Any) -> str:
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode(errors="surrogatepass")).hexdigest()
+    # Settings of a training are a pydantic model.
+    text = json.dumps(asked, sort_keys=True, default=lambda settings: settings.model_dump())
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

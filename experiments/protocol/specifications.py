@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from common.errors import LabError
+from common.text import value_text
 from experiments.contract import Json, PhaseConfig
 from experiments.data import split
 from experiments.domains import get_domain
@@ -35,17 +36,7 @@ class Specification:
 
     def __str__(self) -> str:
         """Return "k 3, option_order reversed"; "as planned" for the study itself."""
-        return ", ".join(f"{name} {_text(value)}" for name, value in self.settings.items()) or "as planned"
-
-
-def _text(value: Any) -> str:
-    return (
-        value
-        if isinstance(value, str)
-        else " ".join(map(str, value))
-        if isinstance(value, tuple | list)
-        else str(value)
-    )
+        return ", ".join(f"{name} {value_text(value)}" for name, value in self.settings.items()) or "as planned"
 
 
 def specifications(
@@ -102,8 +93,8 @@ def _draws(config: PhaseConfig) -> tuple[int, ...]:
         drawn = config.model_copy(update={"memory_draw": draw})
         return frozenset(p.problem_id for p in split(drawn, drawn.n_memory, drawn.n_test).memory)  # type: ignore[attr-defined]
 
-    numbers = [config.memory_draw + 1 + i for i in range(DRAWS)]
-    return tuple(n for n in numbers if ids(n) != ids(config.memory_draw))
+    own = ids(config.memory_draw)
+    return tuple(n for n in (config.memory_draw + 1 + i for i in range(DRAWS)) if ids(n) != own)
 
 
 def difference(phase: str, configs: Json, other: Json) -> Specification | None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import LabError
+from experiments.contract import PhaseConfig
 from experiments.solving.retrieval import BY_WORDS_ALONE, Distance, Memory, unit_rows
 
 TEXT = "all-MiniLM-L6-v2"  # it comes with the project
@@ -32,7 +33,7 @@ Rows = Any  # one row a text: an array, or a sparse matrix
 
 
 class Candidate(BaseModel):
-    """How likeness is measured: the parameters of retrieval (RetrievalConfig) without k."""
+    """A measure of likeness: the parameters of retrieval (RetrievalConfig) without k."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,9 +79,14 @@ def models_of(names: Iterable[str]) -> list[str]:
     return sorted({found.embedder for found in map(candidate, names) if found.embeds})
 
 
+def models_in(config: PhaseConfig) -> tuple[str, ...]:
+    """Return the models that a phase uses: its language model, and what embeds the texts of its candidates or grid."""
+    return tuple(sorted({config.model, *models_of(getattr(config, "embedders", ()))}))
+
+
 @dataclass(frozen=True)
 class Likeness:
-    """How like each other queries and memory are, in the eyes of one candidate."""
+    """Likeness of queries and memory by one candidate."""
 
     scores: NDArray[np.float64]  # shape (queries, memory)
     # Unit rows whose cosine is the score, shape (texts, numbers); None where scores come from no vectors.

@@ -1,4 +1,4 @@
-"""What a query's neighbours in memory say of its class: votes, AUC, likeness by class, a linear probe, a map."""
+"""The neighbours of a query in memory, and what they say of its class: votes, AUC, likeness by class, a linear probe, a map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BINS = 40  # of a histogram of cosines, which lie between -1 and 1
 
 
 class OfClasses(NamedTuple):
-    """How like a query memory's problems are: of its own class, and of the others."""
+    """Likeness of memory's problems to a query: those of its own class, and the others."""
 
     within: float | None  # mean cosine with its own class
     within_square: float | None  # mean squared cosine

@@ -19,6 +19,7 @@ from experiments.domains import fetch_data
 from experiments.protocol import leakage_gate
 from experiments.protocol.code_version import code_version
 from experiments.registry import PHASES, get_phase
+from experiments.solving.candidates import models_in
 from warehouse.database import records
 from warehouse.database.metrics import measure
 from warehouse.maintenance.verify import Check, Verified
@@ -80,8 +81,7 @@ def _check(con: Connection, get_file: Callable[[str], bytes], done: Verified, on
     wrong += [("verdicts", text) for text in _of_hosts(con, one, config, found)]
     done.counts["metrics"] = done.counts.get("metrics", 0) + sum(len(m.values) for m in found.values())
     done.counts["verdicts"] = done.counts.get("verdicts", 0) + 1
-    models = tuple(sorted({config.model, *getattr(config, "embedders", ())} - {"hybrid"}))
-    now = code_version(one.phase, config.domain, analysis=True, models=models)
+    now = code_version(one.phase, config.domain, analysis=True, models=models_in(config))
     then = one.plan.get("code_versions", {}).get(one.phase)
     if wrong and now != then:
         what = f"{len(wrong)} numbers differ, first {wrong[0][1]}; the analysis code is {now}, {then} in the plan"

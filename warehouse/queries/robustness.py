@@ -26,34 +26,36 @@ def specifications(run_id: str, phase: str) -> list[Row]:
     # A p has no direction; the difference that it belongs to has.
     metric = "mean_difference" if own["main_metric"] == "adjusted_p" else own["main_metric"]
     condition, configs = own["main_condition"], json.loads(own["configs"] or "{}")
+    settings: dict[str, Row] = {run_id: {}} | {
+        row["run_id"]: dict(differs.settings)
+        for row in rows
+        if row is not own and (differs := difference(phase, configs, json.loads(row["configs"] or "{}")))
+    }
+    effects = _effects(phase, metric, condition)
+    unknown = {"metric": metric, "condition": condition, "value": None, "low": None, "high": None, "n": 0}
     concluded = conclusion(own["status"], json.loads(own["findings"]))
     found = []
-    for row in rows:
-        differs = None if row is own else difference(phase, configs, json.loads(row["configs"] or "{}"))
-        if differs is None and row is not own:
-            continue
+    for row in (r for r in rows if r["run_id"] in settings):
         said = conclusion(row["status"], json.loads(row["findings"]))
-        settings = dict(differs.settings) if differs else {}
-        of = {"run_id": row["run_id"], "settings": settings, "conclusion": said, "same": said == concluded}
-        found.append({**of, **_effect(row["run_id"], phase, metric, condition)})
-    unknown = float("inf")
-    return sorted(
-        found, key=lambda r: (bool(r["settings"]), unknown if r["value"] is None else r["value"], r["run_id"])
-    )
+        of = {
+            "run_id": row["run_id"],
+            "settings": settings[row["run_id"]],
+            "conclusion": said,
+            "same": said == concluded,
+        }
+        found.append({**of, **effects.get(row["run_id"], unknown)})
+    last = float("inf")
+    return sorted(found, key=lambda r: (bool(r["settings"]), last if r["value"] is None else r["value"], r["run_id"]))
 
 
-def _effect(run_id: str, phase: str, metric: str, condition: str) -> Row:
-    """Return the metric of a run; without a value where it has none."""
-    known = query(
-        "SELECT metric, condition, value, low, high, n FROM phase_metrics "
-        "WHERE run_id = ? AND phase = ? AND metric = ? AND condition = ?",
-        [run_id, phase, metric, condition],
+def _effects(phase: str, metric: str, condition: str) -> dict[str, Row]:
+    """Return one metric of every run that has it, by run."""
+    rows = query(
+        "SELECT run_id, metric, condition, value, low, high, n FROM phase_metrics "
+        "WHERE phase = ? AND metric = ? AND condition = ?",
+        [phase, metric, condition],
     )
-    return (
-        known[0]
-        if known
-        else dict.fromkeys(("value", "low", "high")) | {"metric": metric, "condition": condition, "n": 0}
-    )
+    return {row.pop("run_id"): row for row in rows}
 
 
 def by_host(run_id: str, phase: str) -> list[Row]:
